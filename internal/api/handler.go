@@ -1,0 +1,80 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// handler answers requests from a Source.
+type handler struct {
+	source Source
+	log    hclog.Logger
+}
+
+func newHandler(source Source, log hclog.Logger) http.Handler {
+	h := &handler{source: source, log: log}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", h.live)
+	mux.HandleFunc("GET /readyz", h.ready)
+	mux.HandleFunc("GET /v1/status", h.status)
+	mux.HandleFunc("GET /v1/topics/{topic}", h.topic)
+	mux.HandleFunc("/", h.unknown)
+	return mux
+}
+
+func (h *handler) live(w http.ResponseWriter, _ *http.Request) {
+	h.write(w, http.StatusOK, map[string]bool{"live": true})
+}
+
+func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
+	reasons := h.source.Ready()
+	code := http.StatusOK
+	if len(reasons) > 0 {
+		code = http.StatusServiceUnavailable
+	}
+	h.write(w, code, Readiness{Ready: len(reasons) == 0, Reasons: reasons})
+}
+
+func (h *handler) status(w http.ResponseWriter, r *http.Request) {
+	s, err := h.source.Status(r.Context())
+	if err != nil {
+		h.fail(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	h.write(w, http.StatusOK, s.normal())
+}
+
+func (h *handler) topic(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("topic")
+	info, ok := h.source.Topic(name)
+	if !ok {
+		h.fail(w, http.StatusNotFound, fmt.Sprintf("there is no topic %q here", name))
+		return
+	}
+	h.write(w, http.StatusOK, info)
+}
+
+func (h *handler) unknown(w http.ResponseWriter, r *http.Request) {
+	h.fail(w, http.StatusNotFound, fmt.Sprintf("there is no %s %s here", r.Method, r.URL.Path))
+}
+
+// failure is the body of every answer that is not what was asked for.
+type failure struct {
+	Error string `json:"error"`
+}
+
+func (h *handler) fail(w http.ResponseWriter, code int, text string) {
+	h.write(w, code, failure{Error: text})
+}
+
+func (h *handler) write(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		h.log.Debug("answer not sent", "error", err)
+	}
+}

@@ -1,0 +1,117 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// CheckListen refuses an address that is not host:port, or that other machines could reach: there are no users yet who
+// could be asked for a token.
+func CheckListen(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q is no host:port, like \"127.0.0.1:8222\"", address)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q has no port between 0 and 65535: %d", address, n)
+	}
+	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return fmt.Errorf("%q can be reached from other machines, and this version has no tokens to protect it; use \"127.0.0.1:%s\"", address, port)
+	}
+	return nil
+}
+
+// listenTCP takes the port of http.listen.
+func listenTCP(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("http.listen: %s is already in use by another program; free it or change http.listen", address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("http.listen: %w", err)
+	}
+	return l, nil
+}
+
+// socketMode lets the owner and the group of the data directory talk to the agent.
+const socketMode = 0o660
+
+// listenUnix makes the socket, in place of one that a former life left behind.
+func listenUnix(path string) (net.Listener, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	var l net.Listener
+	err := withShortPath(path, func(short string) (err error) {
+		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listen on socket %s: %w", path, err)
+	}
+	// The short path is gone by the time the listener closes; Run removes the file by its own name.
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := os.Chmod(path, socketMode); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("open socket %s to the group: %w", path, err)
+	}
+	return l, nil
+}
+
+// removeStale removes a socket that nobody answers on.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at socket %s: %w", path, err)
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is in the way of the agent's socket and is no socket; move it away", path)
+	}
+	if conn, err := dialUnix(path); err == nil {
+		conn.Close()
+		return fmt.Errorf("another agent answers on %s; two agents cannot share a data directory", path)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove the socket of a former life: %w", err)
+	}
+	return nil
+}
+
+// dialTimeout is ample for a socket or port of this machine.
+const dialTimeout = 2 * time.Second
+
+func dialUnix(path string) (conn net.Conn, err error) {
+	err = withShortPath(path, func(short string) (err error) {
+		conn, err = net.DialTimeout("unix", short, dialTimeout)
+		return err
+	})
+	return conn, err
+}
+
+// maxSocketPath is what fits into sockaddr_un of Linux with its closing zero.
+const maxSocketPath = 107
+
+// withShortPath calls f with a path that means the same file as path and fits into a socket address: data directories
+// may lie deep, so a path that is too long goes by way of an open descriptor of its directory.
+func withShortPath(path string, f func(string) error) error {
+	if len(path) <= maxSocketPath {
+		return f(path)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return f(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
+}

@@ -1,0 +1,131 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+)
+
+// Options are what a Server needs.
+type Options struct {
+	Listen string // host:port, loopback only; empty: no port.
+	Socket string // Path of the Unix socket; empty: none.
+	Source Source
+	Logger hclog.Logger // nil logs nothing.
+}
+
+// Server answers on a port and a socket.
+type Server struct {
+	opt     Options
+	log     hclog.Logger
+	http    *http.Server
+	started chan struct{} // Closed once both listeners are up; addr is set before.
+	addr    string
+}
+
+// Limits that keep a stuck or hostile client of this machine from holding the node's resources.
+const (
+	readTimeout   = 10 * time.Second
+	writeTimeout  = 30 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10
+	shutdownLimit = 2 * time.Second // For answers under way when the node stops.
+)
+
+// New checks the options. It starts nothing.
+func New(opt Options) (*Server, error) {
+	if opt.Listen != "" {
+		if err := CheckListen(opt.Listen); err != nil {
+			return nil, fmt.Errorf("http.listen: %w", err)
+		}
+	}
+	s := &Server{opt: opt, log: opt.Logger, started: make(chan struct{})}
+	if s.log == nil {
+		s.log = hclog.NewNullLogger()
+	}
+	s.http = &http.Server{
+		Handler:           newHandler(opt.Source, s.log),
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          s.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+	}
+	return s, nil
+}
+
+// Started is closed once the server answers.
+func (s *Server) Started() <-chan struct{} { return s.started }
+
+// Addr is the address that the port was bound to. It is known once Started is closed.
+func (s *Server) Addr() string {
+	<-s.started
+	return s.addr
+}
+
+// Run answers until ctx ends; then it lets answers under way finish, within a limit, and returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	listeners, err := s.listen()
+	if err != nil {
+		return err
+	}
+	if s.opt.Socket != "" {
+		defer os.Remove(s.opt.Socket)
+	}
+	close(s.started)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, l := range listeners {
+		group.Go(func() error { return ignoreClosed(s.http.Serve(l)) })
+	}
+	group.Go(func() error {
+		<-ctx.Done()
+		return s.shutdown()
+	})
+	return group.Wait()
+}
+
+func (s *Server) listen() (listeners []net.Listener, err error) {
+	if s.opt.Listen != "" {
+		l, err := listenTCP(s.opt.Listen)
+		if err != nil {
+			return nil, err
+		}
+		s.addr = l.Addr().String()
+		listeners = append(listeners, l)
+	}
+	if s.opt.Socket != "" {
+		l, err := listenUnix(s.opt.Socket)
+		if err != nil {
+			for _, other := range listeners {
+				other.Close()
+			}
+			return nil, err
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+func (s *Server) shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownLimit)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		return ignoreClosed(s.http.Close())
+	}
+	return nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}

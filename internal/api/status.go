@@ -1,0 +1,128 @@
+// Package api is a node's face to people and programs on its machine: health and status over HTTP, on a loopback port
+// and on a Unix socket in the data directory, and the client for both.
+package api
+
+import (
+	"context"
+	"errors"
+)
+
+// Version is the version of the status schema. Fields are added within a version, never renamed or removed.
+const Version = 1
+
+// Status is what one node knows about its cluster: GET /v1/status, and `leasehold status -o json`.
+type Status struct {
+	V        int      `json:"v"`       // Version.
+	Cluster  string   `json:"cluster"` // Name of the cluster.
+	Node     string   `json:"node"`    // Node that answered.
+	Ready    bool     `json:"ready"`   // That node takes part in everything.
+	Quorum   bool     `json:"quorum"`  // A majority of the nodes works together.
+	Leader   string   `json:"leader"`  // Node that leads the broker's meta group, empty if unknown.
+	Warnings []string `json:"warnings"`
+	Nodes    []Node   `json:"nodes"`
+	Topics   []Topic  `json:"topics"`
+	Groups   []Group  `json:"groups"`
+}
+
+// Node is one node of the cluster.
+type Node struct {
+	Name       string `json:"name"`
+	Boot       uint64 `json:"boot"`       // Session life of the node; a new number at every start.
+	State      string `json:"state"`      // NodeLive, "buried", "ended", or "absent" if it was never seen.
+	Ready      bool   `json:"ready"`      // As that node said last.
+	Partitions int    `json:"partitions"` // Partitions that it owns, over all groups.
+	Version    string `json:"version"`
+	Address    string `json:"address"` // Its cluster address.
+}
+
+// NodeLive is the state of a node whose session is alive.
+const NodeLive = "live"
+
+// Topic is one topic.
+type Topic struct {
+	Name       string `json:"name"`
+	Partitions int    `json:"partitions"`
+	Messages   uint64 `json:"messages"` // Stored now.
+	Bytes      uint64 `json:"bytes"`    // Taken by them.
+	LastSeq    uint64 `json:"last_seq"` // Sequence of the newest message.
+}
+
+// Group is one group.
+type Group struct {
+	Name        string      `json:"name"`
+	Topic       string      `json:"topic"`
+	Lag         *int64      `json:"lag"`     // Sum of the partitions' lags; null if one of them is.
+	Unowned     int         `json:"unowned"` // Partitions without an owner.
+	DeadLetters int64       `json:"dead_letters"`
+	Partitions  []Partition `json:"partitions"`
+}
+
+// Partition is one partition of a group.
+type Partition struct {
+	Partition int    `json:"partition"`
+	Owner     string `json:"owner"` // Node that owns it, empty if nobody does.
+	Boot      uint64 `json:"boot"`  // The owner's boot.
+	Epoch     uint64 `json:"epoch"` // Fencing token of the lease.
+	Done      uint64 `json:"done"`  // Every message of the partition with a sequence ≤ Done is finished.
+	Lag       *int64 `json:"lag"`   // Messages of the partition after Done; null if unknown.
+	State     string `json:"state"`
+	Attempt   int    `json:"attempt"` // Failed calls of the message after Done.
+	Error     string `json:"error"`   // Why the partition does not go on, empty if it does.
+}
+
+// TopicInfo is what a publisher must know about a topic: GET /v1/topics/{topic}.
+type TopicInfo struct {
+	Name          string `json:"name"`
+	Partitions    int    `json:"partitions"`
+	Subject       string `json:"subject"`         // Pattern that publishers write to.
+	Key           []int  `json:"key"`             // Wildcards of the subject that make the key, counted from 1.
+	DedupWindowMS int64  `json:"dedup_window_ms"` // How long a message id is remembered.
+	MaxPayload    int64  `json:"max_payload"`     // Largest payload, in bytes.
+	Server        string `json:"server"`          // host:port of this node's listener for NATS clients.
+}
+
+// Readiness is the answer of GET /readyz.
+type Readiness struct {
+	Ready   bool     `json:"ready"`
+	Reasons []string `json:"reasons,omitempty"` // What the node waits for.
+}
+
+// Source is where the answers come from. Its methods are called from many goroutines.
+type Source interface {
+	// Ready lists what the node waits for; empty means ready.
+	Ready() []string
+	// Status tells what the node knows. An error means that it cannot tell yet.
+	Status(ctx context.Context) (*Status, error)
+	// Topic tells about one of the node's topics.
+	Topic(name string) (TopicInfo, bool)
+}
+
+// What the client returns besides plain failures.
+var (
+	ErrUnreachable = errors.New("no agent answers") // Nothing listens, or it does not speak.
+	ErrNotFound    = errors.New("not found")        // The agent knows no such thing.
+	ErrNotYet      = errors.New("not yet")          // The agent runs and cannot tell yet.
+)
+
+// normal makes empty lists of absent ones: a reader of the JSON never meets null where a list belongs.
+func (s *Status) normal() *Status {
+	c := *s
+	c.V = Version
+	fill(&c.Warnings)
+	fill(&c.Nodes)
+	fill(&c.Topics)
+	fill(&c.Groups)
+	groups := make([]Group, len(c.Groups))
+	for i, g := range c.Groups {
+		fill(&g.Partitions)
+		groups[i] = g
+	}
+	c.Groups = groups
+	return &c
+}
+
+func fill[T any](list *[]T) {
+	if *list == nil {
+		*list = []T{}
+	}
+}
