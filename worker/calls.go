@@ -1,0 +1,403 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// request is a line that a child must answer.
+type request struct {
+	id        string
+	line      []byte
+	isMessage bool
+	attempt   int           // Of a message.
+	timeout   time.Duration // How long the child may work on it; 0 is not limited.
+	due       time.Time     // Set when it gets to the head of the child's queue.
+	done      chan struct{} // Closed when it has an answer or the child is dead.
+	answer    *answer       // nil: the child died first. Read after done.
+}
+
+// ending says why a child died.
+type ending struct {
+	how     howEnded
+	culprit *request // The request that is to blame, if any.
+	text    string   // For people.
+}
+
+type howEnded int
+
+const (
+	crashed   howEnded = iota // By itself, or because it could not go on.
+	timedOut                  // Killed, since the culprit was not answered in time.
+	cancelled                 // Killed, since the culprit's call had to end.
+	stopped                   // Stopped by us with nothing going on.
+)
+
+// errInnocent ends a request whose child died for a reason that is none of its own. It is to be made again at once.
+var errInnocent = errors.New("handler child was restarted because of another partition")
+
+// give queues a request for the child; false if the child is about to die.
+//
+// A plain child works on one request after the other, in the order given, while requests of several partitions wait in
+// its pipe. So only the oldest one is on the clock, and only the oldest one is to blame when the child dies: the others
+// may not even have been read. A child that works on several at once is held to the same clock, a little late.
+func (c *child) give(r *request) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.end != nil || c.closing {
+		return false
+	}
+	r.done = make(chan struct{})
+	c.pending = append(c.pending, r)
+	c.outbox = append(c.outbox, r)
+	if r.isMessage {
+		c.messages++
+	}
+	c.rearmLocked()
+	c.wakeWriter()
+	return true
+}
+
+// giveControl makes a request of a control line, whose id it chooses.
+func (c *child) giveControl(timeout time.Duration, line func(id string) any) (*request, error) {
+	id := c.newID()
+	text, err := encodeLine(line(id))
+	if err != nil {
+		return nil, err
+	}
+	r := &request{id: id, line: text, timeout: timeout}
+	if !c.give(r) {
+		<-c.dead
+		return nil, errInnocent
+	}
+	return r, nil
+}
+
+func (c *child) wakeWriter() {
+	select {
+	case c.queued <- struct{}{}:
+	default:
+	}
+}
+
+// nextLine takes a line from the outbox: nil if there is none, and no more if stdin is to be closed.
+func (c *child) nextLine() (line []byte, more bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.outbox) == 0 {
+		return nil, !c.closing
+	}
+	r := c.outbox[0]
+	c.outbox = slices.Delete(c.outbox, 0, 1)
+	return r.line, true
+}
+
+// withdraw takes back a request that the writer has not begun with. The child then never hears of it.
+func (c *child) withdraw(r *request) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.outbox, r)
+	if i < 0 {
+		return false
+	}
+	c.outbox = slices.Delete(c.outbox, i, i+1)
+	c.dropLocked(r)
+	return true
+}
+
+// forget stops waiting for an answer.
+func (c *child) forget(r *request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropLocked(r)
+}
+
+// dropLocked removes r from pending, with mu held; false if it is not there.
+func (c *child) dropLocked(r *request) bool {
+	i := slices.Index(c.pending, r)
+	if i < 0 {
+		return false
+	}
+	c.pending = slices.Delete(c.pending, i, i+1)
+	c.rearmLocked()
+	return true
+}
+
+// take reads a line of the child's stdout. An answer that nobody waits for (unknown, given twice, to an earlier
+// attempt, of the wrong type) is counted and ignored: matching it to anything would be a guess.
+func (c *child) take(line []byte) {
+	a, ok := parseAnswer(line)
+	if !ok {
+		c.out.stdout(line)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.pending, func(r *request) bool { return r.answeredBy(a) })
+	if i < 0 {
+		c.ignored++
+		c.log.Debug("answer ignored, nobody waits for it", "type", a.Type, "id", cut(a.ID, 128), "ignored", c.ignored)
+		return
+	}
+	r := c.pending[i]
+	c.dropLocked(r)
+	r.answer = &a
+	close(r.done)
+}
+
+// answeredBy reports whether a answers r.
+func (r *request) answeredBy(a answer) bool {
+	return a.ID == r.id && (a.Type == "result") == r.isMessage && (a.Attempt == 0 || a.Attempt == r.attempt)
+}
+
+// rearmLocked sets the clock for the oldest request, with mu held.
+func (c *child) rearmLocked() {
+	c.clock.Stop()
+	if len(c.pending) == 0 || c.end != nil || c.pending[0].timeout <= 0 {
+		return
+	}
+	r := c.pending[0]
+	if r.due.IsZero() {
+		r.due = time.Now().Add(r.timeout)
+	}
+	c.clock.Reset(time.Until(r.due))
+}
+
+// expire kills a child that has not answered its oldest request in time.
+func (c *child) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.pending) == 0 || c.end != nil {
+		return
+	}
+	r := c.pending[0]
+	if r.due.IsZero() || time.Now().Before(r.due) { // The clock was set anew while it rang.
+		c.rearmLocked()
+		return
+	}
+	c.killLocked(&ending{how: timedOut, culprit: r, text: fmt.Sprintf("no answer within %s", r.timeout)})
+}
+
+// cancel kills the child because r must end, unless it just has.
+func (c *child) cancel(r *request, cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.Contains(c.pending, r) {
+		c.killLocked(&ending{how: cancelled, culprit: r, text: cause.Error()})
+	}
+}
+
+// settle ends what a dead child leaves unanswered.
+func (c *child) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clock.Stop()
+	if c.end.how == crashed {
+		c.blameLocked()
+	}
+	for _, r := range c.pending {
+		close(r.done)
+	}
+	c.pending, c.outbox = nil, nil
+}
+
+// blameLocked completes the story of a crash, with mu held.
+func (c *child) blameLocked() {
+	if len(c.pending) > 0 {
+		c.end.culprit = c.pending[0]
+	}
+	text := "handler child ended: " + c.cmd.ProcessState.String()
+	if c.end.text != "" {
+		text = "handler child killed: " + c.end.text
+	}
+	if last := c.out.last(); last != "" {
+		text += ": " + last
+	}
+	c.end.text = text
+}
+
+// ended returns why the child died. Valid after dead or a request's done without an answer.
+func (c *child) ended() ending {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return *c.end
+}
+
+// call has the child handle a message. It returns when the child has answered or is dead: a call that has to end takes
+// its child with it, because what a child was told cannot be recalled.
+func (c *child) call(ctx context.Context, m *Message) Result {
+	line, err := encodeLine(newMessageLine(m))
+	if err != nil {
+		return Result{Status: Retry, Reason: err.Error(), Err: err}
+	}
+	r := &request{id: m.ID, line: line, isMessage: true, attempt: m.Attempt, timeout: m.Timeout}
+	if !c.give(r) {
+		<-c.dead
+		return innocent()
+	}
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		if c.withdraw(r) {
+			return ended(ctx)
+		}
+		c.cancel(r, context.Cause(ctx))
+		<-r.done
+	}
+	if r.answer != nil {
+		return r.answer.result()
+	}
+	return c.unanswered(ctx, r)
+}
+
+// unanswered says what the child's death means for r.
+func (c *child) unanswered(ctx context.Context, r *request) Result {
+	switch e := c.ended(); {
+	case ctx.Err() != nil:
+		return ended(ctx)
+	case e.culprit != r:
+		return innocent()
+	case e.how == timedOut:
+		return Result{Status: Timeout, Reason: c.withStderr(e.text)}
+	default:
+		return Result{Status: Retry, Reason: e.text}
+	}
+}
+
+// withStderr adds the child's last words to a reason.
+func (c *child) withStderr(reason string) string {
+	if last := c.out.last(); last != "" {
+		return reason + "; last stderr: " + last
+	}
+	return reason
+}
+
+// ended is the result of a call whose context has ended before the answer.
+func ended(ctx context.Context) Result {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.DeadlineExceeded) {
+		return Result{Status: Timeout, Reason: "no answer by the deadline", Err: cause}
+	}
+	return Result{Status: Unavailable, Reason: "call ended: " + cause.Error(), Err: cause}
+}
+
+// innocent is the result of a call that was lost for a reason of another partition: to be made again at once.
+func innocent() Result {
+	return Result{Status: Unavailable, Reason: errInnocent.Error(), After: time.Millisecond, Err: errInnocent}
+}
+
+// begin sends the init line and waits until the child is ready.
+func (c *child) begin(ctx context.Context, line initLine, limit time.Duration) error {
+	r, err := c.giveControl(limit, func(id string) any { line.ID = id; return line })
+	if err == nil {
+		err = c.await(ctx, r)
+	}
+	if err == nil {
+		return nil
+	}
+	c.kill(&ending{how: stopped})
+	<-c.dead
+	if e := c.ended(); e.how == timedOut {
+		return errors.New(c.withStderr(fmt.Sprintf("handler child not ready within %s", limit)))
+	}
+	return err
+}
+
+// assign tells the child about a partition, unless it knows, and waits for its acknowledgement.
+func (c *child) assign(ctx context.Context, a Assignment, limit time.Duration) error {
+	c.mu.Lock()
+	epoch, known := c.assigned[a.Partition]
+	c.mu.Unlock()
+	if known && epoch == a.Epoch {
+		return nil
+	}
+	r, err := c.giveControl(limit, func(id string) any {
+		return leaseLine{Type: "assign", ID: id, Partition: a.Partition, Epoch: a.Epoch, NextSeq: a.NextSeq}
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.await(ctx, r); err != nil {
+		return fmt.Errorf("assign partition %d to handler child: %w", a.Partition, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.assigned[a.Partition] = a.Epoch
+	return nil
+}
+
+// revoke tells the child that a partition is no longer its own. The acknowledgement is waited for until ctx ends.
+func (c *child) revoke(ctx context.Context, a Assignment, reason string) error {
+	c.mu.Lock()
+	epoch, known := c.assigned[a.Partition]
+	delete(c.assigned, a.Partition)
+	c.mu.Unlock()
+	if !known || epoch != a.Epoch {
+		return nil
+	}
+	r, err := c.giveControl(0, func(id string) any {
+		return leaseLine{Type: "revoke", ID: id, Partition: a.Partition, Epoch: a.Epoch, Reason: reason}
+	})
+	if err != nil {
+		return nil // It is dying, and a dead child holds nothing.
+	}
+	return c.await(ctx, r)
+}
+
+// await waits for the acknowledgement of a control line. One that is given up is forgotten: it harms nobody late.
+func (c *child) await(ctx context.Context, r *request) error {
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		c.forget(r)
+		return context.Cause(ctx)
+	}
+	if r.answer != nil {
+		return nil
+	}
+	if e := c.ended(); e.culprit == r {
+		return errors.New(e.text)
+	}
+	return errInnocent
+}
+
+// sayStop queues the stop line, after which stdin is closed.
+func (c *child) sayStop() {
+	line, err := encodeLine(stopLine{Type: "stop", ID: c.newID()})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.end == nil {
+		c.end = &ending{how: stopped}
+	}
+	if err == nil && !c.closing {
+		c.outbox = append(c.outbox, &request{line: line})
+	}
+	c.closing = true
+	c.wakeWriter()
+}
+
+// newID returns the id of the next control line: "0" for init.
+func (c *child) newID() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nextID++
+	return strconv.Itoa(c.nextID - 1)
+}
+
+// given returns how many messages the child has been given.
+func (c *child) given() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.messages
+}
+
+// dying reports whether the child takes no more requests.
+func (c *child) dying() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.end != nil
+}

@@ -1,0 +1,166 @@
+package worker
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+	"unicode/utf8"
+)
+
+// protocolVersion is the "v" of the init line: docs/handlers.md says what may change under the same number.
+const protocolVersion = 1
+
+// maxReason bounds what a handler may say about one answer, in bytes.
+const maxReason = 2 << 10
+
+// maxAfter bounds after_ms: beyond a day a person should look.
+const maxAfter = 24 * time.Hour
+
+// initLine is the first line a child gets.
+type initLine struct {
+	V      int            `json:"v"`
+	Type   string         `json:"type"` // "init"
+	ID     string         `json:"id"`
+	App    string         `json:"app"`
+	Node   string         `json:"node"`
+	Group  string         `json:"group"`
+	Topic  string         `json:"topic"`
+	Config map[string]any `json:"config"`
+}
+
+// leaseLine tells a child about a partition.
+type leaseLine struct {
+	Type      string `json:"type"` // "assign" or "revoke"
+	ID        string `json:"id"`
+	Partition int    `json:"partition"`
+	Epoch     uint64 `json:"epoch"`
+	NextSeq   uint64 `json:"next_seq,omitempty"` // assign
+	Reason    string `json:"reason,omitempty"`   // revoke
+}
+
+// stopLine is the last line a child gets.
+type stopLine struct {
+	Type string `json:"type"` // "stop"
+	ID   string `json:"id"`
+}
+
+// messageLine is one call.
+type messageLine struct {
+	Type           string              `json:"type"` // "message"
+	ID             string              `json:"id"`
+	Topic          string              `json:"topic"`
+	Group          string              `json:"group"`
+	Node           string              `json:"node"`
+	Partition      int                 `json:"partition"`
+	Seq            uint64              `json:"seq"`
+	Epoch          uint64              `json:"epoch"`
+	Attempt        int                 `json:"attempt"`
+	MaxAttempts    int                 `json:"max_attempts"`
+	Key            string              `json:"key"`
+	Subject        string              `json:"subject"`
+	IdempotencyKey string              `json:"idempotency_key"`
+	TimeoutMS      int64               `json:"timeout_ms"`
+	Time           string              `json:"time"`
+	Traceparent    string              `json:"traceparent,omitempty"`
+	Headers        map[string][]string `json:"headers"`
+	payload
+}
+
+// payload is how all JSON of ours carries bytes: as text if they are text, else in base64.
+type payload struct {
+	Data    *string `json:"data,omitempty"`
+	DataB64 []byte  `json:"data_b64,omitempty"`
+}
+
+func newPayload(data []byte) payload {
+	if utf8.Valid(data) {
+		text := string(data)
+		return payload{Data: &text}
+	}
+	return payload{DataB64: data}
+}
+
+func newMessageLine(m *Message) messageLine {
+	headers := m.Headers
+	if headers == nil {
+		headers = map[string][]string{}
+	}
+	return messageLine{
+		Type: "message", ID: m.ID, Topic: m.Topic, Group: m.Group, Node: m.Node,
+		Partition: m.Partition, Seq: m.Seq, Epoch: m.Epoch, Attempt: m.Attempt, MaxAttempts: m.MaxAttempts,
+		Key: m.Key, Subject: m.Subject, IdempotencyKey: m.IdempotencyKey,
+		TimeoutMS: m.Timeout.Milliseconds(), Time: m.Published.UTC().Format(time.RFC3339Nano),
+		Traceparent: m.Traceparent, Headers: headers, payload: newPayload(m.Data),
+	}
+}
+
+// encodeLine prints v as one line of JSON, with its line end.
+func encodeLine(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("encode line: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// answer is a line from a child.
+type answer struct {
+	Type    string  `json:"type"` // "ack" or "result"
+	ID      string  `json:"id"`
+	Status  string  `json:"status"`
+	Reason  string  `json:"reason"`
+	AfterMS float64 `json:"after_ms"`
+	Attempt int     `json:"attempt"` // Optional echo; an answer to another attempt is not one to this.
+}
+
+// parseAnswer reads a line as an answer. Anything that is not one is output of the program: false. A line that is meant
+// as an answer and has a field of the wrong type still ends its call, as Retry: waiting for the timeout helps nobody.
+func parseAnswer(line []byte) (answer, bool) {
+	line = bytes.TrimSpace(line)
+	if len(line) == 0 || line[0] != '{' {
+		return answer{}, false
+	}
+	var head struct {
+		Type string `json:"type"`
+		ID   string `json:"id"`
+	}
+	if json.Unmarshal(line, &head) != nil || (head.Type != "ack" && head.Type != "result") {
+		return answer{}, false
+	}
+	var a answer
+	if err := json.Unmarshal(line, &a); err != nil {
+		return answer{Type: head.Type, ID: head.ID, Status: string(Retry), Reason: "unreadable answer: " + err.Error()}, true
+	}
+	return a, true
+}
+
+// result is what the answer means.
+func (a answer) result() Result {
+	switch s := Status(a.Status); s {
+	case OK:
+		return Result{Status: OK}
+	case Retry, Reject, Unavailable, Pause:
+		return Result{Status: s, Reason: cut(a.Reason, maxReason), After: milliseconds(a.AfterMS)}
+	}
+	return Result{Status: Retry, Reason: fmt.Sprintf("handler answered with unknown status %q", cut(a.Status, 64))}
+}
+
+// milliseconds turns what a child wrote into a duration from 0 to maxAfter.
+func milliseconds(ms float64) time.Duration {
+	if !(ms > 0) {
+		return 0
+	}
+	return time.Duration(math.Min(ms, float64(maxAfter.Milliseconds())) * float64(time.Millisecond))
+}
+
+// cut shortens s to at most n bytes of valid UTF-8.
+func cut(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return string(bytes.ToValidUTF8([]byte(s), nil))
+}

@@ -1,0 +1,145 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// revokeTime bounds how long a hand-over waits for a child to acknowledge that a partition is gone. A child busy with
+// another partition's call answers late, and the hand-over must not wait for that: the acknowledgement is a courtesy,
+// no call of the partition is under way.
+const revokeTime = time.Second
+
+// Subprocess has messages handled by long-lived child processes over their standard streams: docs/handlers.md holds the
+// protocol. Each partition always goes to the same child, so a plain sequential program keeps the order.
+type Subprocess struct {
+	cfg   HandlerConfig
+	slots []*slot
+}
+
+// NewSubprocess builds the handler; Run starts children as they are needed.
+func NewSubprocess(cfg HandlerConfig, env HandlerEnv) (*Subprocess, error) {
+	cfg = cfg.WithDefaults()
+	var faults []error
+	cfg.validate(func(key, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	})
+	if cfg.Kind != KindSubprocess {
+		faults = append(faults, fmt.Errorf("handler.kind: must be %q, is %q", KindSubprocess, cfg.Kind))
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	s := &Subprocess{cfg: cfg}
+	log := env.logger(KindSubprocess)
+	for i := range cfg.Processes {
+		s.slots = append(s.slots, newSlot(cfg, env, log.With("child", i)))
+	}
+	return s, nil
+}
+
+// Run keeps the children alive until ctx ends, and returns when all of them are dead.
+func (s *Subprocess) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, sl := range s.slots {
+		wg.Go(func() { sl.run(ctx) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// KeepsTime is true: a message's time runs while its child can work on it, not while a child is being started or is
+// busy with another partition's message.
+func (s *Subprocess) KeepsTime() bool { return true }
+
+// Handle has the partition's child handle the message. If the child dies with it, the oldest message that it had is
+// charged with an attempt, and the others are to be called again at once. Handle returns after the child is dead if
+// that is how the call ends.
+func (s *Subprocess) Handle(ctx context.Context, m *Message) Result {
+	c, down := s.slot(m.Partition).ready(ctx)
+	if c == nil {
+		return down
+	}
+	// A child that was started since the partition was assigned has not heard of it.
+	a := Assignment{Partition: m.Partition, Epoch: m.Epoch, NextSeq: m.Seq}
+	if err := c.assign(ctx, a, s.cfg.StartTimeout); err != nil {
+		return notAssigned(ctx, err)
+	}
+	return c.call(ctx, m)
+}
+
+// notAssigned is the result of a call whose child could not be told of the partition.
+func notAssigned(ctx context.Context, err error) Result {
+	switch {
+	case ctx.Err() != nil:
+		return ended(ctx)
+	case errors.Is(err, errInnocent):
+		return innocent()
+	}
+	return unavailable("%w", err)
+}
+
+// Assign tells the partition's child and waits until it is ready for the partition.
+func (s *Subprocess) Assign(ctx context.Context, a Assignment) error {
+	for {
+		c, down := s.slot(a.Partition).ready(ctx)
+		if c == nil {
+			return down.Err
+		}
+		err := c.assign(ctx, a, s.cfg.StartTimeout)
+		if !errors.Is(err, errInnocent) {
+			return err
+		}
+	}
+}
+
+// Revoke tells the partition's child, if it knows of the partition, and gives it a moment to acknowledge.
+func (s *Subprocess) Revoke(ctx context.Context, a Assignment, reason string) {
+	c := s.slot(a.Partition).current()
+	if c == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, revokeTime)
+	defer cancel()
+	if err := c.revoke(ctx, a, reason); err != nil {
+		c.log.Debug("revoke not acknowledged", "partition", a.Partition, "epoch", a.Epoch, "error", err)
+	}
+}
+
+// slot returns the place of the partition's child.
+func (s *Subprocess) slot(partition int) *slot { return s.slots[partition%len(s.slots)] }
+
+// ChildStatus is what there is to know about a child.
+type ChildStatus struct {
+	PID     int    // 0 if there is none.
+	Starts  int    // How often it has been started.
+	Ignored int    // Answers of this child that nobody waited for.
+	Error   string // Why there is none, if it does not start.
+}
+
+// Children returns the state of each child, in their order.
+func (s *Subprocess) Children() []ChildStatus {
+	var all []ChildStatus
+	for _, sl := range s.slots {
+		all = append(all, sl.status())
+	}
+	return all
+}
+
+func (s *slot) status() ChildStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := ChildStatus{Starts: s.starts}
+	if s.down != nil {
+		st.Error = s.down.Error()
+	}
+	if s.child != nil {
+		s.child.mu.Lock()
+		defer s.child.mu.Unlock()
+		st.PID, st.Ignored = s.child.pid, s.child.ignored
+	}
+	return st
+}
