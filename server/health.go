@@ -1,0 +1,307 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	broker "github.com/nats-io/nats-server/v2/server"
+)
+
+// How health is looked at.
+const (
+	lookSoon   = 100 * time.Millisecond // between looks until ready
+	lookLater  = 500 * time.Millisecond // between looks while ready
+	goodLooks  = 3                      // in a row make it ready: the first good one may be a passing moment
+	graceBeats = 4                      // heartbeats that a bad state must last to end readiness
+	leastGrace = time.Second
+)
+
+// settling is the reason between the first good look and the last one needed.
+const settling = "making sure that the broker stays healthy"
+
+// view is what one look saw.
+type view struct {
+	complaint string          // the broker's own, "" if it has none
+	leader    string          // node that leads the meta group, "" if none is known
+	member    bool            // we are in the meta group
+	formed    bool            // the cluster has been complete once, as this directory remembers
+	meta      map[string]bool // nodes in the meta group, without us
+	routes    map[string]bool // nodes we have a route to
+	refusal   string          // why a route was refused lately, "" if none was
+}
+
+// reasons says in plain words why this node is not ready, none if it is. A first start waits for every configured
+// node, as the broker does: before anything is committed it cannot tell a new cluster from one that lost its disks.
+// Later starts need a majority, which is what a leader that we keep up with proves.
+func (v view) reasons(self string, peers []Peer) []string {
+	out := v.clusterReasons(self, peers)
+	if len(out) > 0 && v.refusal != "" {
+		out = append(out, v.refusal)
+	}
+	return out
+}
+
+func (v view) clusterReasons(self string, peers []Peer) []string {
+	unreached := missing(self, peers, v.routes)
+	switch {
+	case !v.formed && len(unreached) > 0:
+		return []string{"waiting for " + list(unreached) + ": the first start needs every node"}
+	case (v.leader == "" || v.complaint != "") && len(peers)-len(unreached) <= len(peers)/2:
+		return []string{fmt.Sprintf("waiting for %s: a majority of %d nodes is needed", list(unreached), len(peers))}
+	case v.leader == "":
+		return []string{"no meta leader yet"}
+	case v.complaint != "":
+		return []string{"broker: " + v.complaint}
+	case !v.member:
+		return []string{"this node is not a member of the cluster: it was removed, or has not been taken in yet"}
+	}
+	if absent := missing(self, peers, v.meta); !v.formed && len(absent) > 0 {
+		return []string{"waiting for " + list(absent) + " to join the cluster: the first start needs every node"}
+	}
+	return nil
+}
+
+// missing are the configured nodes, other than us, that are not in the set.
+func missing(self string, peers []Peer, have map[string]bool) []Peer {
+	return slices.DeleteFunc(slices.Clone(peers), func(p Peer) bool { return p.Name == self || have[p.Name] })
+}
+
+// list names nodes with the addresses at which we expect them.
+func list(peers []Peer) string {
+	names := make([]string, len(peers))
+	for i, p := range peers {
+		names[i] = fmt.Sprintf("%s (%s)", p.Name, p.Address)
+	}
+	return strings.Join(names, ", ")
+}
+
+// verdict turns looks into readiness that neither comes too early nor flutters: a follower that is starved for half
+// a second complains, and nothing is wrong.
+type verdict struct {
+	grace    time.Duration
+	good     int       // good looks in a row
+	ready    bool      // good looks came, and no bad state lasted for grace
+	badSince time.Time // start of the bad looks in a row; zero after a good one
+	reasons  []string  // shown while not ready, then never empty
+}
+
+func (v *verdict) add(reasons []string, now time.Time) {
+	if len(reasons) == 0 {
+		v.badSince = time.Time{}
+		v.good++
+		if v.good >= goodLooks {
+			v.ready = true
+		}
+		v.reasons = []string{settling}
+		return
+	}
+	v.good, v.reasons = 0, reasons
+	if v.badSince.IsZero() {
+		v.badSince = now
+	}
+	if now.Sub(v.badSince) >= v.grace {
+		v.ready = false
+	}
+}
+
+// health looks at the broker from time to time and keeps what it found for Ready.
+type health struct {
+	s *Server
+
+	mu      sync.Mutex
+	verdict verdict
+}
+
+func newHealth(s *Server) *health {
+	return &health{s: s, verdict: verdict{
+		grace:   max(leastGrace, graceBeats*s.opt.Timing.Heartbeat),
+		reasons: []string{"the broker is starting"},
+	}}
+}
+
+// run looks until ctx ends.
+func (h *health) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	said := settling // passes at every start, so it is not worth a line
+	for {
+		select {
+		case <-ctx.Done():
+			h.end()
+			return
+		case <-timer.C:
+		}
+		reasons := h.look()
+		said = h.say(reasons, said)
+		if len(reasons) == 0 {
+			timer.Reset(lookLater)
+		} else {
+			timer.Reset(lookSoon)
+		}
+	}
+}
+
+// look takes one look and returns the verdict so far.
+func (h *health) look() []string {
+	reasons := h.s.lookNow()
+	h.mu.Lock()
+	h.verdict.add(reasons, time.Now())
+	h.mu.Unlock()
+	return h.reasons()
+}
+
+// say logs a change, and only that. It returns what has now been said.
+func (h *health) say(reasons []string, said string) string {
+	text := strings.Join(reasons, "; ")
+	switch {
+	case text == said:
+	case text == "":
+		h.s.log.Info("broker is ready", "leader", h.s.MetaLeader())
+	default:
+		h.s.log.Info("broker is not ready", "reason", text)
+	}
+	return text
+}
+
+func (h *health) reasons() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.verdict.ready {
+		return nil
+	}
+	return slices.Clone(h.verdict.reasons)
+}
+
+// end makes it not ready for good.
+func (h *health) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.verdict = verdict{reasons: []string{"the broker is stopping"}}
+}
+
+// Ready says why the broker is not ready, nothing if it is. Connected is not ready: ready means that JetStream takes
+// writes as far as this node can see.
+func (s *Server) Ready() []string { return s.health.reasons() }
+
+// lookNow is one look. In cluster mode the first good one is remembered in the data directory.
+func (s *Server) lookNow() []string {
+	complaint := s.complaint()
+	if s.opt.Mode == Single {
+		if complaint != "" {
+			return []string{"broker: " + complaint}
+		}
+		return nil
+	}
+	v, err := s.look(complaint)
+	if err != nil {
+		return []string{"look at the broker: " + err.Error()}
+	}
+	reasons := v.reasons(s.opt.Node, s.opt.Peers)
+	if len(reasons) == 0 && !v.formed {
+		if err := s.opt.Dir.setFormed(); err != nil {
+			return []string{"remember that the cluster is complete: " + err.Error()}
+		}
+	}
+	return reasons
+}
+
+// complaint is what the broker says against its own meta layer or, in single mode, its streams.
+func (s *Server) complaint() string {
+	status := s.broker.Healthz(&broker.HealthzOptions{JSMetaOnly: true})
+	if status.Error == "" && status.StatusCode != 200 {
+		return status.Status
+	}
+	return status.Error
+}
+
+func (s *Server) look(complaint string) (view, error) {
+	v := view{complaint: complaint, meta: map[string]bool{}, routes: map[string]bool{}, refusal: s.out.recentRefusal()}
+	formed, err := s.opt.Dir.formed()
+	if err != nil {
+		return v, err
+	}
+	v.formed = formed
+	if meta := s.meta(); meta != nil {
+		v.leader = nodeName(meta.Leader)
+		// With a leader known, the broker lists the others only. A node that was removed still lists the whole group;
+		// its own health check says nothing of it.
+		v.member = len(meta.Replicas) < meta.Size
+		for _, p := range meta.Replicas {
+			v.meta[nodeName(p.Name)] = true
+		}
+	}
+	if complaint == "" && formed {
+		return v, nil // routes are not asked for then, and listing them is work for the broker
+	}
+	routes, err := s.broker.Routez(nil)
+	if err != nil {
+		return v, err
+	}
+	for _, r := range routes.Routes {
+		v.routes[nodeName(r.RemoteName)] = true
+	}
+	return v, nil
+}
+
+// meta is the broker's view of the meta group, nil if there is none.
+func (s *Server) meta() *broker.MetaClusterInfo {
+	info, err := s.broker.Jsz(nil)
+	if err != nil {
+		return nil
+	}
+	return info.Meta
+}
+
+// MetaLeader is the node that leads the cluster, "" if none is known or in single mode.
+func (s *Server) MetaLeader() string {
+	if meta := s.meta(); meta != nil {
+		return nodeName(meta.Leader)
+	}
+	return ""
+}
+
+// ReadyStreams says which of these streams are not yet current on this node, nothing if all are.
+func (s *Server) ReadyStreams(names ...string) []string {
+	if s.opt.Mode == Single {
+		return s.readySingle(names)
+	}
+	unhealthy := s.streamComplaints()
+	var out []string
+	for _, name := range names {
+		switch {
+		case unhealthy[name] != "":
+			out = append(out, fmt.Sprintf("stream %s: %s", name, unhealthy[name]))
+		case len(s.opt.Peers) <= replicas && !s.broker.JetStreamIsStreamAssigned(Account, name):
+			out = append(out, fmt.Sprintf("stream %s: this node has no copy of it", name))
+		}
+	}
+	return out
+}
+
+func (s *Server) readySingle(names []string) []string {
+	var out []string
+	for _, name := range names {
+		status := s.broker.Healthz(&broker.HealthzOptions{Account: Account, Stream: name})
+		if status.Error != "" {
+			out = append(out, fmt.Sprintf("stream %s: %s", name, status.Error))
+		}
+	}
+	return out
+}
+
+// streamComplaints asks about the whole account and picks the streams: asked about one stream by name, the broker also
+// complains of that stream's consumers that live on other nodes.
+func (s *Server) streamComplaints() map[string]string {
+	status := s.broker.Healthz(&broker.HealthzOptions{Account: Account, Details: true})
+	out := make(map[string]string)
+	for _, e := range status.Errors {
+		if e.Stream != "" && e.Consumer == "" {
+			out[e.Stream] = e.Error
+		}
+	}
+	return out
+}

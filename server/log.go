@@ -1,0 +1,174 @@
+package server
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// brokerLog is the broker's logger. It makes its notices quiet, its repetitions rare and its Fatalf an error.
+type brokerLog struct {
+	log hclog.Logger
+
+	fatal chan error // buffered 1: the first Fatalf; whoever runs the broker must then end it
+
+	mu      sync.Mutex
+	last    map[string]time.Time // when a warning was last shown, by its text without numbers; at most maxKept
+	refused refusal              // last route that was refused
+}
+
+// refusal is a route that could not be made, as health tells it.
+type refusal struct {
+	at     time.Time
+	reason string
+}
+
+func newBrokerLog(log hclog.Logger) *brokerLog {
+	return &brokerLog{log: log, fatal: make(chan error, 1), last: make(map[string]time.Time)}
+}
+
+// importantNotices are worth a line a person reads. The rest of what the broker notices is for those who debug it.
+var importantNotices = []string{
+	"Self is new JetStream cluster metadata leader",
+	"JetStream cluster new metadata leader",
+	"JetStream cluster no metadata leader",
+	"JetStream cluster evicted peers",
+	"Slow Consumer",
+}
+
+// Noticef shows a few notices.
+func (l *brokerLog) Noticef(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	for _, part := range importantNotices {
+		if strings.Contains(text, part) {
+			l.log.Info(text)
+			return
+		}
+	}
+	l.log.Debug(text)
+}
+
+// Warnf shows a warning once a minute.
+func (l *brokerLog) Warnf(format string, v ...any) {
+	l.show(hclog.Warn, fmt.Sprintf(format, v...))
+}
+
+// Errorf is an error, unless it is about a route: another node may be down, and we cope with that.
+func (l *brokerLog) Errorf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	level := hclog.Error
+	if isRouteTrouble(text) {
+		level = hclog.Warn
+		l.noteRefusal(text)
+	}
+	l.show(level, text)
+}
+
+// Fatalf does not return to a broker that goes on: it says that the broker must end. It must not wait for that, since
+// the broker may hold its own locks here.
+func (l *brokerLog) Fatalf(format string, v ...any) {
+	err := fmt.Errorf(format, v...)
+	l.log.Error("broker gives up", "error", err)
+	select {
+	case l.fatal <- err:
+	default: // the first one is the cause
+	}
+}
+
+// Debugf is far too much for our debug level.
+func (l *brokerLog) Debugf(format string, v ...any) { l.log.Trace(fmt.Sprintf(format, v...)) }
+
+// Tracef likewise.
+func (l *brokerLog) Tracef(format string, v ...any) { l.log.Trace(fmt.Sprintf(format, v...)) }
+
+const (
+	repeatEvery = time.Minute // the same warning is shown no oftener
+	maxKept     = 256         // texts remembered for that
+	refusalKept = 15 * time.Second
+)
+
+// digits differ between repetitions of the same message: ports, connection ids, attempts, hashes.
+var digits = regexp.MustCompile(`[0-9]+`)
+
+func (l *brokerLog) show(level hclog.Level, text string) {
+	if l.repeated(text) {
+		level = hclog.Debug
+	}
+	l.log.Log(level, text)
+}
+
+func (l *brokerLog) repeated(text string) bool {
+	key, now := digits.ReplaceAllString(text, "#"), time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at, ok := l.last[key]; ok && now.Sub(at) < repeatEvery {
+		return true
+	}
+	if len(l.last) >= maxKept {
+		clear(l.last)
+	}
+	l.last[key] = now
+	return false
+}
+
+// Texts of nats-server v2.15.2 (server/route.go, server/client.go); TestWrongSecretIsRefusedVisibly notices if the
+// first one changes.
+const (
+	handshakeText   = "TLS route handshake error"
+	clusterNameText = "Rejecting connection, cluster name"
+	routeDialText   = "Error trying to connect to route"
+	duplicateText   = "Remote server has a duplicate name"
+)
+
+func isRouteTrouble(text string) bool {
+	for _, part := range []string{handshakeText, clusterNameText, routeDialText, duplicateText} {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// noteRefusal keeps why a route was refused. A node that is merely down is no refusal.
+func (l *brokerLog) noteRefusal(text string) {
+	reason := explainRefusal(text)
+	if reason == "" {
+		return
+	}
+	l.mu.Lock()
+	l.refused = refusal{at: time.Now(), reason: reason}
+	l.mu.Unlock()
+}
+
+// explainRefusal says in plain words what a person should look at.
+func explainRefusal(text string) string {
+	from, _, _ := strings.Cut(text, " - ") // the broker puts the remote address in front
+	switch {
+	case strings.Contains(text, handshakeText) && strings.Contains(text, "x509: certificate has expired"):
+		return fmt.Sprintf("the certificate of the node at %s has expired: compare the clocks of the machines", from)
+	case strings.Contains(text, handshakeText) && isCertificateTrouble(text):
+		return fmt.Sprintf("the node at %s has another cluster secret: cluster.secret_file must be the same on every node", from)
+	case strings.Contains(text, clusterNameText):
+		return fmt.Sprintf("the node at %s belongs to another cluster: cluster.name must be the same on every node", from)
+	}
+	return ""
+}
+
+// isCertificateTrouble tells a refused certificate, by us or by the other side, from a broken connection.
+func isCertificateTrouble(text string) bool {
+	return strings.Contains(text, "x509:") || strings.Contains(text, "remote error: tls:")
+}
+
+// recentRefusal is why a route was refused within the last seconds, "" if none was.
+func (l *brokerLog) recentRefusal() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.refused.at) > refusalKept {
+		return ""
+	}
+	return l.refused.reason
+}

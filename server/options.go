@@ -1,0 +1,323 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	broker "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
+
+	"leasehold/internal/bytesize"
+)
+
+// Account holds everything of ours: topics, the bucket, dead letters.
+const Account = "LEASEHOLD"
+
+// systemAccount carries the brokers' own traffic. JetStream must not be enabled in it.
+const systemAccount = "SYS"
+
+// deadLetterRoom is how much more the broker takes than users may send: a dead letter is the message plus headers
+// that say why, and must always fit.
+const deadLetterRoom = 64 * bytesize.KiB
+
+// Durability settings: what an acknowledged message survives.
+const (
+	powerSafe   = "power-safe"   // every write is synced before it is acknowledged
+	processSafe = "process-safe" // synced every two minutes: the death of processes, not of power
+)
+
+// Config is the [server] table.
+type Config struct {
+	Listen     string        `toml:"listen"`      // where clients connect; port 0 takes any free one
+	Durability string        `toml:"durability"`  // "power-safe" or "process-safe"
+	MaxStore   bytesize.Size `toml:"max_store"`   // disk for streams; Raft logs come on top
+	MaxMemory  bytesize.Size `toml:"max_memory"`  // for streams kept in memory; ours are on disk
+	MaxPayload bytesize.Size `toml:"max_payload"` // what users may send in one message
+}
+
+// DefaultConfig is what a missing key means.
+func DefaultConfig() Config {
+	return Config{
+		Listen: "127.0.0.1:4222", Durability: powerSafe,
+		MaxStore: 8 * bytesize.GiB, MaxMemory: 256 * bytesize.MiB, MaxPayload: bytesize.MiB,
+	}
+}
+
+// Bounds of the sizes. The broker's own limit for a payload is 64 MiB, and it warns above 8.
+const (
+	minStore   = 64 * bytesize.MiB
+	minMemory  = bytesize.MiB
+	minPayload = bytesize.KiB
+	maxPayload = 8*bytesize.MiB - deadLetterRoom
+)
+
+// Validate reports every fault at once.
+func (c Config) Validate() error {
+	errs := []error{checkListen(c.Listen)}
+	if c.Durability != powerSafe && c.Durability != processSafe {
+		errs = append(errs, fmt.Errorf("server.durability: %q is neither %q nor %q", c.Durability, powerSafe, processSafe))
+	}
+	if c.MaxStore < minStore {
+		errs = append(errs, fmt.Errorf("server.max_store: %s is less than %s", c.MaxStore, minStore))
+	}
+	if c.MaxMemory < minMemory {
+		errs = append(errs, fmt.Errorf("server.max_memory: %s is less than %s", c.MaxMemory, minMemory))
+	}
+	if c.MaxPayload < minPayload || c.MaxPayload > maxPayload {
+		errs = append(errs, fmt.Errorf("server.max_payload: %s is not between %s and %s", c.MaxPayload, minPayload, maxPayload))
+	}
+	return errors.Join(errs...)
+}
+
+// checkListen refuses addresses that other machines could reach: until there are users, whoever reaches the listener
+// may publish.
+func checkListen(addr string) error {
+	host, _, err := splitListen(addr)
+	if err != nil {
+		return fmt.Errorf("server.listen: %w", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("server.listen: %q is not a loopback address; this version has no client users, so anyone "+
+			"who reaches the port could publish: use 127.0.0.1:%s", addr, portOf(addr))
+	}
+	return nil
+}
+
+func portOf(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return port
+}
+
+// splitListen takes "host:port" apart; ports 0 and -1 mean any free one, which the broker writes as -1.
+func splitListen(addr string) (host string, port int, err error) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, fmt.Errorf("%q is not HOST:PORT", addr)
+	}
+	port, err = strconv.Atoi(p)
+	if err != nil || port < -1 || port > 65535 {
+		return "", 0, fmt.Errorf("%q: port %q is not a number from 0 to 65535", addr, p)
+	}
+	if port == 0 {
+		port = broker.RANDOM_PORT
+	}
+	return host, port, nil
+}
+
+// Peer is one node of the cluster as the config names it.
+type Peer struct{ Name, Address string }
+
+// Options are what a Server needs.
+type Options struct {
+	Config
+	Identity
+	Dir *DataDir
+
+	ClusterListen string   // where this node listens for the others, "" in single mode
+	Advertise     string   // HOST:PORT at which the others reach it, if not ClusterListen
+	Peers         []Peer   // every configured node including this one; empty in single mode
+	Secrets       [][]byte // 32 bytes each; the first makes our certificate, all are accepted
+	Timing        Timing
+
+	// PublishSubjects is what local clients, which need no password, may publish to. They may do nothing else.
+	PublishSubjects []string
+
+	// BeforeClose, if set, is called once before the listeners close, whatever the reason: ctx ended (then cause is
+	// nil) or the broker gave up. Other nodes take a closed cluster port as a sign that this node runs no call any
+	// more, so it must not return before all lanes are joined (or must end the process).
+	BeforeClose func(cause error)
+
+	Logger hclog.Logger
+}
+
+// minPeers is the smallest cluster. Two nodes stop when either does, which is worse than one.
+const minPeers = 3
+
+func (o Options) validate() error {
+	errs := []error{o.Config.Validate()}
+	if o.Dir == nil || o.Logger == nil {
+		errs = append(errs, errors.New("server: Dir and Logger are required"))
+	}
+	for _, s := range o.PublishSubjects {
+		if !broker.IsValidSubject(s) || strings.ContainsAny(s, "\"\\") {
+			errs = append(errs, fmt.Errorf("topic.subject: %q is no subject", s))
+		}
+	}
+	switch o.Mode {
+	case Single:
+	case Cluster:
+		errs = append(errs, o.validateCluster())
+	default:
+		errs = append(errs, fmt.Errorf("server: mode %q is neither %q nor %q", o.Mode, Single, Cluster))
+	}
+	return errors.Join(errs...)
+}
+
+func (o Options) validateCluster() error {
+	var errs []error
+	if len(o.Peers) < minPeers {
+		errs = append(errs, fmt.Errorf("cluster.nodes: %d nodes are too few for a cluster, it needs %d: "+
+			"with two, the loss of either stops both", len(o.Peers), minPeers))
+	}
+	if _, port, err := splitListen(o.ClusterListen); err != nil {
+		errs = append(errs, fmt.Errorf("cluster.nodes: address of this node: %w", err))
+	} else if port == broker.RANDOM_PORT {
+		errs = append(errs, errors.New("cluster.nodes: the others must know this node's port, it cannot be 0"))
+	}
+	if o.Timing.Heartbeat <= 0 || o.Timing.Heartbeat >= o.Timing.ElectionMin || o.Timing.ElectionMin >= o.Timing.ElectionMax {
+		errs = append(errs, fmt.Errorf("cluster.timing: %+v is not ordered heartbeat < election", o.Timing))
+	}
+	named := false
+	for _, p := range o.Peers {
+		named = named || p.Name == o.Node
+		if _, _, err := net.SplitHostPort(p.Address); err != nil {
+			errs = append(errs, fmt.Errorf("cluster.nodes: %s=%s: %w", p.Name, p.Address, err))
+		}
+	}
+	if !named {
+		errs = append(errs, fmt.Errorf("cluster.nodes: this node, %q, is not in the list", o.Node))
+	}
+	return errors.Join(append(errs, checkSecrets(o.Secrets))...)
+}
+
+// credentials are the users of one process. The internal ones are keys that exist only in its memory and are accepted
+// only on in-process connections. The local user is the one that clients without credentials become; nobody needs to
+// sign for it.
+type credentials struct {
+	internal, system nkeys.KeyPair
+	local            string
+}
+
+func newCredentials() (credentials, error) {
+	internal, err1 := nkeys.CreateUser()
+	system, err2 := nkeys.CreateUser()
+	local, err3 := nkeys.CreateUser()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return credentials{}, fmt.Errorf("make the broker's users: %w", err)
+	}
+	pub, err := local.PublicKey()
+	return credentials{internal: internal, system: system, local: pub}, err
+}
+
+// brokerOptions makes the broker's options. Accounts go through config text: built by hand they come up without
+// JetStream, whose per-account limits are an unexported field.
+func (o Options) brokerOptions(users credentials) (*broker.Options, error) {
+	text, err := o.configText(users)
+	if err != nil {
+		return nil, err
+	}
+	b := &broker.Options{}
+	if err := b.ProcessConfigString(text); err != nil {
+		return nil, fmt.Errorf("broker options: %w", err)
+	}
+	b.Host, b.Port, err = splitListen(o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("server.listen: %w", err)
+	}
+	b.ServerName = o.Dir.ServerName()
+	b.JetStream = true
+	b.StoreDir = o.Dir.Path() // the broker adds the last part of Dir.StoreDir itself
+	b.DisableJetStreamBanner = true
+	b.NoSigs = true // signals are main's
+	b.MaxPayload = int32(o.MaxPayload + deadLetterRoom)
+	if o.Mode == Cluster {
+		return b, o.addCluster(b)
+	}
+	return b, nil
+}
+
+// configText holds what only the config parser can set up.
+func (o Options) configText(users credentials) (string, error) {
+	internal, err1 := users.internal.PublicKey()
+	system, err2 := users.system.PublicKey()
+	if err := errors.Join(err1, err2); err != nil {
+		return "", err
+	}
+	syncInterval := "always"
+	if o.Durability == processSafe {
+		syncInterval = "2m"
+	}
+	return fmt.Sprintf(`
+system_account: %s
+no_auth_user: %s
+jetstream: { max_mem: %d, max_file: %d, sync_interval: "%s" }
+accounts: {
+  %s: {
+    jetstream: enabled
+    users: [
+      { nkey: %s, allowed_connection_types: ["IN_PROCESS"] }
+      { nkey: %s, permissions: { publish: %s, subscribe: { allow: ["_INBOX.>"] } } }
+    ]
+  }
+  %s: { users: [ { nkey: %s, allowed_connection_types: ["IN_PROCESS"] } ] }
+}`, systemAccount, users.local, int64(o.MaxMemory), int64(o.MaxStore), syncInterval,
+		Account, internal, users.local, publishRule(o.PublishSubjects), systemAccount, system), nil
+}
+
+// publishRule allows these subjects only. An empty allow list would mean everything to the broker.
+func publishRule(subjects []string) string {
+	if len(subjects) == 0 {
+		return `{ deny: [">"] }`
+	}
+	quoted := make([]string, len(subjects))
+	for i, s := range subjects {
+		quoted[i] = `"` + s + `"`
+	}
+	return "{ allow: [" + strings.Join(quoted, ", ") + "] }"
+}
+
+// Route settings.
+const (
+	// A dead link is closed after about four of these; the broker's own 30 s would let a cut-off node's routes linger.
+	routePing       = 5 * time.Second
+	routeTLSTimeout = 5.0 // seconds; a small box needs more than the broker's 2 when three start at once
+	routePool       = 1   // one account carries all our traffic, and the system account has a route of its own anyway
+)
+
+// addCluster makes the broker one of the cluster. Every configured node is a route, this one too: the number of routes
+// is the number of votes that the very first election needs.
+func (o Options) addCluster(b *broker.Options) error {
+	host, port, err := splitListen(o.ClusterListen)
+	if err != nil {
+		return err
+	}
+	config, err := routeTLS(o.Secrets, time.Now)
+	if err != nil {
+		return err
+	}
+	b.Cluster = broker.ClusterOpts{
+		Name: o.Identity.Cluster, Host: host, Port: port, Advertise: o.Advertise,
+		NoAdvertise:  true, // of *client* addresses: 127.0.0.1 of another node is of no use to a client here
+		PoolSize:     routePool,
+		PingInterval: routePing,
+		TLSConfig:    config, TLSTimeout: routeTLSTimeout,
+	}
+	for _, p := range o.Peers {
+		b.Routes = append(b.Routes, &url.URL{Scheme: "nats-route", Host: p.Address})
+	}
+	return nil
+}
+
+// checkStore refuses a store that has lost its cluster state. Its votes and the list of streams are in the meta
+// group's directory; without it the node would join as if it had never voted, and delete its streams as orphans.
+func (o Options) checkStore() error {
+	if o.Mode != Cluster {
+		return nil
+	}
+	formed, err1 := o.Dir.formed()
+	streams, err2 := exists(filepath.Join(o.Dir.StoreDir(), Account))
+	meta, err3 := exists(filepath.Join(o.Dir.StoreDir(), systemAccount, "_js_", "_meta_"))
+	if err := errors.Join(err1, err2, err3); err != nil || meta || (!formed && !streams) {
+		return err
+	}
+	return fmt.Errorf("data directory %s was part of cluster %q but its cluster state is gone (%s): "+
+		"move the directory away and start this node with an empty one; the others will fill it",
+		o.Dir.Path(), o.Identity.Cluster, filepath.Join(storeDir, systemAccount, "_js_", "_meta_"))
+}

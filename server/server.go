@@ -1,0 +1,255 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	broker "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of start and stop.
+const (
+	stopLimit = 5 * time.Second // for the whole stop: a site's power-off stops all nodes at once, nobody to hand over to
+	startWait = 2 * time.Second // of which at most this long for a start that is under way
+)
+
+// replicas is how many copies a cluster keeps of everything.
+const replicas = 3
+
+// Server is one run of the embedded broker.
+type Server struct {
+	opt    Options
+	log    hclog.Logger
+	out    *brokerLog
+	users  credentials
+	broker *broker.Server
+
+	ran     atomic.Bool
+	started chan struct{} // closed once the listeners are up
+	health  *health
+}
+
+// New checks the options and builds the broker. Nothing runs and no port is taken before Run.
+func New(o Options) (*Server, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if err := o.checkStore(); err != nil {
+		return nil, err
+	}
+	users, err := newCredentials()
+	if err != nil {
+		return nil, err
+	}
+	opts, err := o.brokerOptions(users)
+	if err != nil {
+		return nil, err
+	}
+	b, err := broker.NewServer(opts)
+	if err != nil {
+		return nil, fmt.Errorf("build the broker: %w", err)
+	}
+	log := o.Logger.Named("broker")
+	s := &Server{opt: o, log: log, out: newBrokerLog(log), users: users, broker: b, started: make(chan struct{})}
+	s.health = newHealth(s)
+	b.SetLoggerV2(s.out, log.IsTrace(), false, false)
+	return s, nil
+}
+
+// Run starts the broker and blocks until ctx ends or the broker gives up. After ctx it returns nil, with the ports
+// free and Raft leaders handed over; if the broker gave up, its reason. A stop that takes longer than 5 s is an error,
+// and the process should end, for then parts of the broker still run.
+func (s *Server) Run(ctx context.Context) error {
+	if !s.ran.CompareAndSwap(false, true) {
+		return errors.New("server: Run was called twice")
+	}
+	if err := s.probeListeners(); err != nil {
+		return err
+	}
+	if s.opt.Mode == Cluster {
+		if err := raftTimers.acquire(s.opt.Timing); err != nil {
+			return err
+		}
+	}
+	startDone := make(chan struct{})
+	go func() {
+		defer close(startDone)
+		s.broker.Start()
+	}()
+	looks, stopLooking := context.WithCancel(context.WithoutCancel(ctx))
+	var looking sync.WaitGroup
+	cause := s.serve(ctx, startDone, func() { looking.Go(func() { s.health.run(looks) }) })
+	if s.opt.BeforeClose != nil {
+		s.opt.BeforeClose(cause)
+	}
+	stopLooking()
+	return errors.Join(cause, s.stop(startDone, &looking))
+}
+
+// serve waits for the listeners, tells so, and then for the end.
+func (s *Server) serve(ctx context.Context, startDone <-chan struct{}, up func()) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	polls := tick.C
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-s.out.fatal:
+			return fmt.Errorf("broker gave up: %w", err)
+		case <-polls:
+			if !isClosed(startDone) || !s.broker.ReadyForConnections(time.Millisecond) {
+				continue
+			}
+			polls = nil
+			s.log.Info("broker started", "server", s.opt.Dir.ServerName(), "clients", s.ClientAddr(), "cluster", s.opt.ClusterListen)
+			close(s.started)
+			up()
+		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// stop shuts the broker down. Its Shutdown first moves every Raft leader to a follower that is current, so that the
+// others need no election.
+func (s *Server) stop(startDone <-chan struct{}, looking *sync.WaitGroup) error {
+	begun := time.Now()
+	limit := time.NewTimer(stopLimit)
+	defer limit.Stop()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// A Shutdown that overtakes Start leaves a broker that Start then wakes up.
+		select {
+		case <-startDone:
+		case <-time.After(startWait):
+		}
+		s.broker.Shutdown()
+		s.broker.WaitForShutdown()
+		<-startDone
+		looking.Wait()
+	}()
+	select {
+	case <-limit.C:
+		return fmt.Errorf("stop the broker: still not stopped after %s", stopLimit)
+	case <-done:
+	}
+	if s.opt.Mode == Cluster {
+		raftTimers.release()
+	}
+	s.log.Info("broker stopped", "took_ms", time.Since(begun).Milliseconds())
+	return nil
+}
+
+// probeListeners finds a taken port before the broker starts: it would notice only after its store has been opened
+// and its routes have been made.
+func (s *Server) probeListeners() error {
+	err := probe("server.listen", s.opt.Listen)
+	if s.opt.Mode == Cluster {
+		err = errors.Join(err, probe("cluster.nodes", s.opt.ClusterListen))
+	}
+	return err
+}
+
+func probe(key, addr string) error {
+	host, port, err := splitListen(addr)
+	if err != nil || port == broker.RANDOM_PORT {
+		return err
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, fmt.Sprint(port)))
+	switch {
+	case err == nil:
+		return l.Close()
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%s: %s is in use by another process; stop that process, or set another port", key, addr)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("%s: %s is not an address of this machine", key, addr)
+	}
+	return fmt.Errorf("%s: listen on %s: %w", key, addr, err)
+}
+
+// Started is closed once the listeners are up and Conn works. That is not yet ready: see Ready.
+func (s *Server) Started() <-chan struct{} { return s.started }
+
+// Conn makes an in-process connection with all rights in our account. It reconnects by itself and keeps nothing back
+// while it is not connected: a write that could not be sent is an error at once, never sent later behind one's back.
+func (s *Server) Conn(name string) (*nats.Conn, error) {
+	return s.connect(name, s.users.internal)
+}
+
+func (s *Server) connect(name string, user nkeys.KeyPair) (*nats.Conn, error) {
+	if !isClosed(s.started) {
+		return nil, errors.New("connect to the broker: it has not started yet")
+	}
+	public, err := user.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	log := s.opt.Logger.Named("conn").With("conn", name)
+	nc, err := nats.Connect("",
+		nats.InProcessServer(s.broker), nats.Name(name), nats.Nkey(public, user.Sign),
+		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.ReconnectBufSize(-1),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Debug("disconnected", "error", err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { logAsync(log, sub, err) }),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the broker: %w", err)
+	}
+	return nc, nil
+}
+
+// logAsync replaces the client library's handler, which prints to stderr.
+func logAsync(log hclog.Logger, sub *nats.Subscription, err error) {
+	if sub != nil {
+		log = log.With("subject", sub.Subject)
+	}
+	log.Warn("connection error", "error", err)
+}
+
+// ID is the broker's server id, new in every process.
+func (s *Server) ID() string { return s.broker.ID() }
+
+// Replicas is how many copies every stream has: 1 or 3.
+func (s *Server) Replicas() int {
+	if s.opt.Mode == Cluster {
+		return replicas
+	}
+	return 1
+}
+
+// ClientAddr is the host and port clients connect to, "" before Started.
+func (s *Server) ClientAddr() string {
+	addr := s.broker.Addr()
+	if addr == nil {
+		return ""
+	}
+	return addr.String()
+}
+
+// ServerNodeName is the node's name in a broker's server name: all before the random id.
+func (s *Server) ServerNodeName(serverName string) string { return nodeName(serverName) }
+
+func nodeName(serverName string) string {
+	if i := strings.LastIndexByte(serverName, '-'); i >= 0 {
+		return serverName[:i]
+	}
+	return serverName
+}

@@ -1,0 +1,195 @@
+package server
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"sync"
+	"time"
+)
+
+// Routes are mutual TLS, and the right to make one is the knowledge of the cluster's secret: each node derives the
+// same CA key from it and signs itself a certificate, in memory, that no disk ever sees. There is nothing to hand out,
+// to renew by hand or to expire on a site that nobody visits.
+
+// secretBytes is the length of a cluster secret.
+const secretBytes = 32
+
+// routeName stands in every leaf instead of the node's address: addresses change, and who holds the secret is a member.
+const routeName = "route.leasehold.internal"
+
+// Times in certificates. Machines without a clock of their own start in the past, sometimes by years, and clusters
+// must form before any clock is set. So a leaf is valid from 2020 on, whatever our clock says, and long enough that
+// another node's clock may be weeks ahead. It is a leaf's key, not its date, that an attacker would need.
+var validFrom = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+
+const (
+	caValidity   = 200 * 365 * 24 * time.Hour
+	leafValidity = 30 * 24 * time.Hour
+	leafRenewed  = 24 * time.Hour
+)
+
+func checkSecrets(secrets [][]byte) error {
+	if len(secrets) == 0 || len(secrets) > 2 {
+		return fmt.Errorf("cluster.secret_file: needs one secret, or two while it is changed, not %d", len(secrets))
+	}
+	for i, s := range secrets {
+		if len(s) != secretBytes {
+			return fmt.Errorf("cluster.secret_file: secret %d has %d bytes, not %d (64 hex characters)", i+1, len(s), secretBytes)
+		}
+	}
+	return nil
+}
+
+// routeTLS is the TLS config of the cluster listener and of the routes we make: present a leaf of the first secret,
+// accept leaves of any.
+//
+// To change the secret without a stop, restart the nodes one by one, three times round: with [old, new], so that all
+// accept the new one; with [new, old], so that all present it; with [new].
+func routeTLS(secrets [][]byte, now func() time.Time) (*tls.Config, error) {
+	if err := checkSecrets(secrets); err != nil {
+		return nil, err
+	}
+	now = notBefore(now, validFrom.Add(time.Hour))
+	pool := x509.NewCertPool()
+	var own authority
+	for i, s := range secrets {
+		ca, err := newAuthority(s)
+		if err != nil {
+			return nil, err
+		}
+		pool.AddCert(ca.cert)
+		if i == 0 {
+			own = ca
+		}
+	}
+	keep := &leafKeeper{ca: own, now: now}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		ServerName: routeName,
+		RootCAs:    pool, ClientCAs: pool,
+		ClientAuth:           tls.RequireAndVerifyClientCert,
+		Time:                 now,
+		GetCertificate:       func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return keep.leaf() },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return keep.leaf() },
+		// A resumed session would skip the look at the certificate.
+		SessionTicketsDisabled: true,
+	}, nil
+}
+
+// notBefore is a clock that never shows a time before floor: with a clock at 1970 even the CA would not be valid yet.
+func notBefore(now func() time.Time, floor time.Time) func() time.Time {
+	return func() time.Time {
+		if t := now(); t.After(floor) {
+			return t
+		}
+		return floor
+	}
+}
+
+// authority is the CA of one secret.
+type authority struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+// newAuthority derives the CA. Key, subject and key id are the same on every node; the CA certificate itself differs
+// in its signature, which is why only leaves are ever sent.
+func newAuthority(secret []byte) (authority, error) {
+	key, err := deriveKey(secret)
+	if err != nil {
+		return authority{}, fmt.Errorf("derive the cluster's CA key: %w", err)
+	}
+	public, err := key.PublicKey.Bytes()
+	if err != nil {
+		return authority{}, err
+	}
+	id := sha256.Sum256(public)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "leasehold cluster CA"}, SubjectKeyId: id[:20],
+		NotBefore: validFrom, NotAfter: validFrom.Add(caValidity),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	cert, err := signCertificate(template, template, &key.PublicKey, key)
+	return authority{key: key, cert: cert}, err
+}
+
+// deriveKey maps the secret to a P-256 private key: HKDF-SHA-256 output is taken as the key if it lies in the curve's
+// range, which it nearly always does, else the next output is tried.
+func deriveKey(secret []byte) (*ecdsa.PrivateKey, error) {
+	for attempt := range 16 {
+		raw, err := hkdf.Key(sha256.New, secret, nil, fmt.Sprintf("leasehold route CA key v1 %d", attempt), 32)
+		if err != nil {
+			return nil, err
+		}
+		if key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), raw); err == nil {
+			return key, nil
+		}
+	}
+	return nil, errors.New("no derived number is a P-256 key")
+}
+
+func signCertificate(template, parent *x509.Certificate, public *ecdsa.PublicKey, key *ecdsa.PrivateKey) (*x509.Certificate, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
+}
+
+// leafKeeper makes this node's certificate and replaces it daily.
+type leafKeeper struct {
+	ca  authority
+	now func() time.Time
+
+	mu   sync.Mutex
+	made time.Time // when cert was made, by now()
+	cert *tls.Certificate
+}
+
+func (k *leafKeeper) leaf() (*tls.Certificate, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now()
+	// A clock that was set back makes the age negative; the leaf is then remade as well, which costs nothing.
+	if age := now.Sub(k.made); k.cert != nil && age >= 0 && age < leafRenewed {
+		return k.cert, nil
+	}
+	cert, err := newLeaf(k.ca, now)
+	if err != nil {
+		return nil, fmt.Errorf("make this node's route certificate: %w", err)
+	}
+	k.cert, k.made = cert, now
+	return cert, nil
+}
+
+// newLeaf makes a fresh key and signs it for both ends of a route: every node is server and client.
+func newLeaf(ca authority, now time.Time) (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: routeName}, DNSNames: []string{routeName},
+		NotBefore: validFrom, NotAfter: now.Add(leafValidity),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	leaf, err := signCertificate(template, ca.cert, &key.PublicKey, ca.key)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, nil
+}
