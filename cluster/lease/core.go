@@ -1,0 +1,199 @@
+package lease
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Causes with which lanes are cancelled.
+var (
+	ErrFenced          = errors.New("the session could not be renewed in time")
+	ErrLeaseLost       = errors.New("the lease belongs to another owner")
+	ErrHandoverTimeout = errors.New("the call did not end within the hand-over timeout")
+	ErrBuried          = errors.New("another node declared this node dead")
+)
+
+// Reasons to end the process.
+var (
+	// ErrNameTaken: another process holds a live session under this node's name.
+	ErrNameTaken = errors.New("another node of this name is alive")
+)
+
+// phase is where a node's session stands. It only goes forward, but for burial, which leads back to saving.
+type phase int
+
+const (
+	loading    phase = iota // waits until every record was read once
+	watching                // a live session of our name was written elsewhere: waits for it to move or to fall silent
+	saving                  // waits until the new boot number is on disk
+	publishing              // writes the live record of the new boot
+	running                 // live, or trying to stay so
+	rejoining               // found itself buried: waits for its lanes to be joined, then takes a new boot
+	ending                  // writes the ended record
+	finished
+)
+
+// Core decides for one node. It is not safe for concurrent use.
+type Core struct {
+	cfg      Config
+	now      Time
+	out      []Action
+	phase    phase
+	stopping bool
+	stopAt   Time
+
+	own    own
+	peers  []*peer  // Every other node whose session is known or missed, by name.
+	groups []*group // Groups that this node serves, by name.
+
+	lastID uint64
+	writes map[uint64]Key // Writes under way that still matter.
+}
+
+// group is one group's leases as far as they are known, and the plan made from them.
+type group struct {
+	Group
+	leases []*held
+	target []string // By partition: who should own it, "" if nobody can.
+}
+
+// New returns the core of a node that has just started. Feed it Saw for every record there is, then Loaded.
+func New(cfg Config) *Core {
+	c := &Core{cfg: cfg, writes: map[uint64]Key{}}
+	c.own.boot = cfg.Boot
+	for _, g := range cfg.Groups {
+		gr := &group{Group: g, target: make([]string, g.Partitions)}
+		for p := range g.Partitions {
+			h := &held{key: Key{Group: g.Name, Partition: p}, group: gr}
+			h.rec.Done = g.Start
+			gr.leases = append(gr.leases, h)
+		}
+		c.groups = append(c.groups, gr)
+		c.cfg.Self.Groups = append(c.cfg.Self.Groups, g.Name)
+	}
+	slices.SortFunc(c.groups, func(a, b *group) int { return cmp.Compare(a.Name, b.Name) })
+	slices.Sort(c.cfg.Self.Groups)
+	return c
+}
+
+// Step takes one input at a time that never goes back, and returns what to do about it.
+func (c *Core) Step(now Time, in Input) []Action {
+	c.now, c.out = now, nil
+	if c.phase == finished {
+		return nil
+	}
+	c.lookAtFence()
+	switch in := in.(type) {
+	case Tick:
+		c.sweep()
+	case Saw:
+		c.saw(in)
+	case Loaded:
+		c.begin()
+	case Wrote:
+		c.wrote(in)
+	case SavedBoot:
+		c.savedBoot(in.Boot)
+	case Moved:
+		c.moved(in.Key, in.Epoch, in.Progress)
+	case Stopped:
+		c.stopped(in.Key, in.Epoch, in.Progress)
+	case Stop:
+		c.stop()
+	}
+	return c.out
+}
+
+// sweep looks at everything that time or another node's change may have made due.
+func (c *Core) sweep() {
+	c.advanceOwn()
+	c.buryTheSilent()
+	for _, g := range c.groups {
+		c.plan(g)
+		for _, h := range g.leases {
+			c.decide(h)
+		}
+	}
+	c.advanceStop()
+}
+
+func (c *Core) do(a Action) { c.out = append(c.out, a) }
+
+// write sends one compare-and-set and returns its id.
+func (c *Core) write(w Write) uint64 {
+	c.lastID++
+	w.ID = c.lastID
+	c.writes[w.ID] = w.Key
+	c.do(w)
+	return w.ID
+}
+
+func (c *Core) saw(in Saw) {
+	switch {
+	case in.Key.Node == c.cfg.Self.Node:
+		c.sawOwn(in.Revision, in.Session)
+	case in.Key.Node != "":
+		c.sawPeer(in)
+	default:
+		c.sawLease(in)
+	}
+}
+
+func (c *Core) wrote(in Wrote) {
+	key, ok := c.writes[in.ID]
+	if !ok {
+		return // sent under an earlier boot
+	}
+	delete(c.writes, in.ID)
+	switch {
+	case key.Node == c.cfg.Self.Node:
+		c.wroteOwn(in)
+	case key.Node != "":
+		c.wrotePeer(c.peer(key.Node), in)
+	default:
+		c.wroteLease(c.held(key), in)
+	}
+}
+
+// forgetWrites makes the answers of everything under way meaningless. Whatever lands nevertheless will be read.
+func (c *Core) forgetWrites() {
+	clear(c.writes)
+	c.own.pending = 0
+	for _, p := range c.peers {
+		p.pending = 0
+	}
+	c.eachHeld(func(h *held) { h.pending = nil })
+}
+
+// pause is how long an unknown write rests before it is tried again: long enough not to spin on quick refusals, short
+// enough that several tries fit before the fence.
+func (c *Core) pause() time.Duration { return c.cfg.Renew / 10 }
+
+func (c *Core) held(k Key) *held {
+	for _, g := range c.groups {
+		if g.Name == k.Group && k.Partition < len(g.leases) {
+			return g.leases[k.Partition]
+		}
+	}
+	return nil
+}
+
+func (c *Core) eachHeld(f func(*held)) {
+	for _, g := range c.groups {
+		for _, h := range g.leases {
+			f(h)
+		}
+	}
+}
+
+// Check refuses a timing that cannot hold: see DESIGN.md, "The budget".
+func (c Config) Check(longestElection time.Duration) error {
+	if spare := c.TTL - c.Margin - c.Renew - c.WriteLimit; spare <= longestElection {
+		return fmt.Errorf("session_ttl %v less margin %v, renew %v and a write's limit %v leaves %v, "+
+			"which must be more than the longest election, %v", c.TTL, c.Margin, c.Renew, c.WriteLimit, spare, longestElection)
+	}
+	return nil
+}

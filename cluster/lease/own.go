@@ -1,0 +1,282 @@
+package lease
+
+import (
+	"fmt"
+	"slices"
+)
+
+// own is this node's session.
+//
+// Invariants: expired or now < fence whenever a call may start; fence ≤ send time of an attempt known to have landed
+// + TTL − Margin; every attempt in sent names revision rev, so at most one of them can ever land.
+type own struct {
+	boot uint64   // Number of this session life, from SaveBoot on.
+	rev  uint64   // Highest revision of our record known; 0 if none.
+	rec  *Session // What that revision says; nil if absent.
+
+	pending uint64    // Id of the write under way; 0 if none.
+	sent    []attempt // Attempts whose end is open.
+	nonces  uint64
+	nextAt  Time // When to write next.
+
+	fence   Time
+	expired bool // The fence was reached; cleared by a renewal answered OK.
+	lastOK  Time // When a write of ours was last known to have landed.
+
+	seenAt   Time // watching: when rev was first seen.
+	moves    int  // watching: how often the other one's revision moved.
+	joinedAt Time // When this boot went live.
+	settled  bool // This boot went on from a live session: no newcomer.
+}
+
+// attempt is one try at writing our record.
+type attempt struct {
+	id  uint64
+	at  Time
+	rec Session
+}
+
+// lookAtFence notices a fence that has passed. The watchdog has cancelled the lanes by then without asking; asking
+// again costs nothing and keeps this state in step with it.
+func (c *Core) lookAtFence() {
+	if c.phase < running || c.own.expired || c.now < c.own.fence {
+		return
+	}
+	c.own.expired = true
+	c.cancelAll(ErrFenced)
+}
+
+// begin starts a new session life, if the record of our name allows it.
+func (c *Core) begin() {
+	o := &c.own
+	if o.rec != nil && o.rec.State == Live && !o.rec.sameHome(c.cfg.Self) {
+		c.phase, o.seenAt, o.moves = watching, c.now, 0
+		return
+	}
+	// A live record from our own directory under this kernel was written by a former life of this process: the lock on
+	// the directory, which we hold, proves it dead. Its partitions need not wait.
+	o.settled = o.rec != nil && o.rec.State == Live
+	boot := o.boot
+	if o.rec != nil {
+		boot = max(boot, o.rec.Boot)
+	}
+	c.eachHeld(func(h *held) {
+		if h.rec.Owner == c.cfg.Self.Node {
+			boot = max(boot, h.rec.Boot)
+		}
+	})
+	o.boot = boot + 1
+	c.phase = saving
+	c.do(SaveBoot{Boot: o.boot})
+}
+
+func (c *Core) savedBoot(boot uint64) {
+	if c.phase == saving && boot == c.own.boot {
+		c.phase = publishing
+		c.writeOwn(Live)
+	}
+}
+
+// writeOwn sends our record in the given state on the revision known.
+func (c *Core) writeOwn(s State) {
+	o := &c.own
+	o.nonces++
+	rec := c.cfg.Self
+	rec.Version, rec.Boot, rec.State, rec.TTL = 1, o.boot, s, c.cfg.TTL
+	rec.Leaving = c.stopping
+	rec.Nonce = fmt.Sprintf("%s-%d", c.cfg.Secret, o.nonces)
+	changed := o.rec == nil || o.rec.Boot != rec.Boot || o.rec.State != s || o.rec.Leaving != rec.Leaving
+	o.pending = c.write(Write{Key: SessionKey(rec.Node), Revision: o.rev, Session: &rec, Announce: changed})
+	o.sent = append(o.sent, attempt{id: o.pending, at: c.now, rec: rec})
+}
+
+func (c *Core) wroteOwn(in Wrote) {
+	o := &c.own
+	if in.ID != o.pending {
+		return
+	}
+	o.pending = 0
+	if in.OK && c.phase == watching {
+		c.sawOwn(in.Revision, bury(*c.own.rec))
+		return
+	}
+	i := slices.IndexFunc(o.sent, func(a attempt) bool { return a.id == in.ID })
+	if in.OK && i >= 0 {
+		c.landed(o.sent[i], in.Revision, true)
+		return
+	}
+	o.nextAt = c.now + c.pause()
+	c.do(Read{Key: SessionKey(c.cfg.Self.Node)})
+}
+
+// landed takes in that an attempt of ours is stored: by its answer, or because a read showed its nonce.
+func (c *Core) landed(a attempt, rev uint64, answered bool) {
+	o := &c.own
+	o.rev, o.rec, o.sent = rev, &a.rec, nil
+	o.nextAt = a.at + c.cfg.Renew
+	// Observers' clocks stood still while we could not write either: after an outage nobody buries everybody.
+	if c.now-o.lastOK > 2*c.cfg.Renew {
+		c.restartSilence()
+	}
+	o.lastOK = c.now
+	fence := a.at + c.cfg.TTL - c.cfg.Margin
+	switch {
+	case c.phase == ending && a.rec.State == Ended:
+		c.finish()
+		return
+	case c.phase == ending:
+		o.nextAt = c.now // an earlier renewal came in late
+		return
+	case c.phase == publishing:
+		c.phase, o.joinedAt = running, c.now
+		o.fence, o.expired = fence, c.now >= fence
+	case answered && o.expired && c.now < fence:
+		o.fence, o.expired = fence, false
+	case !o.expired:
+		o.fence = max(o.fence, fence)
+	default:
+		o.nextAt = c.now // read, not answered: lanes resume on an answer only
+	}
+	if !o.expired {
+		c.do(Fence{At: o.fence})
+	}
+	c.sweep()
+}
+
+// sawOwn takes in a read of our own record. Only revisions above the known one say anything.
+func (c *Core) sawOwn(rev uint64, rec *Session) {
+	o := &c.own
+	if rev <= o.rev {
+		return
+	}
+	if rec != nil {
+		if i := slices.IndexFunc(o.sent, func(a attempt) bool { return a.rec.Nonce == rec.Nonce }); i >= 0 {
+			c.landed(o.sent[i], rev, false)
+			return
+		}
+	}
+	before := o.rec
+	o.rev, o.rec, o.sent, o.pending = rev, rec, nil, 0
+	switch c.phase {
+	case loading:
+	case watching:
+		c.watchTwin(before)
+	case saving, publishing:
+		c.begin()
+	default:
+		c.judgeOwn()
+	}
+}
+
+// judgeOwn acts on a record of our name that we did not write.
+func (c *Core) judgeOwn() {
+	o := &c.own
+	switch {
+	case o.rec != nil && o.rec.Boot == o.boot && o.rec.State != Live:
+		c.rejoin()
+	case o.rec != nil && o.rec.Boot >= o.boot:
+		c.exit(fmt.Errorf("%w: %s has written boot %d over ours, %d, from %s: stop one of the two",
+			ErrNameTaken, o.rec.Node, o.rec.Boot, o.boot, o.rec.Address))
+	default:
+		c.exit(fmt.Errorf("the session record of %s went back to an earlier life: was the bucket restored under running nodes?",
+			c.cfg.Self.Node))
+	}
+}
+
+// rejoin stops everything that ran under a buried boot, for good; a new boot follows once it is joined.
+func (c *Core) rejoin() {
+	c.phase = rejoining
+	c.own.expired = true
+	c.do(Fence{At: c.now})
+	c.forgetWrites()
+	c.cancelAll(ErrBuried)
+	c.eachHeld(func(h *held) {
+		if h.lane == parked || h.lane == handing {
+			h.lane = none
+		}
+	})
+	c.advanceOwn()
+}
+
+// watchTwin looks at a session of our name that somebody else keeps. Two moves tell a living one from a stale read.
+func (c *Core) watchTwin(before *Session) {
+	o := &c.own
+	o.seenAt = c.now
+	if o.rec == nil || o.rec.State != Live {
+		c.begin()
+		return
+	}
+	if before != nil && before.State == Live {
+		o.moves++
+	}
+	if o.moves >= 2 {
+		c.exit(fmt.Errorf("%w: another node %s is alive at %s; give each node a name of its own",
+			ErrNameTaken, o.rec.Node, o.rec.Address))
+	}
+}
+
+// advanceOwn does what is due for our own session.
+func (c *Core) advanceOwn() {
+	o := &c.own
+	switch c.phase {
+	case watching:
+		if o.pending == 0 && c.now >= o.nextAt && c.now-o.seenAt >= o.rec.TTL {
+			o.pending = c.write(Write{Key: SessionKey(o.rec.Node), Revision: o.rev, Session: bury(*c.own.rec), Announce: true})
+		}
+	case publishing, running:
+		if o.pending == 0 && c.now >= o.nextAt {
+			c.writeOwn(Live)
+		}
+	case ending:
+		if o.pending == 0 && c.now >= o.nextAt {
+			c.writeOwn(Ended)
+		}
+	case rejoining:
+		if !c.anyLane() && !c.stopping {
+			c.begin()
+		}
+	}
+}
+
+func (c *Core) exit(err error) {
+	c.phase = finished
+	c.do(Fence{At: c.now})
+	c.cancelAll(ErrBuried)
+	c.do(Exit{Err: err})
+}
+
+// stop begins a clean end.
+func (c *Core) stop() {
+	if c.stopping {
+		return
+	}
+	c.stopping, c.stopAt = true, c.now
+	if c.phase < publishing {
+		c.finish()
+		return
+	}
+	c.own.nextAt = c.now // tell the others at once that nothing should be planned onto us
+	c.sweep()
+}
+
+// advanceStop ends the session once every lane is joined and every hand-over settled, or given up because this node
+// has not been able to write for as long as its session holds.
+func (c *Core) advanceStop() {
+	if !c.stopping || c.phase == finished {
+		return
+	}
+	giveUp := c.own.expired || c.phase == publishing && c.now-c.stopAt >= c.cfg.TTL-c.cfg.Margin
+	switch {
+	case c.anyLane():
+	case giveUp || c.phase == rejoining:
+		c.finish()
+	case c.phase == running && !c.anyLeaseLeft():
+		c.phase, c.own.nextAt = ending, c.now
+		c.advanceOwn()
+	}
+}
+
+func (c *Core) finish() {
+	c.phase = finished
+	c.do(Finished{})
+}

@@ -1,0 +1,162 @@
+package lease
+
+import (
+	"cmp"
+	"slices"
+
+	"leasehold/cluster/plan"
+)
+
+// peer is another node as its session record shows it.
+type peer struct {
+	name     string
+	rev      uint64
+	rec      *Session // nil while no record was seen.
+	quietAt  Time     // Since when this revision has been silent, on our clock.
+	joinedAt Time     // When it was first seen live after not being so.
+	settled  bool     // It was live before we were: no newcomer to us.
+
+	pending uint64 // Id of our burial under way; 0 if none.
+	retryAt Time
+}
+
+func (p *peer) live() bool { return p.rec != nil && p.rec.State == Live }
+
+// peer returns the named node's entry, making one if there is none.
+func (c *Core) peer(name string) *peer {
+	i, ok := slices.BinarySearchFunc(c.peers, name, func(p *peer, n string) int { return cmp.Compare(p.name, n) })
+	if !ok {
+		c.peers = slices.Insert(c.peers, i, &peer{name: name, quietAt: c.now})
+	}
+	return c.peers[i]
+}
+
+func (c *Core) sawPeer(in Saw) {
+	p := c.peer(in.Key.Node)
+	if in.Revision <= p.rev {
+		return
+	}
+	wasLive, was := p.live(), p.rec
+	p.rev, p.rec, p.quietAt = in.Revision, in.Session, c.now
+	if p.live() && !wasLive {
+		p.joinedAt, p.settled = c.now, c.phase == loading
+	}
+	if p.rec == nil || was == nil || p.rec.Boot != was.Boot || p.rec.State != was.State || p.rec.Leaving != was.Leaving {
+		c.sweepIfRunning()
+	}
+}
+
+func (c *Core) sweepIfRunning() {
+	if c.phase == running {
+		c.sweep()
+	}
+}
+
+func (c *Core) wrotePeer(p *peer, in Wrote) {
+	if p.pending != in.ID {
+		return
+	}
+	p.pending = 0
+	if !in.OK {
+		p.retryAt = c.now + c.pause()
+		c.do(Read{Key: SessionKey(p.name)})
+		return
+	}
+	c.sawPeer(Saw{Key: SessionKey(p.name), Revision: in.Revision, Session: c.burial(p)})
+}
+
+// restartSilence makes every peer's silence begin now.
+func (c *Core) restartSilence() {
+	for _, p := range c.peers {
+		p.quietAt = c.now
+	}
+}
+
+// buryTheSilent declares dead whoever kept one revision for the ttl that stands in it, counted while our own renewals
+// went through. Compare-and-set on that very revision is what makes it safe: a renewal in between wins.
+func (c *Core) buryTheSilent() {
+	if c.phase != running || c.own.expired || c.now-c.own.lastOK > 2*c.cfg.Renew {
+		return
+	}
+	for _, p := range c.peers {
+		silent := p.live() && c.now-p.quietAt >= p.rec.TTL || p.rec == nil && c.now-p.quietAt >= c.cfg.TTL
+		if !silent || p.pending != 0 || c.now < p.retryAt {
+			continue
+		}
+		if rec := c.burial(p); rec.Boot > 0 {
+			p.pending = c.write(Write{Key: SessionKey(p.name), Revision: p.rev, Session: rec, Announce: true})
+		}
+	}
+}
+
+// burial is the record that declares a peer dead. One that has no record at all, though leases name it, gets one with
+// the highest boot that they name; boot 0 says that no lease does.
+func (c *Core) burial(p *peer) *Session {
+	var rec Session
+	if p.rec != nil {
+		rec = *p.rec
+	} else {
+		rec = Session{Version: 1, Node: p.name, TTL: c.cfg.TTL}
+		c.eachHeld(func(h *held) {
+			if h.rec.Owner == p.name {
+				rec.Boot = max(rec.Boot, h.rec.Boot)
+			}
+		})
+	}
+	return bury(rec)
+}
+
+// bury marks a session dead and takes its nonce away. A node that never heard the answer to the renewal that we bury
+// would otherwise find its own nonce in the burial, take it for that answer and run on.
+func bury(rec Session) *Session {
+	rec.State, rec.Nonce = Buried, ""
+	return &rec
+}
+
+// dead reports whether the session life (node, boot) can never start a call again. A lower boot than asked for, or no
+// record, is a stale read and says nothing.
+func (c *Core) dead(node string, boot uint64) bool {
+	rec := c.own.rec
+	if node != c.cfg.Self.Node {
+		rec = c.peer(node).rec
+	}
+	if rec == nil {
+		return false
+	}
+	return rec.Boot > boot || rec.Boot == boot && rec.State != Live
+}
+
+// plan computes who should own what from what is known now.
+func (c *Core) plan(g *group) {
+	if c.phase != running {
+		return
+	}
+	owners := make([]string, len(g.leases))
+	for i, h := range g.leases {
+		owners[i] = h.rec.Owner
+	}
+	g.target = plan.Assign(c.members(g.Name), owners)
+}
+
+// members lists who takes part in a group's plan: live, serving it, not leaving, and no newcomer any more.
+func (c *Core) members(group string) []plan.Member {
+	var ms []plan.Member
+	if !c.stopping && (c.own.settled || c.now-c.own.joinedAt >= c.cfg.Settle) {
+		ms = append(ms, plan.Member{Name: c.cfg.Self.Node, Weight: c.cfg.Self.Weight})
+	}
+	for _, p := range c.peers {
+		if p.live() && !p.rec.Leaving && p.rec.serves(group) && (p.settled || c.now-p.joinedAt >= c.cfg.Settle) {
+			ms = append(ms, plan.Member{Name: p.name, Weight: p.rec.Weight})
+		}
+	}
+	return ms
+}
+
+// canTake reports whether a lease may be left to the node.
+func (c *Core) canTake(node, group string) bool {
+	if node == "" || node == c.cfg.Self.Node {
+		return false
+	}
+	p := c.peer(node)
+	return p.live() && !p.rec.Leaving && p.rec.serves(group)
+}

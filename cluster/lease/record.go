@@ -1,0 +1,105 @@
+// Package lease is the protocol by which nodes own partitions: sessions that say a node is alive, and leases that say
+// whose a partition is.
+//
+// It is a state machine without clock, goroutine or I/O: [Core.Step] takes the time and an input and returns what to do.
+// The driver in package cluster feeds it and carries out its actions; the simulation in the tests does the same with
+// every fault that it can think of. The rules and why they are safe: cluster/DESIGN.md.
+package lease
+
+import (
+	"fmt"
+	"time"
+)
+
+// Time is a reading of the node's boot-time clock (CLOCK_BOOTTIME): it goes on while the machine is suspended, which
+// Go's own monotonic clock does not, and it means nothing on another machine or after a reboot.
+type Time = time.Duration
+
+// Key names a record: a session if Node is set, else the lease of a group's partition.
+type Key struct {
+	Node      string
+	Group     string
+	Partition int
+}
+
+// SessionKey is the key of a node's session record.
+func SessionKey(node string) Key { return Key{Node: node} }
+
+// String spells the key as it is stored: "session.n1", "lease.billing.00003".
+func (k Key) String() string {
+	if k.Node != "" {
+		return "session." + k.Node
+	}
+	return fmt.Sprintf("lease.%s.%05d", k.Group, k.Partition)
+}
+
+// State says what may be concluded from a session record.
+type State string
+
+const (
+	Live   State = "live"   // Its node may run lanes until someone buries it.
+	Buried State = "buried" // Declared dead by another node; alive again only under a higher boot.
+	Ended  State = "ended"  // Ended by its own node after its last lane, or by a person who removed the node.
+)
+
+// Session is the liveness record of one node. Who it is (all but the last group of fields) decides; the rest is shown.
+type Session struct {
+	Version int    `json:"v"`
+	Node    string `json:"node"`
+	Boot    uint64 `json:"boot"` // Number of this session life; never used twice by a node of this name.
+	State   State  `json:"state"`
+	Nonce   string `json:"nonce"` // New for every attempt to write, so that the writer knows its own.
+
+	// The identity of the process's directory and kernel: only a record with all three equal to ours was written by a
+	// former life of this very directory, whose lock we now hold.
+	DirID      string `json:"dir_id"`
+	KernelBoot string `json:"kernel_boot"`
+	LockDev    uint64 `json:"lock_dev"`
+	LockIno    uint64 `json:"lock_ino"`
+
+	TTL     time.Duration `json:"ttl_ns"`  // An observer may bury this revision after seeing it unchanged for so long.
+	Groups  []string      `json:"groups"`  // Groups whose partitions this node can process.
+	Weight  int           `json:"weight"`  // Share of partitions relative to other nodes.
+	Leaving bool          `json:"leaving"` // The node is stopping: plan nothing onto it, though it still owns leases.
+
+	ServerID   string `json:"server_id"` // The broker's id, new per process.
+	Address    string `json:"address"`
+	Release    string `json:"release"` // Version of the program.
+	Zone       string `json:"zone,omitempty"`
+	ConfigHash string `json:"config_hash,omitempty"`
+}
+
+// sameHome reports whether both records come from one data directory under one running kernel.
+func (s Session) sameHome(o Session) bool {
+	return s.DirID == o.DirID && s.KernelBoot == o.KernelBoot && s.LockDev == o.LockDev && s.LockIno == o.LockIno
+}
+
+// serves reports whether the session's node can process the group.
+func (s Session) serves(group string) bool {
+	for _, g := range s.Groups {
+		if g == group {
+			return true
+		}
+	}
+	return false
+}
+
+// Lease is the ownership record of one partition in one group. A lease that was never written is free, with epoch 0 and
+// the group's start sequence as Done.
+type Lease struct {
+	Version int    `json:"v"`
+	Owner   string `json:"owner"` // Node, or "" if free.
+	Boot    uint64 `json:"boot"`  // Session life of the owner that claimed it.
+	Epoch   uint64 `json:"epoch"` // Fencing token: raised by every claim, never lowered.
+	Done    uint64 `json:"done"`  // Every message of the partition with a stream sequence ≤ Done is finished.
+	Attempt int    `json:"attempt"`
+	Next    string `json:"next,omitempty"` // Heir that a free lease was left to; a hint.
+}
+
+// Progress is how far a lane came: the checkpoint that its lease should show.
+type Progress struct {
+	Done    uint64 // As in Lease.
+	Attempt int    // Failed attempts of the first message after Done.
+}
+
+func (l Lease) progress() Progress { return Progress{Done: l.Done, Attempt: l.Attempt} }

@@ -1,0 +1,214 @@
+package sim
+
+import (
+	"time"
+
+	"leasehold/cluster/lease"
+)
+
+// write carries one compare-and-set to the store and its answer back, with everything that can happen on the way.
+func (n *node) write(wr lease.Write) {
+	w := n.w
+	told := false
+	tell := func(ok bool, rev uint64) {
+		if !told {
+			told = true
+			n.step(lease.Wrote{ID: wr.ID, OK: ok, Revision: rev})
+		}
+	}
+	n.after(writeLimit, func() { tell(false, 0) })
+	there, back := w.dur(time.Millisecond, 80*time.Millisecond), w.dur(time.Millisecond, 80*time.Millisecond)
+	answer := func(rev uint64) { n.after(back, func() { tell(rev > 0, rev) }) }
+	fate := w.r.IntN(40)
+	switch {
+	case n.cut, !w.calm && fate == 0:
+		w.cover("write lost")
+	case !w.calm && fate == 1:
+		w.cover("answer lost")
+		w.at(there, func() { w.apply(n, wr) })
+	case !w.calm && fate == 2:
+		w.cover("write landed late")
+		w.at(w.dur(writeLimit, 12*time.Second), func() { w.apply(n, wr) })
+	case !w.calm && fate == 3:
+		w.cover("write twice")
+		w.at(w.dur(there, 5*time.Second), func() { w.apply(n, wr) })
+		fallthrough
+	default:
+		w.at(there, func() { answer(w.apply(n, wr)) })
+	}
+}
+
+// apply lands a write at the store, now or, if there is no quorum, perhaps once there is one again.
+func (w *world) apply(n *node, wr lease.Write) uint64 {
+	if !w.store.up {
+		if w.r.IntN(2) == 0 {
+			w.at(time.Second, func() { w.apply(n, wr) })
+		}
+		return 0
+	}
+	var old lease.Lease
+	if wr.Lease != nil {
+		old, _ = w.store.latest(wr.Key)
+	}
+	rev := w.store.put(wr)
+	w.note("%s write %d %v lands as %d", n.name, wr.ID, wr.Key, rev)
+	if rev == 0 {
+		w.cover("write refused")
+		return 0
+	}
+	if wr.Lease != nil {
+		w.leaseLanded(wr.Key, old, *wr.Lease)
+	} else if wr.Session.State == lease.Buried {
+		w.cover("burial")
+	}
+	if wr.Announce {
+		w.announce(n, wr.Key)
+	}
+	return rev
+}
+
+func (w *world) leaseLanded(k lease.Key, old, rec lease.Lease) {
+	switch {
+	case rec.Owner == "":
+		w.cover("hand-over")
+	case rec.Epoch > old.Epoch && old.Owner == rec.Owner:
+		w.cover("claimed again")
+	case rec.Epoch > old.Epoch && old.Owner != "":
+		w.cover("takeover")
+	}
+	if err := w.truths[k].landed(k, old, rec); err != nil {
+		w.fail(err)
+	}
+}
+
+// announce is the wake-up: fast, and often lost.
+func (w *world) announce(from *node, k lease.Key) {
+	for _, n := range w.nodes {
+		if n != from && n.up && !n.cut && w.r.IntN(4) > 0 {
+			saw := w.store.read(k, 0)
+			n.after(w.dur(time.Millisecond, 20*time.Millisecond), func() { n.step(saw) })
+		}
+	}
+}
+
+// nextFault lets something break every second or two.
+func (w *world) nextFault() {
+	w.at(w.dur(200*time.Millisecond, 4*time.Second), func() {
+		if w.calm {
+			return
+		}
+		w.fault()
+		w.nextFault()
+	})
+}
+
+func (w *world) fault() {
+	n := w.nodes[w.r.IntN(len(w.nodes))]
+	switch w.r.IntN(10) {
+	case 0, 1:
+		w.killNode(n)
+	case 2:
+		if n.up {
+			w.cover("asked to stop")
+			n.after(0, func() { n.step(lease.Stop{}) })
+		}
+	case 3, 4:
+		w.freezeNode(n)
+	case 5, 6:
+		w.cutNode(n)
+	case 7:
+		w.loseQuorum()
+	case 8:
+		w.cover("loop stuck")
+		w.note("%s hangs", n.name)
+		n.stuck = max(n.stuck, w.now+w.dur(time.Second, 9*time.Second))
+	case 9:
+		if w.r.IntN(4) == 0 {
+			w.loseQuorum()
+			for _, n := range w.nodes {
+				w.killNode(n)
+			}
+		}
+	}
+}
+
+func (w *world) killNode(n *node) {
+	if !n.up {
+		return
+	}
+	w.cover("crash")
+	w.note("%s crashes", n.name)
+	n.crash()
+	w.restartLater(n)
+}
+
+// restartLater brings a dead node back: soon, late, after a reboot, or with an empty disk.
+func (w *world) restartLater(n *node) {
+	switch w.r.IntN(6) {
+	case 0:
+		w.cover("disk wiped")
+		n.boot, n.dir = 0, n.dir+100
+	case 1:
+		w.cover("machine rebooted")
+		n.kernel++
+		n.offset = w.dur(0, time.Hour)
+	}
+	life := n.life
+	w.at(w.dur(100*time.Millisecond, 15*time.Second), func() {
+		if n.life == life && !n.up {
+			n.start()
+		}
+	})
+}
+
+func (w *world) freezeNode(n *node) {
+	if !n.up || n.frozen {
+		return
+	}
+	w.cover("frozen")
+	w.note("%s freezes", n.name)
+	n.freeze()
+	life := n.life
+	w.at(w.dur(500*time.Millisecond, 12*time.Second), func() {
+		if n.life == life && n.frozen {
+			n.thaw()
+		}
+	})
+}
+
+func (w *world) cutNode(n *node) {
+	w.cover("cut off")
+	w.note("%s is cut off", n.name)
+	n.cut = true
+	w.at(w.dur(500*time.Millisecond, 15*time.Second), func() { n.cut = false })
+}
+
+func (w *world) loseQuorum() {
+	w.cover("quorum lost")
+	w.note("quorum lost")
+	w.store.up = false
+	w.at(w.dur(500*time.Millisecond, 16*time.Second), func() { w.store.up = true })
+}
+
+// heal ends every fault. One node may stay dead for good, as long as two are left.
+func (w *world) heal() {
+	w.calm, w.store.up = true, true
+	dead := -1
+	if len(w.nodes) > 2 && w.r.IntN(3) == 0 {
+		dead = w.r.IntN(len(w.nodes))
+	}
+	for i, n := range w.nodes {
+		n.cut = false
+		if n.frozen {
+			n.thaw()
+		}
+		switch {
+		case i == dead && n.up:
+			n.crash()
+		case i == dead:
+			n.life++
+		case !n.up:
+			n.start()
+		}
+	}
+}

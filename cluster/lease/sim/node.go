@@ -1,0 +1,328 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"leasehold/cluster/lease"
+)
+
+// node is one machine: a disk that survives crashes, and the process that runs on it now and then.
+type node struct {
+	w    *world
+	name string
+
+	// The machine.
+	drift  float64 // Its clock runs this much faster than the world's.
+	offset time.Duration
+	boot   uint64 // Boot counter on disk.
+	dir    int    // Changes when the disk is wiped.
+	kernel int    // Changes with a reboot of the machine.
+
+	// The process; life is raised whenever it ends, so that its events find themselves outlived.
+	up     bool
+	life   int
+	core   *lease.Core
+	fence  lease.Time
+	lanes  map[lease.Key]*lane
+	frozen bool
+	cut    bool          // No network.
+	stuck  time.Duration // World time until which the core's loop hangs in something, while lanes and watchdog go on.
+	inbox  []lease.Input // What came in while it hung, in order.
+	parked []func()
+}
+
+// lane is the worker of one held partition.
+type lane struct {
+	key       lease.Key
+	boot      uint64
+	epoch     uint64
+	progress  lease.Progress
+	committed lease.Progress
+	call      *call
+	stopping  bool // asked to drain
+	killed    bool
+	ended     bool
+}
+
+func (n *node) local() lease.Time {
+	return n.offset + time.Duration(float64(n.w.now)*(1+n.drift))
+}
+
+// after schedules f for this life of the process; while the process is frozen it waits.
+func (n *node) after(d time.Duration, f func()) {
+	life := n.life
+	var run func()
+	run = func() {
+		switch {
+		case n.life != life:
+		case n.frozen:
+			n.parked = append(n.parked, run)
+		default:
+			f()
+		}
+	}
+	n.w.at(d, run)
+}
+
+func (n *node) start() {
+	w := n.w
+	n.up, n.frozen, n.fence = true, false, 0
+	w.note("%s starts, clock %v", n.name, n.local())
+	n.lanes = map[lease.Key]*lane{}
+	n.core = lease.New(lease.Config{
+		Self: lease.Session{
+			Node: n.name, DirID: fmt.Sprint("dir-", n.dir), KernelBoot: fmt.Sprint(n.name, "-kernel-", n.kernel),
+			LockIno: uint64(n.dir), ServerID: fmt.Sprint(n.name, "-", n.life), Weight: 1,
+		},
+		Boot: n.boot, Secret: fmt.Sprint(n.name, "-", n.life),
+		Groups: []lease.Group{{Name: "g", Partitions: w.partitions, Handover: 2 * time.Second}},
+		TTL:    ttl, Renew: renew, Margin: w.o.margin(), WriteLimit: writeLimit, Settle: time.Second, MinHold: 10 * time.Second,
+	})
+	n.load()
+	n.every(renew/10, func() { n.step(lease.Tick{}) })
+	n.every(w.dur(300*time.Millisecond, 700*time.Millisecond), n.poll)
+	n.every(100*time.Millisecond, n.report)
+}
+
+func (n *node) every(d time.Duration, f func()) {
+	n.after(d, func() { f(); n.every(d, f) })
+}
+
+// load is the first complete read: it succeeds only with a network.
+func (n *node) load() {
+	n.after(n.w.dur(20*time.Millisecond, 200*time.Millisecond), func() {
+		if n.cut {
+			n.load()
+			return
+		}
+		n.poll()
+		n.after(250*time.Millisecond, func() { n.step(lease.Loaded{}) })
+	})
+}
+
+// poll shows every record, each as stale as it likes.
+func (n *node) poll() {
+	if n.cut {
+		return
+	}
+	for _, k := range n.w.allKeys() {
+		n.read(k)
+	}
+}
+
+func (n *node) read(k lease.Key) {
+	saw := n.w.store.read(k, n.w.staleness())
+	n.after(n.w.dur(time.Millisecond, 200*time.Millisecond), func() { n.step(saw) })
+}
+
+// report feeds the lanes' progress, as the driver does every commit interval.
+func (n *node) report() {
+	for _, k := range n.w.leaseKeys {
+		if l := n.lanes[k]; l != nil && l.progress != l.committed {
+			n.step(lease.Moved{Key: k, Epoch: l.epoch, Progress: l.progress})
+		}
+	}
+}
+
+func (n *node) step(in lease.Input) {
+	n.inbox = append(n.inbox, in)
+	if n.w.now < n.stuck {
+		n.after(n.stuck-n.w.now, n.drain)
+		return
+	}
+	n.drain()
+}
+
+func (n *node) drain() {
+	for n.up && n.w.now >= n.stuck && len(n.inbox) > 0 {
+		in := n.inbox[0]
+		n.inbox = n.inbox[1:]
+		n.process(in)
+	}
+}
+
+func (n *node) process(in lease.Input) {
+	n.w.noteInput(n.name, in)
+	for _, a := range n.core.Step(n.local(), in) {
+		if !n.up {
+			return
+		}
+		n.w.trace(n.name, a)
+		n.act(a)
+	}
+}
+
+func (n *node) act(a lease.Action) {
+	switch a := a.(type) {
+	case lease.Write:
+		n.write(a)
+	case lease.Read:
+		if !n.cut {
+			n.read(a.Key)
+		}
+	case lease.SaveBoot:
+		n.after(n.w.dur(time.Millisecond, 50*time.Millisecond), func() {
+			n.boot = a.Boot
+			n.step(lease.SavedBoot{Boot: a.Boot})
+		})
+	case lease.Fence:
+		n.setFence(a.At)
+	case lease.Start:
+		n.startLane(a)
+	case lease.Drain:
+		if l := n.lanes[a.Key]; l != nil {
+			l.stopping = true
+			n.stopIfIdle(l)
+		}
+	case lease.Cancel:
+		n.w.cover("cancelled: " + a.Cause.Error())
+		n.kill(n.lanes[a.Key])
+	case lease.Committed:
+		if l := n.lanes[a.Key]; l != nil && l.epoch == a.Epoch {
+			l.committed = a.Progress
+			n.next(l)
+		}
+	case lease.Exit:
+		n.w.cover("exited")
+		n.crash()
+		n.w.restartLater(n)
+	case lease.Finished:
+		n.w.cover("clean stop")
+		n.w.checkStopped(n)
+		n.crash()
+		n.w.restartLater(n)
+	}
+}
+
+// setFence arms the watchdog, which cancels every lane without asking the core, up to 100 ms late.
+func (n *node) setFence(at lease.Time) {
+	n.fence = at
+	slop := n.w.dur(0, 100*time.Millisecond)
+	n.after(at-n.local()+slop, func() {
+		if n.fence != at || n.w.o.NoWatchdog {
+			return
+		}
+		for _, k := range n.w.leaseKeys {
+			if l := n.lanes[k]; l != nil {
+				n.kill(l)
+			}
+		}
+	})
+}
+
+func (n *node) startLane(a lease.Start) {
+	if old := n.lanes[a.Key]; old != nil {
+		n.w.fail(fmt.Errorf("%s: %v started twice: epoch %d over %d", n.name, a.Key, a.Epoch, old.epoch))
+		return
+	}
+	n.w.laneStarts++
+	n.w.verifyStart(n, a)
+	l := &lane{key: a.Key, boot: a.Boot, epoch: a.Epoch, progress: a.Progress, committed: a.Progress}
+	n.lanes[a.Key] = l
+	n.after(n.w.dur(0, 20*time.Millisecond), func() { n.next(l) })
+}
+
+// next starts a lane's next call, if nothing is under way and the look at the fence allows it.
+func (n *node) next(l *lane) {
+	if l.ended || l.killed || l.call != nil || l.stopping {
+		return
+	}
+	if l.progress.Attempt > 0 && l.progress != l.committed {
+		return // a raised attempt is stored before the retry
+	}
+	if !n.w.o.NoLook && n.local() >= n.fence {
+		return // the watchdog is about to come by
+	}
+	l.call = &call{node: n, boot: l.boot, epoch: l.epoch, seq: l.progress.Done + 1}
+	if err := n.w.truths[l.key].started(l.key, l.call); err != nil {
+		n.w.fail(err)
+		return
+	}
+	this := l.call
+	n.after(n.w.callTime(), func() { n.callEnds(l, this) })
+}
+
+func (n *node) callEnds(l *lane, c *call) {
+	if l.call != c || l.killed {
+		return
+	}
+	l.call = nil
+	ok := n.w.r.IntN(10) > 0
+	n.w.truths[l.key].ended(c, ok)
+	if ok {
+		l.progress = lease.Progress{Done: c.seq}
+	} else {
+		l.progress.Attempt++
+		n.step(lease.Moved{Key: l.key, Epoch: l.epoch, Progress: l.progress})
+	}
+	if l.ended {
+		return
+	}
+	n.stopIfIdle(l)
+	n.after(n.w.dur(0, 10*time.Millisecond), func() { n.next(l) })
+}
+
+func (n *node) stopIfIdle(l *lane) {
+	if l.stopping && l.call == nil && !l.killed && !l.ended {
+		n.joined(l)
+	}
+}
+
+// kill cancels a lane; killing and joining its call takes up to a quarter of the margin.
+func (n *node) kill(l *lane) {
+	if l == nil || l.killed || l.ended {
+		return
+	}
+	l.killed = true
+	n.after(n.w.dur(0, margin/4), func() {
+		if l.call != nil {
+			n.w.truths[l.key].ended(l.call, false)
+			l.call = nil
+		}
+		n.joined(l)
+	})
+}
+
+func (n *node) joined(l *lane) {
+	l.ended = true
+	if n.lanes[l.key] == l {
+		delete(n.lanes, l.key)
+	}
+	n.after(n.w.dur(0, 5*time.Millisecond), func() {
+		n.step(lease.Stopped{Key: l.key, Epoch: l.epoch, Progress: l.progress})
+	})
+}
+
+// crash ends the process: its calls end with it.
+func (n *node) crash() {
+	n.up, n.core, n.inbox, n.parked, n.frozen = false, nil, nil, nil, false
+	n.life++
+	for _, k := range n.w.leaseKeys {
+		if l := n.lanes[k]; l != nil && l.call != nil {
+			n.w.truths[k].ended(l.call, false)
+		}
+	}
+	n.lanes = map[lease.Key]*lane{}
+}
+
+func (n *node) freeze() {
+	n.frozen = true
+	for _, k := range n.w.leaseKeys {
+		if l := n.lanes[k]; l != nil && l.call != nil {
+			l.call.frozen = true
+		}
+	}
+}
+
+// thaw lets everything that came due meanwhile happen now, in any order.
+func (n *node) thaw() {
+	n.frozen = false
+	n.w.note("%s thaws", n.name)
+	due := n.parked
+	n.parked = nil
+	n.w.r.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
+	for _, f := range due {
+		f()
+	}
+}

@@ -1,0 +1,270 @@
+// Package sim runs the lease protocol of several nodes on one thread, against a model of the store and with every fault
+// that the rules of cluster/DESIGN.md are there for, and looks at each call that a lane starts. One seed gives one
+// history, always the same.
+package sim
+
+import (
+	"container/heap"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"sort"
+	"time"
+
+	"leasehold/cluster/lease"
+)
+
+// The timing of the runs is that of a local network.
+const (
+	ttl        = 5 * time.Second
+	renew      = 1 * time.Second
+	margin     = 1 * time.Second
+	writeLimit = 500 * time.Millisecond
+)
+
+// Options change a run. The zero value is the real thing; every flag breaks a rule that the verifier must then miss.
+type Options struct {
+	NoMargin   bool // Nodes fence only when their session may already be buried.
+	NoWatchdog bool // Nothing cancels a call that is under way at the fence.
+	NoLook     bool // Lanes start calls without looking at the fence.
+
+	Log io.Writer // If set, gets a line for each thing that happens.
+}
+
+func (o Options) margin() time.Duration {
+	if o.NoMargin {
+		return -margin
+	}
+	return margin
+}
+
+// Result is what one run did.
+type Result struct {
+	Err        error          // The first violation, or what had not converged at the end.
+	Hash       uint64         // Of everything that happened, in order.
+	Covered    map[string]int // How often each fault and each interesting outcome came up.
+	Calls      int
+	LaneStarts int
+}
+
+// world is one run.
+type world struct {
+	o          Options
+	r          *rand.Rand
+	now        time.Duration
+	queue      queue
+	order      int
+	store      *store
+	nodes      []*node
+	partitions int
+	leaseKeys  []lease.Key
+	truths     map[lease.Key]*truth
+	calm       bool // No new faults.
+	res        Result
+	hash       interface {
+		Write([]byte) (int, error)
+		Sum64() uint64
+	}
+	laneStarts int
+}
+
+// Run plays one seed: a minute or two of faults, then calm, in which everything must come to rest.
+func Run(seed uint64, o Options) Result {
+	w := &world{
+		o: o, r: rand.New(rand.NewPCG(seed, 7)), store: newStore(), hash: fnv.New64a(),
+		truths: map[lease.Key]*truth{}, res: Result{Covered: map[string]int{}},
+	}
+	w.setUp()
+	w.nextFault()
+	end := w.dur(60*time.Second, 120*time.Second)
+	w.runUntil(end)
+	w.heal()
+	w.runUntil(end + 45*time.Second)
+	w.checkConverged()
+	for _, t := range w.truths {
+		w.res.Calls += t.calls
+	}
+	w.res.LaneStarts, w.res.Hash = w.laneStarts, w.hash.Sum64()
+	return w.res
+}
+
+func (w *world) setUp() {
+	w.partitions = 3 + w.r.IntN(6)
+	for p := range w.partitions {
+		k := lease.Key{Group: "g", Partition: p}
+		w.leaseKeys = append(w.leaseKeys, k)
+		w.truths[k] = &truth{}
+	}
+	for i := range 2 + w.r.IntN(3) {
+		n := &node{w: w, name: fmt.Sprint("n", i+1), dir: i + 1}
+		n.drift = (w.r.Float64() - 0.5) / 1000
+		n.offset = w.dur(0, time.Hour)
+		w.nodes = append(w.nodes, n)
+		w.at(w.dur(0, 3*time.Second), n.start)
+	}
+}
+
+func (w *world) runUntil(end time.Duration) {
+	for len(w.queue) > 0 && w.queue[0].at <= end && w.res.Err == nil {
+		e := heap.Pop(&w.queue).(event)
+		w.now = e.at
+		e.run()
+	}
+	w.now = end
+}
+
+func (w *world) at(d time.Duration, f func()) {
+	w.order++
+	heap.Push(&w.queue, event{at: w.now + max(0, d), order: w.order, run: f})
+}
+
+func (w *world) dur(from, to time.Duration) time.Duration {
+	return from + time.Duration(w.r.Int64N(int64(to-from)+1))
+}
+
+// callTime is short as a rule, and now and then longer than a session.
+func (w *world) callTime() time.Duration {
+	if w.r.IntN(20) == 0 {
+		return w.dur(time.Second, 8*time.Second)
+	}
+	return w.dur(10*time.Millisecond, 300*time.Millisecond)
+}
+
+func (w *world) staleness() int {
+	if w.calm || w.r.IntN(4) > 0 {
+		return 0
+	}
+	w.cover("stale read")
+	return 1 + w.r.IntN(6)
+}
+
+func (w *world) allKeys() []lease.Key {
+	keys := append([]lease.Key(nil), w.leaseKeys...)
+	for _, n := range w.nodes {
+		keys = append(keys, lease.SessionKey(n.name))
+	}
+	return keys
+}
+
+func (w *world) cover(what string) { w.res.Covered[what]++ }
+
+func (w *world) fail(err error) {
+	if w.res.Err == nil {
+		w.res.Err = fmt.Errorf("at %v: %w", w.now, err)
+	}
+}
+
+func (w *world) trace(who string, a lease.Action) {
+	if w.o.Log != nil {
+		w.logAction(who, a)
+	}
+	fmt.Fprintf(w.hash, "%v %s %T", w.now, who, a)
+	if wr, ok := a.(lease.Write); ok {
+		fmt.Fprint(w.hash, wr.Key, wr.Revision)
+	}
+}
+
+func (w *world) logAction(who string, a lease.Action) {
+	wr, ok := a.(lease.Write)
+	switch {
+	case ok && wr.Lease != nil:
+		fmt.Fprintf(w.o.Log, "%v %s write %d %v on %d: %+v\n", w.now, who, wr.ID, wr.Key, wr.Revision, *wr.Lease)
+	case ok:
+		fmt.Fprintf(w.o.Log, "%v %s write %d %v on %d: boot %d %s leaving %v\n", w.now, who, wr.ID, wr.Key, wr.Revision,
+			wr.Session.Boot, wr.Session.State, wr.Session.Leaving)
+	default:
+		fmt.Fprintf(w.o.Log, "%v %s %T %+v\n", w.now, who, a, a)
+	}
+}
+
+// noteInput logs what a node is told about its lanes.
+func (w *world) noteInput(who string, in lease.Input) {
+	switch in.(type) {
+	case lease.Moved, lease.Stopped:
+		w.note("%s %T %+v", who, in, in)
+	}
+}
+
+// note logs what befalls a node.
+func (w *world) note(format string, args ...any) {
+	if w.o.Log != nil {
+		fmt.Fprintf(w.o.Log, "%v "+format+"\n", append([]any{w.now}, args...)...)
+	}
+}
+
+// verifyStart looks at a lane start: no other node may still be allowed to start a call on that partition.
+func (w *world) verifyStart(n *node, a lease.Start) {
+	for _, o := range w.nodes {
+		if o == n || !o.up || o.frozen {
+			continue
+		}
+		if l := o.lanes[a.Key]; l != nil && !l.killed && o.local() < o.fence {
+			w.fail(fmt.Errorf("%v: lane of %s under epoch %d started while %s runs one under %d", a.Key, n.name, a.Epoch, o.name, l.epoch))
+		}
+	}
+}
+
+// checkStopped looks at a node that says it has stopped cleanly: nothing of it may run.
+func (w *world) checkStopped(n *node) {
+	if len(n.lanes) > 0 {
+		w.fail(fmt.Errorf("%s finished with %d lanes running", n.name, len(n.lanes)))
+	}
+}
+
+// checkConverged looks at the end, long after the last fault: every partition is run by one live node, in balance.
+func (w *world) checkConverged() {
+	if w.res.Err != nil {
+		return
+	}
+	counts := map[string]int{}
+	for _, k := range w.leaseKeys {
+		rec, ok := w.store.latest(k)
+		n := w.node(rec.Owner)
+		if !ok || n == nil || !n.up || n.lanes[k] == nil || n.lanes[k].epoch != rec.Epoch {
+			w.fail(fmt.Errorf("%v: not run by anybody at the end; its lease says %+v", k, rec))
+			return
+		}
+		counts[n.name]++
+	}
+	var shares []int
+	for _, n := range w.nodes {
+		if n.up {
+			shares = append(shares, counts[n.name])
+		}
+	}
+	sort.Ints(shares)
+	if len(shares) > 0 && shares[len(shares)-1]-shares[0] > 1 {
+		w.fail(fmt.Errorf("out of balance at the end: %v", shares))
+	}
+}
+
+func (w *world) node(name string) *node {
+	for _, n := range w.nodes {
+		if n.name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+type event struct {
+	at    time.Duration
+	order int
+	run   func()
+}
+
+type queue []event
+
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
+}
+func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *queue) Push(x any)   { *q = append(*q, x.(event)) }
+func (q *queue) Pop() any {
+	old := *q
+	e := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return e
+}

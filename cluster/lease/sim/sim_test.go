@@ -1,0 +1,118 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+var (
+	seeds   = flag.Int("seeds", 300, "how many seeds to simulate")
+	seed    = flag.Int64("seed", -1, "simulate this one seed only")
+	summary = flag.String("summary", "", "file to write the line that says what was covered to")
+)
+
+// TestNoTwoOwnersAndAlwaysConverges is the proof by search: every call that any lane starts is checked in every run,
+// and every run must come to rest with each partition run by one live node, in balance.
+func TestNoTwoOwnersAndAlwaysConverges(t *testing.T) {
+	if *seed >= 0 {
+		if res := Run(uint64(*seed), Options{Log: t.Output()}); res.Err != nil {
+			t.Fatalf("seed %d: %v", *seed, res.Err)
+		}
+		return
+	}
+	total := Result{Covered: map[string]int{}}
+	each(*seeds, func(s uint64) Result { return Run(s, Options{}) }, func(s uint64, res Result) {
+		if res.Err != nil {
+			t.Errorf("seed %d: %v\n\tagain: go test ./cluster/lease/sim -run Converges -seed %d", s, res.Err, s)
+		}
+		total.Calls += res.Calls
+		total.LaneStarts += res.LaneStarts
+		for k, n := range res.Covered {
+			total.Covered[k] += n
+		}
+	})
+	line := describe(*seeds, total, t.Failed())
+	t.Log(line)
+	if *summary != "" {
+		if err := os.WriteFile(*summary, []byte(line+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, must := range []string{
+		"takeover", "burial", "hand-over", "clean stop", "claimed again", "write landed late", "answer lost",
+		"disk wiped", "machine rebooted", "quorum lost", "frozen", "cut off", "stale read",
+	} {
+		if total.Covered[must] == 0 {
+			t.Errorf("no run had a %q: the simulation tests less than it says", must)
+		}
+	}
+}
+
+// each runs f for every seed on all cores and hands the results over in the order of seeds.
+func each(n int, f func(uint64) Result, take func(uint64, Result)) {
+	results := make([]Result, n)
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for i := range next {
+				results[i] = f(uint64(i))
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	for i, r := range results {
+		take(uint64(i), r)
+	}
+}
+
+func describe(seeds int, r Result, failed bool) string {
+	var parts []string
+	for k, n := range r.Covered {
+		parts = append(parts, fmt.Sprintf("%s %d", k, n))
+	}
+	slices.Sort(parts)
+	verdict := "0 violations, always converged"
+	if failed {
+		verdict = "VIOLATIONS FOUND"
+	}
+	return fmt.Sprintf("%d seeds: %s; %d lane starts, %d calls checked; %s",
+		seeds, verdict, r.LaneStarts, r.Calls, strings.Join(parts, ", "))
+}
+
+func TestOneSeedIsOneHistory(t *testing.T) {
+	for s := range uint64(20) {
+		if a, b := Run(s, Options{}), Run(s, Options{}); a.Hash != b.Hash {
+			t.Fatalf("seed %d ran differently twice", s)
+		}
+	}
+}
+
+// TestVerifierFindsBrokenRules breaks one rule at a time: a simulation that finds nothing then finds nothing ever.
+func TestVerifierFindsBrokenRules(t *testing.T) {
+	for name, o := range map[string]Options{
+		"no margin":   {NoMargin: true},
+		"no watchdog": {NoWatchdog: true},
+		"no look":     {NoLook: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for s := range uint64(2000) {
+				if res := Run(s, o); res.Err != nil {
+					t.Logf("found at seed %d: %v", s, res.Err)
+					return
+				}
+			}
+			t.Error("2000 seeds found nothing wrong")
+		})
+	}
+}

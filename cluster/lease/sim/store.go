@@ -1,0 +1,123 @@
+package sim
+
+import (
+	"fmt"
+
+	"leasehold/cluster/lease"
+)
+
+// version is one stored revision of a record.
+type version struct {
+	rev     uint64
+	session *lease.Session
+	lease   *lease.Lease
+}
+
+// store is the model of the KV bucket: a log of revisions per key, compare-and-set on the newest, and reads that may
+// return any of the last few.
+type store struct {
+	rev  uint64
+	keys map[lease.Key][]version
+	up   bool // A quorum is there: writes are applied.
+}
+
+func newStore() *store { return &store{keys: map[lease.Key][]version{}, up: true} }
+
+// put applies a compare-and-set and returns the new revision, 0 if it was refused.
+func (s *store) put(w lease.Write) uint64 {
+	var last uint64
+	if vs := s.keys[w.Key]; len(vs) > 0 {
+		last = vs[len(vs)-1].rev
+	}
+	if last != w.Revision {
+		return 0
+	}
+	s.rev++
+	s.keys[w.Key] = append(s.keys[w.Key], version{rev: s.rev, session: w.Session, lease: w.Lease})
+	return s.rev
+}
+
+// latest returns the newest lease of a partition and whether one was ever written.
+func (s *store) latest(k lease.Key) (lease.Lease, bool) {
+	vs := s.keys[k]
+	if len(vs) == 0 {
+		return lease.Lease{}, false
+	}
+	return *vs[len(vs)-1].lease, true
+}
+
+// read returns what a reader may see: back says how many revisions it lags.
+func (s *store) read(k lease.Key, back int) lease.Saw {
+	i := len(s.keys[k]) - 1 - back
+	if i < 0 {
+		return lease.Saw{Key: k}
+	}
+	v := s.keys[k][i]
+	return lease.Saw{Key: k, Revision: v.rev, Session: v.session, Lease: v.lease}
+}
+
+// call is one call of a handler.
+type call struct {
+	node   *node
+	boot   uint64
+	epoch  uint64
+	seq    uint64
+	frozen bool // Its node was stopped while it ran, or between its look at the fence and its end.
+}
+
+// truth is what really happened to a partition, which no node sees.
+type truth struct {
+	epoch    uint64 // Highest epoch under which a call started.
+	by       string // Node and boot that it started under.
+	finished uint64 // Every message up to this one was finished by some call.
+	open     []*call
+	calls    int
+}
+
+// started checks a call at its start: the look at the fence.
+func (t *truth) started(k lease.Key, c *call) error {
+	by := fmt.Sprintf("%s/%d", c.node.name, c.boot)
+	switch {
+	case c.epoch < t.epoch:
+		return fmt.Errorf("%v: %s started a call under epoch %d after one had started under %d by %s", k, by, c.epoch, t.epoch, t.by)
+	case c.epoch == t.epoch && by != t.by:
+		return fmt.Errorf("%v: %s and %s both started calls under epoch %d", k, by, t.by, c.epoch)
+	case c.seq > t.finished+1:
+		return fmt.Errorf("%v: %s started message %d, but only those to %d are finished", k, by, c.seq, t.finished)
+	}
+	for _, o := range t.open {
+		if !o.frozen {
+			return fmt.Errorf("%v: %s started message %d while %s/%d still had %d under way", k, by, c.seq, o.node.name, o.boot, o.seq)
+		}
+	}
+	t.epoch, t.by, t.calls = c.epoch, by, t.calls+1
+	t.open = append(t.open, c)
+	return nil
+}
+
+// ended takes the end of a call.
+func (t *truth) ended(c *call, ok bool) {
+	for i, o := range t.open {
+		if o == c {
+			t.open = append(t.open[:i:i], t.open[i+1:]...)
+		}
+	}
+	if ok && c.seq == t.finished+1 {
+		t.finished = c.seq
+	}
+}
+
+// landed checks a lease write against what it replaced.
+func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
+	switch {
+	case rec.Epoch < old.Epoch:
+		return fmt.Errorf("%v: epoch went from %d to %d", k, old.Epoch, rec.Epoch)
+	case rec.Owner != "" && (rec.Owner != old.Owner || rec.Boot != old.Boot) && rec.Epoch == old.Epoch:
+		return fmt.Errorf("%v: %s/%d took over from %s/%d without raising the epoch", k, rec.Owner, rec.Boot, old.Owner, old.Boot)
+	case rec.Done < old.Done:
+		return fmt.Errorf("%v: done went from %d to %d", k, old.Done, rec.Done)
+	case rec.Done > t.finished:
+		return fmt.Errorf("%v: done is %d, but only messages to %d are finished", k, rec.Done, t.finished)
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package lease
+
+import "time"
+
+// Input is something that happened. Each is one of the types below.
+type Input interface{ input() }
+
+type (
+	// Tick is the passing of time; feed one at least every Config.Renew / 10.
+	Tick struct{}
+
+	// Saw is a record as a read or a message showed it, however old. Revision 0 means that no record was there.
+	Saw struct {
+		Key      Key
+		Revision uint64
+		Session  *Session
+		Lease    *Lease
+	}
+
+	// Loaded says that every session and every lease of the configured groups has been shown by Saw at least once.
+	Loaded struct{}
+
+	// Wrote is the end of a Write: with OK it is known to have landed as that revision; anything else leaves it unknown.
+	// Exactly one Wrote follows each Write.
+	Wrote struct {
+		ID       uint64
+		OK       bool
+		Revision uint64
+	}
+
+	// SavedBoot says that the boot number of a SaveBoot is on disk.
+	SavedBoot struct{ Boot uint64 }
+
+	// Moved says how far the lane of a held lease has come. A lane's Moved and Stopped come in the order they were.
+	Moved struct {
+		Key      Key
+		Epoch    uint64
+		Progress Progress
+	}
+
+	// Stopped says that a lane is joined: nothing runs for it any more. It carries the lane's last progress.
+	Stopped struct {
+		Key      Key
+		Epoch    uint64
+		Progress Progress
+	}
+
+	// Stop asks for a clean end: hand everything over, then end the session.
+	Stop struct{}
+)
+
+func (Tick) input()      {}
+func (Saw) input()       {}
+func (Loaded) input()    {}
+func (Wrote) input()     {}
+func (SavedBoot) input() {}
+func (Moved) input()     {}
+func (Stopped) input()   {}
+func (Stop) input()      {}
+
+// Action is something to be done. Each is one of the types below; do them in order.
+type Action interface{ action() }
+
+type (
+	// Write is a compare-and-set of one record on Revision (0: the key must be new). Report its end as Wrote within
+	// Config.WriteLimit; do not retry it. Announce asks to tell the other nodes once it has landed.
+	Write struct {
+		ID       uint64
+		Key      Key
+		Revision uint64
+		Session  *Session
+		Lease    *Lease
+		Announce bool
+	}
+
+	// Read asks for a fresh look at one record, answered by Saw.
+	Read struct{ Key Key }
+
+	// SaveBoot asks for the boot number to be synced to disk, answered by SavedBoot.
+	SaveBoot struct{ Boot uint64 }
+
+	// Fence moves the deadline: a call may start while now < At. The watchdog cancels every lane at At.
+	Fence struct{ At Time }
+
+	// Start asks for a lane, from the message after Progress.Done.
+	Start struct {
+		Key      Key
+		Boot     uint64
+		Epoch    uint64
+		Progress Progress
+	}
+
+	// Drain asks a lane to finish the call in flight and stop. Answered by Stopped.
+	Drain struct{ Key Key }
+
+	// Cancel asks a lane to end its call and stop at once. Answered by Stopped.
+	Cancel struct {
+		Key   Key
+		Cause error
+	}
+
+	// Committed says that this much of a lane's progress is stored.
+	Committed struct {
+		Key      Key
+		Epoch    uint64
+		Progress Progress
+	}
+
+	// Exit asks for the end of the process: Err says why this node must not go on.
+	Exit struct{ Err error }
+
+	// Finished follows Stop: every lane is joined, every lease handed over or given up, the session ended if it could be.
+	Finished struct{}
+)
+
+func (Write) action()     {}
+func (Read) action()      {}
+func (SaveBoot) action()  {}
+func (Fence) action()     {}
+func (Start) action()     {}
+func (Drain) action()     {}
+func (Cancel) action()    {}
+func (Committed) action() {}
+func (Exit) action()      {}
+func (Finished) action()  {}
+
+// Config is what a node knows about itself and its cluster before it starts.
+type Config struct {
+	Self   Session // Identity of this process: everything but Version, Boot, State, Nonce and TTL, which Core fills.
+	Boot   uint64  // Boot counter on disk; 0 on a new directory.
+	Secret string  // Unique to this process; the stem of its nonces.
+	Groups []Group // Groups that this node serves.
+
+	TTL        time.Duration // Life of a session revision.
+	Renew      time.Duration // Time between renewals.
+	Margin     time.Duration // How long before the end of the ttl this node stops: covers watchdog delay, kill and join.
+	WriteLimit time.Duration // Longest time until a Write is reported.
+	Settle     time.Duration // How long a newcomer is left out of the plan.
+	MinHold    time.Duration // A lease younger than this is handed over at stop only.
+}
+
+// Group is a set of partitions that are planned together.
+type Group struct {
+	Name       string
+	Partitions int
+	Start      uint64        // Done of a lease that was never written.
+	Handover   time.Duration // How long a draining lane may finish its call.
+}
