@@ -40,6 +40,9 @@ const (
 // errInnocent ends a request whose child died for a reason that is none of its own. It is to be made again at once.
 var errInnocent = errors.New("handler child was restarted because of another partition")
 
+// errNotReady ends a call that came before its child was ready for it. It is to be made again at once.
+var errNotReady = errors.New("handler child has only just been started")
+
 // give queues a request for the child; false if the child is about to die.
 //
 // A plain child works on one request after the other, in the order given, while requests of several partitions wait in
@@ -237,7 +240,7 @@ func (c *child) call(ctx context.Context, m *Message) Result {
 	r := &request{id: m.ID, line: line, isMessage: true, attempt: m.Attempt, timeout: m.Timeout}
 	if !c.give(r) {
 		<-c.dead
-		return innocent()
+		return again(errInnocent)
 	}
 	select {
 	case <-r.done:
@@ -260,7 +263,7 @@ func (c *child) unanswered(ctx context.Context, r *request) Result {
 	case ctx.Err() != nil:
 		return ended(ctx)
 	case e.culprit != r:
-		return innocent()
+		return again(errInnocent)
 	case e.how == timedOut:
 		return Result{Status: Timeout, Reason: c.withStderr(e.text)}
 	default:
@@ -279,15 +282,16 @@ func (c *child) withStderr(reason string) string {
 // ended is the result of a call whose context has ended before the answer.
 func ended(ctx context.Context) Result {
 	cause := context.Cause(ctx)
-	if errors.Is(cause, context.DeadlineExceeded) {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return Result{Status: Timeout, Reason: "no answer by the deadline", Err: cause}
 	}
 	return Result{Status: Unavailable, Reason: "call ended: " + cause.Error(), Err: cause}
 }
 
-// innocent is the result of a call that was lost for a reason of another partition: to be made again at once.
-func innocent() Result {
-	return Result{Status: Unavailable, Reason: errInnocent.Error(), After: time.Millisecond, Err: errInnocent}
+// again is the result of a call that was not made, or was lost for a reason of another partition: it does not count and
+// is to be made again at once.
+func again(why error) Result {
+	return Result{Status: Unavailable, Reason: why.Error(), After: time.Millisecond, Err: why}
 }
 
 // begin sends the init line and waits until the child is ready.
@@ -307,27 +311,28 @@ func (c *child) begin(ctx context.Context, line initLine, limit time.Duration) e
 	return err
 }
 
-// assign tells the child about a partition, unless it knows, and waits for its acknowledgement.
-func (c *child) assign(ctx context.Context, a Assignment, limit time.Duration) error {
+// assign tells the child about a partition and waits for its acknowledgement, unless it knows already: then sent is
+// false.
+func (c *child) assign(ctx context.Context, a Assignment, limit time.Duration) (sent bool, err error) {
 	c.mu.Lock()
 	epoch, known := c.assigned[a.Partition]
 	c.mu.Unlock()
 	if known && epoch == a.Epoch {
-		return nil
+		return false, nil
 	}
 	r, err := c.giveControl(limit, func(id string) any {
 		return leaseLine{Type: "assign", ID: id, Partition: a.Partition, Epoch: a.Epoch, NextSeq: a.NextSeq}
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := c.await(ctx, r); err != nil {
-		return fmt.Errorf("assign partition %d to handler child: %w", a.Partition, err)
+		return true, fmt.Errorf("assign partition %d to handler child: %w", a.Partition, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.assigned[a.Partition] = a.Epoch
-	return nil
+	return true, nil
 }
 
 // revoke tells the child that a partition is no longer its own. The acknowledgement is waited for until ctx ends.

@@ -206,7 +206,7 @@ func runTestParent(traceFile string) int {
 		panic(err)
 	}
 	go s.Run(context.Background())
-	go s.Handle(context.Background(), testMessage(0, 1, "hang"))
+	go callUntilReady(context.Background(), s, testMessage(0, 1, "hang"))
 	for s.Children()[0].PID == 0 {
 		time.Sleep(time.Millisecond)
 	}

@@ -162,28 +162,28 @@ func (s *slot) pause(ctx context.Context, reason error, wait time.Duration) {
 	}
 }
 
-// ready returns a child that takes calls. It waits for one that is on its way, but not for one that keeps failing:
-// that is what unavailable is for.
-func (s *slot) ready(ctx context.Context) (*child, Result) {
+// ready returns a child that takes calls, and whether it had to wait for it. It waits for one that is on its way, but
+// not for one that keeps failing: that is what unavailable is for.
+func (s *slot) ready(ctx context.Context) (c *child, waited bool, r Result) {
 	s.want.Do(func() { close(s.wanted) })
-	for {
+	for ; ; waited = true {
 		s.mu.Lock()
 		c, down, until, gone, changed := s.child, s.down, s.until, s.gone, s.changed
 		s.mu.Unlock()
 		switch {
 		case c != nil && !c.dying():
-			return c, Result{}
+			return c, waited, Result{}
 		case gone:
-			return nil, unavailable("handler is stopped")
+			return nil, waited, unavailable("handler is stopped")
 		case down != nil:
-			r := unavailable("%w", down)
+			r = unavailable("%w", down)
 			r.After = max(time.Until(until), restartMin)
-			return nil, r
+			return nil, waited, r
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, unavailable("waiting for the handler child: %w", context.Cause(ctx))
+			return nil, waited, unavailable("waiting for the handler child: %w", context.Cause(ctx))
 		}
 	}
 }

@@ -58,15 +58,22 @@ func (s *Subprocess) KeepsTime() bool { return true }
 // Handle has the partition's child handle the message. If the child dies with it, the oldest message that it had is
 // charged with an attempt, and the others are to be called again at once. Handle returns after the child is dead if
 // that is how the call ends.
+//
+// The caller has just made sure that the partition is still its own, and that is only worth something for a moment. So
+// a call that had to wait, for a child to start or to take the partition over, is not made but asked for again.
 func (s *Subprocess) Handle(ctx context.Context, m *Message) Result {
-	c, down := s.slot(m.Partition).ready(ctx)
+	c, waited, down := s.slot(m.Partition).ready(ctx)
 	if c == nil {
 		return down
 	}
 	// A child that was started since the partition was assigned has not heard of it.
 	a := Assignment{Partition: m.Partition, Epoch: m.Epoch, NextSeq: m.Seq}
-	if err := c.assign(ctx, a, s.cfg.StartTimeout); err != nil {
+	sent, err := c.assign(ctx, a, s.cfg.StartTimeout)
+	switch {
+	case err != nil:
 		return notAssigned(ctx, err)
+	case waited || sent:
+		return again(errNotReady)
 	}
 	return c.call(ctx, m)
 }
@@ -77,7 +84,7 @@ func notAssigned(ctx context.Context, err error) Result {
 	case ctx.Err() != nil:
 		return ended(ctx)
 	case errors.Is(err, errInnocent):
-		return innocent()
+		return again(errInnocent)
 	}
 	return unavailable("%w", err)
 }
@@ -85,11 +92,11 @@ func notAssigned(ctx context.Context, err error) Result {
 // Assign tells the partition's child and waits until it is ready for the partition.
 func (s *Subprocess) Assign(ctx context.Context, a Assignment) error {
 	for {
-		c, down := s.slot(a.Partition).ready(ctx)
+		c, _, down := s.slot(a.Partition).ready(ctx)
 		if c == nil {
 			return down.Err
 		}
-		err := c.assign(ctx, a, s.cfg.StartTimeout)
+		_, err := c.assign(ctx, a, s.cfg.StartTimeout)
 		if !errors.Is(err, errInnocent) {
 			return err
 		}

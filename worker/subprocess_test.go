@@ -46,7 +46,8 @@ func startSub(t *testing.T, behaviour string, change func(*HandlerConfig, *Handl
 	traceFile := filepath.Join(t.TempDir(), "trace")
 	cfg := HandlerConfig{
 		Kind: KindSubprocess, Command: []string{exe}, Processes: 1, StopTimeout: 2 * time.Second,
-		Env: map[string]string{testChild: behaviour, testTrace: traceFile},
+		// The race detector would have each child wait for a second before it exits.
+		Env: map[string]string{testChild: behaviour, testTrace: traceFile, "GORACE": "atexit_sleep_ms=0"},
 	}
 	env := HandlerEnv{
 		App: "leasehold/test", Node: "n1", Group: "billing", Topic: "orders",
@@ -82,7 +83,16 @@ func (s *testSub) handle(t *testing.T, m *Message) Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	return s.Handle(ctx, m)
+	return callUntilReady(ctx, s, m)
+}
+
+// callUntilReady calls h as a lane does, again while a child is not ready.
+func callUntilReady(ctx context.Context, h Handler, m *Message) Result {
+	for {
+		if r := h.Handle(ctx, m); r.Err != errNotReady {
+			return r
+		}
+	}
 }
 
 func (s *testSub) pid(t *testing.T) int {
@@ -188,7 +198,7 @@ func TestSubprocessCarriesAnyBytes(t *testing.T) {
 func TestSubprocessMatchesAnswersById(t *testing.T) {
 	s := startSub(t, "plain", nil)
 	held := make(chan Result, 1)
-	go func() { held <- s.Handle(t.Context(), testMessage(0, 1, "hold")) }()
+	go func() { held <- callUntilReady(t.Context(), s, testMessage(0, 1, "hold")) }()
 	s.awaitTrace(t, "orders/0/1")
 	wantStatus(t, s.handle(t, testMessage(1, 2, "release")), OK, "")
 	wantStatus(t, <-held, Reject, "held")
@@ -240,13 +250,28 @@ func TestSubprocessCrashIsAnAttempt(t *testing.T) {
 	}
 }
 
+// The look at the fence that came before the call is too old by the time a child has started.
+func TestSubprocessDoesNotMakeACallThatHadToWait(t *testing.T) {
+	s := startSub(t, "plain", nil)
+	got := s.Handle(t.Context(), testMessage(0, 1, "ok"))
+	if got.Status != Unavailable || got.Err != errNotReady || got.After > 10*time.Millisecond {
+		t.Errorf("got %+v", got)
+	}
+	if text := s.awaitTrace(t, "assign"); strings.Contains(text, "message") {
+		t.Errorf("child got %s", text)
+	}
+	if got := s.Handle(t.Context(), testMessage(0, 1, "ok")); got.Status != OK {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestSubprocessCrashBlamesTheOldestMessage(t *testing.T) {
 	s := startSub(t, "plain", nil)
 	first := make(chan Result, 1)
-	go func() { first <- s.Handle(t.Context(), testMessage(0, 1, "hold")) }()
+	go func() { first <- callUntilReady(t.Context(), s, testMessage(0, 1, "hold")) }()
 	s.awaitTrace(t, "orders/0/1")
 	second := make(chan Result, 1)
-	go func() { second <- s.Handle(t.Context(), testMessage(1, 2, "hold")) }()
+	go func() { second <- callUntilReady(t.Context(), s, testMessage(1, 2, "hold")) }()
 	s.awaitTrace(t, "orders/1/2")
 	kill(t, s.pid(t))
 	wantStatus(t, <-first, Retry, "signal: killed")
@@ -276,7 +301,7 @@ func TestSubprocessTimeoutKillsTheChildAndSparesTheOthers(t *testing.T) {
 	m := testMessage(0, 2, "hang")
 	m.Timeout = 300 * time.Millisecond
 	guilty := make(chan Result, 1)
-	go func() { guilty <- s.Handle(t.Context(), m) }()
+	go func() { guilty <- callUntilReady(t.Context(), s, m) }()
 	s.awaitTrace(t, "orders/0/2")
 	wantInnocent(t, s.handle(t, testMessage(1, 3, "ok")))
 	got := <-guilty
@@ -291,7 +316,7 @@ func TestSubprocessTimeoutKillsTheChildAndSparesTheOthers(t *testing.T) {
 func TestSubprocessTimeInTheQueueOfAPlainChildIsNotCounted(t *testing.T) {
 	s := startSub(t, "plain", nil)
 	slow := make(chan Result, 1)
-	go func() { slow <- s.Handle(t.Context(), testMessage(0, 1, "sleep 900ms")) }()
+	go func() { slow <- callUntilReady(t.Context(), s, testMessage(0, 1, "sleep 900ms")) }()
 	s.awaitTrace(t, "orders/0/1")
 	m := testMessage(1, 2, "sleep 10ms")
 	m.Timeout = 600 * time.Millisecond
@@ -303,7 +328,7 @@ func TestSubprocessCancelReturnsAfterTheGroupIsDead(t *testing.T) {
 	s := startSub(t, "plain", nil)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan Result, 1)
-	go func() { done <- s.Handle(ctx, testMessage(0, 1, "fork")) }()
+	go func() { done <- callUntilReady(ctx, s, testMessage(0, 1, "fork")) }()
 	group, _ := s.forked(t)
 	pid := s.pid(t)
 	lost := errors.New("lease lost")
@@ -446,7 +471,7 @@ func TestHandlerLockIsHeldWhileChildrenLive(t *testing.T) {
 	s := startSub(t, "plain", func(_ *HandlerConfig, e *HandlerEnv) { e.Lock = lock })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan Result, 1)
-	go func() { done <- s.Handle(ctx, testMessage(0, 1, "fork and-leave")) }()
+	go func() { done <- callUntilReady(ctx, s, testMessage(0, 1, "fork and-leave")) }()
 	_, own := s.forked(t)
 	lock.Close() // As if the node were dead.
 

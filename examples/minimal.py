@@ -1,0 +1,19 @@
+#!/usr/bin/env python3
+"""The smallest useful handler: docs/handlers.md explains each line that it gets and gives."""
+import json, sys
+
+
+def handle(m):
+    print(m["key"], m["data"], file=sys.stderr)  # stderr is the log
+    return "ok"
+
+
+for line in sys.stdin:
+    m = json.loads(line)
+    if m["type"] == "message":
+        out = {"type": "result", "id": m["id"], "status": handle(m)}
+    elif m["type"] in ("init", "assign", "revoke", "stop"):
+        out = {"type": "ack", "id": m["id"]}
+    else:
+        continue
+    print(json.dumps(out), flush=True)
