@@ -1,0 +1,160 @@
+package history
+
+// holding is one epoch of a partition as its calls show it. Positions are
+// places in the run's ascending list of called sequences.
+type holding struct {
+	first Call // first call under the epoch
+	last  Call // latest call under the epoch
+	low   int  // place of the first call: the checkpoint was right before it
+	next  int  // place where the lane has to go on
+}
+
+// checkProgress follows a partition's position through its owners: within an
+// epoch it only goes forward, one message at a time; a new epoch goes on where
+// the old one was, or, for a reason, from a checkpoint before that.
+func (c *checker) checkProgress(r *run) {
+	var h holding
+	again := newRepeats()
+	for n, call := range r.calls {
+		place := r.index[call.Seq]
+		repeat := again.called[call.Seq]
+		switch {
+		case r.stale[n]:
+			continue
+		case h.first.Start == 0:
+			h = holding{first: call, low: place, next: place}
+		case call.Epoch < h.first.Epoch: // a finding of checkEpochs
+			h.advance(place, c.rules.finished(call))
+			continue
+		case call.Epoch > h.first.Epoch || call.owner() != h.first.owner():
+			c.checkNewEpoch(r, h, call)
+			h = holding{first: call, low: place, next: place}
+		case place < h.next && !repeat: // a finding of checkSkips
+			continue
+		default:
+			c.checkSameEpoch(r, h, call)
+			h.next = place
+		}
+		h.last = call
+		h.advance(place, c.rules.finished(call))
+		again.note(call, &c.report.Summary)
+	}
+}
+
+func (h *holding) advance(place int, finished bool) {
+	if finished && place == h.next {
+		h.next++
+	}
+}
+
+func (c *checker) checkSameEpoch(r *run, h holding, call Call) {
+	place := r.index[call.Seq]
+	// The handler died after its work and before its answer arrived.
+	unheard := place == h.next-1 && call.PID != h.last.PID && c.rules.Repeats != RepeatsNever
+	switch {
+	case place < h.next && !unheard:
+		c.report.add(Rewind, "%s: epoch went back from seq %d", describe(call), h.last.Seq)
+	case place > h.next:
+		c.checkHole(r, h, call)
+	}
+}
+
+func (c *checker) checkNewEpoch(r *run, h holding, call Call) {
+	moved := call.owner() != h.first.owner()
+	if moved {
+		c.report.Summary.Handoffs++
+		if _, killed := c.firstFault(h.last, call.Start); killed {
+			c.report.Summary.Takeovers++
+		}
+	}
+	place := r.index[call.Seq]
+	// A handler that dies by itself right before a planned move looks the same
+	// as one that the move killed: the history does not know why calls end.
+	cut := place == h.next && h.last.Seq == call.Seq && h.last.open()
+	switch {
+	case place > h.next:
+		c.checkHole(r, h, call)
+	case place < h.next || cut:
+		c.checkRepeat(r, h, call)
+	}
+}
+
+// checkRepeat judges the first call of a new epoch that repeats messages of
+// the one before.
+func (c *checker) checkRepeat(r *run, h holding, call Call) {
+	reason, ok := c.reasonToRepeat(h, call)
+	switch {
+	case !ok:
+		c.report.add(Rewind, "%s repeats from there; %s had come to seq %d and was not killed",
+			describe(call), h.last.Node, h.last.Seq)
+	case r.index[call.Seq] < h.low:
+		c.report.add(Rewind, "%s: the checkpoint was at seq %d before, when epoch %d began",
+			describe(call), h.first.Seq, h.first.Epoch)
+	case r.index[call.Seq] < h.next && c.tooOld(r, call, reason):
+		c.report.add(Rewind, "%s was finished more than %s before %s of %s",
+			describe(call), c.rules.RepeatWithin, reason.Kind, reason.Node)
+	}
+}
+
+// reasonToRepeat finds the fault that explains a repeat. The zero event is
+// the reason where none is asked for.
+func (c *checker) reasonToRepeat(h holding, call Call) (Event, bool) {
+	switch c.rules.Repeats {
+	case RepeatsAfterOwnerKilled:
+		return c.firstFault(h.last, call.Start)
+	case RepeatsAfterAnyKill:
+		return c.lastFault("", h.first.Start-killSlack, call.Start)
+	case RepeatsAlways:
+		return Event{}, true
+	}
+	return Event{}, false
+}
+
+// tooOld tells whether a checkpoint must have covered the call's message when
+// the fault happened.
+func (c *checker) tooOld(r *run, call Call, fault Event) bool {
+	if c.rules.RepeatWithin == 0 || fault.At == 0 {
+		return false
+	}
+	var latest int64
+	for _, earlier := range r.calls {
+		if earlier.Seq == call.Seq && earlier.End <= call.Start && c.rules.finished(earlier) {
+			latest = max(latest, earlier.End)
+		}
+	}
+	return latest != 0 && fault.At-latest > int64(c.rules.RepeatWithin)
+}
+
+// checkHole reports a jump over finished messages: repeats are a contiguous
+// run. A jump over unfinished ones is a finding of checkSkips.
+func (c *checker) checkHole(r *run, h holding, call Call) {
+	if r.finishedBefore(r.seqs[r.index[call.Seq]-1], call.Start) {
+		c.report.add(Rewind, "%s: jumped over seq %d, which this owner had to repeat", describe(call), r.seqs[h.next])
+	}
+}
+
+// repeats counts the calls of messages that were called before.
+type repeats struct {
+	ok     map[uint64]bool
+	opened map[uint64]uint64 // seq → epoch of a call that never ended
+	called map[uint64]bool
+}
+
+func newRepeats() repeats {
+	return repeats{make(map[uint64]bool), make(map[uint64]uint64), make(map[uint64]bool)}
+}
+
+func (r repeats) note(call Call, s *Summary) {
+	epoch, opened := r.opened[call.Seq]
+	switch {
+	case r.ok[call.Seq] || opened && epoch != call.Epoch:
+		s.Redelivered++
+	case r.called[call.Seq]:
+		s.Retried++
+	}
+	r.called[call.Seq] = true
+	r.ok[call.Seq] = r.ok[call.Seq] || call.ok()
+	if call.open() {
+		r.opened[call.Seq] = call.Epoch
+	}
+}
