@@ -127,7 +127,7 @@ func newHealth(s *Server) *health {
 func (h *health) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	said := settling // passes at every start, so it is not worth a line
+	said := "the broker is starting"
 	for {
 		select {
 		case <-ctx.Done():
@@ -158,7 +158,8 @@ func (h *health) look() []string {
 func (h *health) say(reasons []string, said string) string {
 	text := strings.Join(reasons, "; ")
 	switch {
-	case text == said:
+	case text == said || text == settling: // settling passes at every start: not worth a line
+		return said
 	case text == "":
 		h.s.log.Info("broker is ready", "leader", h.s.MetaLeader())
 	default:

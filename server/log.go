@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"net"
 	"regexp"
 	"strings"
 	"sync"
@@ -52,16 +53,33 @@ func (l *brokerLog) Noticef(format string, v ...any) {
 	l.log.Debug(text)
 }
 
-// Warnf shows a warning once a minute.
-func (l *brokerLog) Warnf(format string, v ...any) {
-	l.show(hclog.Warn, fmt.Sprintf(format, v...))
+// usualWarnings belong to every start and stop of a healthy cluster. What they wait for is what Ready says.
+var usualWarnings = []string{
+	"Waiting for routing to be established",
+	"JetStream has not established contact with a meta leader",
+	"Metalayer blocking snapshot",
 }
 
-// Errorf is an error, unless it is about a route: another node may be down, and we cope with that.
+// Warnf shows a warning once a minute.
+func (l *brokerLog) Warnf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	for _, part := range usualWarnings {
+		if strings.Contains(text, part) {
+			l.log.Debug(text)
+			return
+		}
+	}
+	l.show(hclog.Warn, text)
+}
+
+// Errorf is an error, unless it is about a route: another node may be down or refuse us, and we cope with that.
 func (l *brokerLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	level := hclog.Error
-	if isRouteTrouble(text) {
+	switch {
+	case strings.Contains(text, routeDialText):
+		level = hclog.Info // every first start has some
+	case strings.Contains(text, routeMark):
 		level = hclog.Warn
 		l.noteRefusal(text)
 	}
@@ -115,23 +133,14 @@ func (l *brokerLog) repeated(text string) bool {
 	return false
 }
 
-// Texts of nats-server v2.15.2 (server/route.go, server/client.go); TestWrongSecretIsRefusedVisibly notices if the
-// first one changes.
+// Texts of nats-server v2.15.2 (server/route.go, server/client.go). TestWrongSecretIsRefusedVisibly and
+// TestOtherClusterIsRefusedVisibly notice a change.
 const (
+	routeMark       = " - rid:" // after the remote address, in every message about a route
 	handshakeText   = "TLS route handshake error"
 	clusterNameText = "Rejecting connection, cluster name"
 	routeDialText   = "Error trying to connect to route"
-	duplicateText   = "Remote server has a duplicate name"
 )
-
-func isRouteTrouble(text string) bool {
-	for _, part := range []string{handshakeText, clusterNameText, routeDialText, duplicateText} {
-		if strings.Contains(text, part) {
-			return true
-		}
-	}
-	return false
-}
 
 // noteRefusal keeps why a route was refused. A node that is merely down is no refusal.
 func (l *brokerLog) noteRefusal(text string) {
@@ -146,7 +155,10 @@ func (l *brokerLog) noteRefusal(text string) {
 
 // explainRefusal says in plain words what a person should look at.
 func explainRefusal(text string) string {
-	from, _, _ := strings.Cut(text, " - ") // the broker puts the remote address in front
+	from, _, _ := strings.Cut(text, routeMark)
+	if host, _, err := net.SplitHostPort(from); err == nil {
+		from = host // the port is a random one if the other side made the connection
+	}
 	switch {
 	case strings.Contains(text, handshakeText) && strings.Contains(text, "x509: certificate has expired"):
 		return fmt.Sprintf("the certificate of the node at %s has expired: compare the clocks of the machines", from)

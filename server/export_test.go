@@ -1,0 +1,25 @@
+package server
+
+import (
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// SystemConn is a connection in the brokers' own account.
+func (s *Server) SystemConn() (*nats.Conn, error) { return s.connect("test", s.users.system) }
+
+// RaftTimers reads back what the broker uses.
+func RaftTimers() Timing {
+	return Timing{Heartbeat: hbInterval, ElectionMin: minElectionTimeout, ElectionMax: maxElectionTimeout,
+		LostQuorum: min(lostQuorumInterval, lostQuorumCheck)}
+}
+
+// StockHeartbeat is nats-server's own (v2.15.2, server/raft.go: hbIntervalDefault).
+const StockHeartbeat = time.Second
+
+// InternalUser is what Conn connects with.
+func (s *Server) InternalUser() (public string, sign nats.SignatureHandler) {
+	public, _ = s.users.internal.PublicKey()
+	return public, s.users.internal.Sign
+}

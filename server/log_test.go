@@ -1,0 +1,66 @@
+package server
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+func logInto(buf *bytes.Buffer) *brokerLog {
+	return newBrokerLog(hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: buf}))
+}
+
+func TestSameWarningIsShownOnce(t *testing.T) {
+	var buf bytes.Buffer
+	l := logInto(&buf)
+	for i := range 5 {
+		l.Warnf("10.0.0.1:%d - rid:%d - odd thing", 40000+i, i)
+	}
+	l.Warnf("another thing")
+	if got := strings.Count(buf.String(), "\n"); got != 2 {
+		t.Errorf("%d lines, want 2:\n%s", got, buf.String())
+	}
+}
+
+func TestOrdinaryStartIsQuiet(t *testing.T) {
+	var buf bytes.Buffer
+	l := logInto(&buf)
+	l.Noticef("Starting nats-server")
+	l.Warnf("Waiting for routing to be established...")
+	l.Debugf("anything")
+	if buf.Len() > 0 {
+		t.Errorf("shown: %s", buf.String())
+	}
+	l.Noticef("Self is new JetStream cluster metadata leader")
+	if !strings.Contains(buf.String(), "metadata leader") {
+		t.Error("a new leader is not shown")
+	}
+}
+
+func TestFirstFatalIsTheCause(t *testing.T) {
+	l := newBrokerLog(hclog.NewNullLogger())
+	l.Fatalf("first %d", 1)
+	l.Fatalf("second") // must not block either
+	if err := <-l.fatal; err.Error() != "first 1" {
+		t.Errorf("cause is %v", err)
+	}
+}
+
+func TestRefusalsAreExplained(t *testing.T) {
+	for text, want := range map[string]string{
+		"10.0.0.3:4711 - rid:7 - TLS route handshake error: remote error: tls: bad certificate":                                        "10.0.0.3 has another cluster secret",
+		"10.0.0.3:6222 - rid:7 - TLS route handshake error: tls: failed to verify certificate: x509: certificate signed by unknown …":  "10.0.0.3 has another cluster secret",
+		"10.0.0.3:6222 - rid:7 - TLS route handshake error: tls: failed to verify certificate: x509: certificate has expired or is no": "clocks",
+		`10.0.0.3:6222 - rid:7 - Rejecting connection, cluster name "a" does not match "b"`:                                            "another cluster",
+		"10.0.0.3:6222 - rid:7 - TLS route handshake error: EOF":                                                                       "",
+		"Error trying to connect to route (attempt 1): dial tcp 10.0.0.3:6222: connect: connection refused":                            "",
+	} {
+		l := newBrokerLog(hclog.NewNullLogger())
+		l.Errorf("%s", text)
+		if got := l.recentRefusal(); (want == "") != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("%s\n is explained as %q, want %q", text, got, want)
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"leasehold/internal/bytesize"
+)
+
+func TestDefaultConfigIsValid(t *testing.T) {
+	if err := DefaultConfig().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
+	err := Config{Listen: "nowhere", Durability: "maybe", MaxPayload: bytesize.GiB}.Validate()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, key := range []string{"listen", "durability", "max_store", "max_memory", "max_payload"} {
+		if !strings.Contains(err.Error(), "server."+key+": ") {
+			t.Errorf("error %q does not name server.%s", err, key)
+		}
+	}
+}
+
+func TestOnlyLoopbackMayBeListenedOn(t *testing.T) {
+	for addr, ok := range map[string]bool{
+		"127.0.0.1:4222": true, "[::1]:4222": true, "localhost:4222": true, "127.0.0.1:0": true, "127.9.9.9:1": true,
+		"0.0.0.0:4222": false, ":4222": false, "10.0.0.1:4222": false, "[::]:4222": false, "example.org:4222": false,
+		"127.0.0.1": false, "127.0.0.1:x": false, "127.0.0.1:70000": false, "": false,
+	} {
+		c := DefaultConfig()
+		c.Listen = addr
+		if err := c.Validate(); (err == nil) != ok {
+			t.Errorf("listen = %q: %v, want it accepted: %v", addr, err, ok)
+		}
+	}
+}
+
+func clusterOptions(t *testing.T) Options {
+	t.Helper()
+	lan, err := TimingByName("lan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := Identity{Node: "n1", Cluster: "plant", Mode: Cluster}
+	return Options{
+		Config: DefaultConfig(), Identity: id, Dir: mustOpen(t, t.TempDir(), id), Logger: hclog.NewNullLogger(),
+		ClusterListen: "127.0.0.1:6222", Timing: lan, Secrets: [][]byte{secret(1)},
+		Peers: []Peer{{"n1", "127.0.0.1:6222"}, {"n2", "127.0.0.1:6223"}, {"n3", "127.0.0.1:6224"}},
+	}
+}
+
+func TestClusterOptionsAreChecked(t *testing.T) {
+	for part, spoil := range map[string]func(*Options){
+		"too few":          func(o *Options) { o.Peers = o.Peers[:2] },
+		"not in the list":  func(o *Options) { o.Node = "n9" },
+		"secret":           func(o *Options) { o.Secrets = nil },
+		"cannot be 0":      func(o *Options) { o.ClusterListen = "127.0.0.1:0" },
+		"HOST:PORT":        func(o *Options) { o.ClusterListen = "127.0.0.1" },
+		"missing port":     func(o *Options) { o.Peers[1].Address = "b" },
+		"cluster.timing":   func(o *Options) { o.Timing = Timing{} },
+		"topic.subject":    func(o *Options) { o.PublishSubjects = []string{"a..b"} },
+		"Dir and Logger":   func(o *Options) { o.Dir = nil },
+		"neither \"single": func(o *Options) { o.Mode = "both" },
+	} {
+		o := clusterOptions(t)
+		if _, err := New(o); err != nil {
+			t.Fatalf("before it was spoiled: %v", err)
+		}
+		spoil(&o)
+		if _, err := New(o); err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("error %v does not say %q", err, part)
+		}
+	}
+}
+
+func TestDurabilityDecidesWhetherEveryWriteIsSynced(t *testing.T) {
+	for durability, always := range map[string]bool{powerSafe: true, processSafe: false} {
+		o := clusterOptions(t)
+		o.Durability = durability
+		users, err := newCredentials()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := o.brokerOptions(users)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.SyncAlways != always {
+			t.Errorf("%s: SyncAlways = %v", durability, b.SyncAlways)
+		}
+		if b.DontListen || !b.NoSigs || b.HTTPPort != 0 || b.JetStreamMaxStore != int64(o.MaxStore) ||
+			b.JetStreamMaxMemory != int64(o.MaxMemory) || len(b.Routes) != 3 {
+			t.Errorf("%s: broker options are %+v", durability, b)
+		}
+	}
+}
+
+// Its votes are gone: joining as if it had never voted, it could help to elect a second leader, and as a survivor of
+// nothing it would delete its streams as orphans.
+func TestStoreThatLostItsClusterStateIsRefused(t *testing.T) {
+	meta := filepath.Join(systemAccount, "_js_", "_meta_")
+	for name, c := range map[string]struct {
+		formed bool
+		dirs   []string
+		ok     bool
+	}{
+		"new":                  {false, nil, true},
+		"running":              {true, []string{Account, meta}, true},
+		"interrupted start":    {false, []string{meta}, true},
+		"streams without meta": {false, []string{Account}, false},
+		"formed, all gone":     {true, nil, false},
+	} {
+		o := clusterOptions(t)
+		for _, d := range c.dirs {
+			if err := os.MkdirAll(filepath.Join(o.Dir.StoreDir(), d), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.formed {
+			if err := o.Dir.setFormed(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := New(o); (err == nil) != c.ok {
+			t.Errorf("%s: %v, want it accepted: %v", name, err, c.ok)
+		}
+	}
+}
