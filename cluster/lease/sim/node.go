@@ -164,7 +164,7 @@ func (n *node) act(a lease.Action) {
 	case lease.SaveBoot:
 		n.after(n.w.dur(time.Millisecond, 50*time.Millisecond), func() {
 			n.boot = a.Boot
-			n.step(lease.SavedBoot{Boot: a.Boot})
+			n.step(lease.SavedBoot(a))
 		})
 	case lease.Fence:
 		n.setFence(a.At)

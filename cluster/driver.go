@@ -1,0 +1,318 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"leasehold/cluster/lease"
+)
+
+// Options are what a driver needs from its node.
+type Options struct {
+	Lease lease.Config
+	Store Store
+	Clock Clock
+
+	// SaveBoot syncs the boot number to disk.
+	SaveBoot func(boot uint64) error
+	// Start starts a lane. It must not block.
+	Start func(Grant) Lane
+	// CommitInterval is how often the checkpoints of a group's lanes are stored.
+	CommitInterval func(group string) time.Duration
+	// Die ends the process at once, with the handler's children. It is called when a lane cannot be stopped in time.
+	Die func(reason string)
+
+	Logger hclog.Logger
+}
+
+// Driver runs the protocol for one node: one goroutine decides, others do what may block and report back.
+type Driver struct {
+	o        Options
+	core     *lease.Core // Owned by the loop.
+	watchdog *watchdog
+	log      hclog.Logger
+
+	inbox  *inbox
+	io     sync.WaitGroup // Every goroutine but the loop.
+	ctx    context.Context
+	lanes  map[lease.Key]*running // Owned by the loop.
+	read   map[lease.Key]bool     // Reads under way; owned by the loop.
+	commit map[string]lease.Time  // When a group's checkpoints were last gathered; owned by the loop.
+	result error
+	ended  bool
+}
+
+// running is a lane and the epoch it runs under.
+type running struct {
+	Lane
+	epoch uint64
+	last  lease.Progress // As last fed to the core.
+}
+
+// What the loop is fed beside the core's own inputs.
+type (
+	woke struct{ key lease.Key }
+	ask  struct{ f func(*lease.Core) }
+	done struct{ key lease.Key } // A read has ended, well or not.
+)
+
+// New returns a driver at rest.
+func New(o Options) *Driver {
+	return &Driver{
+		o: o, core: lease.New(o.Lease), log: o.Logger,
+		watchdog: newWatchdog(o.Clock, o.Lease.Margin, o.Die),
+		inbox:    newInbox(),
+		lanes:    map[lease.Key]*running{}, read: map[lease.Key]bool{}, commit: map[string]lease.Time{},
+	}
+}
+
+// Run takes part until ctx ends, then hands everything over, ends the session and returns nil. It returns an error if
+// this node must not go on. No lane runs after it returned.
+func (d *Driver) Run(ctx context.Context) error {
+	// I/O and the watchdog go on while the loop hands over, so they end with the loop and not with ctx.
+	io, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	d.ctx = io
+	d.io.Go(func() { d.watchdog.run(io) })
+	d.io.Go(func() { d.listen(io) })
+	d.io.Go(func() { d.poll(io) })
+	d.loop(ctx)
+	d.joinLanes()
+	cancel()
+	d.io.Wait()
+	return d.result
+}
+
+// Snapshot asks the loop what is known. It fails when ctx ends first.
+func (d *Driver) Snapshot(ctx context.Context) (lease.View, error) {
+	answer := make(chan lease.View, 1)
+	d.inbox.put(ask{func(c *lease.Core) { answer <- c.View() }})
+	select {
+	case v := <-answer:
+		return v, nil
+	case <-ctx.Done():
+		return lease.View{}, fmt.Errorf("ask for the state of the leases: %w", ctx.Err())
+	}
+}
+
+// loop feeds the core. It is the only goroutine that touches it, and does nothing that blocks.
+func (d *Driver) loop(ctx context.Context) {
+	tick := time.NewTicker(d.o.Lease.Renew / 10)
+	defer tick.Stop()
+	gather := time.NewTicker(d.shortestInterval())
+	defer gather.Stop()
+	stop := ctx.Done()
+	for !d.ended {
+		select {
+		case <-stop:
+			stop = nil
+			d.log.Info("handing over")
+			d.step(lease.Stop{})
+		case <-tick.C:
+			d.step(lease.Tick{})
+		case <-gather.C:
+			d.gather()
+		case <-d.inbox.filled:
+			for _, in := range d.inbox.take() {
+				d.take(in)
+			}
+		}
+	}
+}
+
+func (d *Driver) take(in any) {
+	switch in := in.(type) {
+	case lease.Input:
+		if s, ok := in.(lease.Stopped); ok {
+			d.forget(s.Key, s.Epoch)
+		}
+		d.step(in)
+	case woke:
+		if l := d.lanes[in.key]; l != nil {
+			d.moved(in.key, l)
+		}
+	case done:
+		delete(d.read, in.key)
+	case ask:
+		in.f(d.core)
+	}
+}
+
+func (d *Driver) step(in lease.Input) {
+	if d.ended {
+		return
+	}
+	for _, a := range d.core.Step(d.o.Clock.Now(), in) {
+		d.act(a)
+	}
+}
+
+func (d *Driver) act(a lease.Action) {
+	switch a := a.(type) {
+	case lease.Write:
+		d.io.Go(func() { d.write(a) })
+	case lease.Read:
+		d.readSoon(a.Key)
+	case lease.SaveBoot:
+		d.io.Go(func() { d.saveBoot(a.Boot) })
+	case lease.Fence:
+		d.watchdog.fence.Store(int64(a.At))
+	case lease.Start:
+		d.start(a)
+	case lease.Drain:
+		if l := d.lanes[a.Key]; l != nil {
+			l.Drain()
+		}
+	case lease.Cancel:
+		d.cancel(a)
+	case lease.Committed:
+		if l := d.lanes[a.Key]; l != nil && l.epoch == a.Epoch {
+			l.Committed(a.Progress.Done, a.Progress.Attempt)
+		}
+	case lease.Exit:
+		d.result, d.ended = a.Err, true
+	case lease.Finished:
+		d.ended = true
+	}
+}
+
+// write carries out one compare-and-set and reports it, as the core wants it, exactly once.
+func (d *Driver) write(w lease.Write) {
+	ctx, cancel := context.WithTimeout(d.ctx, d.o.Lease.WriteLimit)
+	defer cancel()
+	rev, err := d.o.Store.Write(ctx, w)
+	d.inbox.put(lease.Wrote{ID: w.ID, OK: err == nil, Revision: rev})
+	if err != nil {
+		d.log.Debug("write ended unknown", "key", w.Key.String(), "revision", w.Revision, "error", err)
+		return
+	}
+	d.logWrite(w, rev)
+	if w.Announce {
+		d.o.Store.Announce(lease.Saw{Key: w.Key, Revision: rev, Session: w.Session, Lease: w.Lease})
+	}
+}
+
+func (d *Driver) logWrite(w lease.Write, rev uint64) {
+	switch {
+	case !w.Announce:
+	case w.Session != nil:
+		d.log.Info("session written", "node", w.Session.Node, "boot", w.Session.Boot, "state", w.Session.State,
+			"leaving", w.Session.Leaving)
+	case w.Lease.Owner == "":
+		d.log.Debug("handed over", "key", w.Key.String(), "done", w.Lease.Done, "next", w.Lease.Next)
+	default:
+		d.log.Debug("claimed", "key", w.Key.String(), "epoch", w.Lease.Epoch, "done", w.Lease.Done, "revision", rev)
+	}
+}
+
+// readSoon reads one record, unless a read of it is under way: that one may be older than what prompted this, but reads
+// may be stale anyhow and the next unknown write asks again.
+func (d *Driver) readSoon(k lease.Key) {
+	if d.read[k] {
+		return
+	}
+	d.read[k] = true
+	d.io.Go(func() {
+		defer d.inbox.put(done{k})
+		ctx, cancel := context.WithTimeout(d.ctx, d.o.Lease.WriteLimit)
+		defer cancel()
+		if saw, err := d.o.Store.Read(ctx, k); err == nil {
+			d.inbox.put(saw)
+		}
+	})
+}
+
+func (d *Driver) saveBoot(boot uint64) {
+	if err := d.o.SaveBoot(boot); err != nil {
+		d.inbox.put(ask{func(*lease.Core) {
+			d.result, d.ended = fmt.Errorf("save boot number %d: %w", boot, err), true
+		}})
+		return
+	}
+	d.inbox.put(lease.SavedBoot{Boot: boot})
+}
+
+func (d *Driver) start(a lease.Start) {
+	l := &running{epoch: a.Epoch, last: a.Progress}
+	l.Lane = d.o.Start(Grant{
+		Group: a.Key.Group, Partition: a.Key.Partition, Boot: a.Boot, Epoch: a.Epoch,
+		Done: a.Progress.Done, Attempt: a.Progress.Attempt,
+		MayStart: d.watchdog.mayStart,
+		Wake:     func() { d.inbox.put(woke{a.Key}) },
+	})
+	d.lanes[a.Key] = l
+	d.watchdog.add(a.Key, l)
+	d.io.Go(func() {
+		<-l.Stopped()
+		d.watchdog.remove(a.Key)
+		n, attempt, _ := l.Progress()
+		d.inbox.put(lease.Stopped{Key: a.Key, Epoch: a.Epoch, Progress: lease.Progress{Done: n, Attempt: attempt}})
+	})
+	d.log.Debug("lane started", "key", a.Key.String(), "epoch", a.Epoch, "done", a.Progress.Done)
+}
+
+func (d *Driver) cancel(a lease.Cancel) {
+	l := d.lanes[a.Key]
+	if l == nil {
+		return
+	}
+	l.Cancel(a.Cause)
+	if errors.Is(a.Cause, lease.ErrFenced) {
+		d.log.Warn("lane fenced", "key", a.Key.String(), "epoch", l.epoch)
+	}
+}
+
+// forget drops a lane that is joined.
+func (d *Driver) forget(k lease.Key, epoch uint64) {
+	if l := d.lanes[k]; l != nil && l.epoch == epoch {
+		delete(d.lanes, k)
+	}
+}
+
+// gather feeds the core with the progress of the groups that are due.
+func (d *Driver) gather() {
+	now := d.o.Clock.Now()
+	due := map[string]bool{}
+	for _, g := range d.o.Lease.Groups {
+		if interval := d.o.CommitInterval(g.Name); now-d.commit[g.Name] >= interval-interval/10 {
+			due[g.Name], d.commit[g.Name] = true, now
+		}
+	}
+	for k, l := range d.lanes {
+		if due[k.Group] {
+			d.moved(k, l)
+		}
+	}
+}
+
+func (d *Driver) moved(k lease.Key, l *running) {
+	n, attempt, _ := l.Progress()
+	if p := (lease.Progress{Done: n, Attempt: attempt}); p != l.last {
+		l.last = p
+		d.step(lease.Moved{Key: k, Epoch: l.epoch, Progress: p})
+	}
+}
+
+func (d *Driver) shortestInterval() time.Duration {
+	shortest := d.o.Lease.Renew
+	for _, g := range d.o.Lease.Groups {
+		shortest = min(shortest, d.o.CommitInterval(g.Name))
+	}
+	return shortest
+}
+
+// joinLanes ends what still runs when the loop has ended for a reason other than a clean stop. The watchdog, which goes
+// on, ends the process if a lane will not.
+func (d *Driver) joinLanes() {
+	d.watchdog.fence.Store(int64(d.o.Clock.Now()))
+	for _, l := range d.watchdog.running() {
+		l.Cancel(lease.ErrBuried)
+	}
+	for _, l := range d.lanes {
+		<-l.Stopped()
+	}
+}

@@ -1,0 +1,261 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"leasehold/cluster/lease"
+)
+
+// The bucket's names. It is laid out as a NATS key-value bucket, so that the tools for those can look into it.
+const (
+	bucket     = "leasehold"
+	Stream     = "KV_" + bucket // The bucket's stream.
+	subjects   = "$KV." + bucket + "."
+	announced  = "leasehold.internal.record"
+	chunk      = 512   // Keys asked for at once.
+	codeWrong  = 10071 // The server's error codes for a compare-and-set that was refused: by what is stored,
+	codeFlight = 10164 // and by what is in flight.
+)
+
+// KV is the Store on a JetStream key-value bucket: compare-and-set through the stream's leader, reads by direct get from
+// any replica, so that they go on during an election, and announcements as plain messages.
+type KV struct {
+	nc *nats.Conn
+	js jetstream.JetStream
+}
+
+// OpenKV returns the store, making the bucket if there is none. It tries until ctx ends: a cluster's first create often
+// fails before the nodes have heard of each other's resources.
+func OpenKV(ctx context.Context, nc *nats.Conn, replicas int, maxBytes int64) (*KV, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket %s: %w", bucket, err)
+	}
+	cfg := jetstream.StreamConfig{
+		Name: Stream, Description: "Leasehold: sessions, leases and definitions", Subjects: []string{subjects + ">"},
+		Storage: jetstream.FileStorage, Replicas: replicas, MaxMsgsPerSubject: 1, MaxBytes: maxBytes,
+		Discard: jetstream.DiscardNew, AllowDirect: true, DenyDelete: true, AllowRollup: true,
+	}
+	for {
+		info, err := js.CreateStream(ctx, cfg)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			info, err = js.Stream(ctx, Stream)
+		}
+		if err == nil {
+			return &KV{nc: nc, js: js}, checkBucket(info.CachedInfo().Config, cfg)
+		}
+		if !sleep(ctx, 200*time.Millisecond) {
+			return nil, fmt.Errorf("create the bucket %s: %w", bucket, err)
+		}
+	}
+}
+
+// checkBucket refuses a bucket on which the promises would not hold.
+func checkBucket(got, want jetstream.StreamConfig) error {
+	if got.Replicas != want.Replicas || got.Storage != want.Storage || got.MaxMsgsPerSubject != want.MaxMsgsPerSubject {
+		return fmt.Errorf("bucket %s has %d replicas on %v storage with history %d; wanted are %d on %v with %d",
+			bucket, got.Replicas, got.Storage, got.MaxMsgsPerSubject, want.Replicas, want.Storage, want.MaxMsgsPerSubject)
+	}
+	return nil
+}
+
+// Write publishes on condition that the key is at the revision. The request goes out once.
+func (s *KV) Write(ctx context.Context, w lease.Write) (uint64, error) {
+	var value any = w.Session
+	if w.Lease != nil {
+		value = w.Lease
+	}
+	return s.put(ctx, w.Key.String(), w.Revision, value)
+}
+
+func (s *KV) put(ctx context.Context, key string, revision uint64, value any) (uint64, error) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return 0, fmt.Errorf("encode %s: %w", key, err)
+	}
+	msg := nats.NewMsg(subjects + key)
+	msg.Data = data
+	msg.Header.Set(nats.ExpectedLastSubjSeqHdr, strconv.FormatUint(revision, 10))
+	answer, err := s.nc.RequestMsgWithContext(ctx, msg)
+	if err != nil {
+		return 0, fmt.Errorf("write %s: %w", key, err)
+	}
+	var ack struct {
+		Seq   uint64              `json:"seq"`
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(answer.Data, &ack); err != nil {
+		return 0, fmt.Errorf("write %s: answer %q: %w", key, answer.Data, err)
+	}
+	switch {
+	case ack.Error == nil && ack.Seq > 0:
+		return ack.Seq, nil
+	case ack.Error != nil && (ack.Error.ErrorCode == codeWrong || ack.Error.ErrorCode == codeFlight):
+		return 0, fmt.Errorf("write %s on revision %d: %w", key, revision, ErrConflict)
+	default:
+		return 0, fmt.Errorf("write %s: %w", key, ack.Error)
+	}
+}
+
+// get reads the newest value of a key that some replica has; revision 0 and no value if there is none.
+func (s *KV) get(ctx context.Context, key string) (uint64, []byte, error) {
+	answer, err := s.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+Stream+"."+subjects+key, nil)
+	if err != nil {
+		return 0, nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	switch status := answer.Header.Get("Status"); {
+	case status == "404":
+		return 0, nil, nil
+	case status != "":
+		return 0, nil, fmt.Errorf("read %s: %s %s", key, status, answer.Header.Get("Description"))
+	}
+	rev, err := strconv.ParseUint(answer.Header.Get(jetstream.SequenceHeader), 10, 64)
+	if err != nil {
+		return 0, nil, fmt.Errorf("read %s: revision: %w", key, err)
+	}
+	if answer.Header.Get("KV-Operation") != "" { // a marker that somebody's tool left in place of the record
+		return rev, nil, nil
+	}
+	return rev, answer.Data, nil
+}
+
+// Read reads one record.
+func (s *KV) Read(ctx context.Context, k lease.Key) (lease.Saw, error) {
+	rev, data, err := s.get(ctx, k.String())
+	if err != nil {
+		return lease.Saw{}, err
+	}
+	return decode(k, rev, data)
+}
+
+// Sessions reads every session record.
+func (s *KV) Sessions(ctx context.Context) ([]lease.Saw, error) {
+	return s.last(ctx, []string{subjects + "session.*"})
+}
+
+// Leases reads a group's leases, a chunk of keys at a time.
+func (s *KV) Leases(ctx context.Context, group string, partitions int) ([]lease.Saw, error) {
+	var all []lease.Saw
+	for from := 0; from < partitions; from += chunk {
+		var keys []string
+		for p := from; p < min(from+chunk, partitions); p++ {
+			keys = append(keys, subjects+lease.Key{Group: group, Partition: p}.String())
+		}
+		saws, err := s.last(ctx, keys)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, saws...)
+	}
+	return all, nil
+}
+
+// last reads the newest message of each subject in one request.
+func (s *KV) last(ctx context.Context, keys []string) ([]lease.Saw, error) {
+	msgs, err := jetstreamext.GetLastMsgsFor(ctx, s.js, Stream, keys)
+	if err != nil {
+		return nil, fmt.Errorf("read records: %w", err)
+	}
+	var saws []lease.Saw
+	for m, err := range msgs {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read records: %w", err)
+		}
+		k, ok := parseKey(strings.TrimPrefix(m.Subject, subjects))
+		if !ok {
+			continue
+		}
+		if m.Header.Get("KV-Operation") != "" {
+			m.Data = nil
+		}
+		saw, err := decode(k, m.Sequence, m.Data)
+		if err != nil {
+			return nil, err
+		}
+		saws = append(saws, saw)
+	}
+	return saws, nil
+}
+
+// Announce publishes a record to the other nodes.
+func (s *KV) Announce(saw lease.Saw) {
+	data, err := json.Marshal(announcement{Key: saw.Key.String(), Revision: saw.Revision, Session: saw.Session, Lease: saw.Lease})
+	if err == nil {
+		_ = s.nc.Publish(announced, data) // a wake-up that fails is a wake-up lost: polling finds the record
+	}
+}
+
+// announcement is a record as it is sent to the other nodes.
+type announcement struct {
+	Key      string         `json:"key"`
+	Revision uint64         `json:"rev"`
+	Session  *lease.Session `json:"session,omitempty"`
+	Lease    *lease.Lease   `json:"lease,omitempty"`
+}
+
+// Listen hands over what other nodes announce.
+func (s *KV) Listen(ctx context.Context, f func(lease.Saw)) error {
+	sub, err := s.nc.Subscribe(announced, func(m *nats.Msg) {
+		var a announcement
+		if json.Unmarshal(m.Data, &a) != nil {
+			return
+		}
+		if k, ok := parseKey(a.Key); ok && a.Revision > 0 && (k.Node != "") == (a.Session != nil) && (k.Node == "") == (a.Lease != nil) {
+			f(lease.Saw{Key: k, Revision: a.Revision, Session: a.Session, Lease: a.Lease})
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("listen for announcements: %w", err)
+	}
+	defer sub.Unsubscribe() //nolint:errcheck // the connection is going away
+	<-ctx.Done()
+	return nil
+}
+
+// decode makes a record of what is stored. No data at a revision above 0 is a marker left by a deletion: the record is
+// gone, and whoever makes it anew names the marker's revision.
+func decode(k lease.Key, rev uint64, data []byte) (lease.Saw, error) {
+	saw := lease.Saw{Key: k, Revision: rev}
+	if len(data) == 0 {
+		return saw, nil
+	}
+	var err error
+	if k.Node != "" {
+		saw.Session = &lease.Session{}
+		err = json.Unmarshal(data, saw.Session)
+	} else {
+		saw.Lease = &lease.Lease{}
+		err = json.Unmarshal(data, saw.Lease)
+	}
+	if err != nil {
+		return lease.Saw{}, fmt.Errorf("record %v at revision %d: %w", k, rev, err)
+	}
+	return saw, nil
+}
+
+// parseKey reads a key as Key.String spells it.
+func parseKey(s string) (lease.Key, bool) {
+	kind, rest, _ := strings.Cut(s, ".")
+	switch kind {
+	case "session":
+		return lease.SessionKey(rest), rest != ""
+	case "lease":
+		group, p, _ := strings.Cut(rest, ".")
+		n, err := strconv.Atoi(p)
+		return lease.Key{Group: group, Partition: n}, err == nil && group != "" && n >= 0
+	}
+	return lease.Key{}, false
+}

@@ -1,0 +1,51 @@
+package lease
+
+// View is what a node knows about ownership, for people to look at. It proves nothing.
+type View struct {
+	Boot     uint64
+	Live     bool // Our session is live and its fence ahead.
+	State    string
+	Sessions []Session // Of every node, by name; ours too once it was written.
+	Groups   []GroupView
+}
+
+// GroupView is one group's leases by partition.
+type GroupView struct {
+	Name   string
+	Leases []Lease
+}
+
+var phaseNames = map[phase]string{
+	loading: "reading sessions and leases", watching: "waiting for the session of another node of this name to end",
+	saving: "saving the boot number", publishing: "publishing the session", running: "live",
+	rejoining: "stopping lanes after being declared dead", ending: "ending the session", finished: "ended",
+}
+
+// View copies what is known.
+func (c *Core) View() View {
+	v := View{Boot: c.own.boot, Live: c.phase == running && !c.own.expired, State: phaseNames[c.phase]}
+	if c.phase == running && c.own.expired {
+		v.State = "session could not be renewed in time"
+	}
+	own := c.own.rec
+	for _, p := range c.peers {
+		if own != nil && own.Node < p.name {
+			v.Sessions = append(v.Sessions, *own)
+			own = nil
+		}
+		if p.rec != nil {
+			v.Sessions = append(v.Sessions, *p.rec)
+		}
+	}
+	if own != nil {
+		v.Sessions = append(v.Sessions, *own)
+	}
+	for _, g := range c.groups {
+		gv := GroupView{Name: g.Name}
+		for _, h := range g.leases {
+			gv.Leases = append(gv.Leases, h.rec)
+		}
+		v.Groups = append(v.Groups, gv)
+	}
+	return v
+}

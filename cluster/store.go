@@ -1,0 +1,65 @@
+// Package cluster keeps a node's session and its leases: it drives the protocol of cluster/lease with real clocks, a
+// real store and real lanes. DESIGN.md says what it promises, what it does not, and why it is safe.
+package cluster
+
+import (
+	"context"
+	"errors"
+
+	"leasehold/cluster/lease"
+)
+
+// ErrConflict says that a compare-and-set was refused. It is no proof that anybody else has written: the server also
+// refuses while another write to the key is in flight, and a write of ours that timed out may have landed.
+var ErrConflict = errors.New("the record is not at that revision")
+
+// Store keeps the records that ownership rests on. Implementations are safe for concurrent use and retry nothing.
+type Store interface {
+	// Write does one compare-and-set and returns the new revision. After any error the outcome is unknown: the write
+	// may have landed or may still land. It ends when ctx does.
+	Write(ctx context.Context, w lease.Write) (uint64, error)
+
+	// Read returns a record as some replica has it, which may be behind. Revision 0 says that there is none.
+	Read(ctx context.Context, k lease.Key) (lease.Saw, error)
+
+	// Sessions returns every session record that some replica has.
+	Sessions(ctx context.Context) ([]lease.Saw, error)
+
+	// Leases returns a group's lease records that some replica has, in any order; those never written are left out.
+	Leases(ctx context.Context, group string, partitions int) ([]lease.Saw, error)
+
+	// Announce tells the other nodes about a record, at once if it works and not at all if it does not.
+	Announce(lease.Saw)
+
+	// Listen calls f with what other nodes announce, until ctx ends. f must not block.
+	Listen(ctx context.Context, f func(lease.Saw)) error
+}
+
+// Grant is what a lane is started with.
+type Grant struct {
+	Group     string
+	Partition int
+	Boot      uint64
+	Epoch     uint64 // The fencing token of every call that the lane starts.
+	Done      uint64 // The lane starts with the first message of its partition after this sequence.
+	Attempt   int    // Failed attempts that this message has used up.
+
+	// MayStart is the look at the fence: a call may start if it says yes right before. It never blocks.
+	MayStart func() bool
+	// Wake asks the driver to take in Progress at once. It never blocks.
+	Wake func()
+}
+
+// Lane is the work of one held lease. Its methods do not block and may be called from any goroutine, also after the
+// lane has stopped.
+type Lane interface {
+	Drain()                   // Finish the call in flight and stop.
+	Cancel(cause error)       // End the call in flight and stop at once.
+	Stopped() <-chan struct{} // Closed when nothing works for the lane any more.
+
+	// Progress returns how far the lane has come; done and attempt only grow, but for attempt when done does. Urgent
+	// says that the lane waits for it to be stored.
+	Progress() (done uint64, attempt int, urgent bool)
+	// Committed says how much of it is stored.
+	Committed(done uint64, attempt int)
+}
