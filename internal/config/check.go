@@ -1,0 +1,236 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+
+	"leasehold/internal/api"
+	"leasehold/internal/bytesize"
+	"leasehold/partitioner"
+	"leasehold/server"
+	"leasehold/worker"
+)
+
+// check notes every fault of a config that has its defaults.
+func (c *Config) check(f *faults) {
+	c.checkNode(f)
+	f.addAll(c.Server.Validate(), "", "")
+	if err := api.CheckListen(c.HTTP.Listen); err != nil {
+		f.add("http.listen", "http.listen: %s", err)
+	}
+	c.checkCluster(f)
+	c.checkTiming(f)
+	c.checkPorts(f)
+	c.checkLog(f)
+	c.checkTopics(f)
+	c.checkGroups(f)
+	c.shareStore(f)
+}
+
+// validName holds for names of nodes and clusters: they become parts of subjects, file names and certificates.
+var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+
+const nameRule = "must be 1 to 64 letters, digits, '-' or '_', and begin with a letter or digit"
+
+func (c *Config) checkNode(f *faults) {
+	if !validName.MatchString(c.Node.Name) {
+		f.add("node.name", "node.name: %q %s", c.Node.Name, nameRule)
+	}
+	if c.Node.DataDir == "" {
+		f.add("node.data_dir", "node.data_dir: must name a directory")
+	}
+}
+
+// minNodes is the smallest cluster: with two nodes, the loss of either stops both, which is worse than one.
+const minNodes = 3
+
+func (c *Config) checkCluster(f *faults) {
+	if c.Cluster.Name != "" && !validName.MatchString(c.Cluster.Name) {
+		f.add("cluster.name", "cluster.name: %q %s", c.Cluster.Name, nameRule)
+	}
+	if c.Mode() == server.Single {
+		return
+	}
+	if c.Cluster.Name == "" {
+		f.add("cluster.name", "cluster.name: a cluster has a name, the same on every node")
+	}
+	if c.Cluster.SecretFile == "" {
+		f.add("cluster.secret_file", "cluster.secret_file: must name the file with the cluster's secret, the same on every node; `leasehold init` makes one")
+	}
+	if c.Cluster.Advertise != "" && !validAddress(c.Cluster.Advertise) {
+		f.add("cluster.advertise", "cluster.advertise: %q is no host:port that others can reach", c.Cluster.Advertise)
+	}
+	if n := len(c.Cluster.Nodes); n < minNodes {
+		f.add("cluster.nodes", "cluster.nodes: %d nodes are too few for a cluster, it needs %d (with two, the loss of either stops both); "+
+			"for a node on its own leave nodes out", n, minNodes)
+	}
+	c.checkNodes(f)
+}
+
+func (c *Config) checkNodes(f *faults) {
+	names, addresses := map[string]bool{}, map[string]string{}
+	for i, p := range c.Peers() {
+		if !validName.MatchString(p.Name) || !validAddress(p.Address) {
+			f.add("cluster.nodes", "cluster.nodes: %q must be \"name=host:port\", like \"n1=10.0.0.11:6222\"", c.Cluster.Nodes[i])
+			continue
+		}
+		if names[p.Name] {
+			f.add("cluster.nodes", "cluster.nodes: there are two nodes %q", p.Name)
+		}
+		if other, there := addresses[p.Address]; there {
+			f.add("cluster.nodes", "cluster.nodes: %q and %q have the same address %s", other, p.Name, p.Address)
+		}
+		names[p.Name], addresses[p.Address] = true, p.Name
+	}
+	if !names[c.Node.Name] && validName.MatchString(c.Node.Name) {
+		f.add("cluster.nodes", "cluster.nodes: this node, %q, is not in the list; every node is, the same list everywhere", c.Node.Name)
+	}
+}
+
+// validAddress holds for a host and a port that others can connect to.
+func validAddress(address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	n, err2 := strconv.ParseUint(port, 10, 16)
+	return err == nil && err2 == nil && host != "" && n > 0
+}
+
+// checkTiming holds the session to what an election may take: a node that loses the broker's leader has to get its
+// renewal through after the election before it must stop, also if it had just been about to renew.
+func (c *Config) checkTiming(f *faults) {
+	raft, err := server.TimingByName(c.Cluster.Timing)
+	if err != nil {
+		f.add("cluster.timing", "%s", err)
+		return
+	}
+	t := c.Cluster
+	write := t.Renew / 2 // Time limit of one renewal.
+	if left := t.SessionTTL - t.Margin - t.Renew - write; left <= raft.ElectionMax {
+		f.add("cluster.session_ttl", "cluster.session_ttl: session_ttl − margin − renew − renew/2 must be more than the longest election of timing %q (%s), "+
+			"but %s − %s − %s − %s is %s", t.Timing, raft.ElectionMax, t.SessionTTL, t.Margin, t.Renew, write, left)
+	}
+}
+
+func (c *Config) checkPorts(f *faults) {
+	places := []struct{ key, address string }{
+		{"server.listen", c.Server.Listen}, {"http.listen", c.HTTP.Listen}, {"cluster.nodes", c.ClusterListen()},
+	}
+	for i, a := range places {
+		for _, b := range places[i+1:] {
+			if samePlace(a.address, b.address) {
+				f.add(b.key, "%s: %s is taken by %s (%s); each needs a port of its own", b.key, b.address, a.key, a.address)
+			}
+		}
+	}
+}
+
+func (c *Config) checkLog(f *faults) {
+	if levels := []string{"trace", "debug", "info", "warn", "error"}; !slices.Contains(levels, c.Log.Level) || hclog.LevelFromString(c.Log.Level) == hclog.NoLevel {
+		f.add("log.level", "log.level: %q must be one of %s", c.Log.Level, strings.Join(levels, ", "))
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		f.add("log.format", "log.format: %q must be \"text\" or \"json\"", c.Log.Format)
+	}
+}
+
+func (c *Config) checkTopics(f *faults) {
+	for i, t := range c.Topics {
+		f.addAll(t.Validate(), "topic."+t.Name+".", element("topic", i))
+	}
+	for _, err := range split(partitioner.CheckOverlap(c.Topics)) {
+		f.add(c.topicPath(err.Error()), "%s", err)
+	}
+}
+
+// topicPath finds the key that a text "topic.NAME.KEY: …" is about, in the last topic of that name.
+func (c *Config) topicPath(text string) string {
+	for i := len(c.Topics) - 1; i >= 0; i-- {
+		if rest, ok := strings.CutPrefix(text, "topic."+c.Topics[i].Name+"."); ok {
+			key, _, _ := strings.Cut(rest, ":")
+			return join(element("topic", i), key)
+		}
+	}
+	return ""
+}
+
+func (c *Config) checkGroups(f *faults) {
+	seen := map[string]bool{}
+	for i, g := range c.Groups {
+		path := element("group", i)
+		f.addAll(g.Validate(), fmt.Sprintf("group %q: ", g.Name), path)
+		if seen[g.Name] {
+			f.add(join(path, "name"), "group %q: name: there are two groups of this name", g.Name)
+		}
+		seen[g.Name] = true
+		if _, ok := c.Topic(g.Topic); g.Topic != "" && !ok {
+			f.add(join(path, "topic"), "group %q: topic: there is no topic %q%s", g.Name, g.Topic, suggest(g.Topic, c.topicNames()))
+		}
+	}
+}
+
+func (c *Config) topicNames() []string {
+	var names []string
+	for _, t := range c.Topics {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// minTopic is the least that an even share may be: less holds only a few messages of the largest size.
+const minTopic = 8 * bytesize.MiB
+
+// shareStore gives every topic without max_bytes an even share of what the others and the reserve leave, and refuses
+// topics that could fill the store: at the store's own limit leases could not be renewed either.
+func (c *Config) shareStore(f *faults) {
+	var fixed bytesize.Size
+	var open []int
+	for i, t := range c.Topics {
+		if t.MaxBytes == 0 {
+			open = append(open, i)
+		}
+		fixed += max(t.MaxBytes, 0)
+	}
+	left := c.Server.MaxStore - c.Reserve() - fixed
+	if c.Server.MaxStore < minReserve {
+		return // Server's own check says so.
+	}
+	if left < 0 {
+		f.add("server.max_store", "server.max_store: the topics' max_bytes (%s together) and the reserve (%s) are more than max_store (%s); "+
+			"raise max_store or lower max_bytes", fixed, c.Reserve(), c.Server.MaxStore)
+		return
+	}
+	if len(open) == 0 {
+		return
+	}
+	share := left / bytesize.Size(len(open)) / bytesize.MiB * bytesize.MiB
+	if share < minTopic {
+		f.add(element("topic", open[0]), "topic.%s.max_bytes: an even share of max_store (%s) less the reserve (%s) and other topics' max_bytes (%s) "+
+			"would be %s, less than %s; raise server.max_store", c.Topics[open[0]].Name, c.Server.MaxStore, c.Reserve(), fixed, share, minTopic)
+		return
+	}
+	for _, i := range open {
+		c.Topics[i].MaxBytes = share
+	}
+}
+
+// warn notes what is allowed and most likely not meant.
+func (c *Config) warn() {
+	warn := func(format string, args ...any) { c.warnings = append(c.warnings, fmt.Sprintf(format, args...)) }
+	if n := len(c.Cluster.Nodes); n > 0 && n%2 == 0 {
+		warn("cluster.nodes: %d nodes survive the loss of no more nodes than %d do; use an odd number", n, n-1)
+	}
+	if len(c.Topics) == 0 {
+		warn("there is no [[topic]]: this node stores nothing of its own")
+	}
+	for _, t := range c.Topics {
+		used := slices.ContainsFunc(c.Groups, func(g worker.Config) bool { return g.Topic == t.Name })
+		if !used {
+			warn("topic %q has no [[group]]: nothing handles its messages, and none is ever removed", t.Name)
+		}
+	}
+}

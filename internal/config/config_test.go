@@ -1,0 +1,402 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"leasehold/internal/bytesize"
+	"leasehold/server"
+	"leasehold/worker"
+)
+
+const smallest = `[node]
+name = "n1"
+
+[cluster]
+name = "plant-7"
+nodes = ["n1=10.0.0.11:6222", "n2=10.0.0.12:6222", "n3=10.0.0.13:6222"]
+secret_file = "cluster_secret"
+
+[[topic]]
+name = "orders"
+partitions = 64
+
+[[group]]
+name = "billing"
+topic = "orders"
+handler = { kind = "subprocess", command = ["python3", "/opt/orders/handler.py"] }
+`
+
+// load writes text to a file and loads it.
+func load(t *testing.T, text string) (*Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Load(path)
+}
+
+func mustLoad(t *testing.T, text string) *Config {
+	t.Helper()
+	c, err := load(t, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// faultsOf loads text that has faults and returns them.
+func faultsOf(t *testing.T, text string) []Fault {
+	t.Helper()
+	_, err := load(t, text)
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v, want an *Error", err)
+	}
+	return e.Faults
+}
+
+// wantFault looks for a fault of a line that says all of the parts.
+func wantFault(t *testing.T, faults []Fault, line int, parts ...string) {
+	t.Helper()
+	for _, f := range faults {
+		if f.Line == line && containsAll(f.Message, parts) {
+			return
+		}
+	}
+	t.Errorf("no fault in line %d with %q in %+v", line, parts, faults)
+}
+
+func containsAll(text string, parts []string) bool {
+	for _, p := range parts {
+		if !strings.Contains(text, p) {
+			return false
+		}
+	}
+	return true
+}
+
+func TestSmallestConfigGetsEveryDefault(t *testing.T) {
+	c := mustLoad(t, smallest)
+	if c.Mode() != server.Cluster || c.ClusterListen() != "10.0.0.11:6222" || len(c.Peers()) != 3 {
+		t.Errorf("mode %s, listens on %q, peers %v", c.Mode(), c.ClusterListen(), c.Peers())
+	}
+	if c.Cluster.SessionTTL != 5*time.Second || c.Cluster.Renew != time.Second || c.Cluster.Margin != time.Second || !c.Cluster.FastTakeover {
+		t.Errorf("cluster: %+v", c.Cluster)
+	}
+	if topic := c.Topics[0]; topic.Subject != "orders.*" || topic.DedupWindow != 2*time.Minute {
+		t.Errorf("topic: %+v", topic)
+	}
+	if g := c.Groups[0]; g.Timeout != 30*time.Second || g.Backoff != worker.DefaultBackoff() || g.Handler.StartTimeout == 0 {
+		t.Errorf("group: %+v", g)
+	}
+	if w := c.Warnings(); len(w) != 0 {
+		t.Errorf("warnings: %v", w)
+	}
+}
+
+func TestWithoutNodesTheNodeStandsAlone(t *testing.T) {
+	c := mustLoad(t, "[node]\nname = \"n1\"\n")
+	if c.Mode() != server.Single || c.Identity().Cluster != "n1" || c.ClusterListen() != "" {
+		t.Errorf("mode %s, identity %+v", c.Mode(), c.Identity())
+	}
+}
+
+func TestExampleLoadsAndShowsTheDefaults(t *testing.T) {
+	path := "../../config.example.toml"
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := DefaultConfig()
+	if c.Server != d.Server || c.HTTP != d.HTTP || c.Log != d.Log || c.Node.DataDir != d.Node.DataDir {
+		t.Errorf("sections differ from their defaults: %+v", c)
+	}
+	bare := mustLoad(t, smallest)
+	c.Cluster.SecretFile, bare.Cluster.SecretFile = "", ""
+	if !reflect.DeepEqual(c.Cluster, bare.Cluster) {
+		t.Errorf("cluster is %+v, by default %+v", c.Cluster, bare.Cluster)
+	}
+	topic := c.Topics[0]
+	topic.MaxBytes = bare.Topics[0].MaxBytes
+	if !reflect.DeepEqual(topic, bare.Topics[0]) {
+		t.Errorf("topic is %+v, by default %+v", topic, bare.Topics[0])
+	}
+	group, plain := c.Groups[0], bare.Groups[0]
+	if group.Handler.StartTimeout != plain.Handler.StartTimeout || group.Handler.StopTimeout != plain.Handler.StopTimeout {
+		t.Errorf("handler is %+v, by default %+v", group.Handler, plain.Handler)
+	}
+	group.Handler, plain.Handler = worker.HandlerConfig{}, worker.HandlerConfig{}
+	if !reflect.DeepEqual(group, plain) {
+		t.Errorf("group is %+v, by default %+v", group, plain)
+	}
+}
+
+func TestExampleHoldsEveryKeyAndEveryHandlerKind(t *testing.T) {
+	text, err := os.ReadFile("../../config.example.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tree map[string]any
+	md, err := toml.Decode(string(text), &tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, k := range md.Keys() {
+		there[k.String()] = true
+	}
+	for _, key := range keysOf(reflect.TypeFor[Config](), "") {
+		if !there[key] {
+			t.Errorf("config.example.toml lacks %s", key)
+		}
+	}
+	for _, kind := range worker.Kinds() {
+		if !strings.Contains(string(text), `kind = "`+kind+`"`) {
+			t.Errorf("config.example.toml lacks handler kind %q", kind)
+		}
+	}
+}
+
+// keysOf lists the TOML keys of a struct and of the structs in it.
+func keysOf(typ reflect.Type, path string) []string {
+	var keys []string
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		key := f.Tag.Get("toml")
+		if key == "" {
+			continue
+		}
+		keys = append(keys, join(path, key))
+		inner := f.Type
+		if inner.Kind() == reflect.Slice {
+			inner = inner.Elem()
+		}
+		if inner.Kind() == reflect.Struct {
+			keys = append(keys, keysOf(inner, join(path, key))...)
+		}
+	}
+	return keys
+}
+
+func TestEveryFaultIsReportedAtOnceWithItsLine(t *testing.T) {
+	faults := faultsOf(t, `[node]
+name = "n1"
+dta_dir = "/tmp/x"
+
+[server]
+listen = "0.0.0.0:4222"
+max_store = 12.5
+Durability = "power-safe"
+
+[cluster]
+renew = 5
+timing = "moon"
+
+[[topic]]
+name = "a"
+partitions = "many"
+
+[[topic]]
+name = "b"
+partitions = 4
+subject = "a.*"
+
+[[group]]
+name = "g"
+topic = "bb"
+handler = { kind = "file", path = "x",
+  colour = 1 }
+backoff = { initial = 3, max = "1s" }
+
+[groups]
+x = 1
+[[user]]
+name = "u"
+`)
+	wantFault(t, faults, 3, `unknown key "node.dta_dir"`, `did you mean "data_dir"`)
+	wantFault(t, faults, 6, "server.listen", "loopback")
+	wantFault(t, faults, 8, "lower case", `"durability"`)
+	wantFault(t, faults, 11, "cluster.renew", "unit")
+	wantFault(t, faults, 12, "cluster.timing", "moon")
+	wantFault(t, faults, 16, "topic.partitions", "wrong type")
+	wantFault(t, faults, 14, "overlap", `topic b`)
+	wantFault(t, faults, 25, "no topic", `did you mean "b"`)
+	wantFault(t, faults, 26, `unknown key "group.handler.colour"`)
+	wantFault(t, faults, 28, "initial")
+	wantFault(t, faults, 30, `unknown key "groups"`, `did you mean "group"`)
+	wantFault(t, faults, 32, "users come with a later version")
+	for i := 1; i < len(faults); i++ {
+		if order(faults[i].Line) < order(faults[i-1].Line) {
+			t.Errorf("faults are not sorted by line: %+v", faults)
+		}
+	}
+}
+
+func TestSyntaxErrorHasItsPosition(t *testing.T) {
+	faults := faultsOf(t, "[node]\nname = \"n1\nx = 1\n")
+	if len(faults) != 1 || faults[0].Line != 2 || !strings.Contains(faults[0].Message, "column") {
+		t.Errorf("got %+v", faults)
+	}
+}
+
+func TestLinesAreFoundThroughCommentsAndLongValues(t *testing.T) {
+	x := indexLines(`# a comment
+a = 1
+
+[b] # [c]
+list = [
+  [1, 2], # comment
+  [3],
+]
+text = """
+[not.a.table]
+"""
+d.e = 1
+[[group]]
+name = "x"
+[[group]]
+name = "y"
+[group.handler]
+kind = "log"
+[group.handler.config]
+k = 1
+`)
+	for path, want := range map[string]int{
+		"a": 2, "b": 4, "b.list": 5, "b.text": 9, "b.d.e": 12, "group[0]": 13, "group[0].name": 14, "group[1].name": 16,
+		"group[1].handler.kind": 18, "group[1].handler.config.k": 20, "group[1].missing": 15, "missing": 0,
+	} {
+		if got := x.of(path); got != want {
+			t.Errorf("%s: line %d, want %d", path, got, want)
+		}
+	}
+}
+
+func TestClustersThatCannotWorkAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		from, to string
+		line     int
+		parts    []string
+	}{
+		"two nodes":        {`, "n3=10.0.0.13:6222"]`, `]`, 6, []string{"2 nodes are too few"}},
+		"one node":         {`, "n2=10.0.0.12:6222", "n3=10.0.0.13:6222"]`, `]`, 6, []string{"1 nodes are too few", "leave nodes out"}},
+		"not in the list":  {`name = "n1"`, `name = "n4"`, 6, []string{`"n4"`, "not in the list"}},
+		"same name twice":  {`"n3=`, `"n2=`, 6, []string{`two nodes "n2"`}},
+		"same address":     {`10.0.0.13`, `10.0.0.12`, 6, []string{"same address"}},
+		"no port":          {`10.0.0.13:6222`, `10.0.0.13`, 6, []string{"name=host:port"}},
+		"no secret":        {`secret_file = "cluster_secret"`, ``, 4, []string{"cluster.secret_file"}},
+		"no name":          {`name = "plant-7"`, ``, 4, []string{"cluster.name"}},
+		"slow election":    {`name = "plant-7"`, "name = \"plant-7\"\nsession_ttl = \"4s\"", 6, []string{"4s − 1s − 1s − 500ms is 1.5s", "(2s)"}},
+		"wan, lan session": {`name = "plant-7"`, "name = \"plant-7\"\ntiming = \"wan\"\nsession_ttl = \"15s\"", 7, []string{"(9s)"}},
+		"shared port":      {`"n1=10.0.0.11:6222"`, `"n1=127.0.0.1:4222"`, 6, []string{"server.listen"}},
+		"two groups":       {"[[topic]]", "[[group]]\nname = \"billing\"\ntopic = \"orders\"\nhandler = { kind = \"log\" }\n[[topic]]", 18, []string{"two groups"}},
+		"odd data dir":     {`name = "n1"`, "name = \"n1\"\ndata_dir = \"\"", 3, []string{"data_dir"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantFault(t, faultsOf(t, strings.Replace(smallest, c.from, c.to, 1)), c.line, c.parts...)
+		})
+	}
+}
+
+func TestDefaultTimingsPassTheirOwnRule(t *testing.T) {
+	for _, timing := range []string{"lan", "wan"} {
+		mustLoad(t, strings.Replace(smallest, `name = "plant-7"`, "name = \"plant-7\"\ntiming = \""+timing+"\"", 1))
+	}
+}
+
+func TestEvenNumberOfNodesIsAWarning(t *testing.T) {
+	c := mustLoad(t, strings.Replace(smallest, `:6222"]`, `:6222", "n4=10.0.0.14:6222"]`, 1))
+	if w := c.Warnings(); len(w) != 1 || !strings.Contains(w[0], "4 nodes") {
+		t.Errorf("warnings: %v", w)
+	}
+}
+
+func TestTopicsShareTheStoreAndCannotFillIt(t *testing.T) {
+	text := "[node]\nname = \"n1\"\n[server]\nmax_store = \"1GiB\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[topic]]\nname = \"b\"\npartitions = 1\n"
+	c := mustLoad(t, text)
+	if a, b := c.Topics[0].MaxBytes, c.Topics[1].MaxBytes; a != b || a+b+c.Reserve() > bytesize.GiB || a < 400*bytesize.MiB {
+		t.Errorf("shares %s and %s, reserve %s", a, b, c.Reserve())
+	}
+	wantFault(t, faultsOf(t, text+"max_bytes = \"1000MiB\"\n"), 4, "1000MiB", "1GiB", "more than max_store")
+	wantFault(t, faultsOf(t, text+"max_bytes = \"920MiB\"\n"), 5, "even share")
+	small := strings.Replace(text, "1GiB", "100MiB", 1)
+	if got := mustLoad(t, small).Reserve(); got != 64*bytesize.MiB {
+		t.Errorf("reserve of a small store is %s", got)
+	}
+}
+
+func TestPathsStartAtTheConfigFile(t *testing.T) {
+	c := mustLoad(t, "[node]\nname = \"n1\"\ndata_dir = \"data\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = \"a\"\nhandler = { kind = \"file\", path = \"out\" }\n")
+	dir := filepath.Dir(c.Path())
+	if c.Node.DataDir != filepath.Join(dir, "data") || c.Groups[0].Handler.Path != filepath.Join(dir, "out") {
+		t.Errorf("data in %s, handler in %s", c.Node.DataDir, c.Groups[0].Handler.Path)
+	}
+}
+
+func TestSecretIsReadFromCredentialsFirst(t *testing.T) {
+	c := mustLoad(t, smallest)
+	beside := filepath.Join(filepath.Dir(c.Path()), "cluster_secret")
+	write(t, beside, NewSecret()+NewSecret(), 0o600)
+	s, err := c.ReadSecrets()
+	if err != nil || s.Path != beside || len(s.Keys) != 2 || len(s.Warnings) != 0 {
+		t.Errorf("beside the config: %v, %v, %v", s, s.Warnings, err)
+	}
+	credentials := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", credentials)
+	write(t, filepath.Join(credentials, "cluster_secret"), NewSecret(), 0o644)
+	s, err = c.ReadSecrets()
+	if err != nil || !strings.HasPrefix(s.Path, credentials) || len(s.Keys) != 1 {
+		t.Errorf("credential: %v, %v", s, err)
+	}
+	if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "chmod 600") {
+		t.Errorf("open file: warnings %v", s.Warnings)
+	}
+}
+
+func TestSecretsOfTheWrongShapeAreRefused(t *testing.T) {
+	c := mustLoad(t, smallest)
+	if _, err := c.ReadSecrets(); err == nil || !strings.Contains(err.Error(), "leasehold init") {
+		t.Errorf("absent: %v", err)
+	}
+	for name, text := range map[string]string{"typed": "hunter2\n", "short": "abcd\n", "empty": "", "three": NewSecret() + NewSecret() + NewSecret(), "second": NewSecret() + "x\n"} {
+		write(t, c.SecretPath(), text, 0o600)
+		if _, err := c.ReadSecrets(); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func write(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEnvironmentIsLookedAtApart(t *testing.T) {
+	c := mustLoad(t, strings.ReplaceAll(smallest, "10.0.0.1", "127.0.0.1"))
+	c.Node.DataDir = t.TempDir()
+	c.Groups[0].Handler.Command = []string{"no-such-program"}
+	failed := map[string]bool{}
+	for _, check := range c.CheckEnvironment() {
+		failed[check.Name] = !check.OK
+	}
+	if failed["data directory"] || !failed["secret"] || !failed[`group "billing": handler command`] {
+		t.Errorf("failed: %v", failed)
+	}
+}
+
+func FuzzLoadNeverPanics(f *testing.F) {
+	f.Add(smallest)
+	f.Add("topic = 3\n[group]\nx=1\n")
+	f.Add("[[topic]]\nname=\"a\"\n[topic.x]\ny=1\n[[topic.z]]\n")
+	f.Fuzz(func(_ *testing.T, text string) { _, _ = read("/x/config.toml", text) })
+}

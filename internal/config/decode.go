@@ -1,0 +1,178 @@
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// decoder reads a parsed file into structs, key by key: the library would stop at the first wrong type, take keys in
+// any case, and name unknown keys without their line.
+type decoder struct {
+	md     toml.MetaData
+	faults *faults
+}
+
+// announced names keys that the documentation promises for later versions.
+var announced = map[string]string{
+	"user":       "users come with a later version; until then listeners are loopback only",
+	"server.tls": "TLS for clients comes with a later version; until then listeners are loopback only",
+}
+
+// table fills the struct v from the keys of one table.
+func (d *decoder) table(keys map[string]toml.Primitive, v reflect.Value, path string) {
+	fields := fieldsByKey(v.Type())
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		field, known := fields[key]
+		if !known {
+			d.unknown(key, path, slices.Sorted(maps.Keys(fields)))
+			continue
+		}
+		d.value(keys[key], v.Field(field), join(path, key))
+	}
+}
+
+func (d *decoder) unknown(key, table string, known []string) {
+	path := join(table, key)
+	if note, ok := announced[path]; ok {
+		d.faults.add(path, "%s: %s", path, note)
+		return
+	}
+	for _, k := range known {
+		if strings.EqualFold(k, key) {
+			d.faults.add(path, "unknown key %q; keys are lower case: %q", display(path), k)
+			return
+		}
+	}
+	d.faults.add(path, "unknown key %q%s", display(path), suggest(key, known))
+}
+
+// value fills one field from one value.
+func (d *decoder) value(p toml.Primitive, field reflect.Value, path string) {
+	switch {
+	case isLeaf(field):
+		d.leaf(p, field, path)
+	case field.Kind() == reflect.Struct:
+		var sub map[string]toml.Primitive
+		if err := d.md.PrimitiveDecode(p, &sub); err != nil {
+			d.faults.add(path, "%s: must be a table", display(path))
+			return
+		}
+		d.table(sub, field, path)
+	default:
+		var subs []map[string]toml.Primitive
+		if err := d.md.PrimitiveDecode(p, &subs); err != nil {
+			d.faults.add(path, "%s: must be an array of tables: write [[%s]]", display(path), path)
+			return
+		}
+		field.Set(reflect.MakeSlice(field.Type(), len(subs), len(subs)))
+		for i, sub := range subs {
+			d.table(sub, field.Index(i), element(path, i))
+		}
+	}
+}
+
+// isLeaf reports whether the library decodes the field's value as a whole.
+func isLeaf(field reflect.Value) bool {
+	switch field.Addr().Interface().(type) {
+	case toml.Unmarshaler, encoding.TextUnmarshaler:
+		return true
+	}
+	isTables := field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.Struct
+	return field.Kind() != reflect.Struct && !isTables
+}
+
+func (d *decoder) leaf(p toml.Primitive, field reflect.Value, path string) {
+	if field.Type() == reflect.TypeFor[time.Duration]() {
+		d.duration(p, field, path)
+		return
+	}
+	err := d.md.PrimitiveDecode(p, field.Addr().Interface())
+	if err == nil {
+		return
+	}
+	for _, text := range strings.Split(plainText(err), "\n") {
+		d.faults.add(path, "%s: %s", display(path), text)
+	}
+}
+
+// duration refuses bare numbers, which the library would take for nanoseconds.
+func (d *decoder) duration(p toml.Primitive, field reflect.Value, path string) {
+	var text string
+	if err := d.md.PrimitiveDecode(p, &text); err != nil {
+		d.faults.add(path, "%s: must be a text with a unit, like \"500ms\", \"30s\" or \"2m\"", display(path))
+		return
+	}
+	value, err := time.ParseDuration(text)
+	if err != nil || value < 0 {
+		d.faults.add(path, "%s: %q is no duration; write one like \"500ms\", \"30s\" or \"2m\"", display(path), text)
+		return
+	}
+	field.SetInt(int64(value))
+}
+
+// plainText strips what the library says about itself and its types from an error of a value.
+func plainText(err error) string {
+	var parse toml.ParseError
+	if errors.As(err, &parse) {
+		return parse.Message
+	}
+	_, text, found := strings.Cut(err.Error(), "incompatible types: ")
+	if !found {
+		return err.Error()
+	}
+	text = strings.ReplaceAll(text, "TOML value has type ", "wrong type: found ")
+	return strings.ReplaceAll(text, "; destination has type ", ", must be ")
+}
+
+// display is a path as people write it: the number of a table in an array says nothing to them, the line does.
+func display(path string) string {
+	for {
+		open := strings.IndexByte(path, '[')
+		if open < 0 {
+			return path
+		}
+		path = path[:open] + path[open+strings.IndexByte(path[open:], ']')+1:]
+	}
+}
+
+// fieldsByKey maps the TOML keys of a struct to its fields.
+func fieldsByKey(t reflect.Type) map[string]int {
+	fields := map[string]int{}
+	for i := range t.NumField() {
+		if key := t.Field(i).Tag.Get("toml"); key != "" {
+			fields[key] = i
+		}
+	}
+	return fields
+}
+
+// parse reads text into c and notes every fault. It returns an error only if the text is no TOML.
+func parse(text string, c *Config, f *faults) error {
+	var tree map[string]toml.Primitive
+	md, err := toml.Decode(text, &tree)
+	if err != nil {
+		return err
+	}
+	f.lines = indexLines(text)
+	d := &decoder{md: md, faults: f}
+	d.table(tree, reflect.ValueOf(c).Elem(), "")
+	return nil
+}
+
+// syntaxError turns the library's error into a fault with its position.
+func syntaxError(file string, err error) error {
+	var parse toml.ParseError
+	if !errors.As(err, &parse) {
+		return &Error{File: file, Faults: []Fault{{Message: err.Error()}}}
+	}
+	text := fmt.Sprintf("column %d: %s", parse.Position.Col, parse.Message)
+	return &Error{File: file, Faults: []Fault{{Line: parse.Position.Line, Message: text}}}
+}

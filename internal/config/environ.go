@@ -1,0 +1,111 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"leasehold/server"
+	"leasehold/worker"
+)
+
+// Check is one line of the check list that `leasehold config validate` prints.
+type Check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"` // What is wrong, or a warning, or what was found.
+}
+
+// CheckEnvironment looks at what the config needs from this machine.
+func (c *Config) CheckEnvironment() []Check {
+	checks := []Check{c.checkDataDir()}
+	if c.Mode() == server.Cluster {
+		checks = append(checks, c.checkSecret(), checkFree("cluster address free", c.ClusterListen()))
+	}
+	checks = append(checks, checkFree("server.listen free", c.Server.Listen), checkFree("http.listen free", c.HTTP.Listen))
+	for _, g := range c.Groups {
+		switch g.Handler.Kind {
+		case worker.KindSubprocess:
+			checks = append(checks, checkCommand(g))
+		case worker.KindFile:
+			checks = append(checks, result(fmt.Sprintf("group %q: handler directory", g.Name), g.Handler.Path, canMake(g.Handler.Path)))
+		}
+	}
+	return checks
+}
+
+func result(name, detail string, err error) Check {
+	if err != nil {
+		return Check{Name: name, Detail: err.Error()}
+	}
+	return Check{Name: name, OK: true, Detail: detail}
+}
+
+func (c *Config) checkDataDir() Check {
+	return result("data directory", c.Node.DataDir, canMake(c.Node.DataDir))
+}
+
+// canMake looks for the nearest directory that exists and asks whether this user may write there.
+func canMake(dir string) error {
+	for path := dir; ; path = filepath.Dir(path) {
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) && path != filepath.Dir(path) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("%s is no directory", path)
+		}
+		const writable = 0x2 // W_OK of access(2).
+		if err := syscall.Access(path, writable); err != nil {
+			return fmt.Errorf("cannot write to %s: %w", path, err)
+		}
+		return nil
+	}
+}
+
+func (c *Config) checkSecret() Check {
+	s, err := c.ReadSecrets()
+	check := result("secret", s.Path, err)
+	var fault *Error
+	if errors.As(err, &fault) {
+		check.Detail = fault.Faults[0].Message
+	}
+	if len(s.Warnings) > 0 {
+		check.Detail = "warning: " + s.Warnings[0]
+	}
+	return check
+}
+
+// checkFree takes the port for a moment.
+func checkFree(name, address string) Check {
+	l, err := net.Listen("tcp", address)
+	if err == nil {
+		l.Close()
+		return Check{Name: name, OK: true, Detail: address}
+	}
+	detail := err.Error()
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		detail = address + " is in use; if that is this node's own agent, all is well"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		detail = address + " is no address of this machine"
+	}
+	return Check{Name: name, Detail: detail}
+}
+
+func checkCommand(g worker.Config) Check {
+	name := fmt.Sprintf("group %q: handler command", g.Name)
+	path, err := exec.LookPath(g.Handler.Command[0])
+	if err != nil {
+		return Check{Name: name, Detail: fmt.Sprintf("handler.command: %s; install it or give its full path", err)}
+	}
+	return Check{Name: name, OK: true, Detail: path}
+}

@@ -1,0 +1,66 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// maxFile bounds what is read as a config: anything larger is another file.
+const maxFile = 4 << 20
+
+// Load reads a file, fills in the defaults and checks everything that needs nothing but the file. A fault of its
+// content is an *Error.
+func Load(path string) (*Config, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("find the config: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the config: %w", err)
+	}
+	if info.Size() > maxFile || info.IsDir() {
+		return nil, fmt.Errorf("read the config: %s is no config file", path)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the config: %w", err)
+	}
+	return read(path, string(text))
+}
+
+func read(path, text string) (*Config, error) {
+	c := DefaultConfig()
+	c.path = path
+	f := &faults{}
+	if err := parse(text, &c, f); err != nil {
+		return nil, syntaxError(path, err)
+	}
+	decoded := len(f.list)
+	c.fill()
+	c.check(f)
+	if decoded > 0 {
+		f.list = dropEchoes(f.list, decoded)
+	}
+	if err := f.err(path); err != nil {
+		return nil, err
+	}
+	c.warn()
+	return &c, nil
+}
+
+// dropEchoes removes faults that follow from another of the same line: a value that could not be read is missing, too.
+func dropEchoes(list []Fault, decoded int) []Fault {
+	seen := map[int]bool{}
+	for _, f := range list[:decoded] {
+		seen[f.Line] = true
+	}
+	kept := list[:decoded:decoded]
+	for _, f := range list[decoded:] {
+		if !seen[f.Line] || f.Line == 0 {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
