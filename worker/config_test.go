@@ -1,0 +1,141 @@
+package worker
+
+import (
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// decode reads one [[group]] table as the node does.
+func decode(t *testing.T, text string) (Config, error) {
+	t.Helper()
+	var file struct {
+		Group []Config `toml:"group"`
+	}
+	meta, err := toml.Decode("[[group]]\n"+text, &file)
+	if err != nil {
+		return Config{}, err
+	}
+	for _, key := range meta.Undecoded() {
+		if !IsFreeKey(key) {
+			t.Errorf("key not read: %v", key)
+		}
+	}
+	return file.Group[0].WithDefaults(), nil
+}
+
+func TestConfigDefaults(t *testing.T) {
+	got, err := decode(t, `
+name = "billing"
+topic = "orders"
+handler = { kind = "subprocess", command = ["python3", "x.py"], processes = 2, config = { a = { b = 1 }, c = [{ d = [{ e = 2 }] }] } }`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Name: "billing", Topic: "orders", Start: "earliest",
+		Handler: HandlerConfig{
+			Kind: "subprocess", Command: []string{"python3", "x.py"}, Processes: 2,
+			StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second,
+			Config: map[string]any{"a": map[string]any{"b": int64(1)}, "c": []any{map[string]any{"d": []any{map[string]any{"e": int64(2)}}}}},
+		},
+		CommitInterval: 100 * time.Millisecond, Commit: "interval", Timeout: 30 * time.Second, MaxAttempts: 8,
+		Backoff:     Backoff{Initial: 500 * time.Millisecond, Max: time.Minute, Factor: 2, Jitter: 0.2},
+		OnExhausted: "block", HandoverTimeout: 30 * time.Second,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if err := got.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConfigKeysLeftOutKeepTheirDefaults(t *testing.T) {
+	got, err := decode(t, `
+timeout = "2s"
+backoff = { initial = "1s", jitter = 0 }`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.HandoverTimeout != 2*time.Second {
+		t.Errorf("handover_timeout is %s, want the timeout", got.HandoverTimeout)
+	}
+	if want := (Backoff{Initial: time.Second, Max: time.Minute, Factor: 2}); got.Backoff != want {
+		t.Errorf("backoff is %+v, want %+v", got.Backoff, want)
+	}
+}
+
+func TestConfigRefusesABadBackoffTable(t *testing.T) {
+	for text, want := range map[string]string{
+		`backoff = { inital = "1s" }`: "backoff.inital: no such key",
+		`backoff = { initial = 5 }`:   "backoff.initial: 5 is no duration",
+		`backoff = { jitter = "x" }`:  "backoff.jitter: x is no number",
+		`backoff = "1s"`:              "backoff: must be a table",
+	} {
+		if _, err := decode(t, text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
+	c := Config{
+		Name: "_x", Start: "now", Commit: "never", CommitInterval: time.Hour, Timeout: -1, HandoverTimeout: -1, MaxAttempts: -1,
+		OnExhausted: "dead_letter", Backoff: Backoff{Initial: time.Minute, Max: time.Second, Factor: math.NaN(), Jitter: 1},
+		Handler: HandlerConfig{
+			Kind: KindSubprocess, Processes: -1, StartTimeout: -1, StopTimeout: -1, Path: "/x",
+			Env: map[string]string{"A=B": ""}, PassEnv: []string{""}, Config: map[string]any{"x": math.Inf(1)},
+		},
+	}.WithDefaults()
+	err := c.Validate()
+	if err == nil {
+		t.Fatal("no fault found")
+	}
+	for _, want := range []string{
+		`group "_x": name: must`, `group "_x": topic: must`, `start: must be "earliest" or "latest", is "now"`,
+		`commit: must be "interval" or "each"`, `commit_interval: must be from 10ms to 1m0s, is 1h0m0s`,
+		`: timeout: must`, `handover_timeout: must`, `max_attempts: must be at least 1, is -1`,
+		`on_exhausted: "dead_letter" is not in this version`, `backoff.max: must not be less than`,
+		`backoff.factor: must`, `backoff.jitter: must`, `handler.command: must name a program`, `handler.processes: must`,
+		`handler.start_timeout: must`, `handler.stop_timeout: must`, `handler.path: is no key of kind "subprocess"`,
+		`handler.env: "A=B" is no name`, `handler.env: "" is no name`, `handler.config: cannot be sent`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no fault %q in:\n%v", want, err)
+		}
+	}
+	if n := strings.Count(err.Error(), "\n") + 1; n != 20 {
+		t.Errorf("%d faults, want 20:\n%v", n, err)
+	}
+}
+
+func TestConfigKnowsHandlerKinds(t *testing.T) {
+	for kind, want := range map[string]string{
+		"":       `handler.kind: must be "subprocess", "file", "log" or "discard", is ""`,
+		"pigeon": `handler.kind: must be`,
+		"http":   `handler.kind: "http" is not in this version; there are "subprocess"`,
+		"file":   `handler.path: must name a directory`,
+	} {
+		c := Config{Name: "g", Topic: "t", Handler: HandlerConfig{Kind: kind}}.WithDefaults()
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("kind %q: got %v, want only %q", kind, err, want)
+		}
+	}
+}
+
+func TestGroupNamesAreSafeEverywhere(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"billing": true, "B-2_x": true, "9": true, strings.Repeat("x", 64): true,
+		"": false, "_x": false, "a.b": false, "a b": false, "a/b": false, "ä": false, "*": false, strings.Repeat("x", 65): false,
+	} {
+		c := Config{Name: name, Topic: "t", Handler: HandlerConfig{Kind: KindDiscard}}.WithDefaults()
+		if err := c.Validate(); (err == nil) != ok {
+			t.Errorf("name %q: %v", name, err)
+		}
+	}
+}
