@@ -212,6 +212,9 @@ func (s *Server) lookNow() []string {
 
 // complaint is what the broker says against its own meta layer or, in single mode, its streams.
 func (s *Server) complaint() string {
+	if !s.broker.JetStreamEnabled() {
+		return "its storage is switched off, as after a full disk; make room and restart the node"
+	}
 	status := s.broker.Healthz(&broker.HealthzOptions{JSMetaOnly: true})
 	if status.Error == "" && status.StatusCode != 200 {
 		return status.Status
