@@ -1,0 +1,49 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// callContext is the context of one call. It makes its timer and channel only when the handler asks for them: a real
+// context with a deadline costs more than all the rest of a short call.
+type callContext struct {
+	parent   context.Context
+	deadline time.Time
+
+	mu     sync.Mutex
+	real   context.Context // nil until someone asks.
+	cancel context.CancelFunc
+	over   bool // The call has returned.
+}
+
+// ask returns the real context.
+func (c *callContext) ask() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.real == nil {
+		c.real, c.cancel = context.WithDeadlineCause(c.parent, c.deadline, ErrTimeout)
+		if c.over {
+			c.cancel()
+		}
+	}
+	return c.real
+}
+
+// end releases the timer, and tells whatever the handler left behind that the call is over.
+func (c *callContext) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+func (c *callContext) Deadline() (time.Time, bool) { return c.deadline, true }
+func (c *callContext) Done() <-chan struct{}       { return c.ask().Done() }
+func (c *callContext) Err() error                  { return c.ask().Err() }
+
+// Value passes on, which is also how the context package finds the real one, so that derived contexts need no goroutine.
+func (c *callContext) Value(key any) any { return c.ask().Value(key) }

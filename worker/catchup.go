@@ -1,0 +1,247 @@
+package worker
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// turn is how long the catch-up reader stays with the lanes it feeds before it goes back for one that waits further
+	// down, so that a slow lane far behind and fast ones ahead of it both get on.
+	turn = 300 * time.Millisecond
+	// jumpOver is how many messages that nobody wants are read rather than jumped over: a jump costs a new consumer.
+	jumpOver = 5 * pullBatch
+	// holdBeats is how many beats a session is kept while no lane has room.
+	holdBeats = 20
+)
+
+// course is what the catch-up reader does next.
+type course struct {
+	kind courseKind
+	to   uint64 // Where a jump goes.
+}
+
+type courseKind int
+
+const (
+	courseRest courseKind = iota // Nobody lags: no session.
+	courseHold                   // Nobody has room: read no further, but keep the session for a while.
+	courseRead                   // Go on reading.
+	courseJump                   // Read from somewhere else.
+)
+
+// catchUp is the reader of the lanes that lag. Its goroutine owns it.
+type catchUp struct {
+	*scan
+	last     entry     // The message before pos, for a lane that had no room for it when nobody else did either.
+	since    time.Time // When its turn began.
+	held     int       // Beats that it has been holding.
+	dataless int       // Beats since the last message.
+}
+
+// runCatchUp feeds the lanes that are behind. It goes up from the lowest of them, feeding all that it passes, and
+// leaves a lane behind whose queue is full; it jumps over stretches that nobody wants, and comes back for lanes that
+// have room again.
+func (r *Reader) runCatchUp(ctx context.Context) {
+	c := &catchUp{scan: &scan{r: r, name: "catch-up", wake: r.wake}}
+	c.offer, c.skip, c.miss, c.beat = c.give, c.pass, c.missing, c.onBeat
+	defer c.close()
+	for ctx.Err() == nil {
+		c.replan = false
+		if err := c.steer(ctx, c.plan(time.Now())); err != nil {
+			c.close()
+			c.pauseAfter(ctx, err)
+		}
+	}
+}
+
+// steer carries out a course until there may be another one.
+func (c *catchUp) steer(ctx context.Context, to course) error {
+	switch to.kind {
+	case courseRest:
+		c.close()
+		c.last = entry{}
+		c.await(ctx, nil)
+		return nil
+	case courseHold:
+		return c.hold(ctx)
+	case courseJump:
+		return c.jump(ctx, to.to)
+	default:
+		return c.follow(ctx)
+	}
+}
+
+// await waits until the lanes' wishes may have changed, or for tick.
+func (c *catchUp) await(ctx context.Context, tick <-chan time.Time) {
+	select {
+	case <-ctx.Done():
+	case <-c.wake:
+	case <-tick:
+		c.held++
+	}
+}
+
+// hold reads nothing. Messages that are asked for already wait in the session.
+func (c *catchUp) hold(ctx context.Context) error {
+	if c.session == nil {
+		c.await(ctx, nil)
+		return nil
+	}
+	t := time.NewTimer(beatEvery)
+	defer t.Stop()
+	c.await(ctx, t.C)
+	if c.held >= holdBeats {
+		c.close()
+	}
+	return nil
+}
+
+// jump opens a session at another place.
+func (c *catchUp) jump(ctx context.Context, to uint64) error {
+	c.close()
+	c.freeze(to)
+	c.last = entry{}
+	c.since, c.held, c.dataless = time.Now(), 0, 0
+	if err := c.open(ctx, to); err != nil {
+		return err
+	}
+	c.plan(c.since) // Lanes get on before what is missing at the start is looked for.
+	return c.fill(ctx, c.session.start)
+}
+
+// freeze lets every lane note how far it has been fed, and moves on.
+func (c *catchUp) freeze(to uint64) {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	for _, f := range c.r.lanes {
+		if f.riding {
+			f.next, f.riding = max(f.next, c.pos), false
+		}
+	}
+	c.pos = to
+}
+
+// plan decides where to read.
+func (c *catchUp) plan(now time.Time) course {
+	r := c.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	near, low, some := c.board()
+	switch {
+	case r.behind == 0:
+		return course{kind: courseRest}
+	case !some:
+		return course{kind: courseHold}
+	case c.session == nil:
+		return course{kind: courseJump, to: min(near, low)}
+	case near == none || low != none && now.Sub(c.since) >= turn:
+		return course{kind: courseJump, to: low}
+	case near-c.pos > jumpOver:
+		return course{kind: courseJump, to: near}
+	}
+	c.held = 0
+	return course{kind: courseRead}
+}
+
+// none stands for no sequence.
+const none = ^uint64(0)
+
+// board hands over lanes to the tail that have got that far, and takes on those that the reader will pass. It returns
+// the lowest sequence wanted by the lanes it feeds and by the lanes with room that it has passed already, and whether
+// there are any of either. Reader.mu is held.
+func (c *catchUp) board() (near, low uint64, some bool) {
+	near, low = none, none
+	for _, f := range c.r.lanes {
+		if f.mode != feedBehind || c.r.joinTail(f, c.pos) || f.full {
+			continue
+		}
+		some = true
+		if c.session != nil && !f.riding {
+			f.riding = f.next >= c.pos || c.giveLast(f)
+		}
+		if f.riding {
+			near = min(near, max(f.next, c.pos))
+		} else {
+			low = min(low, f.next)
+		}
+	}
+	c.flush()
+	return near, low, some
+}
+
+// giveLast gives a lane the message before pos, if that is all it lacks. A lone lane that lags is thereby fed from one
+// session, however often its queue is full.
+func (c *catchUp) giveLast(f *feed) bool {
+	if c.last.seq != f.next || f.next+1 != c.pos {
+		return false
+	}
+	if c.r.partitionOf(c.last.subject) == f.partition && !c.push(f, &c.last) {
+		return false
+	}
+	f.next = c.pos
+	return true
+}
+
+// give gives a message to the lanes it feeds.
+func (c *catchUp) give(e *entry) {
+	r := c.r
+	p := r.partitionOf(e.subject)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.dataless = 0
+	c.pos = e.seq + 1
+	if p >= 0 {
+		for _, f := range r.feeds[p] {
+			if f.riding && f.next <= e.seq && !c.push(f, e) {
+				f.riding, f.full, f.next = false, true, e.seq
+				c.last, c.replan = *e, true
+			}
+		}
+	}
+	if c.pos >= r.tailPos && r.tailPos > 0 {
+		c.replan = true
+	}
+}
+
+// pass passes sequences that were purged. The lanes that wait below have nothing to wait for there either.
+func (c *catchUp) pass(to uint64) {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	from := c.pos
+	c.pos = to
+	for _, f := range c.r.lanes {
+		if f.mode == feedBehind && f.next >= from {
+			f.next = max(f.next, to)
+		}
+	}
+	c.replan = true
+}
+
+// missing stops the lanes that need the message at pos.
+func (c *catchUp) missing(text string) {
+	r := c.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.lanes {
+		if f.mode == feedBehind && (f.riding || f.next == c.pos) && f.next <= c.pos {
+			r.stopAtGap(f, c.pos, text)
+		}
+	}
+	c.pos++
+	c.replan = true
+}
+
+// onBeat looks after the session, and notices that a turn is over.
+func (c *catchUp) onBeat() error {
+	c.dataless++
+	c.replan = true
+	c.r.mu.Lock()
+	waiting := c.pos < c.r.tailPos
+	c.r.mu.Unlock()
+	// The server says nothing about messages that were purged before it delivered them: a new session will tell.
+	if waiting && c.dataless >= silentBeats {
+		return errSilent
+	}
+	return c.session.onBeat()
+}

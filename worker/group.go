@@ -1,0 +1,250 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"leasehold/partitioner"
+)
+
+// Bounds of a lane's queue. All lanes of a group together hold at most queueBytes, unless each has its least.
+const (
+	queueEntries  = 512
+	queueBytes    = 64 << 20
+	laneBytesMin  = 64 << 10
+	laneBytesMax  = 1 << 20
+	messageIDHdr  = "Nats-Msg-Id"
+	traceHdr      = "traceparent"
+	traceHdrUpper = "Traceparent"
+)
+
+// Why a partition is revoked.
+const (
+	reasonRebalance = "rebalance"
+	reasonShutdown  = "shutdown"
+	reasonLost      = "lost"
+)
+
+// GroupOptions are what a Group needs.
+type GroupOptions struct {
+	Config      Config // With its defaults filled in or not.
+	Topic       partitioner.Topic
+	Node        string
+	Handler     Handler
+	Reader      *Reader // Of the same topic; runs by itself.
+	Logger      hclog.Logger
+	HandlerLock *os.File // Not used by the group: the handler was built with it.
+
+	queueEntries, queueBytes int // For tests; 0 for the usual.
+}
+
+// Group is one group's work on this node: its handler and the lanes of the partitions that the node holds.
+type Group struct {
+	o     GroupOptions
+	log   hclog.Logger
+	ready chan struct{} // Closed by Run: the handler may be called.
+
+	mu    sync.Mutex
+	held  map[*Lane]*feed // Lanes that have not stopped.
+	ended bool            // Run is stopping: no lane starts any more.
+	lanes sync.WaitGroup
+}
+
+// NewGroup builds a group. Its lanes do nothing before Run.
+func NewGroup(o GroupOptions) (*Group, error) {
+	o.Config = o.Config.WithDefaults()
+	switch {
+	case o.Handler == nil:
+		return nil, fmt.Errorf("group %s: no handler", o.Config.Name)
+	case o.Reader == nil || o.Reader.Topic.Name != o.Topic.Name:
+		return nil, fmt.Errorf("group %s: no reader of topic %s", o.Config.Name, o.Topic.Name)
+	}
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	if o.queueEntries == 0 {
+		o.queueEntries = queueEntries
+		o.queueBytes = min(max(queueBytes/o.Topic.Partitions, laneBytesMin), laneBytesMax)
+	}
+	log := o.Logger.Named("worker").With("group", o.Config.Name)
+	return &Group{o: o, log: log, ready: make(chan struct{}), held: map[*Lane]*feed{}}, nil
+}
+
+// Run runs the handler and the lanes, until ctx ends or the handler fails. It returns when all of them have stopped.
+// The lanes' owner has drained them by then; what is left is cancelled.
+func (g *Group) Run(ctx context.Context) error {
+	handling, endHandler := context.WithCancel(context.WithoutCancel(ctx))
+	defer endHandler()
+	failed := g.runHandler(handling)
+	close(g.ready)
+	err := g.watch(ctx, failed)
+	g.stopLanes()
+	endHandler() // Only now: calls need what the handler runs.
+	if last, ok := <-failed; ok && err == nil {
+		err = last
+	}
+	return err
+}
+
+// runHandler runs what the handler has to run. The channel gets its end, then it is closed.
+func (g *Group) runHandler(ctx context.Context) <-chan error {
+	ended := make(chan error, 1)
+	runner, ok := g.o.Handler.(Runner)
+	if !ok {
+		close(ended)
+		return ended
+	}
+	go func() {
+		defer close(ended)
+		err := guard(func() error { return runner.Run(ctx) })
+		switch {
+		case err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())):
+			ended <- fmt.Errorf("handler of group %s: %w", g.o.Config.Name, err)
+		case err == nil && ctx.Err() == nil:
+			ended <- fmt.Errorf("handler of group %s ended by itself", g.o.Config.Name)
+		}
+	}()
+	return ended
+}
+
+// watch waits for the end of ctx or of the handler, and reports calls that do not return.
+func (g *Group) watch(ctx context.Context, failed <-chan error) error {
+	if _, ok := g.o.Handler.(Runner); !ok {
+		failed = nil
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case now := <-tick.C:
+			for _, l := range g.all() {
+				l.checkOverdue(now)
+			}
+		}
+	}
+}
+
+// stopLanes cancels and joins all lanes, and lets none start after.
+func (g *Group) stopLanes() {
+	g.mu.Lock()
+	g.ended = true
+	g.mu.Unlock()
+	for _, l := range g.all() {
+		l.Cancel(ErrShutdown)
+	}
+	g.lanes.Wait()
+}
+
+func (g *Group) all() []*Lane {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	lanes := make([]*Lane, 0, len(g.held))
+	for l := range g.held {
+		lanes = append(lanes, l)
+	}
+	return lanes
+}
+
+// Start starts the lane of a partition that this node has just claimed. Its goroutine is joined by Run. A lane that is
+// started after Run has ended has stopped already.
+func (g *Group) Start(grant Grant) *Lane {
+	l := newLane(laneOptions{
+		config: g.o.Config, handler: g.o.Handler, message: g.message, ready: g.ready, reason: g.reason,
+		logger: g.log, maxEntries: g.o.queueEntries, maxBytes: g.o.queueBytes,
+	}, grant)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended {
+		l.Cancel(ErrShutdown)
+		l.finishRun()
+		return l
+	}
+	f := g.o.Reader.add(l)
+	g.held[l] = f
+	l.onStop = func() { g.forget(l, f) }
+	g.lanes.Go(l.run)
+	return l
+}
+
+func (g *Group) forget(l *Lane, f *feed) {
+	g.o.Reader.remove(f)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.held, l)
+}
+
+// reason is why a drained partition is revoked.
+func (g *Group) reason() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended {
+		return reasonShutdown
+	}
+	return reasonRebalance
+}
+
+// Status returns the lanes that have not stopped, by partition.
+func (g *Group) Status() []LaneStatus {
+	g.mu.Lock()
+	held := make(map[*Lane]*feed, len(g.held))
+	for l, f := range g.held {
+		held[l] = f
+	}
+	g.mu.Unlock()
+	now := time.Now()
+	statuses := make([]LaneStatus, 0, len(held))
+	for l, f := range held {
+		lag := g.o.Reader.lagOf(f, now) // Before done, lest a message finished between the two is in neither.
+		s := l.status()
+		s.Lag = lag
+		statuses = append(statuses, s)
+	}
+	slices.SortFunc(statuses, func(a, b LaneStatus) int { return a.Partition - b.Partition })
+	return statuses
+}
+
+// message builds the envelope of a stored message. The attempt is the lane's to fill in.
+func (g *Group) message(grant Grant, e *entry) (Message, error) {
+	place, err := g.o.Topic.Parse(e.subject)
+	if err != nil {
+		return Message{}, err
+	}
+	var buf [96]byte
+	id := append(buf[:0], g.o.Topic.Name...)
+	id = strconv.AppendInt(append(id, '/'), int64(grant.Partition), 10)
+	id = strconv.AppendUint(append(id, '/'), e.seq, 10)
+	m := Message{
+		ID: string(id), Topic: g.o.Topic.Name, Group: g.o.Config.Name, Node: g.o.Node,
+		Partition: grant.Partition, Seq: e.seq, Epoch: grant.Epoch, MaxAttempts: g.o.Config.MaxAttempts,
+		Key: place.Key, Subject: place.Subject, Timeout: g.o.Config.Timeout, Published: e.published,
+		Headers: e.headers, IdempotencyKey: first(e.headers, messageIDHdr), Traceparent: first(e.headers, traceHdr),
+		Data: e.data,
+	}
+	if m.IdempotencyKey == "" {
+		m.IdempotencyKey = m.ID
+	}
+	if m.Traceparent == "" {
+		m.Traceparent = first(e.headers, traceHdrUpper)
+	}
+	return m, nil
+}
+
+// first returns the first value of a header.
+func first(headers map[string][]string, name string) string {
+	if v := headers[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}

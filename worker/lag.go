@@ -1,0 +1,143 @@
+package worker
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+const (
+	idleEvery = time.Second
+	lagEvery  = 3 * time.Second
+	lagBudget = 500 * time.Millisecond // Of counting at a time, however many lanes lag.
+	lagValid  = 30 * time.Second       // After which a count says nothing any more.
+)
+
+// runIdle lets done of lanes with nothing to do follow the tail, and lets lanes look again for what is missing.
+func (r *Reader) runIdle(ctx context.Context) {
+	tick := time.NewTicker(idleEvery)
+	defer tick.Stop()
+	for from := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			r.retryGaps(now)
+			from = r.moveIdle(from, now)
+		}
+	}
+}
+
+// moveIdle moves lanes on, beginning with the from-th, until the node's limit is reached. It returns where to begin the
+// next time, so that every lane has its turn.
+func (r *Reader) moveIdle(from int, now time.Time) int {
+	lanes, position := r.atTail()
+	pressed := r.Pressure()
+	for i := range lanes {
+		l := lanes[(from+i)%len(lanes)]
+		if !l.mayIdle(position, now, pressed) {
+			continue
+		}
+		if !r.IdleWrites.Allow() {
+			return (from + i) % len(lanes)
+		}
+		l.idleTo(position)
+	}
+	return from
+}
+
+// atTail returns the lanes that the tail feeds, and the last sequence that it has passed: read at the same time, so
+// that every message up to position has been pushed to the lanes returned.
+func (r *Reader) atTail() (lanes []*Lane, position uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.tailPos == 0 {
+		return nil, 0
+	}
+	for _, f := range r.lanes {
+		if f.mode == feedTail {
+			lanes = append(lanes, f.lane)
+		}
+	}
+	return lanes, r.tailPos - 1
+}
+
+// lagOf returns how many messages a lane still has before it; nil if that is unknown.
+func (r *Reader) lagOf(f *feed, now time.Time) *uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	backlog := f.lane.backlog()
+	if f.mode == feedTail {
+		if !r.tailOpen {
+			return nil
+		}
+		return &backlog
+	}
+	if f.lagAt.IsZero() || now.Sub(f.lagAt) > lagValid {
+		return nil
+	}
+	// A count that has become old may not pass for "nothing left": that is only known at the tail.
+	lag := max(f.lag, backlog)
+	if lag == 0 {
+		return nil
+	}
+	return &lag
+}
+
+// runLag counts what lies before the lanes that lag.
+func (r *Reader) runLag(ctx context.Context) {
+	tick := time.NewTicker(lagEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			r.countLags(ctx)
+		}
+	}
+}
+
+// countLags counts as many lanes as its budget allows, those first that have waited longest.
+func (r *Reader) countLags(ctx context.Context) {
+	begun := time.Now()
+	for _, f := range r.lagging() {
+		if ctx.Err() != nil || time.Since(begun) > lagBudget {
+			return
+		}
+		done, _, _ := f.lane.Progress()
+		lag, err := r.count(ctx, f.partition, done+1)
+		r.mu.Lock()
+		f.lagTried = time.Now()
+		if err == nil {
+			f.lag, f.lagAt = lag, f.lagTried
+		}
+		r.mu.Unlock()
+	}
+}
+
+func (r *Reader) lagging() []*feed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var lagging []*feed
+	for _, f := range r.lanes {
+		if f.mode != feedTail {
+			lagging = append(lagging, f)
+		}
+	}
+	slices.SortStableFunc(lagging, func(a, b *feed) int { return a.lagTried.Compare(b.lagTried) })
+	return lagging
+}
+
+// count asks the server how many messages a partition has from a sequence on.
+func (r *Reader) count(ctx context.Context, partition int, from uint64) (uint64, error) {
+	cfg := readerConfig(from)
+	cfg.FilterSubject = r.Topic.PartitionFilter(partition)
+	cfg.InactiveThreshold = time.Second
+	info, err := createConsumer(ctx, r.JS, r.Topic.Name, cfg)
+	if err != nil {
+		return 0, err
+	}
+	remove(r.JS.Conn(), r.Topic.Name, info.Name)
+	return info.NumPending, nil
+}

@@ -1,0 +1,347 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Causes with which the context of a call ends.
+var (
+	ErrTimeout  = errors.New("the call took longer than the group's timeout")
+	ErrDraining = errors.New("the partition is being handed over")
+	ErrShutdown = errors.New("the group is stopping")
+)
+
+// What a lane is doing, as status shows it.
+const (
+	StateStarting    = "starting"    // The handler has not been told of the partition yet.
+	StateHeld        = "held"        // Handling messages, or waiting for some.
+	StateRetrying    = "retrying"    // Waiting to try the head message again.
+	StateUnavailable = "unavailable" // The handler says that it or its backend is down.
+	StateBlocked     = "blocked"     // The head message cannot be handled; a person must look.
+	StatePaused      = "paused"      // The handler asked for a person to look.
+	StateGap         = "gap"         // The next message is missing in the topic's stream.
+	StateFenced      = "fenced"      // The node may not start calls; the lane is about to be cancelled.
+	StateOverdue     = "overdue"     // The handler has not returned, long after its deadline.
+	StateDraining    = "draining"    // Finishing the call in flight.
+	StateStopped     = "stopped"     // Nothing works for the lane any more.
+)
+
+// Grant is what its owner knows about a partition when its lane starts.
+type Grant struct {
+	Partition   int
+	Boot, Epoch uint64
+	Done        uint64 // Every message of the partition with a sequence ≤ Done is finished.
+	Attempt     int    // Attempts that the first message after Done has used up.
+
+	// MayStart is the look at the fence, right before every call. False: the lane starts nothing more and waits to be
+	// cancelled or drained. nil always allows.
+	MayStart func() bool
+	// Wake says that Progress has something urgent. It must not block. nil does nothing.
+	Wake func()
+}
+
+// laneOptions are what the lanes of a group have in common.
+type laneOptions struct {
+	config     Config
+	handler    Handler
+	message    func(g Grant, e *entry) (Message, error) // Builds the envelope.
+	ready      <-chan struct{}                          // Closed once the handler may be called; nil: from the start.
+	reason     func() string                            // Why a drained partition is revoked.
+	logger     hclog.Logger
+	maxEntries int
+	maxBytes   int
+}
+
+// Lane is the worker of one held partition: one goroutine, one call at a time, strictly increasing sequences.
+//
+// Cancel means that nothing which returns from then on is counted, an OK neither: whoever cancels may already be about
+// to name another owner, so the only safe progress is that which was there before. The message is handled again.
+type Lane struct {
+	laneOptions
+	grant Grant
+	log   hclog.Logger
+
+	calls    context.Context // Parent of the calls' contexts; ends with Cancel.
+	cancel   context.CancelCauseFunc
+	live     context.Context // Ends with Drain too: every wait of the lane but the call itself.
+	endLive  context.CancelCauseFunc
+	wake     chan struct{} // Something changed for a parked lane: a message, a commit.
+	stopped  chan struct{}
+	onRoom   func() // A queue that was full has room again. Called without mu.
+	onStop   func() // The lane has stopped. Called before Stopped is closed.
+	lastDown int    // Times in a row that the handler was unavailable. Owned by the lane's goroutine.
+
+	mu        sync.Mutex
+	queue     queue
+	starved   bool      // The reader could not push, and waits for onRoom.
+	parked    bool      // The goroutine waits for wake.
+	last      uint64    // Highest sequence pushed; > done, or equal to it.
+	done      uint64    // Every message ≤ done is finished; ≥ grant.Done, never falls.
+	doneSince time.Time // When done was last moved, or the lane began.
+	attempt   int       // Attempts used up by the first message after done.
+	urgent    bool      // The lane waits until (done, attempt) is committed.
+	current   bool      // A message has been taken from the queue and is not finished.
+	inCall    bool      // A call is in flight.
+	callSince time.Time // When the latest call began.
+	cause     error     // Why the lane was cancelled; nil if it was not.
+	draining  bool
+	state     string
+	fault     string // Error text that goes with state.
+	gap       string // Which messages are missing; "" if none.
+	overdue   bool   // The call in flight has been reported as overdue.
+}
+
+// newLane builds a lane. It does nothing until run.
+func newLane(o laneOptions, g Grant) *Lane {
+	if g.MayStart == nil {
+		g.MayStart = func() bool { return true }
+	}
+	if g.Wake == nil {
+		g.Wake = func() {}
+	}
+	l := &Lane{
+		laneOptions: o, grant: g,
+		log:     o.logger.With("partition", g.Partition, "epoch", g.Epoch),
+		wake:    make(chan struct{}, 1),
+		stopped: make(chan struct{}),
+		onRoom:  func() {},
+		onStop:  func() {},
+		queue:   queue{maxEntries: o.maxEntries, maxBytes: o.maxBytes},
+		last:    g.Done, done: g.Done, doneSince: time.Now(), attempt: g.Attempt,
+		state: StateStarting,
+	}
+	l.calls, l.cancel = context.WithCancelCause(context.Background())
+	l.live, l.endLive = context.WithCancelCause(l.calls)
+	return l
+}
+
+// Drain starts no further call. The lane stops after the one in flight is settled.
+func (l *Lane) Drain() {
+	l.mu.Lock()
+	l.draining = true
+	l.mu.Unlock()
+	l.endLive(ErrDraining)
+}
+
+// Cancel ends the lane now: the context of the call in flight ends with cause, and its result is not counted.
+func (l *Lane) Cancel(cause error) {
+	if cause == nil {
+		cause = context.Canceled
+	}
+	l.mu.Lock()
+	if l.cause == nil {
+		l.cause = cause
+	}
+	l.mu.Unlock()
+	l.cancel(cause)
+}
+
+// Stopped is closed once no goroutine and no call works for the lane any more.
+func (l *Lane) Stopped() <-chan struct{} { return l.stopped }
+
+// Progress returns what the lane has finished, and whether it waits for that to be committed.
+func (l *Lane) Progress() (done uint64, attempt int, urgent bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.done, l.attempt, l.urgent
+}
+
+// Committed says that this much is stored.
+func (l *Lane) Committed(done uint64, attempt int) {
+	l.mu.Lock()
+	satisfied := l.urgent && (done > l.done || done == l.done && attempt >= l.attempt)
+	if satisfied {
+		l.urgent = false
+	}
+	l.mu.Unlock()
+	if satisfied {
+		l.signal()
+	}
+}
+
+// run is the lane's goroutine.
+func (l *Lane) run() {
+	defer l.finishRun()
+	if !l.awaitReady() {
+		return
+	}
+	assigned := l.assign()
+	if assigned {
+		l.work()
+	}
+	l.revoke()
+}
+
+// finishRun leaves a lane that only answers questions.
+func (l *Lane) finishRun() {
+	l.mu.Lock()
+	l.queue.drop()
+	l.state, l.urgent, l.current = StateStopped, false, false
+	l.mu.Unlock()
+	l.cancel(context.Canceled)
+	l.onStop()
+	close(l.stopped)
+}
+
+func (l *Lane) awaitReady() bool {
+	if l.ready == nil {
+		return l.live.Err() == nil
+	}
+	select {
+	case <-l.ready:
+		return l.live.Err() == nil
+	case <-l.live.Done():
+		return false
+	}
+}
+
+// work handles messages until the lane ends.
+func (l *Lane) work() {
+	l.setState(StateHeld, "")
+	for {
+		e, ok := l.next()
+		if !ok || !l.finish(&e) {
+			return
+		}
+	}
+}
+
+// next takes the next message from the queue, waiting for one. It returns false when the lane ends.
+func (l *Lane) next() (entry, bool) {
+	for {
+		if l.live.Err() != nil {
+			return entry{}, false
+		}
+		l.mu.Lock()
+		e, ok := l.queue.pop()
+		l.current, l.parked = ok, !ok
+		fed := l.starved && l.queue.roomy()
+		if fed {
+			l.starved = false
+		}
+		l.mu.Unlock()
+		if fed {
+			l.onRoom()
+		}
+		if ok {
+			return e, true
+		}
+		select {
+		case <-l.wake:
+		case <-l.live.Done():
+		}
+	}
+}
+
+// push adds a message to the queue. It returns false if there is no room: the reader then hears of room by onRoom, and
+// begins again with this message. A lane that must be woken up by signal is reported by wake, so that the reader can do
+// it once for many messages.
+func (l *Lane) push(e *entry) (ok, wake bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.seq <= l.last {
+		return true, false // Strictly increasing, whatever a reader does.
+	}
+	if !l.queue.push(e) {
+		l.starved = true
+		return false, false
+	}
+	l.last = e.seq
+	wake, l.parked = l.parked, false
+	return true, wake
+}
+
+// signal wakes up a waiting lane.
+func (l *Lane) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// finish handles one message until it is finished. It returns false when the lane ends first.
+func (l *Lane) finish(e *entry) bool {
+	for {
+		m, err := l.message(l.grant, e)
+		if err != nil {
+			return l.halt(StateBlocked, fmt.Sprintf("message %d: %v", e.seq, err))
+		}
+		m.Attempt = l.used() + 1
+		r, called := l.callOnce(&m)
+		if !called {
+			return false
+		}
+		switch l.settle(e, r) {
+		case stepNext:
+			return true
+		case stepEnd:
+			return false
+		case stepAgain:
+		}
+	}
+}
+
+// used returns how many attempts the head message has used up.
+func (l *Lane) used() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.attempt
+}
+
+// callOnce makes one call, unless the lane ends or the fence forbids it. The look at the fence is the start of the
+// call: nothing that can take time comes between the two.
+func (l *Lane) callOnce(m *Message) (Result, bool) {
+	now := time.Now()
+	l.setInCall(true, now)
+	defer l.setInCall(false, now)
+	if l.live.Err() != nil {
+		return Result{}, false
+	}
+	if !l.grant.MayStart() {
+		l.awaitEnd(StateFenced)
+		return Result{}, false
+	}
+	return l.call(now, m), true
+}
+
+func (l *Lane) setInCall(in bool, since time.Time) {
+	l.mu.Lock()
+	l.inCall, l.callSince = in, since
+	l.mu.Unlock()
+}
+
+// awaitEnd does nothing until the lane ends.
+func (l *Lane) awaitEnd(state string) {
+	l.setState(state, "")
+	<-l.live.Done()
+}
+
+// call calls the handler. The call is joined however late it returns: a second one beside it would break the order.
+func (l *Lane) call(now time.Time, m *Message) (r Result) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.log.Error("handler panicked", "seq", m.Seq, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			r = Result{Status: Retry, Reason: fmt.Sprintf("handler panicked: %v", p)}
+		}
+	}()
+	if k, ok := l.handler.(Timekeeper); ok && k.KeepsTime() {
+		return l.handler.Handle(l.calls, m)
+	}
+	ctx := &callContext{parent: l.calls, deadline: now.Add(m.Timeout)}
+	defer ctx.end()
+	return l.handler.Handle(ctx, m)
+}
+
+// setState says what the lane is doing.
+func (l *Lane) setState(state, fault string) {
+	l.mu.Lock()
+	l.state, l.fault = state, fault
+	l.mu.Unlock()
+}

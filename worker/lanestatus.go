@@ -1,0 +1,104 @@
+package worker
+
+import "time"
+
+// When an idle lane's done follows the reader, for the topic's janitor only: each such move is a synced write.
+const (
+	idleBehind = 10_000
+	idleAfter  = time.Minute
+)
+
+// backlog returns how many messages the lane has been given and has not finished.
+func (l *Lane) backlog() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.backlogLocked()
+}
+
+func (l *Lane) backlogLocked() uint64 {
+	n := l.queue.len()
+	if l.current {
+		n++
+	}
+	return uint64(n)
+}
+
+// mayIdle reports whether done should follow to position.
+func (l *Lane) mayIdle(position uint64, now time.Time, pressed bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if position <= l.done || !l.idleLocked() {
+		return false
+	}
+	return pressed || position-l.done > idleBehind || now.Sub(l.doneSince) >= idleAfter
+}
+
+// idleTo moves done of an idle lane to position. The caller has read position before: a message that was pushed up to
+// then is in the queue, in flight or finished, and one that is pushed later is above it.
+func (l *Lane) idleTo(position uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if position > l.done && l.idleLocked() {
+		l.done, l.doneSince, l.attempt = position, time.Now(), 0
+		l.last = max(l.last, position)
+	}
+}
+
+// idleLocked reports whether nothing is queued or in flight. A lane that ends does not move any more, for its owner may
+// be writing its last done.
+func (l *Lane) idleLocked() bool {
+	return l.backlogLocked() == 0 && l.attempt == 0 && l.state == StateHeld && l.gap == "" && l.cause == nil && !l.draining
+}
+
+// setGap says which messages are missing; "" if they have been found.
+func (l *Lane) setGap(text string) {
+	l.mu.Lock()
+	changed := l.gap != text
+	l.gap = text
+	l.mu.Unlock()
+	if changed && text != "" {
+		l.log.Error("partition stopped before a gap in its topic", "error", text)
+	}
+}
+
+// checkOverdue reports once per call that it has not returned long after its deadline.
+func (l *Lane) checkOverdue(now time.Time) {
+	l.mu.Lock()
+	late := l.inCall && now.Sub(l.callSince) > l.config.Timeout+overdueGrace
+	first := late && !l.overdue
+	l.overdue = late
+	l.mu.Unlock()
+	if first {
+		l.log.Error("handler does not return although its deadline has passed", "timeout_ms", l.config.Timeout.Milliseconds())
+	}
+}
+
+// LaneStatus is what there is to know about a lane.
+type LaneStatus struct {
+	Partition int
+	Epoch     uint64
+	Done      uint64
+	Lag       *uint64 // Messages after Done; nil if unknown.
+	State     string
+	Attempt   int
+	Error     string
+}
+
+func (l *Lane) status() LaneStatus {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := LaneStatus{
+		Partition: l.grant.Partition, Epoch: l.grant.Epoch,
+		Done: l.done, Attempt: l.attempt, State: l.state, Error: l.fault,
+	}
+	switch {
+	case s.State == StateStopped:
+	case l.overdue:
+		s.State, s.Error = StateOverdue, "the handler has not returned although its deadline has passed"
+	case l.draining || l.cause != nil:
+		s.State = StateDraining
+	case l.gap != "" && l.backlogLocked() == 0:
+		s.State, s.Error = StateGap, l.gap
+	}
+	return s
+}

@@ -1,0 +1,61 @@
+package worker
+
+import "time"
+
+// entry is a message as it is stored.
+type entry struct {
+	seq       uint64
+	published time.Time
+	subject   string
+	headers   map[string][]string
+	data      []byte
+}
+
+// entryOverhead is about what an entry weighs beside its payload and subject: itself, the client's message that it was
+// cut from, its reply subject.
+const entryOverhead = 512
+
+func (e *entry) size() int { return len(e.data) + len(e.subject) + entryOverhead }
+
+// queue is a bounded first-in-first-out of entries. Its owner locks.
+type queue struct {
+	maxEntries, maxBytes int
+	entries              []entry // Those before head are taken.
+	head                 int
+	bytes                int
+}
+
+func (q *queue) len() int { return len(q.entries) - q.head }
+
+// push adds an entry, or returns false if the queue is full. One entry always fits, however large.
+func (q *queue) push(e *entry) bool {
+	if q.len() > 0 && (q.len() >= q.maxEntries || q.bytes+e.size() > q.maxBytes) {
+		return false
+	}
+	if q.head == len(q.entries) {
+		q.entries, q.head = q.entries[:0], 0
+	} else if q.head >= q.maxEntries {
+		q.entries = append(q.entries[:0], q.entries[q.head:]...)
+		q.head = 0
+	}
+	q.entries = append(q.entries, *e)
+	q.bytes += e.size()
+	return true
+}
+
+func (q *queue) pop() (entry, bool) {
+	if q.len() == 0 {
+		return entry{}, false
+	}
+	e := q.entries[q.head]
+	q.entries[q.head] = entry{} // Let go of the payload.
+	q.head++
+	q.bytes -= e.size()
+	return e, true
+}
+
+// roomy reports whether it is worth filling the queue again.
+func (q *queue) roomy() bool { return q.len() <= q.maxEntries/2 && q.bytes <= q.maxBytes/2 }
+
+// drop empties the queue and gives its memory back.
+func (q *queue) drop() { q.entries, q.head, q.bytes = nil, 0, 0 }

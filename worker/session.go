@@ -1,0 +1,235 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// How a session asks for messages. A heartbeat of half a second costs nothing and finds a lost pull in two seconds,
+// where the client library's default takes thirty.
+const (
+	pullBatch     = 1000
+	pullExpiry    = 30 * time.Second
+	pullHeartbeat = 500 * time.Millisecond
+	beatEvery     = 250 * time.Millisecond // How often a session looks after itself.
+	silentBeats   = 8                      // Beats without a sound after which a session is lost.
+	createLimit   = 2 * time.Second        // For one request to create a consumer.
+	inactivity    = 30 * time.Second       // After which the server removes a consumer that nobody pulls from.
+)
+
+// A server gives an R1 consumer to any node. It must be this one: then it dies only with the node, and never because
+// another one did.
+const (
+	placeTries = 24
+	placeLimit = 3 * time.Second
+	placeAgain = 20 * time.Second // After which a session that is elsewhere is replaced.
+)
+
+// About one pull in ten that follows a consumer's creation is lost. Until something has arrived it is repeated, at
+// growing distances; an extra pull costs nothing.
+const (
+	kickFirst = 25 * time.Millisecond
+	kickTimes = 5
+)
+
+var (
+	errSilent   = errors.New("no heartbeat")
+	errSequence = errors.New("a delivery was lost")
+	errMoved    = errors.New("trying to read on this node again")
+)
+
+// session is one life of an ephemeral, unfiltered consumer that acknowledges nothing. It belongs to one goroutine.
+type session struct {
+	nc     *nats.Conn
+	stream string
+	name   string
+	start  uint64 // First sequence that the server will deliver, if it exists.
+	local  bool   // The consumer is on this node.
+	opened time.Time
+
+	sub       *nats.Subscription
+	inbox     string
+	in        chan *nats.Msg
+	maxBytes  int
+	asked     int    // Messages asked for and neither delivered nor declined.
+	delivered uint64 // Consumer sequence of the last delivery.
+	silent    int    // Beats since something arrived.
+	heard     bool   // Something has arrived.
+	kicks     int
+	kick      *time.Timer
+}
+
+// openSession creates a consumer that delivers from the sequence, 0 for whatever comes next, and asks for messages.
+func (r *Reader) openSession(ctx context.Context, from uint64) (*session, error) {
+	nc := r.JS.Conn()
+	s := &session{
+		nc: nc, stream: r.Topic.Name, opened: time.Now(),
+		inbox: nc.NewInbox(), in: make(chan *nats.Msg, 4*pullBatch),
+		// Twice the largest message, or one that does not fit would never come.
+		maxBytes: int(max(4<<20, 2*nc.MaxPayload())),
+	}
+	sub, err := nc.ChanSubscribe(s.inbox, s.in)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
+	}
+	s.sub = sub
+	if err := s.create(ctx, r, from); err != nil {
+		_ = sub.Unsubscribe()
+		return nil, err
+	}
+	s.kick = time.NewTimer(kickFirst)
+	return s, s.pull(pullBatch)
+}
+
+// create creates the consumer, again and again until it is on this node.
+func (s *session) create(ctx context.Context, r *Reader, from uint64) error {
+	for try := 1; ; try++ {
+		info, err := createConsumer(ctx, r.JS, s.stream, readerConfig(from))
+		if err != nil {
+			return fmt.Errorf("create a consumer of stream %s: %w", s.stream, err)
+		}
+		s.name, s.start, s.local = info.Name, info.Delivered.Stream+1, r.isLocal(info)
+		if s.local || try >= placeTries || time.Since(s.opened) >= placeLimit {
+			return nil
+		}
+		remove(s.nc, s.stream, s.name)
+	}
+}
+
+func readerConfig(from uint64) jetstream.ConsumerConfig {
+	cfg := jetstream.ConsumerConfig{
+		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverNewPolicy,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: inactivity,
+	}
+	if from > 0 {
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, from
+	}
+	return cfg
+}
+
+func createConsumer(ctx context.Context, js jetstream.JetStream, stream string, cfg jetstream.ConsumerConfig) (*jetstream.ConsumerInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, createLimit)
+	defer cancel()
+	c, err := js.CreateConsumer(ctx, stream, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return c.CachedInfo(), nil
+}
+
+func (r *Reader) isLocal(info *jetstream.ConsumerInfo) bool {
+	return info.Cluster == nil || r.LocalServer == nil || info.Cluster.Leader == r.LocalServer()
+}
+
+// remove deletes a consumer and does not wait for the answer, which nobody needs: unused, the consumer goes by itself.
+func remove(nc *nats.Conn, stream, consumer string) {
+	_ = nc.PublishRequest("$JS.API.CONSUMER.DELETE."+stream+"."+consumer, nc.NewInbox(), nil)
+}
+
+func (s *session) close() {
+	s.kick.Stop()
+	_ = s.sub.Unsubscribe()
+	remove(s.nc, s.stream, s.name)
+}
+
+func (s *session) pull(n int) error {
+	s.asked += n
+	request := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d,"max_bytes":%d}`,
+		n, pullExpiry.Nanoseconds(), pullHeartbeat.Nanoseconds(), s.maxBytes)
+	return s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+s.stream+"."+s.name, s.inbox, request)
+}
+
+// refill asks for more before the server runs out of demand.
+func (s *session) refill() error {
+	if s.asked > pullBatch/2 {
+		return nil
+	}
+	return s.pull(pullBatch - max(0, s.asked))
+}
+
+// kicked repeats the first pull if it seems to be lost.
+func (s *session) kicked() error {
+	if s.heard || s.kicks >= kickTimes {
+		return nil
+	}
+	s.kicks++
+	s.kick.Reset(kickFirst << s.kicks)
+	s.asked = 0
+	return s.pull(pullBatch)
+}
+
+// onBeat reports a session that has fallen silent, or should be replaced by one on this node.
+func (s *session) onBeat() error {
+	if len(s.in) == 0 {
+		s.silent++
+	}
+	switch {
+	case s.silent >= silentBeats:
+		return errSilent
+	case !s.local && time.Since(s.opened) >= placeAgain:
+		return errMoved
+	}
+	return nil
+}
+
+// sound notes that something arrived.
+func (s *session) sound() { s.heard, s.silent = true, 0 }
+
+// status takes what the server says instead of a message.
+func (s *session) status(m *nats.Msg) error {
+	switch code := m.Header.Get("Status"); code {
+	case "100":
+		last, err := strconv.ParseUint(m.Header.Get("Nats-Last-Consumer"), 10, 64)
+		if err == nil && last > s.delivered {
+			return errSequence
+		}
+		return nil
+	case "408", "409":
+		left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
+		if err != nil || m.Header.Get("Description") == "Server Shutdown" {
+			return fmt.Errorf("the server ended the pull: %s %s", code, m.Header.Get("Description"))
+		}
+		s.asked = max(0, s.asked-left)
+		return s.refill()
+	default:
+		return fmt.Errorf("the server refused the pull: %s %s", code, m.Header.Get("Description"))
+	}
+}
+
+// delivery is where a message stands, as its reply subject says.
+type delivery struct {
+	streamSeq, consumerSeq uint64
+	published              time.Time
+}
+
+// parseDelivery reads $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<time>.<pending>[.…].
+func parseDelivery(reply string) (d delivery, ok bool) {
+	skip := 5
+	if strings.Count(reply, ".") > 8 {
+		skip = 7
+	}
+	for range skip {
+		if _, reply, ok = strings.Cut(reply, "."); !ok {
+			return d, false
+		}
+	}
+	var stamp uint64
+	for _, into := range []*uint64{&d.streamSeq, &d.consumerSeq, &stamp} {
+		var token string
+		token, reply, _ = strings.Cut(reply, ".")
+		n, err := strconv.ParseUint(token, 10, 64)
+		if err != nil {
+			return d, false
+		}
+		*into = n
+	}
+	d.published = time.Unix(0, int64(stamp))
+	return d, true
+}
