@@ -305,8 +305,11 @@ func (c *child) begin(ctx context.Context, line initLine, limit time.Duration) e
 	}
 	c.kill(&ending{how: stopped})
 	<-c.dead
-	if e := c.ended(); e.how == timedOut {
+	switch e := c.ended(); e.how {
+	case timedOut:
 		return errors.New(c.withStderr(fmt.Sprintf("handler child not ready within %s", limit)))
+	case crashed: // Perhaps before it was given the line.
+		return errors.New(e.text)
 	}
 	return err
 }
