@@ -78,12 +78,6 @@ type HandlerConfig struct {
 	Payload bool   `toml:"payload"` // log: log payloads too.
 }
 
-// IsFreeKey reports whether a key of the config file is inside a free table of a group, where any key is right. The
-// decoder counts such keys as unknown when their table is not the outermost one.
-func IsFreeKey(key []string) bool {
-	return len(key) > 3 && key[0] == "group" && key[1] == "handler" && key[2] == "config"
-}
-
 // DefaultConfig returns a group's defaults. It is not valid by itself: name, topic and handler are the user's.
 func DefaultConfig() Config {
 	return Config{
