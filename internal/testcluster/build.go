@@ -1,0 +1,77 @@
+// Package testcluster runs a real cluster for tests: N agents as processes on
+// free loopback ports, with faults (kill, stop, pause), a handler that logs
+// its calls, a publisher that logs its outcomes, and the history of it all for
+// internal/history to judge.
+//
+// A package that uses it has
+//
+//	func TestMain(m *testing.M) { testcluster.Main(m) }
+//
+// which builds the binaries at most once and removes them at the end.
+package testcluster
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// binaries are the programs under test, built at first use.
+var binaries struct {
+	sync.Mutex
+	dir   string // set by Main
+	built map[string]error
+}
+
+// Main runs the package's tests and removes what was built for them.
+func Main(m *testing.M) {
+	dir, err := os.MkdirTemp("", "leasehold-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testcluster:", err)
+		os.Exit(1)
+	}
+	binaries.dir, binaries.built = dir, make(map[string]error)
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// Leasehold is the path of the leasehold binary.
+func Leasehold(t testing.TB) string { return build(t, "leasehold", "leasehold") }
+
+// CallLog is the path of the logging handler.
+func CallLog(t testing.TB) string {
+	return build(t, "calllog", "leasehold/internal/testcluster/calllog")
+}
+
+func build(t testing.TB, name, pkg string) string {
+	t.Helper()
+	binaries.Lock()
+	defer binaries.Unlock()
+	if binaries.dir == "" {
+		t.Fatal("this package's TestMain must call testcluster.Main")
+	}
+	path := filepath.Join(binaries.dir, name)
+	err, done := binaries.built[name]
+	if !done {
+		err = goBuild(path, pkg)
+		binaries.built[name] = err
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// goBuild builds a package of this module, wherever in it the test runs.
+func goBuild(path, pkg string) error {
+	out, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+package testcluster
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Spec says what cluster to run.
+type Spec struct {
+	// Nodes is how many; named n1, n2, … Default 3. With 1 the node runs alone,
+	// in single mode.
+	Nodes  int
+	Topics []Topic
+	Groups []Group
+	// Server and Cluster are further lines of those tables of the config.
+	Server, Cluster string
+	// LogLevel of the agents, default "debug".
+	LogLevel string
+}
+
+// Topic is one topic of the config.
+type Topic struct {
+	Name       string
+	Partitions int
+	Extra      string // further lines of the table
+}
+
+// Group is one group of the config.
+type Group struct {
+	Name, Topic string
+	// Handler is the inline table, for example from Cluster.CallLogHandler.
+	Handler string
+	Extra   string // further lines of the table
+}
+
+// ports of one node.
+type ports struct{ nats, cluster, http int }
+
+// config renders the node's config.
+func (c *Cluster) config(n *Node) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "[node]\nname = %q\ndata_dir = %q\n\n", n.Name, n.dataDir)
+	fmt.Fprintf(&b, "[server]\nlisten = \"127.0.0.1:%d\"\n%s\n\n", n.ports.nats, c.spec.Server)
+	fmt.Fprintf(&b, "[http]\nlisten = \"127.0.0.1:%d\"\n\n", n.ports.http)
+	fmt.Fprintf(&b, "[log]\nlevel = %q\n\n", c.spec.LogLevel)
+	if len(c.Nodes) > 1 {
+		fmt.Fprintf(&b, "[cluster]\nname = \"test\"\nnodes = [%s]\nsecret_file = %q\n%s\n\n", c.routes(), c.secretFile(), c.spec.Cluster)
+	}
+	for _, t := range c.spec.Topics {
+		fmt.Fprintf(&b, "[[topic]]\nname = %q\npartitions = %d\n%s\n\n", t.Name, t.Partitions, t.Extra)
+	}
+	for _, g := range c.spec.Groups {
+		fmt.Fprintf(&b, "[[group]]\nname = %q\ntopic = %q\nhandler = %s\n%s\n\n", g.Name, g.Topic, g.Handler, g.Extra)
+	}
+	return b.String()
+}
+
+func (c *Cluster) routes() string {
+	var routes []string
+	for _, n := range c.Nodes {
+		routes = append(routes, fmt.Sprintf("\"%s=127.0.0.1:%d\"", n.Name, n.ports.cluster))
+	}
+	return strings.Join(routes, ", ")
+}

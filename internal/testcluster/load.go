@@ -1,0 +1,158 @@
+package testcluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"leasehold/internal/history"
+	"leasehold/internal/testcluster/monotonic"
+	"leasehold/partitioner"
+)
+
+// LoadSpec says what to publish.
+type LoadSpec struct {
+	Topic partitioner.Topic
+	Keys  int // different keys, "k0" …
+	Rate  int // messages a second after the burst; 0: none after it
+	Burst int // messages as fast as they go, at first
+	Seed  uint64
+}
+
+// Load publishes in the background and keeps the outcome of every message.
+type Load struct {
+	spec LoadSpec
+	nc   *nats.Conn
+	pub  *partitioner.Publisher
+	stop context.CancelFunc
+	done chan error
+
+	mu      sync.Mutex
+	records []history.PublishRecord
+}
+
+// StartLoad connects to the URLs, in any order and again whenever a connection
+// breaks, and publishes until Stop.
+func StartLoad(t testing.TB, urls []string, spec LoadSpec) *Load {
+	t.Helper()
+	l, err := newLoad(urls, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.stop = cancel
+	go func() { l.done <- l.run(ctx) }()
+	t.Cleanup(l.close)
+	return l
+}
+
+func newLoad(urls []string, spec LoadSpec) (*Load, error) {
+	nc, err := nats.Connect(strings.Join(urls, ","), nats.Name("load"),
+		nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.RetryOnFailedConnect(true))
+	if err != nil {
+		return nil, fmt.Errorf("connect the load: %w", err)
+	}
+	pub, err := partitioner.NewPublisher(nc, spec.Topic.WithDefaults(), partitioner.PublisherOptions{})
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("make the load's publisher: %w", err)
+	}
+	return &Load{spec: spec, nc: nc, pub: pub, done: make(chan error, 1)}, nil
+}
+
+func (l *Load) run(ctx context.Context) error {
+	random := rand.New(rand.NewPCG(l.spec.Seed, 1))
+	for i := range l.spec.Burst {
+		if err := l.publish(ctx, i, random); err != nil {
+			return err
+		}
+	}
+	if l.spec.Rate == 0 {
+		return nil
+	}
+	tick := time.NewTicker(time.Second / time.Duration(l.spec.Rate))
+	defer tick.Stop()
+	for i := l.spec.Burst; ; i++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := l.publish(ctx, i, random); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Load) publish(ctx context.Context, i int, random *rand.Rand) error {
+	m := partitioner.Message{
+		Key:  fmt.Sprintf("k%d", random.IntN(l.spec.Keys)),
+		ID:   fmt.Sprintf("m%d", i),
+		Data: fmt.Appendf(nil, `{"n":%d}`, i),
+	}
+	sent := monotonic.Now()
+	err := l.pub.Publish(ctx, m, func(r partitioner.Result) { l.note(m, sent, r) })
+	if err != nil && ctx.Err() != nil {
+		return nil // Stop came while the window was full: not accepted, so not published
+	}
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", m.ID, err)
+	}
+	return nil
+}
+
+func (l *Load) note(m partitioner.Message, sent int64, r partitioner.Result) {
+	l.mu.Lock()
+	l.records = append(l.records, history.PublishRecord{
+		ID: m.ID, Key: m.Key, Seq: r.Sequence, Outcome: outcomes[r.Outcome], Sent: sent, Acked: monotonic.Now(),
+	})
+	l.mu.Unlock()
+	if r.Outcome == partitioner.Unknown {
+		l.pub.Resolve(m.Key)
+	}
+}
+
+var outcomes = map[partitioner.Outcome]history.Outcome{
+	partitioner.Stored:    history.Stored,
+	partitioner.Duplicate: history.Duplicate,
+	partitioner.Refused:   history.Refused,
+	partitioner.Unknown:   history.Unknown,
+}
+
+// Published is how many messages have their outcome so far.
+func (l *Load) Published() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.records)
+}
+
+// Stop ends publishing, waits for the outcome of what was accepted and
+// returns all outcomes.
+func (l *Load) Stop(t testing.TB, limit time.Duration) []history.PublishRecord {
+	t.Helper()
+	l.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := errors.Join(<-l.done, l.pub.Flush(ctx)); err != nil {
+		t.Fatalf("load: %v", err)
+	}
+	l.done <- nil // for close
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.records
+}
+
+// close is for the end of the test, after Stop or without it.
+func (l *Load) close() {
+	l.stop()
+	<-l.done
+	l.pub.Close()
+	l.nc.Close()
+}

@@ -1,0 +1,184 @@
+package testcluster
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"leasehold/internal/history"
+	"leasehold/internal/testcluster/monotonic"
+)
+
+// exitLimit is how long a signalled process may take to be gone; longer than
+// a clean stop with its 5 s for each step that waits for a quorum.
+const exitLimit = 40 * time.Second
+
+// Node is one agent. Its methods fail the test where they cannot do what they
+// say. They are for the test's goroutine.
+type Node struct {
+	Name       string
+	ConfigFile string
+	LogFile    string // of all lives, appended
+
+	cluster *Cluster
+	dataDir string
+	ports   ports
+	proc    *process // nil before the first start and after an end
+}
+
+// NATS is the URL for clients, HTTP that of the status server.
+func (n *Node) NATS() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.ports.nats) }
+
+// HTTP is the base URL of health and status.
+func (n *Node) HTTP() string { return fmt.Sprintf("http://127.0.0.1:%d", n.ports.http) }
+
+// DataDir is the node's data directory.
+func (n *Node) DataDir() string { return n.dataDir }
+
+// PID is the process id of the present life, 0 if it has none.
+func (n *Node) PID() int {
+	if n.proc == nil {
+		return 0
+	}
+	return n.proc.cmd.Process.Pid
+}
+
+// Start starts the agent and returns at once; see Cluster.WaitReady.
+func (n *Node) Start() {
+	t := n.cluster.t
+	t.Helper()
+	if n.proc != nil {
+		t.Fatalf("%s is running", n.Name)
+	}
+	n.cluster.note(history.Start, n)
+	log, err := os.OpenFile(n.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close() // the child has its own
+	cmd := exec.Command(Leasehold(t), "agent", "--config", n.ConfigFile)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, filepath.Dir(n.ConfigFile)
+	if n.proc, err = startProcess(cmd); err != nil {
+		t.Fatalf("start %s: %v", n.Name, err)
+	}
+}
+
+// Kill kills the agent (SIGKILL) and waits until it is gone.
+func (n *Node) Kill() history.Event { return n.end(history.Kill, syscall.SIGKILL) }
+
+// Term asks the agent to stop (SIGTERM) and waits until it is gone. Its exit
+// code must be 0.
+func (n *Node) Term() history.Event {
+	n.cluster.t.Helper()
+	proc := n.proc
+	e := n.end(history.Term, syscall.SIGTERM)
+	if proc.err != nil {
+		n.cluster.t.Errorf("%s after SIGTERM: %v", n.Name, proc.err)
+	}
+	return e
+}
+
+// Stop pauses the agent (SIGSTOP), not its handlers.
+func (n *Node) Stop() history.Event { return n.signal(history.Stop, syscall.SIGSTOP) }
+
+// Cont ends a pause (SIGCONT).
+func (n *Node) Cont() history.Event { return n.signal(history.Cont, syscall.SIGCONT) }
+
+// Exited is closed when the present life has ended, nil if there is none.
+func (n *Node) Exited() <-chan struct{} {
+	if n.proc == nil {
+		return nil
+	}
+	return n.proc.exited
+}
+
+func (n *Node) signal(kind history.EventKind, sig os.Signal) history.Event {
+	t := n.cluster.t
+	t.Helper()
+	if n.proc == nil {
+		t.Fatalf("%s is not running", n.Name)
+	}
+	e := n.cluster.note(kind, n)
+	if err := n.proc.cmd.Process.Signal(sig); err != nil {
+		t.Fatalf("%s %s: %v", kind, n.Name, err)
+	}
+	return e
+}
+
+func (n *Node) end(kind history.EventKind, sig os.Signal) history.Event {
+	n.cluster.t.Helper()
+	e := n.signal(kind, sig)
+	if !n.proc.wait(exitLimit) {
+		n.cluster.t.Fatalf("%s is still there %s after %s", n.Name, exitLimit, kind)
+	}
+	n.proc = nil
+	return e
+}
+
+// logTail is the end of the log, whole lines.
+func (n *Node) logTail(size int) string {
+	log, err := os.ReadFile(n.LogFile)
+	if err != nil {
+		return err.Error()
+	}
+	if len(log) > size {
+		log = log[len(log)-size:]
+		_, log, _ = bytes.Cut(log, []byte("\n"))
+	}
+	return string(log)
+}
+
+// process is one child. It dies with this process, whatever ends it: the
+// kernel kills it when the thread that started it ends, so that thread lives
+// as long as the child.
+type process struct {
+	cmd    *exec.Cmd
+	exited chan struct{}
+	err    error // of Wait; read after exited
+}
+
+func startProcess(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, exited: make(chan struct{})}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(p.exited)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+		}
+	}()
+	return p, <-started
+}
+
+func (p *process) wait(limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-p.exited:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// kill ends the process for the clean-up, stopped or not.
+func (p *process) kill() {
+	p.cmd.Process.Kill() // fails only if it is gone
+	<-p.exited
+}
+
+// note records an event of the node.
+func (c *Cluster) note(kind history.EventKind, n *Node) history.Event {
+	e := history.Event{Kind: kind, Node: n.Name, At: monotonic.Now()}
+	c.events = append(c.events, e)
+	return e
+}

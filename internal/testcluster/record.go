@@ -1,0 +1,120 @@
+package testcluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"leasehold/internal/history"
+)
+
+// Calls reads what the logging handlers wrote so far.
+func (c *Cluster) Calls() []history.Call {
+	c.t.Helper()
+	files, err := filepath.Glob(filepath.Join(c.callDir(), "*.calls"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var calls []history.Call
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		some, err := history.ReadCalls(f)
+		f.Close()
+		if err != nil {
+			c.t.Fatalf("%s: %v", name, err)
+		}
+		calls = append(calls, some...)
+	}
+	return calls
+}
+
+// Events are the starts and faults so far.
+func (c *Cluster) Events() []history.Event { return slices.Clone(c.events) }
+
+// History is the run so far, with what the load published. It is written to
+// Dir, where it stays if the test fails.
+func (c *Cluster) History(published []history.PublishRecord) history.History {
+	c.t.Helper()
+	h := history.History{Publishes: published, Calls: c.Calls(), Events: c.Events()}
+	save(c, "publishes.ndjson", h.Publishes)
+	save(c, "events.ndjson", h.Events)
+	return h
+}
+
+func save[T history.Record](c *Cluster, name string, records []T) {
+	c.t.Helper()
+	f, err := os.Create(filepath.Join(c.Dir, name))
+	if err == nil {
+		err = errors.Join(history.Write(f, records), f.Close())
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// shownLog is how much of each node's log a failed test shows, in bytes.
+const shownLog = 4 << 10
+
+// orphanLimit is how long handlers may outlive their node.
+const orphanLimit = 5 * time.Second
+
+// cleanUp kills what runs, looks for handlers that outlived their nodes, and
+// keeps or removes the directory.
+func (c *Cluster) cleanUp() {
+	for _, n := range c.running() {
+		n.proc.kill()
+		n.proc = nil
+	}
+	c.checkOrphans()
+	if !c.t.Failed() {
+		os.RemoveAll(c.Dir)
+		return
+	}
+	for _, n := range c.Nodes {
+		c.t.Logf("end of the log of %s:\n%s", n.Name, n.logTail(shownLog))
+	}
+	c.t.Logf("logs and history are in %s", c.Dir)
+}
+
+// checkOrphans fails the test if a handler lives on after its node. It looks
+// only at processes that run our own build of the handler.
+func (c *Cluster) checkOrphans() {
+	deadline := time.Now().Add(orphanLimit)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		orphans := c.orphans()
+		if len(orphans) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.t.Errorf("handlers outlived their nodes: pids %v", orphans)
+			return
+		}
+		<-tick.C
+	}
+}
+
+// orphans are the handler processes of this cluster; nothing of it runs any
+// more when this is called.
+func (c *Cluster) orphans() []int {
+	seen := make(map[int]bool)
+	var pids []int
+	for _, call := range c.Calls() {
+		if seen[call.PID] {
+			continue
+		}
+		seen[call.PID] = true
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", call.PID))
+		if err == nil && filepath.Base(exe) == "calllog" {
+			pids = append(pids, call.PID)
+		}
+	}
+	return pids
+}
