@@ -193,7 +193,11 @@ func (c *catchUp) give(e *entry) {
 	c.pos = e.seq + 1
 	if p >= 0 {
 		for _, f := range r.feeds[p] {
-			if f.riding && f.next <= e.seq && !c.push(f, e) {
+			if !f.riding || f.next > e.seq {
+				continue
+			}
+			r.passGap(f)
+			if !c.push(f, e) {
 				f.riding, f.full, f.next = false, true, e.seq
 				c.last, c.replan = *e, true
 			}

@@ -65,7 +65,16 @@ func (s *scan) fillOne(ctx context.Context, replicas int) error {
 func (r *Reader) stopAtGap(f *feed, seq uint64, text string) {
 	r.setMode(f, feedGap)
 	f.next, f.retryAt = seq, time.Now().Add(gapRetry)
+	f.gapped = true
 	f.lane.setGap(text)
+}
+
+// passGap tells a lane that was stopped before a gap that it is fed again. r.mu is held.
+func (r *Reader) passGap(f *feed) {
+	if f.gapped {
+		f.gapped = false
+		f.lane.setGap("")
+	}
 }
 
 // retryGaps lets lanes that stopped before a gap look again.

@@ -70,6 +70,7 @@ type feed struct {
 	next      uint64    // The lane has all messages of its partition below next. While it is fed: below the reader's position.
 	full      bool      // The lane's queue has no room; it will say when it has.
 	riding    bool      // The catch-up reader, where it stands, feeds the lane.
+	gapped    bool      // The lane has been told of a gap that it has not passed.
 	retryAt   time.Time // When to look again for what is missing.
 
 	lag      uint64    // Messages after the lane's done as counted by the server at lagAt.
@@ -173,6 +174,7 @@ func (r *Reader) joinTail(f *feed, position uint64) bool {
 		return false
 	}
 	r.setMode(f, feedTail)
+	r.passGap(f)
 	f.next = max(next, r.tailPos)
 	return true
 }
