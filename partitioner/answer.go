@@ -1,0 +1,122 @@
+package partitioner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+)
+
+// verdict is what one answer says about one attempt to publish.
+type verdict int
+
+const (
+	landed    verdict = iota // it is stored
+	declined                 // this attempt is not stored and never will be; asking again is pointless
+	missed                   // this attempt is not stored and never will be; the next one may be
+	undecided                // this attempt may be stored, now or later
+)
+
+// answer is a broker's answer to one attempt, or what the client library said of it.
+type answer struct {
+	verdict   verdict
+	sequence  uint64
+	duplicate bool
+	err       error
+}
+
+// Codes of nats-server's errors.json, as the publish path answers them (processClusteredInboundMsg,
+// checkMsgHeadersPreClusteredProposal, processJetStreamMsg). The path first looks for the message id and then at the
+// limits, so a refusal also says that no earlier attempt had been stored by then.
+const (
+	codeAccountResources = 10002
+	codeServerResources  = 10023
+	codeMemory           = 10028
+	codeStorage          = 10047
+	codeTooLarge         = 10054
+	codeStoreFailed      = 10077 // the stream's own limits; only the text tells which
+	codeHeaderTooLarge   = 10097
+	codeInProcess        = 10158 // an earlier attempt is being stored at this moment
+	codeTooManyRequests  = 10167 // dropped before it was looked at
+)
+
+type pubAck struct {
+	Stream    string `json:"stream"`
+	Sequence  uint64 `json:"seq"`
+	Duplicate bool   `json:"duplicate"`
+	Error     *struct {
+		Code        int    `json:"code"`
+		ErrCode     int    `json:"err_code"`
+		Description string `json:"description"`
+	} `json:"error"`
+}
+
+// readAnswer reads the answer to one attempt. What it does not understand is undecided.
+func readAnswer(stream string, m *nats.Msg) answer {
+	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
+		// No responders: the broker had nobody to hand this attempt to and dropped it.
+		return answer{verdict: missed, err: ErrNoTopic}
+	}
+	var ack pubAck
+	if err := json.Unmarshal(m.Data, &ack); err != nil {
+		return answer{verdict: undecided, err: fmt.Errorf("%w: unreadable: %w", ErrNoAnswer, err)}
+	}
+	switch {
+	case ack.Error != nil:
+		return refusal(ack.Error.Code, ack.Error.ErrCode, ack.Error.Description)
+	case ack.Sequence == 0:
+		return answer{verdict: undecided, err: fmt.Errorf("%w: it came without a sequence", ErrNoAnswer)}
+	case ack.Stream != stream:
+		return answer{verdict: declined, err: fmt.Errorf("%w: stream %q took it instead of %q", ErrNoTopic, ack.Stream, stream)}
+	}
+	return answer{verdict: landed, sequence: ack.Sequence, duplicate: ack.Duplicate}
+}
+
+func refusal(code, errCode int, text string) answer {
+	switch errCode {
+	case codeStoreFailed:
+		return storeFailed(text)
+	case codeTooLarge, codeHeaderTooLarge:
+		return answer{verdict: declined, err: fmt.Errorf("%w (%s)", ErrTooLarge, text)}
+	case codeAccountResources, codeServerResources, codeMemory, codeStorage:
+		// A leader that is out of room steps down; the next one may have some.
+		return answer{verdict: missed, err: fmt.Errorf("%w: %s", ErrResources, text)}
+	case codeInProcess, codeTooManyRequests:
+		return answer{verdict: missed, err: fmt.Errorf("broker: %s (%d)", text, errCode)}
+	}
+	err := fmt.Errorf("broker: %s (%d)", text, errCode)
+	if code >= 500 {
+		return answer{verdict: undecided, err: err}
+	}
+	return answer{verdict: declined, err: err}
+}
+
+// storeFailed tells the stream's own limits from failures of its storage, which may be one replica's alone.
+func storeFailed(text string) answer {
+	switch {
+	case strings.Contains(text, "maximum bytes exceeded"), strings.Contains(text, "maximum messages exceeded"):
+		return answer{verdict: declined, err: ErrTopicFull}
+	case strings.Contains(text, "message to large"), strings.Contains(text, "too large"):
+		return answer{verdict: declined, err: fmt.Errorf("%w (%s)", ErrTooLarge, text)}
+	}
+	return answer{verdict: undecided, err: fmt.Errorf("broker: %s (%d)", text, codeStoreFailed)}
+}
+
+// sendFailed reads an error of the client library's publish call.
+func sendFailed(err error) answer {
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return answer{verdict: declined, err: ErrTooLarge}
+	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
+		return answer{verdict: declined, err: fmt.Errorf("%w: %w", ErrNotConnected, err)}
+	case errors.Is(err, nats.ErrReconnectBufExceeded):
+		return answer{verdict: missed, err: fmt.Errorf("%w: %w", ErrNotConnected, err)}
+	case errors.Is(err, nats.ErrBadHeaderMsg):
+		return answer{verdict: declined, err: fmt.Errorf("%w: %w", ErrHeader, err)}
+	case errors.Is(err, nats.ErrBadSubject):
+		return answer{verdict: declined, err: fmt.Errorf("%w: %w", ErrSubject, err)}
+	}
+	return answer{verdict: undecided, err: fmt.Errorf("%w: %w", ErrNoAnswer, err)}
+}

@@ -1,0 +1,351 @@
+package partitioner
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	retryMinPause = 50 * time.Millisecond // after an answer that says: not now
+	retryMaxPause = 2 * time.Second
+)
+
+// drive sends a message that has just become the head of its key. If it ends without being sent, the next one of the
+// key follows, and so on.
+func (p *Publisher) drive(e *pending) {
+	for e != nil {
+		err := e.refusal
+		if err == nil {
+			attempt, launched := p.launch(e)
+			if launched {
+				p.send(e, attempt)
+				return
+			}
+			err = ErrClosed
+		}
+		e = p.settle(e, e.ended(err))
+	}
+}
+
+// launch makes a message fly, with its first attempt; false if the publisher is closed.
+func (p *Publisher) launch(e *pending) (attempt int, launched bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return 0, false
+	}
+	p.lastNum++
+	e.num, e.first = p.lastNum, time.Now()
+	p.flying[e.num] = e
+	return p.beginLocked(e), true
+}
+
+// again starts a further attempt; 0 if there is none to send, because the message has got its result.
+func (p *Publisher) again(e *pending) (attempt int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.flying[e.num] != e {
+		return 0
+	}
+	return p.beginLocked(e)
+}
+
+// beginLocked counts an attempt and sets its time limit; 0 if there is no connection to send it on. The client library
+// would buffer it then, and send it even after the message's result was given.
+func (p *Publisher) beginLocked(e *pending) (attempt int) {
+	e.attempts++
+	now := time.Now()
+	if !p.nc.IsConnected() && !p.nc.IsClosed() {
+		e.last = ErrNotConnected
+		p.lookAtLocked(e, now.Add(pause(e.attempts)))
+		return 0
+	}
+	e.open = append(e.open, e.attempts)
+	p.lookAtLocked(e, now.Add(p.opt.AckTimeout<<min(e.attempts-1, 2)))
+	return e.attempts
+}
+
+// send sends an attempt that has begun.
+func (p *Publisher) send(e *pending, attempt int) {
+	if attempt == 0 {
+		return
+	}
+	m := &nats.Msg{Subject: e.place.Subject, Reply: p.reply(e.num, attempt), Header: e.header, Data: e.data}
+	if err := p.nc.PublishMsg(m); err != nil {
+		p.take(e.num, attempt, sendFailed(err))
+	}
+}
+
+// pause before the attempt after this one.
+func pause(attempt int) time.Duration {
+	return min(retryMinPause<<min(attempt-1, 10), retryMaxPause)
+}
+
+// lookAtLocked has the watch look at a message then, or when its time for retries is over.
+func (p *Publisher) lookAtLocked(e *pending, then time.Time) {
+	if over := e.first.Add(p.opt.RetryFor); then.After(over) {
+		then = over
+	}
+	e.due = then
+	if p.nextLook.IsZero() || then.Before(p.nextLook) {
+		p.nextLook = then
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// reply is the subject for the answer to one attempt: message number and attempt, so that a late answer is not taken
+// for one to a later attempt.
+func (p *Publisher) reply(num uint64, attempt int) string {
+	var buf [96]byte
+	b := append(buf[:0], p.inbox...)
+	b = strconv.AppendUint(b, num, 36)
+	b = append(b, '-')
+	b = strconv.AppendInt(b, int64(attempt), 36)
+	return string(b)
+}
+
+func (p *Publisher) parseReply(subject string) (num uint64, attempt int, ok bool) {
+	token, ok := strings.CutPrefix(subject, p.inbox)
+	first, second, dash := strings.Cut(token, "-")
+	num, err1 := strconv.ParseUint(first, 36, 64)
+	n, err2 := strconv.ParseInt(second, 36, 32)
+	return num, int(n), ok && dash && err1 == nil && err2 == nil
+}
+
+// onAnswer runs on the subscription's goroutine.
+func (p *Publisher) onAnswer(m *nats.Msg) {
+	if num, attempt, ok := p.parseReply(m.Subject); ok {
+		p.take(num, attempt, readAnswer(p.topic.Name, m))
+	}
+}
+
+// take acts on the answer to one attempt. Answers that come after the result change nothing.
+func (p *Publisher) take(num uint64, attempt int, a answer) {
+	p.mu.Lock()
+	e := p.flying[num]
+	if e == nil {
+		p.mu.Unlock()
+		return
+	}
+	if a.verdict == declined || a.verdict == missed {
+		e.open = slices.DeleteFunc(e.open, func(n int) bool { return n == attempt })
+	}
+	if a.verdict == missed || a.verdict == undecided {
+		e.last = a.err
+		if attempt == e.attempts { // else a later attempt is on its way and has a look of its own
+			p.lookAtLocked(e, time.Now().Add(pause(attempt)))
+		}
+		p.mu.Unlock()
+		return
+	}
+	delete(p.flying, num)
+	p.mu.Unlock()
+	p.drive(p.settle(e, e.result(a)))
+}
+
+// result is the result that a final answer gives. A refusal of one attempt does not speak for another that nobody
+// answered: that one may still be on its way to the broker.
+func (e *pending) result(a answer) Result {
+	if a.verdict != landed {
+		return e.ended(a.err)
+	}
+	r := Result{Outcome: Stored, Sequence: a.sequence, Partition: e.place.Partition, Key: e.place.Key, ID: e.id}
+	if a.duplicate && !e.generated {
+		r.Outcome = Duplicate
+	}
+	return r
+}
+
+// ended is the result of a message that no answer has stored: refused if every attempt is known not to have landed.
+func (e *pending) ended(err error) Result {
+	r := Result{Outcome: Refused, Partition: e.place.Partition, Key: e.place.Key, ID: e.id, Err: err}
+	if len(e.open) > 0 {
+		r.Outcome = Unknown
+		r.Err = fmt.Errorf("sent %d times, one of which may be stored: %w", e.attempts, err)
+	}
+	return r
+}
+
+// settle gives a message its result and returns the next one of its key. The caller has removed it from flying, or it
+// never flew: so it comes here once. The key's head stays in place until the callback returns, which keeps callbacks of
+// a key in order.
+func (p *Publisher) settle(e *pending, r Result) *pending {
+	p.mu.Lock()
+	q := p.keys[e.place.Key]
+	if r.Outcome == Unknown && !p.closed {
+		q.held = true // before the callback, which may resolve it
+		p.held += len(q.waiting)
+	}
+	p.mu.Unlock()
+	e.callback(r)
+	p.mu.Lock()
+	next := p.nextLocked(e.place.Key, q)
+	p.accepted--
+	if p.accepted == p.held && p.idle != nil {
+		close(p.idle)
+		p.idle = nil
+	}
+	p.mu.Unlock()
+	p.release(e)
+	return next
+}
+
+func (p *Publisher) release(e *pending) {
+	p.bytes.Release(e.weight)
+	p.slots.Release(1)
+}
+
+// watch sends again what was not answered in time, and ends what has had its time.
+func (p *Publisher) watch() {
+	defer close(p.done)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	status := p.status
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-p.wake:
+		case <-timer.C:
+		case _, open := <-status:
+			if !open {
+				status = nil
+			}
+			p.hurry()
+		}
+		if wait, flying := p.look(); flying {
+			timer.Reset(wait)
+		} else {
+			timer.Stop()
+		}
+	}
+}
+
+// hurry makes everything due: no answer comes to a connection that has been replaced.
+func (p *Publisher) hurry() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.nextLook = now
+	for _, e := range p.flying {
+		e.due = now
+	}
+}
+
+// look goes through what is due. It returns how long until the next look, if anything flies.
+func (p *Publisher) look() (wait time.Duration, flying bool) {
+	late, over := p.due(time.Now())
+	for _, e := range over {
+		p.drive(p.settle(e, e.ended(e.overdue())))
+	}
+	for _, e := range late {
+		p.send(e, p.again(e))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.nextLook = time.Time{}
+	for _, e := range p.flying {
+		if p.nextLook.IsZero() || e.due.Before(p.nextLook) {
+			p.nextLook = e.due
+		}
+	}
+	return time.Until(p.nextLook), len(p.flying) > 0
+}
+
+// due lists what must be sent again, in the order first sent, and takes away what has had its time.
+func (p *Publisher) due(now time.Time) (late, over []*pending) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.nextLook.After(now) {
+		return nil, nil
+	}
+	for num, e := range p.flying {
+		switch {
+		case e.due.After(now):
+		case elapsed(now, e.first) >= p.opt.RetryFor:
+			delete(p.flying, num)
+			over = append(over, e)
+		default:
+			late = append(late, e)
+		}
+	}
+	slices.SortFunc(late, func(a, b *pending) int { return cmp.Compare(a.num, b.num) })
+	return late, over
+}
+
+func (e *pending) overdue() error {
+	if e.last == nil {
+		return ErrNoAnswer
+	}
+	return e.last
+}
+
+// elapsed is the time since a moment by the clock that has seen more of it: the monotonic clock stands still while the
+// machine is suspended, and the broker's dedup window does not.
+func elapsed(now, since time.Time) time.Duration {
+	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
+}
+
+// wrapErrorHandler listens for refused publishes, which the broker reports on the connection instead of the inbox.
+func (p *Publisher) wrapErrorHandler() {
+	before := p.nc.ErrorHandler()
+	p.nc.SetErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			p.onViolation(err)
+		}
+		if before != nil {
+			before(nc, sub, err)
+		}
+	})
+}
+
+// onViolation finds the message that a permission error is about, by its subject or, if it is the reply that is
+// refused, by its number. Such an attempt was dropped.
+func (p *Publisher) onViolation(err error) {
+	refused := answer{verdict: declined, err: fmt.Errorf("%w: %w", ErrNotPermitted, err)}
+	if reply, ok := quotedAfter(err.Error(), "Publish with Reply of "); ok {
+		if num, attempt, ok := p.parseReply(reply); ok {
+			p.take(num, attempt, refused)
+		}
+		return
+	}
+	subject, ok := quotedAfter(err.Error(), "Publish to ")
+	if !ok {
+		return
+	}
+	place, err := p.topic.Placement(subject)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	var num uint64
+	attempt := 0
+	if q := p.keys[place.Key]; q != nil && q.head != nil && q.head.place.Subject == subject && len(q.head.open) > 0 {
+		num, attempt = q.head.num, q.head.open[0]
+	}
+	p.mu.Unlock()
+	if attempt > 0 {
+		p.take(num, attempt, refused)
+	}
+}
+
+// quotedAfter is the quoted string that follows a phrase.
+func quotedAfter(text, phrase string) (string, bool) {
+	_, rest, ok := strings.Cut(text, phrase)
+	quoted, err := strconv.QuotedPrefix(rest)
+	if !ok || err != nil {
+		return "", false
+	}
+	s, err := strconv.Unquote(quoted)
+	return s, err == nil
+}

@@ -1,0 +1,88 @@
+package partitioner
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// Janitor gives the room of finished messages back. It deletes only ever by prefix, so that a hole in a topic's
+// sequences is always damage and never house-keeping. One node at a time runs it, the holder of the topic's chore lease;
+// if two did, the higher floor would win, and nothing unfinished would be lost.
+type Janitor struct {
+	Topic  Topic
+	JS     jetstream.JetStream
+	Every  time.Duration // How often to look.
+	Logger hclog.Logger
+
+	// Finished returns the sequence up to which every group has finished every message. It may lag behind, and must
+	// not run ahead. ok is false if some group's progress is unknown.
+	Finished func(ctx context.Context) (seq uint64, ok bool, err error)
+	// Record stores the floor before anything below it is deleted.
+	Record func(ctx context.Context, floor uint64) error
+}
+
+// Run looks until ctx ends.
+func (j *Janitor) Run(ctx context.Context) {
+	tick := time.NewTicker(j.Every)
+	defer tick.Stop()
+	for {
+		if err := j.purge(ctx); err != nil && ctx.Err() == nil {
+			j.Logger.Warn("finished messages could not be purged", "topic", j.Topic.Name, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// purge deletes what every group has finished and what is older than the topic's retain.
+func (j *Janitor) purge(ctx context.Context) error {
+	floor, ok, err := j.Finished(ctx)
+	if err != nil || !ok {
+		return err
+	}
+	stream, err := j.JS.Stream(ctx, j.Topic.Name)
+	if err != nil {
+		return fmt.Errorf("look at topic %s: %w", j.Topic.Name, err)
+	}
+	state := stream.CachedInfo().State
+	if floor, err = j.retained(ctx, floor, state.LastSeq); err != nil {
+		return err
+	}
+	if floor < state.FirstSeq || state.Msgs == 0 {
+		return nil
+	}
+	if err := j.Record(ctx, floor); err != nil {
+		return fmt.Errorf("record the floor of topic %s: %w", j.Topic.Name, err)
+	}
+	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
+		return fmt.Errorf("purge topic %s up to %d: %w", j.Topic.Name, floor, err)
+	}
+	j.Logger.Debug("purged finished messages", "topic", j.Topic.Name, "up_to", floor, "first", state.FirstSeq)
+	return nil
+}
+
+// retained lowers the floor to below the oldest message that is younger than the topic's retain.
+func (j *Janitor) retained(ctx context.Context, floor, last uint64) (uint64, error) {
+	if j.Topic.Retain <= 0 || last == 0 {
+		return floor, nil
+	}
+	msgs, err := jetstreamext.GetBatch(ctx, j.JS, j.Topic.Name, 1, jetstreamext.GetBatchStartTime(time.Now().Add(-j.Topic.Retain)))
+	if err != nil {
+		return 0, fmt.Errorf("find what to retain of topic %s: %w", j.Topic.Name, err)
+	}
+	for m, err := range msgs {
+		if err != nil {
+			break // none that young
+		}
+		return min(floor, m.Sequence-1), nil
+	}
+	return floor, nil
+}

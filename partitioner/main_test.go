@@ -1,0 +1,121 @@
+package partitioner
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/internal/bytesize"
+)
+
+// broker is a single nats-server that can be stopped and started again on the same port and data.
+type broker struct {
+	t    testing.TB
+	dir  string
+	port int
+	conf string
+	srv  *server.Server
+}
+
+func startBroker(t testing.TB, conf string) *broker {
+	t.Helper()
+	b := &broker{t: t, dir: t.TempDir(), port: -1, conf: conf}
+	b.start()
+	t.Cleanup(b.stop)
+	return b
+}
+
+func (b *broker) start() {
+	b.t.Helper()
+	opts := &server.Options{}
+	if err := opts.ProcessConfigString("max_payload: 1114112\n" + b.conf); err != nil {
+		b.t.Fatal(err)
+	}
+	opts.Host, opts.Port, opts.JetStream, opts.StoreDir, opts.NoSigs, opts.NoLog = "127.0.0.1", b.port, true, b.dir, true, true
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	srv.Start()
+	if !srv.ReadyForConnections(10 * time.Second) {
+		b.t.Fatal("server does not get ready")
+	}
+	b.srv, b.port = srv, srv.Addr().(*net.TCPAddr).Port
+}
+
+func (b *broker) stop() {
+	b.srv.Shutdown()
+	b.srv.WaitForShutdown()
+}
+
+func (b *broker) connect(opts ...nats.Option) *nats.Conn {
+	b.t.Helper()
+	opts = append([]nats.Option{nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectJitter(0, 0), nats.MaxReconnects(-1),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, opts...)
+	nc, err := nats.Connect("nats://127.0.0.1:"+strconv.Itoa(b.port), opts...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(nc.Close)
+	return nc
+}
+
+func newJetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+func orders() Topic {
+	return Topic{Name: "orders", Partitions: 12, MaxBytes: 64 * bytesize.MiB}.WithDefaults()
+}
+
+func ensure(t testing.TB, js jetstream.JetStream, topic Topic) jetstream.Stream {
+	t.Helper()
+	s, err := EnsureStream(testContext(t), js, topic, StreamOptions{Replicas: 1, MaxPayload: 1 * bytesize.MiB})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func testContext(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// stored lists what a stream holds: the publishers' data by key, in stream order.
+func stored(t testing.TB, js jetstream.JetStream, topic Topic) map[string][]string {
+	t.Helper()
+	cons, err := js.OrderedConsumer(testContext(t), topic.Name, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := js.Stream(testContext(t), topic.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byKey := map[string][]string{}
+	for left := info.CachedInfo().State.Msgs; left > 0; left-- {
+		m, err := cons.Next(jetstream.FetchMaxWait(5 * time.Second))
+		if err != nil {
+			t.Fatalf("with %d messages left: %v", left, err)
+		}
+		place, err := topic.Parse(m.Subject())
+		if err != nil {
+			t.Fatal(err)
+		}
+		byKey[place.Key] = append(byKey[place.Key], string(m.Data()))
+	}
+	return byKey
+}

@@ -1,0 +1,146 @@
+package partitioner
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Message is one message to publish. Headers and Data belong to the publisher until its result is there.
+type Message struct {
+	Key     string      // raw key, encoded by the publisher; for topics whose subject is all key but one wildcard
+	Subject string      // instead of Key: the full subject
+	ID      string      // message id for de-duplication within dedup_window, over all keys; generated if empty
+	Headers nats.Header // kept as they are; names beginning with "Nats-" are refused, save Nats-Msg-Id for the ID
+	Data    []byte      // with the headers at most max_payload
+}
+
+// Outcome is how publishing a message ended.
+type Outcome int
+
+const (
+	// Stored means stored, by this call, at Result.Sequence.
+	Stored Outcome = iota + 1
+	// Duplicate means that a message with this id was there already, at Result.Sequence. It may be this very one:
+	// a retry cannot tell when the caller chose the id. With a generated id that case is reported as Stored.
+	Duplicate
+	// Refused means that it is not stored and will not be. Result.Err says why.
+	Refused
+	// Unknown means that it may be stored, now or later. Later messages of its key are held until Publisher.Resolve.
+	Unknown
+)
+
+// String is the outcome in lower case.
+func (o Outcome) String() string {
+	switch o {
+	case Stored:
+		return "stored"
+	case Duplicate:
+		return "duplicate"
+	case Refused:
+		return "refused"
+	case Unknown:
+		return "unknown"
+	}
+	return fmt.Sprintf("outcome %d", int(o))
+}
+
+// Result is how publishing one message ended.
+type Result struct {
+	Outcome   Outcome
+	Sequence  uint64 // in the topic's stream, if stored or duplicate
+	Partition int
+	Key       string // as in Place; what Resolve takes
+	ID        string
+	Err       error // why it is refused or unknown
+}
+
+// Why a message is refused, or Publish does not take it. Result.Err wraps one of these, or ErrNoKey, ErrKeyTooLong,
+// ErrSubject, or what the broker said.
+var (
+	// ErrTopicFull: the topic is at its max_bytes. Nothing is lost; publish again later.
+	ErrTopicFull = errors.New("topic is full (max_bytes): its groups must catch up, or max_bytes be raised")
+	// ErrTooLarge: headers and data exceed max_payload.
+	ErrTooLarge = errors.New("message with its headers is larger than max_payload")
+	// ErrHeader: a header name or message id that is not allowed.
+	ErrHeader = errors.New("header is not allowed")
+	// ErrNotPermitted: the user may not publish to this subject, or not receive answers.
+	ErrNotPermitted = errors.New("not permitted")
+	// ErrNoTopic: nothing stores this subject: no such topic, or its stream has no leader.
+	ErrNoTopic = errors.New("no topic answers for this subject")
+	// ErrResources: the broker is out of storage or memory.
+	ErrResources = errors.New("broker is out of resources")
+	// ErrNotConnected: there is no connection to the broker.
+	ErrNotConnected = errors.New("not connected to the broker")
+	// ErrNoAnswer: the message was sent, and no answer came in time.
+	ErrNoAnswer = errors.New("no answer from the broker")
+	// ErrClosed: the publisher was closed.
+	ErrClosed = errors.New("publisher is closed")
+	// ErrKeyHeld: messages wait for Resolve, since an earlier one of their key ended as Unknown.
+	ErrKeyHeld = errors.New("key is held after an unknown result")
+)
+
+// place finds where the message belongs.
+func (m *Message) place(t Topic) (Place, error) {
+	subject := m.Subject
+	if subject == "" {
+		token, err := EncodeKey(m.Key)
+		if err != nil {
+			return Place{}, err
+		}
+		if subject, err = t.PublishSubject(token); err != nil {
+			return Place{}, err
+		}
+	} else if m.Key != "" {
+		return Place{}, fmt.Errorf("%w: give a key or a subject, not both", ErrSubject)
+	}
+	place, err := t.Placement(subject)
+	if err != nil {
+		return Place{}, err
+	}
+	return place, checkKeyLength(len(place.Key))
+}
+
+// header is the message's header to send, and the id in it. The caller's map is never changed.
+func (m *Message) header() (header nats.Header, id string, err error) {
+	id = m.ID
+	for name, values := range m.Headers {
+		if slices.ContainsFunc(values, func(v string) bool { return strings.ContainsAny(v, "\r\n") }) {
+			return nil, id, fmt.Errorf("%w: %q: line breaks would not survive", ErrHeader, name)
+		}
+		if len(name) < len("Nats-") || !strings.EqualFold(name[:len("Nats-")], "Nats-") {
+			continue
+		}
+		if !strings.EqualFold(name, nats.MsgIdHdr) || len(values) != 1 {
+			return nil, id, fmt.Errorf("%w: %q: names beginning with Nats- are the broker's own", ErrHeader, name)
+		}
+		if id != "" && id != values[0] {
+			return nil, id, fmt.Errorf("%w: message id %q differs from %s %q", ErrHeader, id, name, values[0])
+		}
+		id = values[0]
+	}
+	if strings.IndexFunc(id, func(r rune) bool { return r < ' ' }) >= 0 || strings.TrimSpace(id) != id {
+		return nil, id, fmt.Errorf("%w: message id %q has control characters or outer spaces", ErrHeader, id)
+	}
+	header = maps.Clone(m.Headers)
+	if header == nil {
+		header = make(nats.Header, 1)
+	}
+	maps.DeleteFunc(header, func(name string, _ []string) bool { return strings.EqualFold(name, nats.MsgIdHdr) })
+	return header, id, nil
+}
+
+// size is about what the message takes in memory and on the wire, in bytes.
+func (m *Message) size() int64 {
+	n := len(m.Data) + len(m.Subject) + len(m.Key)
+	for name, values := range m.Headers {
+		for _, value := range values {
+			n += len(name) + len(value)
+		}
+	}
+	return int64(n)
+}

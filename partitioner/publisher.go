@@ -1,0 +1,330 @@
+package partitioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+	"golang.org/x/sync/semaphore"
+
+	"leasehold/internal/bytesize"
+)
+
+// PublisherOptions tune a Publisher. The zero value of each field is its default.
+type PublisherOptions struct {
+	// Window is how many messages may be accepted and without a result: in flight, waiting for an earlier one of
+	// their key, or held. Default 1024.
+	Window int
+	// MaxBytes bounds the memory of these messages. A larger message is let through alone. Default 64 MiB.
+	MaxBytes bytesize.Size
+	// AckTimeout is how long to wait for an answer before sending again, doubling twice. Default 2s. Short enough to
+	// find a new leader soon; a retry that was not needed costs the broker one look at the message id.
+	AckTimeout time.Duration
+	// RetryFor ends the retries of a message, counted from its first send. Default half of dedup_window, at most
+	// three quarters: past the window the broker has forgotten the message id and a retry would be stored again.
+	RetryFor time.Duration
+}
+
+func (o PublisherOptions) withDefaults(t Topic) PublisherOptions {
+	if o.Window == 0 {
+		o.Window = 1024
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = 64 * bytesize.MiB
+	}
+	if o.AckTimeout == 0 {
+		o.AckTimeout = 2 * time.Second
+	}
+	if o.RetryFor == 0 {
+		o.RetryFor = t.DedupWindow / 2
+	}
+	return o
+}
+
+func (o PublisherOptions) validate(t Topic) error {
+	var errs []error
+	if o.Window < 1 || o.MaxBytes < 1 || o.AckTimeout < time.Millisecond {
+		errs = append(errs, fmt.Errorf("window, max bytes and ack timeout must be positive"))
+	}
+	if most := t.DedupWindow / 4 * 3; o.RetryFor < time.Millisecond || o.RetryFor > most {
+		errs = append(errs, fmt.Errorf("retry time %v is not within 1ms to %v, three quarters of dedup_window", o.RetryFor, most))
+	}
+	return errors.Join(errs...)
+}
+
+// Publisher publishes to one topic: pipelined across keys, at most one message of a key in flight, retried under the
+// same message id. It needs no rights but to publish to the topic's subject and to receive on its own inbox.
+//
+// Callbacks run on the publisher's goroutines, one at a time for a key and in the order its messages were given to
+// Publish. They must not block and must not call Publish, Flush or Close; Resolve is fine.
+//
+// A Publisher starts one goroutine and a subscription; Close ends both. All methods are safe for concurrent use.
+// Every message is at any time in exactly one place: at the head of its key's queue (in flight, or having its callback
+// run), behind it, or done.
+type Publisher struct {
+	nc     *nats.Conn
+	topic  Topic
+	opt    PublisherOptions
+	inbox  string // prefix of reply subjects, with its final dot
+	sub    *nats.Subscription
+	status chan nats.Status
+	slots  *semaphore.Weighted
+	bytes  *semaphore.Weighted
+	wake   chan struct{} // holds one: the watch must look at nextLook again
+	stop   chan struct{}
+	done   chan struct{} // closed when the watch has returned
+
+	mu       sync.Mutex // guards what follows, and every pending and keyQueue
+	ids      *nuid.NUID
+	lastNum  uint64
+	keys     map[string]*keyQueue // only keys with a message, or held
+	flying   map[uint64]*pending  // sent, no result yet; whoever removes an entry gives it its result
+	nextLook time.Time            // ≤ every flying due; zero if nothing flies
+	accepted int                  // taken by Publish, callback not yet returned
+	held     int                  // of accepted: behind a held key
+	idle     chan struct{}        // closed when accepted == held; nil if nobody waits
+	closed   bool
+}
+
+// keyQueue is one key's messages. head is in flight or settling; waiting go after it, in order.
+type keyQueue struct {
+	head    *pending
+	waiting []*pending
+	held    bool // head ended as unknown, and nobody has resolved that
+}
+
+// pending is one message between Publish and its callback.
+type pending struct {
+	place     Place
+	id        string
+	generated bool // the id is ours
+	header    nats.Header
+	data      []byte
+	weight    int64 // taken from Publisher.bytes
+	callback  func(Result)
+	refusal   error // known without asking the broker
+
+	num      uint64
+	first    time.Time // first send
+	due      time.Time // when the watch looks at it next
+	attempts int
+	open     []int // attempts that may have stored it, or may yet
+	last     error // why it is not stored so far
+}
+
+// NewPublisher makes a publisher for a topic on a connection. It wraps the connection's error handler, because that is
+// where the broker's permission errors arrive; the handler set before is still called.
+func NewPublisher(nc *nats.Conn, t Topic, opt PublisherOptions) (*Publisher, error) {
+	t = t.WithDefaults()
+	opt = opt.withDefaults(t)
+	if err := errors.Join(t.Validate(), opt.validate(t)); err != nil {
+		return nil, fmt.Errorf("publisher for topic %s: %w", t.Name, err)
+	}
+	p := &Publisher{
+		nc: nc, topic: t, opt: opt,
+		inbox: nc.NewInbox() + ".",
+		slots: semaphore.NewWeighted(int64(opt.Window)),
+		bytes: semaphore.NewWeighted(int64(opt.MaxBytes)),
+		wake:  make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		ids: nuid.New(), keys: map[string]*keyQueue{}, flying: map[uint64]*pending{},
+	}
+	if err := p.subscribe(); err != nil {
+		return nil, fmt.Errorf("publisher for topic %s: %w", t.Name, err)
+	}
+	p.wrapErrorHandler()
+	p.status = nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	go p.watch()
+	return p, nil
+}
+
+// subscribe opens the one inbox for all answers, and makes sure that it works: without the right to receive, every
+// message would end as unknown.
+func (p *Publisher) subscribe() error {
+	sub, err := p.nc.Subscribe(p.inbox+"*", p.onAnswer)
+	if err != nil {
+		return fmt.Errorf("subscribe to answers: %w", err)
+	}
+	p.sub = sub
+	if !p.nc.IsConnected() {
+		return nil
+	}
+	// The broker's error comes before the answer to this flush.
+	if err := p.nc.FlushTimeout(p.opt.AckTimeout); err == nil {
+		if err := p.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), p.inbox) {
+			return fmt.Errorf("%w to receive answers on %s*: %w", ErrNotPermitted, p.inbox, err)
+		}
+	}
+	return nil
+}
+
+// Publish takes a message and gives its result to callback, once. It blocks only while the window is full. On an error
+// (ctx ended, ErrClosed) the message was not taken and callback is not called. A message without a usable key gets its
+// result, Refused, before Publish returns.
+func (p *Publisher) Publish(ctx context.Context, m Message, callback func(Result)) error {
+	e := p.prepare(m, callback)
+	if e.place.Key == "" {
+		callback(Result{Outcome: Refused, ID: e.id, Err: e.refusal})
+		return nil
+	}
+	if err := p.slots.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("publish: window of topic %s stays full: %w", p.topic.Name, err)
+	}
+	if err := p.bytes.Acquire(ctx, e.weight); err != nil {
+		p.slots.Release(1)
+		return fmt.Errorf("publish: window of topic %s stays full: %w", p.topic.Name, err)
+	}
+	first, err := p.accept(e)
+	if err != nil {
+		p.release(e)
+		return err
+	}
+	if first {
+		p.drive(e)
+	}
+	return nil
+}
+
+func (p *Publisher) prepare(m Message, callback func(Result)) *pending {
+	e := &pending{data: m.Data, callback: callback, weight: min(m.size(), int64(p.opt.MaxBytes))}
+	e.header, e.id, e.refusal = m.header()
+	place, err := m.place(p.topic)
+	if err != nil {
+		e.refusal = err
+		return e
+	}
+	e.place = place
+	return e
+}
+
+// accept puts a message into its key's queue, and reports whether it is the head.
+func (p *Publisher) accept(e *pending) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false, ErrClosed
+	}
+	if e.id == "" {
+		e.id, e.generated = p.ids.Next(), true
+	}
+	if e.header != nil {
+		e.header[nats.MsgIdHdr] = []string{e.id}
+	}
+	p.accepted++
+	q := p.keys[e.place.Key]
+	if q == nil {
+		p.keys[e.place.Key] = &keyQueue{head: e}
+		return true, nil
+	}
+	q.waiting = append(q.waiting, e)
+	if q.held {
+		p.held++
+	}
+	return false, nil
+}
+
+// Resolve lets the later messages of a key go on after an Unknown. The key is Result.Key. Whether the unknown message
+// is published again first, or given up, is the caller's decision: publishing it again puts it behind those held.
+func (p *Publisher) Resolve(key string) {
+	p.mu.Lock()
+	next := p.unholdLocked(key)
+	p.mu.Unlock()
+	p.drive(next)
+}
+
+// unholdLocked ends a hold and returns the message to send now, if its head is not still in its callback.
+func (p *Publisher) unholdLocked(key string) *pending {
+	q := p.keys[key]
+	if q == nil || !q.held {
+		return nil
+	}
+	q.held = false
+	p.held -= len(q.waiting)
+	if q.head != nil {
+		return nil
+	}
+	return p.nextLocked(key, q)
+}
+
+// nextLocked makes the next message of a key its head. A key with nothing left and nothing to remember is dropped.
+func (p *Publisher) nextLocked(key string, q *keyQueue) *pending {
+	q.head = nil
+	if q.held {
+		return nil
+	}
+	if len(q.waiting) == 0 {
+		delete(p.keys, key)
+		return nil
+	}
+	q.head, q.waiting = q.waiting[0], q.waiting[1:]
+	return q.head
+}
+
+// Flush waits until every message taken so far has its result. It returns ErrKeyHeld if only held ones are left.
+func (p *Publisher) Flush(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		if p.accepted == p.held {
+			held := p.held
+			p.mu.Unlock()
+			if held > 0 {
+				return fmt.Errorf("%w: %d messages wait", ErrKeyHeld, held)
+			}
+			return nil
+		}
+		if p.idle == nil {
+			p.idle = make(chan struct{})
+		}
+		idle := p.idle
+		p.mu.Unlock()
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return fmt.Errorf("flush topic %s: %w", p.topic.Name, context.Cause(ctx))
+		}
+	}
+}
+
+// Close ends the publisher at once: what was sent and not answered ends as Unknown, what was not sent as Refused, both
+// with ErrClosed. It returns when every callback has. The connection stays open. Call Flush first to wait for results.
+func (p *Publisher) Close() {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.closed = true
+	p.mu.Unlock()
+	close(p.stop)
+	<-p.done
+	p.abandon()
+	_ = p.Flush(context.Background()) // every callback is on its way: nothing is held or sent any more
+	_ = p.sub.Unsubscribe()           // fails only on a closed connection, which has none left
+	p.nc.RemoveStatusListener(p.status)
+}
+
+// abandon gives a result to all that flies, and lets the rest follow through drive, which sends nothing any more.
+func (p *Publisher) abandon() {
+	p.mu.Lock()
+	var flying, unheld []*pending
+	for num, e := range p.flying {
+		delete(p.flying, num)
+		flying = append(flying, e)
+	}
+	for key := range p.keys {
+		if next := p.unholdLocked(key); next != nil {
+			unheld = append(unheld, next)
+		}
+	}
+	p.mu.Unlock()
+	for _, e := range flying {
+		p.drive(p.settle(e, e.ended(ErrClosed)))
+	}
+	for _, e := range unheld {
+		p.drive(e)
+	}
+}

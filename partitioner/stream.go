@@ -1,0 +1,243 @@
+package partitioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/internal/bytesize"
+)
+
+const (
+	// MaxConsumers of a topic's stream. The broker's default of 1,000 cannot be lifted with "unlimited"
+	// (consumer.go: -1 counts as not set), and catch-up may want a consumer for every lane of several groups.
+	MaxConsumers = 16384
+
+	metaLayout     = "leasehold_layout"
+	metaPartitions = "leasehold_partitions"
+	metaKey        = "leasehold_key"
+
+	createTimeout  = 5 * time.Second // of one request to the broker
+	createMinPause = 100 * time.Millisecond
+	createMaxPause = 2 * time.Second
+)
+
+// StreamOptions are what a topic's stream takes from the cluster rather than from the topic.
+type StreamOptions struct {
+	Replicas   int             // 3 in a cluster, 1 in single mode
+	MaxPayload bytesize.Size   // largest message users may send, headers included
+	Waiting    func(err error) // told why the broker cannot do it yet, before each retry; may be nil
+}
+
+// Difference is one property in which a stored topic differs from the wanted one.
+type Difference struct {
+	Field  string // the config's name for it
+	Stored string
+	Wanted string
+}
+
+// MismatchError says that a topic exists with another definition. Nothing was changed.
+type MismatchError struct {
+	Topic       string
+	Differences []Difference
+}
+
+// Error names every difference with both values and what to do.
+func (e *MismatchError) Error() string {
+	parts := make([]string, len(e.Differences))
+	for i, d := range e.Differences {
+		parts[i] = fmt.Sprintf("%s is %s in the cluster but %s in this config", d.Field, d.Stored, d.Wanted)
+	}
+	return fmt.Sprintf("topic %s: %s; these are fixed when a topic is created: put the cluster's values into the config, or use a new topic name",
+		e.Topic, strings.Join(parts, ", "))
+}
+
+// EnsureStream creates the topic's stream, or compares the stored one with the wanted one: *MismatchError if they
+// differ in what is fixed. Of a stream that exists only the limits (max_bytes, dedup_window, largest message,
+// consumers) are updated, never the subject transform: each replica would apply the change at a moment of its own and
+// store messages of one key in different partitions on different replicas.
+//
+// What the broker cannot do yet (no leader, nodes missing, timeouts) is tried again until ctx ends.
+func EnsureStream(ctx context.Context, js jetstream.JetStream, t Topic, opt StreamOptions) (jetstream.Stream, error) {
+	if err := t.Validate(); err != nil {
+		return nil, err
+	}
+	if t.MaxBytes <= 0 {
+		return nil, fmt.Errorf("topic.%s.max_bytes: must be set: without it a full disk stops the whole broker", t.Name)
+	}
+	want := t.streamConfig(opt)
+	for pause := createMinPause; ; pause = min(2*pause, createMaxPause) {
+		stream, err := ensureOnce(ctx, js, t, want)
+		if err == nil {
+			return stream, nil
+		}
+		err = fmt.Errorf("ensure stream of topic %s: %w", t.Name, err)
+		if ctx.Err() != nil || !transient(err) {
+			return nil, err
+		}
+		if opt.Waiting != nil {
+			opt.Waiting(err)
+		}
+		if !sleep(ctx, pause) {
+			return nil, fmt.Errorf("%w (gave up: %w)", err, context.Cause(ctx))
+		}
+	}
+}
+
+func (t Topic) streamConfig(opt StreamOptions) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:             t.Name,
+		Description:      "Leasehold topic. Do not edit: its transform decides the order of messages.",
+		Subjects:         []string{t.Subject},
+		SubjectTransform: &jetstream.SubjectTransformConfig{Source: t.Subject, Destination: t.transform()},
+		Storage:          jetstream.FileStorage,
+		Replicas:         opt.Replicas,
+		Retention:        jetstream.LimitsPolicy,
+		Discard:          jetstream.DiscardNew,
+		MaxBytes:         int64(t.MaxBytes),
+		MaxMsgs:          -1,
+		MaxMsgSize:       maxMsgSize(opt.MaxPayload),
+		MaxConsumers:     MaxConsumers,
+		Duplicates:       t.DedupWindow,
+		DenyDelete:       true,
+		AllowDirect:      true,
+		Metadata: map[string]string{
+			metaLayout:     layoutToken,
+			metaPartitions: strconv.Itoa(t.Partitions),
+			metaKey:        keyText(t.Key),
+		},
+	}
+}
+
+// maxMsgSize is the stream's limit; unset means none of its own.
+func maxMsgSize(n bytesize.Size) int32 {
+	if n <= 0 || n > math.MaxInt32 {
+		return -1
+	}
+	return int32(n)
+}
+
+func ensureOnce(ctx context.Context, js jetstream.JetStream, t Topic, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	stream, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		// Two nodes may create it at once: the same definition answers both with the stream, another one gives
+		// ErrStreamNameAlreadyInUse, which the next round turns into a comparison.
+		return js.CreateStream(ctx, want)
+	}
+	if err != nil {
+		return nil, err
+	}
+	have := stream.CachedInfo().Config
+	if diffs := differences(have, want); len(diffs) > 0 {
+		return nil, &MismatchError{Topic: t.Name, Differences: diffs}
+	}
+	if limitsEqual(have, want) {
+		return stream, nil
+	}
+	have.MaxBytes, have.Duplicates = want.MaxBytes, want.Duplicates
+	have.MaxMsgSize, have.MaxConsumers = want.MaxMsgSize, want.MaxConsumers
+	return js.UpdateStream(ctx, have)
+}
+
+func limitsEqual(a, b jetstream.StreamConfig) bool {
+	return a.MaxBytes == b.MaxBytes && a.Duplicates == b.Duplicates && a.MaxMsgSize == b.MaxMsgSize && a.MaxConsumers == b.MaxConsumers
+}
+
+// differences compares what is fixed, or what a hand other than ours must have changed.
+func differences(have, want jetstream.StreamConfig) []Difference {
+	var diffs []Difference
+	compare := func(field, stored, wanted string) {
+		if stored != wanted {
+			diffs = append(diffs, Difference{field, stored, wanted})
+		}
+	}
+	compare("layout", orNone(have.Metadata[metaLayout]), want.Metadata[metaLayout])
+	compare("subject", quoteAll(have.Subjects), quoteAll(want.Subjects))
+	compare("partitions", orNone(have.Metadata[metaPartitions]), want.Metadata[metaPartitions])
+	compare("key", orNone(have.Metadata[metaKey]), want.Metadata[metaKey])
+	if len(diffs) == 0 { // otherwise it differs for these reasons
+		compare("subject transform", transformText(have.SubjectTransform), transformText(want.SubjectTransform))
+	}
+	compare("replicas", strconv.Itoa(have.Replicas), strconv.Itoa(want.Replicas))
+	compare("storage", have.Storage.String(), want.Storage.String())
+	compare("retention", have.Retention.String(), want.Retention.String())
+	compare("discard policy", have.Discard.String(), want.Discard.String())
+	compare("max_age", have.MaxAge.String(), want.MaxAge.String())
+	compare("max_msgs", strconv.FormatInt(have.MaxMsgs, 10), strconv.FormatInt(want.MaxMsgs, 10))
+	compare("deny_delete", strconv.FormatBool(have.DenyDelete), strconv.FormatBool(want.DenyDelete))
+	return diffs
+}
+
+func transformText(c *jetstream.SubjectTransformConfig) string {
+	if c == nil {
+		return "none"
+	}
+	return strconv.Quote(c.Source + " → " + c.Destination)
+}
+
+func quoteAll(subjects []string) string {
+	quoted := make([]string, len(subjects))
+	for i, s := range subjects {
+		quoted[i] = strconv.Quote(s)
+	}
+	return strings.Join(quoted, " ")
+}
+
+func keyText(key []int) string {
+	return strings.ReplaceAll(fmt.Sprint(key), " ", ", ")
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none (not a stream of ours)"
+	}
+	return s
+}
+
+// Codes of nats-server's errors.json. All but these of class 4xx are final for creating a stream.
+const (
+	codeNoPeers        jetstream.ErrorCode = 10005 // a 400, but also said while nodes are still arriving
+	codeInvalidConfig  jetstream.ErrorCode = 10052 // a 500
+	codeNoReplicas     jetstream.ErrorCode = 10074 // a 500: replicas > 1 without a cluster
+	codeNameAlreadySet jetstream.ErrorCode = 10058 // lost a race to create it: compare
+)
+
+// transient reports whether creating or reading a stream may work later.
+func transient(err error) bool {
+	var mismatch *MismatchError
+	if errors.As(err, &mismatch) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
+		return false
+	}
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return true // timeouts, no responders, a lost connection
+	}
+	switch api.ErrorCode {
+	case codeNoPeers, codeNameAlreadySet:
+		return true
+	case codeInvalidConfig, codeNoReplicas:
+		return false
+	}
+	return api.Code >= 500
+}
+
+// sleep waits, unless ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,120 @@
+package partitioner
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/internal/bytesize"
+)
+
+func TestEnsureStreamCreatesWhatTheDesignSays(t *testing.T) {
+	js := newJetStream(t, startBroker(t, "").connect())
+	cfg := ensure(t, js, orders()).CachedInfo().Config
+	if cfg.Storage != jetstream.FileStorage || cfg.Retention != jetstream.LimitsPolicy || cfg.Discard != jetstream.DiscardNew ||
+		!cfg.DenyDelete || !cfg.AllowDirect || cfg.MaxAge != 0 || cfg.MaxBytes != int64(64*bytesize.MiB) || cfg.DenyPurge ||
+		cfg.MaxMsgSize != 1<<20 || cfg.Duplicates != 2*time.Minute || cfg.MaxConsumers != MaxConsumers || cfg.Replicas != 1 {
+		t.Errorf("created as %+v", cfg)
+	}
+	want := jetstream.SubjectTransformConfig{Source: "orders.*", Destination: "orders.1.{{partition(12,1)}}.{{wildcard(1)}}"}
+	if *cfg.SubjectTransform != want || cfg.Metadata[metaLayout] != "1" {
+		t.Errorf("transform %+v, metadata %v", *cfg.SubjectTransform, cfg.Metadata)
+	}
+}
+
+func TestEnsureStreamUpdatesLimitsAndKeepsTheTransform(t *testing.T) {
+	js := newJetStream(t, startBroker(t, "").connect())
+	created := ensure(t, js, orders()).CachedInfo().Config
+	topic := orders()
+	topic.MaxBytes, topic.DedupWindow, topic.Retain = 8*bytesize.MiB, time.Minute, time.Hour
+	cfg := ensure(t, js, topic).CachedInfo().Config
+	if cfg.MaxBytes != int64(topic.MaxBytes) || cfg.Duplicates != topic.DedupWindow || *cfg.SubjectTransform != *created.SubjectTransform {
+		t.Errorf("updated to %+v", cfg)
+	}
+}
+
+func TestEnsureStreamRefusesAnotherDefinition(t *testing.T) {
+	js := newJetStream(t, startBroker(t, "").connect())
+	topic := Topic{Name: "orders", Partitions: 12, Subject: "orders.eu.*.*", MaxBytes: bytesize.MiB}.WithDefaults()
+	ensure(t, js, topic)
+	for field, change := range map[string]func(*Topic){
+		"partitions is 12 in the cluster but 64":                                   func(t *Topic) { t.Partitions = 64 },
+		"key is [1] in the cluster but [2, 1]":                                     func(t *Topic) { t.Key = []int{2, 1} },
+		`subject is "orders.eu.*.*" in the cluster but "orders.us.*.*" in this co`: func(t *Topic) { t.Subject = "orders.us.*.*" },
+	} {
+		other := topic
+		change(&other)
+		_, err := EnsureStream(testContext(t), js, other, StreamOptions{Replicas: 1, MaxPayload: bytesize.MiB})
+		var mismatch *MismatchError
+		if !errors.As(err, &mismatch) || len(mismatch.Differences) != 1 || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	var mismatch *MismatchError
+	_, err := EnsureStream(testContext(t), js, topic, StreamOptions{Replicas: 3})
+	if !errors.As(err, &mismatch) || !strings.Contains(err.Error(), "replicas is 1 in the cluster but 3") {
+		t.Errorf("replicas: %v", err)
+	}
+}
+
+func TestEnsureStreamRefusesForeignStreams(t *testing.T) {
+	js := newJetStream(t, startBroker(t, "").connect())
+	if _, err := js.CreateStream(testContext(t), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.*"}}); err != nil {
+		t.Fatal(err)
+	}
+	var mismatch *MismatchError
+	_, err := EnsureStream(testContext(t), js, orders(), StreamOptions{Replicas: 1})
+	if !errors.As(err, &mismatch) || !strings.Contains(err.Error(), "not a stream of ours") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEnsureStreamDoesNotWaitForWhatCannotWork(t *testing.T) {
+	js := newJetStream(t, startBroker(t, "").connect())
+	if _, err := js.CreateStream(testContext(t), jetstream.StreamConfig{Name: "other", Subjects: []string{"orders.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, opt := range []StreamOptions{{Replicas: 1}, {Replicas: 3}} { // overlapping subjects; replicas without a cluster
+		if _, err := EnsureStream(context.Background(), js, orders(), opt); err == nil {
+			t.Error("no error")
+		}
+	}
+	topic := orders()
+	topic.MaxBytes = 0
+	if _, err := EnsureStream(context.Background(), js, topic, StreamOptions{Replicas: 1}); err == nil {
+		t.Error("a topic without max_bytes is created")
+	}
+}
+
+func TestEnsureStreamWaitsForTheBroker(t *testing.T) {
+	b := startBroker(t, "")
+	js := newJetStream(t, b.connect())
+	b.stop()
+	waited := make(chan struct{}, 100)
+	done := make(chan error, 1)
+	go func() {
+		_, err := EnsureStream(testContext(t), js, orders(), StreamOptions{Replicas: 1, Waiting: func(error) { waited <- struct{}{} }})
+		done <- err
+	}()
+	<-waited
+	b.start()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEnsureStreamEndsWithItsContext(t *testing.T) {
+	b := startBroker(t, "")
+	js := newJetStream(t, b.connect())
+	b.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := EnsureStream(ctx, js, orders(), StreamOptions{Replicas: 1}); err == nil {
+		t.Error("no error from a stopped broker")
+	}
+	b.start()
+}

@@ -1,0 +1,182 @@
+package partitioner
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Layout is the version of the stored subjects' layout, their second token. A topic's stream keeps the layout it
+// was made with; repartitioning, one day, is a new stream of the next one.
+const Layout = 1
+
+const layoutToken = "1"
+
+// ErrSubject is for a subject that is not one of the topic's.
+var ErrSubject = errors.New("subject does not belong to the topic")
+
+// Place is where a message belongs.
+type Place struct {
+	Partition int    // 0 to Partitions-1
+	Key       string // key tokens as they stand in the subject, joined by "."
+	Subject   string // the publisher's subject
+}
+
+// PublishSubject fills the topic's subject pattern with key tokens (encoded, see EncodeKey), the i-th for the i-th
+// entry of Key. It is only for patterns whose wildcards all belong to the key: otherwise the key does not say the
+// whole subject, and the publisher must.
+func (t Topic) PublishSubject(keyTokens ...string) (string, error) {
+	if n := strings.Count(t.Subject, "*"); n != len(t.Key) {
+		return "", fmt.Errorf("topic %s has the subject %q with wildcards outside its key: give the full subject instead of a key", t.Name, t.Subject)
+	}
+	if len(keyTokens) != len(t.Key) {
+		return "", fmt.Errorf("topic %s has a key of %d tokens in its subject %q, got %d: give the full subject", t.Name, len(t.Key), t.Subject, len(keyTokens))
+	}
+	var buf [8]string
+	wild := append(buf[:0], keyTokens...)
+	for i, index := range t.Key {
+		if err := checkToken(keyTokens[i]); err != nil {
+			return "", err
+		}
+		wild[index-1] = keyTokens[i]
+	}
+	return fill(t.Subject, wild), nil
+}
+
+// Placement is the place of a publisher's subject. It wraps ErrNoKey or ErrSubject.
+func (t Topic) Placement(subject string) (Place, error) {
+	var buf [8]string
+	wild := buf[:0]
+	rest, more := subject, true
+	pattern, patternMore := t.Subject, true
+	for more && patternMore {
+		var got, want string
+		got, rest, more = strings.Cut(rest, ".")
+		want, pattern, patternMore = strings.Cut(pattern, ".")
+		if want != "*" {
+			if got != want {
+				return Place{}, t.strange(subject)
+			}
+			continue
+		}
+		if err := checkToken(got); err != nil {
+			return Place{}, fmt.Errorf("subject %q of topic %s: %w", subject, t.Name, err)
+		}
+		wild = append(wild, got)
+	}
+	if more || patternMore {
+		return Place{}, t.strange(subject)
+	}
+	return t.place(subject, wild), nil
+}
+
+// Parse is the place of a stored subject. The partition is taken from the subject, where the broker put it.
+func (t Topic) Parse(stored string) (Place, error) {
+	rest, ok := strings.CutPrefix(stored, t.Name)
+	rest, isLayout := strings.CutPrefix(rest, "."+layoutToken+".")
+	number, rest, more := strings.Cut(rest, ".")
+	partition, err := strconv.Atoi(number)
+	if !ok || !isLayout || !more || err != nil || partition < 0 || partition >= t.Partitions {
+		return Place{}, t.strange(stored)
+	}
+	var buf [8]string
+	wild := buf[:0]
+	for more {
+		var token string
+		token, rest, more = strings.Cut(rest, ".")
+		wild = append(wild, token)
+	}
+	if len(wild) != strings.Count(t.Subject, "*") {
+		return Place{}, t.strange(stored)
+	}
+	return Place{Partition: partition, Key: t.joinKey(wild), Subject: fill(t.Subject, wild)}, nil
+}
+
+// PartitionFilter matches the stored subjects of one partition: "<topic>.1.<p>.>".
+func (t Topic) PartitionFilter(p int) string {
+	return t.Name + "." + layoutToken + "." + strconv.Itoa(p) + ".>"
+}
+
+// StoredFilter matches every stored subject of the topic: "<topic>.1.>".
+func (t Topic) StoredFilter() string { return t.Name + "." + layoutToken + ".>" }
+
+// transform is the destination of the stream's subject transform; its source is the topic's subject.
+func (t Topic) transform() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s.%s.{{partition(%d", t.Name, layoutToken, t.Partitions)
+	for _, index := range t.Key {
+		fmt.Fprintf(&b, ",%d", index)
+	}
+	b.WriteString(")}}")
+	for i := range strings.Count(t.Subject, "*") {
+		fmt.Fprintf(&b, ".{{wildcard(%d)}}", i+1)
+	}
+	return b.String()
+}
+
+func (t Topic) place(subject string, wild []string) Place {
+	var buf [8]string
+	return Place{Partition: Of(t.Partitions, t.keyTokens(buf[:0], wild)...), Key: t.joinKey(wild), Subject: subject}
+}
+
+func (t Topic) keyTokens(into, wild []string) []string {
+	for _, index := range t.Key {
+		into = append(into, wild[index-1])
+	}
+	return into
+}
+
+func (t Topic) joinKey(wild []string) string {
+	if len(t.Key) == 1 {
+		return wild[t.Key[0]-1]
+	}
+	var buf [8]string
+	return strings.Join(t.keyTokens(buf[:0], wild), ".")
+}
+
+func (t Topic) strange(subject string) error {
+	return fmt.Errorf("%w: %q is not among %q of topic %s", ErrSubject, subject, t.Subject, t.Name)
+}
+
+// fill puts tokens in the places of a pattern's wildcards, in order.
+func fill(pattern string, wild []string) string {
+	var b strings.Builder
+	b.Grow(len(pattern) + len(wild)*16)
+	for _, token := range wild {
+		literal, rest, _ := strings.Cut(pattern, "*")
+		b.WriteString(literal)
+		b.WriteString(token)
+		pattern = rest
+	}
+	b.WriteString(pattern)
+	return b.String()
+}
+
+// checkToken refuses what cannot stand for a wildcard in a published subject.
+func checkToken(token string) error {
+	if token == "" {
+		return ErrNoKey
+	}
+	if token == "*" || token == ">" || strings.IndexFunc(token, func(r rune) bool { return r <= ' ' }) >= 0 {
+		return fmt.Errorf("%w: %q is no subject token", ErrSubject, token)
+	}
+	return nil
+}
+
+// overlap reports whether a subject can match both patterns.
+func overlap(a, b string) bool {
+	aMore, bMore := true, true
+	for aMore && bMore {
+		var x, y string
+		x, a, aMore = strings.Cut(a, ".")
+		y, b, bMore = strings.Cut(b, ".")
+		if x == ">" || y == ">" {
+			return true
+		}
+		if x != y && x != "*" && y != "*" {
+			return false
+		}
+	}
+	return aMore == bMore
+}

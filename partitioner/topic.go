@@ -1,0 +1,205 @@
+package partitioner
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"leasehold/internal/bytesize"
+)
+
+const (
+	// MaxPartitions is the most partitions a topic may have. Each costs every group of the topic a lease that all
+	// nodes poll; 1,024 is the size that is measured, the rest is headroom.
+	MaxPartitions = 4096
+	// MaxDedupWindow bounds the broker's memory for message ids, which it keeps for the whole window.
+	MaxDedupWindow = 24 * time.Hour
+	// MinDedupWindow leaves the publisher's retries, which end at half of it, time to outlast an election.
+	MinDedupWindow = 10 * time.Second
+	// DefaultDedupWindow is what WithDefaults fills in.
+	DefaultDedupWindow = 2 * time.Minute
+
+	maxWildcards = 8
+	maxPattern   = 256 // bytes
+)
+
+// Topic is the definition of a topic, as in the config. Partitions, Subject and Key can never change once the topic
+// exists; MaxBytes, Retain and DedupWindow can.
+type Topic struct {
+	// Name is 1 to 64 letters, digits, '-' and '_', beginning with a letter or digit; it names the stream too.
+	Name string `toml:"name"`
+	// Partitions is the number of partitions, 1 to MaxPartitions.
+	Partitions int `toml:"partitions"`
+	// Subject is the pattern publishers send to, with a '*' for each token that varies. Default "<name>.*".
+	Subject string `toml:"subject"`
+	// Key lists the wildcards of Subject that make the key, counted from 1, in the order they are hashed. Default [1].
+	Key []int `toml:"key"`
+	// MaxBytes is when the topic is full and refuses messages. 0 is for internal/config to fill in.
+	MaxBytes bytesize.Size `toml:"max_bytes"`
+	// Retain is how long a message stays for replay after every group has processed it.
+	Retain time.Duration `toml:"retain"`
+	// DedupWindow is how long the broker remembers message ids.
+	DedupWindow time.Duration `toml:"dedup_window"`
+}
+
+var (
+	topicName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+	literalToken = regexp.MustCompile(`^[A-Za-z0-9_~:@/+=-]+$`)
+)
+
+// WithDefaults fills in what is left out, save MaxBytes.
+func (t Topic) WithDefaults() Topic {
+	if t.Subject == "" {
+		t.Subject = t.Name + ".*"
+	}
+	if len(t.Key) == 0 {
+		t.Key = []int{1}
+	}
+	if t.DedupWindow == 0 {
+		t.DedupWindow = DefaultDedupWindow
+	}
+	return t
+}
+
+// Validate reports every fault of a topic with its defaults filled in, each by its TOML key.
+func (t Topic) Validate() error {
+	var errs []error
+	fault := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("topic.%s.%s: %s", t.Name, key, fmt.Sprintf(format, args...)))
+	}
+	if text := t.nameFault(); text != "" {
+		fault("name", "%s", text)
+	}
+	if t.Partitions < 1 || t.Partitions > MaxPartitions {
+		fault("partitions", "%d is not within 1 to %d", t.Partitions, MaxPartitions)
+	}
+	if text := t.subjectFault(); text != "" {
+		fault("subject", "%q %s", t.Subject, text)
+	}
+	if text := t.keyFault(); text != "" {
+		fault("key", "%v %s", t.Key, text)
+	}
+	if t.MaxBytes < 0 {
+		fault("max_bytes", "must not be negative")
+	}
+	if t.Retain < 0 {
+		fault("retain", "must not be negative")
+	}
+	if t.DedupWindow < MinDedupWindow || t.DedupWindow > MaxDedupWindow {
+		fault("dedup_window", "%v is not within %v to %v", t.DedupWindow, MinDedupWindow, MaxDedupWindow)
+	}
+	return errors.Join(errs...)
+}
+
+// nameFault says what is wrong with the name. Reserved are the names of streams of our own and of key-value and
+// object stores, in any case, so that an operator's tools do not mistake a topic for one.
+func (t Topic) nameFault() string {
+	if !topicName.MatchString(t.Name) {
+		return fmt.Sprintf("%q must be 1 to 64 letters, digits, '-' or '_', and begin with a letter or digit", t.Name)
+	}
+	if first, reserved := reservedToken(t.Name); reserved {
+		return fmt.Sprintf("%q is reserved (%s)", t.Name, first)
+	}
+	return ""
+}
+
+// reservedToken reports whether a topic's name, or the first token of its subject, belongs to somebody else.
+func reservedToken(token string) (string, bool) {
+	lower := strings.ToLower(token)
+	for _, name := range []string{"dlq", "leasehold"} {
+		if lower == name {
+			return name, true
+		}
+	}
+	for _, prefix := range []string{"dlq_", "leasehold_", "leasehold-", "kv_", "obj_", "_", "$"} {
+		if strings.HasPrefix(lower, prefix) {
+			return prefix + "…", true
+		}
+	}
+	return "", false
+}
+
+func (t Topic) subjectFault() string {
+	if len(t.Subject) > maxPattern {
+		return fmt.Sprintf("is longer than %d bytes", maxPattern)
+	}
+	if n := strings.Count(t.Subject, "*"); n == 0 || n > maxWildcards {
+		return fmt.Sprintf("must have 1 to %d wildcards '*'", maxWildcards)
+	}
+	tokens := strings.Split(t.Subject, ".")
+	for _, token := range tokens {
+		if token == ">" {
+			return "must not contain '>': every token that varies needs a '*' of its own"
+		}
+		if token != "*" && !literalToken.MatchString(token) {
+			return fmt.Sprintf("has the token %q: use '*' alone, or letters, digits and - _ ~ : @ / + =", token)
+		}
+	}
+	if tokens[0] == "*" {
+		return "must not begin with a wildcard: it would take in other subjects of the broker"
+	}
+	if first, reserved := reservedToken(tokens[0]); reserved {
+		return fmt.Sprintf("begins with %q, which is reserved (%s)", tokens[0], first)
+	}
+	if t.takesStored(t.Name) {
+		return fmt.Sprintf("takes in %s.<number>.<number>.…, where the topic's messages are stored; these are not open for publishing", t.Name)
+	}
+	return ""
+}
+
+// takesStored reports whether the topic's subject can match what a topic of this name stores its messages under:
+// "<topic>.<layout>.<partition>.<token>…", in this layout or a later one and however many wildcards it has.
+func (t Topic) takesStored(topic string) bool {
+	tokens := strings.Split(t.Subject, ".")
+	return len(tokens) > 3 && tokens[0] == topic && canBeNumber(tokens[1]) && canBeNumber(tokens[2])
+}
+
+func canBeNumber(token string) bool {
+	_, err := strconv.ParseUint(token, 10, 64)
+	return token == "*" || err == nil
+}
+
+func (t Topic) keyFault() string {
+	n := strings.Count(t.Subject, "*")
+	for i, index := range t.Key {
+		if index < 1 || index > n {
+			return fmt.Sprintf("names wildcard %d, but the subject %q has %d", index, t.Subject, n)
+		}
+		if slices.Contains(t.Key[:i], index) {
+			return fmt.Sprintf("names wildcard %d twice", index)
+		}
+	}
+	if len(t.Key) == 0 {
+		return "names no wildcard"
+	}
+	return ""
+}
+
+// CheckOverlap reports topics that share a name, a subject, or whose subject takes in what another one stores.
+// The broker refuses the first two as well, but only once the nodes run.
+func CheckOverlap(topics []Topic) error {
+	var errs []error
+	for i, a := range topics {
+		for _, b := range topics[i+1:] {
+			switch {
+			case a.Name == b.Name:
+				errs = append(errs, fmt.Errorf("topic.%s.name: there are two topics of this name", a.Name))
+			case overlap(a.Subject, b.Subject):
+				errs = append(errs, fmt.Errorf("topic.%s.subject: %q overlaps with %q of topic %s", a.Name, a.Subject, b.Subject, b.Name))
+			case a.takesStored(b.Name):
+				errs = append(errs, storedOverlap(a, b))
+			case b.takesStored(a.Name):
+				errs = append(errs, storedOverlap(b, a))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func storedOverlap(a, b Topic) error {
+	return fmt.Errorf("topic.%s.subject: %q takes in %s.<number>.<number>.…, where topic %s stores its messages", a.Name, a.Subject, b.Name, b.Name)
+}
