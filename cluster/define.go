@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
 // Define stores a definition under a key of its own, such as "topic.orders", unless there is one already, and decodes
@@ -49,4 +52,55 @@ func (s *KV) Update(ctx context.Context, key string, value any, change func() er
 	}
 	_, err = s.put(ctx, key, rev, value)
 	return err
+}
+
+// Finished returns the sequence up to which every group of a topic has finished every message, also groups that no
+// config names any more. ok is false if there is no group, or one has partitions whose lease was never written. Reads
+// may be stale; progress never falls but by a seek, so a stale answer is too low at most.
+func (s *KV) Finished(ctx context.Context, topic string, partitions int) (seq uint64, ok bool, err error) {
+	groups, err := s.groupsOf(ctx, topic)
+	if err != nil {
+		return 0, false, err
+	}
+	seq = ^uint64(0)
+	for _, g := range groups {
+		leases, err := s.Leases(ctx, g, partitions)
+		if err != nil || len(leases) < partitions {
+			return 0, false, err
+		}
+		for _, l := range leases {
+			if l.Lease == nil {
+				return 0, false, nil
+			}
+			seq = min(seq, l.Lease.Done)
+		}
+	}
+	return seq, len(groups) > 0, nil
+}
+
+// groupsOf names the groups defined for a topic.
+func (s *KV) groupsOf(ctx context.Context, topic string) ([]string, error) {
+	msgs, err := jetstreamext.GetLastMsgsFor(ctx, s.js, Stream, []string{subjects + "group.*"})
+	if err != nil {
+		return nil, fmt.Errorf("read the groups: %w", err)
+	}
+	var groups []string
+	for m, err := range msgs {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the groups: %w", err)
+		}
+		var def struct {
+			Topic string `json:"topic"`
+		}
+		if err := json.Unmarshal(m.Data, &def); err != nil {
+			return nil, fmt.Errorf("definition %s: %w", m.Subject, err)
+		}
+		if def.Topic == topic {
+			groups = append(groups, strings.TrimPrefix(m.Subject, subjects+"group."))
+		}
+	}
+	return groups, nil
 }

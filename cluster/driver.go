@@ -43,6 +43,7 @@ type Driver struct {
 	lanes  map[lease.Key]*running // Owned by the loop.
 	read   map[lease.Key]bool     // Reads under way; owned by the loop.
 	commit map[string]lease.Time  // When a group's checkpoints were last gathered; owned by the loop.
+	joined chan struct{}          // Closed when no lane runs any more, for good.
 	result error
 	ended  bool
 }
@@ -67,6 +68,7 @@ func New(o Options) *Driver {
 		o: o, core: lease.New(o.Lease), log: o.Logger,
 		watchdog: newWatchdog(o.Clock, o.Lease.Margin, o.Die),
 		inbox:    newInbox(),
+		joined:   make(chan struct{}),
 		lanes:    map[lease.Key]*running{}, read: map[lease.Key]bool{}, commit: map[string]lease.Time{},
 	}
 }
@@ -82,6 +84,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	d.io.Go(func() { d.poll(io) })
 	d.loop(ctx)
 	d.joinLanes()
+	close(d.joined)
 	cancel()
 	d.io.Wait()
 	return d.result
@@ -97,6 +100,12 @@ func (d *Driver) Snapshot(ctx context.Context) (lease.View, error) {
 	case <-ctx.Done():
 		return lease.View{}, fmt.Errorf("ask for the state of the leases: %w", ctx.Err())
 	}
+}
+
+// Abort ends every lane at once, handing nothing over, and returns when all are joined. Run then returns err.
+func (d *Driver) Abort(err error) {
+	d.inbox.put(ask{func(*lease.Core) { d.result, d.ended = err, true }})
+	<-d.joined
 }
 
 // loop feeds the core. It is the only goroutine that touches it, and does nothing that blocks.

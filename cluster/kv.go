@@ -34,30 +34,52 @@ type KV struct {
 	js jetstream.JetStream
 }
 
+// BucketOptions say how the bucket is to be.
+type BucketOptions struct {
+	Replicas int
+	MaxBytes int64
+	Waiting  func(error) // Told why it could not be opened yet, before each further try. May be nil.
+}
+
 // OpenKV returns the store, making the bucket if there is none. It tries until ctx ends: a cluster's first create often
 // fails before the nodes have heard of each other's resources.
-func OpenKV(ctx context.Context, nc *nats.Conn, replicas int, maxBytes int64) (*KV, error) {
+func OpenKV(ctx context.Context, nc *nats.Conn, o BucketOptions) (*KV, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %s: %w", bucket, err)
 	}
 	cfg := jetstream.StreamConfig{
 		Name: Stream, Description: "Leasehold: sessions, leases and definitions", Subjects: []string{subjects + ">"},
-		Storage: jetstream.FileStorage, Replicas: replicas, MaxMsgsPerSubject: 1, MaxBytes: maxBytes,
+		Storage: jetstream.FileStorage, Replicas: o.Replicas, MaxMsgsPerSubject: 1, MaxBytes: o.MaxBytes,
 		Discard: jetstream.DiscardNew, AllowDirect: true, DenyDelete: true, AllowRollup: true,
 	}
 	for {
-		info, err := js.CreateStream(ctx, cfg)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			info, err = js.Stream(ctx, Stream)
-		}
+		have, err := openBucket(ctx, js, cfg)
 		if err == nil {
-			return &KV{nc: nc, js: js}, checkBucket(info.CachedInfo().Config, cfg)
+			return &KV{nc: nc, js: js}, checkBucket(have, cfg)
+		}
+		if o.Waiting != nil {
+			o.Waiting(err)
 		}
 		if !sleep(ctx, 200*time.Millisecond) {
 			return nil, fmt.Errorf("create the bucket %s: %w", bucket, err)
 		}
 	}
+}
+
+// openBucket tries once to find or make the bucket, and returns how it is. It looks first: to make a stream that exists
+// is refused when there would be no room for another one like it.
+func openBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) (jetstream.StreamConfig, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	stream, err := js.Stream(ctx, Stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = js.CreateStream(ctx, cfg)
+	}
+	if err != nil {
+		return jetstream.StreamConfig{}, err
+	}
+	return stream.CachedInfo().Config, nil
 }
 
 // checkBucket refuses a bucket on which the promises would not hold.

@@ -111,6 +111,9 @@ func (c *Core) Step(now Time, in Input) []Action {
 func (c *Core) sweep() {
 	c.advanceOwn()
 	c.buryTheSilent()
+	if c.phase == running {
+		c.settleNewcomers()
+	}
 	for _, g := range c.groups {
 		c.plan(g)
 		for _, h := range g.leases {

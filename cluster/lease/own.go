@@ -26,7 +26,7 @@ type own struct {
 	seenAt   Time // watching: when rev was first seen.
 	moves    int  // watching: how often the other one's revision moved.
 	joinedAt Time // When this boot went live.
-	settled  bool // This boot went on from a live session: no newcomer.
+	settled  bool // Takes part in plans; at once if this boot went on from a live session, for then it never left.
 }
 
 // attempt is one try at writing our record.

@@ -14,7 +14,7 @@ type peer struct {
 	rec      *Session // nil while no record was seen.
 	quietAt  Time     // Since when this revision has been silent, on our clock.
 	joinedAt Time     // When it was first seen live after not being so.
-	settled  bool     // It was live before we were: no newcomer to us.
+	settled  bool     // It takes part in plans: no newcomer any more.
 
 	pending uint64 // Id of our burial under way; 0 if none.
 	retryAt Time
@@ -138,14 +138,37 @@ func (c *Core) plan(g *group) {
 	g.target = plan.Assign(c.members(g.Name), owners)
 }
 
+// settleNewcomers lets newcomers into the plan together, once nobody has joined for a while: three nodes that start at
+// one switch then share the partitions at once, and none takes what it would soon have to give away. Whoever keeps
+// joining delays the others three times that long at most.
+func (c *Core) settleNewcomers() {
+	first, last, any := c.now, Time(0), false
+	note := func(settled bool, joined Time) {
+		if !settled {
+			first, last, any = min(first, joined), max(last, joined), true
+		}
+	}
+	note(c.own.settled, c.own.joinedAt)
+	for _, p := range c.peers {
+		note(p.settled || !p.live(), p.joinedAt)
+	}
+	if !any || c.now-last < c.cfg.Settle && c.now-first < 3*c.cfg.Settle {
+		return
+	}
+	c.own.settled = true
+	for _, p := range c.peers {
+		p.settled = p.settled || p.live()
+	}
+}
+
 // members lists who takes part in a group's plan: live, serving it, not leaving, and no newcomer any more.
 func (c *Core) members(group string) []plan.Member {
 	var ms []plan.Member
-	if !c.stopping && (c.own.settled || c.now-c.own.joinedAt >= c.cfg.Settle) {
+	if !c.stopping && c.own.settled {
 		ms = append(ms, plan.Member{Name: c.cfg.Self.Node, Weight: c.cfg.Self.Weight})
 	}
 	for _, p := range c.peers {
-		if p.live() && !p.rec.Leaving && p.rec.serves(group) && (p.settled || c.now-p.joinedAt >= c.cfg.Settle) {
+		if p.live() && !p.rec.Leaving && p.rec.serves(group) && p.settled {
 			ms = append(ms, plan.Member{Name: p.name, Weight: p.rec.Weight})
 		}
 	}

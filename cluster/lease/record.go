@@ -69,9 +69,10 @@ type Session struct {
 	ConfigHash string `json:"config_hash,omitempty"`
 }
 
-// sameHome reports whether both records come from one data directory under one running kernel.
+// sameHome reports whether both records come from one data directory under one running kernel. A kernel that does not
+// say which life of it this is might have been rebooted in between.
 func (s Session) sameHome(o Session) bool {
-	return s.DirID == o.DirID && s.KernelBoot == o.KernelBoot && s.LockDev == o.LockDev && s.LockIno == o.LockIno
+	return s.KernelBoot != "" && s.DirID == o.DirID && s.KernelBoot == o.KernelBoot && s.LockDev == o.LockDev && s.LockIno == o.LockIno
 }
 
 // serves reports whether the session's node can process the group.

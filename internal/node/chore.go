@@ -1,0 +1,57 @@
+package node
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"leasehold/cluster"
+	"leasehold/partitioner"
+)
+
+// choreGroup is the group whose one lease says who does a topic's chores. Users' groups cannot begin with "_".
+func choreGroup(topic string) string { return chorePrefix + topic }
+
+const chorePrefix = "_chores_"
+
+func isChore(group string) bool { return strings.HasPrefix(group, chorePrefix) }
+
+// chore is the lane of a chore lease: something that runs until it is stopped, without progress to store.
+type chore struct {
+	cancel  context.CancelFunc
+	stopped chan struct{}
+}
+
+func startChore(j *partitioner.Janitor) cluster.Lane {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &chore{cancel: cancel, stopped: make(chan struct{})}
+	go func() {
+		defer close(c.stopped)
+		j.Run(ctx)
+	}()
+	return c
+}
+
+func (c *chore) Drain()                        { c.cancel() }
+func (c *chore) Cancel(error)                  { c.cancel() }
+func (c *chore) Stopped() <-chan struct{}      { return c.stopped }
+func (c *chore) Progress() (uint64, int, bool) { return 0, 0, false }
+func (c *chore) Committed(uint64, int)         {}
+
+// janitorEvery is how often finished messages are purged.
+const janitorEvery = 5 * time.Second
+
+// janitor builds the chores of a topic.
+func (n *Node) janitor(t *topic) *partitioner.Janitor {
+	return &partitioner.Janitor{
+		Topic: t.Topic, JS: n.js, Every: janitorEvery, Logger: n.Logger.Named("janitor"),
+		Finished: func(ctx context.Context) (uint64, bool, error) { return n.kv.Finished(ctx, t.Name, t.Partitions) },
+		Record: func(ctx context.Context, floor uint64) error {
+			var def topicDefinition
+			return n.kv.Update(ctx, "topic."+t.Name, &def, func() error {
+				def.Floor = max(def.Floor, floor)
+				return nil
+			})
+		},
+	}
+}

@@ -1,0 +1,100 @@
+package node
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"leasehold/cluster"
+	"leasehold/server"
+	"leasehold/worker"
+)
+
+// group is one group on this node.
+type group struct {
+	name   string
+	config worker.Config
+	topic  *topic
+	start  uint64
+	worker *worker.Group
+}
+
+// newHandler builds the handler of each kind.
+var newHandler = map[string]func(worker.HandlerConfig, worker.HandlerEnv) (worker.Handler, error){
+	worker.KindSubprocess: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
+		return worker.NewSubprocess(c, e)
+	},
+	worker.KindFile: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
+		return worker.NewFile(c, e)
+	},
+	worker.KindLog: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
+		return worker.NewLog(c, e)
+	},
+	worker.KindDiscard: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
+		return worker.NewDiscard(c, e)
+	},
+}
+
+func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
+	for _, c := range n.Config.Groups {
+		build, ok := newHandler[c.Handler.Kind]
+		if !ok {
+			return fmt.Errorf("group %q: handler.kind: there is no kind %q", c.Name, c.Handler.Kind)
+		}
+		handler, err := build(c.Handler, worker.HandlerEnv{
+			App: "leasehold/" + n.Version, Node: n.Config.Node.Name, Group: c.Name, Topic: c.Topic,
+			Lock: lock, Logger: n.Logger,
+		})
+		if err != nil {
+			return fmt.Errorf("group %q: handler: %w", c.Name, err)
+		}
+		t := n.topics[c.Topic]
+		w, err := worker.NewGroup(worker.GroupOptions{
+			Config: c, Topic: t.Topic, Node: n.Config.Node.Name, Handler: handler, Reader: t.reader, Logger: n.Logger,
+		})
+		if err != nil {
+			return fmt.Errorf("group %q: %w", c.Name, err)
+		}
+		n.groups = append(n.groups, &group{name: c.Name, config: c, topic: t, start: starts[c.Name], worker: w})
+	}
+	return nil
+}
+
+// startLane starts the work of a lease that this node has claimed: a lane of a group, or a topic's chores.
+func (n *Node) startLane(g cluster.Grant) cluster.Lane {
+	if name, ok := strings.CutPrefix(g.Group, chorePrefix); ok {
+		return startChore(n.janitor(n.topics[name]))
+	}
+	for _, gr := range n.groups {
+		if gr.name == g.Group {
+			return gr.worker.Start(worker.Grant{
+				Partition: g.Partition, Boot: g.Boot, Epoch: g.Epoch, Done: g.Done, Attempt: g.Attempt,
+				MayStart: g.MayStart, Wake: g.Wake,
+			})
+		}
+	}
+	panic("a lane of a group that this node does not serve: " + g.Group)
+}
+
+// die ends the process where it stands, and its children with it: they are killed by the kernel when it is gone. It is
+// for a lane that will not stop though another node may own its partition in a moment.
+func (n *Node) die(reason string) {
+	n.log.Error("ending the process", "reason", reason)
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	time.Sleep(time.Minute) // not reached
+}
+
+// longestElection is how long the cluster may be without a leader in an ordinary election.
+func (n *Node) longestElection() time.Duration {
+	if n.Config.Mode() == server.Single {
+		return 0
+	}
+	timing, err := server.TimingByName(n.Config.Cluster.Timing)
+	if err != nil {
+		return 0
+	}
+	return timing.ElectionMax
+}

@@ -1,0 +1,195 @@
+// Package node puts a node together: it builds the broker, the topics, the readers, the groups, the lease driver and
+// the face to the outside, starts them in order and stops them in the opposite one.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/cluster"
+	"leasehold/internal/api"
+	"leasehold/internal/config"
+	"leasehold/server"
+)
+
+// Options are what a node is run with.
+type Options struct {
+	Config  *config.Config
+	Logger  hclog.Logger
+	Version string
+}
+
+// Node is one run of a node.
+type Node struct {
+	Options
+	log hclog.Logger
+
+	dir    *server.DataDir
+	broker *server.Server
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	kv     *cluster.KV
+	driver *cluster.Driver
+	topics map[string]*topic
+	groups []*group
+
+	mu      sync.Mutex
+	waiting []string // What the node waits for; empty means ready.
+	served  bool     // driver, topics and groups are set and do not change any more.
+}
+
+// Run runs a node until ctx ends, then stops it in order: no more claims, lanes drained and handed over, session
+// ended, HTTP closed, broker shut down. It returns nil after a clean stop.
+func Run(ctx context.Context, o Options) error {
+	n := &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}}
+	n.wait("the data directory")
+	dir, err := server.OpenDataDir(o.Config.Node.DataDir, o.Config.Identity())
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // the process ends
+	n.dir = dir
+	web, err := api.New(api.Options{Listen: o.Config.HTTP.Listen, Socket: dir.SocketPath(), Source: n, Logger: o.Logger})
+	if err != nil {
+		return err
+	}
+	if n.broker, err = n.newBroker(); err != nil {
+		return err
+	}
+	return n.run(ctx, web)
+}
+
+// run runs the parts. Each outer part outlives the inner ones, and the end of any ends the node.
+func (n *Node) run(ctx context.Context, web *api.Server) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	outer := context.WithoutCancel(ctx)
+	broker := runPart(outer, stop, "broker", n.broker.Run)
+	face := runPart(outer, stop, "http", web.Run)
+
+	err := n.serve(ctx)
+	n.wait("the end of this node: it is stopping")
+	err = errors.Join(err, face.end(), n.closeConn(), broker.end())
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause // what ended the node says more than what came of it
+	}
+	if err == nil {
+		n.log.Info("stopped")
+	}
+	return err
+}
+
+func (n *Node) closeConn() error {
+	if n.nc != nil {
+		n.nc.Close()
+	}
+	return nil
+}
+
+// part is something that runs beside the rest.
+type part struct {
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// runPart runs f. If it ends before it is asked to, the whole node stops with its error.
+func runPart(ctx context.Context, stop context.CancelCauseFunc, name string, f func(context.Context) error) *part {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &part{cancel: cancel, done: make(chan error, 1)}
+	go func() {
+		err := f(ctx)
+		if ctx.Err() == nil {
+			if err == nil {
+				err = fmt.Errorf("%s ended by itself", name)
+			}
+			stop(err)
+		}
+		p.done <- err
+	}()
+	return p
+}
+
+// end asks the part to end and waits for it.
+func (p *part) end() error {
+	p.cancel()
+	return <-p.done
+}
+
+// newBroker builds the embedded server.
+func (n *Node) newBroker() (*server.Server, error) {
+	c := n.Config
+	timing, err := server.TimingByName(c.Cluster.Timing)
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := c.ReadSecrets()
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range append(c.Warnings(), secrets.Warnings...) {
+		n.log.Warn(w)
+	}
+	var subjects []string
+	for _, t := range c.Topics {
+		subjects = append(subjects, t.Subject)
+	}
+	return server.New(server.Options{
+		Config: c.Server, Identity: c.Identity(), Dir: n.dir,
+		ClusterListen: c.ClusterListen(), Advertise: c.Cluster.Advertise, Peers: c.Peers(),
+		Secrets: secrets.Keys, Timing: timing, PublishSubjects: subjects,
+		BeforeClose: n.beforeClose, Logger: n.Logger,
+	})
+}
+
+// beforeClose sees to it that no call runs once the cluster port is closed: others take that as a proof. In an orderly
+// stop all lanes are joined by then; when the broker gives up by itself they are joined here.
+func (n *Node) beforeClose(cause error) {
+	if cause == nil {
+		return
+	}
+	n.mu.Lock()
+	driver := n.driver
+	n.mu.Unlock()
+	if driver != nil {
+		driver.Abort(fmt.Errorf("the broker gave up: %w", cause))
+	}
+}
+
+// wait says what the node waits for; nothing means ready.
+func (n *Node) wait(what ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.waiting = what
+}
+
+// Ready lists what the node waits for.
+func (n *Node) Ready() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.waiting
+}
+
+// until calls look every interval until it has nothing more to wait for; what it waits for shows in Ready.
+func (n *Node) until(ctx context.Context, interval time.Duration, look func() []string) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		reasons := look()
+		if len(reasons) == 0 {
+			return nil
+		}
+		n.wait(reasons...)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}

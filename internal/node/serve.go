@@ -1,0 +1,210 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/cluster"
+	"leasehold/cluster/lease"
+)
+
+// setupLimit bounds one try at getting streams and definitions; the next try says what it waited for.
+const setupLimit = 10 * time.Second
+
+// serve waits for the broker, sets up what is stored, and takes part until ctx ends.
+func (n *Node) serve(ctx context.Context) error {
+	lock, err := n.handlerLock(ctx)
+	if err != nil {
+		return n.cutShort(ctx, err)
+	}
+	if err := n.connect(ctx); err != nil {
+		return n.cutShort(ctx, err)
+	}
+	starts, err := n.setUp(ctx)
+	if err != nil {
+		return n.cutShort(ctx, err)
+	}
+	if err := n.buildGroups(lock, starts); err != nil {
+		return err
+	}
+	if err := n.buildDriver(); err != nil {
+		return err
+	}
+	return n.participate(ctx)
+}
+
+// cutShort tells a stop that came before the node was up from a failure.
+func (n *Node) cutShort(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return nil
+	}
+	return err
+}
+
+// handlerLock takes the lock that the children of a former life hold as long as any of them lives: before they are
+// gone, nothing of this node may be live.
+func (n *Node) handlerLock(ctx context.Context) (*os.File, error) {
+	n.wait("handlers of this node's former life to end")
+	return n.dir.HandlerLock(ctx)
+}
+
+// connect waits until the broker is ready for work and connects to it.
+func (n *Node) connect(ctx context.Context) error {
+	n.wait("the broker to start")
+	select {
+	case <-n.broker.Started():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := n.until(ctx, 50*time.Millisecond, n.broker.Ready); err != nil {
+		return err
+	}
+	var err error
+	if n.nc, err = n.broker.Conn("node"); err != nil {
+		return err
+	}
+	n.js, err = jetstream.New(n.nc)
+	return err
+}
+
+// participate runs readers, groups and the driver. The driver stops first, and all lanes with it; then what they used.
+func (n *Node) participate(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	outer := context.WithoutCancel(ctx)
+	var parts []*part
+	for _, t := range n.topics {
+		parts = append(parts, runPart(outer, stop, "reader of "+t.Name, t.reader.Run))
+	}
+	for _, g := range n.groups {
+		parts = append(parts, runPart(outer, stop, "group "+g.name, g.worker.Run))
+	}
+	parts = append(parts,
+		runPart(outer, stop, "status", n.answerStatus),
+		runPart(ctx, func(error) {}, "readiness", n.watchReady))
+	n.log.Info("taking part", "topics", len(n.topics), "groups", len(n.groups))
+
+	err := n.driver.Run(ctx)
+	for i := len(parts) - 1; i >= 0; i-- {
+		err = errors.Join(err, parts[i].end())
+	}
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	return err
+}
+
+// watchReady keeps readiness true to what is: own streams current, session live.
+func (n *Node) watchReady(ctx context.Context) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	var said bool
+	for {
+		reasons := n.notReady(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		n.wait(reasons...)
+		if ready := len(reasons) == 0; ready != said {
+			said = ready
+			n.log.Info("ready changed", "ready", ready, "waiting_for", reasons)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *Node) notReady(ctx context.Context) []string {
+	if reasons := n.broker.Ready(); len(reasons) > 0 {
+		return reasons
+	}
+	streams := []string{cluster.Stream}
+	for name := range n.topics {
+		streams = append(streams, name)
+	}
+	if reasons := n.broker.ReadyStreams(streams...); len(reasons) > 0 {
+		return reasons
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	view, err := n.driver.Snapshot(ctx)
+	switch {
+	case err != nil:
+		return []string{err.Error()}
+	case !view.Live:
+		return []string{"the session: " + view.State}
+	}
+	return nil
+}
+
+// buildDriver puts the lease protocol on top of everything else.
+func (n *Node) buildDriver() error {
+	boot, err := n.dir.Boot()
+	if err != nil {
+		return err
+	}
+	cfg := n.leaseConfig(boot)
+	timing, intervals := n.Config.Cluster, map[string]time.Duration{}
+	if err := cfg.Check(n.longestElection()); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	for _, g := range n.groups {
+		intervals[g.name] = g.config.CommitInterval
+	}
+	driver := cluster.New(cluster.Options{
+		Lease: cfg, Store: n.kv, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Die: n.die,
+		CommitInterval: func(group string) time.Duration {
+			if d, ok := intervals[group]; ok {
+				return d
+			}
+			return timing.Renew
+		},
+		Logger: n.Logger.Named("cluster"),
+	})
+	n.mu.Lock()
+	n.driver, n.served = driver, true
+	n.mu.Unlock()
+	return nil
+}
+
+func (n *Node) leaseConfig(boot uint64) lease.Config {
+	c := n.Config
+	dev, ino := n.dir.Lock()
+	cfg := lease.Config{
+		Self: lease.Session{
+			Node: c.Node.Name, DirID: n.dir.DirID(), KernelBoot: n.dir.KernelBootID(), LockDev: dev, LockIno: ino,
+			ServerID: n.broker.ID(), Address: n.address(), Release: n.Version, Weight: 1, ConfigHash: n.configHash(),
+		},
+		Boot: boot, Secret: fmt.Sprintf("%s-%d", n.broker.ID(), os.Getpid()),
+		TTL: c.Cluster.SessionTTL, Renew: c.Cluster.Renew, Margin: c.Cluster.Margin, WriteLimit: c.Cluster.Renew / 2,
+		Settle: time.Second, MinHold: 10 * time.Second,
+	}
+	for _, g := range n.groups {
+		cfg.Groups = append(cfg.Groups, lease.Group{
+			Name: g.name, Partitions: g.topic.Partitions, Start: g.start, Handover: g.config.HandoverTimeout,
+		})
+	}
+	for _, t := range n.topics {
+		cfg.Groups = append(cfg.Groups, lease.Group{Name: choreGroup(t.Name), Partitions: 1, Handover: c.Cluster.Renew})
+	}
+	return cfg
+}
+
+// address is where the other nodes reach this one, or where clients do in single mode.
+func (n *Node) address() string {
+	switch c := n.Config; {
+	case c.Cluster.Advertise != "":
+		return c.Cluster.Advertise
+	case c.ClusterListen() != "":
+		return c.ClusterListen()
+	}
+	return n.broker.ClientAddr()
+}

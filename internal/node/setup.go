@@ -1,0 +1,218 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
+
+	"leasehold/cluster"
+	"leasehold/internal/bytesize"
+	"leasehold/partitioner"
+	"leasehold/server"
+	"leasehold/worker"
+)
+
+// topic is one topic on this node.
+type topic struct {
+	partitioner.Topic
+	stream jetstream.Stream
+	reader *worker.Reader
+}
+
+// What is stored about the cluster, its topics and its groups when the first node defines them. None of it changes
+// afterwards but the floor; a node whose config says otherwise refuses to start.
+type (
+	clusterDefinition struct {
+		Version int           `json:"v"`
+		Mode    server.Mode   `json:"mode"`
+		Timing  string        `json:"timing"`
+		TTL     time.Duration `json:"session_ttl_ns"`
+		Renew   time.Duration `json:"renew_ns"`
+		Margin  time.Duration `json:"margin_ns"`
+	}
+	topicDefinition struct {
+		Version    int    `json:"v"`
+		Partitions int    `json:"partitions"`
+		Subject    string `json:"subject"`
+		Key        []int  `json:"key"`
+		Floor      uint64 `json:"floor"` // Everything up to here may have been purged.
+	}
+	groupDefinition struct {
+		Version int    `json:"v"`
+		Topic   string `json:"topic"`
+		Start   string `json:"start"`
+		Done    uint64 `json:"done"` // Where every partition begins: messages up to here are not the group's.
+	}
+)
+
+// setUp makes or finds the bucket, the topics' streams and the definitions. It returns where each group starts.
+func (n *Node) setUp(ctx context.Context) (map[string]uint64, error) {
+	var starts map[string]uint64
+	steps := []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"the bucket with sessions and leases", n.openBucket},
+		{"the cluster's definition", n.defineCluster},
+		{"the topics", n.openTopics},
+		{"the groups' definitions", func(ctx context.Context) (err error) {
+			starts, err = n.defineGroups(ctx)
+			return err
+		}},
+	}
+	for _, s := range steps {
+		n.wait(s.what)
+		if err := s.do(ctx); err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return nil, err
+		}
+	}
+	return starts, nil
+}
+
+func (n *Node) openBucket(ctx context.Context) (err error) {
+	n.kv, err = cluster.OpenKV(ctx, n.nc, cluster.BucketOptions{
+		Replicas: n.broker.Replicas(), MaxBytes: int64(n.Config.Reserve()),
+		Waiting: func(err error) { n.wait(fmt.Sprintf("the bucket with sessions and leases: %v", err)) },
+	})
+	return err
+}
+
+func (n *Node) defineCluster(ctx context.Context) error {
+	c := n.Config.Cluster
+	want := clusterDefinition{
+		Version: 1, Mode: n.Config.Mode(), Timing: c.Timing, TTL: c.SessionTTL, Renew: c.Renew, Margin: c.Margin,
+	}
+	var have clusterDefinition
+	if err := n.kv.Define(ctx, "cluster", want, &have); err != nil {
+		return err
+	}
+	if have != want {
+		return fmt.Errorf("cluster: the cluster runs with timing %s (session_ttl %v, renew %v, margin %v), this config "+
+			"says %s (%v, %v, %v): every node must have the same", have.Timing, have.TTL, have.Renew, have.Margin,
+			want.Timing, want.TTL, want.Renew, want.Margin)
+	}
+	return nil
+}
+
+func (n *Node) openTopics(ctx context.Context) error {
+	// The consumers' own heartbeat and the idle checkpoints are bounded per node, whatever the number of topics.
+	idle := rate.NewLimiter(5, 5)
+	for _, t := range n.Config.Topics {
+		if err := n.defineTopic(ctx, t); err != nil {
+			return err
+		}
+		stream, err := partitioner.EnsureStream(ctx, n.js, t, partitioner.StreamOptions{
+			Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload,
+			Waiting: func(err error) { n.wait(fmt.Sprintf("topic %s: %v", t.Name, err)) },
+		})
+		if err != nil {
+			return err
+		}
+		n.topics[t.Name] = &topic{Topic: t, stream: stream, reader: worker.NewReader(worker.ReaderOptions{
+			Topic: t, JS: n.js, Logger: n.Logger, IdleWrites: idle, Pressure: n.pressure(t),
+			LocalServer: n.localServer,
+		})}
+	}
+	return nil
+}
+
+// localServer names the broker's server on which the readers' consumers are to be placed, none in single mode.
+func (n *Node) localServer() string {
+	if n.Config.Mode() == server.Single {
+		return ""
+	}
+	return n.dir.ServerName()
+}
+
+func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
+	want := topicDefinition{Version: 1, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key}
+	var have topicDefinition
+	if err := n.kv.Define(ctx, "topic."+t.Name, want, &have); err != nil {
+		return err
+	}
+	have.Floor = 0
+	if fmt.Sprint(have) != fmt.Sprint(want) {
+		return fmt.Errorf("topic %q exists with partitions %d, subject %q, key %v; this config says %d, %q, %v: they are "+
+			"fixed once a topic exists, so set them back or use a new name",
+			t.Name, have.Partitions, have.Subject, have.Key, want.Partitions, want.Subject, want.Key)
+	}
+	return nil
+}
+
+// defineGroups fixes where each new group starts, for all its partitions at one moment.
+func (n *Node) defineGroups(ctx context.Context) (map[string]uint64, error) {
+	starts := map[string]uint64{}
+	for _, g := range n.Config.Groups {
+		done, err := n.startSequence(ctx, g)
+		if err != nil {
+			return nil, err
+		}
+		want := groupDefinition{Version: 1, Topic: g.Topic, Start: g.Start, Done: done}
+		var have groupDefinition
+		if err := n.kv.Define(ctx, "group."+g.Name, want, &have); err != nil {
+			return nil, err
+		}
+		if have.Topic != want.Topic || have.Start != want.Start {
+			return nil, fmt.Errorf("group %q exists for topic %q with start %q; this config says %q, %q: they are fixed "+
+				"once a group exists, so set them back or use a new name", g.Name, have.Topic, have.Start, want.Topic, want.Start)
+		}
+		starts[g.Name] = have.Done
+	}
+	return starts, nil
+}
+
+func (n *Node) startSequence(ctx context.Context, g worker.Config) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, setupLimit)
+	defer cancel()
+	info, err := n.topics[g.Topic].stream.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("group %q: look at topic %s: %w", g.Name, g.Topic, err)
+	}
+	if g.Start == worker.StartLatest {
+		return info.State.LastSeq, nil
+	}
+	return max(info.State.FirstSeq, 1) - 1, nil
+}
+
+// pressure reports that a topic is more than half full, looked at every few seconds.
+func (n *Node) pressure(t partitioner.Topic) func() bool {
+	var at time.Time
+	var pressed bool
+	return func() bool {
+		if time.Since(at) < 2*time.Second {
+			return pressed
+		}
+		at = time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if stream, err := n.js.Stream(ctx, t.Name); err == nil {
+			pressed = bytesize.Size(stream.CachedInfo().State.Bytes) > t.MaxBytes/2
+		}
+		return pressed
+	}
+}
+
+// configHash tells configs apart that the nodes of a cluster should share. Where on its own disk a node writes to is
+// its own affair.
+func (n *Node) configHash() string {
+	groups := slices.Clone(n.Config.Groups)
+	for i := range groups {
+		groups[i].Handler.Path = ""
+	}
+	text, err := json.Marshal(struct{ Topics, Groups any }{n.Config.Topics, groups})
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}

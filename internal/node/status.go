@@ -1,0 +1,268 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"leasehold/cluster/lease"
+	"leasehold/internal/api"
+)
+
+// statusSubject is where nodes ask each other what their lanes are doing.
+const statusSubject = "leasehold.internal.status"
+
+// statusWait is how long a node waits for what the others say.
+const statusWait = 400 * time.Millisecond
+
+// report is what one node says of itself.
+type report struct {
+	Node  string                 `json:"node"`
+	Ready bool                   `json:"ready"`
+	Lanes map[string][]laneState `json:"lanes"` // By group.
+}
+
+// laneState is one lane.
+type laneState struct {
+	Partition int    `json:"p"`
+	Epoch     uint64 `json:"epoch"`
+	Done      uint64 `json:"done"`
+	Lag       *int64 `json:"lag"`
+	State     string `json:"state"`
+	Attempt   int    `json:"attempt"`
+	Error     string `json:"error,omitempty"`
+}
+
+// report tells what this node's lanes are doing.
+func (n *Node) report() report {
+	r := report{Node: n.Config.Node.Name, Ready: len(n.Ready()) == 0, Lanes: map[string][]laneState{}}
+	for _, g := range n.groups {
+		for _, l := range g.worker.Status() {
+			s := laneState{
+				Partition: l.Partition, Epoch: l.Epoch, Done: l.Done, State: l.State, Attempt: l.Attempt, Error: l.Error,
+			}
+			if l.Lag != nil {
+				lag := int64(*l.Lag)
+				s.Lag = &lag
+			}
+			r.Lanes[g.name] = append(r.Lanes[g.name], s)
+		}
+	}
+	return r
+}
+
+// answerStatus answers other nodes until ctx ends.
+func (n *Node) answerStatus(ctx context.Context) error {
+	sub, err := n.nc.Subscribe(statusSubject, func(m *nats.Msg) {
+		if data, err := json.Marshal(n.report()); err == nil {
+			_ = m.Respond(data) // who asked shows what it got
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("listen for status requests: %w", err)
+	}
+	<-ctx.Done()
+	_ = sub.Unsubscribe() // the connection goes next
+	return nil
+}
+
+// reports asks the live nodes what their lanes are doing. Who does not answer in time is left out.
+func (n *Node) reports(ctx context.Context, live int) map[string]report {
+	ctx, cancel := context.WithTimeout(ctx, statusWait)
+	defer cancel()
+	got := map[string]report{}
+	inbox := n.nc.NewRespInbox()
+	sub, err := n.nc.SubscribeSync(inbox)
+	if err != nil {
+		return got
+	}
+	defer sub.Unsubscribe() //nolint:errcheck // nothing to do about it
+	if n.nc.PublishRequest(statusSubject, inbox, nil) != nil {
+		return got
+	}
+	for len(got) < live {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			break
+		}
+		var r report
+		if json.Unmarshal(m.Data, &r) == nil {
+			got[r.Node] = r
+		}
+	}
+	return got
+}
+
+// Topic tells about one of the node's topics.
+func (n *Node) Topic(name string) (api.TopicInfo, bool) {
+	t, ok := n.Config.Topic(name)
+	if !ok {
+		return api.TopicInfo{}, false
+	}
+	return api.TopicInfo{
+		Name: t.Name, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key, DedupWindowMS: t.DedupWindow.Milliseconds(),
+		MaxPayload: int64(n.Config.Server.MaxPayload), Server: n.broker.ClientAddr(),
+	}, true
+}
+
+// Status puts together what this node knows, what it stored, and what the others say of their lanes.
+func (n *Node) Status(ctx context.Context) (*api.Status, error) {
+	n.mu.Lock()
+	served := n.served
+	n.mu.Unlock()
+	reasons := n.Ready()
+	s := &api.Status{
+		Cluster: n.Config.Identity().Cluster, Node: n.Config.Node.Name, Ready: len(reasons) == 0, Leader: n.broker.MetaLeader(),
+	}
+	s.Warnings = append(s.Warnings, n.Config.Warnings()...)
+	if !served {
+		return s, nil
+	}
+	view, err := n.driver.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.Quorum = view.Live
+	live := 0
+	for _, p := range view.Sessions {
+		if p.State == lease.Live {
+			live++
+		}
+	}
+	said := n.reports(ctx, live)
+	s.Nodes = n.nodes(view, said)
+	s.Groups = n.groupStatus(view, said)
+	topics, full := n.topicStatus(ctx)
+	s.Topics = topics
+	s.Warnings = append(append(s.Warnings, full...), n.warnings(view)...)
+	return s, nil
+}
+
+// nodes lists every node that ever had a session, and every configured one.
+func (n *Node) nodes(view lease.View, said map[string]report) []api.Node {
+	var nodes []api.Node
+	seen := map[string]bool{}
+	for _, rec := range view.Sessions {
+		seen[rec.Node] = true
+		node := api.Node{
+			Name: rec.Node, Boot: rec.Boot, State: string(rec.State), Ready: rec.State == lease.Live && said[rec.Node].Ready,
+			Version: rec.Release, Address: rec.Address,
+		}
+		if rec.State == lease.Live {
+			node.Partitions = n.owned(view, rec)
+		}
+		nodes = append(nodes, node)
+	}
+	for _, p := range n.Config.Peers() {
+		if !seen[p.Name] {
+			nodes = append(nodes, api.Node{Name: p.Name, State: "absent", Address: p.Address})
+		}
+	}
+	return nodes
+}
+
+// owned counts the partitions that a session life owns in the groups of the config.
+func (n *Node) owned(view lease.View, rec lease.Session) (count int) {
+	for _, g := range view.Groups {
+		if isChore(g.Name) {
+			continue
+		}
+		for _, l := range g.Leases {
+			if l.Owner == rec.Node && l.Boot == rec.Boot {
+				count++
+			}
+		}
+	}
+	return count
+}
+
+func (n *Node) groupStatus(view lease.View, said map[string]report) []api.Group {
+	leases := map[string][]lease.Lease{}
+	for _, g := range view.Groups {
+		leases[g.Name] = g.Leases
+	}
+	alive := map[string]uint64{}
+	for _, rec := range view.Sessions {
+		if rec.State == lease.Live {
+			alive[rec.Node] = rec.Boot
+		}
+	}
+	var groups []api.Group
+	for _, g := range n.groups {
+		out := api.Group{Name: g.name, Topic: g.topic.Name}
+		sum := int64(0)
+		known := true
+		for p, l := range leases[g.name] {
+			part := partitionStatus(p, l, said[l.Owner].Lanes[g.name])
+			if boot, ok := alive[l.Owner]; !ok || boot != l.Boot {
+				part.State, part.Lag = "unowned", nil
+				out.Unowned++
+			}
+			if part.Lag == nil {
+				known = false
+			} else {
+				sum += *part.Lag
+			}
+			out.Partitions = append(out.Partitions, part)
+		}
+		if known {
+			out.Lag = &sum
+		}
+		groups = append(groups, out)
+	}
+	return groups
+}
+
+// partitionStatus is what the lease says, and what its owner adds if it speaks of the same epoch.
+func partitionStatus(p int, l lease.Lease, lanes []laneState) api.Partition {
+	part := api.Partition{
+		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Done, Attempt: l.Attempt, State: "unknown",
+	}
+	for _, s := range lanes {
+		if s.Partition == p && s.Epoch == l.Epoch {
+			part.Done, part.Lag, part.State, part.Attempt, part.Error = s.Done, s.Lag, s.State, s.Attempt, s.Error
+		}
+	}
+	return part
+}
+
+// topicStatus looks at the topics' streams; those that do not answer are left out with a warning.
+func (n *Node) topicStatus(ctx context.Context) (topics []api.Topic, warnings []string) {
+	for _, c := range n.Config.Topics {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		info, err := n.topics[c.Name].stream.Info(ctx)
+		cancel()
+		if err != nil {
+			warnings = append(warnings, fmt.Sprintf("topic %s: its stream does not answer: %v", c.Name, err))
+			continue
+		}
+		topics = append(topics, api.Topic{
+			Name: c.Name, Partitions: c.Partitions, Messages: info.State.Msgs, Bytes: info.State.Bytes, LastSeq: info.State.LastSeq,
+		})
+		if limit := uint64(c.MaxBytes); limit > 0 && info.State.Bytes > limit/10*9 {
+			warnings = append(warnings, fmt.Sprintf("topic %s is %d %% full (max_bytes %s): publishes are refused when it is",
+				c.Name, info.State.Bytes*100/limit, c.MaxBytes))
+		}
+	}
+	return topics, warnings
+}
+
+// warnings says what a person should look at.
+func (n *Node) warnings(view lease.View) (out []string) {
+	own := n.configHash()
+	for _, rec := range view.Sessions {
+		switch {
+		case rec.State != lease.Live:
+			out = append(out, fmt.Sprintf("node %s is %s", rec.Node, rec.State))
+		case rec.ConfigHash != own:
+			out = append(out, fmt.Sprintf("node %s runs with other topic or group settings than this node", rec.Node))
+		}
+	}
+	if !view.Live {
+		out = append(out, "this node: "+view.State)
+	}
+	return out
+}
