@@ -480,6 +480,18 @@ func TestPlannedMovesLeaveTakeoversOut(t *testing.T) {
 	}
 }
 
+func TestFiguresCountFromThePublishWhereThereWasNoBacklog(t *testing.T) {
+	h := sound()
+	h.Publishes[5].Acked, h.Publishes[12].Acked = at(199), at(298) // 6 and 13
+	h.of(7, 1).Start = at(71)
+	if got := ResumedAfter(*h, h.Events[2]); len(got) != 1 || got[0].After != time.Second {
+		t.Errorf("got %+v", got)
+	}
+	if got := PlannedMoves(*h); len(got) != 1 || got[0].Pause != 2*time.Second || got[0].Backoff {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestFiguresByNearestRank(t *testing.T) {
 	var d []time.Duration
 	for i := 200; i >= 1; i-- {

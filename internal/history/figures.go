@@ -59,13 +59,10 @@ func (c *checker) checkStall(r *run) {
 	var free int64 // since when the lane had nothing in flight
 	var last Call
 	for _, call := range r.calls {
-		ready := free
-		if p, ok := c.published(call.ID); ok {
-			ready = max(ready, p.Acked)
-		}
 		retry := last.Seq == call.Seq && !last.open() && !last.ok()
-		if stall := time.Duration(call.Start - ready); !retry && ready != 0 && stall > 0 {
-			c.noteStall(r, call, stall)
+		_, published := c.published(call.ID)
+		if !retry && (published || free != 0) {
+			c.noteStall(r, call, c.waited(call, free))
 		}
 		free, last = max(free, call.over()), call
 	}
@@ -125,7 +122,9 @@ type Resumed struct {
 	Group     string
 	Partition int
 	To        string // node of the new owner, empty if nobody called since
-	After     time.Duration
+	// After is from the kill, or from the publish of the message if that was
+	// later, to the start of the call.
+	After time.Duration
 }
 
 // ResumedAfter lists the partitions that the node owned when it was killed,
@@ -133,6 +132,7 @@ type Resumed struct {
 // life, started a call. A node owned the partitions whose latest call before
 // the kill was its own.
 func ResumedAfter(h History, kill Event) []Resumed {
+	c := newChecker(History{Publishes: h.Publishes}, Rules{})
 	var list []Resumed
 	for _, r := range runsOf(byStart(h.Calls), Rules{}) {
 		var last Call
@@ -142,21 +142,30 @@ func ResumedAfter(h History, kill Event) []Resumed {
 			}
 		}
 		if last.Start != 0 && last.Node == kill.Node {
-			list = append(list, r.resumed(last.owner(), kill.At))
+			list = append(list, c.resumed(r, last.owner(), kill.At))
 		}
 	}
 	return list
 }
 
-func (r *run) resumed(old owner, at int64) Resumed {
+func (c *checker) resumed(r *run, old owner, at int64) Resumed {
 	res := Resumed{Group: r.group, Partition: r.partition}
 	for _, call := range r.calls {
 		if call.Start > at && call.owner() != old {
-			res.To, res.After = call.Node, time.Duration(call.Start-at)
+			res.To, res.After = call.Node, c.waited(call, at)
 			break
 		}
 	}
 	return res
+}
+
+// waited is how long the call's message was there and not called, from the
+// given time on.
+func (c *checker) waited(call Call, from int64) time.Duration {
+	if p, ok := c.published(call.ID); ok {
+		from = max(from, p.Acked)
+	}
+	return time.Duration(max(0, call.Start-from))
 }
 
 // Move is one planned move of a partition from one owner to another.
@@ -164,15 +173,18 @@ type Move struct {
 	Group     string
 	Partition int
 	From, To  string
-	At        int64         // start of the first call at the new owner
-	Pause     time.Duration // since the end of the last call at the old owner
+	At        int64 // start of the first call at the new owner
+	// Pause is from the end of the last call at the old owner, or from the
+	// publish of the message if that was later, to At.
+	Pause time.Duration
+	// Backoff: the handler had asked for a retry, so the pause is mostly its.
+	Backoff bool
 }
 
 // PlannedMoves lists the changes of owner that no kill or stop explains, with
-// the pause of each. A pause says something only where the partition had a
-// backlog.
+// the pause of each.
 func PlannedMoves(h History) []Move {
-	c := newChecker(History{Events: h.Events}, Rules{})
+	c := newChecker(History{Publishes: h.Publishes, Events: h.Events}, Rules{})
 	var moves []Move
 	for _, r := range runsOf(byStart(h.Calls), Rules{}) {
 		moves = append(moves, c.plannedMoves(r)...)
@@ -189,8 +201,10 @@ func (c *checker) plannedMoves(r *run) []Move {
 			continue // a finding of checkEpochs
 		}
 		if _, killed := c.firstFault(last, call.Start); moved && !killed {
-			pause := time.Duration(call.Start - last.over())
-			moves = append(moves, Move{r.group, r.partition, last.Node, call.Node, call.Start, pause})
+			moves = append(moves, Move{
+				Group: r.group, Partition: r.partition, From: last.Node, To: call.Node, At: call.Start,
+				Pause: c.waited(call, last.over()), Backoff: last.Seq == call.Seq && !last.open() && !last.ok(),
+			})
 		}
 		last = call
 	}

@@ -77,13 +77,13 @@ func judge(t *testing.T, c *Cluster, load *Load, rules history.Rules) history.Hi
 // fault is one kill or stop of the run, and what the cluster looked like then.
 type fault struct {
 	history.Event
-	led   bool // the node was the cluster's leader
-	lag   uint64
-	again bool // it was started again at once
+	led   bool   // the node was the cluster's leader
+	lag   string // "?" if it is not known
+	again bool   // the node was started again at once
 }
 
 func (c *Cluster) describeFault(n *Node) fault {
-	var f fault
+	f := fault{lag: "?"}
 	s, err := c.Status()
 	if err != nil {
 		c.t.Logf("status before the fault: %v", err)
@@ -91,7 +91,7 @@ func (c *Cluster) describeFault(n *Node) fault {
 	}
 	f.led = s.Leader == n.Name
 	if lag := s.Group(faultGroup).Lag; lag != nil {
-		f.lag = *lag
+		f.lag = fmt.Sprint(*lag)
 	}
 	return f
 }
@@ -136,20 +136,24 @@ func TestKillLoop(t *testing.T) {
 // killTable shows the time from each kill until its partitions went on.
 func killTable(h history.History, faults []fault) string {
 	byKind := make(map[string][]time.Duration)
-	return table("KILL\tLEADER\tBACK\tLAG\tUNTIL A PARTITION WENT ON", func(row func(...any)) {
+	return table("KILL\tLEADER\tLAG\tTAKEN BACK\tUNTIL A PARTITION WENT ON", func(row func(...any)) {
 		for i, f := range faults {
 			kind := map[bool]string{true: "led", false: "led nothing"}[f.led]
 			if f.again {
 				kind += ", back at once"
 			}
 			var took []time.Duration
+			back := 0
 			for _, r := range history.ResumedAfter(h, f.Event) {
 				if r.To != "" {
 					took = append(took, r.After)
 				}
+				if r.To == f.Node {
+					back++
+				}
 			}
 			byKind[kind] = append(byKind[kind], took...)
-			row(fmt.Sprintf("%d: %s", i+1, f.Node), f.led, f.again, f.lag, history.Summarize(took))
+			row(fmt.Sprintf("%d: %s", i+1, f.Node), f.led, f.lag, back, history.Summarize(took))
 		}
 		for _, kind := range slices.Sorted(maps.Keys(byKind)) {
 			row("all", kind, "", "", history.Summarize(byKind[kind]))
@@ -209,7 +213,7 @@ func moveTable(h history.History, faults []fault) string {
 func pauses(moves []history.Move, take func(history.Move) bool) []time.Duration {
 	var d []time.Duration
 	for _, m := range moves {
-		if take(m) {
+		if take(m) && !m.Backoff {
 			d = append(d, m.Pause)
 		}
 	}

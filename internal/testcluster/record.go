@@ -58,6 +58,9 @@ func save[T history.Record](c *Cluster, name string, records []T) {
 	}
 }
 
+// keepVariable keeps the directory of a test that passed, if it is set.
+const keepVariable = "LEASEHOLD_KEEP"
+
 // shownLog is how much of each node's log a failed test shows, in bytes.
 const shownLog = 4 << 10
 
@@ -72,12 +75,14 @@ func (c *Cluster) cleanUp() {
 		n.proc = nil
 	}
 	c.checkOrphans()
-	if !c.t.Failed() {
+	if !c.t.Failed() && os.Getenv(keepVariable) == "" {
 		os.RemoveAll(c.Dir)
 		return
 	}
-	for _, n := range c.Nodes {
-		c.t.Logf("end of the log of %s:\n%s", n.Name, n.logTail(shownLog))
+	if c.t.Failed() {
+		for _, n := range c.Nodes {
+			c.t.Logf("end of the log of %s:\n%s", n.Name, n.logTail(shownLog))
+		}
 	}
 	c.t.Logf("logs and history are in %s", c.Dir)
 }
