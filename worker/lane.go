@@ -183,7 +183,7 @@ func (l *Lane) run() {
 func (l *Lane) finishRun() {
 	l.mu.Lock()
 	l.queue.drop()
-	l.state, l.urgent, l.current = StateStopped, false, false
+	l.state, l.urgent, l.current, l.inCall = StateStopped, false, false, false
 	l.mu.Unlock()
 	l.cancel(context.Canceled)
 	l.onStop()
@@ -216,10 +216,11 @@ func (l *Lane) work() {
 // next takes the next message from the queue, waiting for one. It returns false when the lane ends.
 func (l *Lane) next() (entry, bool) {
 	for {
-		if l.live.Err() != nil {
+		l.mu.Lock()
+		if l.draining || l.cause != nil {
+			l.mu.Unlock()
 			return entry{}, false
 		}
-		l.mu.Lock()
 		e, ok := l.queue.pop()
 		l.current, l.parked = ok, !ok
 		fed := l.starved && l.queue.roomy()
@@ -273,7 +274,6 @@ func (l *Lane) finish(e *entry) bool {
 		if err != nil {
 			return l.halt(StateBlocked, fmt.Sprintf("message %d: %v", e.seq, err))
 		}
-		m.Attempt = l.used() + 1
 		r, called := l.callOnce(&m)
 		if !called {
 			return false
@@ -288,20 +288,11 @@ func (l *Lane) finish(e *entry) bool {
 	}
 }
 
-// used returns how many attempts the head message has used up.
-func (l *Lane) used() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.attempt
-}
-
 // callOnce makes one call, unless the lane ends or the fence forbids it. The look at the fence is the start of the
 // call: nothing that can take time comes between the two.
 func (l *Lane) callOnce(m *Message) (Result, bool) {
 	now := time.Now()
-	l.setInCall(true, now)
-	defer l.setInCall(false, now)
-	if l.live.Err() != nil {
+	if !l.begin(m, now) {
 		return Result{}, false
 	}
 	if !l.grant.MayStart() {
@@ -311,10 +302,16 @@ func (l *Lane) callOnce(m *Message) (Result, bool) {
 	return l.call(now, m), true
 }
 
-func (l *Lane) setInCall(in bool, since time.Time) {
+// begin notes that a call begins, and fills in its attempt. It returns false if the lane ends.
+func (l *Lane) begin(m *Message, now time.Time) bool {
 	l.mu.Lock()
-	l.inCall, l.callSince = in, since
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	if l.draining || l.cause != nil {
+		return false
+	}
+	m.Attempt = l.attempt + 1
+	l.inCall, l.callSince = true, now
+	return true
 }
 
 // awaitEnd does nothing until the lane ends.
@@ -339,9 +336,9 @@ func (l *Lane) call(now time.Time, m *Message) (r Result) {
 	return l.handler.Handle(ctx, m)
 }
 
-// setState says what the lane is doing.
+// setState says what the lane is doing instead of a call.
 func (l *Lane) setState(state, fault string) {
 	l.mu.Lock()
-	l.state, l.fault = state, fault
+	l.state, l.fault, l.inCall = state, fault, false
 	l.mu.Unlock()
 }

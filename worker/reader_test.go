@@ -171,7 +171,7 @@ func (r *rig) publish(n int) {
 		r.mu.Unlock()
 		key := fmt.Sprintf("k%d", total+len(futures))
 		p := partitioner.Of(r.topic.Partitions, key)
-		f, err := r.js.PublishAsync(fmt.Sprintf("orders.1.%d.%s", p, key), []byte("payload"))
+		f, err := r.js.PublishAsync(fmt.Sprintf("orders.1.%d.%s", p, key), []byte("payload"), jetstream.WithStallWait(waitLimit))
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -11,9 +11,9 @@ import (
 // reopenAfter is how long a reader waits before it opens a session again after one could not be opened.
 const reopenAfter = 250 * time.Millisecond
 
-// flushEvery is how many messages a reader passes on before it wakes up the lanes that got some. A wake-up costs more
-// than a message.
-const flushEvery = 64
+// flushEvery is how many messages a reader passes on at most before it wakes up the lanes that got some. A wake-up
+// costs more than a message, so a lane should find several.
+const flushEvery = 256
 
 // scan is a reader's way through the stream: a session after another, every sequence in turn.
 type scan struct {
@@ -27,6 +27,7 @@ type scan struct {
 	beat    func() error      // Looks after the session; an error ends it.
 	wake    <-chan struct{}   // Lets follow return; nil for never.
 	replan  bool              // Lets follow return: the catch-up reader must decide anew where to read.
+	entry   entry             // The message at pos. Lanes copy it.
 	wakes   []*Lane           // Lanes that have been given something while they were parked.
 }
 
@@ -113,9 +114,7 @@ func (s *scan) takeAll(ctx context.Context, m *nats.Msg) error {
 		if n >= flushEvery || s.replan {
 			return nil
 		}
-		select {
-		case m = <-s.session.in:
-		default:
+		if m = s.session.waiting(); m == nil {
 			return nil
 		}
 	}
@@ -144,6 +143,7 @@ func (s *scan) take(ctx context.Context, m *nats.Msg) error {
 			return err
 		}
 	}
-	s.offer(&entry{seq: d.streamSeq, published: d.published, subject: m.Subject, headers: m.Header, data: m.Data})
+	s.entry = entry{seq: d.streamSeq, published: d.published, subject: m.Subject, headers: m.Header, data: m.Data}
+	s.offer(&s.entry)
 	return nil
 }

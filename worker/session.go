@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -177,6 +178,22 @@ func (s *session) onBeat() error {
 		return errMoved
 	}
 	return nil
+}
+
+// waiting returns a message that has arrived, nil if there is none. Before it says so it lets others run: the client's
+// reader may be about to pass on what it has, and then the lanes need not be woken up for one message each.
+func (s *session) waiting() *nats.Msg {
+	for try := 0; ; try++ {
+		select {
+		case m := <-s.in:
+			return m
+		default:
+			if try > 0 {
+				return nil
+			}
+			runtime.Gosched()
+		}
+	}
 }
 
 // sound notes that something arrived.

@@ -59,12 +59,9 @@ func (l *Lane) settleOK(e *entry) step {
 		return stepEnd
 	}
 	each := l.config.Commit == CommitEach
-	troubled := l.state != StateHeld
 	l.done, l.doneSince, l.attempt = e.seq, l.callSince, 0
-	l.current, l.urgent = false, each
-	if troubled {
-		l.state, l.fault = StateHeld, ""
-	}
+	l.current, l.inCall, l.urgent = false, false, each
+	l.state, l.fault = StateHeld, ""
 	l.mu.Unlock()
 	if l.lastDown > 0 {
 		l.lastDown = 0
@@ -109,7 +106,7 @@ func (l *Lane) raiseAttempt(r Result) (attempt int, ok bool) {
 		return 0, false
 	}
 	l.attempt++
-	l.urgent = true
+	l.urgent, l.inCall = true, false
 	l.state, l.fault = StateRetrying, r.text()
 	return l.attempt, true
 }
