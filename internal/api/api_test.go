@@ -141,7 +141,7 @@ func TestClientTellsItsFailuresApart(t *testing.T) {
 	if _, err := NewClient(addr).Status(t.Context()); !errors.Is(err, ErrNotYet) {
 		t.Errorf("status of a starting node: %v", err)
 	}
-	if _, err := NewClient(socket+".nope").Status(t.Context()); !errors.Is(err, ErrUnreachable) {
+	if _, err := NewClient(socket + ".nope").Status(t.Context()); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("absent socket: %v", err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // maxFile bounds what is read as a config: anything larger is another file.
-const maxFile = 4 << 20
+const maxFile = 1 << 20
 
 // Load reads a file, fills in the defaults and checks everything that needs nothing but the file. A fault of its
 // content is an *Error.
@@ -27,10 +27,11 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the config: %w", err)
 	}
-	return read(path, string(text))
+	return Parse(path, string(text))
 }
 
-func read(path, text string) (*Config, error) {
+// Parse is Load for a text that is to become the file at path.
+func Parse(path, text string) (*Config, error) {
 	c := DefaultConfig()
 	c.path = path
 	f := &faults{}

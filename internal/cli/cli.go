@@ -1,0 +1,126 @@
+// Package cli is the command line: one file a command.
+//
+// Data goes to stdout; progress, notes and errors go to stderr. A command ends with one of the exit codes in exit.go,
+// and an error says what to do next.
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/api"
+	"leasehold/internal/config"
+)
+
+// RunNode is a node's life: it returns nil after a clean stop.
+type RunNode func(ctx context.Context, c *config.Config, log hclog.Logger, version string) error
+
+// App is a command line and the world around it.
+type App struct {
+	Run      RunNode
+	In       io.Reader
+	Out, Err io.Writer
+
+	configPath string // --config
+	addr       string // --addr
+}
+
+// defaultConfig is where a node's config is if nobody says otherwise.
+const defaultConfig = "/etc/leasehold/config.toml"
+
+// addrVariable is the environment's --addr.
+const addrVariable = "LEASEHOLD_ADDR"
+
+// Main runs one command and returns its exit code.
+func (a *App) Main(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var e *Error
+	if !errors.As(err, &e) { // Everything that our commands return is one; the rest is cobra's about the arguments.
+		e = &Error{Code: exitUsage, Err: err, Hint: "`" + cmd.CommandPath() + " --help` shows how to call it"}
+	}
+	printError(a.Err, e, wantsJSON(cmd))
+	return e.Code
+}
+
+func (a *App) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "leasehold",
+		Short: "An ordered message processor with its own broker, in one binary",
+		Long: "Leasehold keeps messages on three nodes and hands them to your handler: per key in order, one at a time,\n" +
+			"each partition by one node, taken over by the others when that node is gone.",
+		Example: "  leasehold dev                                   three nodes on this machine, to try it out\n" +
+			"  leasehold pub events --key c-17 'hello'         publish one message\n" +
+			"  leasehold status                                is it fine?",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.configPath, "config", defaultConfig, "config file of the node")
+	flags.StringVar(&a.addr, "addr", os.Getenv(addrVariable), "agent to ask: host:port, or the path of its socket (default: the socket in the config's data_dir; environment: "+addrVariable+")")
+	root.AddCommand(a.agentCommand(), a.configCommand(), a.devCommand(), a.initCommand(), a.pubCommand(), a.statusCommand(), a.versionCommand())
+	return root
+}
+
+// action wraps what a command does so that every error of it has an exit code.
+func action(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := run(cmd, args); err != nil {
+			return asError(err)
+		}
+		return nil
+	}
+}
+
+// group is a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, Example: commands[0].Example, RunE: func(cmd *cobra.Command, _ []string) error {
+		return cmd.Help()
+	}}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// defaultHTTP is asked if there is neither a config nor an address.
+const defaultHTTP = "127.0.0.1:8222"
+
+// client finds the agent to ask.
+func (a *App) client(cmd *cobra.Command) (*api.Client, error) {
+	if a.addr != "" {
+		return api.NewClient(a.addr), nil
+	}
+	c, err := config.Load(a.configPath)
+	if err == nil {
+		return api.NewClient(c.SocketPath()), nil
+	}
+	if errors.Is(err, os.ErrNotExist) && !cmd.Flag("config").Changed {
+		return api.NewClient(defaultHTTP), nil
+	}
+	return nil, a.configError(err)
+}
+
+// configError says what to do about a config that cannot be read.
+func (a *App) configError(err error) error {
+	var faults *config.Error
+	switch {
+	case errors.As(err, &faults):
+		return err
+	case errors.Is(err, os.ErrNotExist):
+		return &Error{Code: exitUsage, Err: err, Hint: "name the file with --config, or make one with `leasehold init`"}
+	case errors.Is(err, os.ErrPermission):
+		return &Error{Code: exitNotAllowed, Err: err, Hint: "run this as the user that runs the agent, or give --addr"}
+	}
+	return &Error{Code: exitUsage, Err: err}
+}

@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/api"
+)
+
+func (a *App) devDownCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:     "down",
+		Short:   "Stop all nodes; their data stays",
+		Example: "  leasehold dev down --dir /tmp/demo",
+		Args:    cobra.NoArgs,
+		RunE: action(func(*cobra.Command, []string) error {
+			nodes, err := devNodes(*dir)
+			if err != nil {
+				return err
+			}
+			stopped, killed := stopAll(nodes)
+			if len(stopped) == 0 {
+				fmt.Fprintln(a.Out, "no node was running")
+				return nil
+			}
+			fmt.Fprintln(a.Out, "stopped", strings.Join(stopped, ", "))
+			if len(killed) > 0 {
+				fmt.Fprintf(a.Err, "Warning: %s did not stop in %s and had to be killed\n", strings.Join(killed, ", "), stopLimit)
+			}
+			return nil
+		}),
+	}
+}
+
+func (a *App) devKillCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:     "kill NODE",
+		Short:   "Kill a node the hard way (kill -9), to see the others take over",
+		Example: "  leasehold dev kill n2 --dir /tmp/demo",
+		Args:    cobra.ExactArgs(1),
+		RunE: action(func(_ *cobra.Command, args []string) error {
+			n, err := findDevNode(*dir, args[0])
+			if err != nil {
+				return err
+			}
+			pid, running := n.pid()
+			if !running {
+				return failure(exitFailed, "start it with `leasehold dev start "+n.name+"`", "node %s is not running", n.name)
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				return fmt.Errorf("kill node %s: %w", n.name, err)
+			}
+			if !n.gone(stopLimit) {
+				return failure(exitTimeout, "", "node %s (pid %d) is still there after %s", n.name, pid, stopLimit)
+			}
+			fmt.Fprintf(a.Out, "killed %s (pid %d)\n", n.name, pid)
+			return nil
+		}),
+	}
+}
+
+func (a *App) devStartCommand(dir *string) *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:     "start NODE",
+		Short:   "Start a node again and wait until it is ready",
+		Example: "  leasehold dev start n2 --dir /tmp/demo",
+		Args:    cobra.ExactArgs(1),
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			n, err := findDevNode(*dir, args[0])
+			if err != nil {
+				return err
+			}
+			if pid, running := n.pid(); running {
+				return failure(exitFailed, "", "node %s runs already (pid %d)", n.name, pid)
+			}
+			if err := n.launch(nil, true); err != nil {
+				return err
+			}
+			if err := a.waitReady(cmd.Context(), []devNode{n}, timeout); err != nil {
+				return err // It goes on starting: it may only be waiting for others.
+			}
+			fmt.Fprintf(a.Out, "%s is ready\n", n.name)
+			return nil
+		}),
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "how long to wait until it is ready")
+	return cmd
+}
+
+// devState is a node in `dev status`.
+type devState struct {
+	Node    string   `json:"node"`
+	Running bool     `json:"running"`
+	PID     int      `json:"pid,omitempty"`
+	Ready   bool     `json:"ready"`
+	Reasons []string `json:"reasons"` // What it waits for.
+	Config  string   `json:"config"`
+	Log     string   `json:"log"`
+}
+
+func (a *App) devStatusCommand(dir *string) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:     "status",
+		Short:   "Which nodes run, and where their configs and logs are",
+		Long:    "Shows the processes. `leasehold status --config DIR/n1/config.toml` shows the cluster.",
+		Example: "  leasehold dev status --dir /tmp/demo\n  leasehold dev status -o json",
+		Args:    cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			nodes, err := devNodes(*dir)
+			if err != nil {
+				return err
+			}
+			states := make([]devState, len(nodes))
+			for i, n := range nodes {
+				states[i] = n.state(cmd)
+			}
+			return a.printDevStates(states, format)
+		}),
+	}
+	addOutput(cmd, &format)
+	return cmd
+}
+
+func (n devNode) state(cmd *cobra.Command) devState {
+	s := devState{Node: n.name, Reasons: []string{}, Config: n.config(), Log: n.logFile()}
+	if s.PID, s.Running = n.pid(); !s.Running {
+		s.PID = 0
+		return s
+	}
+	reasons, err := api.NewClient(n.socket()).Ready(cmd.Context())
+	if err != nil {
+		reasons = []string{"its own start"}
+	}
+	s.Ready = len(reasons) == 0
+	s.Reasons = append(s.Reasons, reasons...)
+	return s
+}
+
+func (a *App) printDevStates(states []devState, format string) error {
+	if format == formatJSON {
+		return printJSON(a.Out, states)
+	}
+	rows := make([]table.Row, 0, len(states))
+	for _, s := range states {
+		rows = append(rows, table.Row{s.Node, runText(s), strings.Join(s.Reasons, ", "), s.Config, s.Log})
+	}
+	printTable(a.Out, table.Row{"node", "state", "waits for", "config", "log"}, rows)
+	return nil
+}
+
+func runText(s devState) string {
+	switch {
+	case !s.Running:
+		return "stopped"
+	case s.Ready:
+		return fmt.Sprintf("ready (pid %d)", s.PID)
+	}
+	return fmt.Sprintf("starting (pid %d)", s.PID)
+}

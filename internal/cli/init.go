@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/config"
+)
+
+// defaultClusterPort is what a node's address gets if it names none.
+const defaultClusterPort = "6222"
+
+// initTopics is what a new config starts from: it runs as it is, and shows where to go on.
+const initTopics = `
+[[topic]]
+name = "events"
+partitions = 64
+
+[[group]]
+name = "log"
+topic = "events"
+# Logs each message. Replace it by your own, for example:
+# handler = { kind = "subprocess", command = ["python3", "/opt/events/handler.py"] }
+handler = { kind = "log" }
+`
+
+func (a *App) initCommand() *cobra.Command {
+	var cluster, nodes, out string
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Write a ready config for every node of a new cluster, and the secret they share",
+		Long: "Writes OUT/NODE/config.toml and OUT/NODE/cluster_secret for every node. Copy each directory to its node as\n" +
+			"/etc/leasehold, and start the agents. Nothing that exists is overwritten.",
+		Example: "  leasehold init --cluster-name plant-7 --nodes n1=10.0.0.11,n2=10.0.0.12,n3=10.0.0.13 --out ./plant-7\n" +
+			"  scp -r ./plant-7/n1/. root@10.0.0.11:/etc/leasehold/",
+		Args: cobra.NoArgs,
+		RunE: action(func(*cobra.Command, []string) error {
+			s := site{cluster: cluster, secret: config.NewSecret(), extra: initTopics}
+			var err error
+			if s.nodes, err = parseNodes(nodes); err != nil {
+				return err
+			}
+			return a.runInit(s, out)
+		}),
+	}
+	cmd.Flags().StringVar(&cluster, "cluster-name", "", "name of the cluster (required)")
+	cmd.Flags().StringVar(&nodes, "nodes", "", "nodes, name=host or name=host:port, separated by commas; at least three (required)")
+	cmd.Flags().StringVar(&out, "out", "", "directory to write to (required)")
+	for _, name := range []string{"cluster-name", "nodes", "out"} {
+		_ = cmd.MarkFlagRequired(name)
+	}
+	return cmd
+}
+
+func parseNodes(list string) ([]siteNode, error) {
+	var nodes []siteNode
+	for _, entry := range strings.Split(list, ",") {
+		name, address, found := strings.Cut(strings.TrimSpace(entry), "=")
+		if !found || name == "" || address == "" || name != filepath.Base(name) || strings.HasPrefix(name, ".") {
+			return nil, usage("--nodes: %q must be name=host or name=host:port", entry)
+		}
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			address = net.JoinHostPort(strings.Trim(address, "[]"), defaultClusterPort)
+		}
+		nodes = append(nodes, siteNode{name: name, address: address, dataDir: "/var/lib/leasehold"})
+	}
+	return nodes, nil
+}
+
+func (a *App) runInit(s site, out string) error {
+	if _, err := config.Parse(filepath.Join(out, s.nodes[0].name, configFile), s.text(s.nodes[0])); err != nil {
+		return &Error{Code: exitUsage, Err: fmt.Errorf("the config would not be valid:\n%w", err), Hint: "correct --cluster-name or --nodes"}
+	}
+	path, err := s.existing(out)
+	if err != nil {
+		return err
+	}
+	if path != "" {
+		return failure(exitFailed, "choose another --out, or remove it yourself", "%s is there already; nothing was written", path)
+	}
+	if err := s.write(out); err != nil {
+		return err
+	}
+	for _, n := range s.nodes {
+		fmt.Fprintf(a.Out, "%s\tcopy to /etc/leasehold on %s\n", filepath.Join(out, n.name), n.address)
+	}
+	fmt.Fprintf(a.Out, "Whoever has %s can join the cluster: keep it safe. Then, on every node: leasehold agent\n", secretFile)
+	return nil
+}

@@ -1,0 +1,264 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+	"golang.org/x/time/rate"
+
+	"leasehold/internal/api"
+	"leasehold/partitioner"
+)
+
+type pubFlags struct {
+	format   string
+	key      string
+	keyField string
+	id       string
+	idField  string
+	file     string
+	headers  []string
+	rate     int
+	server   string
+}
+
+func (a *App) pubCommand() *cobra.Command {
+	var f pubFlags
+	cmd := &cobra.Command{
+		Use:   "pub TOPIC [BODY]",
+		Short: "Publish one message, or one a line from a file or stdin",
+		Long: "Publishes BODY under --key, or every line of --file or stdin under the key that --key-field finds in its JSON.\n" +
+			"Messages of one key are stored in the order of their lines. Every message is acknowledged by a majority of the\n" +
+			"nodes, retried under the same id until then, and counted: stored, duplicate (its id was stored before),\n" +
+			"refused, or unknown; after an unknown one nothing more is sent, and the same command can be run again, with\n" +
+			"--id-field without storing anything twice (within the topic's dedup_window).\n" +
+			"Exit codes: 0 all are stored, 12 some are, 1 none is.",
+		Example: "  leasehold pub orders --key c-17 '{\"item\": 4}'\n" +
+			"  leasehold pub orders --file orders.ndjson --key-field customer.id --id-field event_id\n" +
+			"  tail -f log.ndjson | leasehold pub events --key-field host --rate 500",
+		Args: cobra.RangeArgs(1, 2),
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			return a.runPub(cmd, f, args)
+		}),
+	}
+	addOutput(cmd, &f.format)
+	flags := cmd.Flags()
+	flags.StringVar(&f.key, "key", "", "key of the message, or of every line")
+	flags.StringVar(&f.keyField, "key-field", "", "field of each line's JSON that holds its key, like customer.id")
+	flags.StringVar(&f.id, "id", "", "message id of BODY: a second message with it is not stored again")
+	flags.StringVar(&f.idField, "id-field", "", "field of each line's JSON that holds its message id")
+	flags.StringVar(&f.file, "file", "", "file with one message a line; - is stdin")
+	flags.StringArrayVar(&f.headers, "header", nil, "header of every message, name=value; can be given several times")
+	flags.IntVar(&f.rate, "rate", 0, "most messages a second (0: as fast as it goes)")
+	flags.StringVar(&f.server, "server", "", "NATS address to publish to (default: the agent's own)")
+	return cmd
+}
+
+func (a *App) runPub(cmd *cobra.Command, f pubFlags, args []string) error {
+	input, err := a.pubInput(f, args[1:])
+	if err != nil {
+		return err
+	}
+	defer input.close()
+	header, err := parseHeaders(f.headers)
+	if err != nil {
+		return err
+	}
+	client, err := a.client(cmd)
+	if err != nil {
+		return err
+	}
+	info, err := client.Topic(cmd.Context(), args[0])
+	if err != nil {
+		return err
+	}
+	nc, err := connect(info, f.server)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	tally, err := a.publishAll(cmd.Context(), nc, pubJob{topic: topicOf(info), input: input, header: header, rate: f.rate})
+	if err != nil {
+		return err
+	}
+	return a.reportPub(tally, f.format)
+}
+
+func topicOf(info api.TopicInfo) partitioner.Topic {
+	return partitioner.Topic{
+		Name: info.Name, Partitions: info.Partitions, Subject: info.Subject, Key: info.Key,
+		DedupWindow: time.Duration(info.DedupWindowMS) * time.Millisecond,
+	}
+}
+
+func connect(info api.TopicInfo, server string) (*nats.Conn, error) {
+	if server == "" {
+		server = info.Server
+	}
+	nc, err := nats.Connect(server, nats.Name("leasehold pub"), nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond),
+		nats.ReconnectBufSize(-1), nats.Timeout(5*time.Second))
+	if err != nil {
+		return nil, failure(exitUnreachable, "look at `leasehold status`, or name another address with --server", "connect to NATS at %s: %w", server, err)
+	}
+	return nc, nil
+}
+
+func parseHeaders(list []string) (nats.Header, error) {
+	header := nats.Header{}
+	for _, entry := range list {
+		name, value, found := strings.Cut(entry, "=")
+		if !found || name == "" {
+			return nil, usage("--header %q must be name=value", entry)
+		}
+		header[name] = append(header[name], value)
+	}
+	return header, nil
+}
+
+// pubJob is what to publish where.
+type pubJob struct {
+	topic  partitioner.Topic
+	input  *pubInput
+	header nats.Header
+	rate   int
+}
+
+// settleLimit bounds the wait for answers after publishing was cut short.
+const settleLimit = 10 * time.Second
+
+// publishAll publishes until the input ends, the user interrupts, or a result is unknown: to go on with the same key
+// could overtake a message that may yet have to be sent again.
+func (a *App) publishAll(ctx context.Context, nc *nats.Conn, job pubJob) (*pubTally, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	publisher, err := partitioner.NewPublisher(nc, job.topic, partitioner.PublisherOptions{})
+	if err != nil {
+		return nil, err
+	}
+	tally := newTally(stop)
+	bar := a.pubProgress(job.input)
+	loop := pubLoop{job: job, publisher: publisher, tally: tally, limit: limiter(job.rate), progress: bar}
+	err = loop.run(ctx)
+	settle(ctx, publisher)
+	publisher.Close()
+	bar.finish()
+	tally.stopped(ctx, err)
+	return tally, ignoreStop(ctx, err)
+}
+
+// settle waits for the results that are out: as long as it takes (the publisher ends its retries by itself), or only a
+// moment once publishing was cut short. What has no result then gets one from Close.
+func settle(ctx context.Context, publisher *partitioner.Publisher) {
+	if err := publisher.Flush(ctx); err == nil || ctx.Err() == nil {
+		return
+	}
+	moment, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
+	defer cancel()
+	_ = publisher.Flush(moment)
+}
+
+// ignoreStop leaves errors of the input; why publishing was stopped is in the tally.
+func ignoreStop(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func limiter(perSecond int) *rate.Limiter {
+	if perSecond <= 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), max(1, perSecond/20))
+}
+
+// pubLoop reads and publishes.
+type pubLoop struct {
+	job       pubJob
+	publisher *partitioner.Publisher
+	tally     *pubTally
+	limit     *rate.Limiter
+	progress  *pubProgress
+}
+
+func (l *pubLoop) run(ctx context.Context) error {
+	for {
+		if err := l.limit.Wait(ctx); err != nil {
+			return err
+		}
+		r, err := l.job.input.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read messages: %w", err)
+		}
+		if err := l.publish(ctx, r); err != nil {
+			return err
+		}
+		l.progress.show(l.job.input.read, l.tally)
+	}
+}
+
+func (l *pubLoop) publish(ctx context.Context, r pubRecord) error {
+	l.tally.taken()
+	if r.err != nil {
+		l.tally.refuse(r.line, r.err)
+		return nil
+	}
+	m := partitioner.Message{Key: r.key, ID: r.id, Headers: l.job.header, Data: r.data}
+	err := l.publisher.Publish(ctx, m, func(result partitioner.Result) { l.tally.add(r.line, result) })
+	if err != nil {
+		l.tally.notSent()
+	}
+	return err
+}
+
+// pubInput opens what there is to publish.
+func (a *App) pubInput(f pubFlags, body []string) (*pubInput, error) {
+	switch {
+	case len(body) == 1 && (f.file != "" || f.keyField != "" || f.idField != ""):
+		return nil, usage("BODY is one message; --file, --key-field and --id-field are for many")
+	case f.key != "" && f.keyField != "":
+		return nil, usage("--key and --key-field exclude each other")
+	case f.rate < 0:
+		return nil, usage("--rate must not be negative")
+	case len(body) == 1:
+		return oneMessage(f.key, f.id, body[0]), nil
+	case f.id != "":
+		return nil, usage("--id is for one BODY; for many messages use --id-field")
+	case f.key == "" && f.keyField == "":
+		return nil, usage("every message needs a key: give --key-field (or --key, if all have the same)")
+	}
+	in, size, err := a.openLines(f.file)
+	if err != nil {
+		return nil, err
+	}
+	return newLines(in, size, f), nil
+}
+
+// openLines opens a file or stdin; size is 0 if it is not known.
+func (a *App) openLines(file string) (io.Reader, int64, error) {
+	if file == "" || file == "-" {
+		if file == "" && isTerminal(a.In) {
+			return nil, 0, usage("nothing to publish: give BODY, --file, or pipe one message a line into it")
+		}
+		return a.In, 0, nil
+	}
+	in, err := os.Open(file)
+	if err != nil {
+		return nil, 0, &Error{Code: exitUsage, Err: fmt.Errorf("read messages: %w", err)}
+	}
+	info, err := in.Stat()
+	if err != nil {
+		return nil, 0, fmt.Errorf("read messages: %w", err)
+	}
+	return in, info.Size(), nil
+}

@@ -1,0 +1,230 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/api"
+)
+
+type statusFlags struct {
+	format     string
+	partitions bool
+	untilIdle  bool
+	timeout    time.Duration
+}
+
+func (a *App) statusCommand() *cobra.Command {
+	var f statusFlags
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Is it fine? Nodes, topics, groups and partitions as one node sees them",
+		Long: "The first line answers the question. Exit code 10 if something needs attention: no quorum, a node that is not\n" +
+			"live, a partition without an owner, or one that does not go on.",
+		Example: "  leasehold status\n  leasehold status --partitions\n  leasehold status -o json | jq '.groups[].lag'\n" +
+			"  leasehold status --until-idle --timeout 5m",
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			return a.runStatus(cmd, f)
+		}),
+	}
+	addOutput(cmd, &f.format)
+	cmd.Flags().BoolVar(&f.partitions, "partitions", false, "show every partition of every group")
+	cmd.Flags().BoolVar(&f.untilIdle, "until-idle", false, "wait until every group has processed everything and every partition has an owner")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "with --until-idle: give up after this long, with exit code 6")
+	return cmd
+}
+
+func (a *App) runStatus(cmd *cobra.Command, f statusFlags) error {
+	if cmd.Flag("timeout").Changed && !f.untilIdle {
+		return usage("--timeout: only with --until-idle")
+	}
+	client, err := a.client(cmd)
+	if err != nil {
+		return err
+	}
+	var s *api.Status
+	if f.untilIdle {
+		s, err = a.waitIdle(cmd.Context(), client, f.timeout)
+	} else {
+		s, err = client.Status(cmd.Context())
+	}
+	if s != nil {
+		if err := a.printStatus(s, f); err != nil {
+			return err
+		}
+	}
+	if errors.Is(err, api.ErrNotYet) {
+		return a.notYet(cmd, client, err)
+	}
+	if err != nil {
+		return err
+	}
+	if list := problems(s); len(list) > 0 {
+		return &Error{Code: exitUnhealthy, Err: errors.New(strings.Join(list, "; ")), Shown: true}
+	}
+	return nil
+}
+
+// notYet adds what a starting node waits for to the refusal of its status.
+func (a *App) notYet(cmd *cobra.Command, client *api.Client, err error) error {
+	reasons, _ := client.Ready(cmd.Context()) // No reasons is an answer too.
+	if len(reasons) == 0 {
+		return err
+	}
+	return failure(exitUnhealthy, "wait for it, or start what it waits for", "%w; it waits for: %s", err, strings.Join(reasons, "; "))
+}
+
+func (a *App) printStatus(s *api.Status, f statusFlags) error {
+	if f.format == formatJSON {
+		return printJSON(a.Out, s)
+	}
+	fmt.Fprintln(a.Out, verdict(s))
+	for _, w := range s.Warnings {
+		fmt.Fprintln(a.Out, "warning:", w)
+	}
+	printNodes(a.Out, s)
+	printTopics(a.Out, s)
+	printGroups(a.Out, s)
+	if f.partitions {
+		printPartitions(a.Out, s)
+	}
+	return nil
+}
+
+// verdict answers "is it fine?" in one line.
+func verdict(s *api.Status) string {
+	if list := problems(s); len(list) > 0 {
+		return "NOT OK: " + strings.Join(list, "; ")
+	}
+	if len(s.Groups) == 0 {
+		return fmt.Sprintf("OK: cluster %s, %s live, no groups", s.Cluster, count(len(s.Nodes), "node"))
+	}
+	lags := make([]string, len(s.Groups))
+	for i, g := range s.Groups {
+		lags[i] = g.Name + " " + lagText(g.Lag)
+	}
+	return fmt.Sprintf("OK: cluster %s, %s live, every partition owned, lag: %s", s.Cluster, count(len(s.Nodes), "node"), strings.Join(lags, ", "))
+}
+
+// problems lists what makes a cluster unhealthy. A lag is no problem: it is work.
+func problems(s *api.Status) []string {
+	var list []string
+	if !s.Quorum {
+		list = append(list, "no quorum")
+	}
+	if !s.Ready {
+		list = append(list, s.Node+" is not ready")
+	}
+	for _, n := range s.Nodes {
+		switch {
+		case n.State != api.NodeLive:
+			list = append(list, fmt.Sprintf("%s is %s", n.Name, n.State))
+		case !n.Ready && n.Name != s.Node:
+			list = append(list, n.Name+" is not ready")
+		}
+	}
+	for _, g := range s.Groups {
+		list = append(list, groupProblems(g)...)
+	}
+	return list
+}
+
+func groupProblems(g api.Group) []string {
+	var list []string
+	if g.Unowned > 0 {
+		list = append(list, fmt.Sprintf("group %s: %s without an owner", g.Name, count(g.Unowned, "partition")))
+	}
+	stuck, first := 0, ""
+	for _, p := range g.Partitions {
+		if p.Error == "" {
+			continue
+		}
+		if stuck++; stuck == 1 {
+			first = fmt.Sprintf("partition %d: %s", p.Partition, p.Error)
+		}
+	}
+	if stuck > 0 {
+		list = append(list, fmt.Sprintf("group %s: %s in trouble (%s)", g.Name, count(stuck, "partition"), first))
+	}
+	return list
+}
+
+func printNodes(w io.Writer, s *api.Status) {
+	rows := make([]table.Row, 0, len(s.Nodes))
+	for _, n := range s.Nodes {
+		role := ""
+		if n.Name == s.Leader {
+			role = "leader"
+		}
+		rows = append(rows, table.Row{n.Name, n.State, yesNo(n.Ready), role, n.Partitions, n.Boot, n.Version, n.Address})
+	}
+	section(w, table.Row{"node", "state", "ready", "role", "partitions", "boot", "version", "address"}, rows)
+}
+
+func printTopics(w io.Writer, s *api.Status) {
+	rows := make([]table.Row, 0, len(s.Topics))
+	for _, t := range s.Topics {
+		rows = append(rows, table.Row{t.Name, t.Partitions, humanize.Comma(int64(t.Messages)), humanize.IBytes(t.Bytes), t.LastSeq})
+	}
+	section(w, table.Row{"topic", "partitions", "messages", "size", "last seq"}, rows)
+}
+
+func printGroups(w io.Writer, s *api.Status) {
+	rows := make([]table.Row, 0, len(s.Groups))
+	for _, g := range s.Groups {
+		rows = append(rows, table.Row{g.Name, g.Topic, lagText(g.Lag), g.Unowned, g.DeadLetters, owners(g)})
+	}
+	section(w, table.Row{"group", "topic", "lag", "unowned", "dead letters", "partitions by node"}, rows)
+}
+
+// owners counts a group's partitions by their owner: "n1 22, n2 21, n3 21".
+func owners(g api.Group) string {
+	counts := map[string]int{}
+	for _, p := range g.Partitions {
+		if p.Owner != "" {
+			counts[p.Owner]++
+		}
+	}
+	return countsText(counts)
+}
+
+func printPartitions(w io.Writer, s *api.Status) {
+	for _, g := range s.Groups {
+		rows := make([]table.Row, 0, len(g.Partitions))
+		for _, p := range g.Partitions {
+			rows = append(rows, table.Row{g.Name, p.Partition, p.Owner, p.Boot, p.Epoch, p.Done, lagText(p.Lag), p.State, p.Attempt, p.Error})
+		}
+		section(w, table.Row{"group", "partition", "owner", "boot", "epoch", "done", "lag", "state", "attempt", "error"}, rows)
+	}
+}
+
+// section prints a table with an empty line before it, or nothing if there is nothing to say.
+func section(w io.Writer, header table.Row, rows []table.Row) {
+	if len(rows) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	printTable(w, header, rows)
+}
+
+func lagText(lag *int64) string {
+	if lag == nil {
+		return "unknown"
+	}
+	return humanize.Comma(*lag)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/config"
+)
+
+func (a *App) configCommand() *cobra.Command {
+	return group("config", "Check config files", a.validateCommand())
+}
+
+// validation is the result of `config validate`.
+type validation struct {
+	File     string         `json:"file"`
+	OK       bool           `json:"ok"`
+	Faults   []config.Fault `json:"faults"`
+	Warnings []string       `json:"warnings"`
+	Checks   []config.Check `json:"checks"`
+}
+
+func (a *App) validateCommand() *cobra.Command {
+	var format string
+	var offline bool
+	cmd := &cobra.Command{
+		Use:   "validate [FILE]",
+		Short: "Check a config file and what it needs from this machine",
+		Long: "Checks the file as the agent would, then what it needs from this machine: ports free, secret readable,\n" +
+			"data directory writable, handler commands there. Exit code 2 if anything is wrong.",
+		Example: "  leasehold config validate\n  leasehold config validate ./n2/config.toml --offline",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: action(func(_ *cobra.Command, args []string) error {
+			path := a.configPath
+			if len(args) == 1 {
+				path = args[0]
+			}
+			v, err := validate(path, offline)
+			if err != nil {
+				return a.configError(err)
+			}
+			return a.printValidation(v, format)
+		}),
+	}
+	addOutput(cmd, &format)
+	cmd.Flags().BoolVar(&offline, "offline", false, "check the file only, not this machine: for a file that is meant for another one")
+	return cmd
+}
+
+func validate(path string, offline bool) (validation, error) {
+	v := validation{File: path, Faults: []config.Fault{}, Warnings: []string{}, Checks: []config.Check{}}
+	c, err := config.Load(path)
+	var faults *config.Error
+	if errors.As(err, &faults) {
+		v.Faults = faults.Faults
+		return v, nil
+	}
+	if err != nil {
+		return v, err
+	}
+	v.Warnings = append(v.Warnings, c.Warnings()...)
+	if !offline {
+		v.Checks = c.CheckEnvironment()
+	}
+	v.OK = true
+	for _, check := range v.Checks {
+		v.OK = v.OK && check.OK
+	}
+	return v, nil
+}
+
+func (a *App) printValidation(v validation, format string) error {
+	if format == formatJSON {
+		if err := printJSON(a.Out, v); err != nil {
+			return err
+		}
+	} else {
+		a.printCheckList(v)
+	}
+	if v.OK {
+		return nil
+	}
+	return &Error{Code: exitUsage, Err: fmt.Errorf("%s: not valid", v.File), Shown: true}
+}
+
+func (a *App) printCheckList(v validation) {
+	if len(v.Faults) == 0 {
+		fmt.Fprintf(a.Out, "✓ %s: syntax, keys, values and their relations\n", v.File)
+	}
+	for _, f := range v.Faults {
+		place := v.File
+		if f.Line > 0 {
+			place = fmt.Sprintf("%s:%d", v.File, f.Line)
+		}
+		fmt.Fprintf(a.Out, "✗ %s: %s\n", place, f.Message)
+	}
+	for _, w := range v.Warnings {
+		fmt.Fprintf(a.Out, "! %s\n", w)
+	}
+	for _, c := range v.Checks {
+		mark := "✓"
+		if !c.OK {
+			mark = "✗"
+		}
+		fmt.Fprintf(a.Out, "%s %s: %s\n", mark, c.Name, c.Detail)
+	}
+}
