@@ -1,0 +1,57 @@
+# Leasehold: `make help` lists the targets.
+SHELL := /bin/bash
+BIN   := bin/leasehold
+VERSION ?= 0.1.0
+GOFLAGS_BUILD := -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION)"
+DIR   ?= .cluster
+SEEDS ?= 2000
+FUZZTIME ?= 30s
+
+.PHONY: help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults python3
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+build: ## build bin/leasehold
+	@go build $(GOFLAGS_BUILD) -o $(BIN) .
+
+test: python3 ## run every test, as CI does (up to 15 minutes)
+	go vet ./...
+	go test -timeout 14m ./...
+
+lint: ## gofmt, go vet, staticcheck, go.mod tidy
+	@test -z "$$(gofmt -l .)" || { echo "not formatted (run gofmt -w):"; gofmt -l .; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go mod tidy -diff
+
+cluster: build python3 ## start three nodes, process 20,000 real events, check the result
+	@LEASEHOLD=$(BIN) DIR=$(DIR) examples/flights/run.sh
+
+cluster-status: build ## show the local cluster's status
+	@$(BIN) dev status --dir $(DIR)
+
+cluster-kill: build ## kill -9 node N (N=1|2|3)
+	@$(BIN) dev kill n$(N) --dir $(DIR)
+
+cluster-start: build ## start node N again
+	@$(BIN) dev start n$(N) --dir $(DIR)
+
+cluster-down: build ## stop the local cluster
+	@$(BIN) dev down --dir $(DIR)
+
+sim: ## simulate the lease protocol: SEEDS=2000
+	@mkdir -p bin && go test -count=1 -timeout 80m ./cluster/lease/sim -run 'TestNoTwoOwners' -args -seeds $(SEEDS) -summary $(CURDIR)/bin/sim.txt; \
+	code=$$?; tail -n 1 bin/sim.txt; exit $$code
+
+faults: build python3 ## kill and stop real nodes under load, 12 kills, and judge the histories
+	go test -count=1 -timeout 30m -v ./internal/testcluster -run 'TestKillLoop|TestTerm' -args -kills 12
+
+fuzz: ## fuzz every parser for FUZZTIME each
+	@set -e; for pkg in $$(grep -rl --include=*_test.go 'func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -rhoE 'func Fuzz[A-Za-z0-9_]+' $$pkg/*_test.go | sed 's/func //'); do \
+	    echo "== $$pkg $$f"; go test $$pkg -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done; done
+
+python3: # the examples' handlers are written in it
+	@command -v python3 >/dev/null || { echo "installing python3"; apt-get update -q && apt-get install -y -q python3; } || \
+	  { echo "python3 is needed for the example handlers: install it with your package manager" >&2; exit 1; }
