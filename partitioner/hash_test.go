@@ -60,7 +60,7 @@ func TestOfAgreesWithTheServer(t *testing.T) {
 		topic = topic.WithDefaults()
 		ensure(t, js, topic)
 		var subjects []string
-		for i := range 800 {
+		for i := range 500 {
 			subjects = append(subjects, fill(topic.Subject, []string{oddToken(i), oddToken(3*i + 1)}[:strings.Count(topic.Subject, "*")]))
 		}
 		compareWithServer(t, js, topic, subjects)

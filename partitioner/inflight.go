@@ -189,20 +189,9 @@ func (p *Publisher) settle(e *pending, r Result) *pending {
 	p.mu.Unlock()
 	e.callback(r)
 	p.mu.Lock()
-	next := p.nextLocked(e.place.Key, q)
-	p.accepted--
-	if p.accepted == p.held && p.idle != nil {
-		close(p.idle)
-		p.idle = nil
-	}
-	p.mu.Unlock()
-	p.release(e)
-	return next
-}
-
-func (p *Publisher) release(e *pending) {
-	p.bytes.Release(e.weight)
-	p.slots.Release(1)
+	defer p.mu.Unlock()
+	p.doneLocked(e)
+	return p.nextLocked(e.place.Key, q)
 }
 
 // watch sends again what was not answered in time, and ends what has had its time.

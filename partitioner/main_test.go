@@ -2,8 +2,13 @@ package partitioner
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"os"
+	"os/exec"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,20 +38,84 @@ func startBroker(t testing.TB, conf string) *broker {
 
 func (b *broker) start() {
 	b.t.Helper()
-	opts := &server.Options{}
-	if err := opts.ProcessConfigString("max_payload: 1114112\n" + b.conf); err != nil {
-		b.t.Fatal(err)
-	}
-	opts.Host, opts.Port, opts.JetStream, opts.StoreDir, opts.NoSigs, opts.NoLog = "127.0.0.1", b.port, true, b.dir, true, true
-	srv, err := server.NewServer(opts)
+	srv, err := runServer(b.dir, b.port, b.conf)
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.srv, b.port = srv, srv.Addr().(*net.TCPAddr).Port
+}
+
+func runServer(dir string, port int, conf string) (*server.Server, error) {
+	opts := &server.Options{}
+	if err := opts.ProcessConfigString("max_payload: 1114112\n" + conf); err != nil {
+		return nil, err
+	}
+	opts.Host, opts.Port, opts.JetStream, opts.StoreDir, opts.NoSigs, opts.NoLog = "127.0.0.1", port, true, dir, true, true
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return nil, err
+	}
 	srv.Start()
 	if !srv.ReadyForConnections(10 * time.Second) {
-		b.t.Fatal("server does not get ready")
+		return nil, errors.New("server does not get ready")
 	}
-	b.srv, b.port = srv, srv.Addr().(*net.TCPAddr).Port
+	return srv, nil
+}
+
+// Set for a process of this test binary that is to be a broker and no test, so that it can be killed.
+const (
+	brokerDirEnv  = "PARTITIONER_TEST_BROKER_DIR"
+	brokerPortEnv = "PARTITIONER_TEST_BROKER_PORT"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(brokerDirEnv); dir != "" {
+		port, _ := strconv.Atoi(os.Getenv(brokerPortEnv))
+		srv, err := runServer(dir, port, "")
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("PORT", srv.Addr().(*net.TCPAddr).Port)
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+// brokerProcess is a broker in a process of its own: start and kill -9, on the same port and data.
+type brokerProcess struct {
+	broker
+	cmd *exec.Cmd
+}
+
+func startBrokerProcess(t testing.TB) *brokerProcess {
+	t.Helper()
+	b := &brokerProcess{broker: broker{t: t, dir: t.TempDir(), port: -1}}
+	b.start()
+	t.Cleanup(b.kill)
+	return b
+}
+
+func (b *brokerProcess) start() {
+	b.t.Helper()
+	b.cmd = exec.Command(os.Args[0])
+	b.cmd.Env = append(os.Environ(), brokerDirEnv+"="+b.dir, brokerPortEnv+"="+strconv.Itoa(b.port))
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := b.cmd.StdoutPipe()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := b.cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := fmt.Fscanf(out, "PORT %d\n", &b.port); err != nil {
+		b.t.Fatalf("broker process says no port: %v", err)
+	}
+}
+
+func (b *brokerProcess) kill() {
+	_ = b.cmd.Process.Kill()
+	_ = b.cmd.Wait()
 }
 
 func (b *broker) stop() {
@@ -92,6 +161,17 @@ func testContext(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func eventually(t testing.TB, limit time.Duration, f func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if err = f(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("after %v: %v", limit, err)
 }
 
 // stored lists what a stream holds: the publishers' data by key, in stream order.

@@ -12,7 +12,7 @@ import (
 
 // Message is one message to publish. Headers and Data belong to the publisher until its result is there.
 type Message struct {
-	Key     string      // raw key, encoded by the publisher; for topics whose subject is all key but one wildcard
+	Key     string      // raw key, encoded by the publisher; for topics whose subject has one wildcard
 	Subject string      // instead of Key: the full subject
 	ID      string      // message id for de-duplication within dedup_window, over all keys; generated if empty
 	Headers nats.Header // kept as they are; names beginning with "Nats-" are refused, save Nats-Msg-Id for the ID

@@ -10,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
-	"golang.org/x/sync/semaphore"
 
 	"leasehold/internal/bytesize"
 )
@@ -73,8 +72,6 @@ type Publisher struct {
 	inbox  string // prefix of reply subjects, with its final dot
 	sub    *nats.Subscription
 	status chan nats.Status
-	slots  *semaphore.Weighted
-	bytes  *semaphore.Weighted
 	wake   chan struct{} // holds one: the watch must look at nextLook again
 	stop   chan struct{}
 	done   chan struct{} // closed when the watch has returned
@@ -85,9 +82,11 @@ type Publisher struct {
 	keys     map[string]*keyQueue // only keys with a message, or held
 	flying   map[uint64]*pending  // sent, no result yet; whoever removes an entry gives it its result
 	nextLook time.Time            // ≤ every flying due; zero if nothing flies
-	accepted int                  // taken by Publish, callback not yet returned
+	accepted int                  // taken by Publish, callback not yet returned; ≤ Window
+	bytes    int64                // weight of the accepted; ≤ MaxBytes
 	held     int                  // of accepted: behind a held key
 	idle     chan struct{}        // closed when accepted == held; nil if nobody waits
+	room     chan struct{}        // closed when it is time to look for room again; nil if nobody waits
 	closed   bool
 }
 
@@ -105,7 +104,7 @@ type pending struct {
 	generated bool // the id is ours
 	header    nats.Header
 	data      []byte
-	weight    int64 // taken from Publisher.bytes
+	weight    int64 // its share of Publisher.bytes
 	callback  func(Result)
 	refusal   error // known without asking the broker
 
@@ -128,8 +127,6 @@ func NewPublisher(nc *nats.Conn, t Topic, opt PublisherOptions) (*Publisher, err
 	p := &Publisher{
 		nc: nc, topic: t, opt: opt,
 		inbox: nc.NewInbox() + ".",
-		slots: semaphore.NewWeighted(int64(opt.Window)),
-		bytes: semaphore.NewWeighted(int64(opt.MaxBytes)),
 		wake:  make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		ids: nuid.New(), keys: map[string]*keyQueue{}, flying: map[uint64]*pending{},
 	}
@@ -171,16 +168,8 @@ func (p *Publisher) Publish(ctx context.Context, m Message, callback func(Result
 		callback(Result{Outcome: Refused, ID: e.id, Err: e.refusal})
 		return nil
 	}
-	if err := p.slots.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("publish: window of topic %s stays full: %w", p.topic.Name, err)
-	}
-	if err := p.bytes.Acquire(ctx, e.weight); err != nil {
-		p.slots.Release(1)
-		return fmt.Errorf("publish: window of topic %s stays full: %w", p.topic.Name, err)
-	}
-	first, err := p.accept(e)
+	first, err := p.accept(ctx, e)
 	if err != nil {
-		p.release(e)
 		return err
 	}
 	if first {
@@ -201,30 +190,72 @@ func (p *Publisher) prepare(m Message, callback func(Result)) *pending {
 	return e
 }
 
-// accept puts a message into its key's queue, and reports whether it is the head.
-func (p *Publisher) accept(e *pending) (bool, error) {
+// accept puts a message into its key's queue once the window has room, and reports whether it is the head.
+func (p *Publisher) accept(ctx context.Context, e *pending) (first bool, err error) {
 	p.mu.Lock()
+	for !p.closed && (p.accepted >= p.opt.Window || p.bytes+e.weight > int64(p.opt.MaxBytes)) {
+		if p.room == nil {
+			p.room = make(chan struct{})
+		}
+		room := p.room
+		p.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return false, fmt.Errorf("publish: window of topic %s stays full: %w", p.topic.Name, context.Cause(ctx))
+		}
+		p.mu.Lock()
+	}
 	defer p.mu.Unlock()
 	if p.closed {
 		return false, ErrClosed
 	}
+	p.accepted++
+	p.bytes += e.weight
+	return p.enqueueLocked(e), nil
+}
+
+func (p *Publisher) enqueueLocked(e *pending) (first bool) {
 	if e.id == "" {
 		e.id, e.generated = p.ids.Next(), true
 	}
 	if e.header != nil {
 		e.header[nats.MsgIdHdr] = []string{e.id}
 	}
-	p.accepted++
 	q := p.keys[e.place.Key]
 	if q == nil {
 		p.keys[e.place.Key] = &keyQueue{head: e}
-		return true, nil
+		return true
 	}
 	q.waiting = append(q.waiting, e)
 	if q.held {
 		p.held++
 	}
-	return false, nil
+	return false
+}
+
+// doneLocked takes a message whose callback has returned off the window, and wakes those who wait for that.
+//
+// Publishers in wait for room are woken only when a sixteenth of it is free: woken for each answer, they would send
+// every message with a system call of its own. If nothing flies, nothing else will make room, so they look at once.
+func (p *Publisher) doneLocked(e *pending) {
+	p.accepted--
+	p.bytes -= e.weight
+	if p.accepted == p.held && p.idle != nil {
+		close(p.idle)
+		p.idle = nil
+	}
+	enough := p.accepted <= p.opt.Window-max(1, p.opt.Window/16) && p.bytes <= int64(p.opt.MaxBytes)/16*15
+	if enough || len(p.flying) == 0 {
+		p.wakeLocked()
+	}
+}
+
+func (p *Publisher) wakeLocked() {
+	if p.room != nil {
+		close(p.room)
+		p.room = nil
+	}
 }
 
 // Resolve lets the later messages of a key go on after an Unknown. The key is Result.Key. Whether the unknown message
@@ -298,6 +329,7 @@ func (p *Publisher) Close() {
 		return
 	}
 	p.closed = true
+	p.wakeLocked()
 	p.mu.Unlock()
 	close(p.stop)
 	<-p.done

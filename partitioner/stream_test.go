@@ -91,6 +91,7 @@ func TestEnsureStreamDoesNotWaitForWhatCannotWork(t *testing.T) {
 }
 
 func TestEnsureStreamWaitsForTheBroker(t *testing.T) {
+	t.Parallel() // a request to the stopped broker takes its time
 	b := startBroker(t, "")
 	js := newJetStream(t, b.connect())
 	b.stop()

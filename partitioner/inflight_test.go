@@ -1,0 +1,274 @@
+package partitioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// TestKillingTheBrokerLosesDoublesAndReordersNothing kills the broker again and again while many keys are published.
+func TestKillingTheBrokerLosesDoublesAndReordersNothing(t *testing.T) {
+	b := startBrokerProcess(t)
+	nc := b.connect()
+	topic := orders()
+	ensure(t, newJetStream(t, nc), topic)
+	p := newPublisher(t, nc, topic, PublisherOptions{AckTimeout: 200 * time.Millisecond})
+	const keys, kills = 40, 3
+	var l ledger
+	stop, published := make(chan struct{}), make(chan int)
+	go func() {
+		defer close(published)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				published <- i
+				return
+			default:
+			}
+			m := Message{Key: fmt.Sprintf("k%d", i%keys), ID: fmt.Sprintf("id-%d", i), Data: fmt.Append(nil, i/keys)}
+			if err := p.Publish(context.Background(), m, l.add); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for range kills {
+		l.waitForMore(t, 500)
+		b.kill()
+		b.start()
+	}
+	l.waitForMore(t, 500)
+	close(stop)
+	n := <-published
+	if err := p.Flush(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if l.total != n {
+		t.Fatalf("%d results for %d messages", l.total, n)
+	}
+	t.Logf("%d messages, %d of them stored at a first try that nobody answered", n, l.count(Duplicate))
+	checkLedger(t, &l, stored(t, newJetStream(t, nc), topic))
+}
+
+func checkLedger(t *testing.T, l *ledger, stored map[string][]string) {
+	t.Helper()
+	for key, results := range l.byKey {
+		last := uint64(0)
+		for i, r := range results {
+			if (r.Outcome != Stored && r.Outcome != Duplicate) || r.Sequence <= last {
+				t.Fatalf("message %d of %s: %+v after sequence %d", i, key, r, last)
+			}
+			last = r.Sequence
+		}
+		if len(stored[key]) != len(results) {
+			t.Errorf("%s is stored %d times instead of %d", key, len(stored[key]), len(results))
+		}
+		for i, data := range stored[key] {
+			if data != fmt.Sprint(i) {
+				t.Fatalf("%s is stored as %v", key, stored[key])
+			}
+		}
+	}
+}
+
+func TestUnknownHoldsItsKeyUntilResolved(t *testing.T) {
+	// A service in the topic's place: it takes messages and answers when told to.
+	b := startBroker(t, "")
+	nc := b.connect()
+	got := make(chan *nats.Msg, 100)
+	if _, err := b.connect().ChanSubscribe("orders.*", got); err != nil {
+		t.Fatal(err)
+	}
+	p := newPublisher(t, nc, orders(), PublisherOptions{AckTimeout: 20 * time.Millisecond, RetryFor: 100 * time.Millisecond})
+	results := make(chan Result, 100)
+	give := func(key, data string) {
+		if err := p.Publish(testContext(t), Message{Key: key, Data: []byte(data)}, func(r Result) { results <- r }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	give("a", "1")
+	give("a", "2")
+	r := <-results
+	if r.Outcome != Unknown || !errors.Is(r.Err, ErrNoAnswer) || r.Key != "a" {
+		t.Fatalf("unanswered: %+v", r)
+	}
+	give("a", "3")
+	if err := p.Flush(testContext(t)); !errors.Is(err, ErrKeyHeld) {
+		t.Errorf("flush with a held key: %v", err)
+	}
+	ids := map[string]bool{}
+	for len(got) > 0 {
+		m := <-got
+		if string(m.Data) != "1" {
+			t.Fatalf("%s was sent while its key is held", m.Data)
+		}
+		ids[m.Header.Get(nats.MsgIdHdr)] = true
+	}
+	if len(ids) != 1 {
+		t.Errorf("retries went under ids %v", ids)
+	}
+	p.Resolve("a")
+	for i, want := range []string{"2", "3"} {
+		m := <-got
+		for string(m.Data) != want { // retries of the one before
+			m = <-got
+		}
+		if err := m.Respond(fmt.Appendf(nil, `{"stream":"orders","seq":%d}`, i+1)); err != nil {
+			t.Fatal(err)
+		}
+		if r := <-results; r.Outcome != Stored || r.Sequence != uint64(i+1) {
+			t.Errorf("after resolving: %+v", r)
+		}
+	}
+}
+
+func TestRefusalAfterAnUnansweredAttemptIsUnknown(t *testing.T) {
+	b := startBroker(t, "")
+	n := 0
+	if _, err := b.connect().Subscribe("orders.*", func(m *nats.Msg) {
+		if n++; n > 1 {
+			_ = m.Respond([]byte(`{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"orders","seq":0}`))
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p := newPublisher(t, b.connect(), orders(), PublisherOptions{AckTimeout: 20 * time.Millisecond})
+	if r := publish(t, p, Message{Key: "a"}); r.Outcome != Unknown || !errors.Is(r.Err, ErrTopicFull) {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestOnlyOneMessageOfAKeyIsInFlight(t *testing.T) {
+	b := startBroker(t, "")
+	got := make(chan *nats.Msg, 100)
+	if _, err := b.connect().ChanSubscribe("orders.*", got); err != nil {
+		t.Fatal(err)
+	}
+	p := newPublisher(t, b.connect(), orders(), PublisherOptions{AckTimeout: time.Minute})
+	var l ledger
+	for i := range 30 {
+		if err := p.Publish(testContext(t), Message{Key: fmt.Sprint("k", i%3), Data: fmt.Append(nil, i/3)}, l.add); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := []*nats.Msg{<-got, <-got, <-got}
+	for seq := 1; len(open) > 0; seq++ {
+		time.Sleep(time.Millisecond) // for one too many to come
+		if len(got) > 0 {
+			t.Fatal("a key has two messages in flight")
+		}
+		next := open[0]
+		open = open[1:]
+		if err := next.Respond(fmt.Appendf(nil, `{"stream":"orders","seq":%d}`, seq)); err != nil {
+			t.Fatal(err)
+		}
+		if string(next.Data) == "9" {
+			continue
+		}
+		m := <-got
+		if m.Subject != next.Subject {
+			t.Fatalf("an answer for %s let %s go", next.Subject, m.Subject)
+		}
+		open = append(open, m)
+	}
+	if err := p.Flush(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPublishBlocksOnlyWhileTheWindowIsFull(t *testing.T) {
+	t.Run("messages", func(t *testing.T) { fillWindow(t, PublisherOptions{Window: 3, AckTimeout: time.Minute}, 3) })
+	t.Run("bytes", func(t *testing.T) { fillWindow(t, PublisherOptions{MaxBytes: 2100, AckTimeout: time.Minute}, 2) })
+}
+
+func fillWindow(t *testing.T, opt PublisherOptions, fit int) {
+	b := startBroker(t, "")
+	got := make(chan *nats.Msg, 100)
+	if _, err := b.connect().ChanSubscribe("orders.*", got); err != nil {
+		t.Fatal(err)
+	}
+	p := newPublisher(t, b.connect(), orders(), opt)
+	done := make(chan Result, 10)
+	for i := range fit {
+		if err := p.Publish(testContext(t), Message{Key: fmt.Sprint(i), Data: make([]byte, 1000)}, func(r Result) { done <- r }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+	defer cancel()
+	more := Message{Key: "more", Data: make([]byte, 1000)}
+	if err := p.Publish(ctx, more, func(Result) { t.Error("callback of a message that was not taken") }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("full window: %v", err)
+	}
+	if err := (<-got).Respond([]byte(`{"stream":"orders","seq":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	if err := p.Publish(testContext(t), more, func(Result) {}); err != nil {
+		t.Errorf("after an answer: %v", err)
+	}
+}
+
+func TestCloseGivesEveryMessageItsResult(t *testing.T) {
+	b := startBroker(t, "")
+	if _, err := b.connect().Subscribe("orders.*", func(*nats.Msg) {}); err != nil {
+		t.Fatal(err)
+	}
+	p := newPublisher(t, b.connect(), orders(), PublisherOptions{AckTimeout: time.Minute})
+	var l ledger
+	for i := range 20 {
+		if err := p.Publish(testContext(t), Message{Key: fmt.Sprint("k", i%2)}, l.add); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Close()
+	for key, results := range l.byKey {
+		for i, r := range results {
+			if want := map[bool]Outcome{true: Unknown, false: Refused}[i == 0]; r.Outcome != want || !errors.Is(r.Err, ErrClosed) {
+				t.Errorf("message %d of %s: %+v", i, key, r)
+			}
+		}
+	}
+	if l.total != 20 {
+		t.Errorf("%d results", l.total)
+	}
+	if err := p.Publish(testContext(t), Message{Key: "a"}, l.add); !errors.Is(err, ErrClosed) {
+		t.Errorf("publish after close: %v", err)
+	}
+	p.Close()
+}
+
+func TestManyGoroutinesPublishWhileOthersResolveAndFlush(t *testing.T) {
+	nc := startBroker(t, "").connect()
+	js := newJetStream(t, nc)
+	topic := orders()
+	ensure(t, js, topic)
+	p := newPublisher(t, nc, topic, PublisherOptions{Window: 64})
+	var l ledger
+	var wg sync.WaitGroup
+	const writers, each = 8, 400
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				m := Message{Key: fmt.Sprintf("w%d", w), Data: fmt.Append(nil, i)}
+				if err := p.Publish(context.Background(), m, func(r Result) { l.add(r); p.Resolve(r.Key) }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		wg.Go(func() { _ = p.Flush(testContext(t)) })
+	}
+	wg.Wait()
+	if err := p.Flush(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if l.total != writers*each {
+		t.Fatalf("%d results", l.total)
+	}
+	checkLedger(t, &l, stored(t, js, topic))
+}
