@@ -117,7 +117,8 @@ type pending struct {
 }
 
 // NewPublisher makes a publisher for a topic on a connection. It wraps the connection's error handler, because that is
-// where the broker's permission errors arrive; the handler set before is still called.
+// where the broker's permission errors arrive; the handler set before is still called. The wrapper stays for the
+// connection's life, so make one publisher per topic and connection, and keep it.
 func NewPublisher(nc *nats.Conn, t Topic, opt PublisherOptions) (*Publisher, error) {
 	t = t.WithDefaults()
 	opt = opt.withDefaults(t)
