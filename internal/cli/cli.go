@@ -51,7 +51,7 @@ func (a *App) Main(ctx context.Context, args []string) int {
 	if !errors.As(err, &e) { // Everything that our commands return is one; the rest is cobra's about the arguments.
 		e = &Error{Code: exitUsage, Err: err, Hint: "`" + cmd.CommandPath() + " --help` shows how to call it"}
 	}
-	printError(a.Err, e, wantsJSON(cmd))
+	printError(a.Err, e, wantsJSON(cmd) || asksJSON(args))
 	return e.Code
 }
 

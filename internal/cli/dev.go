@@ -79,10 +79,7 @@ func (a *App) runDev(ctx context.Context, f devFlags) error {
 	if err := refuseRunning(dir); err != nil {
 		return err
 	}
-	if err := writeDevSite(dir, f); err != nil {
-		return err
-	}
-	nodes, err := devNodes(dir)
+	nodes, err := writeDevSite(dir, f)
 	if err != nil {
 		return err
 	}
@@ -111,29 +108,31 @@ func (a *App) runDev(ctx context.Context, f devFlags) error {
 
 // writeDevSite writes the nodes' directories. The secret of an earlier run is kept, and so is the data: only what the
 // flags say is new.
-func writeDevSite(dir string, f devFlags) error {
+func writeDevSite(dir string, f devFlags) ([]devNode, error) {
 	extra := devTopics
 	if f.topics != "" {
 		text, err := os.ReadFile(f.topics)
 		if err != nil {
-			return &Error{Code: exitUsage, Err: fmt.Errorf("read --topics: %w", err)}
+			return nil, &Error{Code: exitUsage, Err: fmt.Errorf("read --topics: %w", err)}
 		}
 		extra = string(text)
 	}
 	s := site{cluster: "dev", secret: config.NewSecret(), extra: strings.ReplaceAll(extra, "{{dir}}", dir)}
+	var nodes []devNode
 	for i := range f.nodes {
 		s.nodes = append(s.nodes, siteNode{
 			name: "n" + strconv.Itoa(i+1), address: loopback(f.clusterPort + i), dataDir: "data",
 			listen: loopback(f.natsPort + i), httpListen: loopback(f.httpPort + i),
 		})
+		nodes = append(nodes, devNode{name: s.nodes[i].name, dir: filepath.Join(dir, s.nodes[i].name)})
 	}
 	if old, err := os.ReadFile(filepath.Join(dir, "n1", secretFile)); err == nil {
 		s.secret = string(old)
 	}
-	if err := s.write(dir); err != nil {
-		return err
+	if err := s.check(dir); err != nil {
+		return nil, err
 	}
-	return s.check(dir)
+	return nodes, s.write(dir)
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

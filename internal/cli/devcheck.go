@@ -24,8 +24,8 @@ func (a *App) devCheckCommand(dir *string) *cobra.Command {
 			"      --file-group audit --chain-group running",
 		Args: cobra.NoArgs,
 		RunE: action(func(*cobra.Command, []string) error {
-			o.FileDir = filepath.Join(*dir, "out", "file")
-			o.ChainDir = filepath.Join(*dir, "out", "running")
+			o.FileDir = filepath.Join(*dir, outName, "file")
+			o.ChainDir = filepath.Join(*dir, outName, "running")
 			r, err := devcheck.Check(o)
 			if err != nil {
 				return err

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -13,28 +15,54 @@ import (
 )
 
 func (a *App) devDownCommand(dir *string) *cobra.Command {
-	return &cobra.Command{
+	var purge bool
+	cmd := &cobra.Command{
 		Use:     "down",
-		Short:   "Stop all nodes; their data stays",
-		Example: "  leasehold dev down --dir /tmp/demo",
+		Short:   "Stop all nodes; their data stays, unless --purge",
+		Example: "  leasehold dev down --dir /tmp/demo\n  leasehold dev down --dir /tmp/demo --purge",
 		Args:    cobra.NoArgs,
 		RunE: action(func(*cobra.Command, []string) error {
 			nodes, err := devNodes(*dir)
 			if err != nil {
 				return err
 			}
-			stopped, killed := stopAll(nodes)
-			if len(stopped) == 0 {
-				fmt.Fprintln(a.Out, "no node was running")
-				return nil
-			}
-			fmt.Fprintln(a.Out, "stopped", strings.Join(stopped, ", "))
-			if len(killed) > 0 {
-				fmt.Fprintf(a.Err, "Warning: %s did not stop in %s and had to be killed\n", strings.Join(killed, ", "), stopLimit)
+			a.stopAndTell(nodes)
+			if purge {
+				return purgeDev(nodes)
 			}
 			return nil
 		}),
 	}
+	cmd.Flags().BoolVar(&purge, "purge", false, "remove what the nodes stored and the handlers wrote to DIR/out")
+	return cmd
+}
+
+func (a *App) stopAndTell(nodes []devNode) {
+	stopped, killed := stopAll(nodes)
+	if len(stopped) == 0 {
+		fmt.Fprintln(a.Out, "no node was running")
+		return
+	}
+	fmt.Fprintln(a.Out, "stopped", strings.Join(stopped, ", "))
+	if len(killed) > 0 {
+		fmt.Fprintf(a.Err, "Warning: %s did not stop in %s and had to be killed\n", strings.Join(killed, ", "), stopLimit)
+	}
+}
+
+// purgeDev removes what belongs to the cluster, and its directory only if nothing else is in it.
+func purgeDev(nodes []devNode) error {
+	dir := filepath.Dir(nodes[0].dir)
+	doomed := []string{filepath.Join(dir, outName)}
+	for _, n := range nodes {
+		doomed = append(doomed, n.dir)
+	}
+	for _, path := range doomed {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("purge: %w", err)
+		}
+	}
+	_ = os.Remove(dir) // Fails if a user's own files are there; they stay.
+	return nil
 }
 
 func (a *App) devKillCommand(dir *string) *cobra.Command {
@@ -93,6 +121,19 @@ func (a *App) devStartCommand(dir *string) *cobra.Command {
 	return cmd
 }
 
+// printClusterOf adds the cluster's status, as the first node that can tell sees it.
+func (a *App) printClusterOf(cmd *cobra.Command, nodes []devNode) error {
+	for _, n := range nodes {
+		s, err := api.NewClient(n.socket()).Status(cmd.Context())
+		if err != nil {
+			continue
+		}
+		fmt.Fprintln(a.Out)
+		return a.printStatus(s, statusFlags{format: formatTable})
+	}
+	return nil
+}
+
 // devState is a node in `dev status`.
 type devState struct {
 	Node    string   `json:"node"`
@@ -107,9 +148,10 @@ type devState struct {
 func (a *App) devStatusCommand(dir *string) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use:     "status",
-		Short:   "Which nodes run, and where their configs and logs are",
-		Long:    "Shows the processes. `leasehold status --config DIR/n1/config.toml` shows the cluster.",
+		Use:   "status",
+		Short: "Which nodes run, where their configs and logs are, and how the cluster is",
+		Long: "Shows the processes, then what the first node that answers says about the cluster. -o json has the processes\n" +
+			"only; `leasehold status --config DIR/n1/config.toml -o json` has the cluster.",
 		Example: "  leasehold dev status --dir /tmp/demo\n  leasehold dev status -o json",
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
@@ -121,7 +163,10 @@ func (a *App) devStatusCommand(dir *string) *cobra.Command {
 			for i, n := range nodes {
 				states[i] = n.state(cmd)
 			}
-			return a.printDevStates(states, format)
+			if err := a.printDevStates(states, format); err != nil || format == formatJSON {
+				return err
+			}
+			return a.printClusterOf(cmd, nodes)
 		}),
 	}
 	addOutput(cmd, &format)

@@ -30,6 +30,7 @@ type devNode struct {
 const (
 	logName = "log"
 	pidName = "pid"
+	outName = "out" // Beside the nodes: what handlers write, by custom.
 )
 
 func (n devNode) config() string  { return filepath.Join(n.dir, configFile) }

@@ -72,7 +72,7 @@ func parseNodes(list string) ([]siteNode, error) {
 }
 
 func (a *App) runInit(s site, out string) error {
-	if _, err := config.Parse(filepath.Join(out, s.nodes[0].name, configFile), s.text(s.nodes[0])); err != nil {
+	if err := s.check(out); err != nil {
 		return &Error{Code: exitUsage, Err: fmt.Errorf("the config would not be valid:\n%w", err), Hint: "correct --cluster-name or --nodes"}
 	}
 	path, err := s.existing(out)

@@ -35,6 +35,19 @@ func wantsJSON(cmd *cobra.Command) bool {
 	return flag != nil && flag.Value.String() == formatJSON
 }
 
+// asksJSON looks for -o json in arguments that could not be understood as a whole.
+func asksJSON(args []string) bool {
+	for i, arg := range args {
+		switch arg {
+		case "-ojson", "-o=json", "--output=json":
+			return true
+		case "-o", "--output":
+			return i+1 < len(args) && args[i+1] == formatJSON
+		}
+	}
+	return false
+}
+
 func printJSON(w io.Writer, v any) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
@@ -51,6 +64,7 @@ func printTable(w io.Writer, header table.Row, rows []table.Row) {
 	t.SetStyle(style)
 	t.AppendHeader(header)
 	t.AppendRows(rows)
+	t.SuppressTrailingSpaces()
 	if width := terminalWidth(w); width > 0 {
 		t.Style().Size.WidthMax = width
 	}

@@ -76,10 +76,13 @@ func (s site) write(dir string) error {
 	return nil
 }
 
-// check loads what write wrote.
+// check finds faults before write replaces anything.
 func (s site) check(dir string) error {
+	if len(s.nodes) == 0 {
+		return usage("a cluster has nodes")
+	}
 	for _, n := range s.nodes {
-		if _, err := config.Load(filepath.Join(dir, n.name, configFile)); err != nil {
+		if _, err := config.Parse(filepath.Join(dir, n.name, configFile), s.text(n)); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/internal/api"
+	"leasehold/internal/bytesize"
+	"leasehold/partitioner"
+)
+
+// publishTo runs a broker with the topic "orders" and an agent that knows of it, and returns the agent's socket.
+func publishTo(t *testing.T) string {
+	t.Helper()
+	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the broker does not start")
+	}
+	topic := partitioner.Topic{Name: "orders", Partitions: 4, MaxBytes: bytesize.MiB}.WithDefaults()
+	nc, err := nats.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := partitioner.EnsureStream(t.Context(), js, topic, partitioner.StreamOptions{Replicas: 1, MaxPayload: 64 * bytesize.KiB}); err != nil {
+		t.Fatal(err)
+	}
+	info := api.TopicInfo{Name: topic.Name, Partitions: topic.Partitions, Subject: topic.Subject, Key: topic.Key,
+		DedupWindowMS: topic.DedupWindow.Milliseconds(), MaxPayload: int64(64 * bytesize.KiB), Server: s.ClientURL()}
+	return agent(t, &fakeSource{status: healthy(), topic: info})
+}
+
+func summaryOf(t *testing.T, r ran) pubSummary {
+	t.Helper()
+	var s pubSummary
+	if err := json.Unmarshal([]byte(r.out), &s); err != nil {
+		t.Fatalf("%v in %q, stderr %q", err, r.out, r.err)
+	}
+	return s
+}
+
+func TestPubCountsEveryLine(t *testing.T) {
+	addr := publishTo(t)
+	lines := `{"id":"e1","who":{"id":"c-17"}}` + "\n" + `{"id":"e2","who":{"id":"odd key.*"}}` + "\n\n" + `{"id":3,"who":{"id":18}}` + "\n" +
+		`{"id":"e4"}` + "\n" + `not json` + "\n" + `{"id":"e1","who":{"id":"c-17"}}` + "\n" + `{"id":"e5","who":{"id":""}}`
+	r := runWith(t, lines, "pub", "orders", "--key-field", "who.id", "--id-field", "id", "--addr", addr, "-o", "json")
+	s := summaryOf(t, r)
+	if s.Messages != 7 || s.Stored != 3 || s.Duplicate != 1 || s.Refused != 3 || s.Unknown != 0 {
+		t.Errorf("got %+v", s)
+	}
+	r.want(t, exitPartly, `no field \"who.id\"`, "not JSON", "first: line 5", "is empty", "Warning: 1 of 7 messages")
+}
+
+func TestPubOfAllDuplicatesEndsWell(t *testing.T) {
+	addr := publishTo(t)
+	file := writeFile(t, filepath.Join(t.TempDir(), "in.ndjson"), `{"id":"e1","k":"a"}`+"\n")
+	args := []string{"pub", "orders", "--file", file, "--key-field", "k", "--id-field", "id", "--addr", addr}
+	run(t, args...).want(t, exitOK, "stored 1, duplicate 0")
+	run(t, args...).want(t, exitOK, "stored 0, duplicate 1", "Warning")
+}
+
+func TestPubOfOneMessage(t *testing.T) {
+	addr := publishTo(t)
+	run(t, "pub", "orders", "hello", "--key", "a b/c", "--header", "Trace=1", "--addr", addr).want(t, exitOK, "stored 1")
+	run(t, "pub", "orders", "hello", "--addr", addr).want(t, exitFailed, "refused 1", "key")
+	run(t, "pub", "orders", strings.Repeat("x", 100<<10), "--key", "a", "--addr", addr).want(t, exitFailed, "larger than max_payload")
+	run(t, "pub", "nope", "hello", "--key", "a", "--addr", addr).want(t, exitNotFound, "nope")
+	run(t, "pub", "orders", "hello", "--key", "a", "--addr", addr, "--server", "127.0.0.1:1").want(t, exitUnreachable, "connect to NATS")
+}
+
+func TestPubReadsLinesWithoutAFinalBreakAndLongOnes(t *testing.T) {
+	in := newLines(strings.NewReader("a\r\n"+strings.Repeat("b", 3<<20)+"\n\nlast"), 0, pubFlags{key: "k"})
+	var got []int
+	for r, err := in.next(); err == nil; r, err = in.next() {
+		got = append(got, len(r.data), r.line)
+	}
+	want := []int{1, 1, 3 << 20, 2, 4, 4}
+	if len(got) != len(want) {
+		t.Fatalf("got %v", got)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+}
+
+func TestUnknownResultStopsPublishing(t *testing.T) {
+	stopped := make(chan error, 1)
+	tally := newTally(func(cause error) { stopped <- cause })
+	tally.taken()
+	tally.add(1, partitioner.Result{Outcome: partitioner.Unknown, Err: partitioner.ErrNoAnswer})
+	if err := <-stopped; err != errUnknownResult {
+		t.Errorf("stopped with %v", err)
+	}
+	if s := tally.summary(); s.Unknown != 1 || s.err() == nil {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestRateIsHeld(t *testing.T) {
+	addr := publishTo(t)
+	started := time.Now()
+	runWith(t, strings.Repeat("x\n", 30), "pub", "orders", "--key", "a", "--rate", "100", "--addr", addr).want(t, exitOK, "stored 30")
+	if took := time.Since(started); took < 150*time.Millisecond {
+		t.Errorf("30 messages at 100 a second took %s", took)
+	}
+}
