@@ -153,7 +153,7 @@ const none = ^uint64(0)
 func (c *catchUp) board() (near, low uint64, some bool) {
 	near, low = none, none
 	for _, f := range c.r.lanes {
-		if f.mode != feedBehind || c.r.joinTail(f, c.pos) || f.full {
+		if f.mode != feedBehind || f.full || c.r.joinTail(f, c.pos) || f.full {
 			continue
 		}
 		some = true

@@ -5,15 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
 	gapTimeout  = 2 * time.Second // For one request about a missing message.
 	gapPause    = 500 * time.Millisecond
-	gapTries    = 3                // Answers "not found" from the leader at hand before another replica is asked.
+	gapTries    = 3                // Answers from the leader at hand before another replica is asked.
+	leadTries   = 20               // Looks for the leader that was asked for.
+	searchAgain = 10 * time.Minute // After which replicas are made leaders once more for the same message.
 	gapRetry    = 30 * time.Second // After which stopped lanes look again: the replica that has it may have been away.
 	notFoundErr = 10037
 )
@@ -24,18 +28,24 @@ var errMissing = errors.New("no replica has it")
 // sequence there are none: messages are only ever deleted by prefix. Others are missing on this node's replica at
 // least, and are fetched from elsewhere.
 func (s *scan) fill(ctx context.Context, to uint64) error {
+	warned := false
 	for s.pos < to {
-		first, replicas, err := s.r.firstSeq(ctx)
-		switch {
-		case err != nil:
-			s.r.Logger.Warn("a gap cannot be looked into", "reader", s.name, "position", s.pos, "error", err)
-		case first > s.pos:
+		first, err := s.r.firstSeq(ctx)
+		if err == nil && first > s.pos {
 			s.skip(min(first, to))
 			continue
-		default:
-			err = s.fillOne(ctx, replicas)
 		}
-		if err != nil && !wait(ctx, gapPause) {
+		if err == nil {
+			err = s.fillOne(ctx)
+		}
+		if err == nil {
+			continue
+		}
+		if !warned {
+			warned = true
+			s.r.Logger.Warn("a gap cannot be looked into yet", "reader", s.name, "position", s.pos, "error", err)
+		}
+		if !wait(ctx, gapPause) {
 			return ctx.Err()
 		}
 	}
@@ -43,15 +53,15 @@ func (s *scan) fill(ctx context.Context, to uint64) error {
 }
 
 // fillOne gives the message at pos, or stops the lanes that need it.
-func (s *scan) fillOne(ctx context.Context, replicas int) error {
-	e, err := s.r.fetchMissing(ctx, s.pos, replicas)
+func (s *scan) fillOne(ctx context.Context) error {
+	e, err := s.r.fetchMissing(ctx, s.pos)
 	switch {
 	case err == nil:
 		s.r.Logger.Warn("a message missing on the local replica was fetched from another one", "seq", s.pos)
 		s.offer(e)
 	case errors.Is(err, errMissing):
 		// The stream may have been purged since its first sequence was read.
-		if first, _, err := s.r.firstSeq(ctx); err != nil || first > s.pos {
+		if first, err := s.r.firstSeq(ctx); err != nil || first > s.pos {
 			return err
 		}
 		s.miss(fmt.Sprintf("message %d of stream %s is missing on every replica", s.pos, s.r.Topic.Name))
@@ -92,21 +102,41 @@ func (r *Reader) retryGaps(now time.Time) {
 
 // fetchMissing asks the stream's leader, then each of the other replicas by making it the leader: a plain direct get
 // would be answered by the nearest replica, which is the one that has a hole.
-func (r *Reader) fetchMissing(ctx context.Context, seq uint64, replicas int) (*entry, error) {
-	for replica := 1; ; replica++ {
-		for try := 1; try <= gapTries; try++ {
-			e, err := r.fetch(ctx, seq)
-			if err == nil || !errors.Is(err, errMissing) {
-				return e, err
-			}
-		}
-		if replica >= replicas {
-			return nil, errMissing
-		}
-		if err := r.nextLeader(ctx); err != nil {
+func (r *Reader) fetchMissing(ctx context.Context, seq uint64) (*entry, error) {
+	r.gaps.Lock() // One search moves the leader at a time.
+	defer r.gaps.Unlock()
+	asked := map[string]bool{}
+	for {
+		leader, others, err := r.replicas(ctx)
+		if err != nil {
 			return nil, err
 		}
+		asked[leader] = true
+		if e, err := r.fetchSurely(ctx, seq); !errors.Is(err, errMissing) {
+			return e, err
+		}
+		next := slices.IndexFunc(others, func(name string) bool { return !asked[name] })
+		if next < 0 || r.searched.seq == seq && time.Since(r.searched.at) < searchAgain {
+			return nil, errMissing
+		}
+		asked[others[next]] = true // Even if it does not become the leader: once each.
+		if err := r.lead(ctx, others[next]); err != nil {
+			return nil, err
+		}
+		if len(asked) > len(others) {
+			r.searched.seq, r.searched.at = seq, time.Now()
+		}
 	}
+}
+
+// fetchSurely asks the leader at hand several times before it believes that there is no such message.
+func (r *Reader) fetchSurely(ctx context.Context, seq uint64) (e *entry, err error) {
+	for range gapTries {
+		if e, err = r.fetch(ctx, seq); err == nil {
+			return e, nil
+		}
+	}
+	return nil, err
 }
 
 // fetch gets a message from the stream's leader.
@@ -141,30 +171,60 @@ func (r *Reader) fetch(ctx context.Context, seq uint64) (*entry, error) {
 	return e, nil
 }
 
-// nextLeader makes another replica the stream's leader and waits until there is one.
-func (r *Reader) nextLeader(ctx context.Context) error {
+// lead makes a replica the stream's leader and waits until it is.
+func (r *Reader) lead(ctx context.Context, name string) error {
 	var answer struct {
 		Error *apiError `json:"error"`
 	}
-	if err := r.ask(ctx, "STREAM.LEADER.STEPDOWN", nil, &answer); err != nil {
+	request := fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, name)
+	if err := r.ask(ctx, "STREAM.LEADER.STEPDOWN", request, &answer); err != nil {
 		return err
 	}
 	if answer.Error != nil {
-		return fmt.Errorf("step the leader down: %w", answer.Error)
+		return fmt.Errorf("make %s the leader: %w", name, answer.Error)
 	}
-	return nil
+	for range leadTries {
+		if !wait(ctx, gapPause) {
+			return ctx.Err()
+		}
+		if leader, _, err := r.replicas(ctx); err == nil && leader == name {
+			return nil
+		}
+	}
+	return fmt.Errorf("make %s the leader: another one was chosen", name)
 }
 
-// firstSeq asks the stream's leader for the first sequence stored, and how many replicas there are.
-func (r *Reader) firstSeq(ctx context.Context) (first uint64, replicas int, err error) {
+// replicas returns the servers that have the stream, the leader and those that keep up with it.
+func (r *Reader) replicas(ctx context.Context) (leader string, others []string, err error) {
+	info, err := r.streamInfo(ctx)
+	if err != nil || info.Cluster == nil {
+		return "", nil, err
+	}
+	for _, p := range info.Cluster.Replicas {
+		if p.Current && !p.Offline {
+			others = append(others, p.Name)
+		}
+	}
+	return info.Cluster.Leader, others, nil
+}
+
+// firstSeq asks the stream's leader for the first sequence stored.
+func (r *Reader) firstSeq(ctx context.Context) (uint64, error) {
+	info, err := r.streamInfo(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return info.State.FirstSeq, nil
+}
+
+func (r *Reader) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, gapTimeout)
 	defer cancel()
 	stream, err := r.JS.Stream(ctx, r.Topic.Name)
 	if err != nil {
-		return 0, 0, fmt.Errorf("look at stream %s: %w", r.Topic.Name, err)
+		return nil, fmt.Errorf("look at stream %s: %w", r.Topic.Name, err)
 	}
-	info := stream.CachedInfo()
-	return info.State.FirstSeq, info.Config.Replicas, nil
+	return stream.CachedInfo(), nil
 }
 
 // apiError is the server's own error.

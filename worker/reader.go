@@ -29,6 +29,8 @@ type ReaderOptions struct {
 	IdleWrites *rate.Limiter
 	// Pressure reports that the topic's stream is so full that idle lanes should not hold its janitor back. nil: never.
 	Pressure func() bool
+
+	recentEntries int // For tests; 0 for the usual.
 }
 
 // Reader feeds the lanes of one topic on one node, whatever their groups. It has two instances of one kind of reader,
@@ -43,6 +45,12 @@ type Reader struct {
 	prefix string        // Of every stored subject, up to the partition.
 	wake   chan struct{} // The catch-up reader should look at its lanes again.
 
+	gaps     sync.Mutex // Held while one of the readers looks for a missing message.
+	searched struct {   // The last message looked for on every replica. Guarded by gaps.
+		seq uint64
+		at  time.Time
+	}
+
 	mu       sync.Mutex
 	lanes    []*feed   // In no order.
 	feeds    [][]*feed // The same by partition: one for each group that holds it.
@@ -50,6 +58,7 @@ type Reader struct {
 	tailPos  uint64    // Next sequence the tail expects; 0 until it has first been opened.
 	tailOpen bool      // The tail has a session, so what it has not seen is not long stored.
 	floor    uint64    // The tail has seen every sequence from floor to tailPos - 1.
+	recent   recent    // The last of them.
 	seen     []uint64  // Last sequence the tail has seen, by partition.
 }
 
@@ -90,8 +99,12 @@ func NewReader(o ReaderOptions) *Reader {
 	if o.Pressure == nil {
 		o.Pressure = func() bool { return false }
 	}
+	if o.recentEntries == 0 {
+		o.recentEntries = recentEntries
+	}
 	return &Reader{
 		ReaderOptions: o,
+		recent:        newRecent(o.recentEntries),
 		prefix:        strings.TrimSuffix(o.Topic.PartitionFilter(0), "0.>"),
 		wake:          make(chan struct{}, 1),
 		feeds:         make([][]*feed, o.Topic.Partitions),
@@ -161,22 +174,44 @@ func (r *Reader) setMode(f *feed, mode feedMode) {
 	f.mode, f.riding = mode, false
 }
 
-// joinTail hands a lane that is behind to the tail, if it has everything that the tail has passed: because the catch-up
-// reader, which has fed it up to position, has got that far; or because the tail itself has seen that its partition had
-// nothing since. r.mu is held.
+// joinTail hands a lane that is behind to the tail, if it has everything that the tail has passed, or can be given it at
+// once: because the catch-up reader, which has fed it up to position, has got that far; because the tail has seen that
+// the partition had nothing since; or because the tail remembers what it had. r.mu is held.
 func (r *Reader) joinTail(f *feed, position uint64) bool {
 	next := f.next
 	if f.riding {
 		next = max(next, position)
 	}
-	quiet := next >= r.floor && r.seen[f.partition] < next
-	if r.tailPos == 0 || next < r.tailPos && !quiet {
+	if r.tailPos == 0 {
 		return false
+	}
+	if quiet := next >= r.floor && r.seen[f.partition] < next; next < r.tailPos && !quiet {
+		if !r.recent.holds(next) || !r.recall(f, next) {
+			return false
+		}
 	}
 	r.setMode(f, feedTail)
 	r.passGap(f)
 	f.next = max(next, r.tailPos)
 	return true
+}
+
+// recall gives a lane what the tail remembers from a sequence on. It returns false if the lane has no room for all of
+// it. r.mu is held.
+func (r *Reader) recall(f *feed, next uint64) bool {
+	woken := false
+	r.recent.each(f.partition, next, func(e *entry) bool {
+		ok, wake := f.lane.push(e)
+		if !ok {
+			f.next, f.full, f.riding = e.seq, true, false
+		}
+		woken = woken || wake
+		return ok
+	})
+	if woken {
+		f.lane.signal()
+	}
+	return !f.full
 }
 
 // partitionOf reads the partition of a stored subject; -1 if it has none.
@@ -250,6 +285,7 @@ func (s *scan) offerTail(e *entry) {
 			}
 		}
 	}
+	r.recent.add(e, p)
 	s.pos = e.seq + 1
 	r.tailPos = s.pos
 }
@@ -273,4 +309,5 @@ func (s *scan) missTail(text string) {
 	}
 	s.pos++
 	r.tailPos, r.floor = s.pos, s.pos
+	r.recent.reset()
 }

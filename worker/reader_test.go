@@ -68,6 +68,7 @@ type rig struct {
 	stream jetstream.Stream
 	reader *Reader
 	group  *Group
+	local  func() string
 	stop   func() // Ends group and reader and joins them.
 
 	mu   sync.Mutex
@@ -81,19 +82,14 @@ type rigOptions struct {
 	queueEntries int
 	preload      int // Messages published before anything reads.
 	handler      Handler
+	recent       int // Messages the tail remembers; default 1, so that the catch-up reader has something to do.
 }
 
 func newRig(t testing.TB, js jetstream.JetStream, o rigOptions) *rig {
 	t.Helper()
 	r := &rig{t: t, js: js, got: map[int][]uint64{}, hold: map[int]chan bool{}, sent: map[int][]uint64{}}
 	r.topic = partitioner.Topic{Name: "orders", Partitions: o.partitions}.WithDefaults()
-	var err error
-	r.stream, err = js.CreateStream(t.Context(), jetstream.StreamConfig{
-		Name: "orders", Subjects: []string{"orders.1.>"}, AllowDirect: true, MaxBytes: -1,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r.createStream(1)
 	r.publish(o.preload)
 	if o.handler == nil {
 		o.handler = HandlerFunc(r.handle)
@@ -102,14 +98,28 @@ func newRig(t testing.TB, js jetstream.JetStream, o rigOptions) *rig {
 	return r
 }
 
+// createStream creates the topic's stream without what guards a real one: tests delete messages from it.
+func (r *rig) createStream(replicas int) {
+	r.t.Helper()
+	create := func() (err error) {
+		r.stream, err = r.js.CreateStream(r.t.Context(), jetstream.StreamConfig{
+			Name: r.topic.Name, Subjects: []string{r.topic.StoredFilter()}, Replicas: replicas,
+			AllowDirect: true, MaxBytes: 64 << 20,
+		})
+		return err
+	}
+	eventually(r.t, waitLimit, create) // A cluster's first asset may have to wait for it.
+}
+
 func (r *rig) start(o rigOptions) {
+	o.recent = max(1, o.recent)
 	logger := hclog.New(&hclog.LoggerOptions{Output: r.t.Output(), Level: hclog.Debug})
 	if _, ok := r.t.(*testing.B); ok {
 		logger = hclog.NewNullLogger()
 	}
-	r.reader = NewReader(ReaderOptions{Topic: r.topic, JS: r.js, Logger: logger})
+	r.reader = NewReader(ReaderOptions{Topic: r.topic, JS: r.js, Logger: logger, LocalServer: r.local, recentEntries: o.recent})
 	group, err := NewGroup(GroupOptions{
-		Config: Config{Name: "billing", Topic: "orders"}, Topic: r.topic, Node: "n1",
+		Config: Config{Name: "billing", Topic: r.topic.Name}, Topic: r.topic, Node: "n1",
 		Handler: o.handler, Reader: r.reader, Logger: logger, queueEntries: o.queueEntries, queueBytes: 1 << 20,
 	})
 	if err != nil {
@@ -171,7 +181,7 @@ func (r *rig) publish(n int) {
 		r.mu.Unlock()
 		key := fmt.Sprintf("k%d", total+len(futures))
 		p := partitioner.Of(r.topic.Partitions, key)
-		f, err := r.js.PublishAsync(fmt.Sprintf("orders.1.%d.%s", p, key), []byte("payload"), jetstream.WithStallWait(waitLimit))
+		f, err := r.js.PublishAsync(fmt.Sprintf("%s.1.%d.%s", r.topic.Name, p, key), []byte("payload"), jetstream.WithStallWait(waitLimit))
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -469,6 +479,48 @@ func TestQuietLaneIsAtTheTailWithoutCatchingUp(t *testing.T) {
 		if f.lane == lane && f.mode != feedTail {
 			t.Errorf("mode %d, position %d of %d", f.mode, f.next, r.reader.tailPos)
 		}
+	}
+}
+
+func TestTakeoverNeedsNoConsumerIfTheTailRemembers(t *testing.T) {
+	r := newRig(t, startBroker(t), rigOptions{partitions: 8, queueEntries: 16, recent: 1000})
+	lanes := r.startAll()
+	r.awaitTail()
+	r.publish(800)
+	r.awaitAll()
+	lanes[2].Drain()
+	<-lanes[2].Stopped()
+	r.mu.Lock()
+	r.got[2] = nil
+	r.mu.Unlock()
+	r.group.Start(Grant{Partition: 2, Epoch: 9}) // Over a hundred messages, and a queue of 16.
+	for range 5 {
+		r.publish(20)
+		if n := len(r.consumers()); n != 1 {
+			t.Errorf("%d consumers, want the tail's alone", n)
+		}
+	}
+	r.awaitAll()
+	r.awaitTail()
+}
+
+func TestRecentHoldsTheLastMessagesWithinItsBounds(t *testing.T) {
+	q := newRecent(4)
+	q.maxBytes = 3*entryOverhead + 100
+	for seq := uint64(10); seq < 20; seq++ {
+		q.add(&entry{seq: seq, data: make([]byte, 30)}, int(seq%2))
+	}
+	var got []uint64
+	q.each(1, 17, func(e *entry) bool { got = append(got, e.seq); return true })
+	if q.n != 3 || q.holds(16) || !q.holds(17) || !slices.Equal(got, []uint64{17, 19}) {
+		t.Errorf("%d entries, partition 1: %v", q.n, got)
+	}
+	q.add(&entry{seq: 20, data: make([]byte, 1<<20)}, 0)
+	if q.n != 1 || !q.holds(20) {
+		t.Errorf("%d entries after one larger than all the room", q.n)
+	}
+	if q.reset(); q.holds(20) || q.bytes != 0 {
+		t.Errorf("%d bytes after reset", q.bytes)
 	}
 }
 
