@@ -80,8 +80,7 @@ func field(line []byte, path string) (string, error) {
 	return fmt.Sprint(value), nil
 }
 
-// eachLine calls f for every line that is not empty, counted from 1. A file may end in the middle of its last line only
-// if that line is not JSON yet: its writer is still at it.
+// eachLine calls f for every line that is not empty, counted from 1; the last one need not end with a line break.
 func eachLine(file string, f func(n int, line []byte) error) error {
 	in, err := os.Open(file)
 	if err != nil {
