@@ -36,7 +36,10 @@ func (a *App) runAgent(ctx context.Context) error {
 	if err == nil || errors.As(err, &faults) {
 		return err
 	}
-	log.Error("the node ended", "error", err)
+	if c.Log.Format == "json" { // Whoever reads the log by machine finds the reason there, and no line that is no JSON.
+		log.Error("the node ended", "error", err)
+		return &Error{Code: exitFailed, Err: err, Shown: true}
+	}
 	return &Error{Code: exitFailed, Err: err}
 }
 

@@ -98,7 +98,8 @@ const defaultHTTP = "127.0.0.1:8222"
 
 // client finds the agent to ask.
 func (a *App) client(cmd *cobra.Command) (*api.Client, error) {
-	if a.addr != "" {
+	flagged := cmd.Flag("config").Changed && !cmd.Flag("addr").Changed // A flag goes before the environment.
+	if a.addr != "" && !flagged {
 		return api.NewClient(a.addr), nil
 	}
 	c, err := config.Load(a.configPath)

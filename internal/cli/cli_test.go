@@ -232,6 +232,9 @@ func TestAgentIsFoundByTheConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, "status", "--config", conf).want(t, exitOK, "OK:")
+	t.Setenv(addrVariable, "/nonexistent.sock")
+	run(t, "status", "--config", conf).want(t, exitOK, "OK:")
+	run(t, "status").want(t, exitUnreachable, "/nonexistent.sock")
 }
 
 func TestWrongArgumentsAreUsageErrors(t *testing.T) {
