@@ -6,7 +6,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"leasehold/partitioner"
 	"leasehold/server/servertest"
 )
 
@@ -25,8 +24,7 @@ func TestReadersLiveOnTheirOwnNodeAndAskEveryReplica(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := &rig{t: t, js: js, got: map[int][]uint64{}, hold: map[int]chan bool{}, sent: map[int][]uint64{}}
-		r.topic = partitioner.Topic{Name: fmt.Sprintf("orders%d", i), Partitions: 8}.WithDefaults()
+		r := newRigOn(t, js, fmt.Sprintf("orders%d", i), 8)
 		r.createStream(3)
 		r.publish(300)
 		if err := r.stream.DeleteMsg(t.Context(), 200); err != nil {

@@ -87,8 +87,7 @@ type rigOptions struct {
 
 func newRig(t testing.TB, js jetstream.JetStream, o rigOptions) *rig {
 	t.Helper()
-	r := &rig{t: t, js: js, got: map[int][]uint64{}, hold: map[int]chan bool{}, sent: map[int][]uint64{}}
-	r.topic = partitioner.Topic{Name: "orders", Partitions: o.partitions}.WithDefaults()
+	r := newRigOn(t, js, "orders", o.partitions)
 	r.createStream(1)
 	r.publish(o.preload)
 	if o.handler == nil {
@@ -96,6 +95,14 @@ func newRig(t testing.TB, js jetstream.JetStream, o rigOptions) *rig {
 	}
 	r.start(o)
 	return r
+}
+
+// newRigOn only names the topic.
+func newRigOn(t testing.TB, js jetstream.JetStream, topic string, partitions int) *rig {
+	return &rig{
+		t: t, js: js, topic: partitioner.Topic{Name: topic, Partitions: partitions}.WithDefaults(),
+		got: map[int][]uint64{}, hold: map[int]chan bool{}, sent: map[int][]uint64{},
+	}
 }
 
 // createStream creates the topic's stream without what guards a real one: tests delete messages from it.

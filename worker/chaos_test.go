@@ -1,0 +1,55 @@
+package worker
+
+import (
+	"context"
+	"flag"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the random tests")
+
+// Lanes of all speeds, tiny queues, owners that change, consumers that vanish: whatever happens, each partition's
+// messages are handled once each and in order.
+func TestNothingIsMissedOrRepeatedWhateverHappens(t *testing.T) {
+	t.Logf("-seed %d", *seed)
+	rnd := rand.New(rand.NewPCG(*seed, 1))
+	js := startBroker(t)
+	var r *rig
+	slow := make([]time.Duration, 24)
+	for p := range slow {
+		slow[p] = []time.Duration{0, 0, 0, 20 * time.Microsecond, time.Millisecond}[rnd.IntN(5)]
+	}
+	h := HandlerFunc(func(ctx context.Context, m *Message) Result {
+		if d := slow[m.Partition]; d > 0 {
+			time.Sleep(d)
+		}
+		r.mu.Lock() // Counted last: nothing interrupts this handler, so a drained lane loses no call.
+		defer r.mu.Unlock()
+		r.got[m.Partition] = append(r.got[m.Partition], m.Seq)
+		return Result{Status: OK}
+	})
+	r = newRigOn(t, js, "orders", 24)
+	r.createStream(1)
+	r.publish(2000)
+	r.start(rigOptions{queueEntries: 1 + rnd.IntN(12), recent: 1 + rnd.IntN(100), handler: h})
+	lanes := r.startAll()
+	for step := range 30 {
+		r.publish(rnd.IntN(200))
+		switch rnd.IntN(4) {
+		case 0:
+			for _, name := range r.consumers() {
+				_ = r.stream.DeleteConsumer(t.Context(), name)
+			}
+		case 1, 2:
+			p := rnd.IntN(len(lanes))
+			lanes[p].Drain()
+			<-lanes[p].Stopped()
+			done, attempt, _ := lanes[p].Progress()
+			lanes[p] = r.group.Start(Grant{Partition: p, Epoch: uint64(step), Done: done, Attempt: attempt})
+		}
+	}
+	r.awaitAll()
+	r.awaitTail()
+}
