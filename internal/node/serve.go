@@ -13,8 +13,8 @@ import (
 	"leasehold/cluster/lease"
 )
 
-// setupLimit bounds one try at getting streams and definitions; the next try says what it waited for.
-const setupLimit = 10 * time.Second
+// setupLimit bounds one try at asking the broker something during the set-up.
+const setupLimit = 5 * time.Second
 
 // serve waits for the broker, sets up what is stored, and takes part until ctx ends.
 func (n *Node) serve(ctx context.Context) error {

@@ -172,16 +172,33 @@ func (n *Node) defineGroups(ctx context.Context) (map[string]uint64, error) {
 }
 
 func (n *Node) startSequence(ctx context.Context, g worker.Config) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, setupLimit)
-	defer cancel()
-	info, err := n.topics[g.Topic].stream.Info(ctx)
+	info, err := n.streamInfo(ctx, g.Topic)
 	if err != nil {
-		return 0, fmt.Errorf("group %q: look at topic %s: %w", g.Name, g.Topic, err)
+		return 0, fmt.Errorf("group %q: %w", g.Name, err)
 	}
 	if g.Start == worker.StartLatest {
 		return info.State.LastSeq, nil
 	}
 	return max(info.State.FirstSeq, 1) - 1, nil
+}
+
+// streamInfo asks for a topic's state until there is an answer: a stream that was made a moment ago, by this node or
+// another, may not be known where the question arrives.
+func (n *Node) streamInfo(ctx context.Context, topic string) (*jetstream.StreamInfo, error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, setupLimit)
+		info, err := n.topics[topic].stream.Info(try)
+		cancel()
+		if err == nil {
+			return info, nil
+		}
+		n.wait(fmt.Sprintf("topic %s: %v", topic, err))
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("look at topic %s: %w", topic, err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 // pressure reports that a topic is more than half full, looked at every few seconds.
