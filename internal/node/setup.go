@@ -184,21 +184,16 @@ func (n *Node) startSequence(ctx context.Context, g worker.Config) (uint64, erro
 
 // streamInfo asks for a topic's state until there is an answer: a stream that was made a moment ago, by this node or
 // another, may not be known where the question arrives.
-func (n *Node) streamInfo(ctx context.Context, topic string) (*jetstream.StreamInfo, error) {
-	for {
+func (n *Node) streamInfo(ctx context.Context, topic string) (info *jetstream.StreamInfo, err error) {
+	err = n.until(ctx, 200*time.Millisecond, func() []string {
 		try, cancel := context.WithTimeout(ctx, setupLimit)
-		info, err := n.topics[topic].stream.Info(try)
-		cancel()
-		if err == nil {
-			return info, nil
+		defer cancel()
+		if info, err = n.topics[topic].stream.Info(try); err != nil {
+			return []string{fmt.Sprintf("topic %s: %v", topic, err)}
 		}
-		n.wait(fmt.Sprintf("topic %s: %v", topic, err))
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("look at topic %s: %w", topic, err)
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
+		return nil
+	})
+	return info, err
 }
 
 // pressure reports that a topic is more than half full, looked at every few seconds.
