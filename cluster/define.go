@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/synadia-io/orbit.go/jetstreamext"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Define stores a definition under a key of its own, such as "topic.orders", unless there is one already, and decodes
@@ -80,27 +80,18 @@ func (s *KV) Finished(ctx context.Context, topic string, partitions int) (seq ui
 
 // groupsOf names the groups defined for a topic.
 func (s *KV) groupsOf(ctx context.Context, topic string) ([]string, error) {
-	msgs, err := jetstreamext.GetLastMsgsFor(ctx, s.js, Stream, []string{subjects + "group.*"})
-	if err != nil {
-		return nil, fmt.Errorf("read the groups: %w", err)
-	}
 	var groups []string
-	for m, err := range msgs {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the groups: %w", err)
-		}
+	err := s.lastMessages(ctx, []string{subjects + "group.*"}, func(m *jetstream.RawStreamMsg) error {
 		var def struct {
 			Topic string `json:"topic"`
 		}
 		if err := json.Unmarshal(m.Data, &def); err != nil {
-			return nil, fmt.Errorf("definition %s: %w", m.Subject, err)
+			return fmt.Errorf("definition %s: %w", m.Subject, err)
 		}
 		if def.Topic == topic {
 			groups = append(groups, strings.TrimPrefix(m.Subject, subjects+"group."))
 		}
-	}
-	return groups, nil
+		return nil
+	})
+	return groups, err
 }

@@ -22,9 +22,10 @@ const (
 	Stream     = "KV_" + bucket // The bucket's stream.
 	subjects   = "$KV." + bucket + "."
 	announced  = "leasehold.internal.record"
-	chunk      = 512   // Keys asked for at once.
-	codeWrong  = 10071 // The server's error codes for a compare-and-set that was refused: by what is stored,
-	codeFlight = 10164 // and by what is in flight.
+	chunk      = 512             // Keys asked for at once.
+	readLimit  = 5 * time.Second // For one such answer, if the caller has no shorter one.
+	codeWrong  = 10071           // The server's error codes for a compare-and-set that was refused: by what is stored,
+	codeFlight = 10164           // and by what is in flight.
 )
 
 // KV is the Store on a JetStream key-value bucket: compare-and-set through the stream's leader, reads by direct get from
@@ -182,34 +183,51 @@ func (s *KV) Leases(ctx context.Context, group string, partitions int) ([]lease.
 	return all, nil
 }
 
-// last reads the newest message of each subject in one request.
+// last reads the newest record of each subject in one request.
 func (s *KV) last(ctx context.Context, keys []string) ([]lease.Saw, error) {
-	msgs, err := jetstreamext.GetLastMsgsFor(ctx, s.js, Stream, keys)
-	if err != nil {
-		return nil, fmt.Errorf("read records: %w", err)
-	}
 	var saws []lease.Saw
-	for m, err := range msgs {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read records: %w", err)
-		}
+	err := s.lastMessages(ctx, keys, func(m *jetstream.RawStreamMsg) error {
 		k, ok := parseKey(strings.TrimPrefix(m.Subject, subjects))
 		if !ok {
-			continue
+			return nil
 		}
 		if m.Header.Get("KV-Operation") != "" {
 			m.Data = nil
 		}
 		saw, err := decode(k, m.Sequence, m.Data)
-		if err != nil {
-			return nil, err
-		}
 		saws = append(saws, saw)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return saws, nil
+}
+
+// lastMessages calls f with the newest message of each subject. Without an error it was all of them that some replica
+// has: jetstreamext ends an answer that is cut short by a deadline, ctx's or else one of its own, as if it were complete.
+func (s *KV) lastMessages(ctx context.Context, subjects []string, f func(*jetstream.RawStreamMsg) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	msgs, err := jetstreamext.GetLastMsgsFor(ctx, s.js, Stream, subjects)
+	if err != nil {
+		return fmt.Errorf("read records: %w", err)
+	}
+	for m, err := range msgs {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
+		}
+		if err == nil {
+			err = f(m)
+		}
+		if err != nil {
+			return fmt.Errorf("read records: %w", err)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("read records: %w", err)
+	}
+	return nil
 }
 
 // Announce publishes a record to the other nodes.
