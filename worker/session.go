@@ -21,7 +21,7 @@ const (
 	pullHeartbeat = 500 * time.Millisecond
 	beatEvery     = 250 * time.Millisecond // How often a session looks after itself.
 	silentBeats   = 8                      // Beats without a sound after which a session is lost.
-	createLimit   = 2 * time.Second        // For one request to create a consumer.
+	createLimit   = time.Second            // For one request to create a consumer; it may be lost with a meta leader.
 	inactivity    = 30 * time.Second       // After which the server removes a consumer that nobody pulls from.
 )
 
