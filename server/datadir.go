@@ -37,6 +37,9 @@ type Identity struct {
 // ErrInUse is in the chain of OpenDataDir's error when another process holds the directory.
 var ErrInUse = errors.New("data directory is in use")
 
+// ErrMismatch is in the chain of OpenDataDir's error when the directory was made for another node, cluster or mode.
+var ErrMismatch = errors.New("the config does not fit the data directory")
+
 // identityFormat is the version of the identity file and of everything else in a data directory.
 const identityFormat = 1
 
@@ -191,15 +194,17 @@ func (d *DataDir) checkIdentity(want Identity) error {
 		errs = append(errs, fmt.Errorf("data directory %s belongs to cluster %q, the config says cluster.name = %q: "+
 			"a cluster cannot be renamed; use the old name, or an empty directory", d.path, have.Cluster, want.Cluster))
 	}
-	return errors.Join(errs...)
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrMismatch, errors.Join(errs...))
 }
 
 // modeError says how to move: the broker would delete the other mode's streams, so nothing is converted in place.
 func modeError(path string, have, want Mode) error {
-	text := fmt.Sprintf("data directory %s was made in %s mode, the config asks for %s mode: "+
-		"its data does not survive the switch.", path, have, want)
-	return fmt.Errorf("%s To move, start it once more in %s mode and run \"leasehold backup\", then make an empty data "+
-		"directory with \"leasehold init\", start it in %s mode and run \"leasehold restore\"", text, have, want)
+	return fmt.Errorf("data directory %s was made in %s mode, the config asks for %s mode: its data does not survive the "+
+		"switch. Set node.data_dir to an empty directory for %s mode, let the old one finish what it holds in %s mode, and "+
+		"have publishers send what is still needed again", path, have, want, want, have)
 }
 
 // Close gives both locks back. The broker and every handler child must have ended.

@@ -65,7 +65,7 @@ func TestDataDirRefusesAnotherIdentityWithBothValues(t *testing.T) {
 	wantRefusedDir(t, path, Identity{Node: "n2", Cluster: "plant", Mode: Single}, `"n1"`, `"n2"`, "node.name")
 	wantRefusedDir(t, path, Identity{Node: "n1", Cluster: "farm", Mode: Single}, `"plant"`, `"farm"`, "cluster.name")
 	wantRefusedDir(t, path, Identity{Node: "n1", Cluster: "plant", Mode: Cluster},
-		"single", "cluster", "backup", "init", "restore")
+		"single", "cluster", "empty directory")
 	mustOpen(t, path, n1)
 }
 

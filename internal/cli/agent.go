@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/config"
+	"leasehold/internal/node"
 )
 
 func (a *App) agentCommand() *cobra.Command {
@@ -36,11 +37,15 @@ func (a *App) runAgent(ctx context.Context) error {
 	if err == nil || errors.As(err, &faults) {
 		return err
 	}
+	code := exitFailed
+	if errors.Is(err, node.ErrConfig) {
+		code = exitUsage
+	}
 	if c.Log.Format == "json" { // Whoever reads the log by machine finds the reason there, and no line that is no JSON.
 		log.Error("the node ended", "error", err)
-		return &Error{Code: exitFailed, Err: err, Shown: true}
+		return &Error{Code: code, Err: err, Shown: true}
 	}
-	return &Error{Code: exitFailed, Err: err}
+	return &Error{Code: code, Err: err}
 }
 
 func newLogger(c config.LogSection, w io.Writer) hclog.Logger {

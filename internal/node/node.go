@@ -19,6 +19,9 @@ import (
 	"leasehold/server"
 )
 
+// ErrConfig is in the chain of Run's error when the config contradicts what is stored: trying again will not help.
+var ErrConfig = errors.New("this config cannot be run here")
+
 // Options are what a node is run with.
 type Options struct {
 	Config  *config.Config
@@ -51,6 +54,9 @@ func Run(ctx context.Context, o Options) error {
 	n := &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}}
 	n.wait("the data directory")
 	dir, err := server.OpenDataDir(o.Config.Node.DataDir, o.Config.Identity())
+	if errors.Is(err, server.ErrMismatch) {
+		err = fmt.Errorf("%w: %w", ErrConfig, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -73,10 +79,11 @@ func (n *Node) run(ctx context.Context, web *api.Server) error {
 	outer := context.WithoutCancel(ctx)
 	broker := runPart(outer, stop, "broker", n.broker.Run)
 	face := runPart(outer, stop, "http", web.Run)
+	news := n.tellManager(ctx, web.Started())
 
 	err := n.serve(ctx)
 	n.wait("the end of this node: it is stopping")
-	err = errors.Join(err, face.end(), n.closeConn(), broker.end())
+	err = errors.Join(err, news.end(), face.end(), n.closeConn(), broker.end())
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause // what ended the node says more than what came of it
 	}

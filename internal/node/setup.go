@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -97,8 +98,8 @@ func (n *Node) defineCluster(ctx context.Context) error {
 		return err
 	}
 	if have != want {
-		return fmt.Errorf("cluster: the cluster runs with timing %s (session_ttl %v, renew %v, margin %v), this config "+
-			"says %s (%v, %v, %v): every node must have the same", have.Timing, have.TTL, have.Renew, have.Margin,
+		return fmt.Errorf("%w: the cluster runs with timing %s (session_ttl %v, renew %v, margin %v), this config "+
+			"says %s (%v, %v, %v): every node must have the same", ErrConfig, have.Timing, have.TTL, have.Renew, have.Margin,
 			want.Timing, want.TTL, want.Renew, want.Margin)
 	}
 	return nil
@@ -115,6 +116,10 @@ func (n *Node) openTopics(ctx context.Context) error {
 			Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload,
 			Waiting: func(err error) { n.wait(fmt.Sprintf("topic %s: %v", t.Name, err)) },
 		})
+		var mismatch *partitioner.MismatchError
+		if errors.As(err, &mismatch) {
+			err = fmt.Errorf("%w: %w", ErrConfig, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -142,9 +147,9 @@ func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
 	}
 	have.Floor = 0
 	if fmt.Sprint(have) != fmt.Sprint(want) {
-		return fmt.Errorf("topic %q exists with partitions %d, subject %q, key %v; this config says %d, %q, %v: they are "+
+		return fmt.Errorf("%w: topic %q exists with partitions %d, subject %q, key %v; this config says %d, %q, %v: they are "+
 			"fixed once a topic exists, so set them back or use a new name",
-			t.Name, have.Partitions, have.Subject, have.Key, want.Partitions, want.Subject, want.Key)
+			ErrConfig, t.Name, have.Partitions, have.Subject, have.Key, want.Partitions, want.Subject, want.Key)
 	}
 	return nil
 }
@@ -163,8 +168,8 @@ func (n *Node) defineGroups(ctx context.Context) (map[string]uint64, error) {
 			return nil, err
 		}
 		if have.Topic != want.Topic || have.Start != want.Start {
-			return nil, fmt.Errorf("group %q exists for topic %q with start %q; this config says %q, %q: they are fixed "+
-				"once a group exists, so set them back or use a new name", g.Name, have.Topic, have.Start, want.Topic, want.Start)
+			return nil, fmt.Errorf("%w: group %q exists for topic %q with start %q; this config says %q, %q: they are fixed "+
+				"once a group exists, so set them back or use a new name", ErrConfig, g.Name, have.Topic, have.Start, want.Topic, want.Start)
 		}
 		starts[g.Name] = have.Done
 	}
