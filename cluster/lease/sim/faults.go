@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"time"
 
 	"leasehold/cluster/lease"
@@ -78,6 +79,9 @@ func (w *world) leaseLanded(k lease.Key, old, rec lease.Lease) {
 	}
 	if err := w.truths[k].landed(k, old, rec); err != nil {
 		w.fail(err)
+	}
+	if w.rest && rec.Owner != old.Owner {
+		w.fail(fmt.Errorf("%v: moved from %q to %q, though it had no reason to", k, old.Owner, rec.Owner))
 	}
 }
 

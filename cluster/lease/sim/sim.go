@@ -61,6 +61,7 @@ type world struct {
 	leaseKeys  []lease.Key
 	truths     map[lease.Key]*truth
 	calm       bool // No new faults.
+	rest       bool // No partition may change its owner any more.
 	res        Result
 	hash       interface {
 		Write([]byte) (int, error)
@@ -71,22 +72,61 @@ type world struct {
 
 // Run plays one seed: a minute or two of faults, then calm, in which everything must come to rest.
 func Run(seed uint64, o Options) Result {
-	w := &world{
-		o: o, r: rand.New(rand.NewPCG(seed, 7)), store: newStore(), hash: fnv.New64a(),
-		truths: map[lease.Key]*truth{}, res: Result{Covered: map[string]int{}},
-	}
-	w.setUp()
+	w := newWorld(seed, o)
 	w.nextFault()
 	end := w.dur(60*time.Second, 120*time.Second)
 	w.runUntil(end)
 	w.heal()
 	w.runUntil(end + 45*time.Second)
+	return w.result()
+}
+
+// OutageMovesNothing plays a calm cluster whose store is away for one to four ttls, and comes back.
+func OutageMovesNothing(seed uint64, o Options) Result {
+	return stayPut(seed, o, func(w *world) {
+		w.store.up = false
+		w.at(w.dur(ttl, 4*ttl), func() { w.store.up = true })
+	})
+}
+
+// QuickRestartMovesNothing plays a calm cluster in which a node's process dies and is back well within the ttl.
+func QuickRestartMovesNothing(seed uint64, o Options) Result {
+	return stayPut(seed, o, func(w *world) {
+		n := w.nodes[w.r.IntN(len(w.nodes))]
+		n.crash()
+		w.at(w.dur(100*time.Millisecond, 2*time.Second), n.start)
+	})
+}
+
+// stayPut lets a cluster come to rest, disturbs it, and takes every partition that changes its owner for a violation.
+func stayPut(seed uint64, o Options, disturb func(*world)) Result {
+	w := newWorld(seed, o)
+	w.calm = true
+	w.runUntil(40 * time.Second)
+	w.checkConverged()
+	w.rest = true
+	disturb(w)
+	w.runUntil(100 * time.Second)
+	return w.result()
+}
+
+// result looks at the end of a run and sums it up.
+func (w *world) result() Result {
 	w.checkConverged()
 	for _, t := range w.truths {
 		w.res.Calls += t.calls
 	}
 	w.res.LaneStarts, w.res.Hash = w.laneStarts, w.hash.Sum64()
 	return w.res
+}
+
+func newWorld(seed uint64, o Options) *world {
+	w := &world{
+		o: o, r: rand.New(rand.NewPCG(seed, 7)), store: newStore(), hash: fnv.New64a(),
+		truths: map[lease.Key]*truth{}, res: Result{Covered: map[string]int{}},
+	}
+	w.setUp()
+	return w
 }
 
 func (w *world) setUp() {

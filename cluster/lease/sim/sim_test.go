@@ -90,6 +90,21 @@ func describe(seeds int, r Result, failed bool) string {
 		seeds, verdict, r.LaneStarts, r.Calls, strings.Join(parts, ", "))
 }
 
+func TestNothingMovesWithoutNeed(t *testing.T) {
+	for name, run := range map[string]func(uint64, Options) Result{
+		"the store is away for ttls": OutageMovesNothing,
+		"a quick restart":            QuickRestartMovesNothing,
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(*seeds, func(s uint64) Result { return run(s, Options{}) }, func(s uint64, res Result) {
+				if res.Err != nil {
+					t.Errorf("seed %d: %v", s, res.Err)
+				}
+			})
+		})
+	}
+}
+
 func TestOneSeedIsOneHistory(t *testing.T) {
 	for s := range uint64(20) {
 		if a, b := Run(s, Options{}), Run(s, Options{}); a.Hash != b.Hash {
