@@ -19,7 +19,7 @@ var (
 // Reasons to end the process.
 var (
 	// ErrNameTaken: another process holds a live session under this node's name.
-	ErrNameTaken = errors.New("another node of this name is alive")
+	ErrNameTaken = errors.New("this node's name is taken")
 )
 
 // phase is where a node's session stands. It only goes forward, but for burial, which leads back to saving.
