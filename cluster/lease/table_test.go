@@ -1,0 +1,1093 @@
+package lease
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/table.golden")
+
+// The table's node is n1, under boot 5. It looks at partition 1 of two; partition 0 is there to make the plan name n1
+// or n2 for it. n2 is live and takes part; n3 is whoever else owns the lease.
+const (
+	testTTL    = 5 * time.Second
+	testRenew  = time.Second
+	testMargin = time.Second
+	testNow    = time.Hour
+	testBoot   = 5
+	testEpoch  = 7
+	testRev    = 100 // Of every record that is there.
+)
+
+// state is one row's left side: everything that the core's decision about one lease rests on.
+type state struct {
+	phase    phase
+	expired  bool
+	stopping bool
+	lane     lane
+	lost     bool
+	rec      string // A key of records.
+	old      bool   // The record and the claim are old, not fresh.
+	planned  string // n1 or n2.
+	write    string // "", "pending", "outrun" (pending, but a higher revision was seen since) or "resting"
+}
+
+func (s state) String() string { return s.session() + " " + s.variant() }
+
+// variant is the part of a state that golden lines with one outcome are folded over.
+func (s state) variant() string {
+	v := s.rec + "/" + s.planned
+	if s.old {
+		v += "/old"
+	}
+	return v
+}
+
+func (s state) session() string {
+	parts := []string{[]string{
+		"loading", "watching", "saving", "publishing", "running", "rejoining", "ending", "finished",
+	}[s.phase]}
+	add := func(on bool, what string) {
+		if on {
+			parts = append(parts, what)
+		}
+	}
+	add(s.expired, "expired")
+	add(s.stopping, "stopping")
+	parts = append(parts, laneNames[s.lane])
+	add(s.lost, "lost")
+	add(s.write != "", s.write)
+	return strings.Join(parts, " ")
+}
+
+var laneNames = map[lane]string{
+	none: "none", active: "active", draining: "draining", cancelled: "cancelled", parked: "parked", handing: "handing",
+}
+
+// records are what the lease may say, and what the owner's session is known to say.
+var records = []struct {
+	name  string
+	lease Lease
+	n3    *Session // What is known of n3.
+}{
+	{"never-written", Lease{}, nil},
+	{"free", Lease{Epoch: testEpoch}, nil},
+	{"free-next-me", Lease{Epoch: testEpoch, Next: "n1"}, nil},
+	{"free-next-live", Lease{Epoch: testEpoch, Next: "n2"}, nil},
+	{"free-next-dead", Lease{Epoch: testEpoch, Next: "n3"}, peerSession("n3", 2, Buried)},
+	{"mine", Lease{Owner: "n1", Boot: testBoot, Epoch: testEpoch}, nil},
+	{"mine-other-epoch", Lease{Owner: "n1", Boot: testBoot, Epoch: testEpoch + 1}, nil},
+	{"my-earlier-boot", Lease{Owner: "n1", Boot: testBoot - 1, Epoch: testEpoch + 1}, nil},
+	{"owner-live", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 2, Live)},
+	{"owner-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 2, Buried)},
+	{"owner-ended", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 2, Ended)},
+	{"owner-higher-boot-live", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 3, Live)},
+	{"owner-higher-boot-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 3, Buried)},
+	{"owner-lower-boot-live", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 1, Live)},
+	{"owner-lower-boot-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 1, Buried)},
+	{"owner-without-session", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, nil},
+}
+
+func peerSession(node string, boot uint64, s State) *Session {
+	return &Session{Version: 1, Node: node, Boot: boot, State: s, Nonce: node + "-nonce", TTL: testTTL, Groups: []string{"g"}, Weight: 1}
+}
+
+func testConfig() Config {
+	return Config{
+		Self: Session{Node: "n1", DirID: "dir", KernelBoot: "kernel", LockIno: 1, Weight: 1}, Secret: "s", Boot: testBoot - 1,
+		Groups: []Group{{Name: "g", Partitions: 2, Start: 3, Handover: 2 * time.Second}},
+		TTL:    testTTL, Renew: testRenew, Margin: testMargin, WriteLimit: testRenew / 2, Settle: time.Second, MinHold: 10 * time.Second,
+	}
+}
+
+// build makes the core of a state. Every call makes the same.
+func (s state) build() (*Core, *held) {
+	c := New(testConfig())
+	c.now, c.phase, c.stopping, c.lastID = testNow, s.phase, s.stopping, 50
+	if s.stopping {
+		c.stopAt = testNow - time.Second
+	}
+	s.buildOwn(c)
+	c.addPeer("n2", peerSession("n2", 1, Live))
+	h, steer := c.groups[0].leases[1], c.groups[0].leases[0]
+	steer.rev, steer.rec, steer.retryAt = testRev, Lease{Version: 1, Owner: "n2", Boot: 1, Epoch: 1}, 1000*time.Hour
+	if s.planned == "n2" {
+		steer.rec.Owner, steer.rec.Boot = "n1", testBoot // takes n1's share
+	}
+	s.buildLease(c, h)
+	return c, h
+}
+
+func (s state) buildOwn(c *Core) {
+	o := &c.own
+	if s.phase == loading {
+		return
+	}
+	rec := c.cfg.Self
+	rec.Version, rec.Boot, rec.State, rec.TTL, rec.Nonce, rec.Leaving = 1, testBoot, Live, testTTL, "s-9", s.stopping
+	o.boot, o.rev, o.rec, o.nonces, o.settled = testBoot, testRev, &rec, 9, true
+	switch {
+	case s.phase == watching:
+		rec.DirID = "another"
+		o.seenAt, o.boot = testNow-time.Second, testBoot-1
+	case s.phase < running:
+		rec.Boot = testBoot - 1
+	case s.phase == rejoining:
+		rec.State, rec.Nonce = Buried, ""
+	}
+	o.lastOK, o.nextAt, o.fence, o.joinedAt = testNow-500*time.Millisecond, testNow+500*time.Millisecond, testNow+3*time.Second, testNow-time.Hour/2
+	if s.phase < running {
+		o.fence, o.joinedAt, o.lastOK = 0, 0, 0
+	}
+	if s.expired {
+		o.expired, o.lastOK, o.fence, o.nextAt = true, testNow-5*time.Second, testNow-time.Second, testNow+100*time.Millisecond
+	}
+	if s.phase == publishing || s.phase == running || s.phase == ending {
+		sent := rec
+		sent.Boot, sent.Nonce = testBoot, "s-10"
+		if s.phase == ending {
+			sent.State = Ended
+		}
+		o.nonces, o.pending, o.sent = 10, 40, []attempt{{id: 40, at: testNow - 100*time.Millisecond, rec: sent}}
+		c.writes[40] = SessionKey("n1")
+	}
+}
+
+func (c *Core) addPeer(name string, rec *Session) *peer {
+	p := c.peer(name)
+	p.rec, p.quietAt, p.settled = rec, testNow-time.Second, true
+	if rec != nil {
+		p.rev = testRev
+	}
+	return p
+}
+
+func (s state) buildLease(c *Core, h *held) {
+	for _, r := range records {
+		if r.name != s.rec {
+			continue
+		}
+		h.rec = r.lease
+		h.rec.Version, h.rec.Done, h.rec.Attempt, h.rev = 1, 30, 1, testRev
+		if r.lease.Owner == "n3" || r.lease.Next == "n3" {
+			c.addPeer("n3", r.n3)
+		}
+	}
+	if s.rec == "never-written" {
+		h.rec, h.rev = Lease{Done: 3}, 0
+	}
+	since := testNow - 100*time.Millisecond
+	if s.old {
+		since = testNow - 20*time.Second
+	}
+	h.seenAt, h.claimedAt, h.drainAt = since, since, since
+	if h.rec.Owner != "" && s.phase >= running && c.dead(h.rec.Owner, h.rec.Boot) {
+		h.deadAt = since
+	}
+	h.lane, h.lost = s.lane, s.lost
+	if s.lane != none {
+		h.epoch, h.progress = testEpoch, Progress{Done: 30, Attempt: 1}
+		if s.write != "" {
+			h.progress = Progress{Done: 31}
+		}
+	}
+	s.buildWrite(c, h)
+}
+
+// buildWrite puts a write under way that the core could have sent in this state, or in the one before it.
+func (s state) buildWrite(c *Core, h *held) {
+	if s.write == "resting" {
+		h.retryAt = testNow + 50*time.Millisecond
+	}
+	if s.write != "pending" && s.write != "outrun" {
+		return
+	}
+	rec, rev := h.rec, h.rev
+	switch {
+	case s.write == "outrun" && s.lane == none && (s.rec == "mine-other-epoch" || s.rec == "free-next-live"):
+		rev-- // a claim or a hand-over that a read has shown before its answer came
+	case s.write == "outrun" && s.lane == none:
+		rec, rev = Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Done: 29}, rev-2
+	case s.lost:
+		rec, rev = Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Done: 31}, rev-2
+	case s.lane == none && s.stopping:
+		rec.Owner, rec.Boot = "", 0
+	case s.lane == none:
+		rec.Owner, rec.Boot, rec.Next = "n1", testBoot, ""
+		rec.Epoch++
+	case s.lane == handing:
+		rec.Owner, rec.Boot, rec.Next, rec.Done, rec.Attempt = "", 0, "n2", 31, 0
+	case s.write == "pending":
+		rec.Done, rec.Attempt = 31, 0
+	}
+	if s.write == "outrun" && rev == h.rev {
+		rev--
+	}
+	h.pending = &Write{ID: 41, Key: h.key, Revision: rev, Lease: &rec}
+	c.writes[41] = h.key
+}
+
+// wroteOK is the good answer to the write under way, if it can have landed.
+func wroteOK(_ *Core, h *held) Input {
+	p := h.pending
+	switch {
+	case p == nil || p.Revision == h.rev:
+		return Wrote{ID: 41, OK: true, Revision: h.rev + 1}
+	case *p.Lease == h.rec:
+		return Wrote{ID: 41, OK: true, Revision: h.rev}
+	case p.Revision == h.rev-1:
+		return nil // what was seen since took its place
+	}
+	return Wrote{ID: 41, OK: true, Revision: h.rev - 1}
+}
+
+// sawCommit shows a commit of our lane that ended unknown.
+func sawCommit(_ *Core, h *held) Input {
+	if h.lane == none || h.lost || h.progress.Done != 31 {
+		return nil
+	}
+	rec := h.rec
+	rec.Done, rec.Attempt = 31, 0
+	return Saw{Key: h.key, Revision: h.rev + 1, Lease: &rec}
+}
+
+// states lists every combination, and which of them the core can be in: those for which wellFormed finds nothing.
+func states() (possible []state, all int) {
+	flags := []bool{false, true}
+	for ph := loading; ph <= finished; ph++ {
+		for _, expired := range flags {
+			for _, stopping := range flags {
+				for l := none; l <= handing; l++ {
+					for _, lost := range flags {
+						for _, r := range records {
+							for _, old := range flags {
+								for _, planned := range []string{"n1", "n2"} {
+									for _, write := range []string{"", "pending", "outrun", "resting"} {
+										s := state{ph, expired, stopping, l, lost, r.name, old, planned, write}
+										all++
+										if s.possible() {
+											possible = append(possible, s)
+										}
+									}
+								}
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	return possible, all
+}
+
+func (s state) possible() bool {
+	named := strings.HasPrefix(s.rec, "mine")
+	switch {
+	case s.expired && s.phase != running && s.phase != rejoining && s.phase != ending, !s.expired && s.phase == rejoining:
+		return false
+	case s.lost && s.lane != cancelled: // makes no difference any more
+		return false
+	case s.stopping && s.phase < publishing, !s.stopping && s.phase == ending:
+		return false
+	case s.phase < running && named: // no claim of this boot was sent yet
+		return false
+	case s.write != "" && s.phase != running, s.phase != running && (s.old || s.planned == "n2"): // makes no difference
+		return false
+	case s.stopping && s.planned == "n2": // a stopping node plans nothing onto itself anyhow
+		return false
+	case s.write == "pending" && s.lane == none && s.stopping && !named: // only our own is given back
+		return false
+	case s.write == "pending" && s.lost, s.write == "outrun" && s.rec == "never-written":
+		return false
+	case s.write == "pending" && s.lane == none && (s.rec == "owner-live" || strings.Contains(s.rec, "lower") || s.rec == "owner-without-session"):
+		return false
+	}
+	c, h := s.build()
+	return wellFormed(c, h) == nil
+}
+
+// wellFormed is what holds between two inputs. The table shows that every input preserves it.
+func wellFormed(c *Core, h *held) error {
+	owned := c.mine(h) && h.rec.Epoch == h.epoch
+	switch {
+	case c.phase == finished:
+		return nil
+	case h.lost && h.lane != cancelled && h.lane != none:
+		return errors.New("a lost lane is not cancelled")
+	case (h.lane == active || h.lane == draining) && (c.phase != running || c.own.expired || !owned):
+		return errors.New("a lane runs without a live session or without its lease")
+	case (h.lane == parked || h.lane == handing) && (c.phase != running || !owned):
+		return errors.New("a joined lane is kept without its lease")
+	case h.lane == cancelled && c.phase != running && c.phase != rejoining:
+		return errors.New("the session went on before a lane was joined")
+	case h.lane == cancelled && c.phase == running && h.lost == owned:
+		return errors.New("a cancelled lane is not told apart as lost or not")
+	case h.pending != nil && c.phase != running:
+		return errors.New("a lease write is under way outside a live session")
+	case h.pending != nil && c.writes[h.pending.ID] != h.key:
+		return errors.New("the answer to the write under way would be dropped")
+	}
+	return nil
+}
+
+// event is one column: an input, and when it comes.
+type event struct {
+	name  string
+	after time.Duration
+	in    func(c *Core, h *held) Input // nil if it cannot come in that state.
+}
+
+func plain(in Input) func(*Core, *held) Input { return func(*Core, *held) Input { return in } }
+
+func sawLease(rev uint64, rec *Lease) func(*Core, *held) Input {
+	return plain(Saw{Key: Key{Group: "g", Partition: 1}, Revision: rev, Lease: rec})
+}
+
+// sawOwn shows our own record, changed, at a revision.
+func sawOwn(rev uint64, change func(*Session)) func(*Core, *held) Input {
+	return func(c *Core, _ *held) Input {
+		rec := c.cfg.Self
+		rec.Version, rec.Boot, rec.State, rec.TTL, rec.Nonce = 1, testBoot, Live, testTTL, "other-1"
+		change(&rec)
+		return Saw{Key: SessionKey("n1"), Revision: rev, Session: &rec}
+	}
+}
+
+func sawPeer(rev uint64, rec *Session) func(*Core, *held) Input {
+	return plain(Saw{Key: SessionKey(rec.Node), Revision: rev, Session: rec})
+}
+
+// theirs is a record that names an owner under a new epoch.
+func theirs(owner string, boot uint64) *Lease {
+	return &Lease{Version: 1, Owner: owner, Boot: boot, Epoch: testEpoch + 2, Done: 35}
+}
+
+var leaseEvents = []event{
+	{"tick", 0, plain(Tick{})},
+	{"tick-rested", 100 * time.Millisecond, plain(Tick{})},
+	{"tick-handover-timeout", 2500 * time.Millisecond, plain(Tick{})},
+	{"tick-at-fence", 3 * time.Second, plain(Tick{})},
+	{"tick-after-suspend", time.Hour, plain(Tick{})},
+
+	{"saw-absent", 0, sawLease(0, nil)},
+	{"saw-older", 0, sawLease(testRev-1, theirs("n2", 1))},
+	{"saw-same", 0, func(_ *Core, h *held) Input {
+		rec := h.rec
+		return Saw{Key: h.key, Revision: h.rev, Lease: &rec}
+	}},
+	{"saw-own-write-landed", 0, func(_ *Core, h *held) Input {
+		if h.pending == nil || h.pending.Revision != h.rev {
+			return nil
+		}
+		return Saw{Key: h.key, Revision: h.rev + 1, Lease: h.pending.Lease}
+	}},
+	{"saw-commit-landed", 0, sawCommit},
+	{"saw-late-claim-landed", 0, sawLease(testRev+1, theirs("n1", testBoot))},
+	{"saw-my-earlier-boot", 0, sawLease(testRev+1, theirs("n1", testBoot-1))},
+	{"saw-free", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Done: 35})},
+	{"saw-free-next-me", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Done: 35, Next: "n1"})},
+	{"saw-free-next-live", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Done: 35, Next: "n2"})},
+	{"saw-owner-live", 0, sawLease(testRev+1, theirs("n2", 1))},
+	{"saw-owner-unheard-of", 0, sawLease(testRev+1, theirs("n4", 1))},
+	{"saw-deleted", 0, sawLease(testRev+1, nil)},
+
+	{"wrote-ok", 0, wroteOK},
+	{"wrote-ok-past-fence", 4 * time.Second, wroteOK},
+	{"wrote-unknown", 0, plain(Wrote{ID: 41})},
+	{"wrote-of-another-life", 0, plain(Wrote{ID: 7, OK: true, Revision: testRev + 1})},
+
+	{"moved", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 32}})},
+	{"moved-attempt", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 31, Attempt: 2}})},
+	{"moved-other-epoch", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1, Progress: Progress{Done: 32}})},
+	{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 32}})},
+	{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 32}})},
+	{"stopped-other-epoch", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1, Progress: Progress{Done: 32}})},
+	{"stop", 0, plain(Stop{})},
+	{"saved-boot", 0, plain(SavedBoot{Boot: testBoot})},
+	{"saved-other-boot", 0, plain(SavedBoot{Boot: testBoot + 1})},
+
+	{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
+	{"session-ok-late", 5 * time.Second, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
+	{"session-unknown", 0, plain(Wrote{ID: 40})},
+	{"saw-session-older", 0, sawOwn(testRev-1, func(s *Session) { s.Boot = testBoot + 4 })},
+	{"saw-session-renewed", 0, sawOwn(testRev+1, func(s *Session) { s.Nonce = "s-10" })},
+	{"saw-session-buried", 0, sawOwn(testRev+1, func(s *Session) { s.State, s.Nonce = Buried, "" })},
+	{"saw-session-ended", 0, sawOwn(testRev+1, func(s *Session) { s.State, s.Nonce = Ended, "" })},
+	{"saw-session-of-twin", 0, sawOwn(testRev+1, func(s *Session) { s.Boot, s.DirID = testBoot+1, "another" })},
+	{"saw-session-lower-boot", 0, sawOwn(testRev+1, func(s *Session) { s.Boot = testBoot - 2 })},
+	{"saw-session-deleted", 0, plain(Saw{Key: SessionKey("n1"), Revision: testRev + 1})},
+
+	{"saw-n2-buried", 0, sawPeer(testRev+1, peerSession("n2", 1, Buried))},
+	{"saw-n3-renewed", 0, sawPeer(testRev+1, peerSession("n3", 2, Live))},
+	{"saw-n3-buried", 0, sawPeer(testRev+1, peerSession("n3", 2, Buried))},
+	{"saw-n3-higher-boot", 0, sawPeer(testRev+1, peerSession("n3", 9, Live))},
+	{"saw-n3-lower-boot-buried", 0, sawPeer(testRev+1, peerSession("n3", 1, Buried))},
+	{"saw-n3-older", 0, sawPeer(testRev-1, peerSession("n3", 9, Buried))},
+}
+
+// row is a state to try events on.
+type row struct {
+	name    string // Rows of one name and different variants share golden lines.
+	variant string
+	build   func() (*Core, *held)
+	events  []event
+}
+
+// sessionRows are about our own record alone: the start, the wait for a twin, and attempts that pile up.
+func sessionRows() []row {
+	var rows []row
+	loaded := []event{{"loaded", 0, plain(Loaded{})}, {"tick", 0, plain(Tick{})}, {"stop", 0, plain(Stop{})}}
+	for _, own := range []struct {
+		name   string
+		change func(*Session)
+	}{
+		{"absent", nil},
+		{"live-same-home", func(*Session) {}},
+		{"live-other-disk", func(s *Session) { s.DirID = "another" }},
+		{"live-other-kernel-life", func(s *Session) { s.KernelBoot = "another" }},
+		{"live-other-lock-file", func(s *Session) { s.LockIno = 2 }},
+		{"live-unknown-kernel-life", func(s *Session) { s.KernelBoot = "" }},
+		{"buried", func(s *Session) { s.State = Buried }},
+		{"ended", func(s *Session) { s.State = Ended }},
+	} {
+		for _, boots := range []string{"disk", "session", "lease"} {
+			rows = append(rows, row{"loading own-record-" + own.name + " highest-boot-in-" + boots, "", func() (*Core, *held) {
+				return buildLoading(own.change, boots)
+			}, loaded})
+		}
+	}
+	for _, w := range []struct {
+		name            string
+		quiet           time.Duration
+		moves           int
+		pending, rested bool
+	}{
+		{"watching", time.Second, 0, false, true},
+		{"watching moved-once", time.Second, 1, false, true},
+		{"watching silent", testTTL, 0, false, true},
+		{"watching silent resting", testTTL, 0, false, false},
+		{"watching silent burying", testTTL, 0, true, true},
+	} {
+		rows = append(rows, row{w.name, "", func() (*Core, *held) {
+			c, h := state{phase: watching, rec: "free", planned: "n1"}.build()
+			c.own.seenAt, c.own.moves = testNow-w.quiet, w.moves
+			if !w.rested {
+				c.own.nextAt = testNow + 50*time.Millisecond
+			} else {
+				c.own.nextAt = 0
+			}
+			if w.pending {
+				c.own.pending, c.writes[40] = 40, SessionKey("n1")
+			}
+			return c, h
+		}, leaseEvents})
+	}
+	return append(rows, attemptRows()...)
+}
+
+func buildLoading(change func(*Session), boots string) (*Core, *held) {
+	c, h := state{phase: loading, rec: "free", planned: "n1"}.build()
+	if change != nil {
+		rec := c.cfg.Self
+		rec.Version, rec.Boot, rec.State, rec.TTL = 1, 2, Live, testTTL
+		change(&rec)
+		if boots == "session" {
+			rec.Boot = 20
+		}
+		c.own.rev, c.own.rec = testRev, &rec
+		if rec.KernelBoot == "" {
+			c.cfg.Self.KernelBoot = ""
+		}
+	}
+	if boots == "lease" {
+		h.rec.Owner, h.rec.Boot = "n1", 30
+	}
+	return c, h
+}
+
+// attemptRows: an earlier attempt than the one under way is still open, and is found to have landed.
+func attemptRows() []row {
+	var rows []row
+	events := []event{
+		{"saw-earlier-attempt", 0, sawOwn(testRev+1, func(s *Session) { s.Nonce = "s-9b" })},
+		{"saw-earlier-attempt-late", 5 * time.Second, sawOwn(testRev+1, func(s *Session) { s.Nonce = "s-9b" })},
+		{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
+		{"session-unknown", 0, plain(Wrote{ID: 40})},
+		{"earlier-answer", 0, plain(Wrote{ID: 39, OK: true, Revision: testRev + 1})},
+	}
+	for _, s := range []state{
+		{phase: publishing}, {phase: running}, {phase: running, expired: true}, {phase: running, stopping: true}, {phase: ending, stopping: true},
+	} {
+		s.rec, s.planned = "free-next-live", "n1"
+		rows = append(rows, row{"two-attempts " + s.session(), "", func() (*Core, *held) {
+			c, h := s.build()
+			early := attempt{id: 39, at: testNow - 700*time.Millisecond, rec: c.own.sent[0].rec}
+			early.rec.Nonce, early.rec.State = "s-9b", Live
+			c.own.sent = append([]attempt{early}, c.own.sent...)
+			return c, h
+		}, events})
+	}
+	return rows
+}
+
+// peerRows are about when n3 is declared dead.
+func peerRows() []row {
+	var rows []row
+	events := []event{
+		{"tick", 0, plain(Tick{})},
+		{"tick-rested", 100 * time.Millisecond, plain(Tick{})},
+		{"tick-after-suspend", time.Hour, plain(Tick{})},
+		{"saw-n3-older", 0, sawPeer(testRev-1, peerSession("n3", 9, Buried))},
+		{"saw-n3-same", 0, sawPeer(testRev, peerSession("n3", 2, Live))},
+		{"saw-n3-renewed", 0, sawPeer(testRev+1, peerSession("n3", 2, Live))},
+		{"saw-n3-buried", 0, sawPeer(testRev+1, peerSession("n3", 2, Buried))},
+		{"saw-n3-deleted", 0, plain(Saw{Key: SessionKey("n3"), Revision: testRev + 1})},
+		{"burial-ok", 0, plain(Wrote{ID: 42, OK: true, Revision: testRev + 1})},
+		{"burial-unknown", 0, plain(Wrote{ID: 42})},
+		{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
+		{"stop", 0, plain(Stop{})},
+	}
+	owns := map[string]func(*Core){
+		"healthy":        func(*Core) {},
+		"renewals-stuck": func(c *Core) { c.own.lastOK = testNow - 2*testRenew - 1 },
+		"expired":        func(c *Core) { c.own.expired, c.own.lastOK = true, testNow },
+		"stopping":       func(c *Core) { c.stopping, c.stopAt = true, testNow },
+		"publishing":     func(c *Core) { c.phase, c.own.lastOK = publishing, 0 },
+	}
+	for _, own := range []string{"healthy", "renewals-stuck", "expired", "stopping", "publishing"} {
+		for _, rec := range []string{"owner-live", "owner-buried", "owner-without-session", "free-next-live"} {
+			for _, silent := range []time.Duration{testTTL - 1, testTTL} {
+				for _, write := range []string{"", "pending", "resting"} {
+					name := fmt.Sprintf("n3 %s %s silent-%v %s", own, rec, silent.Round(time.Second)-map[bool]time.Duration{true: 1}[silent < testTTL], write)
+					rows = append(rows, row{strings.TrimSpace(name), "", func() (*Core, *held) {
+						c, h := state{phase: running, rec: rec, planned: "n1"}.build()
+						p := c.peer("n3")
+						p.quietAt = testNow - silent
+						switch {
+						case write == "resting":
+							p.retryAt = testNow + 50*time.Millisecond
+						case write == "pending":
+							p.pending, c.writes[42] = 42, SessionKey("n3")
+						}
+						owns[own](c)
+						return c, h
+					}, events})
+				}
+			}
+		}
+	}
+	return rows
+}
+
+// TestTable is the exhaustive table of the core: each state that one lease and the session above it can be in, against
+// each kind of input. On every pair it checks the rules of cluster/DESIGN.md, and that the state after it is well formed
+// again. What the core does is pinned in testdata/table.golden, for people to read and for changes to show up in;
+// -update writes it.
+func TestTable(t *testing.T) {
+	possible, all := states()
+	var rows []row
+	for _, s := range possible {
+		rows = append(rows, row{s.session(), s.variant(), s.build, leaseEvents})
+	}
+	leaseStates := len(rows)
+	rows = append(append(rows, sessionRows()...), peerRows()...)
+	pairs, golden := 0, newFolded()
+	for _, r := range rows {
+		for _, e := range r.events {
+			if line, ok := r.try(t, e); ok {
+				pairs++
+				golden.add(r, e, line)
+			}
+		}
+	}
+	t.Logf("%d pairs: %d of %d combinations of one lease's state can be, and %d further states of sessions",
+		pairs, leaseStates, all, len(rows)-leaseStates)
+	compareGolden(t, golden.String())
+}
+
+// folded gathers golden lines: one for each session state, event and outcome, with the leases that have it.
+type folded struct {
+	order []foldKey
+	lines map[foldKey][]string
+	total map[string]int // Variants of each row name and event.
+}
+
+type foldKey struct{ row, event, outcome string }
+
+func newFolded() *folded { return &folded{lines: map[foldKey][]string{}, total: map[string]int{}} }
+
+func (f *folded) add(r row, e event, outcome string) {
+	f.total[r.name+"|"+e.name]++
+	if outcome == "" {
+		return
+	}
+	k := foldKey{r.name, e.name, outcome}
+	if f.lines[k] == nil {
+		f.order = append(f.order, k)
+	}
+	f.lines[k] = append(f.lines[k], r.variant)
+}
+
+func (f *folded) String() string {
+	var b strings.Builder
+	b.WriteString("# State | input → actions ⇒ state, where it changed [the leases for which it is so: what the record and its\n" +
+		"# owner's session say / whom the plan names / if the record is old]. What is not listed does nothing.\n")
+	slices.SortStableFunc(f.order, func(a, b foldKey) int { return strings.Compare(a.row, b.row) })
+	for _, k := range f.order {
+		fmt.Fprintf(&b, "%s | %s → %s", k.row, k.event, k.outcome)
+		if of := f.total[k.row+"|"+k.event]; len(f.lines[k]) < of {
+			fmt.Fprintf(&b, " [%s]", strings.Join(foldVariants(f.lines[k]), " "))
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// foldVariants writes the four variants of a record as the record alone.
+func foldVariants(vs []string) []string {
+	var short []string
+	for _, v := range vs {
+		rec, _, _ := strings.Cut(v, "/")
+		same := 0
+		for _, o := range vs {
+			if r, _, _ := strings.Cut(o, "/"); r == rec {
+				same++
+			}
+		}
+		if same == 4 {
+			v = rec
+		}
+		if len(short) == 0 || short[len(short)-1] != v {
+			short = append(short, v)
+		}
+	}
+	return short
+}
+
+func compareGolden(t *testing.T, got string) {
+	const file = "testdata/table.golden"
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	shown := 0
+	for i := range max(len(g), len(w)) {
+		a, b := at(w, i), at(g, i)
+		if a != b && shown < 10 {
+			shown++
+			t.Errorf("line %d:\n\tpinned: %s\n\tnow:    %s", i+1, a, b)
+		}
+	}
+	if shown > 0 {
+		t.Log("if the change is meant: go test ./cluster/lease -run Table -update, and read the difference")
+	}
+}
+
+func at(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return ""
+}
+
+// try feeds one event to one state, checks what comes of it and describes it; "" if nothing does. It is not ok if the
+// event cannot come in that state.
+func (r row) try(t *testing.T, e event) (line string, ok bool) {
+	before, hb := r.build()
+	c, h := r.build()
+	in := e.in(before, hb)
+	if in == nil {
+		return "", false
+	}
+	actions := c.Step(testNow+e.after, in)
+	k := check{before: before, hb: hb, in: in, now: testNow + e.after, actions: actions, after: c, ha: h}
+	for _, err := range k.all() {
+		t.Errorf("%s %s | %s: %v\n\tactions: %s", r.name, r.variant, e.name, err, describe(actions))
+	}
+	out := describe(actions)
+	if b, a := shape(before, hb), shape(c, h); a != b {
+		out = strings.TrimSpace(out + " ⇒ " + a)
+	}
+	return out, true
+}
+
+// shape is the part of a state that golden lines show.
+func shape(c *Core, h *held) string {
+	s := []string{strings.Fields(state{phase: c.phase}.String())[0]}
+	if c.own.expired {
+		s = append(s, "expired")
+	}
+	s = append(s, laneNames[h.lane])
+	if h.lost && h.lane == cancelled {
+		s = append(s, "lost")
+	}
+	return strings.Join(s, " ")
+}
+
+func describe(actions []Action) string {
+	var parts []string
+	for _, a := range actions {
+		parts = append(parts, describeAction(a))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func describeAction(a Action) string {
+	switch a := a.(type) {
+	case Write:
+		return describeWrite(a)
+	case Read:
+		return "read " + a.Key.String()
+	case SaveBoot:
+		return fmt.Sprint("save boot ", a.Boot)
+	case Fence:
+		return fmt.Sprintf("fence %+v", a.At-testNow)
+	case Start:
+		return fmt.Sprintf("start boot %d epoch %d after %d.%d", a.Boot, a.Epoch, a.Progress.Done, a.Progress.Attempt)
+	case Drain:
+		return "drain"
+	case Cancel:
+		return "cancel: " + causeName(a.Cause)
+	case Committed:
+		return fmt.Sprintf("committed %d.%d", a.Progress.Done, a.Progress.Attempt)
+	case Exit:
+		return "exit: " + causeName(a.Err)
+	case Finished:
+		return "finished"
+	}
+	return fmt.Sprintf("%T", a)
+}
+
+// causeName names an error without its wording.
+func causeName(err error) string {
+	for name, sentinel := range map[string]error{
+		"fenced": ErrFenced, "lease lost": ErrLeaseLost, "hand-over timeout": ErrHandoverTimeout, "buried": ErrBuried, "name taken": ErrNameTaken,
+	} {
+		if errors.Is(err, sentinel) {
+			return name
+		}
+	}
+	return "record from an earlier life"
+}
+
+func describeWrite(w Write) string {
+	s := fmt.Sprintf("write %v on %d: ", w.Key, w.Revision)
+	switch l := w.Lease; {
+	case l == nil:
+		s += fmt.Sprintf("boot %d %s nonce %q", w.Session.Boot, w.Session.State, w.Session.Nonce)
+		if w.Session.Leaving {
+			s += " leaving"
+		}
+	case l.Owner == "":
+		s += fmt.Sprintf("free epoch %d done %d.%d", l.Epoch, l.Done, l.Attempt)
+	default:
+		s += fmt.Sprintf("%s/%d epoch %d done %d.%d", l.Owner, l.Boot, l.Epoch, l.Done, l.Attempt)
+	}
+	if w.Lease != nil && w.Lease.Next != "" {
+		s += " next " + w.Lease.Next
+	}
+	if w.Announce {
+		s += ", announced"
+	}
+	return s
+}
+
+// check holds one pair of the table against the rules.
+type check struct {
+	before, after *Core
+	hb, ha        *held
+	in            Input
+	now           Time
+	actions       []Action
+	errs          []error
+}
+
+func (k *check) fail(format string, args ...any) {
+	k.errs = append(k.errs, fmt.Errorf(format, args...))
+}
+
+func (k *check) all() []error {
+	if err := wellFormed(k.after, k.ha); err != nil {
+		k.fail("leads to a state that must not be: %v", err)
+	}
+	k.nothingAfterTheEnd()
+	k.nothingGoesBack()
+	k.lanes()
+	for _, a := range k.actions {
+		switch a := a.(type) {
+		case Write:
+			k.oneAtATime(a)
+			switch {
+			case a.Lease != nil:
+				k.leaseWrite(a)
+			case a.Session.Node == "n1" && k.before.phase != watching:
+				k.ownWrite(a)
+			default:
+				k.burial(a)
+			}
+		case Start:
+			k.start(a)
+		case Fence:
+			k.fence(a)
+		case SaveBoot:
+			k.boot(a)
+		}
+	}
+	return k.errs
+}
+
+func (k *check) nothingAfterTheEnd() {
+	if k.before.phase == finished && len(k.actions) > 0 {
+		k.fail("acts after the end")
+	}
+	for i, a := range k.actions {
+		switch a.(type) {
+		case Exit, Finished:
+			if i != len(k.actions)-1 || k.after.phase != finished {
+				k.fail("goes on after the end")
+			}
+			if _, clean := a.(Finished); clean && k.after.anyLane() {
+				k.fail("finished with a lane that is not joined")
+			}
+		}
+	}
+}
+
+func (k *check) nothingGoesBack() {
+	if k.ha.rev < k.hb.rev || k.after.own.rev < k.before.own.rev {
+		k.fail("a known revision falls")
+	}
+	if k.ha.epoch < k.hb.epoch || k.after.own.boot < k.before.own.boot {
+		k.fail("an epoch or a boot falls")
+	}
+	for _, p := range k.before.peers {
+		if k.after.peer(p.name).rev < p.rev {
+			k.fail("a peer's known revision falls")
+		}
+	}
+}
+
+// lanes: a lane that may run goes on to be joined, and what was handed over never comes back.
+func (k *check) lanes() {
+	_, joined := k.in.(Stopped)
+	ran := k.hb.lane == active || k.hb.lane == draining || k.hb.lane == cancelled
+	runs := k.ha.lane == active || k.ha.lane == draining || k.ha.lane == cancelled
+	if ran && !runs && !joined {
+		k.fail("a lane is given up before it is joined")
+	}
+	if k.hb.lane == cancelled && k.ha.lane != cancelled && !joined {
+		k.fail("a cancelled lane goes on before it is joined")
+	}
+	if k.hb.lane == handing && k.ha.lane != handing && k.ha.lane != none && k.after.phase != finished {
+		k.fail("a lane comes back after its hand-over was sent")
+	}
+	if k.hb.lane == none && runs && k.ha.lane != active {
+		k.fail("a lane comes from nowhere")
+	}
+}
+
+// oneAtATime: one write under way per key, on the very revision that the decision rests on.
+func (k *check) oneAtATime(w Write) {
+	for _, o := range k.actions {
+		if o, ok := o.(Write); ok && o.Key == w.Key && o.ID != w.ID {
+			k.fail("two writes of %v at once", w.Key)
+		}
+	}
+	wrote, answered := k.in.(Wrote)
+	settled := func(id uint64) bool { return answered && wrote.ID == id }
+	switch w.Key {
+	case k.hb.key:
+		if p := k.hb.pending; p != nil && !settled(p.ID) {
+			k.fail("a second write while one is under way")
+		}
+		if k.now < k.hb.retryAt {
+			k.fail("a write before the rest is over")
+		}
+		if w.Revision != k.ha.rev {
+			k.fail("a write on revision %d, known is %d", w.Revision, k.ha.rev)
+		}
+	case SessionKey("n1"):
+		// A read at a higher revision settles it as well as an answer.
+		if p := k.before.own.pending; p != 0 && !settled(p) && k.after.own.rev == k.before.own.rev {
+			k.fail("a second write of our session while one is under way")
+		}
+		if w.Revision != k.after.own.rev {
+			k.fail("a session write on revision %d, known is %d", w.Revision, k.after.own.rev)
+		}
+	}
+}
+
+func (k *check) leaseWrite(w Write) {
+	l, rec := w.Lease, k.ha.rec
+	if k.before.phase != running && k.before.phase != publishing || k.after.phase != running && k.after.phase != finished {
+		k.fail("a lease is written without a live session")
+	}
+	if l.Done < rec.Done {
+		k.fail("done falls from %d to %d", rec.Done, l.Done)
+	}
+	switch {
+	case l.Owner == "n1" && (rec.Owner != "n1" || l.Epoch != rec.Epoch):
+		k.claim(l, rec)
+	case l.Owner == "n1":
+		if !k.ownedByLane(rec) || l.Boot != testBoot || k.ha.lane == handing {
+			k.fail("a commit of what is not ours")
+		}
+	case l.Owner == "":
+		k.handOver(l, rec)
+	default:
+		k.fail("a lease is written in the name of %s", l.Owner)
+	}
+}
+
+func (k *check) ownedByLane(rec Lease) bool {
+	return k.ha.lane != none && rec.Owner == "n1" && rec.Boot == testBoot && rec.Epoch == k.ha.epoch
+}
+
+func (k *check) claim(l *Lease, rec Lease) {
+	if l.Epoch != rec.Epoch+1 || l.Boot != k.after.own.boot || l.Done != rec.Done || l.Attempt != rec.Attempt || l.Next != "" {
+		k.fail("a claim of %+v as %+v", rec, *l)
+	}
+	if k.ha.lane != none || k.after.own.expired || k.after.stopping || k.now >= k.after.own.fence {
+		k.fail("a claim by a node that may not claim")
+	}
+	if rec.Owner != "" && (rec.Owner != "n1" || rec.Boot != testBoot) && !k.provablyDead(rec.Owner, rec.Boot) {
+		k.fail("a claim of a lease whose owner may be alive")
+	}
+}
+
+// provablyDead is rule 5, spelled out a second time.
+func (k *check) provablyDead(node string, boot uint64) bool {
+	s := k.after.own.rec
+	for _, p := range k.after.peers {
+		if p.name == node {
+			s = p.rec
+		}
+	}
+	return s != nil && s.Node == node && (s.Boot > boot || s.Boot == boot && s.State != Live)
+}
+
+func (k *check) handOver(l *Lease, rec Lease) {
+	lateClaim := k.ha.lane == none && k.after.stopping
+	if k.ha.lane != handing && !lateClaim {
+		k.fail("handed over while the lane is %s", laneNames[k.ha.lane])
+	}
+	if rec.Owner != "n1" || rec.Boot != testBoot || l.Epoch != rec.Epoch || l.Boot != 0 {
+		k.fail("%+v handed over as %+v", rec, *l)
+	}
+	if k.ha.lane == handing && (l.Done != k.ha.progress.Done || l.Attempt != k.ha.progress.Attempt) {
+		k.fail("handed over at %d, the lane came to %d", l.Done, k.ha.progress.Done)
+	}
+	if next := k.after.peer("n2"); l.Next != "" && (l.Next != "n2" || !next.live()) {
+		k.fail("left to %q", l.Next)
+	}
+}
+
+// start: only by the OK answer to an own claim, or as a joined lane going on under a fence ahead.
+func (k *check) start(a Start) {
+	wrote, answered := k.in.(Wrote)
+	_, joined := k.in.(Stopped)
+	p := k.hb.pending
+	byClaim := answered && p != nil && wrote.ID == p.ID && wrote.OK && p.Lease.Owner == "n1" && p.Lease.Epoch == a.Epoch &&
+		k.hb.lane == none && wrote.Revision == k.ha.rev && p.Lease.progress() == a.Progress
+	resumed := a.Epoch == k.hb.epoch && (k.hb.lane == parked || joined && !k.hb.lost && k.hb.lane != none && k.hb.lane != handing)
+	if !byClaim && !resumed {
+		k.fail("a lane starts on something else than the answer to a claim")
+	}
+	if k.after.phase != running || k.after.own.expired || k.now >= k.after.own.fence || a.Boot != k.after.own.boot {
+		k.fail("a lane starts behind the fence")
+	}
+	if !k.ownedByLane(k.ha.rec) || a.Progress != k.ha.rec.progress() || k.ha.lane != active {
+		k.fail("a lane starts after %+v, stored is %+v", a.Progress, k.ha.rec)
+	}
+}
+
+// fence: dated from the send of an attempt that is now known to have landed, or moved back to now.
+func (k *check) fence(a Fence) {
+	if a.At <= k.now && a.At <= max(k.now, k.before.own.fence) {
+		return
+	}
+	at := k.before.own.fence
+	for _, s := range k.before.own.sent {
+		wrote, ok := k.in.(Wrote)
+		saw, read := k.in.(Saw)
+		if ok && wrote.OK && wrote.ID == s.id || read && saw.Session != nil && saw.Session.Nonce == s.rec.Nonce {
+			at = max(at, s.at+testTTL-testMargin)
+		}
+	}
+	if a.At > at {
+		k.fail("fence at %+v, may be at %+v at most", a.At-testNow, at-testNow)
+	}
+	if wrote, ok := k.in.(Wrote); k.before.own.expired && k.before.phase == running && !(ok && wrote.OK) {
+		k.fail("a passed fence moves on without an answer")
+	}
+}
+
+func (k *check) ownWrite(w Write) {
+	s, rec := w.Session, k.after.own.rec
+	if s.Boot != k.after.own.boot {
+		k.fail("a session write under boot %d, ours is %d", s.Boot, k.after.own.boot)
+	}
+	if rec != nil && (s.Boot < rec.Boot || s.Boot == rec.Boot && rec.State != Live) {
+		k.fail("boot %d written over %s boot %d", s.Boot, rec.State, rec.Boot)
+	}
+	for _, o := range k.before.own.sent {
+		if o.rec.Nonce == s.Nonce {
+			k.fail("the nonce %s is used twice", s.Nonce)
+		}
+	}
+	switch {
+	case s.State == Ended && (k.after.phase != ending || k.after.anyLeaseLeft()):
+		k.fail("the session ends with leases left")
+	case s.State == Live && k.after.phase != publishing && k.after.phase != running && k.after.phase != finished:
+		k.fail("a live session is written")
+	case s.State == Buried:
+		k.fail("our own session is buried by us")
+	}
+}
+
+// burial: of what stood unchanged for its ttl while our own renewals went through.
+func (k *check) burial(w Write) {
+	if w.Session.Node == "n1" {
+		if k.now-k.before.own.seenAt < testTTL || w.Session.State != Buried || w.Session.Nonce != "" {
+			k.fail("our twin is buried too early")
+		}
+		return
+	}
+	p := k.before.peer(w.Session.Node)
+	healthy := k.before.phase == running && !k.after.own.expired && k.now-k.after.own.lastOK <= 2*testRenew
+	if !healthy || k.now-p.quietAt < testTTL || w.Revision != p.rev || p.pending != 0 || k.now < p.retryAt {
+		k.fail("%s is buried too early", p.name)
+	}
+	if w.Session.State != Buried || w.Session.Nonce != "" || w.Session.Boot == 0 || p.rec != nil && (p.rec.State != Live || w.Session.Boot != p.rec.Boot) {
+		k.fail("%s is buried as %+v", p.name, *w.Session)
+	}
+}
+
+// boot: a new life is above every earlier one, and begins with nothing of the last one left.
+func (k *check) boot(a SaveBoot) {
+	highest := k.before.own.boot
+	if k.after.own.rec != nil {
+		highest = max(highest, k.after.own.rec.Boot)
+	}
+	if k.ha.rec.Owner == "n1" {
+		highest = max(highest, k.ha.rec.Boot)
+	}
+	if a.Boot <= highest || a.Boot != k.after.own.boot || k.after.anyLane() {
+		k.fail("boot %d after %d", a.Boot, highest)
+	}
+	if rec := k.after.own.rec; rec != nil && rec.State == Live && !rec.sameHome(k.after.cfg.Self) {
+		k.fail("a new life beside a live one from elsewhere")
+	}
+}
