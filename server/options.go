@@ -40,6 +40,7 @@ type Config struct {
 	MaxStore   bytesize.Size `toml:"max_store"`   // disk for streams; Raft logs come on top
 	MaxMemory  bytesize.Size `toml:"max_memory"`  // for streams kept in memory; ours are on disk
 	MaxPayload bytesize.Size `toml:"max_payload"` // what users may send in one message
+	TLS        TLSConfig     `toml:"tls"`         // of the client listener; routes are always TLS
 }
 
 // DefaultConfig is what a missing key means.
@@ -47,6 +48,7 @@ func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:4222", Durability: powerSafe,
 		MaxStore: 8 * bytesize.GiB, MaxMemory: 256 * bytesize.MiB, MaxPayload: bytesize.MiB,
+		TLS: DefaultTLSConfig(),
 	}
 }
 
@@ -60,7 +62,10 @@ const (
 
 // Validate reports every fault at once.
 func (c Config) Validate() error {
-	errs := []error{checkListen(c.Listen)}
+	errs := []error{c.TLS.Validate("server.tls")}
+	if _, _, err := splitListen(c.Listen); err != nil {
+		errs = append(errs, fmt.Errorf("server.listen: %w", err))
+	}
 	if c.Durability != powerSafe && c.Durability != processSafe {
 		errs = append(errs, fmt.Errorf("server.durability: %q is neither %q nor %q", c.Durability, powerSafe, processSafe))
 	}
@@ -74,25 +79,6 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("server.max_payload: %s is not between %s and %s", c.MaxPayload, minPayload, maxPayload))
 	}
 	return errors.Join(errs...)
-}
-
-// checkListen refuses addresses that other machines could reach: until there are users, whoever reaches the listener
-// may publish.
-func checkListen(addr string) error {
-	host, _, err := splitListen(addr)
-	if err != nil {
-		return fmt.Errorf("server.listen: %w", err)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("server.listen: %q is not a loopback address; this version has no client users, so anyone "+
-			"who reaches the port could publish: use 127.0.0.1:%s", addr, portOf(addr))
-	}
-	return nil
-}
-
-func portOf(addr string) string {
-	_, port, _ := net.SplitHostPort(addr)
-	return port
 }
 
 // splitListen takes "host:port" apart; ports 0 and -1 mean any free one, which the broker writes as -1.
@@ -123,11 +109,14 @@ type Options struct {
 	ClusterListen string   // where this node listens for the others, "" in single mode
 	Advertise     string   // HOST:PORT at which the others reach it, if not ClusterListen
 	Peers         []Peer   // every configured node including this one; empty in single mode
-	Secrets       [][]byte // 32 bytes each; the first makes our certificate, all are accepted
+	Secrets       [][]byte // 32 bytes each; the first makes our certificates, all are accepted
 	Timing        Timing
 
-	// PublishSubjects is what local clients, which need no password, may publish to. They may do nothing else.
+	// PublishSubjects is what local clients, which need no password, may publish to. They may do nothing else, and
+	// there are none when other machines can reach the listener.
 	PublishSubjects []string
+	// Users are the clients that show who they are. A listener that other machines can reach needs at least one.
+	Users []User
 
 	// BeforeClose, if set, is called once before the listeners close, whatever the reason: ctx ended (then cause is
 	// nil) or the broker gave up. Other nodes take a closed cluster port as a sign that this node runs no call any
@@ -141,23 +130,34 @@ type Options struct {
 const minPeers = 3
 
 func (o Options) validate() error {
-	errs := []error{o.Config.Validate()}
+	errs := []error{o.Config.Validate(), CheckReach(o.Listen, len(o.Users))}
 	if o.Dir == nil || o.Logger == nil {
 		errs = append(errs, errors.New("server: Dir and Logger are required"))
 	}
 	for _, s := range o.PublishSubjects {
-		if !broker.IsValidSubject(s) || strings.ContainsAny(s, "\"\\") {
+		if !isPlainSubject(s) {
 			errs = append(errs, fmt.Errorf("topic.subject: %q is no subject", s))
 		}
 	}
+	for _, u := range o.Users {
+		errs = append(errs, u.validate())
+	}
 	switch o.Mode {
 	case Single:
+		if o.TLS.Mode == tlsClusterCA {
+			errs = append(errs, checkSecrets(o.Secrets))
+		}
 	case Cluster:
 		errs = append(errs, o.validateCluster())
 	default:
 		errs = append(errs, fmt.Errorf("server: mode %q is neither %q nor %q", o.Mode, Single, Cluster))
 	}
 	return errors.Join(errs...)
+}
+
+// isPlainSubject holds for what can stand in quotes in the broker's config.
+func isPlainSubject(s string) bool {
+	return broker.IsValidSubject(s) && !strings.ContainsAny(s, "\"\\")
 }
 
 func (o Options) validateCluster() error {
@@ -227,11 +227,23 @@ func (o Options) brokerOptions(users credentials) (*broker.Options, error) {
 	b.DisableJetStreamBanner = true
 	b.NoSigs = true // signals are main's
 	b.MaxPayload = int32(o.MaxPayload + deadLetterRoom)
+	b.AuthTimeout = authTimeout
+	b.TLSTimeout = clientTLSTimeout
+	if b.TLSConfig, err = ListenerTLS(o.TLS, o.Secrets, o.Logger); err != nil {
+		return nil, fmt.Errorf("server.tls: %w", err)
+	}
 	if o.Mode == Cluster {
 		return b, o.addCluster(b)
 	}
 	return b, nil
 }
+
+// How long a client may take to show who it is, in seconds. A site's devices all come back at once after a power cut, and
+// a small board checks a handful of passwords a second.
+const (
+	authTimeout      = 15.0
+	clientTLSTimeout = 5.0
+)
 
 // configText holds what only the config parser can set up.
 func (o Options) configText(users credentials) (string, error) {
@@ -244,33 +256,40 @@ func (o Options) configText(users credentials) (string, error) {
 	if o.Durability == processSafe {
 		syncInterval = "2m"
 	}
+	// Without a no_auth_user the broker refuses whoever does not say who he is.
+	noAuth, clients := "", []string{}
+	if IsLoopback(o.Listen) {
+		noAuth = "no_auth_user: " + users.local
+		local := fmt.Sprintf("{ nkey: %s, permissions: { publish: %s, subscribe: %s } }",
+			users.local, allowRule(o.PublishSubjects), allowRule([]string{sharedInbox}))
+		clients = append(clients, local)
+	}
+	for _, u := range o.Users {
+		clients = append(clients, u.text())
+	}
 	return fmt.Sprintf(`
 system_account: %s
-no_auth_user: %s
+%s
 jetstream: { max_mem: %d, max_file: %d, sync_interval: "%s" }
 accounts: {
   %s: {
     jetstream: enabled
     users: [
       { nkey: %s, allowed_connection_types: ["IN_PROCESS"] }
-      { nkey: %s, permissions: { publish: %s, subscribe: { allow: ["_INBOX.>"] } } }
+      %s
     ]
   }
   %s: { users: [ { nkey: %s, allowed_connection_types: ["IN_PROCESS"] } ] }
-}`, systemAccount, users.local, int64(o.MaxMemory), int64(o.MaxStore), syncInterval,
-		Account, internal, users.local, publishRule(o.PublishSubjects), systemAccount, system), nil
+}`, systemAccount, noAuth, int64(o.MaxMemory), int64(o.MaxStore), syncInterval,
+		Account, internal, strings.Join(clients, "\n      "), systemAccount, system), nil
 }
 
-// publishRule allows these subjects only. An empty allow list would mean everything to the broker.
-func publishRule(subjects []string) string {
+// allowRule allows these subjects only. An empty allow list would mean everything to the broker.
+func allowRule(subjects []string) string {
 	if len(subjects) == 0 {
 		return `{ deny: [">"] }`
 	}
-	quoted := make([]string, len(subjects))
-	for i, s := range subjects {
-		quoted[i] = `"` + s + `"`
-	}
-	return "{ allow: [" + strings.Join(quoted, ", ") + "] }"
+	return `{ allow: ["` + strings.Join(subjects, `", "`) + `"] }`
 }
 
 // Route settings.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +30,7 @@ func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 	}
 }
 
-func TestOnlyLoopbackMayBeListenedOn(t *testing.T) {
+func TestOnlyLoopbackMayBeListenedOnWithoutUsers(t *testing.T) {
 	for addr, ok := range map[string]bool{
 		"127.0.0.1:4222": true, "[::1]:4222": true, "localhost:4222": true, "127.0.0.1:0": true, "127.9.9.9:1": true,
 		"0.0.0.0:4222": false, ":4222": false, "10.0.0.1:4222": false, "[::]:4222": false, "example.org:4222": false,
@@ -37,7 +38,7 @@ func TestOnlyLoopbackMayBeListenedOn(t *testing.T) {
 	} {
 		c := DefaultConfig()
 		c.Listen = addr
-		if err := c.Validate(); (err == nil) != ok {
+		if err := errors.Join(c.Validate(), CheckReach(addr, 0)); (err == nil) != ok {
 			t.Errorf("listen = %q: %v, want it accepted: %v", addr, err, ok)
 		}
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hkdf"
@@ -11,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"sync"
 	"time"
@@ -62,7 +64,7 @@ func routeTLS(secrets [][]byte, now func() time.Time) (*tls.Config, error) {
 	pool := x509.NewCertPool()
 	var own authority
 	for i, s := range secrets {
-		ca, err := newAuthority(s)
+		ca, err := newAuthority(s, routeAuthority)
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +73,7 @@ func routeTLS(secrets [][]byte, now func() time.Time) (*tls.Config, error) {
 			own = ca
 		}
 	}
-	keep := &leafKeeper{ca: own, now: now}
+	keep := &leafKeeper{now: now, make: func(now time.Time) (*tls.Certificate, error) { return newLeaf(own, routeLeaf(), now) }}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		ServerName: routeName,
@@ -95,18 +97,30 @@ func notBefore(now func() time.Time, floor time.Time) func() time.Time {
 	}
 }
 
-// authority is the CA of one secret.
+// authority is a CA of one secret.
 type authority struct {
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
 }
 
-// newAuthority derives the CA. Key, subject and key id are the same on every node; the CA certificate itself differs
-// in its signature, which is why only leaves are ever sent.
-func newAuthority(secret []byte) (authority, error) {
-	key, err := deriveKey(secret)
+// purpose keeps authorities of one secret apart: a certificate of one must be worth nothing where the other is trusted.
+type purpose struct {
+	label string // in the key's derivation: changing it changes the key
+	name  string // subject of the CA's certificate
+}
+
+var (
+	// routeAuthority signs what opens a route, and with it everything.
+	routeAuthority = purpose{label: "leasehold route CA key v1", name: "leasehold cluster CA"}
+	// clientAuthority signs what clients see. They are given its certificate.
+	clientAuthority = purpose{label: "leasehold client CA key v1", name: "leasehold client CA"}
+)
+
+// newAuthority derives a CA, the same on every node to the last byte, so that people can compare what they have.
+func newAuthority(secret []byte, p purpose) (authority, error) {
+	key, err := deriveKey(secret, p.label)
 	if err != nil {
-		return authority{}, fmt.Errorf("derive the cluster's CA key: %w", err)
+		return authority{}, fmt.Errorf("derive the key of the %s: %w", p.name, err)
 	}
 	public, err := key.PublicKey.Bytes()
 	if err != nil {
@@ -114,19 +128,26 @@ func newAuthority(secret []byte) (authority, error) {
 	}
 	id := sha256.Sum256(public)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "leasehold cluster CA"}, SubjectKeyId: id[:20],
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: p.name}, SubjectKeyId: id[:20],
 		NotBefore: validFrom, NotAfter: validFrom.Add(caValidity),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	cert, err := signCertificate(template, template, &key.PublicKey, key)
+	cert, err := signCertificate(template, template, &key.PublicKey, repeatableSigner{key})
 	return authority{key: key, cert: cert}, err
+}
+
+// repeatableSigner makes the same signature of the same digest every time (RFC 6979).
+type repeatableSigner struct{ *ecdsa.PrivateKey }
+
+func (s repeatableSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return s.PrivateKey.Sign(nil, digest, opts)
 }
 
 // deriveKey maps the secret to a P-256 private key: HKDF-SHA-256 output is taken as the key if it lies in the curve's
 // range, which it nearly always does, else the next output is tried.
-func deriveKey(secret []byte) (*ecdsa.PrivateKey, error) {
+func deriveKey(secret []byte, label string) (*ecdsa.PrivateKey, error) {
 	for attempt := range 16 {
-		raw, err := hkdf.Key(sha256.New, secret, nil, fmt.Sprintf("leasehold route CA key v1 %d", attempt), 32)
+		raw, err := hkdf.Key(sha256.New, secret, nil, fmt.Sprintf("%s %d", label, attempt), 32)
 		if err != nil {
 			return nil, err
 		}
@@ -137,7 +158,7 @@ func deriveKey(secret []byte) (*ecdsa.PrivateKey, error) {
 	return nil, errors.New("no derived number is a P-256 key")
 }
 
-func signCertificate(template, parent *x509.Certificate, public *ecdsa.PublicKey, key *ecdsa.PrivateKey) (*x509.Certificate, error) {
+func signCertificate(template, parent *x509.Certificate, public *ecdsa.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
 	if err != nil {
 		return nil, err
@@ -145,10 +166,10 @@ func signCertificate(template, parent *x509.Certificate, public *ecdsa.PublicKey
 	return x509.ParseCertificate(der)
 }
 
-// leafKeeper makes this node's certificate and replaces it daily.
+// leafKeeper makes a certificate of this node and replaces it daily.
 type leafKeeper struct {
-	ca  authority
-	now func() time.Time
+	make func(now time.Time) (*tls.Certificate, error)
+	now  func() time.Time
 
 	mu   sync.Mutex
 	made time.Time // when cert was made, by now()
@@ -163,30 +184,34 @@ func (k *leafKeeper) leaf() (*tls.Certificate, error) {
 	if age := now.Sub(k.made); k.cert != nil && age >= 0 && age < leafRenewed {
 		return k.cert, nil
 	}
-	cert, err := newLeaf(k.ca, now)
+	cert, err := k.make(now)
 	if err != nil {
-		return nil, fmt.Errorf("make this node's route certificate: %w", err)
+		return nil, fmt.Errorf("make this node's certificate: %w", err)
 	}
 	k.cert, k.made = cert, now
 	return cert, nil
 }
 
-// newLeaf makes a fresh key and signs it for both ends of a route: every node is server and client.
-func newLeaf(ca authority, now time.Time) (*tls.Certificate, error) {
+// routeLeaf is for both ends of a route: every node is server and client.
+func routeLeaf() *x509.Certificate {
+	return &x509.Certificate{
+		Subject: pkix.Name{CommonName: routeName}, DNSNames: []string{routeName},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+}
+
+// newLeaf makes a fresh key and signs it under the template's names and usages.
+func newLeaf(ca authority, template *x509.Certificate, now time.Time) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return nil, err
 	}
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: routeName}, DNSNames: []string{routeName},
-		NotBefore: validFrom, NotAfter: now.Add(leafValidity),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
+	template.NotBefore, template.NotAfter = validFrom, now.Add(leafValidity)
+	template.KeyUsage = x509.KeyUsageDigitalSignature
 	leaf, err := signCertificate(template, ca.cert, &key.PublicKey, ca.key)
 	if err != nil {
 		return nil, err

@@ -58,15 +58,19 @@ func mustTLS(t *testing.T, now func() time.Time, secrets ...[]byte) *tls.Config 
 	return config
 }
 
-// The CA key must never change for a given secret: nodes of different versions would refuse each other.
+// The CA keys must never change for a given secret: nodes of different versions would refuse each other, and clients
+// the nodes.
 func TestAuthorityKeyIsFrozen(t *testing.T) {
-	ca, err := newAuthority(secret(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const want = "7d88c18fed1a437be96669ca2b28a66995060664"
-	if got := hex.EncodeToString(ca.cert.SubjectKeyId); got != want {
-		t.Errorf("key id of the CA of secret 01…01 is %s, want %s", got, want)
+	for purpose, want := range map[purpose]string{
+		routeAuthority: "7d88c18fed1a437be96669ca2b28a66995060664", clientAuthority: "5afba0ebabb81f296ba5f46ca7c16ccb4f4b1905",
+	} {
+		ca, err := newAuthority(secret(1), purpose)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := hex.EncodeToString(ca.cert.SubjectKeyId); got != want {
+			t.Errorf("key id of the %s of secret 01…01 is %s, want %s", purpose.name, got, want)
+		}
 	}
 }
 
@@ -118,12 +122,13 @@ func TestRoutesBearWrongClocks(t *testing.T) {
 }
 
 func TestLeafIsRenewedBeforeItEndsAndAfterTheClockWasSetBack(t *testing.T) {
-	ca, err := newAuthority(secret(1))
+	ca, err := newAuthority(secret(1), routeAuthority)
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	keep := &leafKeeper{ca: ca, now: func() time.Time { return now }}
+	make := func(now time.Time) (*tls.Certificate, error) { return newLeaf(ca, routeLeaf(), now) }
+	keep := &leafKeeper{make: make, now: func() time.Time { return now }}
 	serial := func() string {
 		cert, err := keep.leaf()
 		if err != nil {

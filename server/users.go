@@ -1,0 +1,230 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"strings"
+
+	"github.com/nats-io/nkeys"
+	"golang.org/x/crypto/bcrypt"
+)
+
+// Clients on other machines are users: each may publish to the topics it is given, answer for the groups it is given,
+// and receive on an inbox of its own. All else is refused by the broker, subject by subject, because every user has a
+// list of what is allowed and none of what is denied: what a later version adds is closed until somebody opens it.
+
+// UserConfig is one [[user]] table.
+type UserConfig struct {
+	Name         string   `toml:"name"`          // what the client gives as user name; for nkeys, a name for people
+	PasswordFile string   `toml:"password_file"` // holds a bcrypt hash, never a password
+	NKey         string   `toml:"nkey"`          // public user key, "U…", instead of a password
+	Publish      []string `toml:"publish"`       // names of topics
+	Serve        []string `toml:"serve"`         // names of groups whose requests the client may answer
+	Inbox        string   `toml:"inbox"`         // "own" or "shared"; "" means own
+}
+
+// Inbox settings: where a client may receive the answers to what it sent.
+const (
+	// inboxOwn is a prefix of the user's own, which its client must set (UserInbox).
+	inboxOwn = "own"
+	// inboxShared adds the prefix that every NATS client has unless told otherwise. Users with it can read one
+	// another's acknowledgements, which hold a topic's name and a sequence number.
+	inboxShared = "shared"
+)
+
+// userName keeps names fit for subjects and for the broker's config text.
+var userName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+
+// Validate reports every fault that the table itself has, each by its key.
+func (u UserConfig) Validate() error {
+	var errs []error
+	fault := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("user %q: %s: %s", u.Name, key, fmt.Sprintf(format, args...)))
+	}
+	if !userName.MatchString(u.Name) {
+		fault("name", "%q must be 1 to 64 letters, digits, '-' or '_', and begin with a letter or digit", u.Name)
+	}
+	switch {
+	case u.PasswordFile != "" && u.NKey != "":
+		fault("nkey", "there is a password_file as well; a user has one of them")
+	case u.PasswordFile == "" && u.NKey == "":
+		fault("password_file", "a user needs a password_file (`leasehold user hash` makes its content) or an nkey (`leasehold user nkey`)")
+	case u.NKey != "":
+		if text := nkeyFault(u.NKey); text != "" {
+			fault("nkey", "%s", text)
+		}
+	}
+	if len(u.Publish) == 0 && len(u.Serve) == 0 {
+		fault("publish", "names no topic, and serve no group: this user could do nothing")
+	}
+	if u.Inbox != "" && u.Inbox != inboxOwn && u.Inbox != inboxShared {
+		fault("inbox", "%q is neither %q nor %q", u.Inbox, inboxOwn, inboxShared)
+	}
+	return errors.Join(errs...)
+}
+
+// nkeyFault never repeats the text: it may be a seed, which is the secret half.
+func nkeyFault(key string) string {
+	switch {
+	case strings.HasPrefix(key, "S"):
+		return "this looks like a seed, which is secret and stays with the client; the public key begins with U"
+	case !nkeys.IsValidPublicUserKey(key):
+		return "is no public user key (56 characters, the first is U); `leasehold user nkey` makes one"
+	}
+	return ""
+}
+
+// User is a client user as the broker gets it.
+type User struct {
+	Name         string
+	PasswordHash string   // bcrypt, see ParsePasswordHash; "" if there is an NKey
+	NKey         string   // "" if there is a password
+	Publish      []string // subjects
+	Serve        []string // groups
+	SharedInbox  bool
+}
+
+// NewUser makes the user of a table. hash is what its password file holds, subject finds a topic's subject.
+func NewUser(c UserConfig, hash string, subject func(topic string) string) User {
+	u := User{Name: c.Name, PasswordHash: hash, NKey: c.NKey, Serve: c.Serve, SharedInbox: c.Inbox == inboxShared}
+	for _, topic := range c.Publish {
+		u.Publish = append(u.Publish, subject(topic))
+	}
+	return u
+}
+
+// GoString keeps the hash out of logs printed with %#v.
+func (u User) GoString() string { return u.String() }
+
+// String keeps the hash out of logs.
+func (u User) String() string { return fmt.Sprintf("user %s", u.Name) }
+
+// UserInbox is the inbox prefix of a user: nats.CustomInboxPrefix and its like in other clients. It is not under
+// "_INBOX.", which clients without credentials share.
+func UserInbox(name string) string { return "_INBOX_" + name }
+
+// ServeSubject is where the requests of a group with a handler of kind "nats" go. Its services answer on the reply
+// subject of each request; a queue group of any name spreads the requests over several of them.
+func ServeSubject(group string) string { return "leasehold.serve." + group }
+
+// internalInbox is where answers to our own connections go. Nobody else may listen there: they hold messages.
+const internalInbox = "_LEASEHOLD_INBOX"
+
+// sharedInbox is what clients have that were not told otherwise.
+const sharedInbox = "_INBOX.>"
+
+// answerLimit is how long a service may take to answer one request; longer than any timeout of a group makes sense.
+const answerLimit = "24h"
+
+// text is the user in the broker's config.
+func (u User) text() string {
+	who := "nkey: " + u.NKey
+	if u.NKey == "" {
+		who = fmt.Sprintf("user: %q, password: %q", u.Name, u.PasswordHash)
+	}
+	subscribe := []string{UserInbox(u.Name) + ".>"}
+	if u.SharedInbox {
+		subscribe = append(subscribe, sharedInbox)
+	}
+	responses := ""
+	for _, g := range u.Serve {
+		subscribe = append(subscribe, ServeSubject(g))
+		// Only to the reply subject of a request that it was sent, and once.
+		responses = fmt.Sprintf(`, allow_responses: { max: 1, expires: %q }`, answerLimit)
+	}
+	return fmt.Sprintf("{ %s, permissions: { publish: %s, subscribe: %s%s } }", who, allowRule(u.Publish), allowRule(subscribe), responses)
+}
+
+func (u User) validate() error {
+	var errs []error
+	if !userName.MatchString(u.Name) {
+		errs = append(errs, fmt.Errorf("user %q: name: is no name", u.Name))
+	}
+	if (u.NKey == "") == (u.PasswordHash == "") {
+		errs = append(errs, fmt.Errorf("user %q: password_file: needs a password or an nkey", u.Name))
+	}
+	if u.PasswordHash != "" {
+		if _, err := ParsePasswordHash(u.PasswordHash); err != nil {
+			errs = append(errs, fmt.Errorf("user %q: password_file: %w", u.Name, err))
+		}
+	}
+	if u.NKey != "" && !nkeys.IsValidPublicUserKey(u.NKey) {
+		errs = append(errs, fmt.Errorf("user %q: nkey: is no public user key", u.Name))
+	}
+	for _, s := range u.Publish {
+		if !isPlainSubject(s) {
+			errs = append(errs, fmt.Errorf("user %q: publish: %q is no subject", u.Name, s))
+		}
+	}
+	for _, g := range u.Serve {
+		if !userName.MatchString(g) {
+			errs = append(errs, fmt.Errorf("user %q: serve: %q is no group's name", u.Name, g))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Bounds of a password, and what its hash costs. 10 takes a small board about 0.2 s; beyond 13 a login takes longer
+// than clients wait.
+const (
+	minPassword = 8
+	maxPassword = 72 // bcrypt's own limit, bytes
+	hashCost    = 10
+	maxHashCost = 13
+)
+
+// HashPassword makes what a password_file holds.
+func HashPassword(password []byte) (string, error) {
+	if len(password) < minPassword || len(password) > maxPassword {
+		return "", fmt.Errorf("the password has %d bytes; it must have %d to %d", len(password), minPassword, maxPassword)
+	}
+	hash, err := bcrypt.GenerateFromPassword(password, hashCost)
+	if err != nil {
+		return "", fmt.Errorf("hash the password: %w", err)
+	}
+	return string(hash), nil
+}
+
+var bcryptHash = regexp.MustCompile(`^\$2[abxy]\$[0-9]{2}\$[./A-Za-z0-9]{53}$`)
+
+// ParsePasswordHash checks the content of a password_file. Its errors do not repeat the content, which may be a
+// password that somebody put there by mistake.
+func ParsePasswordHash(text string) (string, error) {
+	hash := strings.TrimSpace(text)
+	if !bcryptHash.MatchString(hash) {
+		return "", errors.New("does not hold a bcrypt hash; `leasehold user hash` makes one from a password")
+	}
+	cost, err := bcrypt.Cost([]byte(hash))
+	if err != nil || cost < bcrypt.MinCost || cost > maxHashCost {
+		return "", fmt.Errorf("holds a bcrypt hash of cost %d, which must be within %d to %d; `leasehold user hash` makes one of %d",
+			cost, bcrypt.MinCost, maxHashCost, hashCost)
+	}
+	return hash, nil
+}
+
+// CheckReach refuses a listener that other machines could reach while there are no users: without them, whoever
+// reaches it may publish.
+func CheckReach(listen string, users int) error {
+	if users > 0 || IsLoopback(listen) {
+		return nil
+	}
+	return fmt.Errorf("server.listen: %q is not a loopback address and there is no [[user]], so anyone who reaches the port "+
+		"could publish: add a [[user]], or use 127.0.0.1:%s", listen, portOf(listen))
+}
+
+// IsLoopback reports whether only this machine can reach a listener at host:port.
+func IsLoopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+func portOf(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return port
+}
