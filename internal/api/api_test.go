@@ -162,12 +162,15 @@ func TestRunRefusesAPortInUseByItsKey(t *testing.T) {
 	}
 }
 
-func TestOnlyLoopbackIsListenedOn(t *testing.T) {
+func TestOnlyLoopbackIsListenedOnWithoutAToken(t *testing.T) {
+	if err := CheckListen("0.0.0.0:8222", true); err != nil {
+		t.Errorf("with a token: %v", err)
+	}
 	for address, ok := range map[string]bool{
 		"127.0.0.1:8222": true, "[::1]:8222": true, "localhost:8222": true, "127.0.0.1:0": true,
 		"0.0.0.0:8222": false, ":8222": false, "10.0.0.1:8222": false, "127.0.0.1": false, "127.0.0.1:x": false, "127.0.0.1:70000": false,
 	} {
-		if err := CheckListen(address); (err == nil) != ok {
+		if err := CheckListen(address, false); (err == nil) != ok {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -215,5 +218,38 @@ func TestSocketMayLieDeepInTheFileSystem(t *testing.T) {
 	runUntilEnd(t, s)
 	if _, err := NewClient(socket).Ready(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestPortAsksForTheTokenAndTheSocketDoesNot(t *testing.T) {
+	const token = "0123456789abcdef0123456789abcdef"
+	socket := filepath.Join(t.TempDir(), "agent.sock")
+	s, err := New(Options{Listen: "127.0.0.1:0", Socket: socket, Token: token, Source: fakeSource{status: &Status{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runUntilEnd(t, s)
+	if _, err := NewClient(socket).Status(t.Context()); err != nil {
+		t.Errorf("socket: %v", err)
+	}
+	if _, err := NewClientWith(s.Addr(), ClientOptions{Token: token}).Status(t.Context()); err != nil {
+		t.Errorf("right token: %v", err)
+	}
+	for _, wrong := range []string{"", "x", token + "0", token[1:]} {
+		if _, err := NewClientWith(s.Addr(), ClientOptions{Token: wrong}).Status(t.Context()); !errors.Is(err, ErrNotAllowed) {
+			t.Errorf("token %q: %v", wrong, err)
+		}
+	}
+	for path, want := range map[string]int{
+		"/livez": 200, "/readyz": 200, "/v1/status": 401, "/v1/topics/orders": 401, "/": 401, "/nope": 401, "/livez/../v1/status": 401, "//v1/status": 401,
+	} {
+		resp, err := http.Get("http://" + s.Addr() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s without a token: %d, want %d", path, resp.StatusCode, want)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,22 +17,44 @@ import (
 type Client struct {
 	target string // As the user gave it, for messages.
 	base   string
+	token  string
 	http   *http.Client
+}
+
+// ClientOptions are what a Client needs to be let in by an agent on another machine.
+type ClientOptions struct {
+	Token string
+	TLS   *tls.Config // For an https:// target; nil: the machine's own CAs.
 }
 
 // askTimeout bounds one question, so that an agent that is stopped or overloaded is noticed.
 const askTimeout = 15 * time.Second
 
-// NewClient returns a client of the agent at a socket path (anything with a slash) or host:port.
-func NewClient(target string) *Client {
-	c := &Client{target: target, base: "http://" + target, http: &http.Client{Timeout: askTimeout}}
-	transport := &http.Transport{DisableKeepAlives: true}
-	if strings.Contains(target, "/") {
-		c.base = "http://agent"
+// NewClient returns a client of the agent at a socket path, host:port, or https://host:port.
+func NewClient(target string) *Client { return NewClientWith(target, ClientOptions{}) }
+
+// NewClientWith is NewClient with what proves who asks, and who answers.
+func NewClientWith(target string, o ClientOptions) *Client {
+	c := &Client{target: target, base: "http://" + target, token: o.Token, http: &http.Client{
+		Timeout: askTimeout,
+		// An agent never redirects; who does is another, and must not be shown the token.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: o.TLS}
+	switch {
+	case strings.HasPrefix(target, "http://"), strings.HasPrefix(target, "https://"):
+		c.base = strings.TrimSuffix(target, "/")
+	case IsSocket(target):
+		c.base, c.token = "http://agent", ""
 		transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return dialUnix(target) }
 	}
 	c.http.Transport = transport
 	return c
+}
+
+// IsSocket reports whether a target is the path of a socket: anything with a slash that is no URL.
+func IsSocket(target string) bool {
+	return strings.Contains(target, "/") && !strings.Contains(target, "://")
 }
 
 // Target is the address that the client was made with.
@@ -69,6 +92,9 @@ func (c *Client) get(ctx context.Context, path string, out any) error {
 	if err != nil {
 		return fmt.Errorf("%w at %q: %w", ErrUnreachable, c.target, err)
 	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return fmt.Errorf("%w at %s: %w", ErrUnreachable, c.target, cause(err))
@@ -98,6 +124,8 @@ func codeError(code int, body []byte) error {
 		f.Error = http.StatusText(code)
 	}
 	switch code {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("%w: %s", ErrNotAllowed, f.Error)
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %s", ErrNotFound, f.Error)
 	case http.StatusServiceUnavailable:

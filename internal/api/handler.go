@@ -71,10 +71,14 @@ func (h *handler) fail(w http.ResponseWriter, code int, text string) {
 }
 
 func (h *handler) write(w http.ResponseWriter, code int, body any) {
+	if err := writeJSON(w, code, body); err != nil {
+		h.log.Debug("answer not sent", "error", err)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, code int, body any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	if err := json.NewEncoder(w).Encode(body); err != nil {
-		h.log.Debug("answer not sent", "error", err)
-	}
+	return json.NewEncoder(w).Encode(body)
 }

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// CheckListen refuses an address that is not host:port, or that other machines could reach: there are no users yet who
-// could be asked for a token.
-func CheckListen(address string) error {
+// CheckListen refuses an address that is not host:port, or that other machines could reach while there is no token to
+// ask them for.
+func CheckListen(address string, hasToken bool) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Errorf("%q is no host:port, like \"127.0.0.1:8222\"", address)
@@ -23,8 +23,8 @@ func CheckListen(address string) error {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("%q has no port between 0 and 65535: %d", address, n)
 	}
-	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%q can be reached from other machines, and this version has no tokens to protect it; use \"127.0.0.1:%s\"", address, port)
+	if ip, err := netip.ParseAddr(host); !hasToken && host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return fmt.Errorf("%q can be reached from other machines and there is no http.token_file to protect it: set one, or use \"127.0.0.1:%s\"", address, port)
 	}
 	return nil
 }

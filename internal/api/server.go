@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -15,9 +16,13 @@ import (
 
 // Options are what a Server needs.
 type Options struct {
-	Listen string // host:port, loopback only; empty: no port.
+	Listen string // host:port, loopback only without a Token; empty: no port.
 	Socket string // Path of the Unix socket; empty: none.
 	Source Source
+	// Token is what callers on the port must show for all but health; empty: nothing. The socket's file mode protects
+	// the socket.
+	Token  string
+	TLS    *tls.Config  // Of the port; nil: none.
 	Logger hclog.Logger // nil logs nothing.
 }
 
@@ -42,7 +47,7 @@ const (
 // New checks the options. It starts nothing.
 func New(opt Options) (*Server, error) {
 	if opt.Listen != "" {
-		if err := CheckListen(opt.Listen); err != nil {
+		if err := CheckListen(opt.Listen, opt.Token != ""); err != nil {
 			return nil, fmt.Errorf("http.listen: %w", err)
 		}
 	}
@@ -51,7 +56,7 @@ func New(opt Options) (*Server, error) {
 		s.log = hclog.NewNullLogger()
 	}
 	s.http = &http.Server{
-		Handler:           newHandler(opt.Source, s.log),
+		Handler:           guard(opt.Token, newHandler(opt.Source, s.log)),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -99,6 +104,9 @@ func (s *Server) listen() (listeners []net.Listener, err error) {
 			return nil, err
 		}
 		s.addr = l.Addr().String()
+		if s.opt.TLS != nil {
+			l = tls.NewListener(l, s.opt.TLS)
+		}
 		listeners = append(listeners, l)
 	}
 	if s.opt.Socket != "" {

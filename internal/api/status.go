@@ -1,5 +1,5 @@
-// Package api is a node's face to people and programs on its machine: health and status over HTTP, on a loopback port
-// and on a Unix socket in the data directory, and the client for both.
+// Package api is a node's face to people and programs: health and status over HTTP, on a port and on a Unix socket in
+// the data directory, and the client for both. What is on the port beyond health may need a token.
 package api
 
 import (
@@ -79,6 +79,7 @@ type TopicInfo struct {
 	DedupWindowMS int64  `json:"dedup_window_ms"` // How long a message id is remembered.
 	MaxPayload    int64  `json:"max_payload"`     // Largest payload, in bytes.
 	Server        string `json:"server"`          // host:port of this node's listener for NATS clients.
+	CA            string `json:"ca,omitempty"`    // PEM of the CA of that listener's certificate, if it is the cluster's.
 }
 
 // Readiness is the answer of GET /readyz.
@@ -100,6 +101,7 @@ type Source interface {
 // What the client returns besides plain failures.
 var (
 	ErrUnreachable = errors.New("no agent answers") // Nothing listens, or it does not speak.
+	ErrNotAllowed  = errors.New("not allowed")      // The agent wants a token, or another one.
 	ErrNotFound    = errors.New("not found")        // The agent knows no such thing.
 	ErrNotYet      = errors.New("not yet")          // The agent runs and cannot tell yet.
 )

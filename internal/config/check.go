@@ -10,7 +10,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
 	"leasehold/partitioner"
 	"leasehold/server"
@@ -21,15 +20,14 @@ import (
 func (c *Config) check(f *faults) {
 	c.checkNode(f)
 	f.addAll(c.Server.Validate(), "", "")
-	if err := api.CheckListen(c.HTTP.Listen); err != nil {
-		f.add("http.listen", "http.listen: %s", err)
-	}
+	c.checkListeners(f)
 	c.checkCluster(f)
 	c.checkTiming(f)
 	c.checkPorts(f)
 	c.checkLog(f)
 	c.checkTopics(f)
 	c.checkGroups(f)
+	c.checkUsers(f)
 	c.shareStore(f)
 }
 
@@ -224,6 +222,7 @@ func (c *Config) warn() {
 	if n := len(c.Cluster.Nodes); n > 0 && n%2 == 0 {
 		warn("cluster.nodes: %d nodes survive the loss of no more nodes than %d do; use an odd number", n, n-1)
 	}
+	c.warnings = append(c.warnings, c.listenerWarnings()...)
 	if len(c.Topics) == 0 {
 		warn("there is no [[topic]]: this node stores nothing of its own")
 	}

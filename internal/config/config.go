@@ -27,6 +27,7 @@ type Config struct {
 	Log     LogSection          `toml:"log"`
 	Topics  []partitioner.Topic `toml:"topic"`
 	Groups  []worker.Config     `toml:"group"`
+	Users   []server.UserConfig `toml:"user"`
 
 	path     string // Of the file, absolute.
 	warnings []string
@@ -40,7 +41,9 @@ type NodeSection struct {
 
 // HTTPSection is the [http] table.
 type HTTPSection struct {
-	Listen string `toml:"listen"` // host:port, loopback only.
+	Listen    string           `toml:"listen"`     // host:port, loopback only without a token_file.
+	TokenFile string           `toml:"token_file"` // Holds what callers on the port must show; empty: nothing.
+	TLS       server.TLSConfig `toml:"tls"`
 }
 
 // ClusterSection is the [cluster] table. Without nodes the node stands alone, in single mode.
@@ -69,7 +72,7 @@ func DefaultConfig() Config {
 	return Config{
 		Node:    NodeSection{DataDir: "/var/lib/leasehold"},
 		Server:  server.DefaultConfig(),
-		HTTP:    HTTPSection{Listen: "127.0.0.1:8222"},
+		HTTP:    HTTPSection{Listen: "127.0.0.1:8222", TLS: server.DefaultTLSConfig()},
 		Cluster: ClusterSection{Timing: "lan", FastTakeover: true},
 		Log:     LogSection{Level: "info", Format: "text"},
 	}
@@ -152,6 +155,7 @@ func (c *Config) resolve(path string) string {
 // fill completes what the file left out. max_bytes is filled in later, once the sizes are known to make sense.
 func (c *Config) fill() {
 	c.Node.DataDir = c.resolve(c.Node.DataDir)
+	c.fillFiles()
 	defaults := timings[c.Cluster.Timing]
 	c.Cluster.SessionTTL = cmp.Or(c.Cluster.SessionTTL, defaults.ttl)
 	c.Cluster.Renew = cmp.Or(c.Cluster.Renew, defaults.renew)
@@ -162,6 +166,17 @@ func (c *Config) fill() {
 	for i, g := range c.Groups {
 		g.Handler.Path = c.resolve(g.Handler.Path)
 		c.Groups[i] = g.WithDefaults()
+	}
+}
+
+// fillFiles finds the files of keys and passwords.
+func (c *Config) fillFiles() {
+	c.HTTP.TokenFile = c.credential(c.HTTP.TokenFile)
+	for _, t := range []*server.TLSConfig{&c.Server.TLS, &c.HTTP.TLS} {
+		t.CertFile, t.KeyFile, t.CAFile = c.credential(t.CertFile), c.credential(t.KeyFile), c.credential(t.CAFile)
+	}
+	for i, u := range c.Users {
+		c.Users[i].PasswordFile = c.credential(u.PasswordFile)
 	}
 }
 

@@ -20,12 +20,6 @@ type decoder struct {
 	faults *faults
 }
 
-// announced names keys that the documentation promises for later versions.
-var announced = map[string]string{
-	"user":       "users come with a later version; until then listeners are loopback only",
-	"server.tls": "TLS for clients comes with a later version; until then listeners are loopback only",
-}
-
 // table fills the struct v from the keys of one table.
 func (d *decoder) table(keys map[string]toml.Primitive, v reflect.Value, path string) {
 	fields := fieldsByKey(v.Type())
@@ -41,10 +35,6 @@ func (d *decoder) table(keys map[string]toml.Primitive, v reflect.Value, path st
 
 func (d *decoder) unknown(key, table string, known []string) {
 	path := join(table, key)
-	if note, ok := announced[path]; ok {
-		d.faults.add(path, "%s: %s", path, note)
-		return
-	}
 	for _, k := range known {
 		if strings.EqualFold(k, key) {
 			d.faults.add(path, "unknown key %q; keys are lower case: %q", display(path), k)

@@ -25,8 +25,12 @@ type Check struct {
 func (c *Config) CheckEnvironment() []Check {
 	checks := []Check{c.checkDataDir()}
 	if c.Mode() == server.Cluster {
-		checks = append(checks, c.checkSecret(), checkFree("cluster address free", c.ClusterListen()))
+		checks = append(checks, checkFree("cluster address free", c.ClusterListen()))
 	}
+	if c.Cluster.SecretFile != "" {
+		checks = append(checks, c.checkSecret())
+	}
+	checks = append(checks, c.checkKeys()...)
 	checks = append(checks, checkFree("server.listen free", c.Server.Listen), checkFree("http.listen free", c.HTTP.Listen))
 	for _, g := range c.Groups {
 		switch g.Handler.Kind {
@@ -73,15 +77,7 @@ func canMake(dir string) error {
 
 func (c *Config) checkSecret() Check {
 	s, err := c.ReadSecrets()
-	check := result("secret", s.Path, err)
-	var fault *Error
-	if errors.As(err, &fault) {
-		check.Detail = fault.Faults[0].Message
-	}
-	if len(s.Warnings) > 0 {
-		check.Detail = "warning: " + s.Warnings[0]
-	}
-	return check
+	return warned(result("secret", s.Path, plainFault(err)), s.Warnings)
 }
 
 // checkFree takes the port for a moment.

@@ -3,9 +3,7 @@ package config
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,10 +25,12 @@ func (s Secrets) String() string { return fmt.Sprintf("%d secrets from %s", len(
 // GoString keeps the keys out of logs printed with %#v.
 func (s Secrets) GoString() string { return s.String() }
 
-// SecretPath is where cluster.secret_file is: a relative name is looked for among systemd's credentials first, then
+// SecretPath is where cluster.secret_file is.
+func (c *Config) SecretPath() string { return c.credential(c.Cluster.SecretFile) }
+
+// credential finds a file with something secret: a relative name is looked for among systemd's credentials first, then
 // beside the config file.
-func (c *Config) SecretPath() string {
-	name := c.Cluster.SecretFile
+func (c *Config) credential(name string) string {
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && name != "" && !filepath.IsAbs(name) {
 		if path := filepath.Join(dir, name); fileExists(path) {
 			return path
@@ -44,16 +44,16 @@ func fileExists(path string) bool {
 	return err == nil
 }
 
-// ReadSecrets reads the secret file; in single mode there is none to read. A fault is an *Error, as if it stood in the
+// ReadSecrets reads the secret file; a node in single mode may have none. A fault is an *Error, as if it stood in the
 // config.
 func (c *Config) ReadSecrets() (Secrets, error) {
 	s := Secrets{Path: c.SecretPath()}
-	if len(c.Cluster.Nodes) == 0 {
+	if s.Path == "" {
 		return s, nil
 	}
 	text, err := os.ReadFile(s.Path)
 	if err != nil {
-		return s, c.secretFault("%s", readFault(err))
+		return s, c.secretFault("%s", fileFault(err, "put the cluster's secret there, the same on every node (`leasehold init` makes one)"))
 	}
 	for i, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
 		key, err := hex.DecodeString(strings.TrimSpace(line))
@@ -66,7 +66,7 @@ func (c *Config) ReadSecrets() (Secrets, error) {
 	if len(s.Keys) > 2 {
 		return s, c.secretFault("%s holds %d secrets; there is one, and during a change the one before it on a second line", s.Path, len(s.Keys))
 	}
-	s.Warnings = modeWarnings(s.Path)
+	s.Warnings = modeWarnings("cluster.secret_file", s.Path)
 	return s, nil
 }
 
@@ -74,23 +74,13 @@ func (c *Config) secretFault(format string, args ...any) error {
 	return &Error{File: c.path, Faults: []Fault{{Message: "cluster.secret_file: " + fmt.Sprintf(format, args...)}}}
 }
 
-func readFault(err error) string {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return err.Error() + "; put the cluster's secret there, the same on every node (`leasehold init` makes one)"
-	case errors.Is(err, fs.ErrPermission):
-		return err.Error() + "; the user that runs the agent must be able to read it"
-	}
-	return err.Error()
-}
-
-// modeWarnings looks at who else can read the secret: whoever has it can join the cluster.
-func modeWarnings(path string) []string {
+// modeWarnings looks at who else can read a secret.
+func modeWarnings(key, path string) []string {
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm()&0o077 == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("cluster.secret_file: %s can be read by other users (mode %04o); run: chmod 600 %s", path, info.Mode().Perm(), path)}
+	return []string{fmt.Sprintf("%s: %s can be read by other users (mode %04o); run: chmod 600 %s", key, path, info.Mode().Perm(), path)}
 }
 
 // NewSecret makes a secret in the form that a secret file holds.

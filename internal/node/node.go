@@ -43,6 +43,8 @@ type Node struct {
 	topics map[string]*topic
 	groups []*group
 
+	clientCA string // PEM of what clients trust, if the listener's certificate comes from the cluster's secret
+
 	mu      sync.Mutex
 	waiting []string // What the node waits for; empty means ready.
 	served  bool     // driver, topics and groups are set and do not change any more.
@@ -62,11 +64,15 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer dir.Close() //nolint:errcheck // the process ends
 	n.dir = dir
-	web, err := api.New(api.Options{Listen: o.Config.HTTP.Listen, Socket: dir.SocketPath(), Source: n, Logger: o.Logger})
+	secrets, err := o.Config.ReadSecrets()
 	if err != nil {
 		return err
 	}
-	if n.broker, err = n.newBroker(); err != nil {
+	web, err := n.newFace(secrets)
+	if err != nil {
+		return err
+	}
+	if n.broker, err = n.newBroker(secrets); err != nil {
 		return err
 	}
 	return n.run(ctx, web)
@@ -129,16 +135,42 @@ func (p *part) end() error {
 	return <-p.done
 }
 
+// newFace builds what answers over HTTP.
+func (n *Node) newFace(secrets config.Secrets) (*api.Server, error) {
+	c := n.Config
+	token, err := c.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range token.Warnings {
+		n.log.Warn(w)
+	}
+	protection, err := server.ListenerTLS(c.HTTP.TLS, secrets.Keys, n.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("http.tls: %w", err)
+	}
+	return api.New(api.Options{
+		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Token: token.Text, TLS: protection, Logger: n.Logger,
+	})
+}
+
 // newBroker builds the embedded server.
-func (n *Node) newBroker() (*server.Server, error) {
+func (n *Node) newBroker(secrets config.Secrets) (*server.Server, error) {
 	c := n.Config
 	timing, err := server.TimingByName(c.Cluster.Timing)
 	if err != nil {
 		return nil, err
 	}
-	secrets, err := c.ReadSecrets()
+	users, err := c.ReadUsers()
 	if err != nil {
 		return nil, err
+	}
+	if c.Server.TLS.UsesSecret() {
+		ca, err := server.ClientCA(secrets.Keys)
+		if err != nil {
+			return nil, err
+		}
+		n.clientCA = string(ca)
 	}
 	for _, w := range append(c.Warnings(), secrets.Warnings...) {
 		n.log.Warn(w)
@@ -150,7 +182,7 @@ func (n *Node) newBroker() (*server.Server, error) {
 	return server.New(server.Options{
 		Config: c.Server, Identity: c.Identity(), Dir: n.dir,
 		ClusterListen: c.ClusterListen(), Advertise: c.Cluster.Advertise, Peers: c.Peers(),
-		Secrets: secrets.Keys, Timing: timing, PublishSubjects: subjects,
+		Secrets: secrets.Keys, Timing: timing, PublishSubjects: subjects, Users: users,
 		BeforeClose: n.beforeClose, Logger: n.Logger,
 	})
 }

@@ -105,6 +105,7 @@ func (n *Node) Topic(name string) (api.TopicInfo, bool) {
 	return api.TopicInfo{
 		Name: t.Name, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key, DedupWindowMS: t.DedupWindow.Milliseconds(),
 		MaxPayload: int64(n.Config.Server.MaxPayload), Server: n.broker.ClientAddr(),
+		CA: n.clientCA,
 	}, true
 }
 
