@@ -7,7 +7,11 @@ DIR   ?= .cluster
 SEEDS ?= 2000
 FUZZTIME ?= 30s
 
-.PHONY: help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults python3
+# Where `make install` puts things; DESTDIR goes in front, for packages.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults python3
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +55,17 @@ fuzz: ## fuzz every parser for FUZZTIME each
 	@set -e; for pkg in $$(grep -rl --include=*_test.go 'func Fuzz' . | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -rhoE 'func Fuzz[A-Za-z0-9_]+' $$pkg/*_test.go | sed 's/func //'); do \
 	    echo "== $$pkg $$f"; go test $$pkg -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done; done
+
+install: ## install binary, units and docs (as root; PREFIX=/usr/local, DESTDIR= for packages)
+	@BIN=$(BIN) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) systemd/install.sh install
+
+uninstall: ## stop and remove what install put there; data and config stay
+	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) systemd/install.sh uninstall
+
+systemd-test: build python3 ## install, run, break, upgrade and uninstall the service in a booted container (root)
+	@command -v systemd-nspawn >/dev/null || { apt-get update -q && apt-get install -y -q systemd-container; } >/dev/null 2>&1 || true
+	@mkdir -p bin/upgrade && go build -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION)+upgrade" -o bin/upgrade/leasehold .
+	@BIN=$(CURDIR)/$(BIN) UPGRADE=$(CURDIR)/bin/upgrade/leasehold systemd/test.sh
 
 python3: # the examples' handlers are written in it
 	@command -v python3 >/dev/null || { echo "installing python3"; apt-get update -q && apt-get install -y -q python3; } || \
