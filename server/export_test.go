@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,4 +23,25 @@ const StockHeartbeat = time.Second
 func (s *Server) InternalUser() (public string, sign nats.SignatureHandler) {
 	public, _ = s.users.internal.PublicKey()
 	return public, s.users.internal.Sign
+}
+
+// InternalInbox is where answers to Conn's connections go.
+const InternalInbox = internalInbox
+
+// ClientLeaf is a certificate for clients, signed by the CA that clients trust.
+func ClientLeaf(secret []byte) (tls.Certificate, error) { return testLeaf(secret, clientAuthority) }
+
+// RouteLeaf is what a node with this secret shows.
+func RouteLeaf(secret []byte) (tls.Certificate, error) { return testLeaf(secret, routeAuthority) }
+
+func testLeaf(secret []byte, p purpose) (tls.Certificate, error) {
+	ca, err := newAuthority(secret, p)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	leaf, err := newLeaf(ca, routeLeaf(), time.Now())
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return *leaf, nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	broker "github.com/nats-io/nats-server/v2/server"
@@ -20,6 +21,9 @@ const (
 	leastGrace = time.Second
 )
 
+// NotMember is the reason of a node that the others do not count.
+const NotMember = "this node is not a member of the cluster: it was removed, or has not been taken in yet"
+
 // settling is the reason between the first good look and the last one needed.
 const settling = "making sure that the broker stays healthy"
 
@@ -30,13 +34,16 @@ type view struct {
 	member    bool            // we are in the meta group
 	formed    bool            // the cluster has been complete once, as this directory remembers
 	meta      map[string]bool // nodes in the meta group, without us
+	voters    int             // how many the meta group has, with us and with those whose names nobody here has heard
 	routes    map[string]bool // nodes we have a route to
 	refusal   string          // why a route was refused lately, "" if none was
 }
 
 // reasons says in plain words why this node is not ready, none if it is. A first start waits for every configured
 // node, as the broker does: before anything is committed it cannot tell a new cluster from one that lost its disks.
-// Later starts need a majority, which is what a leader that we keep up with proves.
+// Later starts need a majority, which is what a leader that we keep up with proves. So does the first start of a node
+// that joins a cluster which works: a leader that has taken us in beside a majority of the nodes was not elected by a
+// cluster that is just being made, for that one's first leader needs all their votes.
 func (v view) reasons(self string, peers []Peer) []string {
 	out := v.clusterReasons(self, peers)
 	if len(out) > 0 && v.refusal != "" {
@@ -47,8 +54,10 @@ func (v view) reasons(self string, peers []Peer) []string {
 
 func (v view) clusterReasons(self string, peers []Peer) []string {
 	unreached := missing(self, peers, v.routes)
+	joined := v.leader != "" && v.member && v.voters >= max(minPeers, len(peers)/2+1)
+	first := !v.formed && !joined
 	switch {
-	case !v.formed && len(unreached) > 0:
+	case first && len(unreached) > 0:
 		return []string{"waiting for " + list(unreached) + ": the first start needs every node"}
 	case (v.leader == "" || v.complaint != "") && len(peers)-len(unreached) <= len(peers)/2:
 		return []string{fmt.Sprintf("waiting for %s: a majority of %d nodes is needed", list(unreached), len(peers))}
@@ -57,9 +66,9 @@ func (v view) clusterReasons(self string, peers []Peer) []string {
 	case v.complaint != "":
 		return []string{"broker: " + v.complaint}
 	case !v.member:
-		return []string{"this node is not a member of the cluster: it was removed, or has not been taken in yet"}
+		return []string{NotMember}
 	}
-	if absent := missing(self, peers, v.meta); !v.formed && len(absent) > 0 {
+	if absent := missing(self, peers, v.meta); first && len(absent) > 0 {
 		return []string{"waiting for " + list(absent) + " to join the cluster: the first start needs every node"}
 	}
 	return nil
@@ -111,6 +120,8 @@ func (v *verdict) add(reasons []string, now time.Time) {
 // health looks at the broker from time to time and keeps what it found for Ready.
 type health struct {
 	s *Server
+
+	voters atomic.Int32 // of the last look
 
 	mu      sync.Mutex
 	verdict verdict
@@ -234,6 +245,8 @@ func (s *Server) look(complaint string) (view, error) {
 		// With a leader known, the broker lists the others only. A node that was removed still lists the whole group;
 		// its own health check says nothing of it.
 		v.member = len(meta.Replicas) < meta.Size
+		v.voters = len(meta.Replicas) + 1
+		s.health.voters.Store(int32(v.voters))
 		for _, p := range meta.Replicas {
 			v.meta[nodeName(p.Name)] = true
 		}
@@ -268,7 +281,8 @@ func (s *Server) MetaLeader() string {
 	return ""
 }
 
-// ReadyStreams says which of these streams are not yet current on this node, nothing if all are.
+// ReadyStreams says which of these streams are not yet current on this node, nothing if all are. In a cluster of more
+// nodes than there are copies, a node without a copy is as ready as any: it reads from another.
 func (s *Server) ReadyStreams(names ...string) []string {
 	if s.opt.Mode == Single {
 		return s.readySingle(names)
@@ -279,11 +293,17 @@ func (s *Server) ReadyStreams(names ...string) []string {
 		switch {
 		case unhealthy[name] != "":
 			out = append(out, fmt.Sprintf("stream %s: %s", name, unhealthy[name]))
-		case len(s.opt.Peers) <= replicas && !s.broker.JetStreamIsStreamAssigned(Account, name):
+		case !s.spreads() && !s.broker.JetStreamIsStreamAssigned(Account, name):
 			out = append(out, fmt.Sprintf("stream %s: this node has no copy of it", name))
 		}
 	}
 	return out
+}
+
+// spreads reports whether there are more nodes than copies. What the cluster counts goes before what this node's config
+// says: nodes that joined later are not in it until its next change.
+func (s *Server) spreads() bool {
+	return max(len(s.opt.Peers), int(s.health.voters.Load())) > replicas
 }
 
 func (s *Server) readySingle(names []string) []string {

@@ -27,6 +27,8 @@ func TestReasonsNameWhomWeWaitFor(t *testing.T) {
 		"first start, no leader":    {view{routes: all}, "no meta leader yet"},
 		"first start, not yet in":   {view{routes: all, leader: "n2", member: true, meta: set("n2")}, "n3 (c:3) to join"},
 		"first start, complete":     {view{routes: all, leader: "n2", member: true, meta: all}, ""},
+		"joins, one is dead":        {view{routes: set("n3"), leader: "n3", member: true, voters: 4}, ""},
+		"joins, not taken in":       {view{routes: set("n3"), leader: "n3", voters: 4}, "waiting for n2 (b:2)"},
 		"later, majority":           {view{formed: true, routes: set("n3"), leader: "n3", member: true}, ""},
 		"later, no majority":        {view{formed: true, routes: set(), complaint: "x"}, "a majority of 3"},
 		"later, election":           {view{formed: true, routes: all, complaint: "x"}, "no meta leader"},

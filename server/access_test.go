@@ -1,0 +1,584 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"leasehold/server"
+	"leasehold/server/servertest"
+)
+
+// Refusals as clients see them.
+const (
+	noRight    = "Permissions Violation"
+	noEntry    = "Authorization Violation"
+	allowed    = "allowed"
+	siteSecret = 7 // every byte of servertest's secret
+)
+
+// attempt is one thing that somebody tries, and what it must come to.
+type attempt struct {
+	who, what string
+	try       func(t *testing.T) error
+	want      string // part of the error, or allowed
+}
+
+// tried runs the attempts and logs them as a table.
+func tried(t *testing.T, title string, attempts []attempt) {
+	t.Helper()
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "%s\nwho\ttried\tgot\n", title)
+	for _, a := range attempts {
+		got, err := allowed, a.try(t)
+		if err != nil {
+			got = "refused: " + strings.ReplaceAll(strings.TrimPrefix(err.Error(), "nats: "), "\n", " ")
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\n", a.who, a.what, got)
+		if (a.want == allowed) != (err == nil) || (err != nil && !strings.Contains(err.Error(), a.want)) {
+			t.Errorf("%s: %s: got %s, want %s", a.who, a.what, got, a.want)
+		}
+	}
+	_ = table.Flush()
+	t.Log("\n" + text.String())
+}
+
+// person is a client with its own connection, made when it is first needed: checking a password takes its time.
+type person struct {
+	name string
+	addr string
+	opts []nats.Option
+	nc   *nats.Conn
+}
+
+func (p *person) conn(t *testing.T) *nats.Conn {
+	t.Helper()
+	if p.nc == nil {
+		opts := append([]nats.Option{nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, p.opts...)
+		nc, err := nats.Connect("nats://"+p.addr, opts...)
+		if err != nil {
+			t.Fatalf("%s: %v", p.name, err)
+		}
+		p.nc = nc
+		t.Cleanup(nc.Close)
+	}
+	return p.nc
+}
+
+// refusal is the broker's answer to what was just sent: errors come before the answer to a ping.
+func refusal(nc *nats.Conn, subject string) error {
+	if err := nc.FlushTimeout(10 * time.Second); err != nil {
+		return err
+	}
+	if err := nc.LastError(); err != nil && strings.Contains(err.Error(), `"`+subject+`"`) {
+		text, _, _ := strings.Cut(err.Error(), " to \"")
+		return errors.New(text)
+	}
+	return nil
+}
+
+func (p *person) publish(subject, want string) attempt {
+	return attempt{p.name, "publish to " + subject, func(t *testing.T) error {
+		nc := p.conn(t)
+		if err := nc.Publish(subject, []byte("x")); err != nil {
+			return err
+		}
+		return refusal(nc, subject)
+	}, want}
+}
+
+func (p *person) subscribe(subject, want string) attempt {
+	return attempt{p.name, "subscribe to " + subject, func(t *testing.T) error {
+		nc := p.conn(t)
+		sub, err := nc.SubscribeSync(subject)
+		if err != nil {
+			return err
+		}
+		err = refusal(nc, subject)
+		_ = sub.Unsubscribe()
+		return err
+	}, want}
+}
+
+// request publishes and wants the broker's acknowledgement.
+func (p *person) request(subject string) attempt {
+	return attempt{p.name, "publish to " + subject + ", wait for the acknowledgement", func(t *testing.T) error {
+		answer, err := p.conn(t).Request(subject, []byte("x"), 10*time.Second)
+		if err == nil && !strings.Contains(string(answer.Data), `"seq":`) {
+			err = fmt.Errorf("answer %s", answer.Data)
+		}
+		return err
+	}, allowed}
+}
+
+// mustNot are the attempts on everything that is nobody's but the cluster's own.
+func (p *person) mustNot() []attempt {
+	var all []attempt
+	for _, s := range []string{
+		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.PURGE.orders", "$JS.API.STREAM.DELETE.orders",
+		"$JS.API.STREAM.UPDATE.orders", "$JS.API.STREAM.MSG.GET.orders", "$JS.API.DIRECT.GET.KV_leasehold",
+		"$JS.API.CONSUMER.CREATE.orders", "$JS.ACK.orders.c.1.1.1.1.1", "$KV.leasehold.lease.billing.00000",
+		"$KV.leasehold.session.n1", "orders.1.0.c-17", "orders.a.b", "dlq.billing.0.c-17.1", "leasehold.internal.status",
+		server.InternalInbox + ".x", server.UserInbox("press") + ".x", "_INBOX.x.y", "$SYS.REQ.SERVER.PING",
+		"$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.ACCOUNT.LEASEHOLD.CONNZ", "$SYS.REQ.USER.INFO",
+	} {
+		all = append(all, p.publish(s, noRight))
+	}
+	for _, s := range []string{
+		">", "*", "*.*", "orders.*", "orders.>", "other.*", "$JS.>", "$JS.EVENT.ADVISORY.>", "$KV.leasehold.>", "dlq.>",
+		"leasehold.>", "leasehold.internal.>", server.InternalInbox + ".>", "_INBOX_*.>", "$SYS.>", "_R_.>",
+	} {
+		all = append(all, p.subscribe(s, noRight))
+	}
+	return all
+}
+
+// entry is a try to connect.
+func entry(who, what, addr, want string, opts ...nats.Option) attempt {
+	return attempt{who, what, func(*testing.T) error {
+		nc, err := nats.Connect("nats://"+addr, opts...)
+		if err == nil {
+			nc.Close()
+		}
+		return err
+	}, want}
+}
+
+func mustHash(t *testing.T, password string) string {
+	t.Helper()
+	hash, err := server.HashPassword([]byte(password))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hash
+}
+
+// keyPair makes an nkey and the option that connects with it.
+func keyPair(t *testing.T) (public string, connect nats.Option) {
+	t.Helper()
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err = pair.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return public, nats.Nkey(public, pair.Sign)
+}
+
+func inboxOf(name string) nats.Option { return nats.CustomInboxPrefix(server.UserInbox(name)) }
+
+// trusting checks the node's certificate against the client CA of a secret.
+func trusting(t *testing.T, secret byte) nats.Option {
+	t.Helper()
+	return nats.Secure(&tls.Config{RootCAs: clientPool(t, secret)})
+}
+
+func clientPool(t *testing.T, secret byte) *x509.CertPool {
+	t.Helper()
+	text, err := server.ClientCA([][]byte{bytes.Repeat([]byte{secret}, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		t.Fatal("ClientCA made no certificate")
+	}
+	return pool
+}
+
+// site is a cluster of three whose listeners are open to other machines, with users and TLS.
+type site struct {
+	node                *servertest.Node
+	addr, cluster       string
+	press, scanner, bob *person
+	service             *person
+	ca                  nats.Option
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{ca: trusting(t, siteSecret)}
+	scanner, scannerKey := keyPair(t)
+	service, serviceKey := keyPair(t)
+	users := []server.User{
+		{Name: "press", PasswordHash: mustHash(t, "press-password"), Publish: []string{"orders.*"}},
+		{Name: "scanner", NKey: scanner, Publish: []string{"orders.*"}},
+		{Name: "bob", PasswordHash: mustHash(t, "bob-password"), Publish: []string{"other.*"}},
+		{Name: "service", NKey: service, Serve: []string{"billing"}},
+	}
+	var nodes []*servertest.Node
+	for _, o := range servertest.ClusterOptions(t, 3) {
+		o.Users, o.PublishSubjects = users, []string{"orders.*", "other.*"}
+		o.Listen, o.TLS = "0.0.0.0:0", server.TLSConfig{Mode: "cluster-ca"}
+		nodes = append(nodes, servertest.Start(t, o))
+	}
+	for _, n := range nodes {
+		n.WaitReady(t)
+	}
+	s.node, s.cluster = nodes[0], nodes[0].Options.ClusterListen
+	_, port, err := net.SplitHostPort(s.node.ClientAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = "127.0.0.1:" + port
+	person := func(name string, key nats.Option) *person {
+		return &person{name: name, addr: s.addr, opts: []nats.Option{key, inboxOf(name), s.ca}}
+	}
+	s.press, s.scanner = person("press", nats.UserInfo("press", "press-password")), person("scanner", scannerKey)
+	s.bob, s.service = person("bob", nats.UserInfo("bob", "bob-password")), person("service", serviceKey)
+	return s
+}
+
+func TestUsersAndStrangersGetWhatTheyMayAndNothingElse(t *testing.T) {
+	s := newSite(t)
+	js := stream(t, s.node.Server, "orders", "orders.*")
+	stream(t, s.node.Server, "other", "other.*")
+	stream(t, s.node.Server, "KV_leasehold", "$KV.leasehold.>")
+	stream(t, s.node.Server, "dlq_billing", "dlq.billing.>")
+
+	tried(t, "Getting in: a listener open to other machines, TLS, users", s.entries(t))
+	tried(t, "What users may do", []attempt{s.press.request("orders.c-17"), s.scanner.request("orders.c-18"), s.bob.request("other.c-17")})
+	s.testService(t)
+	for _, p := range []*person{s.press, s.scanner, s.service} {
+		rows := append(p.mustNot(), p.publish("other.c-17", noRight), p.publish("leasehold.serve.billing", noRight), p.subscribe("_INBOX.>", noRight),
+			p.subscribe("leasehold.serve.>", noRight), p.subscribe("leasehold.serve.audit", noRight), p.subscribe(server.UserInbox("bob")+".>", noRight))
+		tried(t, "What "+p.name+" must not do", rows)
+	}
+	tried(t, "What bob must not do", []attempt{s.bob.publish("orders.c-17", noRight), s.bob.subscribe(server.UserInbox("press")+".>", noRight)})
+	tried(t, "The cluster port", s.routes(t))
+
+	for name, want := range map[string]uint64{"orders": 2, "other": 1, "KV_leasehold": 0, "dlq_billing": 0} {
+		got, err := js.Stream(context.Background(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if msgs := got.CachedInfo().State.Msgs; msgs != want {
+			t.Errorf("stream %s holds %d messages, want %d", name, msgs, want)
+		}
+	}
+}
+
+// entries are what strangers try at the listener.
+func (s *site) entries(t *testing.T) []attempt {
+	_, strangerKey := keyPair(t)
+	scanner := s.node.Options.Users[1].NKey
+	internal, sign := s.node.InternalUser()
+	other, _ := nkeys.CreateUser()
+	try := func(who, what, want string, opts ...nats.Option) attempt {
+		return entry(who, what, s.addr, want, append(opts, s.ca)...)
+	}
+	return []attempt{
+		try("stranger", "connect without credentials", noEntry),
+		try("stranger", "wrong password of press", noEntry, nats.UserInfo("press", "wrong-password")),
+		try("stranger", "press without a password", noEntry, nats.UserInfo("press", "")),
+		try("stranger", "the hash of press as password", noEntry, nats.UserInfo("press", s.node.Options.Users[0].PasswordHash)),
+		try("stranger", "unknown user", noEntry, nats.UserInfo("admin", "admin-password")),
+		try("stranger", "a password without a user", noEntry, nats.UserInfo("", "press-password")),
+		try("stranger", "a token", noEntry, nats.Token("press-password")),
+		try("stranger", "public nkey as user name", noEntry, nats.UserInfo(scanner, "")),
+		try("stranger", "own nkey", noEntry, strangerKey),
+		try("stranger", "nkey of scanner, signed with another", noEntry, nats.Nkey(scanner, other.Sign)),
+		try("bob", "connect as press with his own password", noEntry, nats.UserInfo("press", "bob-password")),
+		try("thief of memory", "internal user's key over TCP", noEntry, nats.Nkey(internal, sign)),
+		entry("press", "connect, trusting another cluster's CA", s.addr, "certificate signed by unknown authority", nats.UserInfo("press", "press-password"), trusting(t, 9)),
+		entry("press", "connect, trusting the machine's CAs only", s.addr, "certificate signed by unknown authority", nats.UserInfo("press", "press-password")),
+		entry("press", "connect to a name that is not the node's", s.addr, "certificate is valid for", nats.UserInfo("press", "press-password"),
+			nats.Secure(&tls.Config{RootCAs: clientPool(t, siteSecret), ServerName: "elsewhere.example"})),
+		{"press", "right password, without TLS", func(t *testing.T) error { return plainConnect(s.addr) }, "EOF"},
+		try("press", "right password, TLS, cluster's CA", allowed, nats.UserInfo("press", "press-password")),
+	}
+}
+
+// plainConnect speaks NATS without TLS and wants an answer to a ping.
+func plainConnect(addr string) error {
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	lines := bufio.NewReader(conn)
+	if _, err := lines.ReadString('\n'); err != nil { // INFO
+		return err
+	}
+	if _, err := conn.Write([]byte(`CONNECT {"verbose":false,"user":"press","pass":"press-password"}` + "\r\nPING\r\n")); err != nil {
+		return err
+	}
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return fmt.Errorf("connection closed: %w", err)
+		}
+		if strings.HasPrefix(line, "PONG") {
+			return nil
+		}
+	}
+}
+
+// routes are what strangers and users try at the cluster port.
+func (s *site) routes(t *testing.T) []attempt {
+	leaf := func(who, what, want string, made func([]byte) (tls.Certificate, error), secret byte) attempt {
+		cert, err := made(bytes.Repeat([]byte{secret}, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return attempt{who, what, func(*testing.T) error { return routeConnect(s.cluster, cert) }, want}
+	}
+	const refused = "remote error: tls"
+	return []attempt{
+		{"stranger", "route without TLS", func(*testing.T) error { return plainRoute(s.cluster) }, ""},
+		{"stranger", "route over TLS without a certificate", func(*testing.T) error { return routeConnect(s.cluster) }, refused},
+		leaf("stranger", "route with a certificate of another secret", refused, server.RouteLeaf, 9),
+		leaf("client", "route with a certificate of the CA that clients trust", refused, server.ClientLeaf, siteSecret),
+		entry("press", "client login on the cluster port", s.cluster, "", nats.UserInfo("press", "press-password"), s.ca, nats.Timeout(5*time.Second)),
+		leaf("node", "route with a certificate of the cluster's secret", allowed, server.RouteLeaf, siteSecret),
+	}
+}
+
+// routeConnect makes the TLS part of a route and waits for what a node says first to another.
+func routeConnect(addr string, certs ...tls.Certificate) error {
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", addr, &tls.Config{InsecureSkipVerify: true, Certificates: certs})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_, err = conn.Read(make([]byte, 1))
+	return err
+}
+
+func plainRoute(addr string) error {
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := conn.Write([]byte(`INFO {"server_id":"x","cluster":"test"}` + "\r\nCONNECT {}\r\nPING\r\n")); err != nil {
+		return err
+	}
+	got, err := bufio.NewReader(conn).ReadString('\n')
+	if err == nil && !strings.HasPrefix(got, "INFO") {
+		return fmt.Errorf("got no greeting but %q", got)
+	}
+	return err
+}
+
+// testService answers requests as a service of a group, and tries to answer more than it was asked.
+func (s *site) testService(t *testing.T) {
+	t.Helper()
+	inside, err := s.node.Conn("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inside.Close()
+	nc := s.service.conn(t)
+	again := make(chan error, 1)
+	sub, err := nc.QueueSubscribe(server.ServeSubject("billing"), "workers", func(m *nats.Msg) {
+		_ = m.Respond([]byte("first"))
+		_ = m.Respond([]byte("second"))
+		again <- refusal(nc, m.Reply)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Unsubscribe() //nolint:errcheck // the test ends
+	tried(t, "What a service may do", []attempt{
+		{"service", "answer a request of its group", func(*testing.T) error {
+			var answer *nats.Msg
+			servertest.Eventually(t, 10*time.Second, func() (err error) {
+				answer, err = inside.Request(server.ServeSubject("billing"), nil, 5*time.Second)
+				return err
+			})
+			if string(answer.Data) != "first" {
+				return fmt.Errorf("got %q", answer.Data)
+			}
+			return nil
+		}, allowed},
+		{"service", "answer it a second time", func(*testing.T) error { return <-again }, noRight},
+	})
+}
+
+// On loopback, programs without credentials stay what they were; users are beside them, and neither sees the other.
+func TestOnLoopbackAnonymousClientsStayAndSeeNothingOfUsers(t *testing.T) {
+	o := servertest.SingleOptions(t)
+	scanner, key := keyPair(t)
+	o.Users = []server.User{
+		{Name: "press", PasswordHash: mustHash(t, "press-password"), Publish: []string{"orders.*"}},
+		{Name: "scanner", NKey: scanner, Publish: []string{"orders.*"}, SharedInbox: true},
+	}
+	n := servertest.Start(t, o)
+	n.WaitReady(t)
+	stream(t, n.Server, "orders", "orders.*")
+	stream(t, n.Server, "KV_leasehold", "$KV.leasehold.>")
+	anonymous := &person{name: "anonymous", addr: n.ClientAddr()}
+	press := &person{name: "press", addr: n.ClientAddr(), opts: []nats.Option{nats.UserInfo("press", "press-password"), inboxOf("press")}}
+	stock := &person{name: "scanner", addr: n.ClientAddr(), opts: []nats.Option{key}}
+	rows := append(anonymous.mustNot(), anonymous.subscribe(server.UserInbox("press")+".>", noRight),
+		press.subscribe("_INBOX.>", noRight), press.subscribe(server.UserInbox("scanner")+".>", noRight),
+		anonymous.request("orders.a"), press.request("orders.a"), stock.request("orders.a"),
+		entry("stranger", "wrong password of press", n.ClientAddr(), noEntry, nats.UserInfo("press", "wrong-password")),
+		entry("stranger", "unknown user", n.ClientAddr(), noEntry, nats.UserInfo("admin", "x")),
+		entry("stranger", "a token", n.ClientAddr(), noEntry, nats.Token("x")))
+	tried(t, "A loopback listener with users", rows)
+}
+
+// Own certificates, and clients that must show one beside their password.
+func TestOwnCertificatesAreCheckedBothWaysAndReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	good, evil := newCA(t, "good"), newCA(t, "evil")
+	later := time.Now().Add(time.Hour)
+	good.issue(t, dir, "node", later)
+	writePEM(t, filepath.Join(dir, "ca.pem"), "CERTIFICATE", good.cert.Raw)
+	o := servertest.SingleOptions(t)
+	o.Users = []server.User{{Name: "press", PasswordHash: mustHash(t, "press-password"), Publish: []string{"orders.*"}}}
+	o.TLS = server.TLSConfig{Mode: "files", CertFile: filepath.Join(dir, "node.pem"), KeyFile: filepath.Join(dir, "node.key"),
+		CAFile: filepath.Join(dir, "ca.pem"), VerifyClients: true}
+	n := servertest.Start(t, o)
+	n.WaitReady(t)
+	stream(t, n.Server, "orders", "orders.*")
+	pool := x509.NewCertPool()
+	pool.AddCert(good.cert)
+	try := func(what, want string, certs ...tls.Certificate) attempt {
+		return entry("press", "right password, "+what, n.ClientAddr(), want, nats.UserInfo("press", "press-password"),
+			nats.Secure(&tls.Config{RootCAs: pool, Certificates: certs}))
+	}
+	tried(t, "Own certificates, verify_clients", []attempt{
+		try("no certificate", "tls"),
+		try("certificate of another CA", "tls", evil.issue(t, dir, "stranger", later)),
+		try("certificate that has expired", "tls", good.issue(t, dir, "old", time.Now().Add(-time.Minute))),
+		try("certificate of the right CA", allowed, good.issue(t, dir, "press", later)),
+	})
+
+	// Half-written files leave the old certificate in place; then the new one is taken, which is of a CA nobody trusts.
+	mine := good.issue(t, dir, "press", later)
+	write(t, filepath.Join(dir, "node.pem"), []byte("half"))
+	tried(t, "While the certificate is being replaced", []attempt{try("certificate of the right CA", allowed, mine)})
+	evil.issue(t, dir, "node", later)
+	servertest.Eventually(t, 20*time.Second, func() error {
+		err := try("", "", mine).try(t)
+		if err == nil || !strings.Contains(err.Error(), "unknown authority") {
+			return fmt.Errorf("new certificate is not shown yet: %v", err)
+		}
+		return nil
+	})
+	good.issue(t, dir, "node", time.Now().Add(-time.Minute))
+	servertest.Eventually(t, 20*time.Second, func() error {
+		err := try("", "", mine).try(t)
+		if err == nil || !strings.Contains(err.Error(), "expired") {
+			return fmt.Errorf("expired certificate of the node: %v", err)
+		}
+		return nil
+	})
+}
+
+// While the secret is being changed, clients that trust both CAs get in all the time.
+func TestClientsFollowAChangeOfTheSecret(t *testing.T) {
+	old, fresh := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
+	for i, secrets := range [][][]byte{{old}, {old, fresh}, {fresh, old}, {fresh}} {
+		o := servertest.SingleOptions(t)
+		o.TLS, o.Secrets, o.Users = server.TLSConfig{Mode: "cluster-ca", Names: []string{"node.example"}}, secrets, nil
+		n := servertest.Start(t, o)
+		n.WaitReady(t)
+		pool := clientPool(t, 1)
+		if text, err := server.ClientCA([][]byte{old, fresh}); err != nil || !pool.AppendCertsFromPEM(text) || bytes.Count(text, []byte("BEGIN")) != 2 {
+			t.Fatalf("ClientCA of two secrets: %s, %v", text, err)
+		}
+		for _, name := range []string{"", "localhost", "node.example"} {
+			if err := entry("", "", n.ClientAddr(), "", nats.Secure(&tls.Config{RootCAs: pool, ServerName: name})).try(t); err != nil {
+				t.Errorf("round %d, name %q: %v", i, name, err)
+			}
+		}
+		_ = n.Stop()
+	}
+}
+
+// testCA signs certificates for both ends.
+type testCA struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newCA(t *testing.T, name string) testCA {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testCA{cert, key}
+}
+
+// issue writes NAME.pem and NAME.key and returns the pair.
+func (ca testCA) issue(t *testing.T, dir, name string, until time.Time) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, &key.PublicKey, ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, filepath.Join(dir, name+".key"), "PRIVATE KEY", raw)
+	writePEM(t, filepath.Join(dir, name+".pem"), "CERTIFICATE", der)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func writePEM(t *testing.T, path, kind string, raw []byte) {
+	t.Helper()
+	write(t, path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}))
+}
+
+func write(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
