@@ -1,0 +1,753 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"leasehold/cluster/lease"
+)
+
+// The timing of these tests, that of a local network.
+const (
+	ttl        = 5 * time.Second
+	renew      = time.Second
+	margin     = time.Second
+	partitions = 4
+	startDone  = 100
+)
+
+// bubbleClock is the bubble's time and an offset: to move the offset is a suspend, in which no timer fires.
+type bubbleClock struct {
+	began  time.Time
+	offset atomic.Int64
+}
+
+func (c *bubbleClock) Now() lease.Time {
+	return time.Hour + time.Since(c.began) + time.Duration(c.offset.Load())
+}
+
+// fakeLane does nothing; the test says how far it has come.
+type fakeLane struct {
+	Grant
+	startedAt time.Time
+	stopped   chan struct{}
+	join      time.Duration // From Cancel or Drain until it has stopped.
+	deaf      bool          // It does not stop until the test says so.
+
+	mu        sync.Mutex
+	progress  lease.Progress
+	committed lease.Progress
+	cause     error
+	causeAt   time.Time
+	ended     bool
+}
+
+func (l *fakeLane) Drain() { l.endSoon() }
+
+func (l *fakeLane) Cancel(cause error) {
+	l.mu.Lock()
+	if l.cause == nil {
+		l.cause, l.causeAt = cause, time.Now()
+	}
+	l.mu.Unlock()
+	l.endSoon()
+}
+
+func (l *fakeLane) endSoon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.deaf {
+		time.AfterFunc(l.join, l.end)
+	}
+}
+
+func (l *fakeLane) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended {
+		l.ended = true
+		close(l.stopped)
+	}
+}
+
+func (l *fakeLane) Stopped() <-chan struct{} { return l.stopped }
+
+func (l *fakeLane) Progress() (uint64, int, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.progress.Done, l.progress.Attempt, l.progress != l.committed
+}
+
+func (l *fakeLane) Committed(done uint64, attempt int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.committed = lease.Progress{Done: done, Attempt: attempt}
+}
+
+func (l *fakeLane) move(done uint64, attempt int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.progress = lease.Progress{Done: done, Attempt: attempt}
+}
+
+func (l *fakeLane) stored() lease.Progress {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.committed
+}
+
+// behave changes how the lane stops.
+func (l *fakeLane) behave(join time.Duration, deaf bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.join, l.deaf = join, deaf
+}
+
+func (l *fakeLane) running() bool {
+	select {
+	case <-l.stopped:
+		return false
+	default:
+		return true
+	}
+}
+
+func (l *fakeLane) cancelled() (error, time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cause, l.causeAt
+}
+
+// rig is one node's driver with everything around it faked.
+type rig struct {
+	t      *testing.T
+	name   string
+	store  *fakeStore
+	clock  *bubbleClock
+	driver *Driver
+	stop   context.CancelFunc
+	result chan error
+
+	mu      sync.Mutex
+	lanes   []*fakeLane // Every one that was started, in order.
+	boots   []uint64
+	renewed time.Time // When the newest session write known to have landed was sent.
+	died    []time.Time
+}
+
+// start runs a node's driver in the bubble until the test ends; change may alter how.
+func start(t *testing.T, m *memory, name string, change func(*rig, *Options)) *rig {
+	r := &rig{t: t, name: name, store: newFakeStore(m), clock: &bubbleClock{began: time.Now()}, result: make(chan error, 1)}
+	r.store.wrote = r.noteRenewal
+	o := Options{
+		Lease: lease.Config{
+			Self:   lease.Session{Node: name, DirID: name, KernelBoot: "k", Weight: 1},
+			Secret: name + fmt.Sprint(time.Now().UnixNano()),
+			Groups: []lease.Group{{Name: "g", Partitions: partitions, Start: startDone, Handover: 2 * time.Second}},
+			TTL:    ttl, Renew: renew, Margin: margin, WriteLimit: renew / 2, Settle: renew, MinHold: 10 * time.Second,
+		},
+		Store: r.store, Clock: r.clock, SaveBoot: r.saveBoot, Start: r.startLane,
+		CommitInterval: func(string) time.Duration { return 100 * time.Millisecond },
+		Die:            r.die,
+		Logger:         hclog.New(&hclog.LoggerOptions{Name: name, Output: t.Output(), Level: hclog.Debug}),
+	}
+	if change != nil {
+		change(r, &o)
+	}
+	r.driver = New(o)
+	ctx, cancel := context.WithCancel(context.Background())
+	r.stop = cancel
+	go func() { r.result <- r.driver.Run(ctx) }()
+	return r
+}
+
+func (r *rig) noteRenewal(w lease.Write, sent time.Time) {
+	if w.Key == lease.SessionKey(r.name) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.renewed = sent
+	}
+}
+
+func (r *rig) saveBoot(boot uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.boots = append(r.boots, boot)
+	return nil
+}
+
+func (r *rig) startLane(g Grant) Lane {
+	l := &fakeLane{Grant: g, startedAt: time.Now(), stopped: make(chan struct{})}
+	l.progress = lease.Progress{Done: g.Done, Attempt: g.Attempt}
+	l.committed = l.progress
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lanes = append(r.lanes, l)
+	return l
+}
+
+func (r *rig) die(string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.died = append(r.died, time.Now())
+}
+
+// deaths are the times at which the process would have been ended.
+func (r *rig) deaths() []time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.died)
+}
+
+// saved are the boot numbers on disk, in order.
+func (r *rig) saved() []uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.boots)
+}
+
+// fence is when calls must have stopped, in the bubble's time and without suspends.
+func (r *rig) fence() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.renewed.Add(ttl - margin)
+}
+
+// all returns every lane that was ever started.
+func (r *rig) all() []*fakeLane {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.lanes)
+}
+
+// running returns the lanes that run.
+func (r *rig) running() []*fakeLane {
+	return slices.DeleteFunc(r.all(), func(l *fakeLane) bool { return !l.running() })
+}
+
+// wantRunning fails the test unless so many lanes run, each of another partition.
+func (r *rig) wantRunning(n int) []*fakeLane {
+	r.t.Helper()
+	seen := map[int]bool{}
+	lanes := r.running()
+	for _, l := range lanes {
+		seen[l.Partition] = true
+	}
+	if len(lanes) != n || len(seen) != n {
+		r.t.Fatalf("%s runs %d lanes of %d partitions, wanted %d", r.name, len(lanes), len(seen), n)
+	}
+	return lanes
+}
+
+// end stops the driver if it runs and returns what Run returned. It must not take longer than limit of the bubble's time.
+func (r *rig) end(limit time.Duration) error {
+	r.t.Helper()
+	r.stop()
+	select {
+	case err := <-r.result:
+		if lanes := r.running(); len(lanes) > 0 {
+			r.t.Errorf("Run of %s returned with %d lanes running", r.name, len(lanes))
+		}
+		return err
+	case <-time.After(limit):
+		r.t.Fatalf("Run of %s did not end within %v", r.name, limit)
+		return nil
+	}
+}
+
+// endWell is the end of a test that is not about the end.
+func (r *rig) endWell() {
+	r.t.Helper()
+	if err := r.end(time.Minute); err != nil {
+		r.t.Errorf("Run of %s ended with %v", r.name, err)
+	}
+}
+
+func TestStartClaimsAndRunsLanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		r := start(t, m, "n1", nil)
+		time.Sleep(3 * time.Second)
+		for _, l := range r.wantRunning(partitions) {
+			rec := m.lease("g", l.Partition)
+			if l.Boot != 1 || l.Epoch != 1 || l.Done != startDone || rec.Owner != "n1" || rec.Boot != 1 || rec.Epoch != l.Epoch {
+				t.Errorf("lane %+v runs under the lease %+v", l.Grant, rec)
+			}
+			if !l.MayStart() {
+				t.Errorf("partition %d may not start a call", l.Partition)
+			}
+		}
+		if s := m.session("n1"); !slices.Equal(r.saved(), []uint64{1}) || s.Boot != 1 || s.State != lease.Live {
+			t.Errorf("boots %v were saved, the session is %+v", r.saved(), s)
+		}
+		view, err := r.driver.Snapshot(t.Context())
+		if err != nil || !view.Live || len(view.Groups) != 1 || view.Groups[0].Leases[0].Owner != "n1" {
+			t.Errorf("the snapshot shows %+v: %v", view, err)
+		}
+		r.endWell()
+	})
+}
+
+func TestFenceCountsFromTheSendOfTheRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemory(), "n1", func(r *rig, _ *Options) { r.store.delay = 300 * time.Millisecond })
+		time.Sleep(10 * time.Second)
+		l := r.wantRunning(partitions)[0]
+		r.store.hang()
+		for l.MayStart() {
+			time.Sleep(time.Millisecond)
+		}
+		if late := time.Since(r.fence()); late < 0 || late > time.Millisecond {
+			t.Errorf("calls end %v after the send of the last renewal + ttl - margin", late)
+		}
+		r.store.heal()
+		r.endWell()
+	})
+}
+
+func TestWatchdogCancelsLanesWhileTheLoopIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemory(), "n1", nil)
+		time.Sleep(3300 * time.Millisecond)
+		lanes := r.wantRunning(partitions)
+		release := make(chan struct{})
+		r.driver.inbox.put(ask{func(*lease.Core) { <-release }})
+		time.Sleep(ttl)
+		for _, l := range lanes {
+			cause, at := l.cancelled()
+			if late := at.Sub(r.fence()); !errors.Is(cause, lease.ErrFenced) || late < 0 || late > margin/10 {
+				t.Errorf("partition %d was cancelled %v after the fence, because of %v", l.Partition, late, cause)
+			}
+		}
+		if now := r.running(); len(now) > 0 {
+			t.Errorf("%d lanes run behind the fence", len(now))
+		}
+		close(release)
+		time.Sleep(2 * time.Second)
+		for _, l := range r.wantRunning(partitions) {
+			if l.Epoch != 1 || !l.MayStart() {
+				t.Errorf("partition %d goes on under epoch %d, may start: %v", l.Partition, l.Epoch, l.MayStart())
+			}
+		}
+		r.endWell()
+	})
+}
+
+// TestSuspendStopsCallsAtOnce: the machine sleeps for an hour. The look at the fence must not wait for any timer, and
+// what was renewed before the sleep must not count after it.
+func TestSuspendStopsCallsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemory(), "n1", nil)
+		time.Sleep(3300 * time.Millisecond)
+		lanes := r.wantRunning(partitions)
+		r.store.hang()
+		r.clock.offset.Add(int64(time.Hour))
+		woke := time.Now()
+		for _, l := range lanes {
+			if l.MayStart() {
+				t.Errorf("partition %d may start a call right after the suspend", l.Partition)
+			}
+		}
+		time.Sleep(3 * time.Second)
+		for _, l := range lanes {
+			if cause, _ := l.cancelled(); !errors.Is(cause, lease.ErrFenced) {
+				t.Errorf("partition %d was cancelled because of %v", l.Partition, cause)
+			}
+		}
+		if n := len(r.all()); n > partitions {
+			t.Errorf("%d lanes resumed without a renewal", n-partitions)
+		}
+		r.store.heal()
+		time.Sleep(2 * time.Second)
+		for _, l := range r.wantRunning(partitions) {
+			if l.Epoch != 1 || l.startedAt.Before(woke) || r.fence().Add(margin-ttl).Before(woke) {
+				t.Errorf("partition %d resumed under epoch %d, %v after waking up", l.Partition, l.Epoch, l.startedAt.Sub(woke))
+			}
+		}
+		r.endWell()
+	})
+}
+
+// TestRenewalAnsweredLateDoesNotResume: answers that a suspend held up say that the session was live, not that it is.
+func TestRenewalAnsweredLateDoesNotResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemory(), "n1", func(r *rig, _ *Options) { r.store.delay = 300 * time.Millisecond })
+		time.Sleep(4 * time.Second)
+		lanes := r.wantRunning(partitions)
+		before := r.fence()
+		for r.fence().Equal(before) { // until just after an answer, so that the next renewal is a while away
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(800 * time.Millisecond) // the next one is on its way
+		r.clock.offset.Add(int64(ttl - margin))
+		time.Sleep(300 * time.Millisecond) // and its answer is back
+		for _, l := range lanes {
+			if l.MayStart() {
+				t.Errorf("partition %d may start on a renewal sent before the suspend", l.Partition)
+			}
+		}
+		time.Sleep(3 * time.Second)
+		r.wantRunning(partitions)
+		r.endWell()
+	})
+}
+
+func TestLaneThatDoesNotStopEndsTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemory(), "n1", nil)
+		time.Sleep(3 * time.Second)
+		deaf := r.wantRunning(partitions)[1]
+		deaf.behave(0, true)
+		r.store.hang()
+		time.Sleep(ttl)
+		died := r.deaths()
+		if len(died) == 0 {
+			t.Fatal("the process goes on beside a lane that does not stop")
+		}
+		if late := died[0].Sub(r.fence()); late < margin/2 || late > margin/2+margin/5 {
+			t.Errorf("the process ended %v after the fence", late)
+		}
+		deaf.end()
+		r.store.heal()
+		r.endWell()
+	})
+}
+
+func TestLanesThatStopInTimeDoNotEndTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemory(), "n1", nil)
+		time.Sleep(3 * time.Second)
+		for _, l := range r.wantRunning(partitions) {
+			l.behave(margin*4/10, false)
+		}
+		r.store.hang()
+		time.Sleep(time.Minute)
+		r.store.heal()
+		time.Sleep(3 * time.Second)
+		r.wantRunning(partitions)
+		r.endWell()
+		if n := len(r.deaths()); n > 0 {
+			t.Errorf("the process was ended %d times", n)
+		}
+	})
+}
+
+func TestCleanStopHandsOverEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		n1 := start(t, m, "n1", nil)
+		n2 := start(t, m, "n2", nil)
+		time.Sleep(15 * time.Second)
+		n2.wantRunning(partitions / 2)
+		lanes := n1.wantRunning(partitions / 2)
+		for _, l := range lanes {
+			l.behave(300*time.Millisecond, false) // the call in flight at the stop succeeds
+			time.AfterFunc(200*time.Millisecond, func() { l.move(startDone+50, 0) })
+		}
+		n1.endWell()
+		ended := m.history(lease.SessionKey("n1"))
+		last := ended[len(ended)-1]
+		if last.Session.State != lease.Ended || last.Session.Boot != 1 {
+			t.Errorf("the session was left as %+v", *last.Session)
+		}
+		for _, l := range lanes {
+			n1.checkHandedOver(l, last.Revision)
+		}
+		time.Sleep(time.Second)
+		for _, l := range n2.wantRunning(partitions) {
+			if slices.ContainsFunc(lanes, func(o *fakeLane) bool { return o.Partition == l.Partition }) && l.Done != startDone+50 {
+				t.Errorf("partition %d was taken over at %d", l.Partition, l.Done)
+			}
+		}
+		n2.endWell()
+	})
+}
+
+// checkHandedOver looks for one write that freed the lease with the lane's last progress, before the session ended.
+func (r *rig) checkHandedOver(l *fakeLane, ended uint64) {
+	r.t.Helper()
+	for _, saw := range r.store.history(lease.Key{Group: "g", Partition: l.Partition}) {
+		if saw.Lease.Owner == "" && saw.Lease.Epoch == l.Epoch {
+			if saw.Lease.Done != startDone+50 || saw.Revision > ended {
+				r.t.Errorf("partition %d was handed over as %+v at revision %d, the session ended at %d", l.Partition, *saw.Lease, saw.Revision, ended)
+			}
+			return
+		}
+	}
+	r.t.Errorf("partition %d was not handed over", l.Partition)
+}
+
+func TestStopWithoutAStoreEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemory(), "n1", nil)
+		time.Sleep(3 * time.Second)
+		r.wantRunning(partitions)
+		r.store.hang()
+		if err := r.end(ttl + renew); err != nil {
+			t.Errorf("Run ended with %v", err)
+		}
+	})
+}
+
+func TestStopBeforeAnythingCouldBeReadEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemory(), "n1", func(r *rig, _ *Options) { r.store.hang() })
+		time.Sleep(time.Minute)
+		if len(r.saved()) > 0 || len(r.all()) > 0 {
+			t.Error("a session began though nothing could be read")
+		}
+		if err := r.end(renew); err != nil {
+			t.Errorf("Run ended with %v", err)
+		}
+	})
+}
+
+func TestUnsavedBootEndsRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := errors.New("the disk is full")
+		m := newMemory()
+		r := start(t, m, "n1", func(_ *rig, o *Options) { o.SaveBoot = func(uint64) error { return full } })
+		if err := <-r.result; !errors.Is(err, full) {
+			t.Errorf("Run ended with %v", err)
+		}
+		if h := m.history(lease.SessionKey("n1")); len(h) > 0 {
+			t.Error("a session was written under a boot number that is not on disk")
+		}
+	})
+}
+
+func TestUrgentProgressIsStoredAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		r := start(t, m, "n1", func(_ *rig, o *Options) { o.CommitInterval = func(string) time.Duration { return 30 * time.Second } })
+		time.Sleep(3 * time.Second)
+		lanes := r.wantRunning(partitions)
+		for _, l := range lanes {
+			l.move(startDone, 1)
+		}
+		urgent := lanes[0]
+		urgent.Wake()
+		time.Sleep(10 * time.Millisecond)
+		if got := m.lease("g", urgent.Partition).Attempt; got != 1 || urgent.stored().Attempt != 1 {
+			t.Errorf("after a wake-up attempt %d is stored and the lane was told of %d", got, urgent.stored().Attempt)
+		}
+		if got := m.lease("g", lanes[1].Partition).Attempt; got != 0 {
+			t.Error("what is not urgent was stored too")
+		}
+		time.Sleep(40 * time.Second)
+		for _, l := range lanes {
+			if got := m.lease("g", l.Partition).Attempt; got != 1 {
+				t.Errorf("partition %d was not stored after its interval", l.Partition)
+			}
+		}
+		r.endWell()
+	})
+}
+
+func TestAbortJoinsLanesAndHandsNothingOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		r := start(t, m, "n1", nil)
+		time.Sleep(3 * time.Second)
+		lanes := r.wantRunning(partitions)
+		for _, l := range lanes {
+			l.behave(margin/4, false)
+		}
+		cause := errors.New("the broker gave up")
+		r.driver.Abort(cause)
+		if n := len(r.running()); n > 0 {
+			t.Errorf("Abort returned with %d lanes running", n)
+		}
+		if err := <-r.result; !errors.Is(err, cause) {
+			t.Errorf("Run ended with %v", err)
+		}
+		for _, l := range lanes {
+			if rec := m.lease("g", l.Partition); rec.Owner != "n1" || l.MayStart() {
+				t.Errorf("partition %d was left as %+v, may start: %v", l.Partition, rec, l.MayStart())
+			}
+		}
+		if s := m.session("n1"); s.State != lease.Live {
+			t.Errorf("the session was left %s", s.State)
+		}
+		r.driver.Abort(cause) // a second one does not wait for anything
+	})
+}
+
+// TestSilentNodeIsTakenOverBehindItsFence: n1 is cut off. n2 may start its lanes only when those of n1 have ended.
+func TestSilentNodeIsTakenOverBehindItsFence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		n1 := start(t, m, "n1", nil)
+		var overlap atomic.Int32
+		n2 := start(t, m, "n2", func(r *rig, o *Options) {
+			o.Start = func(g Grant) Lane {
+				for _, l := range n1.running() {
+					if l.Partition == g.Partition {
+						overlap.Add(1)
+					}
+				}
+				return r.startLane(g)
+			}
+		})
+		time.Sleep(15 * time.Second)
+		n1.wantRunning(partitions / 2)
+		n1.store.hang()
+		time.Sleep(ttl + 2*time.Second)
+		n2.wantRunning(partitions)
+		if n := overlap.Load(); n > 0 {
+			t.Errorf("%d lanes started beside another node's", n)
+		}
+		if s := m.session("n1"); s.State != lease.Buried || s.Boot != 1 {
+			t.Errorf("the session of the silent node is %+v", s)
+		}
+		n1.store.heal()
+		time.Sleep(15 * time.Second)
+		for _, l := range n1.wantRunning(partitions / 2) {
+			if l.Boot != 2 {
+				t.Errorf("partition %d runs under boot %d after the burial", l.Partition, l.Boot)
+			}
+		}
+		if n := overlap.Load(); n > 0 {
+			t.Errorf("%d lanes started beside another node's", n)
+		}
+		n1.endWell()
+		n2.endWell()
+	})
+}
+
+func TestClaimWhoseAnswerIsLostIsClaimedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lost atomic.Int32
+		m := newMemory()
+		r := start(t, m, "n1", func(r *rig, _ *Options) {
+			r.store.loseOne = func(w lease.Write) bool {
+				return w.Lease != nil && w.Key.Partition == 2 && lost.Add(1) == 1
+			}
+			r.store.late = func(w lease.Write) bool {
+				return w.Lease != nil && w.Key.Partition == 3 && w.Lease.Epoch == 1
+			}
+		})
+		time.Sleep(6 * time.Second)
+		for _, l := range r.wantRunning(partitions) {
+			want := uint64(1)
+			if l.Partition >= 2 {
+				want = 2
+			}
+			if rec := m.lease("g", l.Partition); l.Epoch != want || rec.Epoch != want {
+				t.Errorf("partition %d runs under epoch %d, its lease says %d", l.Partition, l.Epoch, rec.Epoch)
+			}
+		}
+		r.endWell()
+		r.store.lands.Wait()
+	})
+}
+
+func TestStaleReadsDoNotHarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		n1 := start(t, m, "n1", func(r *rig, _ *Options) { r.store.stale = 2 })
+		n2 := start(t, m, "n2", func(r *rig, _ *Options) { r.store.stale = 3 })
+		time.Sleep(20 * time.Second)
+		n1.wantRunning(partitions / 2)
+		n2.wantRunning(partitions / 2)
+		n1.endWell()
+		time.Sleep(time.Second)
+		n2.wantRunning(partitions)
+		n2.endWell()
+	})
+}
+
+func TestBuriedNodeComesBackUnderANewBoot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		r := start(t, m, "n1", nil)
+		time.Sleep(3 * time.Second)
+		lanes := r.wantRunning(partitions)
+		for _, l := range lanes {
+			l.behave(400*time.Millisecond, false)
+		}
+		h := m.history(lease.SessionKey("n1"))
+		rec := *h[len(h)-1].Session
+		rec.State, rec.Nonce = lease.Buried, ""
+		if _, err := m.put(lease.Write{Key: lease.SessionKey("n1"), Revision: h[len(h)-1].Revision, Session: &rec}); err != nil {
+			t.Fatal(err)
+		}
+		for len(r.saved()) < 2 {
+			time.Sleep(time.Millisecond)
+			if len(r.saved()) == 2 && slices.ContainsFunc(lanes, (*fakeLane).running) {
+				t.Error("a new boot was taken before the lanes were joined")
+			}
+		}
+		time.Sleep(10 * time.Second)
+		for _, l := range r.wantRunning(partitions) {
+			if l.Boot != 2 || l.Epoch != 2 {
+				t.Errorf("partition %d runs under boot %d, epoch %d", l.Partition, l.Boot, l.Epoch)
+			}
+		}
+		r.endWell()
+	})
+}
+
+func TestTwinEndsRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		r := start(t, m, "n1", nil)
+		time.Sleep(3 * time.Second)
+		h := m.history(lease.SessionKey("n1"))
+		rec := *h[len(h)-1].Session
+		rec.Boot, rec.DirID, rec.Nonce = 2, "another", "another"
+		if _, err := m.put(lease.Write{Key: lease.SessionKey("n1"), Revision: h[len(h)-1].Revision, Session: &rec}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-r.result; !errors.Is(err, lease.ErrNameTaken) {
+			t.Errorf("Run ended with %v", err)
+		}
+		if n := len(r.running()); n > 0 {
+			t.Errorf("Run returned with %d lanes running", n)
+		}
+	})
+}
+
+func TestRestartOnTheSameDirectoryDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		first := start(t, m, "n1", nil)
+		time.Sleep(3 * time.Second)
+		first.driver.Abort(errors.New("killed"))
+		<-first.result
+		again := start(t, m, "n1", func(_ *rig, o *Options) { o.Lease.Boot = 1 })
+		time.Sleep(time.Second)
+		for _, l := range again.wantRunning(partitions) {
+			if l.Boot != 2 || l.Epoch != 2 {
+				t.Errorf("partition %d runs under boot %d, epoch %d", l.Partition, l.Boot, l.Epoch)
+			}
+		}
+		again.endWell()
+	})
+}
+
+func TestCopyOfALiveNodeIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		n1 := start(t, m, "n1", nil)
+		time.Sleep(3 * time.Second)
+		twin := start(t, m, "n1", func(_ *rig, o *Options) { o.Lease.Self.DirID = "another" })
+		if err := <-twin.result; !errors.Is(err, lease.ErrNameTaken) {
+			t.Errorf("the copy ended with %v", err)
+		}
+		if len(twin.all()) > 0 || m.session("n1").DirID != "n1" {
+			t.Error("the copy took part")
+		}
+		n1.wantRunning(partitions)
+		n1.endWell()
+	})
+}
