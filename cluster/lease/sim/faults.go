@@ -22,7 +22,7 @@ func (n *node) write(wr lease.Write) {
 	answer := func(rev uint64) { n.after(back, func() { tell(rev > 0, rev) }) }
 	fate := w.r.IntN(40)
 	switch {
-	case n.cut, !w.calm && fate == 0:
+	case n.cut, n.mute, !w.calm && fate == 0:
 		w.cover("write lost")
 	case !w.calm && fate == 1:
 		w.cover("answer lost")
@@ -51,7 +51,7 @@ func (w *world) apply(n *node, wr lease.Write) uint64 {
 	if wr.Lease != nil {
 		old, _ = w.store.latest(wr.Key)
 	}
-	rev := w.store.put(wr)
+	rev := w.store.put(wr, w.o)
 	w.note("%s write %d %v lands as %d", n.name, wr.ID, wr.Key, rev)
 	if rev == 0 {
 		w.cover("write refused")
@@ -108,7 +108,7 @@ func (w *world) nextFault() {
 
 func (w *world) fault() {
 	n := w.nodes[w.r.IntN(len(w.nodes))]
-	switch w.r.IntN(10) {
+	switch w.r.IntN(12) {
 	case 0, 1:
 		w.killNode(n)
 	case 2:
@@ -126,7 +126,9 @@ func (w *world) fault() {
 		w.cover("loop stuck")
 		w.note("%s hangs", n.name)
 		n.stuck = max(n.stuck, w.now+w.dur(time.Second, 9*time.Second))
-	case 9:
+	case 9, 10:
+		w.muteNode(n)
+	case 11:
 		if w.r.IntN(4) == 0 {
 			w.loseQuorum()
 			for _, n := range w.nodes {
@@ -187,6 +189,13 @@ func (w *world) cutNode(n *node) {
 	w.at(w.dur(500*time.Millisecond, 15*time.Second), func() { n.cut = false })
 }
 
+func (w *world) muteNode(n *node) {
+	w.cover("writes cut off")
+	w.note("%s cannot write", n.name)
+	n.mute = true
+	w.at(w.dur(500*time.Millisecond, 12*time.Second), func() { n.mute = false })
+}
+
 func (w *world) loseQuorum() {
 	w.cover("quorum lost")
 	w.note("quorum lost")
@@ -202,7 +211,7 @@ func (w *world) heal() {
 		dead = w.r.IntN(len(w.nodes))
 	}
 	for i, n := range w.nodes {
-		n.cut = false
+		n.cut, n.mute = false, false
 		if n.frozen {
 			n.thaw()
 		}

@@ -27,6 +27,7 @@ type node struct {
 	lanes  map[lease.Key]*lane
 	frozen bool
 	cut    bool          // No network.
+	mute   bool          // Its writes are lost, while a replica goes on answering its reads.
 	stuck  time.Duration // World time until which the core's loop hangs in something, while lanes and watchdog go on.
 	inbox  []lease.Input // What came in while it hung, in order.
 	parked []func()

@@ -28,6 +28,8 @@ type Options struct {
 	NoMargin   bool // Nodes fence only when their session may already be buried.
 	NoWatchdog bool // Nothing cancels a call that is under way at the fence.
 	NoLook     bool // Lanes start calls without looking at the fence.
+	BlindBury  bool // The store takes burials whatever revision they name.
+	BlindWrite bool // The store takes a lane's commits whatever revision they name.
 
 	Log io.Writer // If set, gets a line for each thing that happens.
 }

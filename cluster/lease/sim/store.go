@@ -24,12 +24,13 @@ type store struct {
 func newStore() *store { return &store{keys: map[lease.Key][]version{}, up: true} }
 
 // put applies a compare-and-set and returns the new revision, 0 if it was refused.
-func (s *store) put(w lease.Write) uint64 {
+func (s *store) put(w lease.Write, o Options) uint64 {
 	var last uint64
 	if vs := s.keys[w.Key]; len(vs) > 0 {
 		last = vs[len(vs)-1].rev
 	}
-	if last != w.Revision {
+	blind := o.BlindBury && w.Session != nil && w.Session.State == lease.Buried || o.BlindWrite && w.Lease != nil && !w.Announce
+	if last != w.Revision && !blind {
 		return 0
 	}
 	s.rev++

@@ -1,0 +1,134 @@
+package sim
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// seedsToFind is how many seeds may pass before each broken rule must have been noticed.
+const seedsToFind = 2000
+
+// broken is a rule of the protocol taken out of its source: old becomes new in file, which is compiled in its place.
+type broken struct{ name, file, old, new string }
+
+var brokenRules = []broken{
+	{"fence from the answer instead of the send", "own.go",
+		"fence := a.at + c.cfg.TTL - c.cfg.Margin", "fence := c.now + c.cfg.TTL - c.cfg.Margin"},
+	{"fence from a read of the own nonce", "own.go",
+		"fence := a.at + c.cfg.TTL - c.cfg.Margin",
+		"fence := a.at + c.cfg.TTL - c.cfg.Margin\n\tif !answered {\n\t\tfence = c.now + c.cfg.TTL - c.cfg.Margin\n\t}"},
+	{"claim without burying", "peers.go",
+		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live",
+		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live ||\n" +
+			"\t\tnode != c.cfg.Self.Node && c.now-c.peer(node).quietAt >= rec.TTL"},
+	{"claim on a lower boot", "peers.go",
+		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live", "return rec.Boot != boot || rec.State != Live"},
+	{"claim on an absent session", "peers.go",
+		"if rec == nil {\n\t\treturn false", "if rec == nil {\n\t\treturn true"},
+	{"same boot used again", "own.go", "o.boot = boot + 1", "o.boot = max(boot, 1)"},
+	{"renew over a burial", "own.go",
+		"case o.rec != nil && o.rec.Boot == o.boot && o.rec.State != Live:\n\t\tc.rejoin()",
+		"case o.rec != nil && o.rec.Boot == o.boot && o.rec.State != Live:\n\t\to.nextAt = c.now"},
+	{"burial keeps the nonce", "peers.go", "rec.State, rec.Nonce = Buried, \"\"", "rec.State = Buried"},
+	{"lane started on a read", "held.go",
+		"c.learn(h, in.Revision, *in.Lease)\n\tc.decide(h)",
+		"c.learn(h, in.Revision, *in.Lease)\n\tif h.lane == none && c.mine(h) {\n" +
+			"\t\th.lane, h.epoch, h.progress, h.pending = parked, h.rec.Epoch, h.rec.progress(), nil\n\t}\n\tc.decide(h)"},
+	{"lane resumed while its hand-over is unsettled", "held.go",
+		"case !in.OK:\n\t\th.retryAt = c.now + c.pause()",
+		"case !in.OK:\n\t\tif h.lane == handing && !c.stopping && !c.own.expired {\n\t\t\th.lane = active\n" +
+			"\t\t\tc.do(Start{Key: h.key, Boot: c.own.boot, Epoch: h.epoch, Progress: h.progress})\n\t\t}\n" +
+			"\t\th.retryAt = c.now + c.pause()"},
+	{"hand-over before the lane is joined", "held.go",
+		"h.lane, h.drainAt = draining, c.now\n\t\t\tc.do(Drain{Key: h.key})",
+		"h.lane = handing\n\t\t\tc.do(Drain{Key: h.key})\n\t\t\tc.handOver(h)\n\t\t\treturn"},
+	{"done from an older read than the revision named", "held.go",
+		"h.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\tif h.lane == none {",
+		"if h.lane == none && h.rev > 0 {\n\t\trec.Done = h.rec.Done\n\t}\n" +
+			"\th.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\tif h.lane == none {"},
+	{"epoch not raised", "held.go", "rec.Epoch++", "rec.Epoch += 0"},
+	{"own lease that nothing runs never claimed again", "held.go",
+		"case c.mine(h) || c.mayTake(h):", "case !c.mine(h) && c.mayTake(h):"},
+}
+
+// TestBrokenRulesAreFound breaks one rule at a time: a simulation that misses one proves nothing about it.
+func TestBrokenRulesAreFound(t *testing.T) {
+	for _, b := range brokenRules {
+		t.Run(b.name, func(t *testing.T) {
+			t.Logf("found at seed %s", b.find(t))
+		})
+	}
+}
+
+var foundAt = regexp.MustCompile(`found at seed (\d+: .*)`)
+
+// find compiles the simulation with the rule broken and returns the first seed that notices.
+func (b broken) find(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	bin := filepath.Join(dir, "sim.test")
+	if out, err := exec.Command("go", "test", "-c", "-o", bin, "-overlay", b.overlay(t, dir), ".").CombinedOutput(); err != nil {
+		t.Fatalf("build the broken code: %v\n%s", err, out)
+	}
+	out, err := exec.Command(bin, "-test.run", "^TestFirstViolation$", "-first", "-seeds", "2000").CombinedOutput()
+	found := foundAt.FindStringSubmatch(string(out))
+	if err == nil || found == nil {
+		t.Fatalf("%d seeds did not notice: %v\n%s", seedsToFind, err, out)
+	}
+	return found[1]
+}
+
+// overlay writes the broken file and tells the compiler to take it.
+func (b broken) overlay(t *testing.T, dir string) string {
+	t.Helper()
+	original, err := filepath.Abs(filepath.Join("..", b.file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(original)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(text), b.old) != 1 {
+		t.Fatalf("%s does not hold exactly one\n%s", b.file, b.old)
+	}
+	changed := filepath.Join(dir, b.file)
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {original: changed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, content := range map[string]string{
+		changed:                            strings.Replace(string(text), b.old, b.new, 1),
+		filepath.Join(dir, "overlay.json"): string(overlay),
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "overlay.json")
+}
+
+// TestBrokenSurroundingsAreFound breaks what is not the core's own: the watchdog, the look, the store.
+func TestBrokenSurroundingsAreFound(t *testing.T) {
+	for name, o := range map[string]Options{
+		"no margin":          {NoMargin: true},
+		"no watchdog":        {NoWatchdog: true},
+		"no look":            {NoLook: true},
+		"bury without CAS":   {BlindBury: true},
+		"commit without CAS": {BlindWrite: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			*seeds = seedsToFind
+			s, err := firstViolation(o)
+			if err == nil {
+				t.Fatalf("%d seeds found nothing wrong", seedsToFind)
+			}
+			t.Logf("found at seed %d: %v", s, err)
+		})
+	}
+}
