@@ -246,15 +246,15 @@ func (d *Driver) saveBoot(boot uint64) {
 }
 
 func (d *Driver) start(a lease.Start) {
-	l := &running{epoch: a.Epoch, last: a.Progress}
+	l, w := &running{epoch: a.Epoch, last: a.Progress}, &watched{}
 	l.Lane = d.o.Start(Grant{
 		Group: a.Key.Group, Partition: a.Key.Partition, Boot: a.Boot, Epoch: a.Epoch,
 		Done: a.Progress.Done, Attempt: a.Progress.Attempt,
-		MayStart: d.watchdog.mayStart,
+		MayStart: func() bool { return d.watchdog.mayStart(w) },
 		Wake:     func() { d.inbox.put(woke{a.Key}) },
 	})
-	d.lanes[a.Key] = l
-	d.watchdog.add(a.Key, l)
+	d.lanes[a.Key], w.Lane = l, l.Lane
+	d.watchdog.add(a.Key, w)
 	d.io.Go(func() {
 		<-l.Stopped()
 		d.watchdog.remove(a.Key)

@@ -29,10 +29,15 @@ const (
 type bubbleClock struct {
 	began  time.Time
 	offset atomic.Int64
+	slow   atomic.Int64 // Whoever reads the clock gets to use what it read only so long afterwards.
 }
 
 func (c *bubbleClock) Now() lease.Time {
-	return time.Hour + time.Since(c.began) + time.Duration(c.offset.Load())
+	now := time.Hour + time.Since(c.began) + time.Duration(c.offset.Load())
+	if slow := c.slow.Load(); slow > 0 {
+		time.Sleep(time.Duration(slow))
+	}
+	return now
 }
 
 // fakeLane does nothing; the test says how far it has come.
@@ -121,10 +126,10 @@ func (l *fakeLane) running() bool {
 	}
 }
 
-func (l *fakeLane) cancelled() (error, time.Time) {
+func (l *fakeLane) cancelled() (time.Time, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.cause, l.causeAt
+	return l.causeAt, l.cause
 }
 
 // rig is one node's driver with everything around it faked.
@@ -323,7 +328,7 @@ func TestWatchdogCancelsLanesWhileTheLoopIsStuck(t *testing.T) {
 		r.driver.inbox.put(ask{func(*lease.Core) { <-release }})
 		time.Sleep(ttl)
 		for _, l := range lanes {
-			cause, at := l.cancelled()
+			at, cause := l.cancelled()
 			if late := at.Sub(r.fence()); !errors.Is(cause, lease.ErrFenced) || late < 0 || late > margin/10 {
 				t.Errorf("partition %d was cancelled %v after the fence, because of %v", l.Partition, late, cause)
 			}
@@ -359,7 +364,7 @@ func TestSuspendStopsCallsAtOnce(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second)
 		for _, l := range lanes {
-			if cause, _ := l.cancelled(); !errors.Is(cause, lease.ErrFenced) {
+			if _, cause := l.cancelled(); !errors.Is(cause, lease.ErrFenced) {
 				t.Errorf("partition %d was cancelled because of %v", l.Partition, cause)
 			}
 		}
@@ -397,6 +402,40 @@ func TestRenewalAnsweredLateDoesNotResume(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second)
 		r.wantRunning(partitions)
+		r.endWell()
+	})
+}
+
+// TestLaneThatWasRefusedACallIsCancelled: a lane that may not start a call waits to be cancelled. Here the answer that
+// moves the fence on is taken in by a loop that read the clock just before the fence and is held up until just after it,
+// so that neither the loop nor the watchdog notices that the fence was ever reached.
+func TestLaneThatWasRefusedACallIsCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemory(), "n1", func(_ *rig, o *Options) { o.Lease.WriteLimit = time.Minute })
+		time.Sleep(3050 * time.Millisecond)
+		lane := r.wantRunning(partitions)[0]
+		held := make(chan struct{})
+		r.store.set(func(s *fakeStore) { s.held, s.stale = held, 1 }) // nor may a read show that the renewal landed
+		const skew = 37 * time.Millisecond                            // sends fall on the loop's ticks, and so would the fence on the watchdog's
+		r.clock.offset.Add(int64(skew))
+		time.Sleep(time.Until(r.fence()) - skew - time.Millisecond)
+		r.clock.slow.Store(int64(5 * time.Millisecond))
+		close(held)
+		synctest.Wait()
+		r.clock.slow.Store(0)
+		time.Sleep(2 * time.Millisecond)
+		if lane.MayStart() {
+			t.Fatal("the lane may start a call behind the fence")
+		}
+		time.Sleep(2 * time.Second)
+		if _, cause := lane.cancelled(); !errors.Is(cause, lease.ErrFenced) {
+			t.Errorf("the lane that was refused a call was cancelled because of %v", cause)
+		}
+		for _, l := range r.wantRunning(partitions) {
+			if !l.MayStart() || l.Epoch != 1 {
+				t.Errorf("partition %d goes on under epoch %d, may start: %v", l.Partition, l.Epoch, l.MayStart())
+			}
+		}
 		r.endWell()
 	})
 }

@@ -87,6 +87,7 @@ type fakeStore struct {
 
 	fault   sync.Mutex
 	down    chan struct{}                // Not nil: reads and writes hang until it is closed or their ctx ends.
+	held    chan struct{}                // Not nil: the answers of writes wait until it is closed.
 	delay   time.Duration                // From landing to the answer.
 	stale   int                          // Reads are so many revisions behind.
 	loseOne func(lease.Write) bool       // The answer of such a write is lost.
@@ -134,6 +135,7 @@ func (s *fakeStore) Write(ctx context.Context, w lease.Write) (uint64, error) {
 		return 0, err
 	}
 	s.fault.Lock()
+	held := s.held
 	lose, late, delay, wrote := s.loseOne != nil && s.loseOne(w), s.late != nil && s.late(w), s.delay, s.wrote
 	s.fault.Unlock()
 	if late {
@@ -148,6 +150,13 @@ func (s *fakeStore) Write(ctx context.Context, w lease.Write) (uint64, error) {
 	if lose {
 		<-ctx.Done()
 		return 0, ctx.Err()
+	}
+	if held != nil {
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
 	}
 	if delay > 0 && !sleep(ctx, delay) {
 		return 0, ctx.Err()

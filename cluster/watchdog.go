@@ -21,17 +21,29 @@ type watchdog struct {
 	fence atomic.Int64 // The deadline as lease.Time. Written by the driver's loop only.
 
 	mu    sync.Mutex
-	lanes map[lease.Key]Lane
+	lanes map[lease.Key]*watched
+}
+
+// watched is a lane that the watchdog cancels.
+type watched struct {
+	Lane
+	refused atomic.Bool // It was told not to start a call, so it waits to be cancelled.
 }
 
 func newWatchdog(clock Clock, margin time.Duration, die func(string)) *watchdog {
-	return &watchdog{clock: clock, margin: margin, die: die, lanes: map[lease.Key]Lane{}}
+	return &watchdog{clock: clock, margin: margin, die: die, lanes: map[lease.Key]*watched{}}
 }
 
-// mayStart is the look at the fence that is the start of a call.
-func (w *watchdog) mayStart() bool { return int64(w.clock.Now()) < w.fence.Load() }
+// mayStart is the look at the fence that is the start of a call of the lane.
+func (w *watchdog) mayStart(l *watched) bool {
+	if int64(w.clock.Now()) < w.fence.Load() {
+		return true
+	}
+	l.refused.Store(true)
+	return false
+}
 
-func (w *watchdog) add(k lease.Key, l Lane) {
+func (w *watchdog) add(k lease.Key, l *watched) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lanes[k] = l
@@ -43,7 +55,7 @@ func (w *watchdog) remove(k lease.Key) {
 	delete(w.lanes, k)
 }
 
-func (w *watchdog) running() map[lease.Key]Lane {
+func (w *watchdog) running() map[lease.Key]*watched {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.lanes)
@@ -61,6 +73,7 @@ func (w *watchdog) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		w.releaseRefused()
 		fence := w.fence.Load()
 		late := int64(w.clock.Now()) - fence
 		if late < 0 || fence == 0 {
@@ -73,6 +86,17 @@ func (w *watchdog) run(ctx context.Context) {
 			}
 		}
 		w.insist(time.Duration(late))
+	}
+}
+
+// releaseRefused cancels the lanes that were refused a call. As a rule the fence has passed and that is about to happen
+// anyway. But an answer that moves the fence on may be taken in just as a lane looks at the old one; nobody else would
+// ever notice that the fence was reached, and the lane would wait for good.
+func (w *watchdog) releaseRefused() {
+	for _, l := range w.running() {
+		if l.refused.Load() {
+			l.Cancel(lease.ErrFenced)
+		}
 	}
 }
 
