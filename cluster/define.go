@@ -5,10 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Define stores a definition under a key of its own, such as "topic.orders", unless there is one already, and decodes
@@ -78,20 +75,21 @@ func (s *KV) Finished(ctx context.Context, topic string, partitions int) (seq ui
 	return seq, len(groups) > 0, nil
 }
 
-// groupsOf names the groups defined for a topic.
+// groupsOf names the groups defined for a topic, but for those that were removed and that no live session lists.
 func (s *KV) groupsOf(ctx context.Context, topic string) ([]string, error) {
+	defs, servers, err := s.groupsAndServers(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var groups []string
-	err := s.lastMessages(ctx, []string{subjects + "group.*"}, func(m *jetstream.RawStreamMsg) error {
-		var def struct {
-			Topic string `json:"topic"`
+	for name, d := range defs {
+		var def groupRecord
+		if err := json.Unmarshal(d.Data, &def); err != nil {
+			return nil, fmt.Errorf("definition of group %s: %w", name, err)
 		}
-		if err := json.Unmarshal(m.Data, &def); err != nil {
-			return fmt.Errorf("definition %s: %w", m.Subject, err)
+		if def.Topic == topic && (!def.Removed || len(servers[name]) > 0) {
+			groups = append(groups, name)
 		}
-		if def.Topic == topic {
-			groups = append(groups, strings.TrimPrefix(m.Subject, subjects+"group."))
-		}
-		return nil
-	})
-	return groups, err
+	}
+	return groups, nil
 }

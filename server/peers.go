@@ -35,8 +35,14 @@ type ClusterPeer struct {
 // Node is the node's name, "" if it is not known.
 func (p ClusterPeer) Node() string { return nodeName(p.Server) }
 
-// Alive reports whether the peer takes part at the moment.
-func (p ClusterPeer) Alive() bool { return !p.Offline }
+// aliveWithin is how lately the leader must have heard of a peer that is alive: several heartbeats.
+const aliveWithin = 3 * time.Second
+
+// Alive reports whether the leader hears the peer. The broker's own word, Offline, comes minutes after a crash. A leader
+// that was just elected has heard nobody: Silent is 0.
+func (p ClusterPeer) Alive() bool {
+	return p.Leader || !p.Offline && p.Silent > 0 && p.Silent < aliveWithin
+}
 
 // Membership is the set of voters and how many of them a decision needs.
 type Membership struct {

@@ -86,9 +86,13 @@ func (c *Client) Topic(ctx context.Context, name string) (TopicInfo, error) {
 	return t, err
 }
 
-// get reads the answer into out, whatever its status code, and turns the code into an error.
 func (c *Client) get(ctx context.Context, path string, out any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	return c.do(ctx, http.MethodGet, path, out)
+}
+
+// do reads the answer into out, whatever its status code, and turns the code into an error.
+func (c *Client) do(ctx context.Context, method, path string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
 	if err != nil {
 		return fmt.Errorf("%w at %q: %w", ErrUnreachable, c.target, err)
 	}
@@ -128,6 +132,8 @@ func codeError(code int, body []byte) error {
 		return fmt.Errorf("%w: %s", ErrNotAllowed, f.Error)
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %s", ErrNotFound, f.Error)
+	case http.StatusConflict:
+		return fmt.Errorf("%w: %s", ErrRefused, f.Error)
 	case http.StatusServiceUnavailable:
 		return fmt.Errorf("%w: %s", ErrNotYet, f.Error)
 	}

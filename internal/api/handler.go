@@ -14,9 +14,13 @@ type handler struct {
 	log    hclog.Logger
 }
 
-func newHandler(source Source, log hclog.Logger) http.Handler {
-	h := &handler{source: source, log: log}
+// newHandler is the table of routes.
+func newHandler(opt Options, log hclog.Logger) http.Handler {
+	h := &handler{source: opt.Source, log: log}
 	mux := http.NewServeMux()
+	for pattern, f := range h.memberRoutes(opt.Membership, guardChange(opt.Token)) {
+		mux.Handle(pattern, f)
+	}
 	mux.HandleFunc("GET /livez", h.live)
 	mux.HandleFunc("GET /readyz", h.ready)
 	mux.HandleFunc("GET /v1/status", h.status)

@@ -19,6 +19,8 @@ type Options struct {
 	Listen string // host:port, loopback only without a Token; empty: no port.
 	Socket string // Path of the Unix socket; empty: none.
 	Source Source
+	// Membership answers about nodes, groups and topics, and removes them; nil: there are no such routes.
+	Membership Membership
 	// Token is what callers on the port must show for all but health; empty: nothing. The socket's file mode protects
 	// the socket.
 	Token  string
@@ -56,7 +58,7 @@ func New(opt Options) (*Server, error) {
 		s.log = hclog.NewNullLogger()
 	}
 	s.http = &http.Server{
-		Handler:           guard(opt.Token, newHandler(opt.Source, s.log)),
+		Handler:           guard(opt.Token, newHandler(opt, s.log)),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,

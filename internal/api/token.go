@@ -38,3 +38,17 @@ func shows(r *http.Request, want [sha256.Size]byte) bool {
 	got := sha256.Sum256([]byte(strings.TrimSpace(token)))
 	return found && strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
+
+// guardChange lets through what changes the cluster: from the socket, or from who has shown the token. A port without a
+// token answers everybody on this machine, whose browsers and users may all look and must not change a thing.
+func guardChange(token string) func(http.HandlerFunc) http.Handler {
+	return func(next http.HandlerFunc) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if token != "" || onSocket(r) {
+				next(w, r)
+				return
+			}
+			_ = writeJSON(w, http.StatusForbidden, failure{Error: "changes are made through the agent's socket, or with a token (http.token_file)"})
+		})
+	}
+}

@@ -61,11 +61,11 @@ func (n *Node) connect(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if err := n.until(ctx, 50*time.Millisecond, n.broker.Ready); err != nil {
-		return err
-	}
 	var err error
 	if n.nc, err = n.broker.Conn("node"); err != nil {
+		return err
+	}
+	if err := n.brokerReady(ctx); err != nil {
 		return err
 	}
 	n.js, err = jetstream.New(n.nc)
@@ -86,6 +86,8 @@ func (n *Node) participate(ctx context.Context) error {
 	}
 	parts = append(parts,
 		runPart(outer, stop, "status", n.answerStatus),
+		runPart(ctx, stop, "groups", n.confirmGroups),
+		runPart(ctx, stop, "membership", n.watchRemoval),
 		runPart(ctx, func(error) {}, "readiness", n.watchReady))
 	n.log.Info("taking part", "topics", len(n.topics), "groups", len(n.groups))
 

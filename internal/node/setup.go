@@ -50,6 +50,7 @@ type (
 		Topic   string `json:"topic"`
 		Start   string `json:"start"`
 		Done    uint64 `json:"done"` // Where every partition begins: messages up to here are not the group's.
+		Removed bool   `json:"removed,omitempty"`
 	}
 )
 
@@ -61,6 +62,7 @@ func (n *Node) setUp(ctx context.Context) (map[string]uint64, error) {
 		do   func(context.Context) error
 	}{
 		{"the bucket with sessions and leases", n.openBucket},
+		{"the cluster's members", n.takeIdentity},
 		{"the cluster's definition", n.defineCluster},
 		{"the topics", n.openTopics},
 		{"the groups' definitions", func(ctx context.Context) (err error) {
@@ -80,11 +82,14 @@ func (n *Node) setUp(ctx context.Context) (map[string]uint64, error) {
 	return starts, nil
 }
 
-func (n *Node) openBucket(ctx context.Context) (err error) {
-	n.kv, err = cluster.OpenKV(ctx, n.nc, cluster.BucketOptions{
+func (n *Node) openBucket(ctx context.Context) error {
+	kv, err := cluster.OpenKV(ctx, n.nc, cluster.BucketOptions{
 		Replicas: n.broker.Replicas(), MaxBytes: int64(n.Config.Reserve()),
 		Waiting: func(err error) { n.wait(fmt.Sprintf("the bucket with sessions and leases: %v", err)) },
 	})
+	n.mu.Lock()
+	n.kv = kv
+	n.mu.Unlock()
 	return err
 }
 
@@ -166,6 +171,9 @@ func (n *Node) defineGroups(ctx context.Context) (map[string]uint64, error) {
 		var have groupDefinition
 		if err := n.kv.Define(ctx, "group."+g.Name, want, &have); err != nil {
 			return nil, err
+		}
+		if have.Removed {
+			return nil, groupRemoved(g.Name)
 		}
 		if have.Topic != want.Topic || have.Start != want.Start {
 			return nil, fmt.Errorf("%w: group %q exists for topic %q with start %q; this config says %q, %q: they are fixed "+

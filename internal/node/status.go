@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -133,27 +134,84 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 			live++
 		}
 	}
+	asked := n.askVoters(ctx)
 	said := n.reports(ctx, live)
-	s.Nodes = n.nodes(view, said)
-	s.Groups = n.groupStatus(view, said)
+	more := n.elsewhere(ctx, &view)
+	counted := <-asked
+	s.Nodes = n.nodes(view, said, counted)
+	s.Groups = n.groupStatus(view, said, more.groups)
 	topics, full := n.topicStatus(ctx)
 	s.Topics = topics
-	s.Warnings = append(append(s.Warnings, full...), n.warnings(view)...)
+	s.Warnings = slices.Concat(s.Warnings, full, n.warnings(view), n.memberWarnings(view, counted), more.warnings)
 	return s, nil
 }
 
-// nodes lists every node that ever had a session, and every configured one.
-func (n *Node) nodes(view lease.View, said map[string]report) []api.Node {
+// askVoters asks beside the rest. Without a leader the answer is that nobody is known.
+func (n *Node) askVoters(ctx context.Context) <-chan voters {
+	answer := make(chan voters, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, leaderWait)
+		defer cancel()
+		v, err := n.voters(ctx, n.kv)
+		if err != nil {
+			v = voters{}
+		}
+		answer <- v
+	}()
+	return answer
+}
+
+// elsewhere is what other nodes serve and this one does not.
+type elsewhere struct {
+	groups   []*group
+	warnings []string
+}
+
+// elsewhere reads it and adds the leases to the view.
+func (n *Node) elsewhere(ctx context.Context, view *lease.View) (more elsewhere) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	known := map[string]lease.Session{}
+	for _, rec := range view.Sessions {
+		known[rec.Node] = rec
+	}
+	c, err := n.catalog(ctx, n.kv, known)
+	if err != nil {
+		more.warnings = append(more.warnings, fmt.Sprintf("groups that only other nodes serve are not shown: %v", err))
+		return more
+	}
+	more.warnings = c.warnings()
+	for _, g := range n.foreign(c) {
+		all, err := leases(ctx, n.kv, g.name, g.topic.Partitions, g.start)
+		if err != nil {
+			more.warnings = append(more.warnings, fmt.Sprintf("group %s is not shown: %v", g.name, err))
+			continue
+		}
+		more.groups = append(more.groups, g)
+		view.Groups = append(view.Groups, lease.GroupView{Name: g.name, Leases: all})
+	}
+	return more
+}
+
+// nodes lists every node that ever had a session, and every configured one, but for those that were removed from the
+// cluster and from the config.
+func (n *Node) nodes(view lease.View, said map[string]report, v voters) []api.Node {
 	var nodes []api.Node
 	seen := map[string]bool{}
 	for _, rec := range view.Sessions {
 		seen[rec.Node] = true
+		if v.removed(rec) && !n.configures(rec.Node) {
+			continue
+		}
 		node := api.Node{
 			Name: rec.Node, Boot: rec.Boot, State: string(rec.State), Ready: rec.State == lease.Live && said[rec.Node].Ready,
 			Version: rec.Release, Address: rec.Address,
 		}
-		if rec.State == lease.Live {
+		switch {
+		case rec.State == lease.Live:
 			node.Partitions = n.owned(view, rec)
+		case v.removed(rec):
+			node.State = "removed"
 		}
 		nodes = append(nodes, node)
 	}
@@ -180,7 +238,8 @@ func (n *Node) owned(view lease.View, rec lease.Session) (count int) {
 	return count
 }
 
-func (n *Node) groupStatus(view lease.View, said map[string]report) []api.Group {
+// groupStatus tells about this node's groups and those that only others serve.
+func (n *Node) groupStatus(view lease.View, said map[string]report, more []*group) []api.Group {
 	leases := map[string][]lease.Lease{}
 	for _, g := range view.Groups {
 		leases[g.Name] = g.Leases
@@ -192,7 +251,7 @@ func (n *Node) groupStatus(view lease.View, said map[string]report) []api.Group 
 		}
 	}
 	var groups []api.Group
-	for _, g := range n.groups {
+	for _, g := range slices.Concat(n.groups, more) {
 		out := api.Group{Name: g.name, Topic: g.topic.Name}
 		sum := int64(0)
 		known := true
@@ -257,7 +316,6 @@ func (n *Node) warnings(view lease.View) (out []string) {
 	for _, rec := range view.Sessions {
 		switch {
 		case rec.State != lease.Live:
-			out = append(out, fmt.Sprintf("node %s is %s", rec.Node, rec.State))
 		case rec.ConfigHash != own:
 			out = append(out, fmt.Sprintf("node %s runs with other topic or group settings than this node", rec.Node))
 		}
