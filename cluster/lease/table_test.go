@@ -229,7 +229,7 @@ func (s state) buildWrite(c *Core, h *held) {
 	if s.write == "outrun" && rev == h.rev {
 		rev--
 	}
-	h.pending = &Write{ID: 41, Key: h.key, Revision: rev, Lease: &rec}
+	h.pending = &Write{ID: 41, Key: h.key, Revision: rev, Lease: &rec, Announce: s.lane == none || s.lane == handing}
 	c.writes[41] = h.key
 }
 
@@ -328,6 +328,8 @@ func wellFormed(c *Core, h *held) error {
 		return errors.New("the session went on before a lane was joined")
 	case h.lane == cancelled && c.phase == running && h.lost == owned:
 		return errors.New("a cancelled lane is not told apart as lost or not")
+	case c.phase == running && c.own.rec != nil && (c.own.rec.Boot != c.own.boot || c.own.rec.State != Live):
+		return errors.New("runs under a session that is not live")
 	case h.pending != nil && c.phase != running:
 		return errors.New("a lease write is under way outside a live session")
 	case h.pending != nil && c.writes[h.pending.ID] != h.key:
@@ -566,7 +568,7 @@ func peerRows() []row {
 				for _, write := range []string{"", "pending", "resting"} {
 					name := fmt.Sprintf("n3 %s %s silent-%v %s", own, rec, silent.Round(time.Second)-map[bool]time.Duration{true: 1}[silent < testTTL], write)
 					rows = append(rows, row{strings.TrimSpace(name), "", func() (*Core, *held) {
-						c, h := state{phase: running, rec: rec, planned: "n1"}.build()
+						c, h := state{phase: running, rec: rec, planned: "n1", old: true}.build()
 						p := c.peer("n3")
 						p.quietAt = testNow - silent
 						switch {
@@ -824,7 +826,9 @@ func (k *check) all() []error {
 	}
 	k.nothingAfterTheEnd()
 	k.nothingGoesBack()
+	k.knowledge()
 	k.lanes()
+	k.endsCalls()
 	for _, a := range k.actions {
 		switch a := a.(type) {
 		case Write:
@@ -879,6 +883,37 @@ func (k *check) nothingGoesBack() {
 	}
 }
 
+// knowledge: what is known of a lease is what one revision says, the highest seen; nothing is mixed from two.
+func (k *check) knowledge() {
+	saw, ok := k.in.(Saw)
+	if !ok || saw.Key != k.hb.key || saw.Lease == nil {
+		return
+	}
+	want := k.hb.rec
+	if saw.Revision > k.hb.rev {
+		want = *saw.Lease
+	}
+	if k.before.phase != finished && (k.ha.rec != want || k.ha.rev != max(k.hb.rev, saw.Revision)) {
+		k.fail("knows %+v at %d after reading %+v", k.ha.rec, k.ha.rev, *saw.Lease)
+	}
+}
+
+// endsCalls: a node that may not go on moves its fence back before anything else.
+func (k *check) endsCalls() {
+	if k.before.phase != running || k.after.phase == running || k.after.phase == ending {
+		return
+	}
+	for _, a := range k.actions {
+		if f, ok := a.(Fence); ok && f.At <= k.now {
+			return
+		}
+		if _, ok := a.(Finished); ok && !k.after.anyLane() {
+			return
+		}
+	}
+	k.fail("gives up its session with the fence ahead")
+}
+
 // lanes: a lane that may run goes on to be joined, and what was handed over never comes back.
 func (k *check) lanes() {
 	_, joined := k.in.(Stopped)
@@ -892,6 +927,9 @@ func (k *check) lanes() {
 	}
 	if k.hb.lane == handing && k.ha.lane != handing && k.ha.lane != none && k.after.phase != finished {
 		k.fail("a lane comes back after its hand-over was sent")
+	}
+	if k.hb.lane == handing && k.ha.lane == none && k.after.phase == running && k.after.mine(k.ha) && k.ha.rec.Epoch == k.hb.epoch {
+		k.fail("a hand-over is forgotten before it is settled")
 	}
 	if k.hb.lane == none && runs && k.ha.lane != active {
 		k.fail("a lane comes from nowhere")
