@@ -63,9 +63,10 @@ uninstall: ## stop and remove what install put there; data and config stay
 	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) systemd/install.sh uninstall
 
 systemd-test: build python3 ## install, run, break, upgrade and uninstall the service in a booted container (root)
-	@command -v systemd-nspawn >/dev/null || { apt-get update -q && apt-get install -y -q systemd-container; } >/dev/null 2>&1 || true
+	@{ command -v systemd-nspawn && command -v jq; } >/dev/null || \
+	  { apt-get update -q && apt-get install -y -q systemd-container jq; } >/dev/null 2>&1 || true
 	@mkdir -p bin/upgrade && go build -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION)+upgrade" -o bin/upgrade/leasehold .
-	@BIN=$(CURDIR)/$(BIN) UPGRADE=$(CURDIR)/bin/upgrade/leasehold systemd/test.sh
+	@systemd/test.sh
 
 python3: # the examples' handlers are written in it
 	@command -v python3 >/dev/null || { echo "installing python3"; apt-get update -q && apt-get install -y -q python3; } || \

@@ -104,14 +104,14 @@ func (n *Node) proveProgress(ctx context.Context) (string, error) {
 	n.mu.Unlock()
 	if driver == nil {
 		reasons, err := api.NewClient(n.dir.SocketPath()).Ready(ctx)
-		return "waiting for: " + strings.Join(reasons, "; "), err
+		return waitingFor(reasons), err
 	}
 	view, err := driver.Snapshot(ctx)
 	if err != nil {
 		return "", err
 	}
 	if reasons := n.Ready(); len(reasons) > 0 {
-		return "waiting for: " + strings.Join(reasons, "; "), nil
+		return waitingFor(reasons), nil
 	}
 	held := 0
 	for _, rec := range view.Sessions {
@@ -120,6 +120,14 @@ func (n *Node) proveProgress(ctx context.Context) (string, error) {
 		}
 	}
 	return fmt.Sprintf("ready: %d partitions", held), nil
+}
+
+func waitingFor(reasons []string) string {
+	var short []string
+	for _, r := range reasons {
+		short = append(short, strings.TrimPrefix(r, "waiting for "))
+	}
+	return "waiting for: " + strings.Join(short, "; ")
 }
 
 // tellManager keeps the service manager informed until ctx ends.

@@ -113,3 +113,10 @@ func TestNoHeartbeatWithoutAWatchdog(t *testing.T) {
 		t.Errorf("told %q, want %q", told, want)
 	}
 }
+
+func TestStatusSaysWaitingForOnce(t *testing.T) {
+	got := waitingFor([]string{"waiting for n2, n3: the first start needs every node", "topic orders: no leader"})
+	if want := "waiting for: n2, n3: the first start needs every node; topic orders: no leader"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
