@@ -70,7 +70,8 @@ func (a *App) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.configPath, "config", defaultConfig, "config file of the node")
 	flags.StringVar(&a.addr, "addr", os.Getenv(addrVariable), "agent to ask: host:port, or the path of its socket (default: the socket in the config's data_dir; environment: "+addrVariable+")")
-	root.AddCommand(a.agentCommand(), a.configCommand(), a.devCommand(), a.initCommand(), a.pubCommand(), a.statusCommand(), a.versionCommand())
+	root.AddCommand(a.agentCommand(), a.configCommand(), a.devCommand(), a.groupCommand(), a.initCommand(), a.nodeCommand(), a.pubCommand(), a.statusCommand(),
+		a.topicCommand(), a.versionCommand())
 	return root
 }
 

@@ -88,7 +88,8 @@ func healthy() *api.Status {
 func agent(t *testing.T, source api.Source) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "agent.sock")
-	s, err := api.New(api.Options{Socket: socket, Source: source})
+	members, _ := source.(api.Membership)
+	s, err := api.New(api.Options{Socket: socket, Source: source, Membership: members})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,12 +297,17 @@ func TestValidatePrintsACheckList(t *testing.T) {
 
 // TestEveryCommandWithJSONPrintsJSON calls every command that has -o, and fails if one is not listed here.
 func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
-	addr := agent(t, &fakeSource{status: healthy()})
+	addr := agent(t, &fakeMembers{fakeSource: fakeSource{status: healthy()}})
 	demo, check := devDirOf(t), checkArgs(t)
 	pub := publishTo(t)
 	good := writeFile(t, filepath.Join(t.TempDir(), "c.toml"), "[node]\nname = \"n1\"\n")
 	calls := map[string][]string{
 		"leasehold version":         {"version"},
+		"leasehold node list":       {"node", "list", "--addr", addr},
+		"leasehold node remove":     {"node", "remove", "n2", "--yes", "--addr", addr},
+		"leasehold group list":      {"group", "list", "--addr", addr},
+		"leasehold group remove":    {"group", "remove", "audit", "--yes", "--addr", addr},
+		"leasehold topic list":      {"topic", "list", "--addr", addr},
 		"leasehold status":          {"status", "--addr", addr},
 		"leasehold pub":             {"pub", "orders", "--key", "c-17", "{}", "--addr", pub},
 		"leasehold config validate": {"config", "validate", good, "--offline"},

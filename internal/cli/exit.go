@@ -22,6 +22,7 @@ const (
 	exitNotFound    = 5
 	exitTimeout     = 6
 	exitUnhealthy   = 10
+	exitUnsafe      = 11 // It would not be safe now.
 	exitPartly      = 12 // Some of the work is done.
 )
 
@@ -59,10 +60,14 @@ func asError(err error) *Error {
 		return &Error{Code: exitUsage, Err: err, Hint: "correct the file; `leasehold config validate` checks it"}
 	case errors.Is(err, fs.ErrPermission):
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "run this as the user or a member of the group that runs the agent"}
+	case errors.Is(err, api.ErrNotAllowed):
+		return &Error{Code: exitNotAllowed, Err: err}
 	case errors.Is(err, api.ErrUnreachable):
 		return &Error{Code: exitUnreachable, Err: err, Hint: "start it with `leasehold agent`, or say where it is with --addr or --config"}
 	case errors.Is(err, api.ErrNotFound):
 		return &Error{Code: exitNotFound, Err: err, Hint: "`leasehold status` lists what there is"}
+	case errors.Is(err, api.ErrRefused):
+		return &Error{Code: exitUnsafe, Err: err}
 	case errors.Is(err, api.ErrNotYet):
 		return &Error{Code: exitUnhealthy, Err: err, Hint: "the agent is starting or has no quorum; try again in a moment"}
 	case errors.Is(err, context.DeadlineExceeded):

@@ -18,6 +18,7 @@ type statusFlags struct {
 	format     string
 	partitions bool
 	untilIdle  bool
+	watch      bool
 	timeout    time.Duration
 }
 
@@ -29,7 +30,7 @@ func (a *App) statusCommand() *cobra.Command {
 		Long: "The first line answers the question. Exit code 10 if something needs attention: no quorum, a node that is not\n" +
 			"live, a partition without an owner, or one that does not go on.",
 		Example: "  leasehold status\n  leasehold status --partitions\n  leasehold status -o json | jq '.groups[].lag'\n" +
-			"  leasehold status --until-idle --timeout 5m",
+			"  leasehold status --until-idle --timeout 5m\n  leasehold status --watch",
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			return a.runStatus(cmd, f)
@@ -38,6 +39,8 @@ func (a *App) statusCommand() *cobra.Command {
 	addOutput(cmd, &f.format)
 	cmd.Flags().BoolVar(&f.partitions, "partitions", false, "show every partition of every group")
 	cmd.Flags().BoolVar(&f.untilIdle, "until-idle", false, "wait until every group has processed everything and every partition has an owner")
+	cmd.Flags().BoolVar(&f.watch, "watch", false, "look again every second until ^C; with -o json one document a line")
+	cmd.MarkFlagsMutuallyExclusive("watch", "until-idle")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "with --until-idle: give up after this long, with exit code 6")
 	return cmd
 }
@@ -49,6 +52,9 @@ func (a *App) runStatus(cmd *cobra.Command, f statusFlags) error {
 	client, err := a.client(cmd)
 	if err != nil {
 		return err
+	}
+	if f.watch {
+		return a.watchStatus(cmd.Context(), client, f)
 	}
 	var s *api.Status
 	if f.untilIdle {
@@ -86,17 +92,21 @@ func (a *App) printStatus(s *api.Status, f statusFlags) error {
 	if f.format == formatJSON {
 		return printJSON(a.Out, s)
 	}
-	fmt.Fprintln(a.Out, verdict(s))
-	for _, w := range s.Warnings {
-		fmt.Fprintln(a.Out, "warning:", w)
-	}
-	printNodes(a.Out, s)
-	printTopics(a.Out, s)
-	printGroups(a.Out, s)
-	if f.partitions {
-		printPartitions(a.Out, s)
-	}
+	writeStatus(a.Out, s, f.partitions)
 	return nil
+}
+
+func writeStatus(w io.Writer, s *api.Status, partitions bool) {
+	fmt.Fprintln(w, verdict(s))
+	for _, warning := range s.Warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+	printNodes(w, s)
+	printTopics(w, s)
+	printGroups(w, s)
+	if partitions {
+		printPartitions(w, s)
+	}
 }
 
 // verdict answers "is it fine?" in one line.

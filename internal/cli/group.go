@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/api"
+)
+
+func (a *App) groupCommand() *cobra.Command {
+	return group("group", "List groups, and remove one that nobody serves", a.groupListCommand(), a.groupRemoveCommand())
+}
+
+func (a *App) groupListCommand() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Every group that was ever defined, and the live nodes that serve it",
+		Long: "\"idle\" is a group that no live node serves: it holds back its topic's messages until a node serves it again or\n" +
+			"it is removed. \"done\" is the sequence up to which every partition has finished everything.",
+		Example: "  leasehold group list\n  leasehold group list -o json | jq '.groups[] | select(.state == \"idle\")'",
+		Args:    cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			client, err := a.client(cmd)
+			if err != nil {
+				return err
+			}
+			list, err := client.Groups(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.printGroupList(list, format)
+		}),
+	}
+	addOutput(cmd, &format)
+	return cmd
+}
+
+func (a *App) printGroupList(l *api.GroupList, format string) error {
+	if format == formatJSON {
+		return printJSON(a.Out, l)
+	}
+	rows := make([]table.Row, 0, len(l.Groups))
+	for _, g := range l.Groups {
+		rows = append(rows, table.Row{g.Name, g.Topic, g.State, g.Partitions, g.Unowned, lagText(g.Lag), g.Done, g.Start, strings.Join(g.Nodes, ", ")})
+	}
+	printTable(a.Out, table.Row{"group", "topic", "state", "partitions", "unowned", "lag", "done", "start", "nodes"}, rows)
+	return nil
+}
+
+func (a *App) groupRemoveCommand() *cobra.Command {
+	var f removeFlags
+	cmd := &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Remove a group that no node serves any more, for good",
+		Long: "Take the group out of every config and restart the nodes first: while a live node serves it, this is refused with\n" +
+			"exit code 11. From then on the group holds back no messages, so what it had not finished may be purged. Its name\n" +
+			"is used up: a node whose config has it refuses to start. To begin anew, give the group a new name.",
+		Example: "  leasehold group remove audit --dry-run\n  leasehold group remove audit --yes",
+		Args:    cobra.ExactArgs(1),
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			return a.runGroupRemove(cmd, args[0], f)
+		}),
+	}
+	addRemoveFlags(cmd, &f)
+	return cmd
+}
+
+func (a *App) runGroupRemove(cmd *cobra.Command, name string, f removeFlags) error {
+	client, err := a.client(cmd)
+	if err != nil {
+		return err
+	}
+	const hint = "`leasehold group list` shows every group and who serves it"
+	plan, err := client.RemoveGroup(cmd.Context(), name, true)
+	if err != nil {
+		return refused(err, hint)
+	}
+	if f.format != formatJSON {
+		fmt.Fprintf(a.Out, "group %s of topic %s has finished everything up to sequence %d; up to %s after it may be lost to it\n",
+			name, plan.Topic, plan.Done, count(int(plan.Unread), "message"))
+	}
+	if f.dryRun {
+		return a.jsonOnly(f.format, plan)
+	}
+	if err := a.confirm(cmd, f, fmt.Sprintf("Remove group %s for good?", name)); err != nil {
+		return err
+	}
+	done, err := client.RemoveGroup(cmd.Context(), name, false)
+	if err != nil {
+		return refused(err, hint)
+	}
+	if f.format != formatJSON {
+		fmt.Fprintf(a.Out, "removed; topic %s is not held back by it any more\n", done.Topic)
+	}
+	return a.jsonOnly(f.format, done)
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/api"
+)
+
+func (a *App) nodeCommand() *cobra.Command {
+	return group("node", "List nodes, and remove a dead one from the cluster", a.nodeListCommand(), a.nodeRemoveCommand())
+}
+
+func (a *App) nodeListCommand() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Who belongs to the cluster, who votes, and what to do about those that are down",
+		Long: "One line an identity: a node that came back with an empty disk is another one than before, and both are listed\n" +
+			"until the former is removed. \"voter\" counts for the quorum; \"current\" is alive and has everything.",
+		Example: "  leasehold node list\n  leasehold node list -o json | jq '.nodes[] | select(.note != \"\")'",
+		Args:    cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			client, err := a.client(cmd)
+			if err != nil {
+				return err
+			}
+			list, err := client.Nodes(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.printNodeList(list, format)
+		}),
+	}
+	addOutput(cmd, &format)
+	return cmd
+}
+
+func (a *App) printNodeList(l *api.NodeList, format string) error {
+	if format == formatJSON {
+		return printJSON(a.Out, l)
+	}
+	rows := make([]table.Row, 0, len(l.Nodes))
+	var notes []string
+	for _, n := range l.Nodes {
+		voter := yesNo(n.Peer)
+		if n.Leader {
+			voter = "leader"
+		}
+		rows = append(rows, table.Row{n.Name, n.State, yesNo(n.Ready), voter, yesNo(n.Current), n.Partitions, n.Boot, n.Server, n.Version, n.Address, n.ServerID})
+		if n.Note != "" {
+			notes = append(notes, strings.TrimSpace(n.Name+" "+n.Server)+": "+n.Note)
+		}
+	}
+	printTable(a.Out, table.Row{"node", "state", "ready", "voter", "current", "partitions", "boot", "server", "version", "address", "server id"}, rows)
+	if l.Voters.Count > 0 {
+		fmt.Fprintf(a.Out, "\n%s\n", votersText(l.Voters))
+	}
+	for _, w := range append(l.Warnings, notes...) {
+		fmt.Fprintln(a.Out, "warning:", w)
+	}
+	return nil
+}
+
+func votersText(v api.Voters) string {
+	return fmt.Sprintf("%s, %d alive, %d needed", count(v.Count, "voter"), v.Alive, v.Quorum)
+}
+
+func (a *App) nodeRemoveCommand() *cobra.Command {
+	var f removeFlags
+	cmd := &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Take a dead node out of the cluster, for good",
+		Long: "For a node that does not come back, before its replacement starts. It stops counting for the quorum, its copies are\n" +
+			"made anew on another node, and its data directory cannot join again. Refused, with exit code 11, while the node is\n" +
+			"alive or any other voter is not whole. Of a node that came back with an empty disk, it removes the former identity.",
+		Example: "  leasehold node remove n2 --dry-run\n  leasehold node remove n2 --yes",
+		Args:    cobra.ExactArgs(1),
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			return a.runNodeRemove(cmd, args[0], f)
+		}),
+	}
+	addRemoveFlags(cmd, &f)
+	return cmd
+}
+
+func (a *App) runNodeRemove(cmd *cobra.Command, name string, f removeFlags) error {
+	client, err := a.client(cmd)
+	if err != nil {
+		return err
+	}
+	plan, err := client.RemoveNode(cmd.Context(), name, true)
+	if err != nil {
+		return refused(err, "`leasehold node list` shows who is down and who votes")
+	}
+	if f.format != formatJSON {
+		a.printNodeRemoval(plan, "would remove")
+	}
+	if f.dryRun {
+		return a.jsonOnly(f.format, plan)
+	}
+	if err := a.confirm(cmd, f, fmt.Sprintf("Remove node %s for good?", name)); err != nil {
+		return err
+	}
+	done, err := client.RemoveNode(cmd.Context(), name, false)
+	if err != nil {
+		return refused(err, "`leasehold node list` shows how far it came; the same command again goes on")
+	}
+	if f.format != formatJSON {
+		fmt.Fprintf(a.Out, "removed; now %s\n", votersText(done.After))
+	}
+	return a.jsonOnly(f.format, done)
+}
+
+func (a *App) printNodeRemoval(r *api.NodeRemoval, verb string) {
+	if len(r.Removed) > 0 {
+		fmt.Fprintf(a.Out, "%s from the voters: %s\n", verb, strings.Join(r.Removed, ", "))
+	} else {
+		fmt.Fprintf(a.Out, "%s is no voter\n", r.Name)
+	}
+	fmt.Fprintf(a.Out, "before: %s\nafter:  %s\n", votersText(r.Before), votersText(r.After))
+	for _, w := range r.Warnings {
+		fmt.Fprintln(a.Out, "warning:", w)
+	}
+}

@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/api"
+)
+
+// removeFlags are those of every command that removes something for good.
+type removeFlags struct {
+	format      string
+	yes, dryRun bool
+}
+
+func addRemoveFlags(cmd *cobra.Command, f *removeFlags) {
+	addOutput(cmd, &f.format)
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say what would be done, or why it is refused")
+}
+
+// confirm asks a person. Who is no person, or wants JSON, has to say --yes.
+func (a *App) confirm(cmd *cobra.Command, f removeFlags, question string) error {
+	if f.yes {
+		return nil
+	}
+	if f.format == formatJSON || !isTerminal(a.In) {
+		return usage("%s removes for good: add --yes, or look first with --dry-run", cmd.CommandPath())
+	}
+	fmt.Fprint(a.Err, question, " Type yes: ")
+	answer, err := bufio.NewReader(a.In).ReadString('\n')
+	if err != nil || strings.TrimSpace(answer) != "yes" {
+		return failure(exitFailed, "", "nothing was removed")
+	}
+	return nil
+}
+
+// jsonOnly prints a document if that is what was asked for.
+func (a *App) jsonOnly(format string, v any) error {
+	if format != formatJSON {
+		return nil
+	}
+	return printJSON(a.Out, v)
+}
+
+// refused gives a refusal its code and its next step.
+func refused(err error, hint string) error {
+	if errors.Is(err, api.ErrRefused) || errors.Is(err, api.ErrNotFound) {
+		e := asError(err)
+		e.Hint = hint
+		return e
+	}
+	return err
+}
