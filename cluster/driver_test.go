@@ -790,3 +790,22 @@ func TestCopyOfALiveNodeIsRefused(t *testing.T) {
 		n1.endWell()
 	})
 }
+
+// TestStopGivesUpOnALeaseThatCannotBeWritten: somebody's tool has deleted the record of a lease that a lane holds. No
+// hand-over of it will ever land, though the session is renewed.
+func TestStopGivesUpOnALeaseThatCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		r := start(t, m, "n1", nil)
+		time.Sleep(3 * time.Second)
+		r.wantRunning(partitions)
+		m.delete(lease.Key{Group: "g", Partition: 1})
+		time.Sleep(time.Second)
+		if err := r.end(20 * time.Second); err != nil {
+			t.Errorf("Run ended with %v", err)
+		}
+		if s := m.session("n1"); s.State != lease.Ended {
+			t.Errorf("the session was left %s, so that others wait for the rest", s.State)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package lease
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // own is this node's session.
@@ -270,10 +271,21 @@ func (c *Core) advanceStop() {
 	case c.anyLane():
 	case giveUp || c.phase == rejoining:
 		c.finish()
-	case c.phase == running && !c.anyLeaseLeft():
+	case c.phase == running && (!c.anyLeaseLeft() || c.now-c.stopAt >= c.stopPatience()):
+		c.eachHeld(func(h *held) { h.lane, h.pending = none, nil })
 		c.phase, c.own.nextAt = ending, c.now
 		c.advanceOwn()
 	}
+}
+
+// stopPatience is how long a stop waits for hand-overs that do not settle though the session is renewed: a record that
+// somebody deleted takes no write of ours any more. One that lands after the session has ended does no harm, and
+// neither does a claim.
+func (c *Core) stopPatience() (longest time.Duration) {
+	for _, g := range c.groups {
+		longest = max(longest, g.Handover)
+	}
+	return longest + c.cfg.TTL - c.cfg.Margin
 }
 
 func (c *Core) finish() {

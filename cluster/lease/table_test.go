@@ -490,7 +490,25 @@ func sessionRows() []row {
 			return c, h
 		}, leaseEvents})
 	}
-	return append(rows, attemptRows()...)
+	return append(append(rows, attemptRows()...), overdueRows()...)
+}
+
+// overdueRows: a stop that has waited long for its hand-overs, in every state of the lease.
+func overdueRows() []row {
+	var rows []row
+	possible, _ := states()
+	for _, s := range possible {
+		if s.phase != running || !s.stopping || s.expired {
+			continue
+		}
+		rows = append(rows, row{"overdue " + s.session(), s.variant(), func() (*Core, *held) {
+			c, h := s.build()
+			c.stopAt = testNow - c.stopPatience()
+			c.own.pending = 0
+			return c, h
+		}, leaseEvents[:5]})
+	}
+	return rows
 }
 
 func buildLoading(change func(*Session), boots string) (*Core, *held) {
@@ -883,6 +901,12 @@ func (k *check) nothingGoesBack() {
 	}
 }
 
+// gaveUp: a stop ran out of patience at the end of this very step.
+func (k *check) gaveUp() bool {
+	overdue := k.now-k.before.stopAt >= k.before.stopPatience()
+	return k.after.stopping && (k.after.phase == finished || k.after.phase == ending && overdue)
+}
+
 // knowledge: what is known of a lease is what one revision says, the highest seen; nothing is mixed from two.
 func (k *check) knowledge() {
 	saw, ok := k.in.(Saw)
@@ -969,7 +993,7 @@ func (k *check) oneAtATime(w Write) {
 
 func (k *check) leaseWrite(w Write) {
 	l, rec := w.Lease, k.ha.rec
-	if k.before.phase != running && k.before.phase != publishing || k.after.phase != running && k.after.phase != finished {
+	if k.before.phase != running && k.before.phase != publishing || k.after.phase != running && !k.gaveUp() {
 		k.fail("a lease is written without a live session")
 	}
 	if l.Done < rec.Done {
@@ -1086,9 +1110,11 @@ func (k *check) ownWrite(w Write) {
 		}
 	}
 	switch {
-	case s.State == Ended && (k.after.phase != ending || k.after.anyLeaseLeft()):
+	case s.State == Ended && (k.after.phase != ending || k.after.anyLane()):
+		k.fail("the session ends with lanes left")
+	case s.State == Ended && k.after.anyLeaseLeft() && k.now-k.before.stopAt < k.before.stopPatience():
 		k.fail("the session ends with leases left")
-	case s.State == Live && k.after.phase != publishing && k.after.phase != running && k.after.phase != finished:
+	case s.State == Live && k.after.phase != publishing && k.after.phase != running && !k.gaveUp():
 		k.fail("a live session is written")
 	case s.State == Buried:
 		k.fail("our own session is buried by us")
