@@ -140,14 +140,14 @@ func (p *person) mustNot() []attempt {
 		"$JS.API.STREAM.UPDATE.orders", "$JS.API.STREAM.MSG.GET.orders", "$JS.API.DIRECT.GET.KV_leasehold",
 		"$JS.API.CONSUMER.CREATE.orders", "$JS.ACK.orders.c.1.1.1.1.1", "$KV.leasehold.lease.billing.00000",
 		"$KV.leasehold.session.n1", "orders.1.0.c-17", "orders.a.b", "dlq.billing.0.c-17.1", "leasehold.internal.status",
-		server.InternalInbox + ".x", server.UserInbox("press") + ".x", "_INBOX.x.y", "$SYS.REQ.SERVER.PING",
+		"_INBOX.x.y", "$SYS.REQ.SERVER.PING",
 		"$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.ACCOUNT.LEASEHOLD.CONNZ", "$SYS.REQ.USER.INFO",
 	} {
 		all = append(all, p.publish(s, noRight))
 	}
 	for _, s := range []string{
 		">", "*", "*.*", "orders.*", "orders.>", "other.*", "$JS.>", "$JS.EVENT.ADVISORY.>", "$KV.leasehold.>", "dlq.>",
-		"leasehold.>", "leasehold.internal.>", server.InternalInbox + ".>", "_INBOX_*.>", "$SYS.>", "_R_.>",
+		"leasehold.>", "leasehold.internal.>", "leasehold.serve.audit", "$SYS.>", "_R_.>",
 	} {
 		all = append(all, p.subscribe(s, noRight))
 	}
@@ -187,8 +187,6 @@ func keyPair(t *testing.T) (public string, connect nats.Option) {
 	}
 	return public, nats.Nkey(public, pair.Sign)
 }
-
-func inboxOf(name string) nats.Option { return nats.CustomInboxPrefix(server.UserInbox(name)) }
 
 // trusting checks the node's certificate against the client CA of a secret.
 func trusting(t *testing.T, secret byte) nats.Option {
@@ -245,7 +243,7 @@ func newSite(t *testing.T) *site {
 	}
 	s.addr = "127.0.0.1:" + port
 	person := func(name string, key nats.Option) *person {
-		return &person{name: name, addr: s.addr, opts: []nats.Option{key, inboxOf(name), s.ca}}
+		return &person{name: name, addr: s.addr, opts: []nats.Option{key, s.ca}}
 	}
 	s.press, s.scanner = person("press", nats.UserInfo("press", "press-password")), person("scanner", scannerKey)
 	s.bob, s.service = person("bob", nats.UserInfo("bob", "bob-password")), person("service", serviceKey)
@@ -262,15 +260,24 @@ func TestUsersAndStrangersGetWhatTheyMayAndNothingElse(t *testing.T) {
 	tried(t, "Getting in: a listener open to other machines, TLS, users", s.entries(t))
 	tried(t, "What users may do", []attempt{s.press.request("orders.c-17"), s.scanner.request("orders.c-18"), s.bob.request("other.c-17")})
 	s.testService(t)
-	for _, p := range []*person{s.press, s.scanner, s.service} {
-		rows := append(p.mustNot(), p.publish("other.c-17", noRight), p.publish("leasehold.serve.billing", noRight), p.subscribe("_INBOX.>", noRight),
-			p.subscribe("leasehold.serve.>", noRight), p.subscribe("leasehold.serve.audit", noRight), p.subscribe(server.UserInbox("bob")+".>", noRight))
-		tried(t, "What "+p.name+" must not do", rows)
+	for _, p := range []*person{s.press, s.scanner} {
+		rows := append(p.mustNot(), p.publish("other.c-17", noRight), p.publish("leasehold.serve.billing", noRight), p.subscribe("leasehold.serve.billing", noRight))
+		tried(t, "What "+p.name+" must not do", append(rows, s.borrowed(t, p)...))
 	}
-	tried(t, "What bob must not do", []attempt{s.bob.publish("orders.c-17", noRight), s.bob.subscribe(server.UserInbox("press")+".>", noRight)})
+	rows := append(s.service.mustNot(), s.service.publish("orders.c-17", noRight), s.service.publish("leasehold.serve.billing", noRight),
+		s.service.subscribe("_INBOX.>", noRight))
+	tried(t, "What service must not do", rows)
+	tried(t, "What bob must not do", []attempt{s.bob.publish("orders.c-17", noRight)})
 	tried(t, "The cluster port", s.routes(t))
 
-	for name, want := range map[string]uint64{"orders": 2, "other": 1, "KV_leasehold": 0, "dlq_billing": 0} {
+	orders, err := js.Stream(context.Background(), "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := orders.GetMsg(context.Background(), 1); err != nil || len(m.Header) > 0 {
+		t.Errorf("first message has headers that its publisher did not send: %v, %v", m, err)
+	}
+	for name, want := range map[string]uint64{"orders": 4 + 2*uint64(len(borrowedSubjects)), "other": 1, "KV_leasehold": 0, "dlq_billing": 0} {
 		got, err := js.Stream(context.Background(), name)
 		if err != nil {
 			t.Fatal(err)
@@ -279,6 +286,70 @@ func TestUsersAndStrangersGetWhatTheyMayAndNothingElse(t *testing.T) {
 			t.Errorf("stream %s holds %d messages, want %d", name, msgs, want)
 		}
 	}
+}
+
+// borrowedSubjects are reply subjects to which the broker's acknowledgement, sent with the broker's rights, would do harm.
+var borrowedSubjects = []string{
+	"$KV.leasehold.lease.billing.00000", "dlq.billing.0.c-17.1", "$JS.API.STREAM.PURGE.orders", "$JS.API.STREAM.LEADER.STEPDOWN.orders",
+	"other.c-17", "leasehold.internal.status", "_INBOX.spy.1", "$SYS.REQ.SERVER.PING",
+}
+
+// borrowed lets the broker do what the user may not: by an acknowledgement or a trace sent to a subject of ours, or into
+// somebody's inbox. Messages with such a reply are stored all the same; that is the user's right.
+func (s *site) borrowed(t *testing.T, p *person) []attempt {
+	t.Helper()
+	inside, err := s.node.Conn("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(inside.Close)
+	heard := map[string]*nats.Subscription{} // by subject
+	spy := func(nc *nats.Conn, subject, listen string) {
+		sub, err := nc.SubscribeSync(listen)
+		if err == nil {
+			err = nc.Flush()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard[subject] = sub
+	}
+	for _, subject := range borrowedSubjects {
+		if strings.HasPrefix(subject, "_INBOX.") {
+			spy(s.bob.conn(t), subject, "_INBOX.>") // all that bob may listen to
+			continue
+		}
+		spy(inside, subject, subject)
+	}
+	var all []attempt
+	for _, subject := range borrowedSubjects {
+		for what, m := range map[string]*nats.Msg{
+			"reply": {Subject: "orders.a", Reply: subject, Data: []byte("x")},
+			"trace": {Subject: "orders.a", Header: nats.Header{"Nats-Trace-Dest": {subject}}, Data: []byte("x")},
+		} {
+			if err := p.conn(t).PublishMsg(m); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, attempt{p.name, "publish to orders.a, " + what + " to " + subject, func(t *testing.T) error {
+				got, err := heard[subject].NextMsg(50 * time.Millisecond)
+				if err == nil {
+					t.Errorf("%s reached %s: %q", what, got.Subject, got.Data)
+				}
+				return err
+			}, "timeout"})
+		}
+	}
+	// Once this one is acknowledged, those before it are, too; what went astray is then on its way through one broker.
+	if err := p.request("orders.a").try(t); err != nil {
+		t.Fatal(err)
+	}
+	if err := inside.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.bob.conn(t).Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // entries are what strangers try at the listener.
@@ -431,22 +502,43 @@ func TestOnLoopbackAnonymousClientsStayAndSeeNothingOfUsers(t *testing.T) {
 	scanner, key := keyPair(t)
 	o.Users = []server.User{
 		{Name: "press", PasswordHash: mustHash(t, "press-password"), Publish: []string{"orders.*"}},
-		{Name: "scanner", NKey: scanner, Publish: []string{"orders.*"}, SharedInbox: true},
+		{Name: "scanner", NKey: scanner, Publish: []string{"orders.*"}},
 	}
 	n := servertest.Start(t, o)
 	n.WaitReady(t)
 	stream(t, n.Server, "orders", "orders.*")
 	stream(t, n.Server, "KV_leasehold", "$KV.leasehold.>")
 	anonymous := &person{name: "anonymous", addr: n.ClientAddr()}
-	press := &person{name: "press", addr: n.ClientAddr(), opts: []nats.Option{nats.UserInfo("press", "press-password"), inboxOf("press")}}
+	press := &person{name: "press", addr: n.ClientAddr(), opts: []nats.Option{nats.UserInfo("press", "press-password")}}
 	stock := &person{name: "scanner", addr: n.ClientAddr(), opts: []nats.Option{key}}
-	rows := append(anonymous.mustNot(), anonymous.subscribe(server.UserInbox("press")+".>", noRight),
-		press.subscribe("_INBOX.>", noRight), press.subscribe(server.UserInbox("scanner")+".>", noRight),
+	rows := append(anonymous.mustNot(), listensIn(anonymous, press), listensIn(press, anonymous), listensIn(stock, press),
 		anonymous.request("orders.a"), press.request("orders.a"), stock.request("orders.a"),
 		entry("stranger", "wrong password of press", n.ClientAddr(), noEntry, nats.UserInfo("press", "wrong-password")),
 		entry("stranger", "unknown user", n.ClientAddr(), noEntry, nats.UserInfo("admin", "x")),
 		entry("stranger", "a token", n.ClientAddr(), noEntry, nats.Token("x")))
 	tried(t, "A loopback listener with users", rows)
+}
+
+// listensIn listens on every inbox while another publishes and gets its acknowledgement.
+func listensIn(spy, victim *person) attempt {
+	return attempt{spy.name, "listen in on the inbox of " + victim.name, func(t *testing.T) error {
+		sub, err := spy.conn(t).SubscribeSync("_INBOX.>")
+		if err == nil {
+			err = spy.conn(t).Flush()
+		}
+		if err != nil {
+			return err
+		}
+		defer sub.Unsubscribe() //nolint:errcheck // the test goes on
+		if err := victim.request("orders.a").try(t); err != nil {
+			return err
+		}
+		if got, err := sub.NextMsg(200 * time.Millisecond); err == nil {
+			t.Errorf("%s heard %q", spy.name, got.Data)
+			return nil
+		}
+		return errors.New("nothing heard")
+	}, "nothing"}
 }
 
 // Own certificates, and clients that must show one beside their password.

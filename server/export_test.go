@@ -25,9 +25,6 @@ func (s *Server) InternalUser() (public string, sign nats.SignatureHandler) {
 	return public, s.users.internal.Sign
 }
 
-// InternalInbox is where answers to Conn's connections go.
-const InternalInbox = internalInbox
-
 // ClientLeaf is a certificate for clients, signed by the CA that clients trust.
 func ClientLeaf(secret []byte) (tls.Certificate, error) { return testLeaf(secret, clientAuthority) }
 

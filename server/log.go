@@ -72,7 +72,8 @@ func (l *brokerLog) Warnf(format string, v ...any) {
 	l.show(hclog.Warn, text)
 }
 
-// Errorf is an error, unless it is about a route: another node may be down or refuse us, and we cope with that.
+// Errorf is an error, unless it is about a route or a client: another node may be down or refuse us, a client may try
+// what it may not, and we cope with that.
 func (l *brokerLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	level := hclog.Error
@@ -82,6 +83,8 @@ func (l *brokerLog) Errorf(format string, v ...any) {
 	case strings.Contains(text, routeMark):
 		level = hclog.Warn
 		l.noteRefusal(text)
+	case strings.Contains(text, clientMark):
+		level = hclog.Warn
 	}
 	l.show(level, text)
 }
@@ -112,6 +115,9 @@ const (
 // digits differ between repetitions of the same message: ports, connection ids, attempts, hashes.
 var digits = regexp.MustCompile(`[0-9]+`)
 
+// quoted is what clients say, in messages about them.
+var quoted = regexp.MustCompile(`"[^"]*"`)
+
 func (l *brokerLog) show(level hclog.Level, text string) {
 	if l.repeated(text) {
 		level = hclog.Debug
@@ -121,6 +127,9 @@ func (l *brokerLog) show(level hclog.Level, text string) {
 
 func (l *brokerLog) repeated(text string) bool {
 	key, now := digits.ReplaceAllString(text, "#"), time.Now()
+	if strings.Contains(text, clientMark) {
+		key = quoted.ReplaceAllString(key, "") // a client can make up names and subjects without end
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at, ok := l.last[key]; ok && now.Sub(at) < repeatEvery {
@@ -137,6 +146,7 @@ func (l *brokerLog) repeated(text string) bool {
 // TestOtherClusterIsRefusedVisibly notice a change.
 const (
 	routeMark       = " - rid:" // after the remote address, in every message about a route
+	clientMark      = " - cid:" // likewise about a client
 	handshakeText   = "TLS route handshake error"
 	clusterNameText = "Rejecting connection, cluster name"
 	routeDialText   = "Error trying to connect to route"

@@ -256,32 +256,18 @@ func (o Options) configText(users credentials) (string, error) {
 	if o.Durability == processSafe {
 		syncInterval = "2m"
 	}
-	// Without a no_auth_user the broker refuses whoever does not say who he is.
-	noAuth, clients := "", []string{}
-	if IsLoopback(o.Listen) {
-		noAuth = "no_auth_user: " + users.local
-		local := fmt.Sprintf("{ nkey: %s, permissions: { publish: %s, subscribe: %s } }",
-			users.local, allowRule(o.PublishSubjects), allowRule([]string{sharedInbox}))
-		clients = append(clients, local)
+	var b strings.Builder
+	fmt.Fprintf(&b, "system_account: %s\n", systemAccount)
+	if o.admitsAnyone() { // else the broker refuses whoever does not say who he is
+		fmt.Fprintf(&b, "no_auth_user: %s\n", users.local)
 	}
-	for _, u := range o.Users {
-		clients = append(clients, u.text())
+	fmt.Fprintf(&b, "jetstream: { max_mem: %d, max_file: %d, sync_interval: %q }\n", int64(o.MaxMemory), int64(o.MaxStore), syncInterval)
+	b.WriteString("accounts: {\n")
+	for _, a := range o.accounts(internal, system, users.local) {
+		b.WriteString(a.text())
 	}
-	return fmt.Sprintf(`
-system_account: %s
-%s
-jetstream: { max_mem: %d, max_file: %d, sync_interval: "%s" }
-accounts: {
-  %s: {
-    jetstream: enabled
-    users: [
-      { nkey: %s, allowed_connection_types: ["IN_PROCESS"] }
-      %s
-    ]
-  }
-  %s: { users: [ { nkey: %s, allowed_connection_types: ["IN_PROCESS"] } ] }
-}`, systemAccount, noAuth, int64(o.MaxMemory), int64(o.MaxStore), syncInterval,
-		Account, internal, strings.Join(clients, "\n      "), systemAccount, system), nil
+	b.WriteString("}\n")
+	return b.String(), nil
 }
 
 // allowRule allows these subjects only. An empty allow list would mean everything to the broker.

@@ -205,7 +205,7 @@ func (s *Server) connect(name string, user nkeys.KeyPair) (*nats.Conn, error) {
 	}
 	log := s.opt.Logger.Named("conn").With("conn", name)
 	nc, err := nats.Connect("",
-		nats.InProcessServer(s.broker), nats.Name(name), nats.Nkey(public, user.Sign), nats.CustomInboxPrefix(internalInbox),
+		nats.InProcessServer(s.broker), nats.Name(name), nats.Nkey(public, user.Sign),
 		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Debug("disconnected", "error", err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { logAsync(log, sub, err) }),

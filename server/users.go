@@ -11,9 +11,15 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// Clients on other machines are users: each may publish to the topics it is given, answer for the groups it is given,
-// and receive on an inbox of its own. All else is refused by the broker, subject by subject, because every user has a
-// list of what is allowed and none of what is denied: what a later version adds is closed until somebody opens it.
+// Clients on other machines are users: each may publish to the topics it is given, or answer for the groups it is given,
+// and receive answers. All else is refused by the broker, subject by subject, because every user has a list of what is
+// allowed and none of what is denied: what a later version adds is closed until somebody opens it.
+//
+// Permissions alone are not enough. The broker sends its acknowledgement to whatever reply subject a publisher names,
+// with the broker's own rights: in an account with our bucket, "publish to orders.a, reply to $KV.leasehold.lease.…"
+// overwrites a lease. So clients are in accounts of their own, one a user, which hold nothing and see of ours only the
+// subjects of their topics. A reply subject there reaches the user itself and its own topics, and one user's inbox is not
+// in the same world as another's.
 
 // UserConfig is one [[user]] table.
 type UserConfig struct {
@@ -22,17 +28,7 @@ type UserConfig struct {
 	NKey         string   `toml:"nkey"`          // public user key, "U…", instead of a password
 	Publish      []string `toml:"publish"`       // names of topics
 	Serve        []string `toml:"serve"`         // names of groups whose requests the client may answer
-	Inbox        string   `toml:"inbox"`         // "own" or "shared"; "" means own
 }
-
-// Inbox settings: where a client may receive the answers to what it sent.
-const (
-	// inboxOwn is a prefix of the user's own, which its client must set (UserInbox).
-	inboxOwn = "own"
-	// inboxShared adds the prefix that every NATS client has unless told otherwise. Users with it can read one
-	// another's acknowledgements, which hold a topic's name and a sequence number.
-	inboxShared = "shared"
-)
 
 // userName keeps names fit for subjects and for the broker's config text.
 var userName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
@@ -56,11 +52,11 @@ func (u UserConfig) Validate() error {
 			fault("nkey", "%s", text)
 		}
 	}
-	if len(u.Publish) == 0 && len(u.Serve) == 0 {
+	switch {
+	case len(u.Publish) == 0 && len(u.Serve) == 0:
 		fault("publish", "names no topic, and serve no group: this user could do nothing")
-	}
-	if u.Inbox != "" && u.Inbox != inboxOwn && u.Inbox != inboxShared {
-		fault("inbox", "%q is neither %q nor %q", u.Inbox, inboxOwn, inboxShared)
+	case len(u.Publish) > 0 && len(u.Serve) > 0:
+		fault("serve", "a user publishes or serves, not both: make two users")
 	}
 	return errors.Join(errs...)
 }
@@ -82,13 +78,12 @@ type User struct {
 	PasswordHash string   // bcrypt, see ParsePasswordHash; "" if there is an NKey
 	NKey         string   // "" if there is a password
 	Publish      []string // subjects
-	Serve        []string // groups
-	SharedInbox  bool
+	Serve        []string // groups; nobody has both
 }
 
 // NewUser makes the user of a table. hash is what its password file holds, subject finds a topic's subject.
 func NewUser(c UserConfig, hash string, subject func(topic string) string) User {
-	u := User{Name: c.Name, PasswordHash: hash, NKey: c.NKey, Serve: c.Serve, SharedInbox: c.Inbox == inboxShared}
+	u := User{Name: c.Name, PasswordHash: hash, NKey: c.NKey, Serve: c.Serve}
 	for _, topic := range c.Publish {
 		u.Publish = append(u.Publish, subject(topic))
 	}
@@ -101,22 +96,9 @@ func (u User) GoString() string { return u.String() }
 // String keeps the hash out of logs.
 func (u User) String() string { return fmt.Sprintf("user %s", u.Name) }
 
-// UserInbox is the inbox prefix of a user: nats.CustomInboxPrefix and its like in other clients. It is not under
-// "_INBOX.", which clients without credentials share.
-func UserInbox(name string) string { return "_INBOX_" + name }
-
 // ServeSubject is where the requests of a group with a handler of kind "nats" go. Its services answer on the reply
 // subject of each request; a queue group of any name spreads the requests over several of them.
 func ServeSubject(group string) string { return "leasehold.serve." + group }
-
-// internalInbox is where answers to our own connections go. Nobody else may listen there: they hold messages.
-const internalInbox = "_LEASEHOLD_INBOX"
-
-// sharedInbox is what clients have that were not told otherwise.
-const sharedInbox = "_INBOX.>"
-
-// answerLimit is how long a service may take to answer one request; longer than any timeout of a group makes sense.
-const answerLimit = "24h"
 
 // text is the user in the broker's config.
 func (u User) text() string {
@@ -124,15 +106,14 @@ func (u User) text() string {
 	if u.NKey == "" {
 		who = fmt.Sprintf("user: %q, password: %q", u.Name, u.PasswordHash)
 	}
-	subscribe := []string{UserInbox(u.Name) + ".>"}
-	if u.SharedInbox {
-		subscribe = append(subscribe, sharedInbox)
-	}
-	responses := ""
-	for _, g := range u.Serve {
-		subscribe = append(subscribe, ServeSubject(g))
+	subscribe, responses := []string{inboxes}, ""
+	if len(u.Serve) > 0 {
+		subscribe = nil
 		// Only to the reply subject of a request that it was sent, and once.
 		responses = fmt.Sprintf(`, allow_responses: { max: 1, expires: %q }`, answerLimit)
+	}
+	for _, g := range u.Serve {
+		subscribe = append(subscribe, ServeSubject(g))
 	}
 	return fmt.Sprintf("{ %s, permissions: { publish: %s, subscribe: %s%s } }", who, allowRule(u.Publish), allowRule(subscribe), responses)
 }
@@ -152,6 +133,9 @@ func (u User) validate() error {
 	}
 	if u.NKey != "" && !nkeys.IsValidPublicUserKey(u.NKey) {
 		errs = append(errs, fmt.Errorf("user %q: nkey: is no public user key", u.Name))
+	}
+	if len(u.Publish) > 0 && len(u.Serve) > 0 {
+		errs = append(errs, fmt.Errorf("user %q: serve: a user publishes or serves, not both", u.Name))
 	}
 	for _, s := range u.Publish {
 		if !isPlainSubject(s) {
