@@ -66,7 +66,8 @@ func (w *watchdog) running() map[lease.Key]*watched {
 func (w *watchdog) run(ctx context.Context) {
 	tick := time.NewTicker(w.margin / 10)
 	defer tick.Stop()
-	var fired int64
+	var fired int64 // The fence at which the lanes were last cancelled.
+	var since int64 // When this was first seen to be due, no renewal having come in between.
 	for {
 		select {
 		case <-ctx.Done():
@@ -74,9 +75,8 @@ func (w *watchdog) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		w.releaseRefused()
-		fence := w.fence.Load()
-		late := int64(w.clock.Now()) - fence
-		if late < 0 || fence == 0 {
+		fence, now := w.fence.Load(), int64(w.clock.Now())
+		if now < fence || fence == 0 {
 			continue
 		}
 		if fired != fence {
@@ -85,7 +85,10 @@ func (w *watchdog) run(ctx context.Context) {
 				l.Cancel(lease.ErrFenced)
 			}
 		}
-		w.insist(time.Duration(late))
+		if since <= fence {
+			since = now
+		}
+		w.insist(time.Duration(now - since))
 	}
 }
 
@@ -100,7 +103,10 @@ func (w *watchdog) releaseRefused() {
 	}
 }
 
-// insist ends the process if a lane outlives the fence by half a margin: other nodes may own its partition soon.
+// insist ends the process if a lane outlives its cancellation by half a margin: other nodes may own its partition soon.
+// That is counted from the first look at or after the fence, a tenth of a margin behind it at most. Only a process that
+// was stopped, or a machine that was suspended, looks later; its lanes had no chance to stop before, and to end it would
+// end their calls no sooner than to cancel them does.
 func (w *watchdog) insist(late time.Duration) {
 	if late < w.margin/2 {
 		return
@@ -109,7 +115,7 @@ func (w *watchdog) insist(late time.Duration) {
 		select {
 		case <-l.Stopped():
 		default:
-			w.die(fmt.Sprintf("the lane of %v did not stop within %v of the session's end", k, late))
+			w.die(fmt.Sprintf("the lane of %v did not stop within %v of being cancelled at the session's end", k, late))
 			return
 		}
 	}

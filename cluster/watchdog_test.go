@@ -1,0 +1,52 @@
+package cluster
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestLanesThatStopAfterASuspendDoNotEndTheProcess: when the machine wakes up, the fence is long past, and the lanes
+// need a moment to stop as always.
+func TestLanesThatStopAfterASuspendDoNotEndTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemory(), "n1", nil)
+		time.Sleep(3 * time.Second)
+		for range 2 {
+			for _, l := range r.wantRunning(partitions) {
+				l.behave(margin*4/10, false)
+			}
+			r.clock.offset.Add(int64(time.Hour))
+			time.Sleep(3 * time.Second)
+		}
+		r.wantRunning(partitions)
+		r.endWell()
+		if n := len(r.deaths()); n > 0 {
+			t.Errorf("the process was ended %d times", n)
+		}
+	})
+}
+
+// TestLaneThatDoesNotStopAfterASuspendEndsTheProcess: half a margin after it was cancelled.
+func TestLaneThatDoesNotStopAfterASuspendEndsTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemory(), "n1", nil)
+		time.Sleep(3 * time.Second)
+		deaf := r.wantRunning(partitions)[1]
+		deaf.behave(0, true)
+		r.store.hang()
+		r.clock.offset.Add(int64(time.Hour))
+		woke := time.Now()
+		time.Sleep(ttl)
+		died := r.deaths()
+		if len(died) == 0 {
+			t.Fatal("the process goes on beside a lane that does not stop")
+		}
+		if late := died[0].Sub(woke); late < margin/2 || late > margin/2+margin/5 {
+			t.Errorf("the process ended %v after it woke up", late)
+		}
+		deaf.end()
+		r.store.heal()
+		r.endWell()
+	})
+}
