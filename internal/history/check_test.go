@@ -250,6 +250,14 @@ var plants = []struct {
 		c.PID = 99
 		h.Calls = append(h.Calls, c)
 	}},
+	{name: "repeats within an epoch after a stop", want: Rewind, do: func(h *History, _ *Rules) {
+		h.Events = append(h.Events, Event{Stop, "n1", at(332)}, Event{Cont, "n1", at(334)})
+		h.Calls = append(h.Calls, call(n1second, 0, 5, 15, 340), call(n1second, 0, 5, 16, 350))
+	}},
+	{name: "repeat within an epoch after the stop of another node", want: Rewind, do: func(h *History, _ *Rules) {
+		h.Events = append(h.Events, Event{Stop, "n2", at(332)}, Event{Cont, "n2", at(334)})
+		h.Calls = append(h.Calls, call(n1second, 0, 5, 16, 340))
+	}},
 	{name: "repeat from before an earlier checkpoint", want: Rewind, do: func(h *History, _ *Rules) {
 		h.Events = append(h.Events, Event{Kill, "n2", at(270)})
 		for seq := uint64(5); seq <= 12; seq++ {
@@ -309,6 +317,10 @@ func TestLawfulRunsPass(t *testing.T) {
 			c := call(n1second, 0, 5, 16, 340)
 			c.PID = 99
 			h.Calls = append(h.Calls, c)
+		},
+		"answer unheard since its node was stopped": func(h *History, _ *Rules) {
+			h.Events = append(h.Events, Event{Stop, "n1", at(332)}, Event{Cont, "n1", at(334)})
+			h.Calls = append(h.Calls, call(n1second, 0, 5, 16, 340))
 		},
 		"repeat at another owner's kill, where allowed": func(h *History, r *Rules) {
 			h.Events[2].Node = "n3"

@@ -49,14 +49,21 @@ func (h *holding) advance(place int, finished bool) {
 
 func (c *checker) checkSameEpoch(r *run, h holding, call Call) {
 	place := r.index[call.Seq]
-	// The handler died after its work and before its answer arrived.
-	unheard := place == h.next-1 && call.PID != h.last.PID && c.rules.Repeats != RepeatsNever
 	switch {
-	case place < h.next && !unheard:
+	case place < h.next && !(place == h.next-1 && c.unheard(h, call)):
 		c.report.add(Rewind, "%s: epoch went back from seq %d", describe(call), h.last.Seq)
 	case place > h.next:
 		c.checkHole(r, h, call)
 	}
+}
+
+// unheard tells whether the call may repeat the one before it under the same
+// epoch: its handler died after its work and before its answer arrived, or
+// the answer arrived when the lane had just been cancelled, which a node that
+// was stopped does when it wakes up; it then goes on under its old epoch.
+func (c *checker) unheard(h holding, call Call) bool {
+	_, stopped := c.reasonToRepeat(h, call)
+	return stopped || call.PID != h.last.PID && c.rules.Repeats != RepeatsNever
 }
 
 func (c *checker) checkNewEpoch(r *run, h holding, call Call) {
