@@ -28,13 +28,19 @@ type App struct {
 
 	configPath string // --config
 	addr       string // --addr
+	tokenFile  string // --token-file
+	caFile     string // --tls-ca
 }
 
 // defaultConfig is where a node's config is if nobody says otherwise.
 const defaultConfig = "/etc/leasehold/config.toml"
 
-// addrVariable is the environment's --addr.
-const addrVariable = "LEASEHOLD_ADDR"
+// The environment's --addr, --token-file and --tls-ca.
+const (
+	addrVariable  = "LEASEHOLD_ADDR"
+	tokenVariable = "LEASEHOLD_TOKEN_FILE"
+	caVariable    = "LEASEHOLD_TLS_CA"
+)
 
 // Main runs one command and returns its exit code.
 func (a *App) Main(ctx context.Context, args []string) int {
@@ -69,8 +75,10 @@ func (a *App) root() *cobra.Command {
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.configPath, "config", defaultConfig, "config file of the node")
-	flags.StringVar(&a.addr, "addr", os.Getenv(addrVariable), "agent to ask: host:port, or the path of its socket (default: the socket in the config's data_dir; environment: "+addrVariable+")")
-	root.AddCommand(a.agentCommand(), a.configCommand(), a.devCommand(), a.groupCommand(), a.initCommand(), a.nodeCommand(), a.pubCommand(), a.statusCommand(),
+	flags.StringVar(&a.addr, "addr", os.Getenv(addrVariable), "agent to ask: host:port, https://host:port, or the path of its socket (default: the socket in the config's data_dir; environment: "+addrVariable+")")
+	flags.StringVar(&a.tokenFile, "token-file", os.Getenv(tokenVariable), "file with the token for an agent on another machine (environment: "+tokenVariable+")")
+	flags.StringVar(&a.caFile, "tls-ca", os.Getenv(caVariable), "PEM file of the CA that nodes' certificates must come from; on a node, `leasehold tls ca` prints it (environment: "+caVariable+")")
+	root.AddCommand(a.agentCommand(), a.configCommand(), a.devCommand(), a.groupCommand(), a.initCommand(), a.nodeCommand(), a.pubCommand(), a.statusCommand(), a.tlsCommand(), a.userCommand(),
 		a.topicCommand(), a.versionCommand())
 	return root
 }
@@ -101,14 +109,14 @@ const defaultHTTP = "127.0.0.1:8222"
 func (a *App) client(cmd *cobra.Command) (*api.Client, error) {
 	flagged := cmd.Flag("config").Changed && !cmd.Flag("addr").Changed // A flag goes before the environment.
 	if a.addr != "" && !flagged {
-		return api.NewClient(a.addr), nil
+		return a.nodeClient(a.addr)
 	}
 	c, err := config.Load(a.configPath)
 	if err == nil {
 		return api.NewClient(c.SocketPath()), nil
 	}
 	if errors.Is(err, os.ErrNotExist) && !cmd.Flag("config").Changed {
-		return api.NewClient(defaultHTTP), nil
+		return a.nodeClient(defaultHTTP)
 	}
 	return nil, a.configError(err)
 }

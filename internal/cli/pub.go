@@ -26,7 +26,8 @@ type pubFlags struct {
 	file     string
 	headers  []string
 	rate     int
-	server   string
+	subject  string
+	login    login
 }
 
 func (a *App) pubCommand() *cobra.Command {
@@ -39,9 +40,11 @@ func (a *App) pubCommand() *cobra.Command {
 			"nodes, retried under the same id until then, and counted: stored, duplicate (its id was stored before),\n" +
 			"refused, or unknown; after an unknown one nothing more is sent, and the same command can be run again, with\n" +
 			"--id-field without storing anything twice (within the topic's dedup_window).\n" +
+			"From another machine, --server names a node, and --user or --nkey-file one of its users; no agent is needed then.\n" +
 			"Exit codes: 0 all are stored, 12 some are, 1 none is.",
 		Example: "  leasehold pub orders --key c-17 '{\"item\": 4}'\n" +
 			"  leasehold pub orders --file orders.ndjson --key-field customer.id --id-field event_id\n" +
+			"  leasehold pub orders --key c-17 'hello' --server nats://10.0.0.11:4222 --nkey-file scanner.nk --tls-ca plant-7-ca.pem\n" +
 			"  tail -f log.ndjson | leasehold pub events --key-field host --rate 500",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -57,7 +60,8 @@ func (a *App) pubCommand() *cobra.Command {
 	flags.StringVar(&f.file, "file", "", "file with one message a line; - is stdin")
 	flags.StringArrayVar(&f.headers, "header", nil, "header of every message, name=value; can be given several times")
 	flags.IntVar(&f.rate, "rate", 0, "most messages a second (0: as fast as it goes)")
-	flags.StringVar(&f.server, "server", "", "NATS address to publish to (default: the agent's own)")
+	flags.StringVar(&f.subject, "subject", "", "subject of the topic, if no agent can be asked and it is not TOPIC.*; its wildcard is the key")
+	f.login.addFlags(cmd)
 	return cmd
 }
 
@@ -71,15 +75,11 @@ func (a *App) runPub(cmd *cobra.Command, f pubFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := a.client(cmd)
+	info, trusted, err := a.askTopic(cmd, f, args[0])
 	if err != nil {
 		return err
 	}
-	info, err := client.Topic(cmd.Context(), args[0])
-	if err != nil {
-		return err
-	}
-	nc, err := connect(info, f.server)
+	nc, err := a.connect(f.login, info, trusted)
 	if err != nil {
 		return err
 	}
@@ -98,16 +98,40 @@ func topicOf(info api.TopicInfo) partitioner.Topic {
 	}
 }
 
-func connect(info api.TopicInfo, server string) (*nats.Conn, error) {
-	if server == "" {
-		server = info.Server
+// askTopic asks an agent about the topic. Where NATS is all that can be reached of a node, the topic is assumed to be
+// what topics are by default, or what --subject says; the broker refuses what does not fit.
+func (a *App) askTopic(cmd *cobra.Command, f pubFlags, name string) (info api.TopicInfo, trusted bool, err error) {
+	if f.subject != "" {
+		if f.login.server == "" {
+			return info, false, usage("--subject is for --server; an agent knows the topic's subject")
+		}
+		info, err = assumedTopic(name, f.subject)
+		return info, false, err
 	}
-	nc, err := nats.Connect(server, nats.Name("leasehold pub"), nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond),
-		nats.ReconnectBufSize(-1), nats.Timeout(5*time.Second))
-	if err != nil {
-		return nil, failure(exitUnreachable, "look at `leasehold status`, or name another address with --server", "connect to NATS at %s: %w", server, err)
+	client, err := a.client(cmd)
+	if err == nil {
+		info, err = client.Topic(cmd.Context(), name)
 	}
-	return nc, nil
+	if err == nil {
+		info.Server = reachable(info.Server, client.Target())
+		return info, onThisMachine(client.Target()), nil
+	}
+	if f.login.server == "" || errors.Is(err, api.ErrNotFound) || cmd.Context().Err() != nil {
+		return info, false, err
+	}
+	info, err = assumedTopic(name, "")
+	return info, false, err
+}
+
+func assumedTopic(name, subject string) (api.TopicInfo, error) {
+	t := partitioner.Topic{Name: name, Partitions: 1, Subject: subject}.WithDefaults()
+	if err := t.Validate(); err != nil {
+		return api.TopicInfo{}, &Error{Code: exitUsage, Err: err}
+	}
+	if n := strings.Count(t.Subject, "*"); n != 1 {
+		return api.TopicInfo{}, usage("--subject %q has %d wildcards; here it must have one, the key", t.Subject, n)
+	}
+	return api.TopicInfo{Name: t.Name, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key, DedupWindowMS: t.DedupWindow.Milliseconds()}, nil
 }
 
 func parseHeaders(list []string) (nats.Header, error) {

@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/config"
+	"leasehold/server"
+)
+
+func (a *App) tlsCommand() *cobra.Command {
+	return group("tls", "What clients need to trust the nodes", a.tlsCACommand())
+}
+
+func (a *App) tlsCACommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "ca",
+		Short: "Print the CA that clients of this cluster trust",
+		Long: "Prints the PEM of the CA from which the nodes' certificates come with tls = { mode = \"cluster-ca\" }. It is made from\n" +
+			"the cluster's secret, is the same on every node, and is not secret itself. While the secret is being changed there\n" +
+			"are two; give clients both before the lines of the secret file are swapped.",
+		Example: "  leasehold tls ca > plant-7-ca.pem\n" +
+			"  leasehold pub orders --key c-17 'hello' --server nats://10.0.0.11:4222 --user press-4 --tls-ca plant-7-ca.pem",
+		Args: cobra.NoArgs,
+		RunE: action(func(*cobra.Command, []string) error {
+			c, err := config.Load(a.configPath)
+			if err != nil {
+				return a.configError(err)
+			}
+			secrets, err := c.ReadSecrets()
+			if err != nil {
+				return err
+			}
+			if len(secrets.Keys) == 0 {
+				return usage("%s: there is no cluster.secret_file, so there is no CA", c.Path())
+			}
+			ca, err := server.ClientCA(secrets.Keys)
+			if err != nil {
+				return err
+			}
+			if !c.Server.TLS.UsesSecret() && !c.HTTP.TLS.UsesSecret() {
+				fmt.Fprintf(a.Err, "Note: no listener in %s has tls = { mode = \"cluster-ca\" } yet\n", c.Path())
+			}
+			_, err = a.Out.Write(ca)
+			return err
+		}),
+	}
+}
