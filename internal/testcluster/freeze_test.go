@@ -1,0 +1,311 @@
+package testcluster
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"leasehold/internal/history"
+	"leasehold/internal/testcluster/monotonic"
+)
+
+var (
+	freezesFlag = flag.Int("freezes", 1, "how many rounds of freezes TestFreeze makes, four freezes each; 3 for figures")
+	freezeFlag  = flag.Duration("freeze", 8*time.Second, "how long a long freeze of TestFreeze lasts; 20s for figures")
+)
+
+const (
+	freezeShort = 3 * time.Second
+	// outage is three sessions' lives without a quorum.
+	outage = 3 * sessionTTL
+	// Calls of 70 ms and a backlog in every partition, so that a freeze falls
+	// into a call nearly everywhere.
+	freezeKeys  = 1009
+	freezeRate  = 350
+	freezeBurst = 4000
+)
+
+func startFreezeRun(t *testing.T) (*Cluster, *Load) {
+	return startRun(t, runSpec{
+		partitions: faultPartitions, keys: freezeKeys, handler: CallLogOptions{Delay: faultDelay},
+		rate: freezeRate, burst: freezeBurst,
+	})
+}
+
+// judgeFreezes wants one late call for each partition and freeze, at most.
+func judgeFreezes(t *testing.T, c *Cluster, load *Load, freezes int) history.History {
+	return judge(t, c, load, history.Rules{
+		Groups: []string{faultGroup}, Repeats: history.RepeatsAfterAnyKill, AllowStaleTail: true,
+		MinAcked: freezeBurst, MinKeys: freezeKeys / 2, MinKills: freezes,
+	})
+}
+
+// freeze is one stop of a node, and what came of it.
+type freeze struct {
+	node         string
+	handlers     bool // They were stopped, too.
+	length       time.Duration
+	stop, cont   history.Event
+	claims, back int // Claims while it was frozen, and from then until the balance was back.
+	died         bool
+}
+
+// A node that is stopped inside its calls and goes on, with or without its
+// handlers. A short stop moves nothing. After one that outlives the session,
+// a partition has at most one late call: the one that was in flight, under an
+// older epoch than that of the new owner.
+func TestFreeze(t *testing.T) {
+	t.Parallel()
+	c, load := startFreezeRun(t)
+	var freezes []freeze
+	for range *freezesFlag {
+		for _, length := range []time.Duration{freezeShort, *freezeFlag} {
+			for _, handlers := range []bool{false, true} {
+				n := c.Nodes[len(freezes)%len(c.Nodes)]
+				freezes = append(freezes, c.freeze(n, length, handlers))
+			}
+		}
+	}
+	h := judgeFreezes(t, c, load, len(freezes))
+	t.Log(freezeTable(h, freezes))
+}
+
+func (c *Cluster) freeze(n *Node, length time.Duration, handlers bool) freeze {
+	c.t.Helper()
+	f := freeze{node: n.Name, handlers: handlers, length: length}
+	before := c.owners(faultGroup)
+	f.stop = n.Stop()
+	var children []int
+	if handlers {
+		children = n.handlers()
+		signalAll(c.t, children, syscall.SIGSTOP)
+	}
+	pass(length)
+	// Handlers first: what they finish now is as late as it can be.
+	signalAll(c.t, children, syscall.SIGCONT)
+	f.cont = n.Cont()
+	if length > sessionTTL {
+		f.claims = before.claims(c.ownersSeenBy(c.without(n)))
+	}
+	f.died = n.startIfGone(2 * time.Second)
+	c.WaitReady(startLimit)
+	c.WaitBalanced(moveLimit, faultGroup)
+	pass(time.Second) // what a late burial would need
+	c.WaitBalanced(moveLimit, faultGroup)
+	after := c.owners(faultGroup)
+	f.back = before.claims(after) - f.claims
+	if length < sessionTTL-time.Second {
+		if err := sameOwners(before, after); err != nil {
+			c.t.Errorf("%s was stopped for %s, handlers too: %v: %v", n.Name, length, handlers, err)
+		}
+	}
+	return f
+}
+
+// startIfGone tells whether the node ends within the limit, and starts it
+// again if it does.
+func (n *Node) startIfGone(limit time.Duration) bool {
+	if !n.proc.wait(limit) {
+		return false
+	}
+	n.cluster.t.Logf("%s ended after it woke up: %v", n.Name, n.proc.err)
+	n.proc = nil
+	n.Start()
+	return true
+}
+
+// handlers are the child processes of the node.
+func (n *Node) handlers() []int {
+	n.cluster.t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		n.cluster.t.Fatal(err)
+	}
+	var pids []int
+	for _, name := range stats {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		fields := statFields(stat)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(n.PID()) {
+			pids = append(pids, pid)
+		}
+	}
+	if len(pids) == 0 {
+		n.cluster.t.Errorf("%s has no handlers", n.Name)
+	}
+	return pids
+}
+
+// statFields are the fields of /proc/PID/stat after the command's name: state,
+// parent, …
+func statFields(stat []byte) []string {
+	text := string(stat)
+	return strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+}
+
+func signalAll(t testing.TB, pids []int, sig syscall.Signal) {
+	t.Helper()
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatalf("%s to %d: %v", sig, pid, err)
+		}
+	}
+}
+
+// freezeTable shows what each freeze did to the partitions of its node.
+func freezeTable(h history.History, freezes []freeze) string {
+	head := "FREEZE\tHANDLERS\tFOR\tCLAIMED MEANWHILE\tAND BACK\tENDED\tIN FLIGHT\tLATE\tCUT\tSTARTED LATE\tUNTIL A PARTITION WENT ON, FROM THE STOP"
+	return table(head, func(row func(...any)) {
+		for i, f := range freezes {
+			until := int64(1<<63 - 1)
+			if i+1 < len(freezes) {
+				until = freezes[i+1].stop.At
+			}
+			inFlight, late, cut, started := f.tails(h, until)
+			row(fmt.Sprintf("%d: %s", i+1, f.node), f.handlers, f.length, f.claims, f.back, f.died,
+				inFlight, late, cut, started, history.Summarize(f.wentOn(h)))
+		}
+	})
+}
+
+// tails counts the node's calls that were in flight when it stopped: all,
+// those that ended after another owner's first call, those that never ended;
+// and the calls it started after another owner had.
+func (f freeze) tails(h history.History, until int64) (inFlight, late, cut, started int) {
+	others := make(map[int]int64) // when another owner's first call started
+	for _, call := range inOrder(h.Calls) {
+		if _, seen := others[call.Partition]; !seen && call.Node != f.node && call.Start > f.stop.At && call.Start < until {
+			others[call.Partition] = call.Start
+		}
+	}
+	for _, call := range h.Calls {
+		other, moved := others[call.Partition]
+		if call.Node != f.node || call.Start > f.cont.At+int64(time.Second) {
+			continue
+		}
+		switch {
+		case call.Start > f.stop.At:
+			if moved && call.Start > other {
+				started++
+			}
+		case call.End == 0 && call.Start > f.stop.At-int64(time.Second):
+			inFlight, cut = inFlight+1, cut+1
+		case call.End > f.stop.At:
+			inFlight++
+			if moved && call.End > other {
+				late++
+			}
+		}
+	}
+	return inFlight, late, cut, started
+}
+
+// wentOn is, for each partition that the node had, the time from the stop
+// until somebody started a call of it: another node, or itself once awake.
+func (f freeze) wentOn(h history.History) []time.Duration {
+	had := make(map[int]bool)
+	on := make(map[int]time.Duration)
+	for _, call := range inOrder(h.Calls) {
+		// A call that starts right after the signal was sent before it.
+		switch before := call.Start < f.stop.At+int64(100*time.Millisecond); {
+		case before:
+			had[call.Partition] = call.Node == f.node
+		case had[call.Partition] && on[call.Partition] == 0:
+			on[call.Partition] = time.Duration(call.Start - f.stop.At)
+		}
+	}
+	var took []time.Duration
+	for _, d := range on {
+		took = append(took, d)
+	}
+	return took
+}
+
+// ownersSeenBy is what the first of the nodes sees, complete.
+func (c *Cluster) ownersSeenBy(nodes []*Node) owners {
+	c.t.Helper()
+	var seen owners
+	Eventually(c.t, moveLimit, func() error {
+		s, err := nodes[0].Status()
+		if err != nil {
+			return err
+		}
+		seen = owners(s.Group(faultGroup).Partitions)
+		return seen.agree(seen)
+	})
+	return seen
+}
+
+// Without a quorum for three sessions' lives nobody can bury anybody, and
+// afterwards nobody does: each partition goes on with the owner that it had.
+func TestNoQuorumMovesNothing(t *testing.T) {
+	t.Parallel()
+	c, load := startFreezeRun(t)
+	var rows [][]any
+	for _, stopped := range [][]*Node{c.Nodes[1:], c.Nodes} {
+		rows = append(rows, c.outage(stopped))
+	}
+	judgeFreezes(t, c, load, 5)
+	t.Log(table("STOPPED\tFOR\tMOVED\tUNTIL A PARTITION WENT ON, FROM THE END", func(row func(...any)) {
+		for _, cells := range rows {
+			row(cells...)
+		}
+	}))
+}
+
+// outage stops the nodes, lets them go on and waits for every partition.
+func (c *Cluster) outage(stopped []*Node) []any {
+	c.t.Helper()
+	before := c.owners(faultGroup)
+	for _, n := range stopped {
+		n.Stop()
+	}
+	pass(outage)
+	healed := monotonic.Now()
+	for _, n := range stopped {
+		n.Cont()
+	}
+	var took []time.Duration
+	Eventually(c.t, startLimit, func() error {
+		took = c.firstCalls(healed)
+		if len(took) < faultPartitions {
+			return fmt.Errorf("%d of %d partitions go on", len(took), faultPartitions)
+		}
+		return nil
+	})
+	c.WaitReady(startLimit)
+	// Whoever saw nothing of a session for its life since then buries it.
+	pass(sessionTTL + 2*time.Second)
+	c.WaitBalanced(moveLimit, faultGroup)
+	after := c.owners(faultGroup)
+	if err := sameOwners(before, after); err != nil {
+		c.t.Errorf("after an outage with %d nodes stopped: %v", len(stopped), err)
+	}
+	return []any{fmt.Sprintf("%d of %d", len(stopped), len(c.Nodes)), outage, before.claims(after), history.Summarize(took)}
+}
+
+// firstCalls is, for each partition, when its first call since then started.
+func (c *Cluster) firstCalls(since int64) []time.Duration {
+	first := make(map[int]time.Duration)
+	for _, call := range c.Calls() {
+		after := time.Duration(call.Start - since)
+		if old, seen := first[call.Partition]; after > 0 && (!seen || after < old) {
+			first[call.Partition] = after
+		}
+	}
+	var took []time.Duration
+	for _, d := range first {
+		took = append(took, d)
+	}
+	return took
+}

@@ -1,0 +1,455 @@
+package testcluster
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"leasehold/internal/history"
+	"leasehold/internal/testcluster/monotonic"
+	"leasehold/partitioner"
+)
+
+var (
+	movesFlag      = flag.Int("moves", 1, "how many rounds TestMoves makes, each with a new cluster; 5 for figures")
+	movesDelayFlag = flag.Duration("moves-delay", 10*time.Millisecond, "how long a call of TestMoves takes")
+)
+
+const (
+	movePartitions = 32
+	// Many keys, so that every partition gets its share of the messages.
+	moveKeys = 5003
+	// What is published before the first move, and how much less than the
+	// handlers could take at best is published from then on: every partition
+	// stays behind, and the end of the test need not wait long for it.
+	moveBurst      = 10_000
+	moveShareOfMax = 0.8
+
+	// quietTime is how long nothing is done, for comparison.
+	quietTime = 3 * time.Second
+	// sessionTTL is the default of the timing "lan".
+	sessionTTL = 5 * time.Second
+)
+
+// runSpec is a run of three nodes with a group that is behind.
+type runSpec struct {
+	partitions  int
+	keys        int
+	handler     CallLogOptions
+	rate, burst int
+}
+
+func startRun(t *testing.T, s runSpec) (*Cluster, *Load) {
+	t.Helper()
+	topic := partitioner.Topic{Name: "orders", Partitions: s.partitions}
+	c := New(t, Spec{Topics: []Topic{{Name: topic.Name, Partitions: s.partitions}}})
+	c.AddGroup(Group{Name: faultGroup, Topic: topic.Name, Handler: c.CallLogHandler(s.handler)})
+	c.StartAll(startLimit)
+	c.WaitBalanced(moveLimit, faultGroup)
+	load := StartLoad(t, c.URLs(), LoadSpec{Topic: topic, Keys: s.keys, Rate: s.rate, Burst: s.burst})
+	Eventually(t, moveLimit, func() error {
+		if n := load.Published(); n < s.burst {
+			return fmt.Errorf("%d of %d published", n, s.burst)
+		}
+		return nil
+	})
+	return c, load
+}
+
+// owners is who owns each partition, and under which epoch.
+type owners []PartitionStatus
+
+// owners waits until all running nodes say the same, and that is complete.
+func (c *Cluster) owners(group string) owners {
+	c.t.Helper()
+	var all owners
+	Eventually(c.t, moveLimit, func() error {
+		all = nil
+		for _, n := range c.running() {
+			s, err := n.Status()
+			if err != nil {
+				return err
+			}
+			seen := owners(s.Group(group).Partitions)
+			if all == nil {
+				all = seen
+			}
+			if err := all.agree(seen); err != nil {
+				return fmt.Errorf("%s: %w", n.Name, err)
+			}
+		}
+		return nil
+	})
+	return all
+}
+
+func (o owners) agree(other owners) error {
+	if len(o) == 0 || len(o) != len(other) {
+		return fmt.Errorf("shows %d partitions, another node %d", len(other), len(o))
+	}
+	for p := range o {
+		if o[p].Owner == "" || o[p].Owner != other[p].Owner || o[p].Epoch != other[p].Epoch {
+			return fmt.Errorf("partition %d is of %q under epoch %d; another node says %q, %d",
+				p, other[p].Owner, other[p].Epoch, o[p].Owner, o[p].Epoch)
+		}
+	}
+	return nil
+}
+
+// of counts what the node owns.
+func (o owners) of(node string) int { return GroupStatus{Partitions: o}.Owned(node) }
+
+// claims counts how often partitions were claimed between two looks: each
+// claim takes one epoch, so that there and back counts twice.
+func (o owners) claims(later owners) int {
+	n := 0
+	for p := range o {
+		n += int(later[p].Epoch - o[p].Epoch)
+	}
+	return n
+}
+
+// least is the smallest number of partitions that must move until exactly
+// these nodes own everything, each its share to ±1.
+func (o owners) least(nodes []*Node) int {
+	var held []int
+	total := len(o)
+	for _, n := range nodes {
+		held = append(held, o.of(n.Name))
+	}
+	// Who holds most keeps one more, as long as the division leaves any.
+	slices.SortFunc(held, func(a, b int) int { return b - a })
+	moves := 0
+	for i, have := range held {
+		quota := total / len(held)
+		if i < total%len(held) {
+			quota++
+		}
+		moves += max(0, quota-have)
+	}
+	return moves
+}
+
+// step is one change to the cluster, with everything that came of it.
+type step struct {
+	name         string
+	from, to     int64 // Monotonic, in ns.
+	moved, least int
+	kept         map[int]bool  // Partitions that were not claimed meanwhile.
+	killed       history.Event // Set if the node was killed, not asked.
+}
+
+// mover makes steps and keeps their record.
+type mover struct {
+	*Cluster
+	steps []step
+	last  owners
+}
+
+// step does one thing, after which the cluster comes to rest in balance.
+// change returns the smallest number of partitions that have to move for it.
+func (m *mover) step(name string, change func() int) step {
+	m.t.Helper()
+	s := step{name: name, from: monotonic.Now(), kept: make(map[int]bool)}
+	s.least = change()
+	m.WaitReady(startLimit)
+	m.WaitBalanced(moveLimit, faultGroup)
+	now := m.owners(faultGroup)
+	s.to, s.moved = monotonic.Now(), m.last.claims(now)
+	for p := range now {
+		s.kept[p] = now[p].Epoch == m.last[p].Epoch
+	}
+	m.last = now
+	m.steps = append(m.steps, s)
+	return s
+}
+
+// without are the running nodes but one.
+func (c *Cluster) without(n *Node) []*Node {
+	return slices.DeleteFunc(c.running(), func(o *Node) bool { return o == n })
+}
+
+// stop asks the node to stop, and waits until its partitions are elsewhere.
+func (m *mover) stop(n *Node) int {
+	least := m.last.least(m.without(n))
+	n.Term()
+	m.WaitLeft(moveLimit, faultGroup, n)
+	return least
+}
+
+func (m *mover) start(n *Node) int {
+	least := m.last.least(append(m.running(), n))
+	n.Start()
+	return least
+}
+
+// rolling restarts every node, each as soon as the one before is ready. The
+// minimum is what each has to give away when it is asked, and what the last
+// one is due when it is back: those before it could do without.
+func (m *mover) rolling() int {
+	least := 0
+	for i, n := range m.Nodes {
+		least += m.owners(faultGroup).least(m.without(n))
+		n.Term()
+		m.WaitLeft(moveLimit, faultGroup, n)
+		if i == len(m.Nodes)-1 {
+			least += m.owners(faultGroup).least(append(m.running(), n))
+		}
+		n.Start()
+		m.WaitReady(startLimit)
+	}
+	return least
+}
+
+// restart kills the node and starts it at once: it takes back what it had,
+// and nobody else claims anything. If the machine is too slow for it to be
+// back within the session's life, its partitions go to others, rightly.
+func (m *mover) restart(n *Node) {
+	m.t.Helper()
+	before := m.last
+	var kill history.Event
+	var took time.Duration
+	s := m.step("kill -9 and start at once", func() int {
+		kill = n.Kill()
+		n.Start()
+		m.WaitReady(startLimit)
+		took = time.Duration(monotonic.Now() - kill.At)
+		Eventually(m.t, moveLimit, func() error {
+			now := m.owners(faultGroup)
+			for p := range now {
+				if before[p].Owner == n.Name && now[p].Epoch == before[p].Epoch {
+					return fmt.Errorf("nobody claimed partition %d", p)
+				}
+			}
+			return nil
+		})
+		return before.of(n.Name)
+	})
+	m.steps[len(m.steps)-1].killed = kill
+	if took > sessionTTL-time.Second {
+		m.t.Logf("%s took %s to be ready again: its partitions need not have waited for it", n.Name, took)
+		return
+	}
+	for p, old := range before {
+		if now := m.last[p]; now.Owner != old.Owner {
+			m.t.Errorf("partition %d moved from %s to %s when %s was restarted", p, old.Owner, now.Owner, n.Name)
+		}
+	}
+	m.wantLeast(s)
+}
+
+// wantLeast fails the test if more moved than had to.
+func (m *mover) wantLeast(s step) {
+	m.t.Helper()
+	if s.moved != s.least {
+		m.t.Errorf("%s: %d partitions moved, %d had to", s.name, s.moved, s.least)
+	}
+}
+
+// Every kind of planned move, and a restart, with every partition backlogged:
+// no more partitions move than have to, those that do stand still for a moment
+// only, and nothing is handed out twice.
+func TestMoves(t *testing.T) {
+	var all tally
+	for i := range *movesFlag {
+		t.Run(fmt.Sprintf("Round%d", i+1), func(t *testing.T) {
+			all.add(t, moveRound(t, i))
+		})
+	}
+	t.Log(all.String())
+}
+
+func moveRound(t *testing.T, round int) tally {
+	best := float64(movePartitions) / (*movesDelayFlag + time.Millisecond).Seconds()
+	c, load := startRun(t, runSpec{
+		partitions: movePartitions, keys: moveKeys, handler: CallLogOptions{Delay: *movesDelayFlag},
+		rate: int(moveShareOfMax * best), burst: moveBurst,
+	})
+	m := &mover{Cluster: c, last: c.owners(faultGroup)}
+	m.step("nothing", func() int { pass(quietTime); return 0 })
+	stopped, killed := c.Nodes[round%3], c.Nodes[(round+1)%3]
+	m.wantLeast(m.step("SIGTERM", func() int { return m.stop(stopped) }))
+	m.wantLeast(m.step("start", func() int { return m.start(stopped) }))
+	m.restart(killed)
+	m.step("rolling restart", m.rolling)
+	h := judge(t, c, load, history.Rules{
+		Groups:      []string{faultGroup},
+		Repeats:     history.RepeatsAfterOwnerKilled,
+		MinAcked:    moveBurst,
+		MinKeys:     moveKeys / 2,
+		MinHandoffs: 4 * movePartitions / 4,
+	})
+	return newTally(h, m.steps)
+}
+
+// pass lets time pass.
+func pass(d time.Duration) { <-time.NewTimer(d).C }
+
+// tally adds up what the steps of one name came to.
+type tally struct {
+	names []string // In order of appearance.
+	rows  map[string]*tallyRow
+}
+
+type tallyRow struct {
+	steps, moved, least, redelivered int
+	planned                          bool
+	pause, unmoved                   []time.Duration
+}
+
+func newTally(h history.History, steps []step) tally {
+	a := tally{rows: make(map[string]*tallyRow)}
+	moves, again, gaps := history.PlannedMoves(h), redelivered(h), newGaps(h)
+	for _, s := range steps {
+		row := a.row(s.name)
+		row.steps, row.moved, row.least = row.steps+1, row.moved+s.moved, row.least+s.least
+		row.planned = s.killed.At == 0
+		row.pause = append(row.pause, pauses(moves, func(m history.Move) bool { return s.covers(m.At) })...)
+		row.pause = append(row.pause, s.resumed(h)...)
+		for _, call := range again {
+			if s.covers(call.Start) {
+				row.redelivered++
+			}
+		}
+		for p := range s.kept {
+			if s.kept[p] {
+				row.unmoved = append(row.unmoved, gaps.longest(p, s))
+			}
+		}
+	}
+	return a
+}
+
+func (s step) covers(at int64) bool { return s.from <= at && at < s.to }
+
+// resumed is the pause of each partition whose owner was killed, from then on.
+func (s step) resumed(h history.History) []time.Duration {
+	if s.killed.At == 0 {
+		return nil
+	}
+	var took []time.Duration
+	for _, r := range history.ResumedAfter(h, s.killed) {
+		took = append(took, r.After)
+	}
+	return took
+}
+
+func (a *tally) row(name string) *tallyRow {
+	if a.rows == nil {
+		a.rows = make(map[string]*tallyRow)
+	}
+	if a.rows[name] == nil {
+		a.names, a.rows[name] = append(a.names, name), &tallyRow{}
+	}
+	return a.rows[name]
+}
+
+// add takes in a round's tally, shows it, and fails the test if a planned move
+// made anything twice.
+func (a *tally) add(t *testing.T, round tally) {
+	t.Helper()
+	t.Log(round.String())
+	for _, name := range round.names {
+		sum, r := a.row(name), round.rows[name]
+		if r.planned && r.redelivered != 0 {
+			t.Errorf("%s: %d calls were made again", name, r.redelivered)
+		}
+		sum.planned, sum.steps = r.planned, sum.steps+r.steps
+		sum.moved, sum.least, sum.redelivered = sum.moved+r.moved, sum.least+r.least, sum.redelivered+r.redelivered
+		sum.pause, sum.unmoved = append(sum.pause, r.pause...), append(sum.unmoved, r.unmoved...)
+	}
+}
+
+func (a *tally) String() string {
+	return table("WHAT\tTIMES\tMOVED\tMINIMUM\tREDELIVERED\tPAUSE OF A MOVED PARTITION\tLONGEST GAP OF AN UNMOVED ONE", func(row func(...any)) {
+		for _, name := range a.names {
+			r := a.rows[name]
+			row(name, r.steps, r.moved, r.least, r.redelivered, history.Summarize(r.pause), history.Summarize(r.unmoved))
+		}
+	})
+}
+
+// redelivered lists the calls of messages that were already finished, or that
+// another epoch's unfinished call had been given.
+func redelivered(h history.History) []history.Call {
+	type message struct {
+		partition int
+		seq       uint64
+	}
+	before := make(map[message]history.Call)
+	var again []history.Call
+	for _, call := range inOrder(h.Calls) {
+		key := message{call.Partition, call.Seq}
+		if old, called := before[key]; called && (old.Result == "ok" || old.End == 0 && old.Epoch != call.Epoch) {
+			again = append(again, call)
+		}
+		before[key] = call
+	}
+	return again
+}
+
+func inOrder(calls []history.Call) []history.Call {
+	sorted := slices.Clone(calls)
+	slices.SortStableFunc(sorted, func(a, b history.Call) int {
+		switch {
+		case a.Start < b.Start:
+			return -1
+		case a.Start > b.Start:
+			return 1
+		}
+		return 0
+	})
+	return sorted
+}
+
+// gaps knows how long partitions started nothing although they had work.
+type gaps struct {
+	calls map[int][]history.Call // By partition, in order.
+	acked map[string]int64       // By message id.
+}
+
+func newGaps(h history.History) gaps {
+	g := gaps{make(map[int][]history.Call), make(map[string]int64)}
+	for _, call := range inOrder(h.Calls) {
+		g.calls[call.Partition] = append(g.calls[call.Partition], call)
+	}
+	for _, p := range h.Publishes {
+		g.acked[p.ID] = p.Acked
+	}
+	return g
+}
+
+// longest is the longest time from the end of a call, or from the publish of
+// the next message if that was later, to the start of the next one during the
+// step.
+func (g gaps) longest(partition int, s step) time.Duration {
+	var longest, free int64
+	for _, call := range g.calls[partition] {
+		if free != 0 && s.covers(call.Start) {
+			longest = max(longest, call.Start-max(free, g.acked[call.ID]))
+		}
+		free = max(free, call.Start, call.End)
+	}
+	return time.Duration(longest)
+}
+
+// sameOwners is nil if nothing was claimed between the two looks.
+func sameOwners(before, after owners) error {
+	changed := make(map[string]int)
+	for p := range before {
+		if b, a := before[p], after[p]; a.Owner != b.Owner || a.Epoch != b.Epoch {
+			changed[fmt.Sprintf("%s → %s", b.Owner, a.Owner)]++
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	var kinds []string
+	for _, kind := range slices.Sorted(maps.Keys(changed)) {
+		kinds = append(kinds, fmt.Sprintf("%d %s", changed[kind], kind))
+	}
+	return fmt.Errorf("partitions were claimed: %v", kinds)
+}
