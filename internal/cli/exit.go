@@ -61,8 +61,6 @@ func asError(err error) *Error {
 	case errors.Is(err, fs.ErrPermission):
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "run this as the user or a member of the group that runs the agent"}
 	case errors.Is(err, api.ErrNotAllowed):
-		return &Error{Code: exitNotAllowed, Err: err}
-	case errors.Is(err, api.ErrNotAllowed):
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the token with --token-file, or ask on the node itself by its socket"}
 	case errors.Is(err, api.ErrUnreachable):
 		return &Error{Code: exitUnreachable, Err: err, Hint: "start it with `leasehold agent`, or say where it is with --addr or --config"}

@@ -37,7 +37,9 @@ func (l *login) addFlags(cmd *cobra.Command) {
 // options make the connection's options.
 func (l *login) options(a *App, info api.TopicInfo, trusted bool) ([]nats.Option, error) {
 	opts := []nats.Option{nats.Name("leasehold"), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
-		nats.ReconnectBufSize(-1), nats.Timeout(5 * time.Second)}
+		nats.ReconnectBufSize(-1), nats.Timeout(5 * time.Second),
+		// The library would print refusals to stderr; here every message has its result.
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}
 	who, err := l.credentials(a)
 	if err != nil {
 		return nil, err
