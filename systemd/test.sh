@@ -22,7 +22,7 @@ check() {
     return
   fi
   echo "not ok $number - $claim"
-  sed 's/^/#   /' "$work/said"
+  head -n 40 "$work/said" | sed 's/^/#   /'
   failed=$((failed + 1))
 }
 
@@ -60,6 +60,18 @@ install_it() {
   touch "$root/root/before"
   within make -s -C /src install || return
   detail=$(within leasehold version | head -n 1)
+}
+
+# packaged installs into a directory as a package build does, and takes everything out again.
+packaged() {
+  local dest=$work/package unit
+  make -s -C "$source" install DESTDIR="$dest" PREFIX=/usr >/dev/null || return
+  unit=$dest/usr/lib/systemd/system/leasehold.service
+  grep -q '^ExecStart=/usr/bin/leasehold ' "$unit" && [[ -x $dest/usr/bin/leasehold ]] || no "$unit does not start the binary" || return
+  ! grep -r /usr/local "$dest/usr/lib" || return
+  detail="$(find "$dest" -type f | wc -l) files"
+  make -s -C "$source" uninstall DESTDIR="$dest" PREFIX=/usr >/dev/null || return
+  equal "files left" "$(find "$dest" -type f)" ""
 }
 
 user_exists() {
@@ -459,8 +471,8 @@ uninstalled() {
   within make -s -C /src uninstall || return
   equal "processes" "$(pids_of 'leasehold@n[123].service')" "" || return
   local left
-  left=$(within sh -c 'find / -xdev -path /src -prune -o -path "*leasehold*" -newer /root/before -print 2>/dev/null' |
-    grep -vE '^/(etc/leasehold|var/lib/leasehold|root|proc|sys|run/log|var/log|etc/systemd/system/leasehold.*d(/test.conf)?$)' | grep -v "^$work" || true)
+  left=$(within sh -c 'find /usr /etc /opt /var/lib -xdev -path "*leasehold*" -newer /root/before' |
+    grep -vE '^/(etc/leasehold|var/lib/leasehold|etc/systemd/system/leasehold.*d(/test.conf)?$)' || true)
   equal "files left" "$left" "" || return
   within systemctl cat leasehold.service 2>/dev/null && no "the unit is still known"
   return 0
@@ -491,6 +503,7 @@ for file in "$source"/systemd/leasehold.service.d.examples/*.conf; do
   cp "$file" "$work/unit/leasehold.service.d/drop-in.conf"
   check "exposure with ${file##*/} is at most 2.0" exposure "$work/unit/leasehold.service"
 done
+check "make install DESTDIR= PREFIX=/usr, for a package, and uninstall" packaged
 check "make install" install_it
 check "systemd finds no fault in the units" verify leasehold.service leasehold@n1.service
 check "the user leasehold exists and cannot log in" user_exists
