@@ -3,8 +3,12 @@ package lease
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
+
+// keptAttempts bounds what an outage of the store piles up: two tries a second, for days.
+const keptAttempts = 64
 
 // own is this node's session.
 //
@@ -89,6 +93,22 @@ func (c *Core) writeOwn(s State) {
 	changed := o.rec == nil || o.rec.Boot != rec.Boot || o.rec.State != s || o.rec.Leaving != rec.Leaving
 	o.pending = c.write(Write{Key: SessionKey(rec.Node), Revision: o.rev, Session: &rec, Announce: changed})
 	o.sent = append(o.sent, attempt{id: o.pending, at: c.now, rec: rec})
+	if len(o.sent) > keptAttempts {
+		o.sent = slices.Delete(o.sent, 0, 1)
+	}
+}
+
+// attemptOf finds the attempt of this session life that wrote rec. One that is no longer kept was sent so long ago that
+// it moves no fence on; yet it is ours and nobody else's.
+func (c *Core) attemptOf(rec *Session) (attempt, bool) {
+	if rec == nil {
+		return attempt{}, false
+	}
+	if i := slices.IndexFunc(c.own.sent, func(a attempt) bool { return a.rec.Nonce == rec.Nonce }); i >= 0 {
+		return c.own.sent[i], true
+	}
+	ours := strings.HasPrefix(rec.Nonce, c.cfg.Secret+"-") && rec.Boot == c.own.boot && len(c.own.sent) == keptAttempts
+	return attempt{at: -c.cfg.TTL, rec: *rec}, ours
 }
 
 func (c *Core) wroteOwn(in Wrote) {
@@ -150,11 +170,9 @@ func (c *Core) sawOwn(rev uint64, rec *Session) {
 	if rev <= o.rev {
 		return
 	}
-	if rec != nil {
-		if i := slices.IndexFunc(o.sent, func(a attempt) bool { return a.rec.Nonce == rec.Nonce }); i >= 0 {
-			c.landed(o.sent[i], rev, false)
-			return
-		}
+	if a, ok := c.attemptOf(rec); ok {
+		c.landed(a, rev, false)
+		return
 	}
 	before := o.rec
 	o.rev, o.rec, o.sent, o.pending = rev, rec, nil, 0

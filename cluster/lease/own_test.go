@@ -1,0 +1,44 @@
+package lease
+
+import (
+	"testing"
+	"time"
+)
+
+// TestLongOutageKeepsFewAttempts: days without a store must not fill the memory, and a renewal from their first hour that
+// lands after all is still known as our own, though it moves no fence on.
+func TestLongOutageKeepsFewAttempts(t *testing.T) {
+	c, _ := state{phase: running, rec: "free", planned: "n1"}.build()
+	now, first := testNow, ""
+	c.Step(now, Wrote{ID: 40})
+	for now < testNow+time.Hour {
+		now += 100 * time.Millisecond
+		for _, a := range c.Step(now, Tick{}) {
+			if w, ok := a.(Write); ok && w.Session != nil {
+				if first == "" {
+					first = w.Session.Nonce
+				}
+				c.Step(now, Wrote{ID: w.ID})
+			}
+		}
+	}
+	if n := len(c.own.sent); n > keptAttempts {
+		t.Errorf("%d attempts are kept", n)
+	}
+	landed := c.cfg.Self
+	landed.Version, landed.Boot, landed.State, landed.TTL, landed.Nonce = 1, testBoot, Live, testTTL, first
+	renewed := false
+	for _, a := range c.Step(now, Saw{Key: SessionKey("n1"), Revision: testRev + 1, Session: &landed}) {
+		switch a := a.(type) {
+		case Exit:
+			t.Errorf("an attempt of ours is taken for another node's: %v", a.Err)
+		case Fence, Start:
+			t.Errorf("an attempt of an hour ago leads to %+v", a)
+		case Write:
+			renewed = renewed || a.Session != nil && a.Session.State == Live && a.Revision == testRev+1
+		}
+	}
+	if c.phase != running || !c.own.expired || !renewed {
+		t.Errorf("the session is in phase %d, expired %v, renewed on what was found: %v", c.phase, c.own.expired, renewed)
+	}
+}
