@@ -271,6 +271,56 @@ not_repeated() {
   equal "calls after the stop" "$slow" ""
 }
 
+# other_host makes a network of its own with one address, 10.99.0.2, that reaches this machine's 10.99.0.1.
+other_host() {
+  within sh -ec 'ip netns add far
+    ip link add near type veth peer name eth0 netns far
+    ip addr add 10.99.0.1/24 dev near && ip link set near up
+    ip -n far addr add 10.99.0.2/24 dev eth0 && ip -n far link set eth0 up'
+}
+
+# with_user opens the client port to that network, for one user with a password and over TLS.
+with_user() {
+  other_host || return
+  within sh -ec 'mkdir -m 755 /srv/press && cd /srv/press
+    head -c 24 /dev/urandom | base64 | tee password | leasehold user hash >/etc/leasehold/press.hash
+    echo wrong-password-of-some-length >wrong && chmod 644 *
+    chown leasehold /etc/leasehold/press.hash && chmod 600 /etc/leasehold/press.hash'
+  cat - "$root/etc/leasehold/config.toml" >"$root/root/opened.toml" <<'CONFIG'
+[server]
+listen = "10.99.0.1:4222"
+tls = { mode = "cluster-ca" }
+
+[cluster]
+secret_file = "cluster_secret"
+
+[[user]]
+name = "press"
+password_file = "press.hash"
+publish = ["events"]
+
+CONFIG
+  mv "$root/root/opened.toml" "$root/etc/leasehold/config.toml"
+  within sh -c 'leasehold tls ca >/srv/press/ca.pem' && within systemctl restart leasehold && idle /etc/leasehold/config.toml
+}
+
+from_afar() { # password-file: publishes as another machine's user would
+  within ip netns exec far runuser -u stranger -- leasehold pub events --key far '{"id":"far"}' \
+    --server tls://10.99.0.1:4222 --user press --password-file "/srv/press/$1" --tls-ca /srv/press/ca.pem
+}
+
+stored() { within leasehold status -o json | jq '.topics[0].last_seq'; }
+
+user_only() {
+  local before
+  before=$(stored)
+  from_afar wrong && no "a wrong password was let in" && return
+  equal "messages after a wrong password" "$(stored)" "$before" || return
+  from_afar password || return
+  equal "messages after the right one" "$(stored)" $((before + 1)) && idle /etc/leasehold/config.toml &&
+    detail="10.99.0.2 to 10.99.0.1 over TLS, hash file 0600"
+}
+
 single_node() {
   mkdir -p "$root/opt/handlers" "$root/etc/systemd/system/leasehold.service.d"
   install -m 644 "$source"/systemd/testdata/{handler.py,handler.js,Handler.java} "$root/opt/handlers/"
@@ -310,6 +360,8 @@ single_node() {
   check "what was published before and after is all handled" test "$(calls "" py | cut -d' ' -f1)" = 800
   check "systemctl stop lets the call under way finish and leaves no process" stop_in_call
   check "the finished call is not repeated after the next start" not_repeated
+  check "a user's password and TLS from the cluster's secret work under the unit" with_user
+  check "that user publishes from another host's address; with a wrong password nothing is stored" user_only
   within systemctl stop leasehold
 }
 
