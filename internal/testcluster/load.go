@@ -21,6 +21,8 @@ import (
 type LoadSpec struct {
 	Topic partitioner.Topic
 	Keys  int // different keys, "k0" …
+	// Names are the keys instead, if there are any.
+	Names []string
 	Rate  int // messages a second after the burst; 0: none after it
 	Burst int // messages as fast as they go, at first
 	Seed  uint64
@@ -93,7 +95,7 @@ func (l *Load) run(ctx context.Context) error {
 
 func (l *Load) publish(ctx context.Context, i int, random *rand.Rand) error {
 	m := partitioner.Message{
-		Key:  fmt.Sprintf("k%d", random.IntN(l.spec.Keys)),
+		Key:  l.spec.key(random),
 		ID:   fmt.Sprintf("m%d", i),
 		Data: fmt.Appendf(nil, `{"n":%d}`, i),
 	}
@@ -106,6 +108,13 @@ func (l *Load) publish(ctx context.Context, i int, random *rand.Rand) error {
 		return fmt.Errorf("publish %s: %w", m.ID, err)
 	}
 	return nil
+}
+
+func (s LoadSpec) key(random *rand.Rand) string {
+	if len(s.Names) > 0 {
+		return s.Names[random.IntN(len(s.Names))]
+	}
+	return fmt.Sprintf("k%d", random.IntN(s.Keys))
 }
 
 func (l *Load) note(m partitioner.Message, sent int64, r partitioner.Result) {
