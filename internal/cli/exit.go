@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,9 +54,12 @@ func usage(format string, args ...any) *Error {
 func asError(err error) *Error {
 	var e *Error
 	var c *config.Error
+	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.As(err, &e):
 		return e
+	case errors.As(err, &unknown):
+		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the CA with --tls-ca; on a node, `leasehold tls ca` prints it"}
 	case errors.As(err, &c):
 		return &Error{Code: exitUsage, Err: err, Hint: "correct the file; `leasehold config validate` checks it"}
 	case errors.Is(err, fs.ErrPermission):
