@@ -156,10 +156,11 @@ func (n *Node) members(v voters, known map[string]lease.Session) []api.Member {
 		case ok && (p.DirID == rec.DirID || p.DirID == "" && v.named(p.name()) == 1):
 			fromSession(&m, rec)
 			told[rec.Node] = true
-		case ok || v.named(p.name()) > 1 && !p.Alive():
-			m.State = "former"
 		}
-		if p.Alive() && m.State != string(lease.Live) {
+		switch {
+		case !p.Alive() && v.aliveNamed(p.name()):
+			m.State = "former"
+		case p.Alive() && m.State != string(lease.Live):
 			m.State = "joining"
 		}
 		all = append(all, m)
@@ -240,6 +241,10 @@ func (v voters) named(name string) (count int) {
 		}
 	}
 	return count
+}
+
+func (v voters) aliveNamed(name string) bool {
+	return slices.ContainsFunc(v.peers, func(p peer) bool { return p.name() == name && p.Alive() })
 }
 
 func fromSession(m *api.Member, rec lease.Session) {

@@ -43,21 +43,25 @@ func (c *Cluster) config(n *Node) string {
 	fmt.Fprintf(&b, "[server]\nlisten = \"127.0.0.1:%d\"\n%s\n\n", n.ports.nats, c.spec.Server)
 	fmt.Fprintf(&b, "[http]\nlisten = \"127.0.0.1:%d\"\n\n", n.ports.http)
 	fmt.Fprintf(&b, "[log]\nlevel = %q\n\n", c.spec.LogLevel)
-	if len(c.Nodes) > 1 {
-		fmt.Fprintf(&b, "[cluster]\nname = \"test\"\nnodes = [%s]\nsecret_file = %q\n%s\n\n", c.routes(), c.secretFile(), c.spec.Cluster)
+	peers, topics, groups := c.Nodes, c.spec.Topics, c.spec.Groups
+	if n.own != nil {
+		peers, topics, groups = n.own.Peers, n.own.Topics, n.own.Groups
 	}
-	for _, t := range c.spec.Topics {
+	if len(peers) > 1 {
+		fmt.Fprintf(&b, "[cluster]\nname = \"test\"\nnodes = [%s]\nsecret_file = %q\n%s\n\n", routes(peers), c.secretFile(), c.spec.Cluster)
+	}
+	for _, t := range topics {
 		fmt.Fprintf(&b, "[[topic]]\nname = %q\npartitions = %d\n%s\n\n", t.Name, t.Partitions, t.Extra)
 	}
-	for _, g := range c.spec.Groups {
+	for _, g := range groups {
 		fmt.Fprintf(&b, "[[group]]\nname = %q\ntopic = %q\nhandler = %s\n%s\n\n", g.Name, g.Topic, g.Handler, g.Extra)
 	}
 	return b.String()
 }
 
-func (c *Cluster) routes() string {
+func routes(peers []*Node) string {
 	var routes []string
-	for _, n := range c.Nodes {
+	for _, n := range peers {
 		routes = append(routes, fmt.Sprintf("\"%s=127.0.0.1:%d\"", n.Name, n.ports.cluster))
 	}
 	return strings.Join(routes, ", ")

@@ -28,6 +28,7 @@ type Node struct {
 	cluster *Cluster
 	dataDir string
 	ports   ports
+	own     *Own     // what its config says instead of the cluster's; nil: the same
 	proc    *process // nil before the first start and after an end
 }
 
