@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults python3
+.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle python3
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,6 +50,18 @@ sim: ## simulate the lease protocol: SEEDS=2000
 
 faults: build python3 ## kill and stop real nodes under load, 12 kills, and judge the histories
 	go test -count=1 -timeout 30m -v ./internal/testcluster -run 'TestKillLoop|TestTerm' -args -kills 12
+
+figures: moves freeze idle ## measure moves, freezes and idle cost at length, and print the tables (30 minutes)
+
+moves: build ## five rounds of every planned move of partitions under load
+	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestMoves$$' -args -moves 5
+
+freeze: build ## stop processes for 3 s and 20 s, and the quorum for three sessions' lives
+	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^(TestFreeze|TestNoQuorum.*)$$' -args -freezes 3 -freeze 20s
+
+idle: build ## CPU, memory and synced writes of idle nodes
+	@command -v strace >/dev/null || { apt-get update -q && apt-get install -y -q strace; } >/dev/null 2>&1 || echo "without strace: synced writes are not counted"
+	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestIdleCost$$' -args -idle
 
 fuzz: ## fuzz every parser for FUZZTIME each
 	@set -e; for pkg in $$(grep -rl --include=*_test.go 'func Fuzz' . | xargs -n1 dirname | sort -u); do \
