@@ -232,6 +232,14 @@ none_of() {
   for pid in "$@"; do ! within test -d "/proc/$pid" || no "process $pid is still there" || return; done
 }
 
+hang_up() {
+  local pid
+  pid=$(property leasehold MainPID)
+  within systemctl reload leasehold 2>/dev/null && no "systemctl reload claims to work" && return
+  within kill -HUP "$pid"
+  until_ok 30 restarted leasehold "$pid"
+}
+
 # never_gives_up lets it die more often than systemd's own limit (5 starts in 10 s) would bear.
 never_gives_up() {
   local i pid begun=$SECONDS quick=$root/etc/systemd/system/leasehold.service.d/quick.conf
@@ -354,6 +362,7 @@ single_node() {
   check "a stopped process (SIGSTOP) is noticed by the watchdog and restarted" hang
   check "STATUS is back after it" says leasehold '^ready: [1-9]'
   check "kill -9: restarted, and no handler outlives the node" crash
+  check "a reload is refused, and SIGHUP does not end the node for good" hang_up
   check "it never gives up restarting" never_gives_up
   publish $one second 400
   idle $one >/dev/null
