@@ -32,6 +32,13 @@ func (s *KV) Define(ctx context.Context, key string, definition, stored any) err
 	}
 }
 
+// Put stores a record of this node's choosing on the revision that its decision rests on. An error leaves open whether
+// it was stored.
+func (s *KV) Put(ctx context.Context, key string, revision uint64, value any) error {
+	_, err := s.put(ctx, key, revision, value)
+	return err
+}
+
 // Update changes a record of this node's choosing: it decodes what is stored under key into value, calls change, and
 // stores value on that revision. An error leaves open whether it was stored.
 func (s *KV) Update(ctx context.Context, key string, value any, change func() error) error {
@@ -47,16 +54,15 @@ func (s *KV) Update(ctx context.Context, key string, value any, change func() er
 	if err := change(); err != nil {
 		return err
 	}
-	_, err = s.put(ctx, key, rev, value)
-	return err
+	return s.Put(ctx, key, rev, value)
 }
 
-// Finished returns the sequence up to which every group of a topic has finished every message, also groups that no
-// config names any more. ok is false if there is no group, or one has partitions whose lease was never written. Reads
-// may be stale; progress never falls but by a seek, so a stale answer is too low at most.
-func (s *KV) Finished(ctx context.Context, topic string, partitions int) (seq uint64, ok bool, err error) {
-	groups, err := s.groupsOf(ctx, topic)
-	if err != nil {
+// Finished returns the sequence up to which all of these groups have finished every message, leaving out groups that
+// were removed and that no live session lists. ok is false if no group is left, or one has partitions whose lease was
+// never written. Reads may be stale: progress never falls but by a seek, and a removal that is not seen yet leaves a
+// group in, so a stale answer is too low at most.
+func (s *KV) Finished(ctx context.Context, groups []string, partitions int) (seq uint64, ok bool, err error) {
+	if groups, err = s.withoutRemoved(ctx, groups); err != nil {
 		return 0, false, err
 	}
 	seq = ^uint64(0)
@@ -75,21 +81,23 @@ func (s *KV) Finished(ctx context.Context, topic string, partitions int) (seq ui
 	return seq, len(groups) > 0, nil
 }
 
-// groupsOf names the groups defined for a topic, but for those that were removed and that no live session lists.
-func (s *KV) groupsOf(ctx context.Context, topic string) ([]string, error) {
+// withoutRemoved leaves out the groups that were removed and that no live session lists.
+func (s *KV) withoutRemoved(ctx context.Context, groups []string) ([]string, error) {
 	defs, servers, err := s.groupsAndServers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var groups []string
-	for name, d := range defs {
+	var left []string
+	for _, name := range groups {
 		var def groupRecord
-		if err := json.Unmarshal(d.Data, &def); err != nil {
-			return nil, fmt.Errorf("definition of group %s: %w", name, err)
+		if d, ok := defs[name]; ok {
+			if err := json.Unmarshal(d.Data, &def); err != nil {
+				return nil, fmt.Errorf("definition of group %s: %w", name, err)
+			}
 		}
-		if def.Topic == topic && (!def.Removed || len(servers[name]) > 0) {
-			groups = append(groups, name)
+		if !def.Removed || len(servers[name]) > 0 {
+			left = append(left, name)
 		}
 	}
-	return groups, nil
+	return left, nil
 }

@@ -19,11 +19,18 @@ type Janitor struct {
 	Every  time.Duration // How often to look.
 	Logger hclog.Logger
 
-	// Finished returns the sequence up to which every group has finished every message. It may lag behind, and must
-	// not run ahead. ok is false if some group's progress is unknown.
-	Finished func(ctx context.Context) (seq uint64, ok bool, err error)
-	// Record stores the floor before anything below it is deleted.
-	Record func(ctx context.Context, floor uint64) error
+	// Finished returns what every group has finished. ok is false if some group's progress is unknown.
+	Finished func(ctx context.Context) (f Finished, ok bool, err error)
+	// Record stores the floor before anything below it is deleted, on condition that the topic's groups are still those
+	// that f was found for.
+	Record func(ctx context.Context, f Finished, floor uint64) error
+}
+
+// Finished is the sequence up to which every group of a topic has finished every message, and the revision of the
+// topic's record that named those groups. It may lag behind, and never runs ahead.
+type Finished struct {
+	Seq      uint64
+	Revision uint64
 }
 
 // Run looks until ctx ends.
@@ -44,7 +51,7 @@ func (j *Janitor) Run(ctx context.Context) {
 
 // purge deletes what every group has finished and what is older than the topic's retain.
 func (j *Janitor) purge(ctx context.Context) error {
-	floor, ok, err := j.Finished(ctx)
+	finished, ok, err := j.Finished(ctx)
 	if err != nil || !ok {
 		return err
 	}
@@ -53,13 +60,14 @@ func (j *Janitor) purge(ctx context.Context) error {
 		return fmt.Errorf("look at topic %s: %w", j.Topic.Name, err)
 	}
 	state := stream.CachedInfo().State
-	if floor, err = j.retained(ctx, floor, state.LastSeq); err != nil {
+	floor, err := j.retained(ctx, finished.Seq, state.LastSeq)
+	if err != nil {
 		return err
 	}
 	if floor < state.FirstSeq || state.Msgs == 0 {
 		return nil
 	}
-	if err := j.Record(ctx, floor); err != nil {
+	if err := j.Record(ctx, finished, floor); err != nil {
 		return fmt.Errorf("record the floor of topic %s: %w", j.Topic.Name, err)
 	}
 	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {

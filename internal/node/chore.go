@@ -41,17 +41,24 @@ func (c *chore) Committed(uint64, int)         {}
 // janitorEvery is how often finished messages are purged.
 const janitorEvery = 5 * time.Second
 
-// janitor builds the chores of a topic.
+// janitor builds the chores of a topic. The groups that hold a purge back are those that the topic's record names, and
+// the floor is stored on the very revision that named them: a group that joins in between makes the purge fail, however
+// stale the read was that did not show it.
 func (n *Node) janitor(t *topic) *partitioner.Janitor {
+	var def topicDefinition // Of the latest Finished; one goroutine calls both.
 	return &partitioner.Janitor{
 		Topic: t.Topic, JS: n.js, Every: janitorEvery, Logger: n.Logger.Named("janitor"),
-		Finished: func(ctx context.Context) (uint64, bool, error) { return n.kv.Finished(ctx, t.Name, t.Partitions) },
-		Record: func(ctx context.Context, floor uint64) error {
-			var def topicDefinition
-			return n.kv.Update(ctx, "topic."+t.Name, &def, func() error {
-				def.Floor = max(def.Floor, floor)
-				return nil
-			})
+		Finished: func(ctx context.Context) (f partitioner.Finished, ok bool, err error) {
+			def = topicDefinition{}
+			if f.Revision, err = n.kv.ReadDefinition(ctx, topicKey(t.Name), &def); err != nil || f.Revision == 0 {
+				return f, false, err
+			}
+			f.Seq, ok, err = n.kv.Finished(ctx, def.Groups, t.Partitions)
+			return f, ok, err
+		},
+		Record: func(ctx context.Context, f partitioner.Finished, floor uint64) error {
+			def.Floor = max(def.Floor, floor)
+			return n.kv.Put(ctx, topicKey(t.Name), f.Revision, def)
 		},
 	}
 }

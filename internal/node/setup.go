@@ -44,6 +44,10 @@ type (
 		Subject    string `json:"subject"`
 		Key        []int  `json:"key"`
 		Floor      uint64 `json:"floor"` // Everything up to here may have been purged.
+
+		// Groups are all that ever read the topic: a purge waits for each of them. A group is added before it is
+		// defined, so that a janitor's compare-and-set on a revision without it cannot succeed any more.
+		Groups []string `json:"groups,omitempty"`
 	}
 	groupDefinition struct {
 		Version int    `json:"v"`
@@ -144,13 +148,15 @@ func (n *Node) localServer() string {
 	return n.dir.ServerName()
 }
 
+func topicKey(topic string) string { return "topic." + topic }
+
 func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
 	want := topicDefinition{Version: 1, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key}
 	var have topicDefinition
-	if err := n.kv.Define(ctx, "topic."+t.Name, want, &have); err != nil {
+	if err := n.kv.Define(ctx, topicKey(t.Name), want, &have); err != nil {
 		return err
 	}
-	have.Floor = 0
+	have.Floor, have.Groups = 0, nil
 	if fmt.Sprint(have) != fmt.Sprint(want) {
 		return fmt.Errorf("%w: topic %q exists with partitions %d, subject %q, key %v; this config says %d, %q, %v: they are "+
 			"fixed once a topic exists, so set them back or use a new name",
@@ -163,14 +169,9 @@ func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
 func (n *Node) defineGroups(ctx context.Context) (map[string]uint64, error) {
 	starts := map[string]uint64{}
 	for _, g := range n.Config.Groups {
-		done, err := n.startSequence(ctx, g)
-		if err != nil {
-			return nil, err
-		}
-		want := groupDefinition{Version: 1, Topic: g.Topic, Start: g.Start, Done: done}
-		var have groupDefinition
-		if err := n.kv.Define(ctx, "group."+g.Name, want, &have); err != nil {
-			return nil, err
+		want, have := groupDefinition{Version: 1, Topic: g.Topic, Start: g.Start}, groupDefinition{}
+		if err := n.defineGroup(ctx, want, g.Name, &have); err != nil {
+			return nil, fmt.Errorf("group %q: %w", g.Name, err)
 		}
 		if have.Removed {
 			return nil, groupRemoved(g.Name)
@@ -184,15 +185,46 @@ func (n *Node) defineGroups(ctx context.Context) (map[string]uint64, error) {
 	return starts, nil
 }
 
-func (n *Node) startSequence(ctx context.Context, g worker.Config) (uint64, error) {
-	info, err := n.streamInfo(ctx, g.Topic)
+// defineGroup finds a group's definition, or makes it: first the topic's record names the group, then its start is looked
+// up, and last it is defined. What was purged before the first step is below the recorded floor, and nothing is purged
+// after it without asking the group.
+func (n *Node) defineGroup(ctx context.Context, want groupDefinition, name string, have *groupDefinition) error {
+	if rev, err := n.kv.ReadDefinition(ctx, "group."+name, have); err == nil && rev > 0 {
+		return nil
+	}
+	floor, err := n.joinTopic(ctx, want.Topic, name)
 	if err != nil {
-		return 0, fmt.Errorf("group %q: %w", g.Name, err)
+		return err
 	}
-	if g.Start == worker.StartLatest {
-		return info.State.LastSeq, nil
+	info, err := n.streamInfo(ctx, want.Topic)
+	if err != nil {
+		return err
 	}
-	return max(info.State.FirstSeq, 1) - 1, nil
+	want.Done = max(info.State.FirstSeq, 1) - 1
+	if want.Start == worker.StartLatest {
+		want.Done = info.State.LastSeq
+	}
+	want.Done = max(want.Done, floor)
+	return n.kv.Define(ctx, "group."+name, want, have)
+}
+
+// joinTopic adds a group to its topic's record and returns the floor that is recorded there.
+func (n *Node) joinTopic(ctx context.Context, topic, group string) (floor uint64, err error) {
+	err = n.until(ctx, 100*time.Millisecond, func() []string {
+		var def topicDefinition
+		err := n.kv.Update(ctx, topicKey(topic), &def, func() error {
+			if !slices.Contains(def.Groups, group) {
+				def.Groups = append(def.Groups, group)
+			}
+			floor = def.Floor
+			return nil
+		})
+		if err != nil {
+			return []string{fmt.Sprintf("topic %s to take group %s: %v", topic, group, err)}
+		}
+		return nil
+	})
+	return floor, err
 }
 
 // streamInfo asks for a topic's state until there is an answer: a stream that was made a moment ago, by this node or
