@@ -81,7 +81,7 @@ func refusal(nc *nats.Conn, subject string) error {
 	}
 	if err := nc.LastError(); err != nil && strings.Contains(err.Error(), `"`+subject+`"`) {
 		text, _, _ := strings.Cut(err.Error(), " to \"")
-		return errors.New(text)
+		return errors.New(strings.TrimPrefix(text, "nats: permissions violation: "))
 	}
 	return nil
 }
