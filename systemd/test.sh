@@ -240,7 +240,7 @@ hang_up() {
   until_ok 30 restarted leasehold "$pid"
 }
 
-# never_gives_up lets it die more often than systemd's own limit (5 starts in 10 s) would bear.
+# never_gives_up lets it die more often than systemd's default limit (5 starts in 10 s) would bear.
 never_gives_up() {
   local i pid begun=$SECONDS quick=$root/etc/systemd/system/leasehold.service.d/quick.conf
   printf '[Service]\nRestartSec=200ms\n' >"$quick"
@@ -251,9 +251,10 @@ never_gives_up() {
     until_ok 10 restarted leasehold "$pid" || return
   done
   detail="$i deaths in $((SECONDS - begun)) s"
-  ((SECONDS - begun < 10)) || no "too slow to reach the limit: $detail"
   rm "$quick"
   within systemctl daemon-reload
+  # On a slow machine the deaths are too far apart for the limit to bite.
+  equal "StartLimitIntervalUSec" "$(property leasehold StartLimitIntervalUSec)" 0
 }
 
 # stop_in_call stops the node while a call of 4 s is under way: it must finish, and nothing may be left.
