@@ -1,8 +1,11 @@
 package worker
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -45,6 +48,76 @@ func TestReadersLiveOnTheirOwnNodeAndAskEveryReplica(t *testing.T) {
 		eventually(t, waitLimit, func() error { return r.checkLocal(nc.ConnectedServerName()) })
 		r.stop()
 	}
+}
+
+// A node that has no copy of the topic reads from another node, and from a third when that one dies.
+func TestReaderWithoutACopyReadsFromAnotherNode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs four brokers")
+	}
+	nodes := servertest.StartCluster(t, 4)
+	for _, n := range nodes {
+		n.WaitReady(t)
+	}
+	var r *rig
+	for _, n := range nodes { // the first makes the stream; the one without a copy goes on
+		nc, err := n.Conn("test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r = newRigOn(t, js, "orders", 8)
+		r.createStream(3)
+		r.local = nc.ConnectedServerName
+		if probe := NewReader(ReaderOptions{Topic: r.topic, JS: js, LocalServer: r.local}); !probe.mayBeLocal(t.Context()) {
+			break
+		}
+	}
+	begun := time.Now()
+	r.start(rigOptions{queueEntries: 16, handler: HandlerFunc(r.handle), recent: 1000})
+	r.startAll()
+	r.awaitTail()
+	r.publish(300)
+	r.awaitAll()
+	t.Logf("read the first messages after %v", time.Since(begun))
+
+	from := r.readsFrom()
+	for _, n := range nodes {
+		if strings.HasPrefix(from, n.Options.Node+"-") {
+			begun = time.Now()
+			_ = n.Stop()
+		}
+	}
+	eventually(t, waitLimit, func() error { // an election may have to pass
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		ack, err := r.js.Publish(ctx, r.topic.Name+".1.3.last", nil)
+		if err == nil {
+			r.mu.Lock()
+			r.sent[3] = append(r.sent[3], ack.Sequence)
+			r.mu.Unlock()
+		}
+		return err
+	})
+	published := time.Since(begun)
+	r.awaitAll()
+	t.Logf("reading from %s, which stopped: published again after %v, read after %v", from, published, time.Since(begun))
+}
+
+// readsFrom is the server that a consumer of the topic is on.
+func (r *rig) readsFrom() string {
+	r.t.Helper()
+	for info := range r.stream.ListConsumers(r.t.Context()).Info() {
+		if info.Cluster.Leader != r.local() {
+			return info.Cluster.Leader
+		}
+	}
+	r.t.Fatal("no consumer on another node")
+	return ""
 }
 
 // checkLocal reports a consumer of the topic that is not on the server named.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ const (
 	placeTries = 24
 	placeLimit = 3 * time.Second
 	placeAgain = 20 * time.Second // After which a session that is elsewhere is replaced.
+	placeAway  = 5 * time.Minute  // The same if this node has no copy of the stream: it might have got one.
 )
 
 // About one pull in ten that follows a consumer's creation is lost. Until something has arrived it is repeated, at
@@ -53,6 +55,7 @@ type session struct {
 	name   string
 	start  uint64 // First sequence that the server will deliver, if it exists.
 	local  bool   // The consumer is on this node.
+	away   bool   // It cannot be: this node has no copy of the stream.
 	opened time.Time
 
 	sub       *nats.Subscription
@@ -89,7 +92,7 @@ func (r *Reader) openSession(ctx context.Context, from uint64) (*session, error)
 	return s, s.pull(pullBatch)
 }
 
-// create creates the consumer, again and again until it is on this node.
+// create creates the consumer, again and again until it is on this node, if this node has a copy of the stream.
 func (s *session) create(ctx context.Context, r *Reader, from uint64) error {
 	for try := 1; ; try++ {
 		info, err := createConsumer(ctx, r.JS, s.stream, readerConfig(from))
@@ -97,7 +100,10 @@ func (s *session) create(ctx context.Context, r *Reader, from uint64) error {
 			return fmt.Errorf("create a consumer of stream %s: %w", s.stream, err)
 		}
 		s.name, s.start, s.local = info.Name, info.Delivered.Stream+1, r.isLocal(info)
-		if s.local || try >= placeTries || time.Since(s.opened) >= placeLimit {
+		if !s.local && try == 1 {
+			s.away = !r.mayBeLocal(ctx)
+		}
+		if s.local || s.away || try >= placeTries || time.Since(s.opened) >= placeLimit {
 			return nil
 		}
 		remove(s.nc, s.stream, s.name)
@@ -127,6 +133,18 @@ func createConsumer(ctx context.Context, js jetstream.JetStream, stream string, 
 
 func (r *Reader) isLocal(info *jetstream.ConsumerInfo) bool {
 	return info.Cluster == nil || r.LocalServer == nil || info.Cluster.Leader == r.LocalServer()
+}
+
+// mayBeLocal reports whether this node has a copy of the stream, which a consumer needs. If nobody can say, it may.
+func (r *Reader) mayBeLocal(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, createLimit)
+	defer cancel()
+	stream, err := r.JS.Stream(ctx, r.Topic.Name)
+	if err != nil || stream.CachedInfo().Cluster == nil {
+		return true
+	}
+	own, cluster := r.LocalServer(), stream.CachedInfo().Cluster
+	return cluster.Leader == own || slices.ContainsFunc(cluster.Replicas, func(p *jetstream.PeerInfo) bool { return p.Name == own })
 }
 
 // remove deletes a consumer and does not wait for the answer, which nobody needs: unused, the consumer goes by itself.
@@ -174,10 +192,18 @@ func (s *session) onBeat() error {
 	switch {
 	case s.silent >= silentBeats:
 		return errSilent
-	case !s.local && time.Since(s.opened) >= placeAgain:
+	case !s.local && time.Since(s.opened) >= s.patience():
 		return errMoved
 	}
 	return nil
+}
+
+// patience is how long a session that is elsewhere is kept.
+func (s *session) patience() time.Duration {
+	if s.away {
+		return placeAway
+	}
+	return placeAgain
 }
 
 // waiting returns a message that has arrived, nil if there is none. Before it says so it lets others run: the client's
