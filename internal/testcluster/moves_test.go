@@ -186,16 +186,35 @@ func (m *mover) start(n *Node) int {
 	return least
 }
 
+// joinAndLeave adds a fourth node, of which the others' configs know nothing,
+// and takes it out again for good.
+func (m *mover) joinAndLeave() {
+	m.t.Helper()
+	n4 := m.AddNode("n4", m.Nodes...)
+	m.wantLeast(m.step("join of a fourth", func() int { return m.start(n4) }))
+	m.wantLeast(m.step("SIGTERM and remove of it", func() int {
+		least := m.stop(n4)
+		Eventually(m.t, moveLimit, func() error {
+			if code, out := m.Nodes[0].Command("node", "remove", n4.Name, "--yes"); code != 0 {
+				return fmt.Errorf("node remove: exit code %d: %s", code, out)
+			}
+			return nil
+		})
+		return least
+	}))
+}
+
 // rolling restarts every node, each as soon as the one before is ready. The
 // minimum is what each has to give away when it is asked, and what the last
 // one is due when it is back: those before it could do without.
 func (m *mover) rolling() int {
 	least := 0
-	for i, n := range m.Nodes {
+	nodes := m.running()
+	for i, n := range nodes {
 		least += m.owners(faultGroup).least(m.without(n))
 		n.Term()
 		m.WaitLeft(moveLimit, faultGroup, n)
-		if i == len(m.Nodes)-1 {
+		if i == len(nodes)-1 {
 			least += m.owners(faultGroup).least(append(m.running(), n))
 		}
 		n.Start()
@@ -275,6 +294,7 @@ func moveRound(t *testing.T, round int) tally {
 	m.wantLeast(m.step("start", func() int { return m.start(stopped) }))
 	m.restart(killed)
 	m.step("rolling restart", m.rolling)
+	m.joinAndLeave()
 	h := judge(t, c, load, history.Rules{
 		Groups:      []string{faultGroup},
 		Repeats:     history.RepeatsAfterOwnerKilled,
@@ -302,22 +322,22 @@ type tallyRow struct {
 
 func newTally(h history.History, steps []step) tally {
 	a := tally{rows: make(map[string]*tallyRow)}
-	moves, again, gaps := history.PlannedMoves(h), redelivered(h), newGaps(h)
+	moves, gaps := history.PlannedMoves(h), newGaps(h)
 	for _, s := range steps {
 		row := a.row(s.name)
 		row.steps, row.moved, row.least = row.steps+1, row.moved+s.moved, row.least+s.least
 		row.planned = s.killed.At == 0
 		row.pause = append(row.pause, pauses(moves, func(m history.Move) bool { return s.covers(m.At) })...)
 		row.pause = append(row.pause, s.resumed(h)...)
-		for _, call := range again {
-			if s.covers(call.Start) {
-				row.redelivered++
-			}
-		}
 		for p := range s.kept {
 			if s.kept[p] {
 				row.unmoved = append(row.unmoved, gaps.longest(p, s))
 			}
+		}
+	}
+	for _, r := range redelivered(h) {
+		if i := slices.IndexFunc(steps, r.causedBy(steps)); i >= 0 {
+			a.row(steps[i].name).redelivered++
 		}
 	}
 	return a
@@ -372,19 +392,35 @@ func (a *tally) String() string {
 	})
 }
 
+// repeat is a call of a message that was handed out before.
+type repeat struct{ call, of history.Call }
+
+// causedBy picks the step because of which the message was handed out again:
+// the kill of the node that had it before, even if that shows only when the
+// next step has begun, or else the step that it happened in.
+func (r repeat) causedBy(steps []step) func(step) bool {
+	killed := func(s step) bool {
+		return s.killed.Node == r.of.Node && r.of.Start <= s.killed.At && s.killed.At < r.call.Start
+	}
+	if slices.ContainsFunc(steps, killed) {
+		return killed
+	}
+	return func(s step) bool { return s.covers(r.call.Start) }
+}
+
 // redelivered lists the calls of messages that were already finished, or that
 // another epoch's unfinished call had been given.
-func redelivered(h history.History) []history.Call {
+func redelivered(h history.History) []repeat {
 	type message struct {
 		partition int
 		seq       uint64
 	}
 	before := make(map[message]history.Call)
-	var again []history.Call
+	var again []repeat
 	for _, call := range inOrder(h.Calls) {
 		key := message{call.Partition, call.Seq}
 		if old, called := before[key]; called && (old.Result == "ok" || old.End == 0 && old.Epoch != call.Epoch) {
-			again = append(again, call)
+			again = append(again, repeat{call, old})
 		}
 		before[key] = call
 	}
