@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"leasehold/internal/api"
@@ -58,15 +59,32 @@ func (a *App) showLook(s *api.Status, err error, f statusFlags, terminal bool) e
 		writeStatus(&text, s, f.partitions)
 	}
 	if terminal {
-		// Home, then each line followed by "clear to its end", then "clear below": nothing flickers.
-		shown := bytes.ReplaceAll(text.Bytes(), []byte("\n"), []byte("\033[K\n"))
-		_, err = fmt.Fprintf(a.Out, "\033[H%s\033[J", append(fmt.Appendf(nil, "%s\033[K\n", time.Now().Format(time.DateTime)), shown...))
-		return err
+		return a.redraw(time.Now().Format(time.DateTime) + "\n" + text.String())
 	}
 	if f.format != formatJSON {
 		fmt.Fprintln(&text)
 	}
 	_, err = io.Copy(a.Out, &text)
+	return err
+}
+
+// redraw puts a text over the one before. What does not fit is left out: the terminal would scroll, and the top be lost.
+func (a *App) redraw(text string) error {
+	width, height := terminalSize(a.Out)
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	if height > 1 && len(lines) > height-1 {
+		lines = append(lines[:height-2], fmt.Sprintf("… %s more; make the window higher", count(len(lines)-height+2, "line")))
+	}
+	var b strings.Builder
+	b.WriteString("\033[H") // home
+	for _, line := range lines {
+		if r := []rune(line); width > 0 && len(r) > width {
+			line = string(r[:width])
+		}
+		b.WriteString(line + "\033[K\n") // clear to the end of the line: nothing flickers
+	}
+	b.WriteString("\033[J") // and all below
+	_, err := io.WriteString(a.Out, b.String())
 	return err
 }
 

@@ -227,8 +227,8 @@ func (n *Node) memberWarnings(view lease.View, v voters) (out []string) {
 		out = append(out, fmt.Sprintf("%d of %d voters are alive and %d are needed: no other may fail", s.Alive, s.Count, s.Quorum))
 	}
 	if s.Count%2 == 0 {
-		out = append(out, fmt.Sprintf("the cluster has %d voters, which survive the loss of no more than %d do: add a node, or remove one that is gone",
-			s.Count, s.Count-1))
+		out = append(out, fmt.Sprintf("the cluster has %d voters, which survive the loss of no more nodes than %d do: "+
+			"add a node, or remove one that is gone", s.Count, s.Count-1))
 	}
 	return out
 }

@@ -219,7 +219,7 @@ func TestNodesJoinAndAreRemovedUnderLoad(t *testing.T) {
 	n4.Start()
 	c.WaitReady(startLimit)
 	c.WaitBalanced(moveLimit, faultGroup)
-	n1.waitOutput(moveLimit, 0, []string{"4 voters, which survive the loss of no more than 3", "node n4: not in this node's cluster.nodes"}, "status")
+	n1.waitOutput(moveLimit, 0, []string{"4 voters, which survive the loss of no more nodes than 3", "node n4: not in this node's cluster.nodes"}, "status")
 	n5 := c.AddNode("n5", n1, n2, n3, n4)
 	n5.Start()
 	c.WaitReady(startLimit)
