@@ -24,7 +24,8 @@ const (
 	metaPartitions = "leasehold_partitions"
 	metaKey        = "leasehold_key"
 
-	createTimeout  = 5 * time.Second // of one request to the broker
+	createTimeout  = 5 * time.Second // of one request to make or change a stream
+	lookTimeout    = time.Second     // of one to look at it: while it has no leader nobody answers, now or later
 	createMinPause = 100 * time.Millisecond
 	createMaxPause = 2 * time.Second
 )
@@ -125,9 +126,9 @@ func maxMsgSize(n bytesize.Size) int32 {
 }
 
 func ensureOnce(ctx context.Context, js jetstream.JetStream, t Topic, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	stream, err := lookUp(ctx, js, want.Name)
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	stream, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		// Two nodes may create it at once: the same definition answers both with the stream, another one gives
 		// ErrStreamNameAlreadyInUse, which the next round turns into a comparison.
@@ -146,6 +147,12 @@ func ensureOnce(ctx context.Context, js jetstream.JetStream, t Topic, want jetst
 	have.MaxBytes, have.Duplicates = want.MaxBytes, want.Duplicates
 	have.MaxMsgSize, have.MaxConsumers = want.MaxMsgSize, want.MaxConsumers
 	return js.UpdateStream(ctx, have)
+}
+
+func lookUp(ctx context.Context, js jetstream.JetStream, name string) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	return js.Stream(ctx, name)
 }
 
 func limitsEqual(a, b jetstream.StreamConfig) bool {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/internal/bytesize"
@@ -104,6 +105,36 @@ func TestEnsureStreamWaitsForTheBroker(t *testing.T) {
 	<-waited
 	b.start()
 	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestEnsureStreamAsksAgainSoon: a stream without a leader answers no question that it was asked meanwhile.
+func TestEnsureStreamAsksAgainSoon(t *testing.T) {
+	t.Parallel()
+	nc := startBroker(t, "").connect()
+	asked := 0
+	_, err := nc.Subscribe("SLOW.API.>", func(m *nats.Msg) {
+		if asked++; asked == 1 {
+			return
+		}
+		answer, err := nc.Request("$JS."+strings.TrimPrefix(m.Subject, "SLOW."), m.Data, 5*time.Second)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		m.Respond(answer.Data)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.NewWithAPIPrefix(nc, "SLOW.API")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), createTimeout-time.Second)
+	defer cancel()
+	if _, err := EnsureStream(ctx, js, orders(), StreamOptions{Replicas: 1}); err != nil {
 		t.Error(err)
 	}
 }
