@@ -8,18 +8,17 @@ import (
 	"time"
 )
 
+// tryLimit is how long an answer is waited for that costs nothing to ask for again. While a stream has no leader, as right
+// after a start, nobody answers, then or later; and a node that is to have its partitions back must not wait for long.
+const tryLimit = time.Second
+
 // Define stores a definition under a key of its own, such as "topic.orders", unless there is one already, and decodes
 // what is stored, ours or an earlier one, into stored. It tries until ctx ends.
 //
 // The first to define wins for good; whoever has another definition in its config compares and refuses.
 func (s *KV) Define(ctx context.Context, key string, definition, stored any) error {
 	for {
-		_, err := s.put(ctx, key, 0, definition)
-		var rev uint64
-		var data []byte
-		if err == nil || errors.Is(err, ErrConflict) {
-			rev, data, err = s.get(ctx, key)
-		}
+		rev, data, err := s.defineOnce(ctx, key, definition)
 		if err == nil && rev > 0 {
 			if err := json.Unmarshal(data, stored); err != nil {
 				return fmt.Errorf("definition %s at revision %d: %w", key, rev, err)
@@ -32,6 +31,15 @@ func (s *KV) Define(ctx context.Context, key string, definition, stored any) err
 	}
 }
 
+func (s *KV) defineOnce(ctx context.Context, key string, definition any) (rev uint64, data []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	defer cancel()
+	if _, err = s.put(ctx, key, 0, definition); err == nil || errors.Is(err, ErrConflict) {
+		rev, data, err = s.get(ctx, key)
+	}
+	return rev, data, err
+}
+
 // Put stores a record of this node's choosing on the revision that its decision rests on. An error leaves open whether
 // it was stored.
 func (s *KV) Put(ctx context.Context, key string, revision uint64, value any) error {
@@ -42,6 +50,8 @@ func (s *KV) Put(ctx context.Context, key string, revision uint64, value any) er
 // Update changes a record of this node's choosing: it decodes what is stored under key into value, calls change, and
 // stores value on that revision. An error leaves open whether it was stored.
 func (s *KV) Update(ctx context.Context, key string, value any, change func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	defer cancel()
 	rev, data, err := s.get(ctx, key)
 	if err != nil {
 		return err

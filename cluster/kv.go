@@ -71,9 +71,9 @@ func OpenKV(ctx context.Context, nc *nats.Conn, o BucketOptions) (*KV, error) {
 // openBucket tries once to find or make the bucket, and returns how it is. It looks first: to make a stream that exists
 // is refused when there would be no room for another one like it.
 func openBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) (jetstream.StreamConfig, error) {
+	stream, err := lookUp(ctx, js)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	stream, err := js.Stream(ctx, Stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = js.CreateStream(ctx, cfg)
 	}
@@ -81,6 +81,12 @@ func openBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.Strea
 		return jetstream.StreamConfig{}, err
 	}
 	return stream.CachedInfo().Config, nil
+}
+
+func lookUp(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	defer cancel()
+	return js.Stream(ctx, Stream)
 }
 
 // checkBucket refuses a bucket on which the promises would not hold.
