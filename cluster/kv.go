@@ -31,8 +31,9 @@ const (
 // KV is the Store on a JetStream key-value bucket: compare-and-set through the stream's leader, reads by direct get from
 // any replica, so that they go on during an election, and announcements as plain messages.
 type KV struct {
-	nc *nats.Conn
-	js jetstream.JetStream
+	nc          *nats.Conn
+	js          jetstream.JetStream
+	undecodable func(error)
 }
 
 // BucketOptions say how the bucket is to be.
@@ -40,6 +41,16 @@ type BucketOptions struct {
 	Replicas int
 	MaxBytes int64
 	Waiting  func(error) // Told why it could not be opened yet, before each further try. May be nil.
+
+	// Undecodable is told of each session or lease record that cannot be read and is therefore left out. May be nil.
+	Undecodable func(error)
+}
+
+func (o BucketOptions) undecodable() func(error) {
+	if o.Undecodable == nil {
+		return func(error) {}
+	}
+	return o.Undecodable
 }
 
 // OpenKV returns the store, making the bucket if there is none. It tries until ctx ends: a cluster's first create often
@@ -57,7 +68,7 @@ func OpenKV(ctx context.Context, nc *nats.Conn, o BucketOptions) (*KV, error) {
 	for {
 		have, err := openBucket(ctx, js, cfg)
 		if err == nil {
-			return &KV{nc: nc, js: js}, checkBucket(have, cfg)
+			return &KV{nc: nc, js: js, undecodable: o.undecodable()}, checkBucket(have, cfg)
 		}
 		if o.Waiting != nil {
 			o.Waiting(err)
@@ -201,8 +212,12 @@ func (s *KV) last(ctx context.Context, keys []string) ([]lease.Saw, error) {
 			m.Data = nil
 		}
 		saw, err := decode(k, m.Sequence, m.Data)
+		if err != nil { // one record that cannot be read must not hide all the others
+			s.undecodable(err)
+			return nil
+		}
 		saws = append(saws, saw)
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err

@@ -26,7 +26,7 @@ func LookKV(nc *nats.Conn) (*KV, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look into the bucket %s: %w", bucket, err)
 	}
-	return &KV{nc: nc, js: js}, nil
+	return &KV{nc: nc, js: js, undecodable: func(error) {}}, nil
 }
 
 // Definition is one stored definition or other record that is not of the lease protocol.
@@ -51,6 +51,8 @@ func (s *KV) Definitions(ctx context.Context, kind string) ([]Definition, error)
 
 // ReadDefinition decodes one record into value and returns its revision, 0 if there is none.
 func (s *KV) ReadDefinition(ctx context.Context, key string, value any) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	defer cancel()
 	rev, data, err := s.get(ctx, key)
 	if err != nil || rev == 0 || len(data) == 0 {
 		return 0, err

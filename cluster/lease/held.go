@@ -42,11 +42,21 @@ func (c *Core) mine(h *held) bool {
 
 func (c *Core) sawLease(in Saw) {
 	h := c.held(in.Key)
-	if h == nil || in.Revision <= h.rev || in.Lease == nil {
+	if h == nil || in.Revision <= h.rev {
 		return
 	}
-	c.learn(h, in.Revision, *in.Lease)
+	rec := h.afterDeletion()
+	if in.Lease != nil {
+		rec = *in.Lease
+	}
+	c.learn(h, in.Revision, rec)
 	c.decide(h)
+}
+
+// afterDeletion is what a lease counts as whose record somebody deleted: free, at the progress that is known here, which
+// is too low at most, and with an epoch above all that can have been given out without this node's knowledge.
+func (h *held) afterDeletion() Lease {
+	return Lease{Version: 1, Epoch: h.rec.Epoch + 1<<32, Done: h.rec.Done, Attempt: h.rec.Attempt}
 }
 
 // learn takes in a revision above the known one, and drops a lane whose lease it shows in other hands.
@@ -103,7 +113,7 @@ func (c *Core) claimed(h *held, rev uint64, rec Lease) {
 
 func (c *Core) moved(k Key, epoch uint64, p Progress) {
 	if h := c.held(k); h != nil && h.epoch == epoch && h.lane != none && h.lane != handing {
-		h.progress = p
+		h.progress = h.progress.later(p)
 		c.decide(h)
 	}
 }
@@ -114,7 +124,7 @@ func (c *Core) stopped(k Key, epoch uint64, p Progress) {
 	if h == nil || h.epoch != epoch || h.lane == none || h.lane == parked || h.lane == handing {
 		return
 	}
-	h.progress = p
+	h.progress = h.progress.later(p)
 	if h.lost || c.phase == rejoining {
 		h.lane = none
 	} else {

@@ -104,7 +104,10 @@ func (c *Core) attemptOf(rec *Session) (attempt, bool) {
 	if rec == nil {
 		return attempt{}, false
 	}
-	if i := slices.IndexFunc(c.own.sent, func(a attempt) bool { return a.rec.Nonce == rec.Nonce }); i >= 0 {
+	wrote := func(a attempt) bool {
+		return a.rec.Nonce == rec.Nonce && a.rec.Boot == rec.Boot && a.rec.State == rec.State
+	}
+	if i := slices.IndexFunc(c.own.sent, wrote); i >= 0 {
 		return c.own.sent[i], true
 	}
 	ours := strings.HasPrefix(rec.Nonce, c.cfg.Secret+"-") && rec.Boot == c.own.boot && len(c.own.sent) == keptAttempts

@@ -103,4 +103,12 @@ type Progress struct {
 	Attempt int    // Failed attempts of the first message after Done.
 }
 
+// later returns the one that is further on: a checkpoint never falls, whatever is reported.
+func (p Progress) later(q Progress) Progress {
+	if q.Done > p.Done || q.Done == p.Done && q.Attempt > p.Attempt {
+		return q
+	}
+	return p
+}
+
 func (l Lease) progress() Progress { return Progress{Done: l.Done, Attempt: l.Attempt} }

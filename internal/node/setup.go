@@ -89,7 +89,8 @@ func (n *Node) setUp(ctx context.Context) (map[string]uint64, error) {
 func (n *Node) openBucket(ctx context.Context) error {
 	kv, err := cluster.OpenKV(ctx, n.nc, cluster.BucketOptions{
 		Replicas: n.broker.Replicas(), MaxBytes: int64(n.Config.Reserve()),
-		Waiting: func(err error) { n.wait(fmt.Sprintf("the bucket with sessions and leases: %v", err)) },
+		Waiting:     func(err error) { n.wait(fmt.Sprintf("the bucket with sessions and leases: %v", err)) },
+		Undecodable: func(err error) { n.log.Error("a record cannot be read and is left out", "error", err) },
 	})
 	n.mu.Lock()
 	n.kv = kv

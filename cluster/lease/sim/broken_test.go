@@ -13,47 +13,54 @@ import (
 // seedsToFind is how many seeds may pass before each broken rule must have been noticed.
 const seedsToFind = 2000
 
-// broken is a rule of the protocol taken out of its source: old becomes new in file, which is compiled in its place.
-type broken struct{ name, file, old, new string }
+// broken is a rule of the protocol taken out of its source.
+type broken struct {
+	name  string
+	edits []edit
+}
+
+// edit makes new out of old in file; the result is compiled in its place.
+type edit struct{ file, old, new string }
 
 var brokenRules = []broken{
-	{"fence from the answer instead of the send", "own.go",
-		"fence := a.at + c.cfg.TTL - c.cfg.Margin", "fence := c.now + c.cfg.TTL - c.cfg.Margin"},
-	{"fence from a read of the own nonce", "own.go",
+	{"fence from the answer instead of the send", []edit{{"own.go",
+		"fence := a.at + c.cfg.TTL - c.cfg.Margin", "fence := c.now + c.cfg.TTL - c.cfg.Margin"}}},
+	{"fence from a read of the own nonce", []edit{{"own.go",
 		"fence := a.at + c.cfg.TTL - c.cfg.Margin",
-		"fence := a.at + c.cfg.TTL - c.cfg.Margin\n\tif !answered {\n\t\tfence = c.now + c.cfg.TTL - c.cfg.Margin\n\t}"},
-	{"claim without burying", "peers.go",
+		"fence := a.at + c.cfg.TTL - c.cfg.Margin\n\tif !answered {\n\t\tfence = c.now + c.cfg.TTL - c.cfg.Margin\n\t}"}}},
+	{"claim without burying", []edit{{"peers.go",
 		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live",
 		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live ||\n" +
-			"\t\tnode != c.cfg.Self.Node && c.now-c.peer(node).quietAt >= rec.TTL"},
-	{"claim on a lower boot", "peers.go",
-		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live", "return rec.Boot != boot || rec.State != Live"},
-	{"claim on an absent session", "peers.go",
-		"if rec == nil {\n\t\treturn false", "if rec == nil {\n\t\treturn true"},
-	{"same boot used again", "own.go", "o.boot = boot + 1", "o.boot = max(boot, 1)"},
-	{"renew over a burial", "own.go",
+			"\t\tnode != c.cfg.Self.Node && c.now-c.peer(node).quietAt >= rec.TTL"}}},
+	{"claim on a lower boot", []edit{{"peers.go",
+		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live", "return rec.Boot != boot || rec.State != Live"}}},
+	{"claim on an absent session", []edit{{"peers.go",
+		"if rec == nil {\n\t\treturn false", "if rec == nil {\n\t\treturn true"}}},
+	{"same boot used again", []edit{{"own.go", "o.boot = boot + 1", "o.boot = max(boot, 1)"}}},
+	{"renew over a burial", []edit{{"own.go",
 		"case o.rec != nil && o.rec.Boot == o.boot && o.rec.State != Live:\n\t\tc.rejoin()",
-		"case o.rec != nil && o.rec.Boot == o.boot && o.rec.State != Live:\n\t\to.nextAt = c.now"},
-	{"burial keeps the nonce", "peers.go", "rec.State, rec.Nonce = Buried, \"\"", "rec.State = Buried"},
-	{"lane started on a read", "held.go",
-		"c.learn(h, in.Revision, *in.Lease)\n\tc.decide(h)",
-		"c.learn(h, in.Revision, *in.Lease)\n\tif h.lane == none && c.mine(h) {\n" +
-			"\t\th.lane, h.epoch, h.progress, h.pending = parked, h.rec.Epoch, h.rec.progress(), nil\n\t}\n\tc.decide(h)"},
-	{"lane resumed while its hand-over is unsettled", "held.go",
+		"case o.rec != nil && o.rec.Boot == o.boot && o.rec.State != Live:\n\t\to.nextAt = c.now"}}},
+	{"burial keeps the nonce", []edit{{"peers.go", "rec.State, rec.Nonce = Buried, \"\"", "rec.State = Buried"}, {"own.go",
+		" && a.rec.State == rec.State", ""}}},
+	{"lane started on a read", []edit{{"held.go",
+		"c.learn(h, in.Revision, rec)\n\tc.decide(h)",
+		"c.learn(h, in.Revision, rec)\n\tif h.lane == none && c.mine(h) {\n" +
+			"\t\th.lane, h.epoch, h.progress, h.pending = parked, h.rec.Epoch, h.rec.progress(), nil\n\t}\n\tc.decide(h)"}}},
+	{"lane resumed while its hand-over is unsettled", []edit{{"held.go",
 		"case !in.OK:\n\t\th.retryAt = c.now + c.pause()",
 		"case !in.OK:\n\t\tif h.lane == handing && !c.stopping && !c.own.expired {\n\t\t\th.lane = active\n" +
 			"\t\t\tc.do(Start{Key: h.key, Boot: c.own.boot, Epoch: h.epoch, Progress: h.progress})\n\t\t}\n" +
-			"\t\th.retryAt = c.now + c.pause()"},
-	{"hand-over before the lane is joined", "held.go",
+			"\t\th.retryAt = c.now + c.pause()"}}},
+	{"hand-over before the lane is joined", []edit{{"held.go",
 		"h.lane, h.drainAt = draining, c.now\n\t\t\tc.do(Drain{Key: h.key})",
-		"h.lane = handing\n\t\t\tc.do(Drain{Key: h.key})\n\t\t\tc.handOver(h)\n\t\t\treturn"},
-	{"done from an older read than the revision named", "held.go",
+		"h.lane = handing\n\t\t\tc.do(Drain{Key: h.key})\n\t\t\tc.handOver(h)\n\t\t\treturn"}}},
+	{"done from an older read than the revision named", []edit{{"held.go",
 		"h.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\tif h.lane == none {",
 		"if h.lane == none && h.rev > 0 {\n\t\trec.Done = h.rec.Done\n\t}\n" +
-			"\th.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\tif h.lane == none {"},
-	{"epoch not raised", "held.go", "rec.Epoch++", "rec.Epoch += 0"},
-	{"own lease that nothing runs never claimed again", "held.go",
-		"case c.mine(h) || c.mayTake(h):", "case !c.mine(h) && c.mayTake(h):"},
+			"\th.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\tif h.lane == none {"}}},
+	{"epoch not raised", []edit{{"held.go", "rec.Epoch++", "rec.Epoch += 0"}}},
+	{"own lease that nothing runs never claimed again", []edit{{"held.go",
+		"case c.mine(h) || c.mayTake(h):", "case !c.mine(h) && c.mayTake(h):"}}},
 }
 
 // TestBrokenRulesAreFound breaks one rule at a time: a simulation that misses one proves nothing about it.
@@ -83,34 +90,39 @@ func (b broken) find(t *testing.T) string {
 	return found[1]
 }
 
-// overlay writes the broken file and tells the compiler to take it.
+// overlay writes the broken files and tells the compiler to take them.
 func (b broken) overlay(t *testing.T, dir string) string {
 	t.Helper()
-	original, err := filepath.Abs(filepath.Join("..", b.file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(original)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Count(string(text), b.old) != 1 {
-		t.Fatalf("%s does not hold exactly one\n%s", b.file, b.old)
-	}
-	changed := filepath.Join(dir, b.file)
-	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {original: changed}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, content := range map[string]string{
-		changed:                            strings.Replace(string(text), b.old, b.new, 1),
-		filepath.Join(dir, "overlay.json"): string(overlay),
-	} {
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+	replace := map[string]string{}
+	for _, e := range b.edits {
+		original, err := filepath.Abs(filepath.Join("..", e.file))
+		if err != nil {
 			t.Fatal(err)
 		}
+		text, err := os.ReadFile(original)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Count(string(text), e.old) != 1 {
+			t.Fatalf("%s does not hold exactly one\n%s", e.file, e.old)
+		}
+		replace[original] = filepath.Join(dir, e.file)
+		write(t, replace[original], strings.Replace(string(text), e.old, e.new, 1))
 	}
-	return filepath.Join(dir, "overlay.json")
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "overlay.json")
+	write(t, file, string(overlay))
+	return file
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestBrokenSurroundingsAreFound breaks what is not the core's own: the watchdog, the look, the store.
