@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	gapTimeout  = 2 * time.Second // For one request about a missing message.
+	gapTimeout  = 2 * time.Second        // For one request about a missing message.
+	lookTimeout = 500 * time.Millisecond // For one look at the stream: while it has no leader nobody answers, then or later.
 	gapPause    = 500 * time.Millisecond
 	gapTries    = 3                // Answers from the leader at hand before another replica is asked.
 	leadTries   = 20               // Looks for the leader that was asked for.
@@ -218,7 +219,7 @@ func (r *Reader) firstSeq(ctx context.Context) (uint64, error) {
 }
 
 func (r *Reader) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, gapTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	stream, err := r.JS.Stream(ctx, r.Topic.Name)
 	if err != nil {
