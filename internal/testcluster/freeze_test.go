@@ -4,8 +4,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -210,25 +212,24 @@ func (f freeze) tails(h history.History, until int64) (inFlight, late, cut, star
 	return inFlight, late, cut, started
 }
 
-// wentOn is, for each partition that the node had, the time from the stop
-// until somebody started a call of it: another node, or itself once awake.
+// wentOn is, for each partition that the node had, the time from the stop, or
+// from the publish of the message if that was later, until somebody started a
+// call of it: another node, or itself once awake.
 func (f freeze) wentOn(h history.History) []time.Duration {
+	acked := newGaps(h).acked
 	had := make(map[int]bool)
 	on := make(map[int]time.Duration)
 	for _, call := range inOrder(h.Calls) {
 		// A call that starts right after the signal was sent before it.
-		switch before := call.Start < f.stop.At+int64(100*time.Millisecond); {
-		case before:
+		if call.Start < f.stop.At+int64(100*time.Millisecond) {
 			had[call.Partition] = call.Node == f.node
-		case had[call.Partition] && on[call.Partition] == 0:
-			on[call.Partition] = time.Duration(call.Start - f.stop.At)
+			continue
+		}
+		if _, known := on[call.Partition]; had[call.Partition] && !known {
+			on[call.Partition] = time.Duration(call.Start - max(f.stop.At, acked[call.ID]))
 		}
 	}
-	var took []time.Duration
-	for _, d := range on {
-		took = append(took, d)
-	}
-	return took
+	return slices.Collect(maps.Values(on))
 }
 
 // ownersSeenBy is what the first of the nodes sees, complete.
