@@ -64,7 +64,6 @@ type freeze struct {
 // a partition has at most one late call: the one that was in flight, under an
 // older epoch than that of the new owner.
 func TestFreeze(t *testing.T) {
-	t.Parallel()
 	c, load := startFreezeRun(t)
 	var freezes []freeze
 	for range *freezesFlag {
@@ -250,7 +249,6 @@ func (c *Cluster) ownersSeenBy(nodes []*Node) owners {
 // Without a quorum for three sessions' lives nobody can bury anybody, and
 // afterwards nobody does: each partition goes on with the owner that it had.
 func TestNoQuorumMovesNothing(t *testing.T) {
-	t.Parallel()
 	c, load := startFreezeRun(t)
 	var rows [][]any
 	for _, stopped := range [][]*Node{c.Nodes[1:], c.Nodes} {

@@ -293,7 +293,7 @@ func TestLostDiskAndSecondMachine(t *testing.T) {
 	n2.WipeDisk()
 	n2.Start()
 	n2.waitNotReady(moveLimit, "leasehold node remove n2")
-	n2.want(0, []string{"former", "joining"}, "node", "list")
+	n2.waitOutput(moveLimit, 0, []string{"former", "joining"}, "node", "list")
 	n1.waitOutput(moveLimit, 10, []string{"node n2: an earlier identity, still a voter"}, "status")
 	n1.waitOutput(moveLimit, 0, []string{"removed; now 3 voters, 3 alive, 2 needed"}, "node", "remove", "n2", "--yes")
 	c.WaitReady(startLimit)
