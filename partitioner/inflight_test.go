@@ -81,9 +81,7 @@ func TestUnknownHoldsItsKeyUntilResolved(t *testing.T) {
 	b := startBroker(t, "")
 	nc := b.connect()
 	got := make(chan *nats.Msg, 100)
-	if _, err := b.connect().ChanSubscribe("orders.*", got); err != nil {
-		t.Fatal(err)
-	}
+	b.answer("orders.*", func(m *nats.Msg) { got <- m })
 	p := newPublisher(t, nc, orders(), PublisherOptions{AckTimeout: 20 * time.Millisecond, RetryFor: 100 * time.Millisecond})
 	results := make(chan Result, 100)
 	give := func(key, data string) {
@@ -130,13 +128,11 @@ func TestUnknownHoldsItsKeyUntilResolved(t *testing.T) {
 func TestRefusalAfterAnUnansweredAttemptIsUnknown(t *testing.T) {
 	b := startBroker(t, "")
 	n := 0
-	if _, err := b.connect().Subscribe("orders.*", func(m *nats.Msg) {
+	b.answer("orders.*", func(m *nats.Msg) {
 		if n++; n > 1 {
 			_ = m.Respond([]byte(`{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"orders","seq":0}`))
 		}
-	}); err != nil {
-		t.Fatal(err)
-	}
+	})
 	p := newPublisher(t, b.connect(), orders(), PublisherOptions{AckTimeout: 20 * time.Millisecond})
 	if r := publish(t, p, Message{Key: "a"}); r.Outcome != Unknown || !errors.Is(r.Err, ErrTopicFull) {
 		t.Errorf("got %+v", r)
@@ -146,9 +142,7 @@ func TestRefusalAfterAnUnansweredAttemptIsUnknown(t *testing.T) {
 func TestOnlyOneMessageOfAKeyIsInFlight(t *testing.T) {
 	b := startBroker(t, "")
 	got := make(chan *nats.Msg, 100)
-	if _, err := b.connect().ChanSubscribe("orders.*", got); err != nil {
-		t.Fatal(err)
-	}
+	b.answer("orders.*", func(m *nats.Msg) { got <- m })
 	p := newPublisher(t, b.connect(), orders(), PublisherOptions{AckTimeout: time.Minute})
 	var l ledger
 	for i := range 30 {
@@ -189,9 +183,7 @@ func TestPublishBlocksOnlyWhileTheWindowIsFull(t *testing.T) {
 func fillWindow(t *testing.T, opt PublisherOptions, fit int) {
 	b := startBroker(t, "")
 	got := make(chan *nats.Msg, 100)
-	if _, err := b.connect().ChanSubscribe("orders.*", got); err != nil {
-		t.Fatal(err)
-	}
+	b.answer("orders.*", func(m *nats.Msg) { got <- m })
 	p := newPublisher(t, b.connect(), orders(), opt)
 	done := make(chan Result, 10)
 	for i := range fit {
@@ -216,9 +208,7 @@ func fillWindow(t *testing.T, opt PublisherOptions, fit int) {
 
 func TestCloseGivesEveryMessageItsResult(t *testing.T) {
 	b := startBroker(t, "")
-	if _, err := b.connect().Subscribe("orders.*", func(*nats.Msg) {}); err != nil {
-		t.Fatal(err)
-	}
+	b.answer("orders.*", func(*nats.Msg) {})
 	p := newPublisher(t, b.connect(), orders(), PublisherOptions{AckTimeout: time.Minute})
 	var l ledger
 	for i := range 20 {

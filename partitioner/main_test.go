@@ -135,6 +135,19 @@ func (b *broker) connect(opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
+// answer stands in a topic's place: f gets what is published to subject from now on. The broker knows of it before answer
+// returns, or a first publish over another connection could find nobody.
+func (b *broker) answer(subject string, f nats.MsgHandler) {
+	b.t.Helper()
+	nc := b.connect()
+	if _, err := nc.Subscribe(subject, f); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 func newJetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 	t.Helper()
 	js, err := jetstream.New(nc)
