@@ -73,6 +73,27 @@ type HandlerFunc func(ctx context.Context, m *Message) Result
 // Handle calls f.
 func (f HandlerFunc) Handle(ctx context.Context, m *Message) Result { return f(ctx, m) }
 
+// Batcher is a Handler that can take several messages of a partition in one call. Only a prefix of them can succeed.
+type Batcher interface {
+	// BatchSize is how many messages a call for the partition may have at present. With 1 or less Handle is called. It is
+	// asked before every call and must not block.
+	BatchSize(partition int) int
+	// HandleBatch handles at least two messages of one partition, in the order given. It is to Handle's rules in all else;
+	// the context's deadline is one message's timeout for the whole batch.
+	HandleBatch(ctx context.Context, ms []*Message) BatchResult
+}
+
+// BatchResult is a handler's answer to a batch.
+type BatchResult struct {
+	OK int // So many messages, from the first on, are done.
+
+	// Result says what became of the rest; it means nothing if OK is all of them. Only with Named is it about one message,
+	// the first that is not done. Otherwise nobody knows whose fault it is: no attempt is counted, and the messages are
+	// called one by one until the culprit shows.
+	Result Result
+	Named  bool
+}
+
 // Runner is a Handler that has something to run beside its calls: children, connections. Run is called once, before any
 // other method, returns after ctx has ended and all of that is gone, or earlier with an error that ends the group. All
 // calls have returned before ctx ends.
