@@ -58,6 +58,9 @@ type group struct {
 	Group
 	leases []*held
 	target []string // By partition: who should own it, "" if nobody can.
+
+	requests    Requests
+	requestsRev uint64 // Highest revision known of them; 0 if nobody ever asked for anything.
 }
 
 // New returns the core of a node that has just started. Feed it Saw for every record there is, then Loaded.
@@ -140,6 +143,8 @@ func (c *Core) saw(in Saw) {
 		c.sawOwn(in.Revision, in.Session)
 	case in.Key.Node != "":
 		c.sawPeer(in)
+	case in.Key.Partition == ofGroup:
+		c.sawRequests(in)
 	default:
 		c.sawLease(in)
 	}
@@ -177,7 +182,7 @@ func (c *Core) pause() time.Duration { return c.cfg.Renew / 10 }
 
 func (c *Core) held(k Key) *held {
 	for _, g := range c.groups {
-		if g.Name == k.Group && k.Partition < len(g.leases) {
+		if g.Name == k.Group && k.Partition >= 0 && k.Partition < len(g.leases) {
 			return g.leases[k.Partition]
 		}
 	}

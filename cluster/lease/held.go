@@ -9,7 +9,7 @@ const (
 	draining       // It was asked to finish its call and stop.
 	cancelled      // It was told to stop at once; waits to be joined.
 	parked         // Joined, under a lease that is still ours: may go on under the same epoch, or be handed over.
-	handing        // The hand-over was sent: it never runs again under this epoch.
+	handing        // The hand-over was sent, or a request's new epoch: it never runs again under this one.
 )
 
 // held is one lease: what its record says, and what runs here for it.
@@ -56,7 +56,7 @@ func (c *Core) sawLease(in Saw) {
 // afterDeletion is what a lease counts as whose record somebody deleted: free, at the progress that is known here, which
 // is too low at most, and with an epoch above all that can have been given out without this node's knowledge.
 func (h *held) afterDeletion() Lease {
-	return Lease{Version: 1, Epoch: h.rec.Epoch + 1<<32, Done: h.rec.Done, Attempt: h.rec.Attempt}
+	return Lease{Version: 1, Epoch: h.rec.Epoch + 1<<32, Applied: h.rec.Applied}.with(h.rec.progress())
 }
 
 // learn takes in a revision above the known one, and drops a lane whose lease it shows in other hands.
@@ -101,14 +101,17 @@ func (c *Core) wroteLease(h *held, in Wrote) {
 }
 
 // claimed starts the lane of a claim that was answered OK; nothing else ever starts one. A lease that we give back
-// without a lane, at stop, comes by here too, free.
+// without a lane, at stop, comes by here too, free; and one that a request gave a new epoch, which does not make it young.
 func (c *Core) claimed(h *held, rev uint64, rec Lease) {
 	h.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0
 	if !c.mine(h) {
 		h.lane = none
 		return
 	}
-	h.lane, h.epoch, h.progress, h.claimedAt, h.lost = parked, rec.Epoch, rec.progress(), c.now, false
+	if h.lane == none {
+		h.claimedAt = c.now
+	}
+	h.lane, h.epoch, h.progress, h.lost = parked, rec.Epoch, rec.progress(), false
 }
 
 func (c *Core) moved(k Key, epoch uint64, p Progress) {
@@ -169,7 +172,7 @@ func (c *Core) decide(h *held) {
 	case none:
 		c.decideFree(h)
 	case active:
-		if c.wantsAway(h) {
+		if c.wantsAway(h) || h.asked() {
 			h.lane, h.drainAt = draining, c.now
 			c.do(Drain{Key: h.key})
 		}
@@ -197,9 +200,14 @@ func (c *Core) decideFree(h *held) {
 	case c.mine(h) || c.mayTake(h):
 		rec := h.rec
 		rec.Version, rec.Owner, rec.Boot, rec.Next = 1, c.cfg.Self.Node, c.own.boot, ""
-		rec.Epoch++
-		c.put(h, rec, true)
+		c.put(h, h.raised(rec), true)
 	}
+}
+
+// raised is a lease under the next epoch, with everything done that was asked for.
+func (h *held) raised(rec Lease) Lease {
+	rec.Epoch++
+	return h.group.requests.apply(h.key.Partition, rec)
 }
 
 // mayTake reports whether a lease that is not ours is free for the taking, and by us. Whoever the plan names goes
@@ -230,10 +238,10 @@ func (c *Core) wantsAway(h *held) bool {
 	return c.stopping || to != c.cfg.Self.Node && c.canTake(to, h.group.Name) && c.now-h.claimedAt >= c.cfg.MinHold
 }
 
-// decideParked hands a joined lane's lease over, or lets the lane go on under the same epoch.
+// decideParked hands a joined lane's lease over, applies what was asked for, or lets the lane go on under the same epoch.
 func (c *Core) decideParked(h *held) {
 	switch {
-	case c.wantsAway(h):
+	case c.wantsAway(h), h.asked() && !c.own.expired:
 		h.lane = handing
 		c.handOver(h)
 	case h.progress != h.rec.progress():
@@ -249,21 +257,23 @@ func (c *Core) commit(h *held) {
 	if h.pending != nil || !c.mine(h) || h.rec.Epoch != h.epoch || h.progress == h.rec.progress() {
 		return
 	}
-	rec := h.rec
-	rec.Done, rec.Attempt = h.progress.Done, h.progress.Attempt
-	c.put(h, rec, false)
+	c.put(h, h.rec.with(h.progress), false)
 }
 
-// handOver gives the lease up. Until it is settled the same write is repeated, on whatever revision an earlier commit
-// of ours turns out to have left.
+// handOver gives the lease up, or keeps it under the next epoch if that is what a request needs; an heir applies requests
+// by itself. Until it is settled the write is repeated, on whatever revision an earlier commit of ours turns out to have
+// left.
 func (c *Core) handOver(h *held) {
 	if !c.mine(h) || h.rec.Epoch != h.epoch {
 		h.lane = none
 		return
 	}
-	rec := c.freed(h)
-	rec.Done, rec.Attempt = h.progress.Done, h.progress.Attempt
-	c.put(h, rec, true)
+	switch {
+	case c.wantsAway(h) || !h.asked():
+		c.put(h, c.freed(h).with(h.progress), true)
+	case !c.own.expired:
+		c.put(h, h.raised(h.rec.with(h.progress)), true)
+	}
 }
 
 // freed is the lease's record without an owner, left to whoever the plan names.

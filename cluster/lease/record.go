@@ -15,7 +15,8 @@ import (
 // Go's own monotonic clock does not, and it means nothing on another machine or after a reboot.
 type Time = time.Duration
 
-// Key names a record: a session if Node is set, else the lease of a group's partition.
+// Key names a record: a session if Node is set, else the lease of a group's partition, or what is asked of a group
+// (RequestsKey).
 type Key struct {
 	Node      string
 	Group     string
@@ -25,10 +26,13 @@ type Key struct {
 // SessionKey is the key of a node's session record.
 func SessionKey(node string) Key { return Key{Node: node} }
 
-// String spells the key as it is stored: "session.n1", "lease.billing.00003".
+// String spells the key as it is stored: "session.n1", "lease.billing.00003", "control.billing".
 func (k Key) String() string {
-	if k.Node != "" {
+	switch {
+	case k.Node != "":
 		return "session." + k.Node
+	case k.Partition == ofGroup:
+		return "control." + k.Group
 	}
 	return fmt.Sprintf("lease.%s.%05d", k.Group, k.Partition)
 }
@@ -95,20 +99,46 @@ type Lease struct {
 	Done    uint64 `json:"done"`  // Every message of the partition with a stream sequence ≤ Done is finished.
 	Attempt int    `json:"attempt"`
 	Next    string `json:"next,omitempty"` // Heir that a free lease was left to; a hint.
+
+	Paused  string `json:"paused,omitempty"`  // Why no message is handled until a person resumes; "" if it is not paused.
+	Release string `json:"release,omitempty"` // Keys whose parked messages are to be handled first, with blanks between, or AllKeys.
+	Applied uint64 `json:"applied,omitempty"` // ID of the last request that was applied.
 }
 
 // Progress is how far a lane came: the checkpoint that its lease should show.
 type Progress struct {
-	Done    uint64 // As in Lease.
-	Attempt int    // Failed attempts of the first message after Done.
+	Done    uint64 // As in Lease, all of them.
+	Attempt int
+	Paused  string // The lane may pause, and only a request resume.
+	Release string // The lane only ever takes keys away.
 }
 
 // later returns the one that is further on: a checkpoint never falls, whatever is reported.
 func (p Progress) later(q Progress) Progress {
-	if q.Done > p.Done || q.Done == p.Done && q.Attempt > p.Attempt {
-		return q
+	switch {
+	case q.Done != p.Done:
+		return pick(q.Done > p.Done, q, p)
+	case q.Attempt != p.Attempt:
+		return pick(q.Attempt > p.Attempt, q, p)
+	case q.Release != p.Release:
+		return pick(len(q.Release) < len(p.Release), q, p)
 	}
-	return p
+	return pick(p.Paused == "", q, p)
 }
 
-func (l Lease) progress() Progress { return Progress{Done: l.Done, Attempt: l.Attempt} }
+func pick(first bool, a, b Progress) Progress {
+	if first {
+		return a
+	}
+	return b
+}
+
+func (l Lease) progress() Progress {
+	return Progress{Done: l.Done, Attempt: l.Attempt, Paused: l.Paused, Release: l.Release}
+}
+
+// with returns the lease with a lane's progress.
+func (l Lease) with(p Progress) Lease {
+	l.Done, l.Attempt, l.Paused, l.Release = p.Done, p.Attempt, p.Paused, p.Release
+	return l
+}

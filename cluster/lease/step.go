@@ -15,6 +15,7 @@ type (
 		Revision uint64
 		Session  *Session
 		Lease    *Lease
+		Requests *Requests
 	}
 
 	// Loaded says that every session and every lease of the configured groups has been shown by Saw at least once.

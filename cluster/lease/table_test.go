@@ -425,6 +425,10 @@ var leaseEvents = []event{
 	{"saw-session-lower-boot", 0, sawOwn(testRev+1, func(s *Session) { s.Boot = testBoot - 2 })},
 	{"saw-session-deleted", 0, plain(Saw{Key: SessionKey("n1"), Revision: testRev + 1})},
 
+	{"saw-request", 0, plain(Saw{Key: RequestsKey("g"), Revision: testRev + 1, Requests: &testRequests})},
+	{"saw-request-applied-before", 0, plain(Saw{Key: RequestsKey("g"), Revision: testRev + 1, Requests: &Requests{Open: []Request{{ID: 0, Kind: Seek}}}})},
+	{"saw-request-of-other-partition", 0, plain(Saw{Key: RequestsKey("g"), Revision: testRev + 1, Requests: &Requests{Open: []Request{{ID: 9, Kind: Seek, Partitions: []int{0}}}}})},
+
 	{"saw-n2-buried", 0, sawPeer(testRev+1, peerSession("n2", 1, Buried))},
 	{"saw-n3-renewed", 0, sawPeer(testRev+1, peerSession("n3", 2, Live))},
 	{"saw-n3-buried", 0, sawPeer(testRev+1, peerSession("n3", 2, Buried))},
@@ -432,6 +436,11 @@ var leaseEvents = []event{
 	{"saw-n3-lower-boot-buried", 0, sawPeer(testRev+1, peerSession("n3", 1, Buried))},
 	{"saw-n3-older", 0, sawPeer(testRev-1, peerSession("n3", 9, Buried))},
 }
+
+// testRequests are a seek back, and a pause after it.
+var testRequests = Requests{Version: 1, LastID: 3, Open: []Request{
+	{ID: 2, Kind: Seek, Seq: 10}, {ID: 3, Kind: Pause, Reason: "wait"},
+}}
 
 // row is a state to try events on.
 type row struct {
@@ -490,7 +499,65 @@ func sessionRows() []row {
 			return c, h
 		}, leaseEvents})
 	}
-	return append(append(rows, attemptRows()...), overdueRows()...)
+	return slices.Concat(rows, attemptRows(), overdueRows(), requestRows())
+}
+
+// requestRows: something is asked of the partition, in every state of a live session.
+func requestRows() []row {
+	var rows []row
+	possible, _ := states()
+	for _, s := range possible {
+		if s.phase != running {
+			continue
+		}
+		rows = append(rows, row{"asked " + s.session(), s.variant(), func() (*Core, *held) {
+			c, h := s.build()
+			g := c.groups[0]
+			g.requests, g.requestsRev = testRequests, testRev
+			g.requests.Open = slices.Clone(g.requests.Open)
+			for i := range g.requests.Open {
+				g.requests.Open[i].Partitions = []int{1}
+			}
+			if h.lane == handing && h.pending != nil && !c.wantsAway(h) {
+				rec := h.raised(h.rec.with(h.progress)) // else it would be handed over
+				h.pending.Lease = &rec
+			}
+			return c, h
+		}, requestEvents})
+	}
+	return rows
+}
+
+// sawRequestLanded shows that the write of a request's new epoch landed unheard.
+func sawRequestLanded(c *Core, h *held) Input {
+	if h.lane != handing {
+		return nil
+	}
+	rec := h.raised(h.rec.with(h.progress))
+	return Saw{Key: h.key, Revision: h.rev + 1, Lease: &rec}
+}
+
+var requestEvents = append(slices.Clone(leaseEvents[:5]),
+	event{"saw-request-landed", 0, sawRequestLanded},
+	event{"saw-same", 0, leaseEvents[7].in},
+	event{"saw-commit-landed", 0, sawCommit},
+	event{"saw-free", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Done: 35})},
+	event{"saw-owner-live", 0, sawLease(testRev+1, theirs("n2", 1))},
+	event{"wrote-ok", 0, wroteOK},
+	event{"wrote-request-ok", 0, wroteRequestOK},
+	event{"wrote-unknown", 0, plain(Wrote{ID: 41})},
+	event{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 32}})},
+	event{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 32}})},
+	event{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
+	event{"stop", 0, plain(Stop{})},
+)
+
+// wroteRequestOK is the good answer to the write of a request's new epoch.
+func wroteRequestOK(c *Core, h *held) Input {
+	if h.lane != handing || h.pending == nil || h.pending.Revision != h.rev {
+		return nil
+	}
+	return Wrote{ID: 41, OK: true, Revision: h.rev + 1}
 }
 
 // overdueRows: a stop that has waited long for its hand-overs, in every state of the lease.
@@ -815,6 +882,9 @@ func describeWrite(w Write) string {
 	default:
 		s += fmt.Sprintf("%s/%d epoch %d done %d.%d", l.Owner, l.Boot, l.Epoch, l.Done, l.Attempt)
 	}
+	if w.Lease != nil && w.Lease.Applied > 0 {
+		s += fmt.Sprintf(" applied %d", w.Lease.Applied)
+	}
 	if w.Lease != nil && w.Lease.Next != "" {
 		s += " next " + w.Lease.Next
 	}
@@ -949,7 +1019,7 @@ func (k *check) lanes() {
 	if k.hb.lane == cancelled && k.ha.lane != cancelled && !joined {
 		k.fail("a cancelled lane goes on before it is joined")
 	}
-	if k.hb.lane == handing && k.ha.lane != handing && k.ha.lane != none && k.after.phase != finished {
+	if k.hb.lane == handing && k.ha.lane != handing && k.ha.lane != none && k.after.phase != finished && k.ha.epoch == k.hb.epoch {
 		k.fail("a lane comes back after its hand-over was sent")
 	}
 	if k.hb.lane == handing && k.ha.lane == none && k.after.phase == running && k.after.mine(k.ha) && k.ha.rec.Epoch == k.hb.epoch {
@@ -996,9 +1066,7 @@ func (k *check) leaseWrite(w Write) {
 	if k.before.phase != running && k.before.phase != publishing || k.after.phase != running && !k.gaveUp() {
 		k.fail("a lease is written without a live session")
 	}
-	if l.Done < rec.Done {
-		k.fail("done falls from %d to %d", rec.Done, l.Done)
-	}
+	k.applied(l, rec)
 	switch {
 	case l.Owner == "n1" && (rec.Owner != "n1" || l.Epoch != rec.Epoch):
 		k.claim(l, rec)
@@ -1017,11 +1085,35 @@ func (k *check) ownedByLane(rec Lease) bool {
 	return k.ha.lane != none && rec.Owner == "n1" && rec.Boot == testBoot && rec.Epoch == k.ha.epoch
 }
 
+// applied: what a person asked for is done once, together with a new epoch, and in full; nothing else lowers done.
+func (k *check) applied(l *Lease, rec Lease) {
+	switch {
+	case l.Applied == rec.Applied:
+		if l.Done < rec.Done {
+			k.fail("done falls from %d to %d", rec.Done, l.Done)
+		}
+	case l.Epoch != rec.Epoch+1 || l.Owner != "n1":
+		k.fail("a request is applied without a new epoch")
+	case l.Applied != testRequests.LastID || l.Done != 10 || l.Attempt != 0 || l.Paused != "wait":
+		k.fail("requests are applied as %+v", *l)
+	}
+}
+
 func (k *check) claim(l *Lease, rec Lease) {
-	if l.Epoch != rec.Epoch+1 || l.Boot != k.after.own.boot || l.Done != rec.Done || l.Attempt != rec.Attempt || l.Next != "" {
+	progress := rec.progress()
+	if k.ha.lane == handing {
+		progress = k.ha.progress
+		if l.Applied == rec.Applied {
+			k.fail("a new epoch for nothing")
+		}
+	}
+	if l.Epoch != rec.Epoch+1 || l.Boot != k.after.own.boot || l.Next != "" || l.Applied == rec.Applied && l.progress() != progress {
 		k.fail("a claim of %+v as %+v", rec, *l)
 	}
-	if k.ha.lane != none || k.after.own.expired || k.after.stopping || k.now >= k.after.own.fence {
+	if k.ha.lane == handing && !k.ownedByLane(rec) {
+		k.fail("a request is applied to what is not ours")
+	}
+	if k.ha.lane != none && k.ha.lane != handing || k.after.own.expired || k.after.stopping || k.now >= k.after.own.fence {
 		k.fail("a claim by a node that may not claim")
 	}
 	if rec.Owner != "" && (rec.Owner != "n1" || rec.Boot != testBoot) && !k.provablyDead(rec.Owner, rec.Boot) {
@@ -1062,7 +1154,7 @@ func (k *check) start(a Start) {
 	_, joined := k.in.(Stopped)
 	p := k.hb.pending
 	byClaim := answered && p != nil && wrote.ID == p.ID && wrote.OK && p.Lease.Owner == "n1" && p.Lease.Epoch == a.Epoch &&
-		k.hb.lane == none && wrote.Revision == k.ha.rev && p.Lease.progress() == a.Progress
+		(k.hb.lane == none || k.hb.lane == handing && p.Lease.Epoch == k.hb.epoch+1) && wrote.Revision == k.ha.rev && p.Lease.progress() == a.Progress
 	resumed := a.Epoch == k.hb.epoch && (k.hb.lane == parked || joined && !k.hb.lost && k.hb.lane != none && k.hb.lane != handing)
 	if !byClaim && !resumed {
 		k.fail("a lane starts on something else than the answer to a claim")

@@ -11,8 +11,9 @@ type View struct {
 
 // GroupView is one group's leases by partition.
 type GroupView struct {
-	Name   string
-	Leases []Lease
+	Name     string
+	Leases   []Lease
+	Requests Requests
 }
 
 var phaseNames = map[phase]string{
@@ -41,7 +42,7 @@ func (c *Core) View() View {
 		v.Sessions = append(v.Sessions, *own)
 	}
 	for _, g := range c.groups {
-		gv := GroupView{Name: g.Name}
+		gv := GroupView{Name: g.Name, Requests: g.requests}
 		for _, h := range g.leases {
 			gv.Leases = append(gv.Leases, h.rec)
 		}

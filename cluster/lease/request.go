@@ -1,0 +1,111 @@
+package lease
+
+import (
+	"slices"
+	"strings"
+)
+
+// Kinds of requests.
+const (
+	Pause   = "pause"   // Handle no message until somebody resumes.
+	Resume  = "resume"  // Go on, and give the head message all its attempts again.
+	Seek    = "seek"    // Go on after Seq, wherever the partition was.
+	Release = "release" // Handle what is parked of the keys, before anything else.
+	Restart = "restart" // Begin a new lane, which looks at everything anew.
+)
+
+// AllKeys stands for every parked key in Request.Keys.
+const AllKeys = "*"
+
+// Request is what a person asked for. It is applied once to each partition that it is for: by the owner, whose lane is
+// joined first, or by whoever claims the lease next. Like every change of hands it raises the epoch.
+type Request struct {
+	ID         uint64 `json:"id"` // Grows within a group, and is never used twice.
+	Kind       string `json:"kind"`
+	Partitions []int  `json:"partitions,omitempty"` // Empty: all of the group's.
+	Seq        uint64 `json:"seq,omitempty"`        // Of a seek: the new Done.
+	Keys       string `json:"keys,omitempty"`       // Of a release: keys with blanks between, or AllKeys.
+	Reason     string `json:"reason,omitempty"`     // Of a pause; never empty there.
+	At         string `json:"at,omitempty"`         // When it was asked for, RFC 3339, by the clock of the node that was asked.
+}
+
+// Covers reports whether the request is for a partition.
+func (r Request) Covers(partition int) bool {
+	return len(r.Partitions) == 0 || slices.Contains(r.Partitions, partition)
+}
+
+// Requests is what was asked of a group and may not have been applied everywhere yet.
+type Requests struct {
+	Version int       `json:"v"`
+	LastID  uint64    `json:"last_id"` // Highest ID ever given.
+	Open    []Request `json:"open"`    // By ID.
+}
+
+// RequestsKey is the key of a group's requests.
+func RequestsKey(group string) Key { return Key{Group: group, Partition: ofGroup} }
+
+// ofGroup stands in Key.Partition for the record that is the group's as a whole.
+const ofGroup = -1
+
+// due reports whether something was asked of a partition that its lease does not show yet.
+func (r Requests) due(partition int, l Lease) bool {
+	return slices.ContainsFunc(r.Open, func(q Request) bool { return q.ID > l.Applied && q.Covers(partition) })
+}
+
+// apply returns the lease as it is once everything that is due has been done.
+func (r Requests) apply(partition int, l Lease) Lease {
+	for _, q := range r.Open {
+		if q.ID > l.Applied && q.Covers(partition) {
+			l = q.apply(l)
+		}
+	}
+	return l
+}
+
+func (r Request) apply(l Lease) Lease {
+	l.Applied = r.ID
+	switch r.Kind {
+	case Pause:
+		l.Paused = r.Reason
+	case Resume:
+		l.Paused, l.Attempt = "", 0
+	case Seek:
+		l.Done, l.Attempt = r.Seq, 0
+	case Release:
+		l.Release = addKeys(l.Release, r.Keys)
+	}
+	return l
+}
+
+// addKeys adds keys to keys, each once.
+func addKeys(keys, more string) string {
+	all := strings.Fields(keys)
+	for _, k := range strings.Fields(more) {
+		if !slices.Contains(all, k) {
+			all = append(all, k)
+		}
+	}
+	if slices.Contains(all, AllKeys) {
+		return AllKeys
+	}
+	return strings.Join(all, " ")
+}
+
+// sawRequests takes in what is asked of a group.
+func (c *Core) sawRequests(in Saw) {
+	for _, g := range c.groups {
+		if g.Name != in.Key.Group || in.Revision <= g.requestsRev {
+			continue
+		}
+		g.requestsRev, g.requests = in.Revision, Requests{}
+		if in.Requests != nil {
+			g.requests = *in.Requests
+		}
+		for _, h := range g.leases {
+			c.decide(h)
+		}
+	}
+}
+
+// asked reports whether a lease has a request to apply.
+func (h *held) asked() bool { return h.group.requests.due(h.key.Partition, h.rec) }
