@@ -59,6 +59,16 @@ var brokenRules = []broken{
 		"if h.lane == none && h.rev > 0 {\n\t\trec.Done = h.rec.Done\n\t}\n" +
 			"\th.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\tif h.lane == none {"}}},
 	{"epoch not raised", []edit{{"held.go", "rec.Epoch++", "rec.Epoch += 0"}}},
+	{"request applied while the lane runs", []edit{{"held.go",
+		"if c.wantsAway(h) || h.asked() {\n",
+		"if h.asked() {\n\t\t\tc.put(h, h.raised(h.rec.with(h.progress)), true)\n\t\t\treturn\n\t\t}\n\t\tif c.wantsAway(h) {\n"}}},
+	{"request applied without a new epoch", []edit{{"held.go", "rec.Epoch++", "if !h.asked() {\n\t\trec.Epoch++\n\t}"}}},
+	{"request applied again", []edit{{"request.go", "l.Applied = r.ID", "if r.Kind != Seek {\n\t\tl.Applied = r.ID\n\t}"}}},
+	{"lane resumed after a request's write was sent", []edit{{"held.go",
+		"case !in.OK:\n\t\th.retryAt = c.now + c.pause()",
+		"case !in.OK:\n\t\tif h.lane == handing && !c.wantsAway(h) && !c.own.expired {\n\t\t\th.lane = active\n" +
+			"\t\t\tc.do(Start{Key: h.key, Boot: c.own.boot, Epoch: h.epoch, Progress: h.progress})\n\t\t}\n" +
+			"\t\th.retryAt = c.now + c.pause()"}}},
 	{"own lease that nothing runs never claimed again", []edit{{"held.go",
 		"case c.mine(h) || c.mayTake(h):", "case !c.mine(h) && c.mayTake(h):"}}},
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"leasehold/cluster/lease"
@@ -108,6 +109,9 @@ func (w *world) nextFault() {
 
 func (w *world) fault() {
 	n := w.nodes[w.r.IntN(len(w.nodes))]
+	if w.r.IntN(3) == 0 {
+		w.ask()
+	}
 	switch w.r.IntN(12) {
 	case 0, 1:
 		w.killNode(n)
@@ -136,6 +140,61 @@ func (w *world) fault() {
 			}
 		}
 	}
+}
+
+// ask has a person ask something of a partition, or of all.
+func (w *world) ask() {
+	if !w.store.up {
+		return
+	}
+	r := lease.Request{Kind: []string{lease.Pause, lease.Resume, lease.Resume, lease.Seek, lease.Seek, lease.Restart}[w.r.IntN(6)]}
+	var about []lease.Key
+	for _, k := range w.leaseKeys {
+		if p := w.r.IntN(2); p == 0 {
+			about, r.Partitions = append(about, k), append(r.Partitions, k.Partition)
+		}
+	}
+	if len(about) == 0 {
+		about = w.leaseKeys
+	}
+	at := w.truths[about[0]].finished
+	switch r.Kind {
+	case lease.Pause:
+		r.Reason = fmt.Sprint("asked at ", w.now)
+	case lease.Seek:
+		r.Seq = uint64(w.r.Int64N(int64(at) + 6))
+	}
+	w.record(r, about)
+}
+
+// record stores a request and has it announced.
+func (w *world) record(r lease.Request, about []lease.Key) {
+	k := lease.RequestsKey("g")
+	var all lease.Requests
+	if vs := w.store.keys[k]; len(vs) > 0 {
+		all = *vs[len(vs)-1].asked
+	}
+	all.LastID++
+	r.ID = all.LastID
+	all.Open = slices.DeleteFunc(slices.Clone(all.Open), w.appliedEverywhere)
+	all.Open = append(all.Open, r)
+	w.cover("asked: " + r.Kind)
+	w.note("asked: %+v", r)
+	w.store.add(k, version{asked: &all})
+	for _, k := range about {
+		w.truths[k].asked = append(w.truths[k].asked, r)
+	}
+	w.announce(nil, k)
+}
+
+// appliedEverywhere: no lease has to apply a request any more, so it may be forgotten.
+func (w *world) appliedEverywhere(r lease.Request) bool {
+	for _, k := range w.leaseKeys {
+		if rec, _ := w.store.latest(k); r.Covers(k.Partition) && rec.Applied < r.ID {
+			return false
+		}
+	}
+	return true
 }
 
 func (w *world) killNode(n *node) {

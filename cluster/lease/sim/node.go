@@ -226,7 +226,7 @@ func (n *node) startLane(a lease.Start) {
 
 // next starts a lane's next call, if nothing is under way and the look at the fence allows it.
 func (n *node) next(l *lane) {
-	if l.ended || l.killed || l.call != nil || l.stopping {
+	if l.ended || l.killed || l.call != nil || l.stopping || l.progress.Paused != "" {
 		return
 	}
 	if l.progress.Attempt > 0 && l.progress != l.committed {
@@ -252,7 +252,7 @@ func (n *node) callEnds(l *lane, c *call) {
 	ok := n.w.r.IntN(10) > 0
 	n.w.truths[l.key].ended(c, ok)
 	if ok {
-		l.progress = lease.Progress{Done: c.seq}
+		l.progress.Done, l.progress.Attempt = c.seq, 0
 	} else {
 		l.progress.Attempt++
 		n.step(lease.Moved{Key: l.key, Epoch: l.epoch, Progress: l.progress})

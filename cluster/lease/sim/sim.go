@@ -182,7 +182,7 @@ func (w *world) staleness() int {
 }
 
 func (w *world) allKeys() []lease.Key {
-	keys := append([]lease.Key(nil), w.leaseKeys...)
+	keys := append([]lease.Key{lease.RequestsKey("g")}, w.leaseKeys...)
 	for _, n := range w.nodes {
 		keys = append(keys, lease.SessionKey(n.name))
 	}
@@ -263,6 +263,10 @@ func (w *world) checkConverged() {
 	for _, k := range w.leaseKeys {
 		rec, ok := w.store.latest(k)
 		n := w.node(rec.Owner)
+		if left := w.truths[k].asked; len(left) > 0 {
+			w.fail(fmt.Errorf("%v: %+v never applied; its lease says %+v", k, left, rec))
+			return
+		}
 		if !ok || n == nil || !n.up || n.lanes[k] == nil || n.lanes[k].epoch != rec.Epoch {
 			w.fail(fmt.Errorf("%v: not run by anybody at the end; its lease says %+v", k, rec))
 			return

@@ -47,7 +47,7 @@ func TestNoTwoOwnersAndAlwaysConverges(t *testing.T) {
 	}
 	for _, must := range []string{
 		"takeover", "burial", "hand-over", "clean stop", "claimed again", "write landed late", "answer lost",
-		"disk wiped", "machine rebooted", "quorum lost", "frozen", "cut off", "stale read",
+		"disk wiped", "machine rebooted", "asked: pause", "asked: resume", "asked: seek", "asked: restart", "quorum lost", "frozen", "cut off", "stale read",
 	} {
 		if total.Covered[must] == 0 {
 			t.Errorf("no run had a %q: the simulation tests less than it says", must)

@@ -11,6 +11,7 @@ type version struct {
 	rev     uint64
 	session *lease.Session
 	lease   *lease.Lease
+	asked   *lease.Requests
 }
 
 // store is the model of the KV bucket: a log of revisions per key, compare-and-set on the newest, and reads that may
@@ -33,9 +34,14 @@ func (s *store) put(w lease.Write, o Options) uint64 {
 	if last != w.Revision && !blind {
 		return 0
 	}
-	s.rev++
-	s.keys[w.Key] = append(s.keys[w.Key], version{rev: s.rev, session: w.Session, lease: w.Lease})
+	s.add(w.Key, version{session: w.Session, lease: w.Lease})
 	return s.rev
+}
+
+func (s *store) add(k lease.Key, v version) {
+	s.rev++
+	v.rev = s.rev
+	s.keys[k] = append(s.keys[k], v)
 }
 
 // latest returns the newest lease of a partition and whether one was ever written.
@@ -54,7 +60,7 @@ func (s *store) read(k lease.Key, back int) lease.Saw {
 		return lease.Saw{Key: k}
 	}
 	v := s.keys[k][i]
-	return lease.Saw{Key: k, Revision: v.rev, Session: v.session, Lease: v.lease}
+	return lease.Saw{Key: k, Revision: v.rev, Session: v.session, Lease: v.lease, Requests: v.asked}
 }
 
 // call is one call of a handler.
@@ -70,9 +76,13 @@ type call struct {
 type truth struct {
 	epoch    uint64 // Highest epoch under which a call started.
 	by       string // Node and boot that it started under.
-	finished uint64 // Every message up to this one was finished by some call.
+	finished uint64 // Every message up to this one was finished by some call, or skipped by a seek.
 	open     []*call
 	calls    int
+
+	asked   []lease.Request // What people asked for that is not applied yet.
+	applied uint64          // Epoch of the latest lease that something was applied to.
+	paused  bool            // What the newest lease says.
 }
 
 // started checks a call at its start: the look at the fence.
@@ -83,6 +93,10 @@ func (t *truth) started(k lease.Key, c *call) error {
 		return fmt.Errorf("%v: %s started a call under epoch %d after one had started under %d by %s", k, by, c.epoch, t.epoch, t.by)
 	case c.epoch == t.epoch && by != t.by:
 		return fmt.Errorf("%v: %s and %s both started calls under epoch %d", k, by, t.by, c.epoch)
+	case c.epoch < t.applied:
+		return fmt.Errorf("%v: %s started a call under epoch %d, though a request was applied with %d", k, by, c.epoch, t.applied)
+	case t.paused:
+		return fmt.Errorf("%v: %s started message %d of a paused partition", k, by, c.seq)
 	case c.seq > t.finished+1:
 		return fmt.Errorf("%v: %s started message %d, but only those to %d are finished", k, by, c.seq, t.finished)
 	}
@@ -103,7 +117,7 @@ func (t *truth) ended(c *call, ok bool) {
 			t.open = append(t.open[:i:i], t.open[i+1:]...)
 		}
 	}
-	if ok && c.seq == t.finished+1 {
+	if ok && c.seq == t.finished+1 && c.epoch >= t.applied {
 		t.finished = c.seq
 	}
 }
@@ -115,10 +129,43 @@ func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 		return fmt.Errorf("%v: epoch went from %d to %d", k, old.Epoch, rec.Epoch)
 	case rec.Owner != "" && (rec.Owner != old.Owner || rec.Boot != old.Boot) && rec.Epoch == old.Epoch:
 		return fmt.Errorf("%v: %s/%d took over from %s/%d without raising the epoch", k, rec.Owner, rec.Boot, old.Owner, old.Boot)
+	case rec.Applied != old.Applied:
+		return t.requestsLanded(k, old, rec)
 	case rec.Done < old.Done:
 		return fmt.Errorf("%v: done went from %d to %d", k, old.Done, rec.Done)
+	case rec.Paused != old.Paused:
+		return fmt.Errorf("%v: paused went from %q to %q, and nobody asked", k, old.Paused, rec.Paused)
 	case rec.Done > t.finished:
 		return fmt.Errorf("%v: done is %d, but only messages to %d are finished", k, rec.Done, t.finished)
 	}
+	return nil
+}
+
+// requestsLanded checks a lease write that applies what was asked for: everything of an id up to the one it names, once,
+// in order, and under a new epoch.
+func (t *truth) requestsLanded(k lease.Key, old, rec lease.Lease) error {
+	if rec.Epoch <= old.Epoch {
+		return fmt.Errorf("%v: request %d applied without raising the epoch", k, rec.Applied)
+	}
+	done, paused := t.finished, old.Paused
+	for len(t.asked) > 0 && t.asked[0].ID <= rec.Applied {
+		switch r := t.asked[0]; r.Kind {
+		case lease.Seek:
+			done = r.Seq
+		case lease.Pause:
+			paused = r.Reason
+		case lease.Resume:
+			paused = ""
+		}
+		t.applied = rec.Epoch
+		t.asked = t.asked[1:]
+	}
+	if t.applied != rec.Epoch {
+		return fmt.Errorf("%v: a request up to %d applied again", k, rec.Applied)
+	}
+	if rec.Done > done || rec.Paused != paused {
+		return fmt.Errorf("%v: requests up to %d applied as done %d, paused %q; wanted at most %d, %q", k, rec.Applied, rec.Done, rec.Paused, done, paused)
+	}
+	t.finished, t.paused = done, paused != ""
 	return nil
 }
