@@ -246,11 +246,18 @@ func recordsComeBackAsTheyWere(t *testing.T, ctx context.Context, b backend) {
 	if saw := readDone(t, ctx, b, k, rev); saw.Lease != nil || saw.Session == nil || fmt.Sprint(*saw.Session) != fmt.Sprint(want) {
 		t.Errorf("wrote %+v, read %+v", want, saw.Session)
 	}
-	l := lease.Lease{Version: 1, Owner: "n1", Boot: 2, Epoch: 1<<63 + 3, Done: 1<<63 + 4, Attempt: 5, Next: "n2"}
+	l := lease.Lease{Version: 1, Owner: "n1", Boot: 2, Epoch: 1<<63 + 3, Done: 1<<63 + 4, Attempt: 5, Next: "n2",
+		Paused: "why", Release: "a b", Applied: 6}
 	k = lease.Key{Group: "round-trip", Partition: 99999}
 	rev = mustWrite(t, ctx, b, lease.Write{Key: k, Lease: &l})
 	if saw := readDone(t, ctx, b, k, rev); saw.Session != nil || saw.Lease == nil || *saw.Lease != l {
 		t.Errorf("wrote %+v, read %+v", l, saw.Lease)
+	}
+	asked := lease.Requests{Version: 1, LastID: 4, Open: []lease.Request{{ID: 4, Kind: lease.Seek, Partitions: []int{1}, Seq: 7}}}
+	k = lease.RequestsKey("round-trip")
+	rev = mustWrite(t, ctx, b, lease.Write{Key: k, Requests: &asked})
+	if saw := readDone(t, ctx, b, k, rev); saw.Requests == nil || fmt.Sprint(*saw.Requests) != fmt.Sprint(asked) || saw.Lease != nil {
+		t.Errorf("wrote %+v, read %+v", asked, saw.Requests)
 	}
 }
 
@@ -301,6 +308,7 @@ func sessionsAreComplete(t *testing.T, ctx context.Context, b backend) {
 		mustWrite(t, ctx, b, lease.Write{Key: lease.SessionKey(node), Session: &lease.Session{Node: node, Boot: uint64(i)}})
 	}
 	mustWrite(t, ctx, b, leaseWrite("session", 1, 0, 1)) // a group may be called anything
+	mustWrite(t, ctx, b, lease.Write{Key: lease.RequestsKey("lease"), Requests: &lease.Requests{LastID: 3}})
 	if b.foreign != nil {
 		b.foreign(t, "topic.orders", `{"partitions":64}`)
 	}
@@ -308,7 +316,10 @@ func sessionsAreComplete(t *testing.T, ctx context.Context, b backend) {
 		saws, err := b.Sessions(ctx)
 		found := 0
 		for _, s := range saws {
-			if s.Key.Node == "" {
+			switch {
+			case s.Key == lease.RequestsKey("lease") && s.Requests != nil && s.Requests.LastID == 3:
+				found++
+			case s.Lease != nil || s.Key.Node == "" && s.Requests == nil:
 				return fmt.Errorf("%v is among the sessions", s.Key)
 			}
 			for i := range 5 {
@@ -317,8 +328,8 @@ func sessionsAreComplete(t *testing.T, ctx context.Context, b backend) {
 				}
 			}
 		}
-		if err == nil && found != 5 {
-			err = fmt.Errorf("%d sessions of 5 came back", found)
+		if err == nil && found != 6 {
+			err = fmt.Errorf("%d records of 5 sessions and of requests came back", found)
 		}
 		return err
 	})
@@ -356,6 +367,7 @@ func announcementsReachOthers(t *testing.T, ctx context.Context, b backend) {
 	for _, want := range []lease.Saw{
 		{Key: lease.SessionKey("loud"), Revision: 7, Session: &lease.Session{Node: "loud", Boot: 2}},
 		{Key: lease.Key{Group: "loud", Partition: 3}, Revision: 8, Lease: &lease.Lease{Owner: "n1", Epoch: 5}},
+		{Key: lease.RequestsKey("loud"), Revision: 9, Requests: &lease.Requests{LastID: 5}},
 	} {
 		servertest.Eventually(t, storeLimit, func() error {
 			b.Announce(want) // again and again: the other may not have begun to listen

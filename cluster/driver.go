@@ -180,7 +180,7 @@ func (d *Driver) act(a lease.Action) {
 		d.cancel(a)
 	case lease.Committed:
 		if l := d.lanes[a.Key]; l != nil && l.epoch == a.Epoch {
-			l.Committed(a.Progress.Done, a.Progress.Attempt)
+			l.Committed(a.Progress)
 		}
 	case lease.Exit:
 		d.result, d.ended = a.Err, true
@@ -249,7 +249,7 @@ func (d *Driver) start(a lease.Start) {
 	l, w := &running{epoch: a.Epoch, last: a.Progress}, &watched{}
 	l.Lane = d.o.Start(Grant{
 		Group: a.Key.Group, Partition: a.Key.Partition, Boot: a.Boot, Epoch: a.Epoch,
-		Done: a.Progress.Done, Attempt: a.Progress.Attempt,
+		Progress: a.Progress, Applied: a.Applied,
 		MayStart: func() bool { return d.watchdog.mayStart(w) },
 		Wake:     func() { d.inbox.put(woke{a.Key}) },
 	})
@@ -258,8 +258,8 @@ func (d *Driver) start(a lease.Start) {
 	d.io.Go(func() {
 		<-l.Stopped()
 		d.watchdog.remove(a.Key)
-		n, attempt, _ := l.Progress()
-		d.inbox.put(lease.Stopped{Key: a.Key, Epoch: a.Epoch, Progress: lease.Progress{Done: n, Attempt: attempt}})
+		p, _ := l.Progress()
+		d.inbox.put(lease.Stopped{Key: a.Key, Epoch: a.Epoch, Progress: p})
 	})
 	d.log.Debug("lane started", "key", a.Key.String(), "epoch", a.Epoch, "done", a.Progress.Done)
 }
@@ -299,8 +299,7 @@ func (d *Driver) gather() {
 }
 
 func (d *Driver) moved(k lease.Key, l *running) {
-	n, attempt, _ := l.Progress()
-	if p := (lease.Progress{Done: n, Attempt: attempt}); p != l.last {
+	if p, _ := l.Progress(); p != l.last {
 		l.last = p
 		d.step(lease.Moved{Key: k, Epoch: l.epoch, Progress: p})
 	}

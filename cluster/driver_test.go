@@ -86,16 +86,16 @@ func (l *fakeLane) end() {
 
 func (l *fakeLane) Stopped() <-chan struct{} { return l.stopped }
 
-func (l *fakeLane) Progress() (uint64, int, bool) {
+func (l *fakeLane) Progress() (lease.Progress, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.progress.Done, l.progress.Attempt, l.progress != l.committed
+	return l.progress, l.progress != l.committed
 }
 
-func (l *fakeLane) Committed(done uint64, attempt int) {
+func (l *fakeLane) Committed(p lease.Progress) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.committed = lease.Progress{Done: done, Attempt: attempt}
+	l.committed = p
 }
 
 func (l *fakeLane) move(done uint64, attempt int) {
@@ -192,7 +192,7 @@ func (r *rig) saveBoot(boot uint64) error {
 
 func (r *rig) startLane(g Grant) Lane {
 	l := &fakeLane{Grant: g, startedAt: time.Now(), stopped: make(chan struct{})}
-	l.progress = lease.Progress{Done: g.Done, Attempt: g.Attempt}
+	l.progress = g.Progress
 	l.committed = l.progress
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -284,7 +284,7 @@ func TestStartClaimsAndRunsLanes(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		for _, l := range r.wantRunning(partitions) {
 			rec := m.lease("g", l.Partition)
-			if l.Boot != 1 || l.Epoch != 1 || l.Done != startDone || rec.Owner != "n1" || rec.Boot != 1 || rec.Epoch != l.Epoch {
+			if l.Boot != 1 || l.Epoch != 1 || l.Grant.Progress.Done != startDone || rec.Owner != "n1" || rec.Boot != 1 || rec.Epoch != l.Epoch {
 				t.Errorf("lane %+v runs under the lease %+v", l.Grant, rec)
 			}
 			if !l.MayStart() {
@@ -503,8 +503,8 @@ func TestCleanStopHandsOverEverything(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		for _, l := range n2.wantRunning(partitions) {
-			if slices.ContainsFunc(lanes, func(o *fakeLane) bool { return o.Partition == l.Partition }) && l.Done != startDone+50 {
-				t.Errorf("partition %d was taken over at %d", l.Partition, l.Done)
+			if slices.ContainsFunc(lanes, func(o *fakeLane) bool { return o.Partition == l.Partition }) && l.Grant.Progress.Done != startDone+50 {
+				t.Errorf("partition %d was taken over at %d", l.Partition, l.Grant.Progress.Done)
 			}
 		}
 		n2.endWell()

@@ -36,7 +36,7 @@ func (m *memory) put(w lease.Write) (uint64, error) {
 		return 0, fmt.Errorf("write %v on revision %d, which is %d: %w", w.Key, w.Revision, have, ErrConflict)
 	}
 	m.rev++
-	m.keys[w.Key] = append(m.keys[w.Key], lease.Saw{Key: w.Key, Revision: m.rev, Session: w.Session, Lease: w.Lease})
+	m.keys[w.Key] = append(m.keys[w.Key], lease.Saw{Key: w.Key, Revision: m.rev, Session: w.Session, Lease: w.Lease, Requests: w.Requests})
 	return m.rev, nil
 }
 
@@ -183,11 +183,11 @@ func (s *fakeStore) behind() int {
 }
 
 func (s *fakeStore) Sessions(ctx context.Context) ([]lease.Saw, error) {
-	return s.all(ctx, func(k lease.Key) bool { return k.Node != "" })
+	return s.all(ctx, func(k lease.Key) bool { return k.Node != "" || k == lease.RequestsKey(k.Group) })
 }
 
 func (s *fakeStore) Leases(ctx context.Context, group string, partitions int) ([]lease.Saw, error) {
-	return s.all(ctx, func(k lease.Key) bool { return k.Node == "" && k.Group == group && k.Partition < partitions })
+	return s.all(ctx, func(k lease.Key) bool { return k.Node == "" && k.Group == group && k.Partition >= 0 && k.Partition < partitions })
 }
 
 func (s *fakeStore) all(ctx context.Context, want func(lease.Key) bool) ([]lease.Saw, error) {

@@ -112,8 +112,11 @@ func checkBucket(got, want jetstream.StreamConfig) error {
 // Write publishes on condition that the key is at the revision. The request goes out once.
 func (s *KV) Write(ctx context.Context, w lease.Write) (uint64, error) {
 	var value any = w.Session
-	if w.Lease != nil {
+	switch {
+	case w.Lease != nil:
 		value = w.Lease
+	case w.Requests != nil:
+		value = w.Requests
 	}
 	return s.put(ctx, w.Key.String(), w.Revision, value)
 }
@@ -178,9 +181,9 @@ func (s *KV) Read(ctx context.Context, k lease.Key) (lease.Saw, error) {
 	return decode(k, rev, data)
 }
 
-// Sessions reads every session record.
+// Sessions reads every session record, and what is asked of the groups.
 func (s *KV) Sessions(ctx context.Context) ([]lease.Saw, error) {
-	return s.last(ctx, []string{subjects + "session.*"})
+	return s.last(ctx, []string{subjects + "session.*", subjects + "control.*"})
 }
 
 // Leases reads a group's leases, a chunk of keys at a time.
@@ -253,7 +256,7 @@ func (s *KV) lastMessages(ctx context.Context, subjects []string, f func(*jetstr
 
 // Announce publishes a record to the other nodes.
 func (s *KV) Announce(saw lease.Saw) {
-	data, err := json.Marshal(announcement{Key: saw.Key.String(), Revision: saw.Revision, Session: saw.Session, Lease: saw.Lease})
+	data, err := json.Marshal(announcement{saw.Key.String(), saw.Revision, saw.Session, saw.Lease, saw.Requests})
 	if err == nil {
 		_ = s.nc.Publish(announced, data) // a wake-up that fails is a wake-up lost: polling finds the record
 	}
@@ -261,10 +264,20 @@ func (s *KV) Announce(saw lease.Saw) {
 
 // announcement is a record as it is sent to the other nodes.
 type announcement struct {
-	Key      string         `json:"key"`
-	Revision uint64         `json:"rev"`
-	Session  *lease.Session `json:"session,omitempty"`
-	Lease    *lease.Lease   `json:"lease,omitempty"`
+	Key      string          `json:"key"`
+	Revision uint64          `json:"rev"`
+	Session  *lease.Session  `json:"session,omitempty"`
+	Lease    *lease.Lease    `json:"lease,omitempty"`
+	Requests *lease.Requests `json:"requests,omitempty"`
+}
+
+// saw is what the announcement shows; false if it makes no sense.
+func (a announcement) saw() (lease.Saw, bool) {
+	k, ok := parseKey(a.Key)
+	saw := lease.Saw{Key: k, Revision: a.Revision, Session: a.Session, Lease: a.Lease, Requests: a.Requests}
+	requests := k == lease.RequestsKey(k.Group)
+	fits := (k.Node != "") == (a.Session != nil) && requests == (a.Requests != nil) && (k.Node == "" && !requests) == (a.Lease != nil)
+	return saw, ok && a.Revision > 0 && fits
 }
 
 // Listen hands over what other nodes announce.
@@ -274,8 +287,8 @@ func (s *KV) Listen(ctx context.Context, f func(lease.Saw)) error {
 		if json.Unmarshal(m.Data, &a) != nil {
 			return
 		}
-		if k, ok := parseKey(a.Key); ok && a.Revision > 0 && (k.Node != "") == (a.Session != nil) && (k.Node == "") == (a.Lease != nil) {
-			f(lease.Saw{Key: k, Revision: a.Revision, Session: a.Session, Lease: a.Lease})
+		if saw, ok := a.saw(); ok {
+			f(saw)
 		}
 	})
 	if err != nil {
@@ -294,10 +307,14 @@ func decode(k lease.Key, rev uint64, data []byte) (lease.Saw, error) {
 		return saw, nil
 	}
 	var err error
-	if k.Node != "" {
+	switch k {
+	case lease.SessionKey(k.Node):
 		saw.Session = &lease.Session{}
 		err = json.Unmarshal(data, saw.Session)
-	} else {
+	case lease.RequestsKey(k.Group):
+		saw.Requests = &lease.Requests{}
+		err = json.Unmarshal(data, saw.Requests)
+	default:
 		saw.Lease = &lease.Lease{}
 		err = json.Unmarshal(data, saw.Lease)
 	}
@@ -313,6 +330,8 @@ func parseKey(s string) (lease.Key, bool) {
 	switch kind {
 	case "session":
 		return lease.SessionKey(rest), rest != ""
+	case "control":
+		return lease.RequestsKey(rest), rest != ""
 	case "lease":
 		group, p, _ := strings.Cut(rest, ".")
 		n, err := strconv.Atoi(p)

@@ -22,7 +22,7 @@ type Store interface {
 	// Read returns a record as some replica has it, which may be behind. Revision 0 says that there is none.
 	Read(ctx context.Context, k lease.Key) (lease.Saw, error)
 
-	// Sessions returns every session record that some replica has.
+	// Sessions returns every session record that some replica has, and what is asked of the groups.
 	Sessions(ctx context.Context) ([]lease.Saw, error)
 
 	// Leases returns a group's lease records that some replica has, in any order; those never written are left out.
@@ -41,8 +41,8 @@ type Grant struct {
 	Partition int
 	Boot      uint64
 	Epoch     uint64 // The fencing token of every call that the lane starts.
-	Done      uint64 // The lane starts with the first message of its partition after this sequence.
-	Attempt   int    // Failed attempts that this message has used up.
+	Progress  lease.Progress
+	Applied   uint64 // ID of the last request of a person that was applied.
 
 	// MayStart is the look at the fence: a call may start if it says yes right before. It never blocks.
 	MayStart func() bool
@@ -57,9 +57,9 @@ type Lane interface {
 	Cancel(cause error)       // End the call in flight and stop at once.
 	Stopped() <-chan struct{} // Closed when nothing works for the lane any more.
 
-	// Progress returns how far the lane has come; done and attempt only grow, but for attempt when done does. Urgent
-	// says that the lane waits for it to be stored.
-	Progress() (done uint64, attempt int, urgent bool)
+	// Progress returns how far the lane has come, which never goes back. Urgent says that the lane waits for it to be
+	// stored.
+	Progress() (p lease.Progress, urgent bool)
 	// Committed says how much of it is stored.
-	Committed(done uint64, attempt int)
+	Committed(lease.Progress)
 }

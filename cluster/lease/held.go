@@ -248,7 +248,7 @@ func (c *Core) decideParked(h *held) {
 		c.commit(h)
 	case !c.own.expired:
 		h.lane = active
-		c.do(Start{Key: h.key, Boot: c.own.boot, Epoch: h.epoch, Progress: h.progress})
+		c.do(Start{Key: h.key, Boot: c.own.boot, Epoch: h.epoch, Progress: h.progress, Applied: h.rec.Applied})
 	}
 }
 

@@ -71,6 +71,7 @@ type (
 		Revision uint64
 		Session  *Session
 		Lease    *Lease
+		Requests *Requests // Never by a core: people write them.
 		Announce bool
 	}
 
@@ -89,6 +90,7 @@ type (
 		Boot     uint64
 		Epoch    uint64
 		Progress Progress
+		Applied  uint64 // As in Lease.
 	}
 
 	// Drain asks a lane to finish the call in flight and stop. Answered by Stopped.
