@@ -74,17 +74,24 @@ func EnsureStream(ctx context.Context, js jetstream.JetStream, t Topic, opt Stre
 		return nil, fmt.Errorf("topic.%s.max_bytes: must be set: without it a full disk stops the whole broker", t.Name)
 	}
 	want := t.streamConfig(opt)
+	return persist(ctx, "ensure stream of topic "+t.Name, opt.Waiting, func() (jetstream.Stream, error) {
+		return ensureOnce(ctx, js, want, t.adopt(want))
+	})
+}
+
+// persist tries to make a stream until it is there, ctx ends or there is no hope.
+func persist(ctx context.Context, what string, waiting func(error), try func() (jetstream.Stream, error)) (jetstream.Stream, error) {
 	for pause := createMinPause; ; pause = min(2*pause, createMaxPause) {
-		stream, err := ensureOnce(ctx, js, t, want)
+		stream, err := try()
 		if err == nil {
 			return stream, nil
 		}
-		err = fmt.Errorf("ensure stream of topic %s: %w", t.Name, err)
+		err = fmt.Errorf("%s: %w", what, err)
 		if ctx.Err() != nil || !transient(err) {
 			return nil, err
 		}
-		if opt.Waiting != nil {
-			opt.Waiting(err)
+		if waiting != nil {
+			waiting(err)
 		}
 		if !sleep(ctx, pause) {
 			return nil, fmt.Errorf("%w (gave up: %w)", err, context.Cause(ctx))
@@ -125,7 +132,9 @@ func maxMsgSize(n bytesize.Size) int32 {
 	return int32(n)
 }
 
-func ensureOnce(ctx context.Context, js jetstream.JetStream, t Topic, want jetstream.StreamConfig) (jetstream.Stream, error) {
+// ensureOnce finds or makes a stream. adopt looks at one that exists: it may change its config, or refuse it.
+func ensureOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig,
+	adopt func(have *jetstream.StreamConfig) (change bool, err error)) (jetstream.Stream, error) {
 	stream, err := lookUp(ctx, js, want.Name)
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
@@ -138,15 +147,24 @@ func ensureOnce(ctx context.Context, js jetstream.JetStream, t Topic, want jetst
 		return nil, err
 	}
 	have := stream.CachedInfo().Config
-	if diffs := differences(have, want); len(diffs) > 0 {
-		return nil, &MismatchError{Topic: t.Name, Differences: diffs}
+	change, err := adopt(&have)
+	if err != nil || !change {
+		return stream, err
 	}
-	if limitsEqual(have, want) {
-		return stream, nil
-	}
-	have.MaxBytes, have.Duplicates = want.MaxBytes, want.Duplicates
-	have.MaxMsgSize, have.MaxConsumers = want.MaxMsgSize, want.MaxConsumers
 	return js.UpdateStream(ctx, have)
+}
+
+// adopt refuses a stream that is not the topic's, and takes over limits of this config.
+func (t Topic) adopt(want jetstream.StreamConfig) func(have *jetstream.StreamConfig) (change bool, err error) {
+	return func(have *jetstream.StreamConfig) (bool, error) {
+		if diffs := differences(*have, want); len(diffs) > 0 {
+			return false, &MismatchError{Topic: t.Name, Differences: diffs}
+		}
+		same := limitsEqual(*have, want)
+		have.MaxBytes, have.Duplicates = want.MaxBytes, want.Duplicates
+		have.MaxMsgSize, have.MaxConsumers = want.MaxMsgSize, want.MaxConsumers
+		return !same, nil
+	}
 }
 
 func lookUp(ctx context.Context, js jetstream.JetStream, name string) (jetstream.Stream, error) {
@@ -218,10 +236,13 @@ const (
 	codeNameAlreadySet jetstream.ErrorCode = 10058 // lost a race to create it: compare
 )
 
+// errForeign is for a stream that is not as it was made.
+var errForeign = errors.New("not a stream of ours")
+
 // transient reports whether creating or reading a stream may work later.
 func transient(err error) bool {
 	var mismatch *MismatchError
-	if errors.As(err, &mismatch) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
+	if errors.As(err, &mismatch) || errors.Is(err, errForeign) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
 		return false
 	}
 	var api *jetstream.APIError

@@ -46,8 +46,8 @@ func TestNothingIsMissedOrRepeatedWhateverHappens(t *testing.T) {
 			p := rnd.IntN(len(lanes))
 			lanes[p].Drain()
 			<-lanes[p].Stopped()
-			done, attempt, _ := lanes[p].Progress()
-			lanes[p] = r.group.Start(Grant{Partition: p, Epoch: uint64(step), Done: done, Attempt: attempt})
+			p0, _ := lanes[p].Progress()
+			lanes[p] = r.group.Start(Grant{Partition: p, Epoch: uint64(step), Progress: p0})
 		}
 	}
 	r.awaitAll()

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"leasehold/internal/bytesize"
 )
 
 // Where a group that is new begins.
@@ -21,8 +23,12 @@ const (
 	CommitEach     = "each"     // After every message.
 )
 
-// ExhaustedBlock never skips: the partition stays at a message that has used up its attempts.
-const ExhaustedBlock = "block"
+// What becomes of a message that has used up its attempts.
+const (
+	ExhaustedDeadLetter = "dead_letter" // It is set aside; the next one follows.
+	ExhaustedBlock      = "block"       // The partition stays there: nothing is ever skipped.
+	ExhaustedPark       = "park_key"    // It and every later one of its key are set aside, in order; other keys go on.
+)
 
 // Handler kinds of this version.
 const (
@@ -49,7 +55,8 @@ type Config struct {
 	Timeout         time.Duration `toml:"timeout"`          // How long a call may take.
 	MaxAttempts     int           `toml:"max_attempts"`     // Failed calls of a message before on_exhausted applies.
 	Backoff         Backoff       `toml:"backoff"`          // Waits between the attempts of a message.
-	OnExhausted     string        `toml:"on_exhausted"`     // ExhaustedBlock.
+	OnExhausted     string        `toml:"on_exhausted"`     // ExhaustedDeadLetter (default), ExhaustedBlock or ExhaustedPark.
+	DLQMaxBytes     bytesize.Size `toml:"dlq_max_bytes"`    // How much the group's dead letters may hold.
 	HandoverTimeout time.Duration `toml:"handover_timeout"` // How long a hand-over waits for the call in flight; default Timeout.
 }
 
@@ -87,7 +94,7 @@ func DefaultConfig() Config {
 		Timeout:         30 * time.Second,
 		MaxAttempts:     8,
 		Backoff:         DefaultBackoff(),
-		OnExhausted:     ExhaustedBlock,
+		OnExhausted:     ExhaustedDeadLetter,
 		HandoverTimeout: 30 * time.Second,
 	}
 }
@@ -198,12 +205,9 @@ func (c Config) Validate() error {
 	if c.MaxAttempts < 1 {
 		fault("max_attempts", "must be at least 1, is %d", c.MaxAttempts)
 	}
-	switch c.OnExhausted {
-	case ExhaustedBlock:
-	case "dead_letter", "park_key":
-		fault("on_exhausted", "%q is not in this version, which keeps no dead letters yet; the only choice is %q", c.OnExhausted, ExhaustedBlock)
-	default:
-		oneOf(fault, "on_exhausted", c.OnExhausted, ExhaustedBlock)
+	oneOf(fault, "on_exhausted", c.OnExhausted, ExhaustedDeadLetter, ExhaustedBlock, ExhaustedPark)
+	if c.DLQMaxBytes < 0 {
+		fault("dlq_max_bytes", "must not be negative")
 	}
 	c.Backoff.validate(fault)
 	c.Handler.validate(fault)

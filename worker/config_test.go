@@ -39,7 +39,7 @@ handler = { kind = "subprocess", command = ["python3", "x.py"], processes = 2, c
 		},
 		CommitInterval: 100 * time.Millisecond, Commit: "interval", Timeout: 30 * time.Second, MaxAttempts: 8,
 		Backoff:     Backoff{Initial: 500 * time.Millisecond, Max: time.Minute, Factor: 2, Jitter: 0.2},
-		OnExhausted: "block", HandoverTimeout: 30 * time.Second,
+		OnExhausted: "dead_letter", HandoverTimeout: 30 * time.Second,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -80,7 +80,7 @@ func TestConfigRefusesABadBackoffTable(t *testing.T) {
 func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 	c := Config{
 		Name: "_x", Start: "now", Commit: "never", CommitInterval: time.Hour, Timeout: -1, HandoverTimeout: -1, MaxAttempts: -1,
-		OnExhausted: "dead_letter", Backoff: Backoff{Initial: time.Minute, Max: time.Second, Factor: math.NaN(), Jitter: 1},
+		OnExhausted: "skip", DLQMaxBytes: -1, Backoff: Backoff{Initial: time.Minute, Max: time.Second, Factor: math.NaN(), Jitter: 1},
 		Handler: HandlerConfig{
 			Kind: KindSubprocess, Processes: -1, StartTimeout: -1, StopTimeout: -1, Path: "/x",
 			Env: map[string]string{"A=B": ""}, PassEnv: []string{""}, Config: map[string]any{"x": math.Inf(1)},
@@ -94,7 +94,7 @@ func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 		`group "_x": name: must`, `group "_x": topic: must`, `start: must be "earliest" or "latest", is "now"`,
 		`commit: must be "interval" or "each"`, `commit_interval: must be from 10ms to 1m0s, is 1h0m0s`,
 		`: timeout: must`, `handover_timeout: must`, `max_attempts: must be at least 1, is -1`,
-		`on_exhausted: "dead_letter" is not in this version`, `backoff.max: must not be less than`,
+		`on_exhausted: must be "dead_letter", "block" or "park_key", is "skip"`, `dlq_max_bytes: must not be negative`, `backoff.max: must not be less than`,
 		`backoff.factor: must`, `backoff.jitter: must`, `handler.command: must name a program`, `handler.processes: must`,
 		`handler.start_timeout: must`, `handler.stop_timeout: must`, `handler.path: is no key of kind "subprocess"`,
 		`handler.env: "A=B" is no name`, `handler.env: "" is no name`, `handler.config: cannot be sent`,
@@ -103,8 +103,8 @@ func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 			t.Errorf("no fault %q in:\n%v", want, err)
 		}
 	}
-	if n := strings.Count(err.Error(), "\n") + 1; n != 20 {
-		t.Errorf("%d faults, want 20:\n%v", n, err)
+	if n := strings.Count(err.Error(), "\n") + 1; n != 21 {
+		t.Errorf("%d faults, want 21:\n%v", n, err)
 	}
 }
 

@@ -13,14 +13,13 @@ import (
 )
 
 const (
-	gapTimeout  = 2 * time.Second        // For one request about a missing message.
+	askTimeout  = 2 * time.Second        // For one question to the leader of a stream.
 	lookTimeout = 500 * time.Millisecond // For one look at the stream: while it has no leader nobody answers, then or later.
 	gapPause    = 500 * time.Millisecond
 	gapTries    = 3                // Answers from the leader at hand before another replica is asked.
 	leadTries   = 20               // Looks for the leader that was asked for.
 	searchAgain = 10 * time.Minute // After which replicas are made leaders once more for the same message.
 	gapRetry    = 30 * time.Second // After which stopped lanes look again: the replica that has it may have been away.
-	notFoundErr = 10037
 )
 
 var errMissing = errors.New("no replica has it")
@@ -142,30 +141,36 @@ func (r *Reader) fetchSurely(ctx context.Context, seq uint64) (e *entry, err err
 
 // fetch gets a message from the stream's leader.
 func (r *Reader) fetch(ctx context.Context, seq uint64) (*entry, error) {
+	return getMessage(ctx, r.JS.Conn(), r.Topic.Name, fmt.Appendf(nil, `{"seq":%d}`, seq))
+}
+
+// getMessage gets a message from a stream's leader, errMissing if it has none like it.
+func getMessage(ctx context.Context, nc *nats.Conn, stream string, request []byte) (*entry, error) {
 	var answer struct {
 		Error   *apiError `json:"error"`
 		Message *struct {
 			Subject string    `json:"subject"`
+			Seq     uint64    `json:"seq"`
 			Header  []byte    `json:"hdrs"`
 			Data    []byte    `json:"data"`
 			Time    time.Time `json:"time"`
 		} `json:"message"`
 	}
-	if err := r.ask(ctx, "STREAM.MSG.GET", fmt.Appendf(nil, `{"seq":%d}`, seq), &answer); err != nil {
+	if err := askStream(ctx, nc, "STREAM.MSG.GET", stream, request, &answer); err != nil {
 		return nil, err
 	}
 	switch {
-	case answer.Error != nil && answer.Error.Code == notFoundErr:
+	case answer.Error != nil && answer.Error.Code == codeNoMessage:
 		return nil, errMissing
 	case answer.Error != nil || answer.Message == nil:
-		return nil, fmt.Errorf("get message %d: %w", seq, answer.Error)
+		return nil, fmt.Errorf("get message %s of stream %s: %w", request, stream, answer.Error)
 	}
 	m := answer.Message
-	e := &entry{seq: seq, published: m.Time, subject: m.Subject, data: m.Data}
+	e := &entry{seq: m.Seq, published: m.Time, subject: m.Subject, data: m.Data}
 	if len(m.Header) > 0 {
 		h, err := nats.DecodeHeadersMsg(m.Header)
 		if err != nil {
-			return nil, fmt.Errorf("headers of message %d: %w", seq, err)
+			return nil, fmt.Errorf("headers of message %d of stream %s: %w", m.Seq, stream, err)
 		}
 		e.headers = h
 	}
@@ -241,11 +246,16 @@ func (e *apiError) Error() string {
 	return fmt.Sprintf("%s (%d)", e.Text, e.Code)
 }
 
-// ask makes a request about the stream that the client library has no call for.
+// ask makes a request about the topic's stream that the client library has no call for.
 func (r *Reader) ask(ctx context.Context, what string, request []byte, answer any) error {
-	ctx, cancel := context.WithTimeout(ctx, gapTimeout)
+	return askStream(ctx, r.JS.Conn(), what, r.Topic.Name, request, answer)
+}
+
+// askStream asks a stream's leader.
+func askStream(ctx context.Context, nc *nats.Conn, what, stream string, request []byte, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	m, err := r.JS.Conn().RequestWithContext(ctx, "$JS.API."+what+"."+r.Topic.Name, request)
+	m, err := nc.RequestWithContext(ctx, "$JS.API."+what+"."+stream, request)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}

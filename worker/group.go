@@ -42,18 +42,21 @@ type GroupOptions struct {
 	Reader      *Reader // Of the same topic; runs by itself.
 	Logger      hclog.Logger
 	HandlerLock *os.File // Not used by the group: the handler was built with it.
+	Letters     *DeadLetters
 
 	queueEntries, queueBytes int // For tests; 0 for the usual.
 }
 
 // Group is one group's work on this node: its handler and the lanes of the partitions that the node holds.
 type Group struct {
-	o     GroupOptions
-	log   hclog.Logger
-	ready chan struct{} // Closed by Run: the handler may be called.
+	o      GroupOptions
+	log    hclog.Logger
+	health *health
+	ready  chan struct{} // Closed by Run: the handler may be called.
 
 	mu    sync.Mutex
 	held  map[*Lane]*feed // Lanes that have not stopped.
+	acted map[int]uint64  // By partition: the last request of a person that a lane began with.
 	ended bool            // Run is stopping: no lane starts any more.
 	lanes sync.WaitGroup
 }
@@ -75,7 +78,9 @@ func NewGroup(o GroupOptions) (*Group, error) {
 		o.queueBytes = min(max(queueBytes/o.Topic.Partitions, laneBytesMin), laneBytesMax)
 	}
 	log := o.Logger.Named("worker").With("group", o.Config.Name)
-	return &Group{o: o, log: log, ready: make(chan struct{}), held: map[*Lane]*feed{}}, nil
+	return &Group{
+		o: o, log: log, health: newHealth(log), ready: make(chan struct{}), held: map[*Lane]*feed{}, acted: map[int]uint64{},
+	}, nil
 }
 
 // Run runs the handler and the lanes, until ctx ends or the handler fails. It returns when all of them have stopped.
@@ -162,7 +167,7 @@ func (g *Group) all() []*Lane {
 func (g *Group) Start(grant Grant) *Lane {
 	l := newLane(laneOptions{
 		config: g.o.Config, handler: g.o.Handler, message: g.message, ready: g.ready, reason: g.reason,
-		logger: g.log, maxEntries: g.o.queueEntries, maxBytes: g.o.queueBytes,
+		node: g.o.Node, letters: g.letters(), health: g.health, logger: g.log, maxEntries: g.o.queueEntries, maxBytes: g.o.queueBytes,
 	}, grant)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -171,11 +176,23 @@ func (g *Group) Start(grant Grant) *Lane {
 		l.finishRun()
 		return l
 	}
+	if before, held := g.acted[grant.Partition]; held && grant.Applied > before {
+		g.health.reset("a person acted: the handler is given another chance")
+	}
+	g.acted[grant.Partition] = grant.Applied
 	f := g.o.Reader.add(l)
 	g.held[l] = f
 	l.onStop = func() { g.forget(l, f) }
 	g.lanes.Go(l.run)
 	return l
+}
+
+// letters is an interface that is nil if there are none.
+func (g *Group) letters() letterBox {
+	if g.o.Letters == nil {
+		return nil
+	}
+	return g.o.Letters
 }
 
 func (g *Group) forget(l *Lane, f *feed) {
@@ -229,16 +246,21 @@ func (g *Group) message(grant Grant, e *entry) (Message, error) {
 		ID: string(id), Topic: g.o.Topic.Name, Group: g.o.Config.Name, Node: g.o.Node,
 		Partition: grant.Partition, Seq: e.seq, Epoch: grant.Epoch, MaxAttempts: g.o.Config.MaxAttempts,
 		Key: place.Key, Subject: place.Subject, Timeout: g.o.Config.Timeout, Published: e.published,
-		Headers: e.headers, IdempotencyKey: first(e.headers, messageIDHdr), Traceparent: first(e.headers, traceHdr),
-		Data: e.data,
+		Headers: e.headers, Data: e.data,
 	}
+	m.fromHeaders()
+	return m, nil
+}
+
+// fromHeaders fills in what the publisher's headers say.
+func (m *Message) fromHeaders() {
+	m.IdempotencyKey, m.Traceparent = first(m.Headers, messageIDHdr), first(m.Headers, traceHdr)
 	if m.IdempotencyKey == "" {
 		m.IdempotencyKey = m.ID
 	}
 	if m.Traceparent == "" {
-		m.Traceparent = first(e.headers, traceHdrUpper)
+		m.Traceparent = first(m.Headers, traceHdrUpper)
 	}
-	return m, nil
 }
 
 // first returns the first value of a header.

@@ -30,6 +30,10 @@ type Message struct {
 	Headers        map[string][]string // All of the publisher's headers.
 	Traceparent    string              // W3C trace context, empty if the publisher sent none.
 	Data           []byte              // Payload. The handler must not change it.
+
+	// Released says that the message was parked and a person released it: it comes out of the partition's order, though
+	// not out of its key's.
+	Released bool
 }
 
 // Status is what became of a call.

@@ -105,8 +105,8 @@ func (r *Reader) countLags(ctx context.Context) {
 		if ctx.Err() != nil || time.Since(begun) > lagBudget {
 			return
 		}
-		done, _, _ := f.lane.Progress()
-		lag, err := r.count(ctx, f.partition, done+1)
+		p, _ := f.lane.Progress()
+		lag, err := r.count(ctx, f.partition, p.Done+1)
 		r.mu.Lock()
 		f.lagTried = time.Now()
 		if err == nil {

@@ -25,7 +25,8 @@ const (
 	StateRetrying    = "retrying"    // Waiting to try the head message again.
 	StateUnavailable = "unavailable" // The handler says that it or its backend is down.
 	StateBlocked     = "blocked"     // The head message cannot be handled; a person must look.
-	StatePaused      = "paused"      // The handler asked for a person to look.
+	StatePaused      = "paused"      // A person, or the handler, asked for nothing to be handled until somebody resumes.
+	StateReleasing   = "releasing"   // Handling parked messages of keys that a person released.
 	StateGap         = "gap"         // The next message is missing in the topic's stream.
 	StateFenced      = "fenced"      // The node may not start calls; the lane is about to be cancelled.
 	StateOverdue     = "overdue"     // The handler has not returned, long after its deadline.
@@ -37,8 +38,8 @@ const (
 type Grant struct {
 	Partition   int
 	Boot, Epoch uint64
-	Done        uint64 // Every message of the partition with a sequence ≤ Done is finished.
-	Attempt     int    // Attempts that the first message after Done has used up.
+	Progress
+	Applied uint64 // ID of the last request of a person that was applied to the partition; 0 if there never was one.
 
 	// MayStart is the look at the fence, right before every call. False: the lane starts nothing more and waits to be
 	// cancelled or drained. nil always allows.
@@ -54,6 +55,9 @@ type laneOptions struct {
 	message    func(g Grant, e *entry) (Message, error) // Builds the envelope.
 	ready      <-chan struct{}                          // Closed once the handler may be called; nil: from the start.
 	reason     func() string                            // Why a drained partition is revoked.
+	node       string                                   // This node's name.
+	letters    letterBox                                // Dead letters; nil only where nothing is ever set aside.
+	health     *health
 	logger     hclog.Logger
 	maxEntries int
 	maxBytes   int
@@ -68,34 +72,42 @@ type Lane struct {
 	grant Grant
 	log   hclog.Logger
 
-	calls    context.Context // Parent of the calls' contexts; ends with Cancel.
-	cancel   context.CancelCauseFunc
-	live     context.Context // Ends with Drain too: every wait of the lane but the call itself.
-	endLive  context.CancelCauseFunc
-	wake     chan struct{} // Something changed for a parked lane: a message, a commit.
-	stopped  chan struct{}
-	onRoom   func() // A queue that was full has room again. Called without mu.
-	onStop   func() // The lane has stopped. Called before Stopped is closed.
-	lastDown int    // Times in a row that the handler was unavailable. Owned by the lane's goroutine.
+	calls   context.Context // Parent of the calls' contexts; ends with Cancel.
+	cancel  context.CancelCauseFunc
+	live    context.Context // Ends with Drain too: every wait of the lane but the call itself.
+	endLive context.CancelCauseFunc
+	wake    chan struct{} // Something changed for a parked lane: a message, a commit.
+	stopped chan struct{}
+	onRoom  func() // A queue that was full has room again. Called without mu.
+	onStop  func() // The lane has stopped. Called before Stopped is closed.
 
-	mu        sync.Mutex
-	queue     queue
-	starved   bool      // The reader could not push, and waits for onRoom.
-	parked    bool      // The goroutine waits for wake.
-	last      uint64    // Highest sequence pushed; > done, or equal to it.
-	done      uint64    // Every message ≤ done is finished; ≥ grant.Done, never falls.
-	doneSince time.Time // When done was last moved, or the lane began.
-	attempt   int       // Attempts used up by the first message after done.
-	urgent    bool      // The lane waits until (done, attempt) is committed.
-	current   bool      // A message has been taken from the queue and is not finished.
-	inCall    bool      // A call is in flight.
-	callSince time.Time // When the latest call began.
-	cause     error     // Why the lane was cancelled; nil if it was not.
-	draining  bool
-	state     string
-	fault     string // Error text that goes with state.
-	gap       string // Which messages are missing; "" if none.
-	overdue   bool   // The call in flight has been reported as overdue.
+	// What only the lane's goroutine uses.
+	lastDown  int             // Times in a row that the handler was unavailable.
+	setAside  map[string]bool // Parked keys: their messages go to the dead letters.
+	jobs      []job           // Messages at hand.
+	singly    int             // So many of them are called one by one, because a batch with them failed.
+	looked    bool            // The head message's attempts were looked at once.
+	firstFail time.Time       // Of the head message, as far as this lane knows; zero if it has not failed here.
+
+	mu         sync.Mutex
+	queue      queue
+	starved    bool      // The reader could not push, and waits for onRoom.
+	parked     bool      // The goroutine waits for wake.
+	last       uint64    // Highest sequence pushed; > p.Done, or equal to it.
+	p          Progress  // p.Done ≥ grant.Done; never goes back.
+	doneSince  time.Time // When p.Done was last moved, or the lane began.
+	urgent     bool      // The lane waits until p is committed.
+	current    int       // Messages that have been taken from the queue and are not finished.
+	parkedKeys int       // Length of setAside.
+	inCall     bool      // A call is in flight.
+	callSince  time.Time // When the latest call began.
+	cause      error     // Why the lane was cancelled; nil if it was not.
+	draining   bool
+	state      string
+	fault      string    // Error text that goes with state.
+	retryAt    time.Time // When a lane that waits tries again; zero if it does not wait for a time.
+	gap        string    // Which messages are missing; "" if none.
+	overdue    bool      // The call in flight has been reported as overdue.
 }
 
 // newLane builds a lane. It does nothing until run.
@@ -114,8 +126,11 @@ func newLane(o laneOptions, g Grant) *Lane {
 		onRoom:  func() {},
 		onStop:  func() {},
 		queue:   queue{maxEntries: o.maxEntries, maxBytes: o.maxBytes},
-		last:    g.Done, done: g.Done, doneSince: time.Now(), attempt: g.Attempt,
+		last:    g.Done, p: g.Progress, doneSince: time.Now(),
 		state: StateStarting,
+	}
+	if l.health == nil {
+		l.health = newHealth(l.log)
 	}
 	l.calls, l.cancel = context.WithCancelCause(context.Background())
 	l.live, l.endLive = context.WithCancelCause(l.calls)
@@ -146,17 +161,17 @@ func (l *Lane) Cancel(cause error) {
 // Stopped is closed once no goroutine and no call works for the lane any more.
 func (l *Lane) Stopped() <-chan struct{} { return l.stopped }
 
-// Progress returns what the lane has finished, and whether it waits for that to be committed.
-func (l *Lane) Progress() (done uint64, attempt int, urgent bool) {
+// Progress returns how far the lane has come, and whether it waits for that to be committed.
+func (l *Lane) Progress() (p Progress, urgent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.done, l.attempt, l.urgent
+	return l.p, l.urgent
 }
 
 // Committed says that this much is stored.
-func (l *Lane) Committed(done uint64, attempt int) {
+func (l *Lane) Committed(p Progress) {
 	l.mu.Lock()
-	satisfied := l.urgent && (done > l.done || done == l.done && attempt >= l.attempt)
+	satisfied := l.urgent && p == l.p
 	if satisfied {
 		l.urgent = false
 	}
@@ -172,8 +187,11 @@ func (l *Lane) run() {
 	if !l.awaitReady() {
 		return
 	}
-	assigned := l.assign()
-	if assigned {
+	if l.grant.Paused != "" {
+		l.awaitEnd(StatePaused, l.grant.Paused)
+		return
+	}
+	if l.assign() && l.findParked() && l.release() {
 		l.work()
 	}
 	l.revoke()
@@ -183,7 +201,7 @@ func (l *Lane) run() {
 func (l *Lane) finishRun() {
 	l.mu.Lock()
 	l.queue.drop()
-	l.state, l.urgent, l.current, l.inCall = StateStopped, false, false, false
+	l.state, l.urgent, l.current, l.inCall = StateStopped, false, 0, false
 	l.mu.Unlock()
 	l.cancel(context.Canceled)
 	l.onStop()
@@ -207,7 +225,7 @@ func (l *Lane) work() {
 	l.setState(StateHeld, "")
 	for {
 		e, ok := l.next()
-		if !ok || !l.finish(&e) {
+		if !ok || !l.finish(l.gather(&e)) {
 			return
 		}
 	}
@@ -222,11 +240,11 @@ func (l *Lane) next() (entry, bool) {
 			return entry{}, false
 		}
 		e, ok := l.queue.pop()
-		l.current, l.parked = ok, !ok
-		fed := l.starved && l.queue.roomy()
-		if fed {
-			l.starved = false
+		l.parked = !ok
+		if ok {
+			l.current++
 		}
+		fed := l.fedLocked()
 		l.mu.Unlock()
 		if fed {
 			l.onRoom()
@@ -239,6 +257,15 @@ func (l *Lane) next() (entry, bool) {
 		case <-l.live.Done():
 		}
 	}
+}
+
+// fedLocked reports whether a reader that found the queue full is to be told that there is room, with mu held.
+func (l *Lane) fedLocked() bool {
+	fed := l.starved && l.queue.roomy()
+	if fed {
+		l.starved = false
+	}
+	return fed
 }
 
 // push adds a message to the queue. It returns false if there is no room: the reader then hears of room by onRoom, and
@@ -267,25 +294,51 @@ func (l *Lane) signal() {
 	}
 }
 
-// finish handles one message until it is finished. It returns false when the lane ends first.
-func (l *Lane) finish(e *entry) bool {
-	for {
-		m, err := l.message(l.grant, e)
-		if err != nil {
-			return l.halt(StateBlocked, fmt.Sprintf("message %d: %v", e.seq, err))
-		}
-		r, called := l.callOnce(&m)
-		if !called {
+// finish handles messages until each is finished. It returns false when the lane ends first.
+func (l *Lane) finish(jobs []job) bool {
+	for len(jobs) > 0 {
+		n, ok := l.handle(jobs)
+		if !ok {
 			return false
 		}
-		switch l.settle(e, r) {
-		case stepNext:
-			return true
-		case stepEnd:
-			return false
-		case stepAgain:
+		l.singly = max(0, l.singly-n)
+		jobs = jobs[n:]
+	}
+	return true
+}
+
+// handle does what comes next with the first of the messages, and perhaps some more. It returns how many of them are
+// finished, and false when the lane ends.
+func (l *Lane) handle(jobs []job) (finished int, ok bool) {
+	head := &jobs[0]
+	switch {
+	case head.err != nil:
+		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v", head.seq, head.err))
+	case l.setAside[head.m.Key]:
+		return one(l.park(head))
+	case !l.looked && l.grant.Attempt >= l.config.MaxAttempts:
+		l.looked = true
+		if next, done := l.wasBuried(head); done {
+			return one(next)
 		}
 	}
+	l.looked = true
+	if n := l.batchOf(jobs); n > 1 {
+		return l.callBatch(jobs[:n])
+	}
+	r, called := l.callOnce(&head.m)
+	if !called {
+		return 0, false
+	}
+	return one(l.settle(head, r))
+}
+
+// one is the outcome of a step with one message.
+func one(next step) (finished int, ok bool) {
+	if next == stepNext {
+		return 1, true
+	}
+	return 0, next == stepAgain
 }
 
 // callOnce makes one call, unless the lane ends or the fence forbids it. The look at the fence is the start of the
@@ -296,7 +349,7 @@ func (l *Lane) callOnce(m *Message) (Result, bool) {
 		return Result{}, false
 	}
 	if !l.grant.MayStart() {
-		l.awaitEnd(StateFenced)
+		l.awaitEnd(StateFenced, "")
 		return Result{}, false
 	}
 	return l.call(now, m), true
@@ -309,36 +362,46 @@ func (l *Lane) begin(m *Message, now time.Time) bool {
 	if l.draining || l.cause != nil {
 		return false
 	}
-	m.Attempt = l.attempt + 1
+	// A call beyond the limit is a probe, or a person's wish: it counts no more than the last.
+	m.Attempt = min(l.p.Attempt, m.MaxAttempts-1) + 1
 	l.inCall, l.callSince = true, now
 	return true
 }
 
 // awaitEnd does nothing until the lane ends.
-func (l *Lane) awaitEnd(state string) {
-	l.setState(state, "")
+func (l *Lane) awaitEnd(state, fault string) {
+	l.setState(state, fault)
 	<-l.live.Done()
 }
 
 // call calls the handler. The call is joined however late it returns: a second one beside it would break the order.
 func (l *Lane) call(now time.Time, m *Message) (r Result) {
-	defer func() {
-		if p := recover(); p != nil {
-			l.log.Error("handler panicked", "seq", m.Seq, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			r = Result{Status: Retry, Reason: fmt.Sprintf("handler panicked: %v", p)}
-		}
-	}()
-	if k, ok := l.handler.(Timekeeper); ok && k.KeepsTime() {
-		return l.handler.Handle(l.calls, m)
-	}
-	ctx := &callContext{parent: l.calls, deadline: now.Add(m.Timeout)}
-	defer ctx.end()
+	defer l.caught(m.Seq, func(reason string) { r = Result{Status: Retry, Reason: reason} })
+	ctx, end := l.callContext(now, m.Timeout)
+	defer end()
 	return l.handler.Handle(ctx, m)
+}
+
+// caught turns a panic of the handler into an answer.
+func (l *Lane) caught(seq uint64, answer func(reason string)) {
+	if p := recover(); p != nil {
+		l.log.Error("handler panicked", "seq", seq, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		answer(fmt.Sprintf("handler panicked: %v", p))
+	}
+}
+
+// callContext is the context of a call, and what ends it.
+func (l *Lane) callContext(now time.Time, timeout time.Duration) (context.Context, func()) {
+	if k, ok := l.handler.(Timekeeper); ok && k.KeepsTime() {
+		return l.calls, func() {}
+	}
+	ctx := &callContext{parent: l.calls, deadline: now.Add(timeout)}
+	return ctx, ctx.end
 }
 
 // setState says what the lane is doing instead of a call.
 func (l *Lane) setState(state, fault string) {
 	l.mu.Lock()
-	l.state, l.fault, l.inCall = state, fault, false
+	l.state, l.fault, l.inCall, l.retryAt = state, fault, false, time.Time{}
 	l.mu.Unlock()
 }

@@ -58,7 +58,9 @@ type standOptions struct {
 	config Config
 	grant  Grant
 	// store is what the driver does when the lane wakes it; nil commits at once.
-	store func(l *Lane)
+	store   func(l *Lane)
+	letters letterBox
+	health  *health
 }
 
 func newStand(t *testing.T, h Handler, o standOptions) *stand {
@@ -73,14 +75,18 @@ func newStand(t *testing.T, h Handler, o standOptions) *stand {
 			o.store(s.Lane)
 			return
 		}
-		done, attempt, _ := s.Progress()
-		s.Committed(done, attempt)
+		p, _ := s.Progress()
+		s.Committed(p)
 	}
 	config := o.config.WithDefaults()
 	s.Lane = newLane(laneOptions{
 		config: config, handler: h, logger: hclog.NewNullLogger(), maxEntries: 4, maxBytes: 1 << 20,
+		node: "n1", letters: o.letters, health: o.health,
 		message: func(g Grant, e *entry) (Message, error) {
-			return Message{Seq: e.seq, Epoch: g.Epoch, Timeout: config.Timeout, MaxAttempts: config.MaxAttempts}, nil
+			return Message{
+				Topic: "orders", Group: "billing", Node: "n1", Seq: e.seq, Epoch: g.Epoch, Key: e.subject, Subject: "orders." + e.subject,
+				Timeout: config.Timeout, MaxAttempts: config.MaxAttempts, Headers: e.headers, Data: e.data,
+			}, nil
 		},
 	}, g)
 	go s.run()
@@ -115,8 +121,8 @@ func wantCalls(t *testing.T, h *script, want ...string) {
 
 func wantDone(t *testing.T, l *Lane, done uint64, attempt int) {
 	t.Helper()
-	if d, a, _ := l.Progress(); d != done || a != attempt {
-		t.Fatalf("done %d attempt %d, want %d and %d", d, a, done, attempt)
+	if p, _ := l.Progress(); p.Done != done || p.Attempt != attempt {
+		t.Fatalf("done %d attempt %d, want %d and %d", p.Done, p.Attempt, done, attempt)
 	}
 }
 
@@ -132,7 +138,7 @@ func hasStopped(l *Lane) bool {
 func TestLaneHandlesEachMessageOnceAndInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newStand(t, h, standOptions{grant: Grant{Done: 4}})
+		s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Done: 4}}})
 		s.feed(3, 4, 5, 9)
 		synctest.Wait()
 		s.feed(9, 7, 12)
@@ -167,13 +173,13 @@ func TestLaneStartsARetryOnlyOnceTheAttemptIsStored(t *testing.T) {
 		s.feed(3)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "3/1")
-		if done, attempt, urgent := s.Progress(); done != 0 || attempt != 1 || !urgent {
-			t.Fatalf("progress %d, %d, %v", done, attempt, urgent)
+		if p, urgent := s.Progress(); p.Done != 0 || p.Attempt != 1 || !urgent {
+			t.Fatalf("progress %+v, %v", p, urgent)
 		}
-		s.Committed(0, 0) // An older commit settles nothing.
+		s.Committed(Progress{}) // An older commit settles nothing.
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/1")
-		s.Committed(0, 1)
+		s.Committed(Progress{Attempt: 1})
 		synctest.Wait()
 		wantCalls(t, h, "3/1", "3/2")
 	})
@@ -182,7 +188,7 @@ func TestLaneStartsARetryOnlyOnceTheAttemptIsStored(t *testing.T) {
 func TestLaneCountsOnFromTheGrantsAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{answers: map[uint64][]Result{3: {{Status: Retry}}}}
-		s := newStand(t, h, standOptions{grant: Grant{Attempt: 2}, config: Config{MaxAttempts: 8}})
+		s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Attempt: 2}}, config: Config{MaxAttempts: 8}})
 		s.feed(3, 4)
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/3", "3/4", "4/1")
@@ -198,14 +204,14 @@ func TestLaneBlocksLoudly(t *testing.T) {
 		attempt int
 	}{
 		"exhausted":                 {Result{Status: Retry, Reason: "boom"}, 0, StateBlocked, []string{"1/1", "1/2"}, 2},
-		"one more try by new owner": {Result{Status: Retry, Reason: "boom"}, 2, StateBlocked, []string{"1/3"}, 3},
+		"one more try by new owner": {Result{Status: Retry, Reason: "boom"}, 2, StateBlocked, []string{"1/2"}, 2},
 		"reject":                    {Result{Status: Reject, Reason: "boom"}, 0, StateBlocked, []string{"1/1"}, 0},
 		"pause":                     {Result{Status: Pause, Reason: "boom"}, 0, StatePaused, []string{"1/1"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &script{answers: map[uint64][]Result{1: {c.answer, c.answer, c.answer}}}
-				s := newStand(t, h, standOptions{grant: Grant{Attempt: c.used}, config: Config{MaxAttempts: 2}})
+				s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Attempt: c.used}}, config: Config{MaxAttempts: 2}})
 				s.feed(1, 2)
 				time.Sleep(time.Hour)
 				wantCalls(t, h, c.calls...)
@@ -357,10 +363,10 @@ func TestCommitEachWaitsForEveryMessage(t *testing.T) {
 		s.feed(1, 2)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1")
-		if done, _, urgent := s.Progress(); done != 1 || !urgent {
-			t.Fatalf("done %d, urgent %v", done, urgent)
+		if p, urgent := s.Progress(); p.Done != 1 || !urgent {
+			t.Fatalf("progress %+v, urgent %v", p, urgent)
 		}
-		s.Committed(1, 0)
+		s.Committed(Progress{Done: 1})
 		synctest.Wait()
 		wantCalls(t, h, "1/1", "2/1")
 	})
@@ -438,7 +444,7 @@ func (a *assigner) Revoke(_ context.Context, as Assignment, reason string) {
 func TestHandlerIsToldBeforeTheFirstAndAfterTheLastMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &assigner{faults: 1}
-		s := newStand(t, h, standOptions{grant: Grant{Done: 10}})
+		s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Done: 10}}})
 		s.feed(11)
 		time.Sleep(time.Minute)
 		s.Drain()
@@ -456,7 +462,7 @@ func TestHandlerIsToldBeforeTheFirstAndAfterTheLastMessage(t *testing.T) {
 
 func TestIdleLaneFollowsThePositionOnlyWhenFarBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStand(t, &script{}, standOptions{grant: Grant{Done: 5}})
+		s := newStand(t, &script{}, standOptions{grant: Grant{Progress: Progress{Done: 5}}})
 		synctest.Wait()
 		now := time.Now()
 		for name, c := range map[string]struct {

@@ -16,21 +16,17 @@ func (l *Lane) backlog() uint64 {
 }
 
 func (l *Lane) backlogLocked() uint64 {
-	n := l.queue.len()
-	if l.current {
-		n++
-	}
-	return uint64(n)
+	return uint64(l.queue.len() + l.current)
 }
 
 // mayIdle reports whether done should follow to position.
 func (l *Lane) mayIdle(position uint64, now time.Time, pressed bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if position <= l.done || !l.idleLocked() {
+	if position <= l.p.Done || !l.idleLocked() {
 		return false
 	}
-	return pressed || position-l.done > idleBehind || now.Sub(l.doneSince) >= idleAfter
+	return pressed || position-l.p.Done > idleBehind || now.Sub(l.doneSince) >= idleAfter
 }
 
 // idleTo moves done of an idle lane to position. The caller has read position before: a message that was pushed up to
@@ -38,8 +34,8 @@ func (l *Lane) mayIdle(position uint64, now time.Time, pressed bool) bool {
 func (l *Lane) idleTo(position uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if position > l.done && l.idleLocked() {
-		l.done, l.doneSince, l.attempt = position, time.Now(), 0
+	if position > l.p.Done && l.idleLocked() {
+		l.p.Done, l.p.Attempt, l.doneSince = position, 0, time.Now()
 		l.last = max(l.last, position)
 	}
 }
@@ -47,7 +43,7 @@ func (l *Lane) idleTo(position uint64) {
 // idleLocked reports whether nothing is queued or in flight. A lane that ends does not move any more, for its owner may
 // be writing its last done.
 func (l *Lane) idleLocked() bool {
-	return l.backlogLocked() == 0 && l.attempt == 0 && l.state == StateHeld && l.gap == "" && l.cause == nil && !l.draining
+	return l.backlogLocked() == 0 && l.p.Attempt == 0 && !l.urgent && l.state == StateHeld && l.gap == "" && l.cause == nil && !l.draining
 }
 
 // setGap says which messages are missing; "" if they have been found.
@@ -82,6 +78,8 @@ type LaneStatus struct {
 	State     string
 	Attempt   int
 	Error     string
+	RetryAt   time.Time // When it tries again; zero if it does not wait for a time.
+	Parked    int       // Keys whose messages are set aside.
 }
 
 func (l *Lane) status() LaneStatus {
@@ -89,7 +87,7 @@ func (l *Lane) status() LaneStatus {
 	defer l.mu.Unlock()
 	s := LaneStatus{
 		Partition: l.grant.Partition, Epoch: l.grant.Epoch,
-		Done: l.done, Attempt: l.attempt, State: l.state, Error: l.fault,
+		Done: l.p.Done, Attempt: l.p.Attempt, RetryAt: l.retryAt, Parked: l.parkedKeys, State: l.state, Error: l.fault,
 	}
 	switch {
 	case s.State == StateStopped:

@@ -59,3 +59,6 @@ func (q *queue) roomy() bool { return q.len() <= q.maxEntries/2 && q.bytes <= q.
 
 // drop empties the queue and gives its memory back.
 func (q *queue) drop() { q.entries, q.head, q.bytes = nil, 0, 0 }
+
+// fits reports whether there is an entry, and it has at most so many bytes.
+func (q *queue) fits(bytes int) bool { return q.len() > 0 && q.entries[q.head].size() <= bytes }

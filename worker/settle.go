@@ -25,48 +25,57 @@ const (
 // overdueGrace is how long after its deadline a call may still be giving up.
 const overdueGrace = 5 * time.Second
 
-// settle books the result of a call and decides what follows. It waits out the backoff.
-func (l *Lane) settle(e *entry, r Result) step {
+// settle books the result of a call with one message and decides what follows. It waits out the backoff.
+func (l *Lane) settle(j *job, r Result) step {
 	if r.Status == OK {
-		return l.settleOK(e)
+		return l.settleOK(j, 1)
 	}
 	if l.cancelled() {
 		return stepEnd
 	}
-	wasDown := l.lastDown > 0
-	if r.Status != Unavailable {
-		l.lastDown = 0
-	}
 	switch r.Status {
 	case Unavailable:
-		return l.settleUnavailable(e, r, !wasDown)
+		return l.settleUnavailable(j.seq, r)
 	case Reject:
-		return l.haltStep(StateBlocked, fmt.Sprintf("message %d was rejected: %s", e.seq, r.text()))
+		return l.settleRejected(j, r)
 	case Pause:
-		return l.haltStep(StatePaused, fmt.Sprintf("message %d: %s", e.seq, r.text()))
+		return l.settlePause(j, r)
 	case Retry, Timeout:
-		return l.settleFailed(e, r)
+		return l.settleFailed(j, r)
 	}
 	r.Reason = fmt.Sprintf("the handler answered with an unknown status %q", r.Status)
-	return l.settleFailed(e, r)
+	return l.settleFailed(j, r)
 }
 
-// settleOK counts the message as finished, unless the lane was cancelled first.
-func (l *Lane) settleOK(e *entry) step {
+// settleOK counts a message, the last of n that succeeded together, as finished.
+func (l *Lane) settleOK(j *job, n int) step {
+	next := l.finished(j.seq, n, 0)
+	if next == stepEnd {
+		return stepEnd
+	}
+	l.health.ok()
+	if l.lastDown > 0 {
+		l.lastDown = 0
+		l.log.Info("handler is available again")
+	}
+	return next
+}
+
+// finished moves the checkpoint past a message, the last of n at hand, unless the lane was cancelled first. letter is its
+// sequence among the dead letters, if it became one.
+func (l *Lane) finished(seq uint64, n int, letter uint64) step {
+	l.firstFail = time.Time{}
 	l.mu.Lock()
 	if l.cause != nil {
 		l.mu.Unlock()
 		return stepEnd
 	}
 	each := l.config.Commit == CommitEach
-	l.done, l.doneSince, l.attempt = e.seq, l.callSince, 0
-	l.current, l.inCall, l.urgent = false, false, each
+	l.p.Done, l.p.Attempt, l.doneSince = seq, 0, l.callSince
+	l.p.Letters = max(l.p.Letters, letter)
+	l.current, l.inCall, l.urgent = l.current-n, false, each
 	l.state, l.fault = StateHeld, ""
 	l.mu.Unlock()
-	if l.lastDown > 0 {
-		l.lastDown = 0
-		l.log.Info("handler is available again")
-	}
 	if !each {
 		return stepNext
 	}
@@ -79,49 +88,85 @@ func (l *Lane) settleOK(e *entry) step {
 
 // settleFailed raises the attempt. It must be stored before the retry starts: otherwise a node that dies in every
 // call would hand the message on with a fresh count each time, for ever.
-func (l *Lane) settleFailed(e *entry, r Result) step {
+func (l *Lane) settleFailed(j *job, r Result) step {
 	attempt, ok := l.raiseAttempt(r)
 	if !ok {
 		return stepEnd
 	}
-	l.grant.Wake()
 	if attempt >= l.config.MaxAttempts {
-		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %d times: %s", e.seq, attempt, r.text()))
+		return l.settleExhausted(j, r)
 	}
+	l.lastDown = 0
 	if attempt == 1 {
-		l.log.Warn("message failed, trying again", "seq", e.seq, "status", string(r.Status), "reason", r.text())
+		l.log.Warn("message failed, trying again", "seq", j.seq, "status", string(r.Status), "reason", r.text())
 	} else {
-		l.log.Debug("message failed again", "seq", e.seq, "attempt", attempt, "status", string(r.Status), "reason", r.text())
+		l.log.Debug("message failed again", "seq", j.seq, "attempt", attempt, "status", string(r.Status), "reason", r.text())
 	}
+	l.grant.Wake()
 	if !l.sleep(l.pause(r, attempt)) || !l.awaitCommit() {
 		return stepEnd
 	}
 	return stepAgain
 }
 
+// raiseAttempt counts a failure, up to the limit.
 func (l *Lane) raiseAttempt(r Result) (attempt int, ok bool) {
+	if l.firstFail.IsZero() {
+		l.firstFail = time.Now()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cause != nil {
 		return 0, false
 	}
-	l.attempt++
-	l.urgent, l.inCall = true, false
+	if l.p.Attempt < l.config.MaxAttempts {
+		l.p.Attempt++
+		l.urgent = true
+	}
+	l.inCall = false
 	l.state, l.fault = StateRetrying, r.text()
-	return l.attempt, true
+	return l.p.Attempt, true
 }
 
 // settleUnavailable stalls the partition: it is not the message's fault.
-func (l *Lane) settleUnavailable(e *entry, r Result, first bool) step {
+func (l *Lane) settleUnavailable(seq uint64, r Result) step {
+	if l.lastDown == 0 {
+		l.log.Warn("handler is unavailable, the partition waits", "seq", seq, "reason", r.text())
+	}
+	return l.stall(r)
+}
+
+// stall waits until the handler may work again: as long as it or the backoff says, or until it works for another
+// partition.
+func (l *Lane) stall(r Result) step {
 	l.lastDown++
 	l.setState(StateUnavailable, r.text())
-	if first {
-		l.log.Warn("handler is unavailable, the partition waits", "seq", e.seq, "reason", r.text())
+	recovered := l.health.down()
+	first := l.pause(r, l.lastDown)
+	later := time.Duration(0)
+	if r.After == 0 { // What works for others may not work here: the first wait is waited out.
+		first, later = min(first, l.config.Backoff.Initial), max(0, first-l.config.Backoff.Initial)
 	}
-	if !l.sleep(l.pause(r, l.lastDown)) {
+	if !l.sleep(first) || later > 0 && !l.sleepUntil(later, recovered) {
 		return stepEnd
 	}
 	return stepAgain
+}
+
+// settlePause stores that the partition is paused, so that it stays so whoever owns it.
+func (l *Lane) settlePause(j *job, r Result) step {
+	reason := fmt.Sprintf("the handler asked for it at message %d: %s", j.seq, r.text())
+	l.mu.Lock()
+	if l.cause != nil {
+		l.mu.Unlock()
+		return stepEnd
+	}
+	l.p.Paused, l.urgent = reason, true
+	l.mu.Unlock()
+	l.grant.Wake()
+	l.log.Error("partition paused", "reason", reason)
+	l.awaitEnd(StatePaused, reason)
+	return stepEnd
 }
 
 // pause is how long to wait after the n-th failure in a row: as the handler says, or as configured.
@@ -139,25 +184,30 @@ func (l *Lane) haltStep(state, fault string) step {
 }
 
 // halt stops at the head message, loudly, until the lane ends. The lease stays: another node would only fail as well.
-// There is no way out in place; the next owner, or this one after a restart, makes one more try, and stops again if
-// that fails, its attempt count being raised already.
+// The way out is a request of a person; else the next owner, or this one after a restart, makes one more try.
 func (l *Lane) halt(state, fault string) bool {
-	l.setState(state, fault)
 	l.log.Error("partition stopped at a message", "state", state, "error", fault)
-	<-l.live.Done()
+	l.awaitEnd(state, fault)
 	return false
 }
 
 // sleep waits for d. It returns false if the lane ends first.
-func (l *Lane) sleep(d time.Duration) bool {
+func (l *Lane) sleep(d time.Duration) bool { return l.sleepUntil(d, nil) }
+
+// sleepUntil is sleep that also ends when early is closed. nil never is.
+func (l *Lane) sleepUntil(d time.Duration, early <-chan struct{}) bool {
+	l.mu.Lock()
+	l.retryAt = time.Now().Add(d)
+	l.mu.Unlock()
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
+	case <-early:
 	case <-l.live.Done():
 		return false
 	}
+	return true
 }
 
 // awaitCommit waits until the progress that was marked as urgent is stored. It returns false if the lane ends first.
@@ -191,7 +241,7 @@ func (l *Lane) assign() bool {
 	}
 	for n := 1; ; n++ {
 		if !l.grant.MayStart() {
-			l.awaitEnd(StateFenced)
+			l.awaitEnd(StateFenced, "")
 			return false
 		}
 		err := guard(func() error { return a.Assign(l.live, l.assignment()) })
@@ -234,7 +284,7 @@ func (l *Lane) revoke() {
 func (l *Lane) assignment() Assignment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Assignment{Partition: l.grant.Partition, Epoch: l.grant.Epoch, NextSeq: l.done + 1}
+	return Assignment{Partition: l.grant.Partition, Epoch: l.grant.Epoch, NextSeq: l.p.Done + 1}
 }
 
 // guard turns a panic of a handler into an error.

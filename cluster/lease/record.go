@@ -102,6 +102,7 @@ type Lease struct {
 
 	Paused  string `json:"paused,omitempty"`  // Why no message is handled until a person resumes; "" if it is not paused.
 	Release string `json:"release,omitempty"` // Keys whose parked messages are to be handled first, with blanks between, or AllKeys.
+	Letters uint64 `json:"letters,omitempty"` // Sequence of the partition's newest dead letter, among its group's.
 	Applied uint64 `json:"applied,omitempty"` // ID of the last request that was applied.
 }
 
@@ -111,6 +112,7 @@ type Progress struct {
 	Attempt int
 	Paused  string // The lane may pause, and only a request resume.
 	Release string // The lane only ever takes keys away.
+	Letters uint64
 }
 
 // later returns the one that is further on: a checkpoint never falls, whatever is reported.
@@ -134,11 +136,11 @@ func pick(first bool, a, b Progress) Progress {
 }
 
 func (l Lease) progress() Progress {
-	return Progress{Done: l.Done, Attempt: l.Attempt, Paused: l.Paused, Release: l.Release}
+	return Progress{Done: l.Done, Attempt: l.Attempt, Paused: l.Paused, Release: l.Release, Letters: l.Letters}
 }
 
 // with returns the lease with a lane's progress.
 func (l Lease) with(p Progress) Lease {
-	l.Done, l.Attempt, l.Paused, l.Release = p.Done, p.Attempt, p.Paused, p.Release
+	l.Done, l.Attempt, l.Paused, l.Release, l.Letters = p.Done, p.Attempt, p.Paused, p.Release, p.Letters
 	return l
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"leasehold/internal/bytesize"
 	"leasehold/partitioner"
 	"leasehold/server"
 	"leasehold/worker"
@@ -177,43 +176,6 @@ func (c *Config) topicNames() []string {
 		names = append(names, t.Name)
 	}
 	return names
-}
-
-// minTopic is the least that an even share may be: less holds only a few messages of the largest size.
-const minTopic = 8 * bytesize.MiB
-
-// shareStore gives every topic without max_bytes an even share of what the others and the reserve leave, and refuses
-// topics that could fill the store: at the store's own limit leases could not be renewed either.
-func (c *Config) shareStore(f *faults) {
-	var fixed bytesize.Size
-	var open []int
-	for i, t := range c.Topics {
-		if t.MaxBytes == 0 {
-			open = append(open, i)
-		}
-		fixed += max(t.MaxBytes, 0)
-	}
-	left := c.Server.MaxStore - c.Reserve() - fixed
-	if c.Server.MaxStore < minReserve {
-		return // Server's own check says so.
-	}
-	if left < 0 {
-		f.add("server.max_store", "server.max_store: the topics' max_bytes (%s together) and the reserve (%s) are more than max_store (%s); "+
-			"raise max_store or lower max_bytes", fixed, c.Reserve(), c.Server.MaxStore)
-		return
-	}
-	if len(open) == 0 {
-		return
-	}
-	share := left / bytesize.Size(len(open)) / bytesize.MiB * bytesize.MiB
-	if share < minTopic {
-		f.add(element("topic", open[0]), "topic.%s.max_bytes: an even share of max_store (%s) less the reserve (%s) and other topics' max_bytes (%s) "+
-			"would be %s, less than %s; raise server.max_store", c.Topics[open[0]].Name, c.Server.MaxStore, c.Reserve(), fixed, share, minTopic)
-		return
-	}
-	for _, i := range open {
-		c.Topics[i].MaxBytes = share
-	}
 }
 
 // warn notes what is allowed and most likely not meant.

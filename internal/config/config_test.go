@@ -132,6 +132,7 @@ func TestExampleLoadsAndShowsTheDefaults(t *testing.T) {
 		t.Errorf("topic is %+v, by default %+v", topic, bare.Topics[0])
 	}
 	group, plain := c.Groups[0], bare.Groups[0]
+	plain.DLQMaxBytes = group.DLQMaxBytes
 	if group.Handler.StartTimeout != plain.Handler.StartTimeout || group.Handler.StopTimeout != plain.Handler.StopTimeout {
 		t.Errorf("handler is %+v, by default %+v", group.Handler, plain.Handler)
 	}
@@ -319,6 +320,27 @@ func TestEvenNumberOfNodesIsAWarning(t *testing.T) {
 	if w := c.Warnings(); len(w) != 1 || !strings.Contains(w[0], "4 nodes") {
 		t.Errorf("warnings: %v", w)
 	}
+}
+
+func TestDeadLettersGetTheirShareOfTheStore(t *testing.T) {
+	text := func(store, more string) string {
+		return "[node]\nname = \"n1\"\n[server]\nmax_store = \"" + store + "\"\n[[topic]]\nname = \"a\"\npartitions = 1\n" +
+			"[[group]]\nname = \"g\"\ntopic = \"a\"\nhandler = { kind = \"discard\" }\n" + more
+	}
+	for _, want := range []struct {
+		store, more string
+		topic, dlq  bytesize.Size
+	}{
+		{"10GiB", "", 10*bytesize.GiB*9/10 - 256*bytesize.MiB, 256 * bytesize.MiB},
+		{"464MiB", "", 200 * bytesize.MiB, 200 * bytesize.MiB},
+		{"464MiB", "dlq_max_bytes = \"8MiB\"\n", 392 * bytesize.MiB, 8 * bytesize.MiB},
+	} {
+		c := mustLoad(t, text(want.store, want.more))
+		if a, b := c.Topics[0].MaxBytes, c.Groups[0].DLQMaxBytes; a != want.topic || b != want.dlq {
+			t.Errorf("%s %s: topic %s, dead letters %s; want %s and %s", want.store, want.more, a, b, want.topic, want.dlq)
+		}
+	}
+	wantFault(t, faultsOf(t, text("1GiB", "dlq_max_bytes = \"1000MiB\"\n")), 4, "dlq_max_bytes", "more than max_store")
 }
 
 func TestTopicsShareTheStoreAndCannotFillIt(t *testing.T) {

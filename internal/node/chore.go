@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"leasehold/cluster"
+	"leasehold/cluster/lease"
 	"leasehold/partitioner"
 )
 
@@ -32,11 +33,11 @@ func startChore(j *partitioner.Janitor) cluster.Lane {
 	return c
 }
 
-func (c *chore) Drain()                        { c.cancel() }
-func (c *chore) Cancel(error)                  { c.cancel() }
-func (c *chore) Stopped() <-chan struct{}      { return c.stopped }
-func (c *chore) Progress() (uint64, int, bool) { return 0, 0, false }
-func (c *chore) Committed(uint64, int)         {}
+func (c *chore) Drain()                           { c.cancel() }
+func (c *chore) Cancel(error)                     { c.cancel() }
+func (c *chore) Stopped() <-chan struct{}         { return c.stopped }
+func (c *chore) Progress() (lease.Progress, bool) { return lease.Progress{}, false }
+func (c *chore) Committed(lease.Progress)         {}
 
 // janitorEvery is how often finished messages are purged.
 const janitorEvery = 5 * time.Second

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"leasehold/cluster"
+	"leasehold/cluster/lease"
 	"leasehold/server"
 	"leasehold/worker"
 )
@@ -20,6 +21,11 @@ type group struct {
 	topic  *topic
 	start  uint64
 	worker *worker.Group
+}
+
+// letters are the group's dead letters.
+func (n *Node) letters(group string) *worker.DeadLetters {
+	return &worker.DeadLetters{Group: group, JS: n.js}
 }
 
 // newHandler builds the handler of each kind.
@@ -54,6 +60,7 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 		t := n.topics[c.Topic]
 		w, err := worker.NewGroup(worker.GroupOptions{
 			Config: c, Topic: t.Topic, Node: n.Config.Node.Name, Handler: handler, Reader: t.reader, Logger: n.Logger,
+			Letters: n.letters(c.Name),
 		})
 		if err != nil {
 			return fmt.Errorf("group %q: %w", c.Name, err)
@@ -70,14 +77,24 @@ func (n *Node) startLane(g cluster.Grant) cluster.Lane {
 	}
 	for _, gr := range n.groups {
 		if gr.name == g.Group {
-			return gr.worker.Start(worker.Grant{
-				Partition: g.Partition, Boot: g.Boot, Epoch: g.Epoch, Done: g.Done, Attempt: g.Attempt,
+			return lane{gr.worker.Start(worker.Grant{
+				Partition: g.Partition, Boot: g.Boot, Epoch: g.Epoch, Progress: worker.Progress(g.Progress), Applied: g.Applied,
 				MayStart: g.MayStart, Wake: g.Wake,
-			})
+			})}
 		}
 	}
 	panic("a lane of a group that this node does not serve: " + g.Group)
 }
+
+// lane is a worker's lane as the driver sees it.
+type lane struct{ *worker.Lane }
+
+func (l lane) Progress() (lease.Progress, bool) {
+	p, urgent := l.Lane.Progress()
+	return lease.Progress(p), urgent
+}
+
+func (l lane) Committed(p lease.Progress) { l.Lane.Committed(worker.Progress(p)) }
 
 // die ends the process where it stands, and its children with it: they are killed by the kernel when it is gone. It is
 // for a lane that will not stop though another node may own its partition in a moment.

@@ -11,6 +11,7 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
+	"leasehold/partitioner"
 )
 
 // setupLimit bounds one try at asking the broker something during the set-up.
@@ -131,6 +132,9 @@ func (n *Node) notReady(ctx context.Context) []string {
 	streams := []string{cluster.Stream}
 	for name := range n.topics {
 		streams = append(streams, name)
+	}
+	for _, g := range n.groups {
+		streams = append(streams, partitioner.DeadLetterStream(g.name))
 	}
 	if reasons := n.broker.ReadyStreams(streams...); len(reasons) > 0 {
 		return reasons

@@ -69,6 +69,7 @@ func (n *Node) setUp(ctx context.Context) (map[string]uint64, error) {
 		{"the cluster's members", n.takeIdentity},
 		{"the cluster's definition", n.defineCluster},
 		{"the topics", n.openTopics},
+		{"the groups' dead letters", n.openLetters},
 		{"the groups' definitions", func(ctx context.Context) (err error) {
 			starts, err = n.defineGroups(ctx)
 			return err
@@ -137,6 +138,20 @@ func (n *Node) openTopics(ctx context.Context) error {
 			Topic: t, JS: n.js, Logger: n.Logger, IdleWrites: idle, Pressure: n.pressure(t),
 			LocalServer: n.localServer,
 		})}
+	}
+	return nil
+}
+
+// openLetters makes or finds the streams of the groups' dead letters.
+func (n *Node) openLetters(ctx context.Context) error {
+	for _, g := range n.Config.Groups {
+		_, err := partitioner.EnsureDeadLetters(ctx, n.js, g.Name, partitioner.DeadLetterOptions{
+			Replicas: n.broker.Replicas(), MaxBytes: g.DLQMaxBytes,
+			Waiting: func(err error) { n.wait(fmt.Sprintf("dead letters of group %s: %v", g.Name, err)) },
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -1,0 +1,116 @@
+package partitioner
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/internal/bytesize"
+)
+
+// DeadLetterKind says why a message was set aside. It is a token of the subject, so that the parked keys of a partition
+// can be told from its subjects alone.
+type DeadLetterKind string
+
+const (
+	Dead   DeadLetterKind = "dead"   // This message failed for good; others of its key went on.
+	Parked DeadLetterKind = "parked" // It waits with every later one of its key until the key is released.
+)
+
+// DeadLetterPlace is where a dead letter is stored: "dlq.<group>.<partition>.<kind>.<key>.<seq>", each at most once.
+type DeadLetterPlace struct {
+	Group     string
+	Partition int
+	Kind      DeadLetterKind
+	Key       string // As Place.Key.
+	Seq       uint64 // In the topic.
+}
+
+// DeadLetterStream is the name of a group's stream of dead letters.
+func DeadLetterStream(group string) string { return "dlq_" + group }
+
+// Subject spells the place.
+func (p DeadLetterPlace) Subject() string {
+	return fmt.Sprintf("dlq.%s.%d.%s.%s.%d", p.Group, p.Partition, p.Kind, p.Key, p.Seq)
+}
+
+// DeadLetterFilter matches a group's dead letters: of one partition unless it is negative, of one kind and one key unless
+// they are empty.
+func DeadLetterFilter(group string, partition int, kind DeadLetterKind, key string) string {
+	number, which := "*", "*"
+	if partition >= 0 {
+		number = strconv.Itoa(partition)
+	}
+	if kind != "" {
+		which = string(kind)
+	}
+	rest := ">"
+	if key != "" {
+		rest = key + ".*"
+	}
+	return fmt.Sprintf("dlq.%s.%s.%s.%s", group, number, which, rest)
+}
+
+// ParseDeadLetter reads a subject that DeadLetterPlace.Subject spelled.
+func ParseDeadLetter(subject string) (DeadLetterPlace, error) {
+	parts := strings.SplitN(subject, ".", 5)
+	if len(parts) != 5 || parts[0] != "dlq" {
+		return DeadLetterPlace{}, fmt.Errorf("%q is no subject of a dead letter", subject)
+	}
+	p := DeadLetterPlace{Group: parts[1], Kind: DeadLetterKind(parts[3])}
+	partition, err1 := strconv.Atoi(parts[2])
+	dot := strings.LastIndexByte(parts[4], '.')
+	if err1 != nil || partition < 0 || dot <= 0 || p.Kind != Dead && p.Kind != Parked {
+		return DeadLetterPlace{}, fmt.Errorf("%q is no subject of a dead letter", subject)
+	}
+	seq, err := strconv.ParseUint(parts[4][dot+1:], 10, 64)
+	if err != nil {
+		return DeadLetterPlace{}, fmt.Errorf("%q is no subject of a dead letter: %w", subject, err)
+	}
+	p.Partition, p.Key, p.Seq = partition, parts[4][:dot], seq
+	return p, nil
+}
+
+// DeadLetterOptions are what a group's stream of dead letters takes from the cluster.
+type DeadLetterOptions struct {
+	Replicas int
+	MaxBytes bytesize.Size
+	Waiting  func(err error) // As in StreamOptions.
+}
+
+// EnsureDeadLetters creates a group's stream of dead letters, or brings its max_bytes up to date. It tries until ctx ends,
+// as EnsureStream does.
+func EnsureDeadLetters(ctx context.Context, js jetstream.JetStream, group string, opt DeadLetterOptions) (jetstream.Stream, error) {
+	want := jetstream.StreamConfig{
+		Name:                 DeadLetterStream(group),
+		Description:          "Leasehold: dead letters of group " + group,
+		Subjects:             []string{"dlq." + group + ".>"},
+		Storage:              jetstream.FileStorage,
+		Replicas:             opt.Replicas,
+		Retention:            jetstream.LimitsPolicy,
+		Discard:              jetstream.DiscardNew,
+		DiscardNewPerSubject: true,
+		MaxMsgsPerSubject:    1,
+		MaxBytes:             int64(opt.MaxBytes),
+		MaxMsgs:              -1,
+		AllowDirect:          true,
+		Metadata:             map[string]string{metaLayout: layoutToken},
+	}
+	what := "ensure the stream of dead letters of group " + group
+	return persist(ctx, what, opt.Waiting, func() (jetstream.Stream, error) { return ensureDeadLettersOnce(ctx, js, want) })
+}
+
+func ensureDeadLettersOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	return ensureOnce(ctx, js, want, func(have *jetstream.StreamConfig) (change bool, err error) {
+		if have.MaxMsgsPerSubject != 1 || !have.DiscardNewPerSubject || have.Discard != want.Discard || have.Replicas != want.Replicas {
+			return false, fmt.Errorf("%w: stream %s was changed by another hand: it must keep one message a subject, discard new ones, "+
+				"and have %d replicas", errForeign, want.Name, want.Replicas)
+		}
+		change = have.MaxBytes != want.MaxBytes
+		have.MaxBytes = want.MaxBytes
+		return change, nil
+	})
+}

@@ -1,0 +1,153 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"leasehold/partitioner"
+)
+
+// letterLimit bounds one try to store, find or remove a dead letter.
+const letterLimit = 2 * time.Second
+
+// settleRejected sets a message aside that will never work, unless the group skips nothing.
+func (l *Lane) settleRejected(j *job, r Result) step {
+	if l.config.OnExhausted == ExhaustedBlock || l.letters == nil {
+		return l.haltStep(StateBlocked, fmt.Sprintf("message %d was rejected: %s", j.seq, r.text()))
+	}
+	now := time.Now()
+	if l.firstFail.IsZero() {
+		l.firstFail = now
+	}
+	letter := l.letter(j, ReasonRejected, r)
+	letter.Attempts++
+	return l.bury(letter)
+}
+
+// settleExhausted does with a message that used up its attempts what the group is configured to do.
+func (l *Lane) settleExhausted(j *job, r Result) step {
+	if l.config.OnExhausted == ExhaustedBlock || l.letters == nil {
+		l.grant.Wake()
+		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %d times: %s", j.seq, l.config.MaxAttempts, r.text()))
+	}
+	if !l.health.mayBury() {
+		l.grant.Wake()
+		r.Reason = fmt.Sprintf("%d messages in a row failed for good, the handler is taken for broken; trying message %d until it succeeds: %s",
+			buriedInARow, j.seq, r.text())
+		return l.stall(r)
+	}
+	letter := l.letter(j, ReasonMaxAttempts, r)
+	if l.config.OnExhausted == ExhaustedPark {
+		letter.Kind = partitioner.Parked
+		l.addParked(letter.Key)
+	}
+	return l.bury(letter)
+}
+
+// park sets a message aside because an earlier one of its key was.
+func (l *Lane) park(j *job) step {
+	letter := l.letter(j, ReasonParked, Result{Reason: "an earlier message of its key is parked"})
+	letter.Kind, letter.Attempts = partitioner.Parked, 0
+	return l.bury(letter)
+}
+
+// wasBuried finds a message that a former owner set aside without living to store that it is finished. Without this look
+// it would be called again though nobody asked for it.
+func (l *Lane) wasBuried(j *job) (next step, done bool) {
+	if l.letters == nil || l.config.OnExhausted == ExhaustedBlock {
+		return stepNext, false
+	}
+	letter := l.letter(j, ReasonMaxAttempts, Result{})
+	found := false
+	ok := l.insist("look for the dead letter of the head message", func(ctx context.Context) (err error) {
+		found, err = l.letters.has(ctx, letter.DeadLetterPlace)
+		return err
+	})
+	switch {
+	case !ok:
+		return stepEnd, true
+	case !found:
+		return stepNext, false
+	}
+	return l.finished(j.seq, 1, 0), true
+}
+
+// letter is the dead letter of a message.
+func (l *Lane) letter(j *job, why LetterReason, r Result) *Letter {
+	l.mu.Lock()
+	attempts := l.p.Attempt
+	l.mu.Unlock()
+	letter := &Letter{
+		DeadLetterPlace: partitioner.DeadLetterPlace{
+			Group: j.m.Group, Partition: l.grant.Partition, Kind: partitioner.Dead, Key: j.m.Key, Seq: j.seq,
+		},
+		Topic: j.m.Topic, Subject: j.m.Subject, Reason: why, Error: r.text(), Attempts: attempts, FirstFail: l.firstFail,
+		Node: j.m.Node, Epoch: l.grant.Epoch, Published: j.published, Requeues: requeues(j.headers), Headers: j.headers, Data: j.data,
+	}
+	if !l.firstFail.IsZero() {
+		letter.LastFail = time.Now()
+	}
+	return letter
+}
+
+// bury stores a dead letter and then counts its message as finished: in this order, for only what is stored may be passed.
+func (l *Lane) bury(letter *Letter) step {
+	var stored uint64
+	ok := l.insist("store a dead letter", func(ctx context.Context) (err error) {
+		stored, err = l.letters.put(ctx, letter)
+		return err
+	})
+	if !ok {
+		return stepEnd
+	}
+	l.lastDown = 0
+	if letter.Reason != ReasonParked {
+		l.log.Warn("message set aside", "seq", letter.Seq, "reason", string(letter.Reason), "kind", string(letter.Kind),
+			"attempts", letter.Attempts, "error", letter.Error)
+	}
+	return l.finished(letter.Seq, 1, stored)
+}
+
+// insist does something with the dead letters until it works, after a look at the fence each time, for it is as much a
+// deed of the owner as a call is. Meanwhile the partition stands, and says why. It returns false if the lane ends first.
+func (l *Lane) insist(what string, do func(ctx context.Context) error) bool {
+	for n := 1; ; n++ {
+		if !l.grant.MayStart() {
+			l.awaitEnd(StateFenced, "")
+			return false
+		}
+		ctx, cancel := context.WithTimeout(l.calls, letterLimit)
+		err := do(ctx)
+		cancel()
+		if err == nil {
+			return true
+		}
+		if l.live.Err() != nil {
+			return false
+		}
+		l.setState(StateUnavailable, fmt.Sprintf("%s: %v", what, err))
+		if n == 1 {
+			l.log.Error("the partition waits for its dead letters", "doing", what, "error", err, "full", errors.Is(err, ErrLettersFull))
+		}
+		if !l.sleep(l.config.Backoff.wait(n)) {
+			return false
+		}
+	}
+}
+
+// addParked notes that messages of a key are set aside from now on.
+func (l *Lane) addParked(key string) {
+	if l.setAside == nil {
+		l.setAside = map[string]bool{}
+	}
+	l.setAside[key] = true
+	l.countParked()
+}
+
+func (l *Lane) countParked() {
+	l.mu.Lock()
+	l.parkedKeys = len(l.setAside)
+	l.mu.Unlock()
+}

@@ -1,0 +1,439 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"leasehold/partitioner"
+)
+
+// fakeLetters are dead letters in memory. The contract in deadletters_test.go holds it to what the real ones do.
+type fakeLetters struct {
+	mu      sync.Mutex
+	letters []*Letter // By Stored.
+	last    uint64
+	full    bool
+	fail    error  // Of every call, if set.
+	behind  uint64 // So many letters are not known yet to a look for parked ones.
+}
+
+func (f *fakeLetters) put(_ context.Context, l *Letter) (uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return 0, f.fail
+	}
+	if have := f.find(l.DeadLetterPlace); have != nil {
+		return have.Stored, nil
+	}
+	if f.full {
+		return 0, ErrLettersFull
+	}
+	f.last++
+	stored := *l
+	stored.Stored = f.last
+	f.letters = append(f.letters, &stored)
+	return f.last, nil
+}
+
+func (f *fakeLetters) find(p partitioner.DeadLetterPlace) *Letter {
+	for _, l := range f.letters {
+		if l.DeadLetterPlace == p {
+			return l
+		}
+	}
+	return nil
+}
+
+func (f *fakeLetters) has(_ context.Context, p partitioner.DeadLetterPlace) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.find(p) != nil, f.fail
+}
+
+func (f *fakeLetters) take(_ context.Context, p partitioner.DeadLetterPlace) (*Letter, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if l := f.find(p); l != nil {
+		return l, nil
+	}
+	return nil, ErrNoLetter
+}
+
+func (f *fakeLetters) parked(_ context.Context, partition int, least uint64) (map[string][]partitioner.DeadLetterPlace, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if known := f.last - f.behind; known < least {
+		f.behind--
+		return nil, errors.New("the leader is behind")
+	}
+	found := map[string][]partitioner.DeadLetterPlace{}
+	for _, l := range f.letters {
+		if l.Kind == partitioner.Parked && l.Partition == partition {
+			found[l.Key] = append(found[l.Key], l.DeadLetterPlace)
+		}
+	}
+	for _, places := range found {
+		slices.SortFunc(places, func(a, b partitioner.DeadLetterPlace) int { return cmp.Compare(a.Seq, b.Seq) })
+	}
+	return found, f.fail
+}
+
+func (f *fakeLetters) remove(_ context.Context, stored uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.letters = slices.DeleteFunc(f.letters, func(l *Letter) bool { return l.Stored == stored })
+	return nil
+}
+
+// text lists the letters as "kind key seq reason attempts".
+func (f *fakeLetters) text() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for _, l := range f.letters {
+		out = append(out, fmt.Sprintf("%s %s %d %s %d", l.Kind, l.Key, l.Seq, l.Reason, l.Attempts))
+	}
+	return strings.Join(out, "; ")
+}
+
+func (f *fakeLetters) want(t *testing.T, want string) {
+	t.Helper()
+	if got := f.text(); got != want {
+		t.Errorf("letters %q, want %q", got, want)
+	}
+}
+
+// feedKeys feeds messages "key/seq".
+func (s *stand) feedKeys(t *testing.T, messages ...string) {
+	t.Helper()
+	for _, m := range messages {
+		var e entry
+		key, seq, _ := strings.Cut(m, "/")
+		if _, err := fmt.Sscan(seq, &e.seq); err != nil {
+			t.Fatal(err)
+		}
+		e.subject = key
+		for {
+			ok, wake := s.push(&e)
+			if wake {
+				s.signal()
+			}
+			if ok {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+var errTest = errors.New("end of test")
+
+var (
+	fails   = Result{Status: Retry, Reason: "boom"}
+	refuses = Result{Status: Reject, Reason: "no such thing"}
+)
+
+func always(r Result, seqs ...uint64) map[uint64][]Result {
+	answers := map[uint64][]Result{}
+	for _, seq := range seqs {
+		answers[seq] = slices.Repeat([]Result{r}, 1000)
+	}
+	return answers
+}
+
+func deadLetter() Config  { return Config{MaxAttempts: 2} }
+func parkingKeys() Config { return Config{MaxAttempts: 2, OnExhausted: ExhaustedPark} }
+
+func TestExhaustedMessageIsSetAsideAndTheNextFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{answers: always(fails, 2)}, &fakeLetters{}
+		s := newStand(t, h, standOptions{config: deadLetter(), letters: box})
+		s.feedKeys(t, "a/1", "a/2", "a/3")
+		time.Sleep(time.Minute)
+		wantCalls(t, h, "1/1", "2/1", "2/2", "3/1")
+		box.want(t, "dead a 2 max_attempts 2")
+		if p, _ := s.Progress(); p.Done != 3 || p.Attempt != 0 || p.Letters != 1 {
+			t.Errorf("progress %+v", p)
+		}
+		l := box.letters[0]
+		if l.Error != "boom" || l.FirstFail.IsZero() || !l.LastFail.After(l.FirstFail) || l.Node != "n1" || l.Epoch != 7 || l.Subject != "orders.a" {
+			t.Errorf("letter %+v", l)
+		}
+	})
+}
+
+func TestRejectedMessageIsSetAsideAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{answers: always(refuses, 1, 2, 3, 4, 5)}, &fakeLetters{}
+		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
+		s.feedKeys(t, "a/1", "a/2", "a/3", "a/4", "a/5", "a/6")
+		time.Sleep(time.Minute)
+		wantCalls(t, h, "1/1", "2/1", "3/1", "4/1", "5/1", "6/1") // The breaker does not mind, and no key is parked.
+		box.want(t, "dead a 1 rejected 1; dead a 2 rejected 1; dead a 3 rejected 1; dead a 4 rejected 1; dead a 5 rejected 1")
+	})
+}
+
+func TestOnlyWhatIsStoredIsPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{answers: always(refuses, 1)}, &fakeLetters{full: true}
+		s := newStand(t, h, standOptions{config: deadLetter(), letters: box})
+		s.feedKeys(t, "a/1", "a/2")
+		time.Sleep(time.Hour)
+		wantDone(t, s.Lane, 0, 0)
+		if st := s.status(); st.State != StateUnavailable || !strings.Contains(st.Error, "dlq_max_bytes") {
+			t.Errorf("status %+v", st)
+		}
+		box.mu.Lock()
+		box.full = false
+		box.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		wantCalls(t, h, "1/1", "2/1")
+		wantDone(t, s.Lane, 2, 0)
+	})
+}
+
+func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks := 0
+		h, box := &script{answers: always(refuses, 1)}, &fakeLetters{}
+		s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: Grant{MayStart: func() bool {
+			looks++
+			return looks <= 2 // The look for parked keys, and the call.
+		}}})
+		s.feedKeys(t, "a/1")
+		time.Sleep(time.Hour)
+		box.want(t, "")
+		if st := s.status(); st.State != StateFenced {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+func TestBlockNeverSkips(t *testing.T) {
+	for name, r := range map[string]Result{"exhausted": fails, "rejected": refuses} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, box := &script{answers: always(r, 1)}, &fakeLetters{}
+				s := newStand(t, h, standOptions{config: Config{MaxAttempts: 2, OnExhausted: ExhaustedBlock}, letters: box})
+				s.feedKeys(t, "a/1", "a/2")
+				time.Sleep(time.Hour)
+				box.want(t, "")
+				if st := s.status(); st.State != StateBlocked || st.Done != 0 {
+					t.Errorf("status %+v", st)
+				}
+			})
+		})
+	}
+}
+
+func TestParkedKeyKeepsItsOrderAndOthersGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{answers: always(fails, 2)}, &fakeLetters{}
+		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
+		s.feedKeys(t, "b/1", "a/2", "b/3", "a/4", "c/5", "a/6")
+		time.Sleep(time.Minute)
+		wantCalls(t, h, "1/1", "2/1", "2/2", "3/1", "5/1")
+		box.want(t, "parked a 2 max_attempts 2; parked a 4 parked 0; parked a 6 parked 0")
+		if st := s.status(); st.Parked != 1 || st.Done != 6 {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+func TestNextOwnerKnowsTheParkedKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &fakeLetters{}
+		first := newStand(t, &script{answers: always(fails, 1)}, standOptions{config: parkingKeys(), letters: box})
+		first.feedKeys(t, "a/1")
+		time.Sleep(time.Minute)
+		first.Drain()
+		<-first.Stopped()
+		p, _ := first.Progress()
+		box.behind = 1 // A leader that has just been elected.
+		h := &script{}
+		next := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
+		next.feedKeys(t, "a/2", "b/3")
+		time.Sleep(time.Minute)
+		wantCalls(t, h, "3/1")
+		box.want(t, "parked a 1 max_attempts 2; parked a 2 parked 0")
+	})
+}
+
+func TestMessageSetAsideByAnOwnerThatDiedIsNotCalledAgain(t *testing.T) {
+	for _, kind := range []partitioner.DeadLetterKind{partitioner.Dead, partitioner.Parked} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, box := &script{}, &fakeLetters{}
+				place := partitioner.DeadLetterPlace{Group: "billing", Kind: kind, Key: "a", Seq: 4}
+				if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
+					t.Fatal(err)
+				}
+				s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: Grant{Progress: Progress{Done: 3, Attempt: 2}}})
+				s.feedKeys(t, "a/4", "b/5")
+				time.Sleep(time.Minute)
+				wantCalls(t, h, "5/1")
+				wantDone(t, s.Lane, 5, 0)
+			})
+		})
+	}
+}
+
+func TestMessageWithoutAttemptsLeftIsTriedOnceByANewOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{answers: always(fails, 4)}, &fakeLetters{}
+		s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: Grant{Progress: Progress{Done: 3, Attempt: 2}}})
+		s.feedKeys(t, "a/4", "b/5")
+		time.Sleep(time.Minute)
+		wantCalls(t, h, "4/2", "5/1")
+		box.want(t, "dead a 4 max_attempts 2")
+	})
+}
+
+// TestOutageEndsInThreeDeadLettersAtMost: several lanes of a group fail, and go on once one of them succeeds.
+func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box, health := &fakeLetters{}, newHealth(hclog.NewNullLogger())
+		var mu sync.Mutex
+		broken := true
+		h := HandlerFunc(func(context.Context, *Message) Result {
+			mu.Lock()
+			defer mu.Unlock()
+			if broken {
+				return fails
+			}
+			return Result{Status: OK}
+		})
+		var lanes []*stand
+		for p := range 8 {
+			s := newStand(t, h, standOptions{config: deadLetter(), letters: box, health: health, grant: Grant{Partition: p}})
+			s.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
+			lanes = append(lanes, s)
+		}
+		time.Sleep(time.Hour)
+		if n := len(box.letters); n != buriedInARow {
+			t.Errorf("%d dead letters: %s", n, box.text())
+		}
+		stalled := 0
+		for _, l := range lanes {
+			if st := l.status(); st.State == StateUnavailable && strings.Contains(st.Error, "taken for broken") && !st.RetryAt.IsZero() {
+				stalled++
+			}
+		}
+		if stalled != len(lanes) {
+			t.Errorf("%d of %d lanes say that they wait", stalled, len(lanes))
+		}
+		mu.Lock()
+		broken = false
+		mu.Unlock()
+		time.Sleep(time.Minute + 13*time.Second) // One lane's longest wait; the others follow at once.
+		for _, l := range lanes {
+			wantDone(t, l.Lane, 4, 0)
+		}
+		if n := len(box.letters); n != buriedInARow {
+			t.Errorf("%d dead letters after the recovery", n)
+		}
+	})
+}
+
+func TestHandlersPauseIsStoredAndLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &script{answers: map[uint64][]Result{1: {{Status: Pause, Reason: "look at me"}}}}
+		s := newStand(t, h, standOptions{})
+		s.feedKeys(t, "a/1")
+		time.Sleep(time.Hour)
+		s.Drain()
+		<-s.Stopped()
+		p, _ := s.Progress()
+		if !strings.Contains(p.Paused, "look at me") || p.Done != 0 || s.woken.Load() != 1 {
+			t.Fatalf("progress %+v after %d wake-ups", p, s.woken.Load())
+		}
+		next := newStand(t, h, standOptions{grant: Grant{Epoch: 8, Progress: p}})
+		next.feedKeys(t, "a/1", "a/2")
+		time.Sleep(time.Hour)
+		wantCalls(t, h, "1/1")
+		if st := next.status(); st.State != StatePaused || st.Error != p.Paused {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// parkSome parks key a with messages 1, 3 and 5, and b with 2.
+func parkSome(t *testing.T) *fakeLetters {
+	t.Helper()
+	box := &fakeLetters{}
+	for _, p := range []partitioner.DeadLetterPlace{{Key: "a", Seq: 5}, {Key: "b", Seq: 2}, {Key: "a", Seq: 1}, {Key: "a", Seq: 3}} {
+		p.Group, p.Kind = "billing", partitioner.Parked
+		if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: p, Topic: "orders", Subject: "orders." + p.Key, Reason: ReasonParked}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return box
+}
+
+func TestReleaseHandlesParkedMessagesInOrderBeforeLiveOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{answers: map[uint64][]Result{3: {fails, {Status: Unavailable}}}}, parkSome(t)
+		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "a", Letters: 4}}})
+		s.feedKeys(t, "b/7", "a/8")
+		time.Sleep(5 * time.Minute)
+		wantCalls(t, h, "1/1", "3/1", "3/2", "3/2", "5/1", "8/1")
+		box.want(t, "parked b 2 parked 0; parked b 7 parked 0")
+		if p, urgent := s.Progress(); p.Release != "" || p.Done != 8 || urgent {
+			t.Errorf("progress %+v, urgent %v", p, urgent)
+		}
+	})
+}
+
+func TestReleaseOfEverythingLeavesWhatFailsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{answers: always(fails, 3)}, parkSome(t)
+		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: ReleaseAll}}})
+		s.feedKeys(t, "b/7", "a/8")
+		time.Sleep(5 * time.Minute)
+		wantCalls(t, h, "1/1", "3/1", "3/2", "2/1", "7/1")
+		box.want(t, "parked a 5 parked 0; parked a 3 parked 0; parked a 8 parked 0")
+		if p, _ := s.Progress(); p.Release != "" {
+			t.Errorf("progress %+v", p)
+		}
+	})
+}
+
+func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{}, parkSome(t)
+		h.call = func(_ context.Context, m *Message) { time.Sleep(time.Minute) }
+		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "b a"}}})
+		time.Sleep(90 * time.Second) // b is done, a has begun.
+		s.Cancel(errors.New("dead"))
+		<-s.Stopped()
+		p, _ := s.Progress()
+		if p.Release != "a" {
+			t.Fatalf("left to release: %q", p.Release)
+		}
+		newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
+		time.Sleep(time.Hour)
+		wantCalls(t, h, "2/1", "1/1", "1/1", "3/1", "5/1")
+		box.want(t, "")
+	})
+}
+
+func TestReleasedMessageThatWillNeverWorkIsSetAside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{answers: always(refuses, 3)}, parkSome(t)
+		newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "a"}}})
+		time.Sleep(time.Minute)
+		wantCalls(t, h, "1/1", "3/1", "5/1")
+		box.want(t, "parked b 2 parked 0; dead a 3 rejected 1")
+	})
+}

@@ -1,0 +1,141 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/partitioner"
+)
+
+// Errors of dead letters.
+var (
+	ErrLettersFull = errors.New("the group's dead letters are full (dlq_max_bytes): requeue, release or drop some, or raise it")
+	ErrNoLetter    = errors.New("there is no such dead letter")
+)
+
+// letterBox is where lanes put what their handler cannot handle, and find it again.
+type letterBox interface {
+	// put stores a letter and returns its sequence. One that is there already is stored: it counts as this one.
+	put(ctx context.Context, l *Letter) (stored uint64, err error)
+	// has reports whether there is a letter at a place.
+	has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error)
+	// parked lists the places of parked letters of a partition by key, each key's by sequence. The answer knows all that was
+	// stored up to the letter that least names.
+	parked(ctx context.Context, partition int, least uint64) (map[string][]partitioner.DeadLetterPlace, error)
+	// take reads the letter at a place.
+	take(ctx context.Context, p partitioner.DeadLetterPlace) (*Letter, error)
+	// remove deletes a letter that was read.
+	remove(ctx context.Context, stored uint64) error
+}
+
+// DeadLetters are a group's dead letters. All methods ask the stream's leader and are safe for concurrent use.
+type DeadLetters struct {
+	Group string
+	JS    jetstream.JetStream
+
+	mu   sync.Mutex
+	next *parkedRead // Begins when the one under way has ended; nil if nobody waits.
+	busy bool
+}
+
+// Codes of nats-server's errors.json.
+const (
+	codeStoreFailed = 10077 // Any limit of the stream; only the text tells which.
+	codeNoMessage   = 10037
+	codeNoSequence  = 10043
+)
+
+// put publishes to a subject that takes one message: a second one is refused, for as long as the first is there.
+func (d *DeadLetters) put(ctx context.Context, l *Letter) (uint64, error) {
+	m := &nats.Msg{Subject: l.DeadLetterPlace.Subject(), Header: l.encode(), Data: l.Data}
+	answer, err := d.JS.Conn().RequestMsgWithContext(ctx, m)
+	if err != nil {
+		return 0, fmt.Errorf("store dead letter: %w", err)
+	}
+	var ack struct {
+		Seq   uint64    `json:"seq"`
+		Error *apiError `json:"error"`
+	}
+	if err := json.Unmarshal(answer.Data, &ack); err != nil {
+		return 0, fmt.Errorf("store dead letter: answer %q: %w", answer.Data, err)
+	}
+	switch {
+	case ack.Error == nil && ack.Seq > 0:
+		return ack.Seq, nil
+	case ack.Error == nil || ack.Error.Code != codeStoreFailed:
+		return 0, fmt.Errorf("store dead letter: %w", ack.Error)
+	case strings.Contains(ack.Error.Text, "per subject"):
+		stored, err := d.take(ctx, l.DeadLetterPlace)
+		if err != nil {
+			return 0, err
+		}
+		return stored.Stored, nil
+	case strings.Contains(ack.Error.Text, "maximum bytes"):
+		return 0, ErrLettersFull
+	}
+	return 0, fmt.Errorf("store dead letter: %w", ack.Error)
+}
+
+func (d *DeadLetters) has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error) {
+	_, err := d.take(ctx, p)
+	if errors.Is(err, ErrNoLetter) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (d *DeadLetters) take(ctx context.Context, p partitioner.DeadLetterPlace) (*Letter, error) {
+	e, err := d.get(ctx, fmt.Appendf(nil, `{"last_by_subj":%q}`, p.Subject()))
+	if err != nil {
+		return nil, err
+	}
+	return decodeLetter(p, e.seq, e.headers, e.data), nil
+}
+
+// At reads the letter with a sequence.
+func (d *DeadLetters) At(ctx context.Context, stored uint64) (*Letter, error) {
+	e, err := d.get(ctx, fmt.Appendf(nil, `{"seq":%d}`, stored))
+	if err != nil {
+		return nil, err
+	}
+	p, err := partitioner.ParseDeadLetter(e.subject)
+	if err != nil {
+		return nil, err
+	}
+	return decodeLetter(p, e.seq, e.headers, e.data), nil
+}
+
+func (d *DeadLetters) get(ctx context.Context, request []byte) (*entry, error) {
+	e, err := getMessage(ctx, d.JS.Conn(), d.stream(), request)
+	if errors.Is(err, errMissing) {
+		return nil, ErrNoLetter
+	}
+	return e, err
+}
+
+func (d *DeadLetters) stream() string { return partitioner.DeadLetterStream(d.Group) }
+
+// Remove deletes a letter.
+func (d *DeadLetters) Remove(ctx context.Context, stored uint64) error { return d.remove(ctx, stored) }
+
+func (d *DeadLetters) remove(ctx context.Context, stored uint64) error {
+	var answer struct {
+		Error *apiError `json:"error"`
+	}
+	// Erasing would overwrite the bytes on every replica's disk; a letter is nobody's secret.
+	request := fmt.Appendf(nil, `{"seq":%d,"no_erase":true}`, stored)
+	if err := askStream(ctx, d.JS.Conn(), "STREAM.MSG.DELETE", d.stream(), request, &answer); err != nil {
+		return fmt.Errorf("remove dead letter %d: %w", stored, err)
+	}
+	if answer.Error != nil && answer.Error.Code != codeNoSequence {
+		return fmt.Errorf("remove dead letter %d: %w", stored, answer.Error)
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package worker
+
+import (
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+
+	"leasehold/partitioner"
+)
+
+// LetterReason is why a message became a dead letter.
+type LetterReason string
+
+// Reasons of dead letters.
+const (
+	ReasonRejected    LetterReason = "rejected"     // The handler said that it will never work.
+	ReasonMaxAttempts LetterReason = "max_attempts" // Every attempt failed.
+	ReasonParked      LetterReason = "parked"       // An earlier message of its key was parked.
+)
+
+// Letter is a message that was set aside, with all that is known of why.
+type Letter struct {
+	partitioner.DeadLetterPlace
+	Topic     string
+	Subject   string // Subject that the publisher used.
+	Reason    LetterReason
+	Error     string // What the handler said last; at most maxReason bytes.
+	Attempts  int
+	FirstFail time.Time // First failure that the owner that set it aside has seen; zero if it never failed.
+	LastFail  time.Time
+	Node      string // Who set it aside, under which epoch.
+	Epoch     uint64
+	Published time.Time
+	Requeues  int // How often it has been sent to its topic again.
+
+	Headers map[string][]string // The publisher's.
+	Data    []byte
+	Stored  uint64 // Sequence among the dead letters; 0 if it is not stored yet.
+}
+
+// Headers of a stored dead letter. The publisher's own that begin with "Nats-" or "Leasehold-" keep their names behind
+// originalPrefix: the broker would act on some of them again.
+const (
+	headerPrefix    = "Leasehold-"
+	originalPrefix  = headerPrefix + "Original-"
+	hdrReason       = headerPrefix + "Reason"
+	hdrError        = headerPrefix + "Error"
+	hdrAttempts     = headerPrefix + "Attempts"
+	hdrFirstFailure = headerPrefix + "First-Failure"
+	hdrLastFailure  = headerPrefix + "Last-Failure"
+	hdrNode         = headerPrefix + "Node"
+	hdrEpoch        = headerPrefix + "Epoch"
+	hdrTopic        = headerPrefix + "Topic"
+	hdrSubject      = headerPrefix + "Subject"
+	hdrPublished    = headerPrefix + "Published"
+
+	// HeaderRequeues counts how often a message was sent to its topic again. It stands in messages too.
+	HeaderRequeues = headerPrefix + "Requeues"
+)
+
+// encode makes the headers of the stored letter. Sequence, key, partition and group stand in its subject.
+func (l *Letter) encode() map[string][]string {
+	h := make(map[string][]string, len(l.Headers)+12)
+	for name, values := range l.Headers {
+		if reservedHeader(name) {
+			name = originalPrefix + name
+		}
+		h[name] = values
+	}
+	set := func(name, value string) {
+		if value != "" {
+			h[name] = []string{value}
+		}
+	}
+	set(hdrReason, string(l.Reason))
+	set(hdrError, oneLine(l.Error))
+	set(hdrAttempts, strconv.Itoa(l.Attempts))
+	set(hdrFirstFailure, timeText(l.FirstFail))
+	set(hdrLastFailure, timeText(l.LastFail))
+	set(hdrNode, l.Node)
+	set(hdrEpoch, strconv.FormatUint(l.Epoch, 10))
+	set(hdrTopic, l.Topic)
+	set(hdrSubject, l.Subject)
+	set(hdrPublished, timeText(l.Published))
+	set(HeaderRequeues, strconv.Itoa(l.Requeues))
+	return h
+}
+
+// decodeLetter reads a stored letter. What is missing or makes no sense stays zero: a letter that cannot be shown in full
+// is still one.
+func decodeLetter(place partitioner.DeadLetterPlace, stored uint64, headers map[string][]string, data []byte) *Letter {
+	get := func(name string) string { return first(headers, name) }
+	l := &Letter{
+		DeadLetterPlace: place, Topic: get(hdrTopic), Subject: get(hdrSubject), Reason: LetterReason(get(hdrReason)), Error: get(hdrError),
+		FirstFail: parseTime(get(hdrFirstFailure)), LastFail: parseTime(get(hdrLastFailure)), Node: get(hdrNode),
+		Published: parseTime(get(hdrPublished)), Headers: map[string][]string{}, Data: data, Stored: stored,
+	}
+	l.Attempts, _ = strconv.Atoi(get(hdrAttempts))
+	l.Requeues, _ = strconv.Atoi(get(HeaderRequeues))
+	l.Epoch, _ = strconv.ParseUint(get(hdrEpoch), 10, 64)
+	for name, values := range headers {
+		original, ours := strings.CutPrefix(name, originalPrefix)
+		if ours || !reservedHeader(name) {
+			l.Headers[original] = values
+		}
+	}
+	return l
+}
+
+// requeues is how often a message was sent to its topic again, by its headers.
+func requeues(headers map[string][]string) int {
+	n, _ := strconv.Atoi(first(headers, HeaderRequeues))
+	return n
+}
+
+// reservedHeader reports whether a header's name is the broker's or ours, whatever its case.
+func reservedHeader(name string) bool {
+	canonical := textproto.CanonicalMIMEHeaderKey(name)
+	return strings.HasPrefix(canonical, "Nats-") || strings.HasPrefix(canonical, headerPrefix)
+}
+
+// oneLine makes text fit for a header.
+func oneLine(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, text)
+	return strings.TrimSpace(cut(text, maxReason))
+}
+
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+func parseTime(text string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
