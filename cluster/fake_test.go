@@ -187,7 +187,9 @@ func (s *fakeStore) Sessions(ctx context.Context) ([]lease.Saw, error) {
 }
 
 func (s *fakeStore) Leases(ctx context.Context, group string, partitions int) ([]lease.Saw, error) {
-	return s.all(ctx, func(k lease.Key) bool { return k.Node == "" && k.Group == group && k.Partition >= 0 && k.Partition < partitions })
+	return s.all(ctx, func(k lease.Key) bool {
+		return k.Node == "" && k.Group == group && k.Partition >= 0 && k.Partition < partitions
+	})
 }
 
 func (s *fakeStore) all(ctx context.Context, want func(lease.Key) bool) ([]lease.Saw, error) {

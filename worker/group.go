@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -254,10 +255,8 @@ func (g *Group) message(grant Grant, e *entry) (Message, error) {
 
 // fromHeaders fills in what the publisher's headers say.
 func (m *Message) fromHeaders() {
-	m.IdempotencyKey, m.Traceparent = first(m.Headers, messageIDHdr), first(m.Headers, traceHdr)
-	if m.IdempotencyKey == "" {
-		m.IdempotencyKey = m.ID
-	}
+	m.IdempotencyKey = cmp.Or(first(m.Headers, originalIDHdr), first(m.Headers, messageIDHdr), m.ID)
+	m.Traceparent = first(m.Headers, traceHdr)
 	if m.Traceparent == "" {
 		m.Traceparent = first(m.Headers, traceHdrUpper)
 	}

@@ -2,8 +2,13 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/partitioner"
 )
 
 const (
@@ -131,13 +136,18 @@ func (r *Reader) lagging() []*feed {
 
 // count asks the server how many messages a partition has from a sequence on.
 func (r *Reader) count(ctx context.Context, partition int, from uint64) (uint64, error) {
+	return CountFrom(ctx, r.JS, r.Topic, partition, from)
+}
+
+// CountFrom asks the server how many messages a partition of a topic has from a sequence on.
+func CountFrom(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, partition int, from uint64) (uint64, error) {
 	cfg := readerConfig(from)
-	cfg.FilterSubject = r.Topic.PartitionFilter(partition)
+	cfg.FilterSubject = t.PartitionFilter(partition)
 	cfg.InactiveThreshold = time.Second
-	info, err := createConsumer(ctx, r.JS, r.Topic.Name, cfg)
+	info, err := createConsumer(ctx, js, t.Name, cfg)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("count messages of partition %d: %w", partition, err)
 	}
-	remove(r.JS.Conn(), r.Topic.Name, info.Name)
+	remove(js.Conn(), t.Name, info.Name)
 	return info.NumPending, nil
 }

@@ -76,13 +76,13 @@ func (l *Letter) encode() map[string][]string {
 	set(hdrReason, string(l.Reason))
 	set(hdrError, oneLine(l.Error))
 	set(hdrAttempts, strconv.Itoa(l.Attempts))
-	set(hdrFirstFailure, timeText(l.FirstFail))
-	set(hdrLastFailure, timeText(l.LastFail))
+	set(hdrFirstFailure, TimeText(l.FirstFail))
+	set(hdrLastFailure, TimeText(l.LastFail))
 	set(hdrNode, l.Node)
 	set(hdrEpoch, strconv.FormatUint(l.Epoch, 10))
 	set(hdrTopic, l.Topic)
 	set(hdrSubject, l.Subject)
-	set(hdrPublished, timeText(l.Published))
+	set(hdrPublished, TimeText(l.Published))
 	set(HeaderRequeues, strconv.Itoa(l.Requeues))
 	return h
 }
@@ -131,7 +131,8 @@ func oneLine(text string) string {
 	return strings.TrimSpace(cut(text, maxReason))
 }
 
-func timeText(t time.Time) string {
+// TimeText spells a time as everything of ours does; empty if there is none.
+func TimeText(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}

@@ -82,6 +82,12 @@ func newPayload(data []byte) payload {
 	return payload{DataB64: data}
 }
 
+// PayloadText returns a payload as text if it is text, else as bytes, for JSON of the same form as everywhere.
+func PayloadText(data []byte) (text *string, b64 []byte) {
+	p := newPayload(data)
+	return p.Data, p.DataB64
+}
+
 func newMessageLine(m *Message) messageLine {
 	headers := m.Headers
 	if headers == nil {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -74,7 +75,7 @@ func (l *Lane) finished(seq uint64, n int, letter uint64) step {
 	l.p.Done, l.p.Attempt, l.doneSince = seq, 0, l.callSince
 	l.p.Letters = max(l.p.Letters, letter)
 	l.current, l.inCall, l.urgent = l.current-n, false, each
-	l.state, l.fault = StateHeld, ""
+	l.state, l.fault, l.retryAt = StateHeld, "", time.Time{}
 	l.mu.Unlock()
 	if !each {
 		return stepNext
@@ -130,6 +131,12 @@ func (l *Lane) raiseAttempt(r Result) (attempt int, ok bool) {
 
 // settleUnavailable stalls the partition: it is not the message's fault.
 func (l *Lane) settleUnavailable(seq uint64, r Result) step {
+	if errors.Is(r.Err, errNotReady) || errors.Is(r.Err, errInnocent) { // Nothing is wrong: the call was not made.
+		if !l.sleep(r.After) {
+			return stepEnd
+		}
+		return stepAgain
+	}
 	if l.lastDown == 0 {
 		l.log.Warn("handler is unavailable, the partition waits", "seq", seq, "reason", r.text())
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -90,11 +91,19 @@ func (c *Client) get(ctx context.Context, path string, out any) error {
 	return c.do(ctx, http.MethodGet, path, out)
 }
 
-// do reads the answer into out, whatever its status code, and turns the code into an error.
+// do is send without a body.
 func (c *Client) do(ctx context.Context, method, path string, out any) error {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	return c.send(ctx, method, path, nil, out)
+}
+
+// send reads the answer into out, whatever its status code, and turns the code into an error.
+func (c *Client) send(ctx context.Context, method, path string, body io.Reader, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return fmt.Errorf("%w at %q: %w", ErrUnreachable, c.target, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
@@ -104,15 +113,15 @@ func (c *Client) do(ctx context.Context, method, path string, out any) error {
 		return fmt.Errorf("%w at %s: %w", ErrUnreachable, c.target, cause(err))
 	}
 	defer resp.Body.Close()
-	var body json.RawMessage
-	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
+	var text json.RawMessage
+	if err := json.NewDecoder(resp.Body).Decode(&text); err != nil {
 		return fmt.Errorf("%w at %s: what answers there (%s) is no agent", ErrUnreachable, c.target, resp.Status)
 	}
-	if err := codeError(resp.StatusCode, body); err != nil {
-		_ = json.Unmarshal(body, out) // The reasons of a node that is not ready; anything else stays empty.
+	if err := codeError(resp.StatusCode, text); err != nil {
+		_ = json.Unmarshal(text, out) // The reasons of a node that is not ready; anything else stays empty.
 		return err
 	}
-	if err := json.Unmarshal(body, out); err != nil {
+	if err := json.Unmarshal(text, out); err != nil {
 		return fmt.Errorf("read the agent's answer to %s: %w", path, err)
 	}
 	return nil
@@ -130,6 +139,8 @@ func codeError(code int, body []byte) error {
 	switch code {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("%w: %s", ErrNotAllowed, f.Error)
+	case http.StatusBadRequest:
+		return fmt.Errorf("%w: %s", ErrBadRequest, f.Error)
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %s", ErrNotFound, f.Error)
 	case http.StatusConflict:

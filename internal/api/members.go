@@ -150,6 +150,8 @@ func answer(h *handler, f func(*http.Request) (any, error)) http.HandlerFunc {
 		case err == nil:
 			h.write(w, http.StatusOK, body)
 			return
+		case errors.Is(err, ErrBadRequest):
+			code = http.StatusBadRequest
 		case errors.Is(err, ErrNotFound):
 			code = http.StatusNotFound
 		case errors.Is(err, ErrRefused):

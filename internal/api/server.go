@@ -21,6 +21,8 @@ type Options struct {
 	Source Source
 	// Membership answers about nodes, groups and topics, and removes them; nil: there are no such routes.
 	Membership Membership
+	// Requests takes what people ask of groups, and looks after their dead letters; nil: there are no such routes.
+	Requests Requests
 	// Token is what callers on the port must show for all but health; empty: nothing. The socket's file mode protects
 	// the socket.
 	Token  string

@@ -51,9 +51,9 @@ type Topic struct {
 type Group struct {
 	Name        string      `json:"name"`
 	Topic       string      `json:"topic"`
-	Lag         *int64      `json:"lag"`     // Sum of the partitions' lags; null if one of them is.
-	Unowned     int         `json:"unowned"` // Partitions without an owner.
-	DeadLetters int64       `json:"dead_letters"`
+	Lag         *int64      `json:"lag"`          // Sum of the partitions' lags; null if one of them is.
+	Unowned     int         `json:"unowned"`      // Partitions without an owner.
+	DeadLetters int64       `json:"dead_letters"` // Messages set aside, parked ones among them; -1 if unknown.
 	Partitions  []Partition `json:"partitions"`
 }
 
@@ -68,6 +68,10 @@ type Partition struct {
 	State     string `json:"state"`
 	Attempt   int    `json:"attempt"` // Failed calls of the message after Done.
 	Error     string `json:"error"`   // Why the partition does not go on, empty if it does.
+
+	RetryAt string `json:"retry_at,omitempty"` // When a partition that waits tries again, RFC 3339.
+	Paused  string `json:"paused,omitempty"`   // Why it is paused, absent if it is not.
+	Parked  int    `json:"parked,omitempty"`   // Keys whose messages are set aside until they are released.
 }
 
 // TopicInfo is what a publisher must know about a topic: GET /v1/topics/{topic}.

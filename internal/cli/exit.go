@@ -68,6 +68,8 @@ func asError(err error) *Error {
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the token with --token-file, or ask on the node itself by its socket"}
 	case errors.Is(err, api.ErrUnreachable):
 		return &Error{Code: exitUnreachable, Err: err, Hint: "start it with `leasehold agent`, or say where it is with --addr or --config"}
+	case errors.Is(err, api.ErrBadRequest):
+		return &Error{Code: exitUsage, Err: err}
 	case errors.Is(err, api.ErrNotFound):
 		return &Error{Code: exitNotFound, Err: err, Hint: "`leasehold status` lists what there is"}
 	case errors.Is(err, api.ErrRefused):

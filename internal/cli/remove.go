@@ -29,12 +29,12 @@ func (a *App) confirm(cmd *cobra.Command, f removeFlags, question string) error 
 		return nil
 	}
 	if f.format == formatJSON || !isTerminal(a.In) {
-		return usage("%s removes for good: add --yes, or look first with --dry-run", cmd.CommandPath())
+		return usage("%s cannot be taken back: add --yes, or look first with --dry-run", cmd.CommandPath())
 	}
 	fmt.Fprint(a.Err, question, " Type yes: ")
 	answer, err := bufio.NewReader(a.In).ReadString('\n')
 	if err != nil || strings.TrimSpace(answer) != "yes" {
-		return failure(exitFailed, "", "nothing was removed")
+		return failure(exitFailed, "", "nothing was done")
 	}
 	return nil
 }

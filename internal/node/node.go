@@ -150,7 +150,7 @@ func (n *Node) newFace(secrets config.Secrets) (*api.Server, error) {
 		return nil, fmt.Errorf("http.tls: %w", err)
 	}
 	return api.New(api.Options{
-		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: n, Token: token.Text, TLS: protection, Logger: n.Logger,
+		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: n, Requests: n, Token: token.Text, TLS: protection, Logger: n.Logger,
 	})
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
+	"leasehold/partitioner"
+	"leasehold/worker"
 )
 
 // statusSubject is where nodes ask each other what their lanes are doing.
@@ -35,6 +37,8 @@ type laneState struct {
 	State     string `json:"state"`
 	Attempt   int    `json:"attempt"`
 	Error     string `json:"error,omitempty"`
+	RetryAt   string `json:"retry_at,omitempty"`
+	Parked    int    `json:"parked,omitempty"`
 }
 
 // report tells what this node's lanes are doing.
@@ -44,6 +48,7 @@ func (n *Node) report() report {
 		for _, l := range g.worker.Status() {
 			s := laneState{
 				Partition: l.Partition, Epoch: l.Epoch, Done: l.Done, State: l.State, Attempt: l.Attempt, Error: l.Error,
+				RetryAt: worker.TimeText(l.RetryAt), Parked: l.Parked,
 			}
 			if l.Lag != nil {
 				lag := int64(*l.Lag)
@@ -139,7 +144,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	more := n.elsewhere(ctx, &view)
 	counted := <-asked
 	s.Nodes = n.nodes(view, said, counted)
-	s.Groups = n.groupStatus(view, said, more.groups)
+	s.Groups = n.groupStatus(ctx, view, said, more.groups)
 	topics, full := n.topicStatus(ctx)
 	s.Topics = topics
 	s.Warnings = slices.Concat(s.Warnings, full, n.warnings(view), n.memberWarnings(view, counted), more.warnings)
@@ -239,7 +244,7 @@ func (n *Node) owned(view lease.View, rec lease.Session) (count int) {
 }
 
 // groupStatus tells about this node's groups and those that only others serve.
-func (n *Node) groupStatus(view lease.View, said map[string]report, more []*group) []api.Group {
+func (n *Node) groupStatus(ctx context.Context, view lease.View, said map[string]report, more []*group) []api.Group {
 	leases := map[string][]lease.Lease{}
 	for _, g := range view.Groups {
 		leases[g.Name] = g.Leases
@@ -252,7 +257,7 @@ func (n *Node) groupStatus(view lease.View, said map[string]report, more []*grou
 	}
 	var groups []api.Group
 	for _, g := range slices.Concat(n.groups, more) {
-		out := api.Group{Name: g.name, Topic: g.topic.Name}
+		out := api.Group{Name: g.name, Topic: g.topic.Name, DeadLetters: n.countLetters(ctx, g.name)}
 		sum := int64(0)
 		known := true
 		for p, l := range leases[g.name] {
@@ -276,14 +281,26 @@ func (n *Node) groupStatus(view lease.View, said map[string]report, more []*grou
 	return groups
 }
 
+// countLetters counts a group's dead letters, -1 if nobody answers.
+func (n *Node) countLetters(ctx context.Context, group string) int64 {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	stream, err := n.js.Stream(ctx, partitioner.DeadLetterStream(group))
+	if err != nil {
+		return -1
+	}
+	return int64(stream.CachedInfo().State.Msgs)
+}
+
 // partitionStatus is what the lease says, and what its owner adds if it speaks of the same epoch.
 func partitionStatus(p int, l lease.Lease, lanes []laneState) api.Partition {
 	part := api.Partition{
-		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Done, Attempt: l.Attempt, State: "unknown",
+		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Done, Attempt: l.Attempt, State: "unknown", Paused: l.Paused,
 	}
 	for _, s := range lanes {
 		if s.Partition == p && s.Epoch == l.Epoch {
 			part.Done, part.Lag, part.State, part.Attempt, part.Error = s.Done, s.Lag, s.State, s.Attempt, s.Error
+			part.RetryAt, part.Parked = s.RetryAt, s.Parked
 		}
 	}
 	return part

@@ -1,0 +1,281 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Requests takes what people ask of groups. Its errors are marked as Membership's are.
+type Requests interface {
+	Ask(ctx context.Context, group string, a Ask) (*Asked, error)
+	Asked(ctx context.Context, group string, id uint64) (*Asked, error)
+	DeadLetters(ctx context.Context, group string, f LetterFilter) (*LetterList, error)
+	Requeue(ctx context.Context, group string, r LetterOrder) (*LettersDone, error)
+	Drop(ctx context.Context, group string, r LetterOrder) (*LettersDone, error)
+}
+
+// Ask is the body of POST /v1/groups/{name}/requests.
+type Ask struct {
+	Kind       string   `json:"kind"`                 // "pause", "resume", "seek", "release" or "restart".
+	Partitions []int    `json:"partitions,omitempty"` // Empty: all.
+	Reason     string   `json:"reason,omitempty"`     // pause: shown to people until somebody resumes.
+	To         string   `json:"to,omitempty"`         // seek: "earliest", "latest", "seq:N", "time:RFC3339" or "-2h".
+	Keys       []string `json:"keys,omitempty"`       // release: parked keys, as they are listed; empty: all.
+	DryRun     bool     `json:"dry_run,omitempty"`    // Only say what would be done.
+}
+
+// Asked is a request and how far it is. A request is applied to each partition once, by its owner.
+type Asked struct {
+	V          int    `json:"v"`
+	ID         uint64 `json:"id"` // 0 for a dry run.
+	Group      string `json:"group"`
+	Kind       string `json:"kind"`
+	DryRun     bool   `json:"dry_run"`
+	Partitions int    `json:"partitions"` // For so many.
+	Applied    int    `json:"applied"`    // Of so many it is known to be applied.
+	Waiting    []int  `json:"waiting"`    // The others.
+
+	// Of a seek: every message after Seq is handled (again). Again and Skipped are counted for a dry run only, -1 else.
+	Seq     uint64 `json:"seq,omitempty"`
+	Again   int64  `json:"again"`
+	Skipped int64  `json:"skipped"`
+}
+
+// LetterFilter chooses dead letters. Zero fields choose all.
+type LetterFilter struct {
+	Partition *int
+	Kind      string // "dead" or "parked".
+	Reason    string
+	Key       string // As listed.
+	Since     time.Time
+	After     uint64 // Letters with a higher number only.
+	Limit     int    // At most so many; 0: the server's choice.
+	Data      bool   // With payload and headers.
+	Stored    uint64 // This one only.
+}
+
+// LetterList is the answer of GET /v1/groups/{name}/dlq.
+type LetterList struct {
+	V       int      `json:"v"`
+	Group   string   `json:"group"`
+	Letters []Letter `json:"letters"`
+	Next    uint64   `json:"next,omitempty"` // Ask for what comes after this number; absent at the end.
+}
+
+// Letter is one dead letter.
+type Letter struct {
+	Number       uint64 `json:"number"` // Its name among the group's dead letters.
+	ID           string `json:"id"`     // "topic/partition/seq" of the message.
+	Kind         string `json:"kind"`   // "dead" or "parked".
+	Reason       string `json:"reason"` // "rejected", "max_attempts", or "parked" behind another of its key.
+	Error        string `json:"error"`
+	Topic        string `json:"topic"`
+	Partition    int    `json:"partition"`
+	Seq          uint64 `json:"seq"`
+	Key          string `json:"key"`
+	Subject      string `json:"subject"`
+	Attempts     int    `json:"attempts"`
+	FirstFailure string `json:"first_failure,omitempty"`
+	LastFailure  string `json:"last_failure,omitempty"`
+	Node         string `json:"node"`
+	Epoch        uint64 `json:"epoch"`
+	Published    string `json:"published"`
+	Requeues     int    `json:"requeues"`
+	Bytes        int    `json:"bytes"` // Of the payload.
+
+	Headers map[string][]string `json:"headers,omitempty"`
+	Data    *string             `json:"data,omitempty"`     // Payload, if it is text,
+	DataB64 []byte              `json:"data_b64,omitempty"` // or else.
+}
+
+// LetterOrder is the body of POST /v1/groups/{name}/dlq/requeue and /drop.
+type LetterOrder struct {
+	Numbers     []uint64 `json:"numbers"`
+	MaxRequeues int      `json:"max_requeues,omitempty"` // requeue: leave those that were requeued so often; 0: no limit.
+}
+
+// LettersDone is the answer to it.
+type LettersDone struct {
+	V      int             `json:"v"`
+	Group  string          `json:"group"`
+	Done   []uint64        `json:"done"`
+	Failed []LetterFailure `json:"failed"`
+}
+
+// LetterFailure says why one dead letter stayed.
+type LetterFailure struct {
+	Number uint64 `json:"number"`
+	Error  string `json:"error"`
+}
+
+// MaxLetters is how many dead letters one call is about, at most.
+const MaxLetters = 1000
+
+// requestRoutes are the routes of requests and dead letters. Dead letters hold users' data, so even to look at them is for
+// the socket, or for who shows a token.
+func (h *handler) requestRoutes(r Requests, guarded func(http.HandlerFunc) http.Handler) map[string]http.Handler {
+	if r == nil {
+		return nil
+	}
+	order := func(do func(context.Context, string, LetterOrder) (*LettersDone, error)) http.Handler {
+		return guarded(answer(h, func(req *http.Request) (any, error) {
+			var o LetterOrder
+			if err := readBody(req, &o); err != nil {
+				return nil, err
+			}
+			if len(o.Numbers) == 0 || len(o.Numbers) > MaxLetters {
+				return nil, badRequest("numbers: name 1 to %d dead letters", MaxLetters)
+			}
+			return do(req.Context(), req.PathValue("name"), o)
+		}))
+	}
+	return map[string]http.Handler{
+		"POST /v1/groups/{name}/requests": guarded(answer(h, func(req *http.Request) (any, error) {
+			var a Ask
+			if err := readBody(req, &a); err != nil {
+				return nil, err
+			}
+			return r.Ask(req.Context(), req.PathValue("name"), a)
+		})),
+		"GET /v1/groups/{name}/requests/{id}": answer(h, func(req *http.Request) (any, error) {
+			id, err := strconv.ParseUint(req.PathValue("id"), 10, 64)
+			if err != nil {
+				return nil, badRequest("%q is no number of a request", req.PathValue("id"))
+			}
+			return r.Asked(req.Context(), req.PathValue("name"), id)
+		}),
+		"GET /v1/groups/{name}/dlq": guarded(answer(h, func(req *http.Request) (any, error) {
+			f, err := letterFilter(req.URL.Query())
+			if err != nil {
+				return nil, err
+			}
+			return r.DeadLetters(req.Context(), req.PathValue("name"), f)
+		})),
+		"POST /v1/groups/{name}/dlq/requeue": order(r.Requeue),
+		"POST /v1/groups/{name}/dlq/drop":    order(r.Drop),
+	}
+}
+
+// ErrBadRequest: what was asked makes no sense.
+var ErrBadRequest = errors.New("bad request")
+
+func badRequest(format string, args ...any) error {
+	return Mark(ErrBadRequest, fmt.Sprintf(format, args...))
+}
+
+// maxBody bounds the JSON of a request.
+const maxBody = 1 << 20
+
+func readBody(r *http.Request, into any) error {
+	d := json.NewDecoder(io.LimitReader(r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return badRequest("body: %s", err)
+	}
+	return nil
+}
+
+// letterFilter reads a filter from a query, and refuses what it does not know: a misspelled filter would choose too much.
+func letterFilter(q url.Values) (f LetterFilter, err error) {
+	for name := range q {
+		v := q.Get(name)
+		var bad error
+		switch name {
+		case "partition":
+			var p int
+			p, bad = strconv.Atoi(v)
+			f.Partition = &p
+		case "kind":
+			f.Kind = v
+		case "reason":
+			f.Reason = v
+		case "key":
+			f.Key = v
+		case "since":
+			f.Since, bad = time.Parse(time.RFC3339Nano, v)
+		case "after":
+			f.After, bad = strconv.ParseUint(v, 10, 64)
+		case "number":
+			f.Stored, bad = strconv.ParseUint(v, 10, 64)
+		case "limit":
+			f.Limit, bad = strconv.Atoi(v)
+		case "data":
+			f.Data, bad = strconv.ParseBool(v)
+		default:
+			bad = errors.New("there is no such filter")
+		}
+		if bad != nil {
+			return f, badRequest("%s=%s: %s", name, v, bad)
+		}
+	}
+	return f, nil
+}
+
+func (f LetterFilter) query() url.Values {
+	q := url.Values{}
+	set := func(name, value string, on bool) {
+		if on {
+			q.Set(name, value)
+		}
+	}
+	if f.Partition != nil {
+		q.Set("partition", strconv.Itoa(*f.Partition))
+	}
+	set("kind", f.Kind, f.Kind != "")
+	set("reason", f.Reason, f.Reason != "")
+	set("key", f.Key, f.Key != "")
+	set("since", f.Since.Format(time.RFC3339Nano), !f.Since.IsZero())
+	set("after", strconv.FormatUint(f.After, 10), f.After > 0)
+	set("number", strconv.FormatUint(f.Stored, 10), f.Stored > 0)
+	set("limit", strconv.Itoa(f.Limit), f.Limit > 0)
+	set("data", "true", f.Data)
+	return q
+}
+
+func groupPath(group, rest string) string { return "/v1/groups/" + url.PathEscape(group) + rest }
+
+// Ask asks something of a group's partitions.
+func (c *Client) Ask(ctx context.Context, group string, a Ask) (*Asked, error) {
+	return askWith[Asked](ctx, c, groupPath(group, "/requests"), a)
+}
+
+// Asked says how far a request is.
+func (c *Client) Asked(ctx context.Context, group string, id uint64) (*Asked, error) {
+	return ask[Asked](ctx, c, http.MethodGet, groupPath(group, "/requests/"+strconv.FormatUint(id, 10)))
+}
+
+// DeadLetters lists a page of a group's dead letters.
+func (c *Client) DeadLetters(ctx context.Context, group string, f LetterFilter) (*LetterList, error) {
+	return ask[LetterList](ctx, c, http.MethodGet, groupPath(group, "/dlq?"+f.query().Encode()))
+}
+
+// Requeue sends dead letters to their topic again.
+func (c *Client) Requeue(ctx context.Context, group string, o LetterOrder) (*LettersDone, error) {
+	return askWith[LettersDone](ctx, c, groupPath(group, "/dlq/requeue"), o)
+}
+
+// Drop deletes dead letters.
+func (c *Client) Drop(ctx context.Context, group string, o LetterOrder) (*LettersDone, error) {
+	return askWith[LettersDone](ctx, c, groupPath(group, "/dlq/drop"), o)
+}
+
+// askWith posts a body.
+func askWith[T any](ctx context.Context, c *Client, path string, body any) (*T, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	var out T
+	if err := c.send(ctx, http.MethodPost, path, bytes.NewReader(text), &out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}

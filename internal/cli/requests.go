@@ -1,0 +1,228 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/api"
+)
+
+// askFlags are those of every command that asks something of partitions.
+type askFlags struct {
+	removeFlags
+	partitions string
+	wait       time.Duration
+}
+
+func addAskFlags(cmd *cobra.Command, f *askFlags) {
+	addRemoveFlags(cmd, &f.removeFlags)
+	cmd.Flags().StringVar(&f.partitions, "partition", "", "only these partitions, like 3 or 0-7,12 (default: all of the group's)")
+	cmd.Flags().DurationVar(&f.wait, "wait", 30*time.Second, "how long to wait until every partition has it; 0: do not wait")
+}
+
+// parsePartitions reads a list like "0-7,12".
+func parsePartitions(text string) ([]int, error) {
+	var all []int
+	if text == "" {
+		return nil, nil
+	}
+	for _, part := range strings.Split(text, ",") {
+		low, high, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		from, err := strconv.Atoi(low)
+		to := from
+		if err == nil && isRange {
+			to, err = strconv.Atoi(high)
+		}
+		if err != nil || from < 0 || to < from || to-from > 1<<16 {
+			return nil, usage("--partition %s: write numbers and ranges, like 3 or 0-7,12", text)
+		}
+		for p := from; p <= to; p++ {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// asking is one request on its way.
+type asking struct {
+	group string
+	ask   api.Ask
+	f     askFlags
+	// question is what a person is asked first, given what a dry run found; empty: nothing.
+	question func(plan *api.Asked) string
+	// plan says what would be done, and done what was.
+	plan func(*api.Asked) string
+	done func(*api.Asked) string
+}
+
+// runAsk looks what a request would do, has it confirmed, makes it, and waits until it is applied everywhere.
+func (a *App) runAsk(cmd *cobra.Command, q asking) error {
+	partitions, err := parsePartitions(q.f.partitions)
+	if err != nil {
+		return err
+	}
+	client, err := a.client(cmd)
+	if err != nil {
+		return err
+	}
+	q.ask.Partitions = partitions
+	if q.f.dryRun || q.question != nil {
+		dry := q.ask
+		dry.DryRun = true
+		plan, err := client.Ask(cmd.Context(), q.group, dry)
+		if err != nil {
+			return askError(err)
+		}
+		if q.f.format != formatJSON {
+			fmt.Fprintln(a.Out, q.plan(plan))
+		}
+		if q.f.dryRun {
+			return a.jsonOnly(q.f.format, plan)
+		}
+		if err := a.confirm(cmd, q.f.removeFlags, q.question(plan)); err != nil {
+			return err
+		}
+	}
+	asked, err := client.Ask(cmd.Context(), q.group, q.ask)
+	if err != nil {
+		return askError(err)
+	}
+	return a.awaitApplied(cmd, client, q, asked)
+}
+
+func askError(err error) error {
+	return refused(err, "`leasehold group list` shows the groups, `leasehold status` their partitions")
+}
+
+// awaitApplied waits until every partition has it.
+func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, asked *api.Asked) error {
+	limit := time.Now().Add(q.f.wait)
+	last := asked
+	for tick := time.NewTicker(100 * time.Millisecond); q.f.wait > 0; {
+		now, err := client.Asked(cmd.Context(), q.group, asked.ID)
+		if err == nil {
+			last = now
+			last.Kind, last.Seq = asked.Kind, asked.Seq
+			if len(now.Waiting) == 0 {
+				last.Partitions, last.Applied = asked.Partitions, asked.Partitions
+				break
+			}
+		}
+		if time.Now().After(limit) {
+			if err != nil {
+				return err
+			}
+			e := failure(exitTimeout, "", "request %d is recorded and not applied yet to %s (%s): it will be, as soon as their owner or the next one has finished its call",
+				asked.ID, count(len(now.Waiting), "partition"), partitionList(now.Waiting))
+			return e
+		}
+		select {
+		case <-cmd.Context().Done():
+			return cmd.Context().Err()
+		case <-tick.C:
+		}
+	}
+	if q.f.format != formatJSON {
+		fmt.Fprintln(a.Out, q.done(last))
+	}
+	return a.jsonOnly(q.f.format, last)
+}
+
+// partitionList names partitions, the first few of many.
+func partitionList(ps []int) string {
+	var out []string
+	for i, p := range ps {
+		if i == 8 {
+			return strings.Join(append(out, "…"), ", ")
+		}
+		out = append(out, strconv.Itoa(p))
+	}
+	return strings.Join(out, ", ")
+}
+
+func (a *App) pauseCommand() *cobra.Command {
+	var f askFlags
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "pause GROUP",
+		Short: "Handle no messages of a group, or of some partitions, until somebody resumes",
+		Long: "The call in flight is finished first. A pause is kept with the partition: it survives restarts and changes of owner, and\n" +
+			"status shows its reason. Messages wait; nothing is lost.",
+		Example: "  leasehold pause billing --reason 'database upgrade'\n  leasehold pause billing --partition 3 --reason 'odd order 1007'",
+		Args:    cobra.ExactArgs(1),
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			if strings.TrimSpace(reason) == "" {
+				return usage("--reason: say why, for whoever finds the group paused")
+			}
+			return a.runAsk(cmd, asking{
+				group: args[0], ask: api.Ask{Kind: "pause", Reason: reason}, f: f,
+				plan: func(p *api.Asked) string { return "would pause " + count(p.Partitions, "partition") },
+				done: func(p *api.Asked) string {
+					return fmt.Sprintf("paused %s; `leasehold resume %s` lets them go on", count(p.Partitions, "partition"), args[0])
+				},
+			})
+		}),
+	}
+	addAskFlags(cmd, &f)
+	cmd.Flags().StringVar(&reason, "reason", "", "why; shown in status")
+	return cmd
+}
+
+func (a *App) resumeCommand() *cobra.Command {
+	var f askFlags
+	cmd := &cobra.Command{
+		Use:   "resume GROUP",
+		Short: "Let paused or blocked partitions go on",
+		Long: "Ends a pause, whether a person or the handler asked for it. A partition that is blocked at a message, or stalled because the\n" +
+			"handler is taken for broken, tries that message again with all its attempts.",
+		Example: "  leasehold resume billing\n  leasehold resume billing --partition 3",
+		Args:    cobra.ExactArgs(1),
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			return a.runAsk(cmd, asking{
+				group: args[0], ask: api.Ask{Kind: "resume"}, f: f,
+				plan: func(p *api.Asked) string { return "would resume " + count(p.Partitions, "partition") },
+				done: func(p *api.Asked) string { return "resumed " + count(p.Partitions, "partition") },
+			})
+		}),
+	}
+	addAskFlags(cmd, &f)
+	return cmd
+}
+
+func (a *App) seekCommand() *cobra.Command {
+	var f askFlags
+	var to string
+	cmd := &cobra.Command{
+		Use:   "seek GROUP --to WHERE",
+		Short: "Go on elsewhere in the topic: handle messages again, or skip some",
+		Long: "WHERE is earliest, latest, seq:N (the first message to handle), time:RFC3339, or a time back from now like -2h. Before it\n" +
+			"does anything it says how many messages would be handled again and how many skipped. Only messages that are still\n" +
+			"stored can be handled again: those that the topic's `retain` keeps. The call in flight is finished first.",
+		Example: "  leasehold seek billing --to -2h --dry-run\n  leasehold seek billing --partition 3 --to seq:1008 --yes     skip message 1007",
+		Args:    cobra.ExactArgs(1),
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			if to == "" {
+				return usage("--to: say where to go on: earliest, latest, seq:N, time:RFC3339 or -2h")
+			}
+			return a.runAsk(cmd, asking{
+				group: args[0], ask: api.Ask{Kind: "seek", To: to}, f: f, plan: seekText,
+				question: func(p *api.Asked) string { return fmt.Sprintf("Move %s of group %s?", count(p.Partitions, "partition"), args[0]) },
+				done: func(p *api.Asked) string {
+					return fmt.Sprintf("%s of group %s went on after message %d", count(p.Partitions, "partition"), args[0], p.Seq)
+				},
+			})
+		}),
+	}
+	addAskFlags(cmd, &f)
+	cmd.Flags().StringVar(&to, "to", "", "earliest, latest, seq:N, time:RFC3339 or -2h")
+	return cmd
+}
+
+func seekText(p *api.Asked) string {
+	return fmt.Sprintf("%s would go on after message %d: %s again, %s skipped",
+		count(p.Partitions, "partition"), p.Seq, count(int(p.Again), "message"), count(int(p.Skipped), "message"))
+}

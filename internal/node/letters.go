@@ -1,0 +1,211 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/cluster/lease"
+	"leasehold/internal/api"
+	"leasehold/partitioner"
+	"leasehold/worker"
+)
+
+// DeadLetters lists a page of a group's dead letters.
+func (n *Node) DeadLetters(ctx context.Context, group string, f api.LetterFilter) (*api.LetterList, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	if _, err := n.about(ctx, group); err != nil {
+		return nil, err
+	}
+	box, out := n.letters(group), &api.LetterList{V: api.Version, Group: group, Letters: []api.Letter{}}
+	if f.Stored > 0 {
+		l, err := box.At(ctx, f.Stored)
+		if err != nil {
+			return nil, letterError(err, f.Stored)
+		}
+		out.Letters = append(out.Letters, apiLetter(l, true))
+		return out, nil
+	}
+	where := worker.LetterQuery{Partition: -1, Kind: partitioner.DeadLetterKind(f.Kind), Key: f.Key, After: f.After}
+	if f.Partition != nil {
+		where.Partition = *f.Partition
+	}
+	limit := f.Limit
+	if limit <= 0 || limit > api.MaxLetters {
+		limit = api.MaxLetters
+	}
+	next, err := box.List(ctx, where, func(l *worker.Letter) (more bool) {
+		if (f.Reason == "" || string(l.Reason) == f.Reason) && !l.LastFail.Before(f.Since) {
+			out.Letters = append(out.Letters, apiLetter(l, f.Data))
+		}
+		return len(out.Letters) < limit
+	})
+	out.Next = next
+	return out, err
+}
+
+func letterError(err error, number uint64) error {
+	if errors.Is(err, worker.ErrNoLetter) {
+		return api.Mark(api.ErrNotFound, fmt.Sprintf("there is no dead letter %d", number))
+	}
+	return err
+}
+
+func apiLetter(l *worker.Letter, data bool) api.Letter {
+	out := api.Letter{
+		Number: l.Stored, ID: fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), Kind: string(l.Kind), Reason: string(l.Reason),
+		Error: l.Error, Topic: l.Topic, Partition: l.Partition, Seq: l.Seq, Key: l.Key, Subject: l.Subject, Attempts: l.Attempts,
+		FirstFailure: worker.TimeText(l.FirstFail), LastFailure: worker.TimeText(l.LastFail), Node: l.Node, Epoch: l.Epoch,
+		Published: worker.TimeText(l.Published), Requeues: l.Requeues, Bytes: len(l.Data),
+	}
+	if data {
+		out.Headers = l.Headers
+		out.Data, out.DataB64 = worker.PayloadText(l.Data)
+	}
+	return out
+}
+
+// releaseKeys checks that something of each key is parked, and lists them as a request does.
+func (n *Node) releaseKeys(ctx context.Context, g about, keys []string) (string, error) {
+	if len(keys) == 0 {
+		return lease.AllKeys, nil
+	}
+	for _, key := range keys {
+		found := false
+		_, err := n.letters(g.name).List(ctx, worker.LetterQuery{Partition: -1, Kind: partitioner.Parked, Key: key}, func(*worker.Letter) bool {
+			found = true
+			return false
+		})
+		switch {
+		case err != nil:
+			return "", err
+		case !found:
+			return "", api.Mark(api.ErrNotFound, fmt.Sprintf("nothing of key %q is parked in group %q", key, g.name))
+		}
+	}
+	return strings.Join(keys, " "), nil
+}
+
+// Requeue publishes dead letters to their topic once more and then removes them. A crash between the two repeats a message; it
+// loses none.
+func (n *Node) Requeue(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
+	return n.eachLetter(ctx, group, o.Numbers, "requeued", func(ctx context.Context, l *worker.Letter) error {
+		switch {
+		case l.Kind == partitioner.Parked:
+			return errors.New("it is parked, with later ones of its key behind it: release the key instead")
+		case o.MaxRequeues > 0 && l.Requeues >= o.MaxRequeues:
+			return fmt.Errorf("it has been requeued %d times", l.Requeues)
+		}
+		return n.publishAgain(ctx, group, l)
+	})
+}
+
+// publishAgain publishes a letter's message under an id of its own, so that a repeated requeue is stored once: the id that
+// it came with is still known to the broker, which would take the message for a duplicate and drop it.
+func (n *Node) publishAgain(ctx context.Context, group string, l *worker.Letter) error {
+	m := nats.NewMsg(l.Subject)
+	m.Data = l.Data
+	m.Header = l.RequeueHeaders()
+	id := fmt.Sprintf("dlq/%s/%d", group, l.Stored)
+	ack, err := n.js.PublishMsg(ctx, m, jetstream.WithMsgID(id), jetstream.WithExpectStream(l.Topic))
+	if err != nil {
+		return fmt.Errorf("publish to %s: %w", l.Subject, err)
+	}
+	n.log.Info("dead letter requeued", "group", group, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "as", ack.Sequence)
+	return nil
+}
+
+// Drop deletes dead letters. Partitions of which a parked one goes begin anew, for their owners know which keys are parked.
+func (n *Node) Drop(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
+	var parked []int
+	done, err := n.eachLetter(ctx, group, o.Numbers, "dropped", func(_ context.Context, l *worker.Letter) error {
+		if l.Kind == partitioner.Parked {
+			parked = append(parked, l.Partition)
+		}
+		n.log.Info("dead letter dropped", "group", group, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "key", l.Key)
+		return nil
+	})
+	if err == nil && len(parked) > 0 {
+		_, err = n.Ask(ctx, group, api.Ask{Kind: lease.Restart, Partitions: parked})
+	}
+	return done, err
+}
+
+// eachLetter does something with dead letters whose message is finished, and then removes them. Before that, their owner
+// might still be about to write the very same one again.
+func (n *Node) eachLetter(ctx context.Context, group string, numbers []uint64, what string, do func(context.Context, *worker.Letter) error) (*api.LettersDone, error) {
+	g, err := n.about(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	passed := &passing{about: g, tries: passTries}
+	box, out := n.letters(group), &api.LettersDone{V: api.Version, Group: group, Done: []uint64{}, Failed: []api.LetterFailure{}}
+	for _, number := range slices.Compact(slices.Sorted(slices.Values(numbers))) {
+		err := n.oneLetter(ctx, box, number, passed, do)
+		if err == nil {
+			out.Done = append(out.Done, number)
+			continue
+		}
+		out.Failed = append(out.Failed, api.LetterFailure{Number: number, Error: err.Error()})
+	}
+	n.log.Info("dead letters "+what, "group", group, "done", len(out.Done), "failed", len(out.Failed))
+	return out, nil
+}
+
+func (n *Node) oneLetter(ctx context.Context, box *worker.DeadLetters, number uint64, passed *passing, do func(context.Context, *worker.Letter) error) error {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	l, err := box.At(ctx, number)
+	if err != nil {
+		return err
+	}
+	if err := passed.await(ctx, l); err != nil {
+		return err
+	}
+	if err := do(ctx, l); err != nil {
+		return err
+	}
+	return box.Remove(ctx, number)
+}
+
+// How long a command on dead letters waits for the checkpoints of their partitions.
+const (
+	passTries = 30
+	passPause = 100 * time.Millisecond
+)
+
+// passing looks whether partitions have passed the messages of dead letters.
+type passing struct {
+	about
+	leased []lease.Lease
+	tries  int // Left for the whole command.
+}
+
+func (p *passing) await(ctx context.Context, l *worker.Letter) error {
+	for {
+		if l.Partition < len(p.leased) && l.Seq <= p.leased[l.Partition].Done {
+			return nil
+		}
+		if p.leased != nil {
+			if p.tries--; p.tries < 0 {
+				return errors.New("its partition has not passed it yet: try again in a moment")
+			}
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(passPause):
+			}
+		}
+		var err error
+		if p.leased, err = p.leases(ctx); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,294 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"leasehold/cluster"
+	"leasehold/cluster/lease"
+	"leasehold/internal/api"
+	"leasehold/worker"
+)
+
+const (
+	askLimit  = 10 * time.Second // For one question of a person about requests or dead letters.
+	maxOpen   = 1000             // Requests that may wait to be applied.
+	maxReason = 1000             // Bytes of a reason that a person gives.
+)
+
+// about is a group that a person asks something of.
+type about struct {
+	name       string
+	kv         *cluster.KV
+	def        groupDefinition
+	partitions int
+}
+
+// about finds a group that was defined and not removed.
+func (n *Node) about(ctx context.Context, group string) (about, error) {
+	kv, c, err := n.look(ctx)
+	if err != nil {
+		return about{}, err
+	}
+	def, ok := c.groups[group]
+	if !ok || def.Removed || isChore(group) {
+		return about{}, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no group %q", group))
+	}
+	return about{name: group, kv: kv, def: def, partitions: c.topics[def.Topic].Partitions}, nil
+}
+
+func (g about) leases(ctx context.Context) ([]lease.Lease, error) {
+	return leases(ctx, g.kv, g.name, g.partitions, g.def.Done)
+}
+
+// Ask records what a person asks of a group. Its owners find it there, within a poll at the latest, and apply it.
+func (n *Node) Ask(ctx context.Context, group string, a api.Ask) (*api.Asked, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	g, err := n.about(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	r, err := n.request(ctx, g, a)
+	if err != nil {
+		return nil, err
+	}
+	out := &api.Asked{V: api.Version, Group: group, Kind: r.Kind, DryRun: a.DryRun, Seq: r.Seq, Again: -1, Skipped: -1, Waiting: []int{}}
+	out.Partitions = len(r.Partitions)
+	if out.Partitions == 0 {
+		out.Partitions = g.partitions
+	}
+	if a.DryRun {
+		return out, n.foresee(ctx, g, r, out)
+	}
+	if out.ID, err = n.record(ctx, g, r); err != nil {
+		return nil, err
+	}
+	n.log.Info("a person asked", "group", group, "id", out.ID, "kind", r.Kind, "partitions", r.Partitions, "seq", r.Seq, "keys", r.Keys, "reason", r.Reason)
+	return out, nil
+}
+
+// request makes a request of what a person wants.
+func (n *Node) request(ctx context.Context, g about, a api.Ask) (r lease.Request, err error) {
+	r = lease.Request{Kind: a.Kind, Partitions: slices.Compact(slices.Sorted(slices.Values(a.Partitions))), At: time.Now().UTC().Format(time.RFC3339)}
+	for _, p := range r.Partitions {
+		if p < 0 || p >= g.partitions {
+			return r, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no partition %d: group %q has 0 to %d", p, g.name, g.partitions-1))
+		}
+	}
+	switch a.Kind {
+	case lease.Pause:
+		r.Reason = a.Reason
+		if strings.TrimSpace(r.Reason) == "" {
+			return r, api.Mark(api.ErrBadRequest, "reason: say why, for whoever finds it paused")
+		}
+		if len(r.Reason) > maxReason {
+			return r, api.Mark(api.ErrBadRequest, fmt.Sprintf("reason: is longer than %d bytes", maxReason))
+		}
+	case lease.Resume, lease.Restart:
+	case lease.Seek:
+		r.Seq, err = n.seekTarget(ctx, g.def.Topic, a.To)
+	case lease.Release:
+		r.Keys, err = n.releaseKeys(ctx, g, a.Keys)
+	default:
+		err = api.Mark(api.ErrBadRequest, fmt.Sprintf("kind: %q is none of pause, resume, seek, release, restart", a.Kind))
+	}
+	return r, err
+}
+
+// record adds a request to those of its group, and forgets those that every lease shows as applied.
+func (n *Node) record(ctx context.Context, g about, r lease.Request) (id uint64, err error) {
+	err = retryConflict(ctx, func() error {
+		saw, err := g.kv.Read(ctx, lease.RequestsKey(g.name))
+		if err != nil {
+			return err
+		}
+		all, err := g.leases(ctx)
+		if err != nil {
+			return err
+		}
+		next := lease.Requests{Version: 1}
+		if saw.Requests != nil {
+			next = *saw.Requests
+		}
+		next.Open = slices.DeleteFunc(slices.Clone(next.Open), func(q lease.Request) bool { return len(waiting(q.ID, q, all)) == 0 })
+		if len(next.Open) >= maxOpen {
+			return refuse("%d requests to group %q have not been applied yet: is it served by a live node? `leasehold group list` says so", len(next.Open), g.name)
+		}
+		next.LastID++
+		r.ID = next.LastID
+		next.Open = append(next.Open, r)
+		rev, err := g.kv.Write(ctx, lease.Write{Key: saw.Key, Revision: saw.Revision, Requests: &next})
+		if err != nil {
+			return err
+		}
+		n.spread(g.kv, lease.Saw{Key: saw.Key, Revision: rev, Requests: &next})
+		return nil
+	})
+	return r.ID, err
+}
+
+// spread tells every node of a record, this one too.
+func (n *Node) spread(kv *cluster.KV, saw lease.Saw) {
+	kv.Announce(saw)
+	n.mu.Lock()
+	driver := n.driver
+	n.mu.Unlock()
+	if driver != nil {
+		driver.Show(saw)
+	}
+}
+
+// waiting lists the partitions that a request is for and whose lease does not show it as applied.
+func waiting(id uint64, r lease.Request, all []lease.Lease) []int {
+	left := []int{}
+	for p, l := range all {
+		if r.Covers(p) && l.Applied < id {
+			left = append(left, p)
+		}
+	}
+	return left
+}
+
+// Asked says how far a request is. One that is not among the open ones any more was applied everywhere.
+func (n *Node) Asked(ctx context.Context, group string, id uint64) (*api.Asked, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	g, err := n.about(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	saw, err := g.kv.Read(ctx, lease.RequestsKey(group))
+	if err != nil {
+		return nil, err
+	}
+	if saw.Requests == nil || id == 0 || id > saw.Requests.LastID {
+		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("nobody asked for a request %d of group %q", id, group))
+	}
+	out := &api.Asked{V: api.Version, ID: id, Group: group, Again: -1, Skipped: -1, Waiting: []int{}}
+	all, err := g.leases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range saw.Requests.Open {
+		if r.ID == id {
+			out.Kind, out.Seq, out.Waiting = r.Kind, r.Seq, waiting(id, r, all)
+			for p := range all {
+				if r.Covers(p) {
+					out.Partitions++
+				}
+			}
+		}
+	}
+	out.Applied = out.Partitions - len(out.Waiting)
+	return out, nil
+}
+
+// seekTarget turns what a person wrote into the sequence after which to go on.
+func (n *Node) seekTarget(ctx context.Context, topic, to string) (uint64, error) {
+	stream, err := n.js.Stream(ctx, topic)
+	if err != nil {
+		return 0, fmt.Errorf("look at topic %s: %w", topic, err)
+	}
+	state := stream.CachedInfo().State
+	before := max(state.FirstSeq, 1) - 1
+	switch {
+	case to == "earliest":
+		return before, nil
+	case to == "latest":
+		return state.LastSeq, nil
+	case strings.HasPrefix(to, "seq:"):
+		var seq uint64
+		if _, err := fmt.Sscanf(to, "seq:%d", &seq); err != nil || seq == 0 || fmt.Sprintf("seq:%d", seq) != to {
+			return 0, badTarget(to)
+		}
+		if seq > state.LastSeq+1 {
+			return 0, api.Mark(api.ErrBadRequest, fmt.Sprintf("to: the topic's newest message is %d; a group cannot skip what is not there yet", state.LastSeq))
+		}
+		return max(seq-1, before), nil
+	}
+	at, err := seekTime(to)
+	if err != nil {
+		return 0, err
+	}
+	return n.lastBefore(ctx, topic, at, state)
+}
+
+func badTarget(to string) error {
+	return api.Mark(api.ErrBadRequest, fmt.Sprintf("to: %q is none of earliest, latest, seq:1234, time:2026-01-02T15:04:05Z, -2h", to))
+}
+
+// seekTime reads a moment, absolute or counted back from now.
+func seekTime(to string) (time.Time, error) {
+	if text, ok := strings.CutPrefix(to, "time:"); ok {
+		if at, err := time.Parse(time.RFC3339, text); err == nil {
+			return at, nil
+		}
+		return time.Time{}, badTarget(to)
+	}
+	d, err := time.ParseDuration(to)
+	if err != nil || d >= 0 {
+		return time.Time{}, badTarget(to)
+	}
+	return time.Now().Add(d), nil
+}
+
+// lastBefore is the sequence of the last message stored before a moment.
+func (n *Node) lastBefore(ctx context.Context, topic string, at time.Time, state jetstream.StreamState) (uint64, error) {
+	msgs, err := jetstreamext.GetBatch(ctx, n.js, topic, 1, jetstreamext.GetBatchStartTime(at))
+	if err != nil {
+		return 0, fmt.Errorf("find the first message at %v of topic %s: %w", at, topic, err)
+	}
+	for m, err := range msgs {
+		switch {
+		case errors.Is(err, jetstreamext.ErrNoMessages):
+		case err != nil:
+			return 0, fmt.Errorf("find the first message at %v of topic %s: %w", at, topic, err)
+		default:
+			return m.Sequence - 1, nil
+		}
+	}
+	return state.LastSeq, nil
+}
+
+// foresee counts what a seek would handle again, and what it would skip.
+func (n *Node) foresee(ctx context.Context, g about, r lease.Request, out *api.Asked) error {
+	if r.Kind != lease.Seek {
+		return nil
+	}
+	all, err := g.leases(ctx)
+	if err != nil {
+		return err
+	}
+	out.Again, out.Skipped = 0, 0
+	t, ok := n.topics[g.def.Topic]
+	if !ok {
+		return api.Mark(api.ErrNotFound, fmt.Sprintf("topic %q is not in this node's config: ask a node that has it", g.def.Topic))
+	}
+	for p, l := range all {
+		if !r.Covers(p) || l.Done == r.Seq {
+			continue
+		}
+		from, err := worker.CountFrom(ctx, n.js, t.Topic, p, min(l.Done, r.Seq)+1)
+		if err != nil {
+			return err
+		}
+		rest, err := worker.CountFrom(ctx, n.js, t.Topic, p, max(l.Done, r.Seq)+1)
+		if err != nil {
+			return err
+		}
+		if count := int64(from - min(from, rest)); r.Seq < l.Done {
+			out.Again += count
+		} else {
+			out.Skipped += count
+		}
+	}
+	return nil
+}
