@@ -1,0 +1,189 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"leasehold/internal/api"
+)
+
+// fakeRequests is a group "billing" with dead letters; what was ordered is kept for the test to look at.
+type fakeRequests struct {
+	fakeMembers
+	letters  []api.Letter
+	asks     []api.Ask
+	ordered  []uint64
+	waiting  []int // Partitions that never apply anything.
+	mostPage int   // Largest page asked for.
+}
+
+// someLetters are n dead letters with keys "c 1", "c 2", …; every third is parked.
+func someLetters(n int) []api.Letter {
+	var all []api.Letter
+	for i := 1; i <= n; i++ {
+		data := fmt.Sprintf(`{"n":%d}`, i)
+		l := api.Letter{Number: uint64(i), ID: fmt.Sprintf("orders/%d/%d", i%8, 100+i), Kind: "dead", Reason: "max_attempts", Error: "boom",
+			Partition: i % 8, Key: fmt.Sprintf("c%%20%d", i), Attempts: 8, Data: &data}
+		if i%3 == 0 {
+			l.Kind, l.Reason = "parked", "parked"
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+func (f *fakeRequests) known(group string) error {
+	if group != "billing" {
+		return api.Mark(api.ErrNotFound, fmt.Sprintf("there is no group %q", group))
+	}
+	return nil
+}
+
+func (f *fakeRequests) Ask(_ context.Context, group string, a api.Ask) (*api.Asked, error) {
+	if !a.DryRun {
+		f.asks = append(f.asks, a)
+	}
+	return &api.Asked{ID: 7, Group: group, Kind: a.Kind, DryRun: a.DryRun, Partitions: 8, Seq: 41, Again: 12, Skipped: 0, Waiting: []int{}}, f.known(group)
+}
+
+func (f *fakeRequests) Asked(_ context.Context, group string, id uint64) (*api.Asked, error) {
+	return &api.Asked{ID: id, Group: group, Partitions: 8, Applied: 8 - len(f.waiting), Waiting: append([]int{}, f.waiting...)}, f.known(group)
+}
+
+func (f *fakeRequests) DeadLetters(_ context.Context, group string, q api.LetterFilter) (*api.LetterList, error) {
+	out := &api.LetterList{Group: group, Letters: []api.Letter{}}
+	const page = 2
+	f.mostPage = max(f.mostPage, q.Limit)
+	for _, l := range f.letters {
+		switch {
+		case q.Stored > 0 && l.Number != q.Stored, l.Number <= q.After, q.Kind != "" && l.Kind != q.Kind, q.Key != "" && l.Key != q.Key,
+			q.Reason != "" && l.Reason != q.Reason, q.Partition != nil && l.Partition != *q.Partition:
+			continue
+		}
+		if len(out.Letters) == page {
+			out.Next = out.Letters[page-1].Number
+			break
+		}
+		out.Letters = append(out.Letters, l)
+	}
+	if q.Stored > 0 && len(out.Letters) == 0 {
+		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no dead letter %d", q.Stored))
+	}
+	return out, f.known(group)
+}
+
+func (f *fakeRequests) Requeue(_ context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
+	done := &api.LettersDone{Group: group, Done: []uint64{}, Failed: []api.LetterFailure{}}
+	for _, n := range o.Numbers {
+		if n == 13 {
+			done.Failed = append(done.Failed, api.LetterFailure{Number: n, Error: "it has been requeued 3 times"})
+			continue
+		}
+		done.Done = append(done.Done, n)
+	}
+	f.ordered = append(f.ordered, done.Done...)
+	return done, f.known(group)
+}
+
+func (f *fakeRequests) Drop(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
+	return f.Requeue(ctx, group, o)
+}
+
+func requestsAgent(t *testing.T, n int) (*fakeRequests, string) {
+	t.Helper()
+	f := &fakeRequests{fakeMembers: fakeMembers{fakeSource: fakeSource{status: healthy()}}, letters: someLetters(n)}
+	return f, agent(t, f)
+}
+
+func TestSeekSaysWhatItWouldDoAndNeedsAYes(t *testing.T) {
+	f, addr := requestsAgent(t, 0)
+	run(t, "seek", "billing", "--to", "-2h", "--dry-run", "--addr", addr).want(t, exitOK, "8 partitions", "after message 41", "12 messages again", "0 messages skipped")
+	run(t, "seek", "billing", "--to", "-2h", "--addr", addr).want(t, exitUsage, "--yes")
+	run(t, "seek", "billing", "--addr", addr).want(t, exitUsage, "--to")
+	if len(f.asks) > 0 {
+		t.Fatalf("asked %+v", f.asks)
+	}
+	run(t, "seek", "billing", "--to", "earliest", "--partition", "0-2,5", "--yes", "--addr", addr).want(t, exitOK, "after message 41")
+	if a := f.asks[0]; a.Kind != "seek" || a.To != "earliest" || !slices.Equal(a.Partitions, []int{0, 1, 2, 5}) {
+		t.Errorf("asked %+v", a)
+	}
+}
+
+func TestRequestThatNobodyAppliesTimesOutAndSaysWhere(t *testing.T) {
+	f, addr := requestsAgent(t, 0)
+	f.waiting = []int{3, 5}
+	run(t, "pause", "billing", "--reason", "lunch", "--wait", "50ms", "--addr", addr).want(t, exitTimeout, "request 7 is recorded", "2 partitions (3, 5)")
+	run(t, "pause", "billing", "--reason", "lunch", "--wait", "0s", "--addr", addr).want(t, exitOK)
+}
+
+func TestPauseWantsAReasonAndAGroupThatExists(t *testing.T) {
+	_, addr := requestsAgent(t, 0)
+	run(t, "pause", "billing", "--addr", addr).want(t, exitUsage, "--reason")
+	run(t, "resume", "nobody", "--addr", addr).want(t, exitNotFound, `no group "nobody"`, "group list")
+	for _, bad := range []string{"x", "3-1", "-2", "1,,2"} {
+		run(t, "resume", "billing", "--partition", bad, "--addr", addr).want(t, exitUsage, "--partition")
+	}
+}
+
+func TestOrdersNeedASelectorAndAYes(t *testing.T) {
+	f, addr := requestsAgent(t, 5)
+	for _, verb := range []string{"requeue", "drop"} {
+		run(t, "dlq", verb, "billing", "--addr", addr).want(t, exitUsage, "choose what to "+verb)
+		run(t, "dlq", verb, "billing", "--all", "--addr", addr).want(t, exitUsage, "--yes")
+		run(t, "dlq", verb, "billing", "--all", "--dry-run", "--addr", addr).want(t, exitOK, "5 dead letters chosen")
+		run(t, "dlq", verb, "billing", "twelve", "--addr", addr).want(t, exitUsage, `"twelve"`)
+	}
+	run(t, "dlq", "release", "billing", "--addr", addr).want(t, exitUsage, "--key")
+	run(t, "dlq", "release", "billing", "--all", "--addr", addr).want(t, exitUsage, "--yes")
+	if len(f.ordered)+len(f.asks) > 0 {
+		t.Errorf("ordered %v, asked %v", f.ordered, f.asks)
+	}
+}
+
+func TestBulkOrdersGoThroughEveryPageAndReportWhatIsLeft(t *testing.T) {
+	f, addr := requestsAgent(t, 250)
+	r := run(t, "dlq", "requeue", "billing", "--all", "--yes", "--addr", addr)
+	r.want(t, exitPartly, "250 dead letters chosen", "requeued 249 dead letters", "left 13: it has been requeued 3 times")
+	if len(f.ordered) != 249 {
+		t.Errorf("%d ordered", len(f.ordered))
+	}
+	f.ordered = nil
+	run(t, "dlq", "drop", "billing", "--key", "c 4", "--yes", "--addr", addr).want(t, exitOK, "dropped 1 dead letter")
+	if !slices.Equal(f.ordered, []uint64{4}) {
+		t.Errorf("ordered %v", f.ordered)
+	}
+	run(t, "dlq", "requeue", "billing", "13", "--yes", "--addr", addr).want(t, exitFailed, "requeued 0")
+}
+
+func TestReleaseFindsTheKeysPartitions(t *testing.T) {
+	f, addr := requestsAgent(t, 9)
+	run(t, "dlq", "release", "billing", "--key", "c 3", "--key", "c%206", "--addr", addr).want(t, exitOK, "releasing in 8 partitions")
+	a := f.asks[0]
+	slices.Sort(a.Partitions)
+	if a.Kind != "release" || !slices.Equal(a.Keys, []string{"c%203", "c%206"}) || !slices.Equal(a.Partitions, []int{3, 6}) {
+		t.Errorf("asked %+v", a)
+	}
+	run(t, "dlq", "release", "billing", "--key", "c 1", "--addr", addr).want(t, exitNotFound, `key "c 1"`, "--kind parked")
+}
+
+func TestDeadLettersAreListedShownAndExported(t *testing.T) {
+	_, addr := requestsAgent(t, 7)
+	run(t, "dlq", "list", "billing", "--addr", addr).want(t, exitOK, "c 7", "orders/7/107", "parked", "max_attempts", "boom")
+	run(t, "dlq", "list", "billing", "--limit", "2", "--addr", addr).want(t, exitOK, "there are more")
+	run(t, "dlq", "list", "billing", "--reason", "tired", "--addr", addr).want(t, exitUsage, "rejected, max_attempts and parked")
+	run(t, "dlq", "list", "billing", "--since", "noon", "--addr", addr).want(t, exitUsage, "--since")
+	run(t, "dlq", "show", "billing", "3", "--addr", addr).want(t, exitOK, "orders/3/103", `{"n":3}`, "c 3")
+	run(t, "dlq", "show", "billing", "99", "--addr", addr).want(t, exitNotFound, "no dead letter 99")
+	r := run(t, "dlq", "export", "billing", "--addr", addr)
+	r.want(t, exitOK, "exported 7 dead letters")
+	for i, line := range strings.Split(strings.TrimSpace(r.out), "\n") {
+		var l api.Letter
+		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Number != uint64(i+1) || l.Data == nil {
+			t.Errorf("line %d: %s", i, line)
+		}
+	}
+}
