@@ -64,6 +64,7 @@ type messageLine struct {
 	TimeoutMS      int64               `json:"timeout_ms"`
 	Time           string              `json:"time"`
 	Traceparent    string              `json:"traceparent,omitempty"`
+	Released       bool                `json:"released,omitempty"`
 	Headers        map[string][]string `json:"headers"`
 	payload
 }
@@ -98,7 +99,7 @@ func newMessageLine(m *Message) messageLine {
 		Partition: m.Partition, Seq: m.Seq, Epoch: m.Epoch, Attempt: m.Attempt, MaxAttempts: m.MaxAttempts,
 		Key: m.Key, Subject: m.Subject, IdempotencyKey: m.IdempotencyKey,
 		TimeoutMS: m.Timeout.Milliseconds(), Time: m.Published.UTC().Format(time.RFC3339Nano),
-		Traceparent: m.Traceparent, Headers: headers, payload: newPayload(m.Data),
+		Traceparent: m.Traceparent, Released: m.Released, Headers: headers, payload: newPayload(m.Data),
 	}
 }
 

@@ -210,7 +210,9 @@ func (a *App) seekCommand() *cobra.Command {
 			}
 			return a.runAsk(cmd, asking{
 				group: args[0], ask: api.Ask{Kind: "seek", To: to}, f: f, plan: seekText,
-				question: func(p *api.Asked) string { return fmt.Sprintf("Move %s of group %s?", count(p.Partitions, "partition"), args[0]) },
+				question: func(p *api.Asked) string {
+					return fmt.Sprintf("Move %s of group %s?", count(p.Partitions, "partition"), args[0])
+				},
 				done: func(p *api.Asked) string {
 					return fmt.Sprintf("%s of group %s went on after message %d", count(p.Partitions, "partition"), args[0], p.Seq)
 				},

@@ -152,19 +152,36 @@ func groupProblems(g api.Group) []string {
 	if g.Unowned > 0 {
 		list = append(list, fmt.Sprintf("group %s: %s without an owner", g.Name, count(g.Unowned, "partition")))
 	}
-	stuck, first := 0, ""
+	var paused, stuck trouble
 	for _, p := range g.Partitions {
-		if p.Error == "" {
-			continue
-		}
-		if stuck++; stuck == 1 {
-			first = fmt.Sprintf("partition %d: %s", p.Partition, p.Error)
+		switch {
+		case p.Paused != "":
+			paused.note(p, p.Paused)
+		case p.Error != "":
+			stuck.note(p, p.Error)
 		}
 	}
-	if stuck > 0 {
-		list = append(list, fmt.Sprintf("group %s: %s in trouble (%s)", g.Name, count(stuck, "partition"), first))
+	list = append(list, paused.text(g, "paused")...)
+	return append(list, stuck.text(g, "in trouble")...)
+}
+
+// trouble counts partitions and says of the first what it is about.
+type trouble struct {
+	n     int
+	first string
+}
+
+func (t *trouble) note(p api.Partition, what string) {
+	if t.n++; t.n == 1 {
+		t.first = fmt.Sprintf("partition %d: %s", p.Partition, what)
 	}
-	return list
+}
+
+func (t *trouble) text(g api.Group, state string) []string {
+	if t.n == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("group %s: %s %s (%s)", g.Name, count(t.n, "partition"), state, t.first)}
 }
 
 func printNodes(w io.Writer, s *api.Status) {

@@ -147,7 +147,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	s.Groups = n.groupStatus(ctx, view, said, more.groups)
 	topics, full := n.topicStatus(ctx)
 	s.Topics = topics
-	s.Warnings = slices.Concat(s.Warnings, full, n.warnings(view), n.memberWarnings(view, counted), more.warnings)
+	s.Warnings = slices.Concat(s.Warnings, full, n.warnings(view), n.memberWarnings(view, counted), more.warnings, letterWarnings(s.Groups))
 	return s, nil
 }
 
@@ -290,6 +290,24 @@ func (n *Node) countLetters(ctx context.Context, group string) int64 {
 		return -1
 	}
 	return int64(stream.CachedInfo().State.Msgs)
+}
+
+// letterWarnings says what was set aside.
+func letterWarnings(groups []api.Group) (out []string) {
+	for _, g := range groups {
+		parked := 0
+		for _, p := range g.Partitions {
+			parked += p.Parked
+		}
+		switch {
+		case parked > 0:
+			out = append(out, fmt.Sprintf("group %s: %d parked keys wait for `leasehold dlq release`; `leasehold dlq list %s` shows them",
+				g.Name, parked, g.Name))
+		case g.DeadLetters > 0:
+			out = append(out, fmt.Sprintf("group %s: %d dead letters wait for a person; `leasehold dlq list %s` shows them", g.Name, g.DeadLetters, g.Name))
+		}
+	}
+	return out
 }
 
 // partitionStatus is what the lease says, and what its owner adds if it speaks of the same epoch.
