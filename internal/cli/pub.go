@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"leasehold/internal/api"
+	"leasehold/internal/lines"
 	"leasehold/partitioner"
 )
 
@@ -227,18 +228,18 @@ func (l *pubLoop) run(ctx context.Context) error {
 		if err := l.publish(ctx, r); err != nil {
 			return err
 		}
-		l.progress.show(l.job.input.read, l.tally)
+		l.progress.show(l.job.input.read(), l.tally)
 	}
 }
 
-func (l *pubLoop) publish(ctx context.Context, r pubRecord) error {
+func (l *pubLoop) publish(ctx context.Context, r lines.Record) error {
 	l.tally.taken()
-	if r.err != nil {
-		l.tally.refuse(r.line, r.err)
+	if r.Err != nil {
+		l.tally.refuse(r.Line, r.Err)
 		return nil
 	}
-	m := partitioner.Message{Key: r.key, ID: r.id, Headers: l.job.header, Data: r.data}
-	err := l.publisher.Publish(ctx, m, func(result partitioner.Result) { l.tally.add(r.line, result) })
+	m := partitioner.Message{Key: r.Key, ID: r.ID, Headers: l.job.header, Data: r.Data}
+	err := l.publisher.Publish(ctx, m, func(result partitioner.Result) { l.tally.add(r.Line, result) })
 	if err != nil {
 		l.tally.notSent()
 	}

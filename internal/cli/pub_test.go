@@ -84,23 +84,6 @@ func TestPubOfOneMessage(t *testing.T) {
 	run(t, "pub", "orders", "hello", "--key", "a", "--addr", addr, "--server", "127.0.0.1:1").want(t, exitUnreachable, "connect to NATS")
 }
 
-func TestPubReadsLinesWithoutAFinalBreakAndLongOnes(t *testing.T) {
-	in := newLines(strings.NewReader("a\r\n"+strings.Repeat("b", 3<<20)+"\n\nlast"), 0, pubFlags{key: "k"})
-	var got []int
-	for r, err := in.next(); err == nil; r, err = in.next() {
-		got = append(got, len(r.data), r.line)
-	}
-	want := []int{1, 1, 3 << 20, 2, 4, 4}
-	if len(got) != len(want) {
-		t.Fatalf("got %v", got)
-	}
-	for i := range want {
-		if got[i] != want[i] {
-			t.Errorf("got %v, want %v", got, want)
-		}
-	}
-}
-
 func TestUnknownResultStopsPublishing(t *testing.T) {
 	stopped := make(chan error, 1)
 	tally := newTally(func(cause error) { stopped <- cause })
