@@ -84,6 +84,33 @@ var (
 	ErrKeyHeld = errors.New("key is held after an unknown result")
 )
 
+// Check finds where the message would be stored, without sending anything, or says why it cannot be published at all.
+func (m *Message) Check(t Topic) (Place, error) {
+	if _, _, err := m.header(); err != nil {
+		return Place{}, err
+	}
+	return m.place(t)
+}
+
+// WireSize is what counts towards max_payload: data and headers as they are sent, with a message id of ours if there is
+// none.
+func (m *Message) WireSize() int64 {
+	idLength := len(m.ID)
+	if idLength == 0 {
+		idLength = generatedID
+	}
+	n := len("NATS/1.0\r\n") + len(nats.MsgIdHdr) + len(": ") + idLength + len("\r\n\r\n") + len(m.Data)
+	for name, values := range m.Headers {
+		for _, value := range values {
+			n += len(name) + len(": ") + len(value) + len("\r\n")
+		}
+	}
+	return int64(n)
+}
+
+// generatedID is the length of the ids that a publisher makes.
+const generatedID = 22
+
 // place finds where the message belongs.
 func (m *Message) place(t Topic) (Place, error) {
 	subject := m.Subject

@@ -216,3 +216,21 @@ func TestPublisherOptionsKeepRetriesInsideTheDedupWindow(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckFindsWhatPublishWouldRefuse(t *testing.T) {
+	topic := Topic{Name: "orders", Partitions: 4}.WithDefaults()
+	place, err := (&Message{Key: "a b"}).Check(topic)
+	if err != nil || place.Key != "a%20b" || place.Subject != "orders.a%20b" {
+		t.Errorf("got %+v, %v", place, err)
+	}
+	for want, m := range map[error]Message{
+		ErrNoKey:      {},
+		ErrKeyTooLong: {Key: strings.Repeat("x", MaxKey+1)},
+		ErrSubject:    {Subject: "others.a"},
+		ErrHeader:     {Key: "a", Headers: nats.Header{"Nats-Rollup": {"all"}}},
+	} {
+		if _, err := m.Check(topic); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+}

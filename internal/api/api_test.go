@@ -28,7 +28,7 @@ func (f fakeSource) Status(context.Context) (*Status, error) {
 }
 
 func (f fakeSource) Topic(name string) (TopicInfo, bool) {
-	info := TopicInfo{Name: "orders", Partitions: 64, Subject: "orders.*", Key: []int{1}, Server: "127.0.0.1:4222"}
+	info := TopicInfo{Name: "orders", Partitions: 64, Subject: "orders.*", Key: []int{1}, Server: "127.0.0.1:4222", MaxPayload: 1024}
 	return info, name == "orders"
 }
 

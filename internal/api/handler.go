@@ -24,6 +24,9 @@ func newHandler(opt Options, log hclog.Logger) http.Handler {
 	for pattern, f := range h.requestRoutes(opt.Requests, guardChange(opt.Token)) {
 		mux.Handle(pattern, f)
 	}
+	for pattern, f := range h.messageRoutes(opt.Messages, guardPrivate(opt.Token)) {
+		mux.Handle(pattern, f)
+	}
 	mux.HandleFunc("GET /livez", h.live)
 	mux.HandleFunc("GET /readyz", h.ready)
 	mux.HandleFunc("GET /v1/status", h.status)

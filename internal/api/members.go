@@ -145,22 +145,34 @@ func dryRun(r *http.Request) bool {
 func answer(h *handler, f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := f(r)
-		code := http.StatusInternalServerError
-		switch {
-		case err == nil:
-			h.write(w, http.StatusOK, body)
+		if err != nil {
+			h.fail(w, codeOf(err), plain(err))
 			return
-		case errors.Is(err, ErrBadRequest):
-			code = http.StatusBadRequest
-		case errors.Is(err, ErrNotFound):
-			code = http.StatusNotFound
-		case errors.Is(err, ErrRefused):
-			code = http.StatusConflict
-		case errors.Is(err, ErrNotYet), errors.Is(err, context.DeadlineExceeded):
-			code = http.StatusServiceUnavailable
 		}
-		h.fail(w, code, plain(err))
+		h.write(w, http.StatusOK, body)
 	}
+}
+
+// codeOf is the status code of an error.
+func codeOf(err error) int {
+	for _, k := range []struct {
+		kind error
+		code int
+	}{
+		{ErrBadRequest, http.StatusBadRequest},
+		{ErrNotFound, http.StatusNotFound},
+		{ErrRefused, http.StatusConflict},
+		{ErrTooLarge, http.StatusRequestEntityTooLarge},
+		{ErrBusy, http.StatusTooManyRequests},
+		{ErrFull, http.StatusInsufficientStorage},
+		{ErrNotYet, http.StatusServiceUnavailable},
+		{context.DeadlineExceeded, http.StatusServiceUnavailable},
+	} {
+		if errors.Is(err, k.kind) {
+			return k.code
+		}
+	}
+	return http.StatusInternalServerError
 }
 
 // plain is an error's text without the marker that its code already says.
@@ -182,7 +194,7 @@ func (m *marked) Error() string { return m.kind.Error() + ": " + m.text }
 
 func (m *marked) Unwrap() error { return m.kind }
 
-// Mark makes an error of one of the kinds ErrNotFound, ErrRefused and ErrNotYet.
+// Mark makes an error of one of the kinds that have a code of their own.
 func Mark(kind error, text string) error { return &marked{kind: kind, text: text} }
 
 // Nodes lists the nodes of the cluster.

@@ -23,6 +23,8 @@ type Options struct {
 	Membership Membership
 	// Requests takes what people ask of groups, and looks after their dead letters; nil: there are no such routes.
 	Requests Requests
+	// Messages takes and shows messages of topics; nil: there are no such routes.
+	Messages Messages
 	// Token is what callers on the port must show for all but health; empty: nothing. The socket's file mode protects
 	// the socket.
 	Token  string

@@ -42,13 +42,23 @@ func shows(r *http.Request, want [sha256.Size]byte) bool {
 // guardChange lets through what changes the cluster: from the socket, or from who has shown the token. A port without a
 // token answers everybody on this machine, whose browsers and users may all look and must not change a thing.
 func guardChange(token string) func(http.HandlerFunc) http.Handler {
+	return guardOpenPort(token, "changes are made through the agent's socket, or with a token (http.token_file)")
+}
+
+// guardPrivate is guardChange for messages, which are users' data: whoever may not add to them may not read them either.
+func guardPrivate(token string) func(http.HandlerFunc) http.Handler {
+	return guardOpenPort(token, "messages go through the agent's socket, or need a token (http.token_file)")
+}
+
+// guardOpenPort refuses with a text what comes in on a port that asks nobody for a token.
+func guardOpenPort(token, refusal string) func(http.HandlerFunc) http.Handler {
 	return func(next http.HandlerFunc) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if token != "" || onSocket(r) {
 				next(w, r)
 				return
 			}
-			_ = writeJSON(w, http.StatusForbidden, failure{Error: "changes are made through the agent's socket, or with a token (http.token_file)"})
+			_ = writeJSON(w, http.StatusForbidden, failure{Error: refusal}) // A stranger's loss.
 		})
 	}
 }

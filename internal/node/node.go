@@ -42,12 +42,13 @@ type Node struct {
 	driver *cluster.Driver
 	topics map[string]*topic
 	groups []*group
+	ingest *ingest
 
 	clientCA string // PEM of what clients trust, if the listener's certificate comes from the cluster's secret
 
 	mu      sync.Mutex
 	waiting []string // What the node waits for; empty means ready.
-	served  bool     // driver, topics and groups are set and do not change any more.
+	served  bool     // driver, topics, groups and ingest are set and do not change any more.
 }
 
 // Run runs a node until ctx ends, then stops it in order: no more claims, lanes drained and handed over, session
@@ -150,7 +151,8 @@ func (n *Node) newFace(secrets config.Secrets) (*api.Server, error) {
 		return nil, fmt.Errorf("http.tls: %w", err)
 	}
 	return api.New(api.Options{
-		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: n, Requests: n, Token: token.Text, TLS: protection, Logger: n.Logger,
+		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: n, Requests: n, Messages: n,
+		Token: token.Text, TLS: protection, Logger: n.Logger,
 	})
 }
 

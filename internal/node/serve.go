@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/cluster"
@@ -86,6 +87,7 @@ func (n *Node) participate(ctx context.Context) error {
 		parts = append(parts, runPart(outer, stop, "group "+g.name, g.worker.Run))
 	}
 	parts = append(parts,
+		runPart(ctx, stop, "ingest", n.ingest.run),
 		runPart(outer, stop, "status", n.answerStatus),
 		runPart(ctx, stop, "groups", n.confirmGroups),
 		runPart(ctx, stop, "membership", n.watchRemoval),
@@ -177,6 +179,7 @@ func (n *Node) buildDriver() error {
 	})
 	n.mu.Lock()
 	n.driver, n.served = driver, true
+	n.ingest = newIngest(func() (*nats.Conn, error) { return n.broker.Conn("ingest") })
 	n.mu.Unlock()
 	return nil
 }

@@ -1,0 +1,194 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Messages takes messages for the topics of a node. Its errors wrap ErrNotFound, ErrBadRequest, ErrTooLarge, ErrFull,
+// ErrBusy or ErrNotYet where one of them fits.
+type Messages interface {
+	// Publish stores messages, those of a key in their order, and gives each a receipt. After one that is not stored no
+	// later one of its key is. An error means that nothing was published; it is a *MessageError if one message is to blame.
+	Publish(ctx context.Context, topic string, messages []NewMessage) ([]Receipt, error)
+}
+
+// Why messages are not taken.
+var (
+	ErrTooLarge = errors.New("too large")            // They never will be.
+	ErrFull     = errors.New("topic is full")        // Its groups must catch up, or max_bytes be raised.
+	ErrBusy     = errors.New("too much at one time") // Soon.
+)
+
+// NewMessage is one message to publish.
+type NewMessage struct {
+	Line    int    // Of the body, or number of the event in it; 0 for a body that is the message.
+	Key     string // Raw.
+	Subject string // Instead of Key: the full subject.
+	ID      string // For de-duplication; empty: none.
+	Header  map[string][]string
+	Data    []byte
+}
+
+// MessageError is about one of the messages given.
+type MessageError struct {
+	Index int
+	Err   error
+}
+
+func (e *MessageError) Error() string { return e.Err.Error() }
+
+func (e *MessageError) Unwrap() error { return e.Err }
+
+// Outcomes of publishing a message.
+const (
+	OutcomeStored    = "stored"
+	OutcomeDuplicate = "duplicate" // One with its id was stored before.
+	OutcomeRefused   = "refused"   // Not stored, and will not be.
+	OutcomeUnknown   = "unknown"   // It may be stored, now or later.
+	OutcomeUnsent    = "unsent"    // Not stored and not tried: it was not its turn.
+)
+
+// Published is the answer of POST /v1/topics/{topic}/messages.
+type Published struct {
+	V        int       `json:"v"`
+	Topic    string    `json:"topic"`
+	Messages []Receipt `json:"messages"`        // In the order of the body.
+	Error    string    `json:"error,omitempty"` // How many are not stored, and why the first of them is not.
+}
+
+// Receipt is what became of one message.
+type Receipt struct {
+	Line      int    `json:"line,omitempty"` // As NewMessage.Line.
+	Outcome   string `json:"outcome"`
+	Partition int    `json:"partition"`
+	Seq       uint64 `json:"seq"`       // Of the stored message; 0 if there is none.
+	Duplicate bool   `json:"duplicate"` // Seq is of a message that was stored before.
+	Key       string `json:"key"`       // As it stands in the subject.
+	Error     string `json:"error,omitempty"`
+
+	Err error `json:"-"` // Why it is not stored; nil if it is.
+}
+
+// Limits of one request to publish, and of all at a time.
+const (
+	maxBatchBytes = 16 << 20
+	maxBatch      = 10_000
+	maxBodies     = 64 << 20         // Bytes of the bodies that are being read or published.
+	bodyTimeout   = 60 * time.Second // For a slow line to deliver a body.
+	publishLimit  = 90 * time.Second // From the request to the end of its answer; a node takes half a minute at most.
+)
+
+// messageRoutes are the routes of messages. They are users' data, and publishing is a change: none of them is open on a
+// port without a token.
+func (h *handler) messageRoutes(m Messages, private func(http.HandlerFunc) http.Handler) map[string]http.Handler {
+	if m == nil {
+		return nil
+	}
+	p := &publishing{handler: h, messages: m, bodies: semaphore.NewWeighted(maxBodies)}
+	return map[string]http.Handler{
+		"POST /v1/topics/{topic}/messages": private(p.answer),
+	}
+}
+
+// publishing answers requests to publish.
+type publishing struct {
+	*handler
+	messages Messages
+	bodies   *semaphore.Weighted // Bounds the memory of bodies.
+}
+
+func (p *publishing) answer(w http.ResponseWriter, r *http.Request) {
+	info, ok := p.source.Topic(r.PathValue("topic"))
+	if !ok {
+		p.fail(w, http.StatusNotFound, fmt.Sprintf("there is no topic %q here", r.PathValue("topic")))
+		return
+	}
+	form, err := readForm(r, info)
+	if err != nil {
+		p.failWith(w, err)
+		return
+	}
+	weight := min(form.weight(r), maxBodies)
+	if !p.bodies.TryAcquire(weight) {
+		p.failWith(w, Mark(ErrBusy, "other requests fill the memory for bodies; send this again in a moment"))
+		return
+	}
+	defer p.bodies.Release(weight)
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // A server that cannot has no limit of its own.
+	_ = control.SetWriteDeadline(time.Now().Add(publishLimit))
+	messages, err := form.read(http.MaxBytesReader(w, r.Body, form.limit))
+	if err != nil {
+		p.failWith(w, err)
+		return
+	}
+	_ = control.SetReadDeadline(time.Time{}) // It would end the request while it is being published.
+	receipts, err := p.messages.Publish(r.Context(), info.Name, messages)
+	if err != nil {
+		p.failWith(w, form.blame(messages, err))
+		return
+	}
+	p.report(w, info.Name, messages, receipts)
+}
+
+// report answers with the receipts and the worst code among them.
+func (p *publishing) report(w http.ResponseWriter, topic string, messages []NewMessage, receipts []Receipt) {
+	body := Published{V: Version, Topic: topic, Messages: receipts}
+	code, bad := http.StatusOK, 0
+	for i := range receipts {
+		receipt := &receipts[i]
+		receipt.Line = messages[i].Line
+		if receipt.Err == nil {
+			continue
+		}
+		receipt.Error = plain(receipt.Err)
+		code = worse(code, codeOf(receipt.Err))
+		if bad++; bad == 1 {
+			body.Error = receipt.Error
+		}
+	}
+	if bad > 0 && len(receipts) > 1 {
+		body.Error = fmt.Sprintf("%d of %d messages are not stored for sure; the first of them: %s", bad, len(receipts), body.Error)
+	}
+	askLater(w, code)
+	p.write(w, code, body)
+}
+
+// severity orders the codes that messages of one request can get, the worst last: what may be stored and may not be
+// needs the most care, and what must be sent again as it is comes before what must be changed.
+var severity = map[int]int{
+	http.StatusOK:                    0,
+	http.StatusBadRequest:            1,
+	http.StatusRequestEntityTooLarge: 2,
+	http.StatusTooManyRequests:       3,
+	http.StatusInsufficientStorage:   4,
+	http.StatusServiceUnavailable:    5,
+}
+
+func worse(a, b int) int {
+	rank, known := severity[b]
+	if !known || rank > severity[a] {
+		return b
+	}
+	return a
+}
+
+// failWith answers with an error's own code.
+func (h *handler) failWith(w http.ResponseWriter, err error) {
+	code := codeOf(err)
+	askLater(w, code)
+	h.fail(w, code, plain(err))
+}
+
+// askLater says when to send again what may work then.
+func askLater(w http.ResponseWriter, code int) {
+	if code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+}

@@ -1,0 +1,227 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+
+	"leasehold/internal/api"
+	"leasehold/partitioner"
+)
+
+const (
+	ingestRetry = 15 * time.Second // How long a message is retried: longer than any election, shorter than callers wait.
+	ingestLimit = 30 * time.Second // For all messages of a request.
+	ingestKeys  = 256              // Keys of a request that are published side by side.
+	ingestFlush = time.Second      // For messages under way when the node stops.
+)
+
+// ingest publishes what others bring over HTTP. It has a connection of its own, so that a flood of messages does not
+// hold up leases, and one publisher a topic, made at its first message.
+type ingest struct {
+	connect func() (*nats.Conn, error)
+
+	mu         sync.Mutex
+	nc         *nats.Conn
+	publishers map[string]*partitioner.Publisher
+	ended      bool
+}
+
+func newIngest(connect func() (*nats.Conn, error)) *ingest {
+	return &ingest{connect: connect, publishers: map[string]*partitioner.Publisher{}}
+}
+
+// run takes messages until ctx ends, and returns when every one that was taken has its result.
+func (g *ingest) run(ctx context.Context) error {
+	<-ctx.Done()
+	g.mu.Lock()
+	g.ended = true
+	g.mu.Unlock()
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), ingestFlush)
+	defer cancel()
+	for _, p := range g.publishers { // Not changed any more.
+		_ = p.Flush(flush) // What has no result by then gets one from Close.
+		p.Close()
+	}
+	if g.nc != nil {
+		g.nc.Close()
+	}
+	return nil
+}
+
+func (g *ingest) publisher(t partitioner.Topic) (*partitioner.Publisher, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended {
+		return nil, errStopping
+	}
+	if p := g.publishers[t.Name]; p != nil {
+		return p, nil
+	}
+	if g.nc == nil {
+		nc, err := g.connect()
+		if err != nil {
+			return nil, api.Mark(api.ErrNotYet, err.Error())
+		}
+		g.nc = nc
+	}
+	p, err := partitioner.NewPublisher(g.nc, t, partitioner.PublisherOptions{RetryFor: min(ingestRetry, t.DedupWindow/2)})
+	if err != nil {
+		return nil, api.Mark(api.ErrNotYet, err.Error())
+	}
+	g.publishers[t.Name] = p
+	return p, nil
+}
+
+var errStopping = api.Mark(api.ErrNotYet, "the node is stopping")
+
+// Publish publishes messages, those of a key one after the other, and gives each a receipt.
+func (n *Node) Publish(ctx context.Context, topic string, messages []api.NewMessage) ([]api.Receipt, error) {
+	t, ok := n.Config.Topic(topic)
+	if !ok {
+		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no topic %q here", topic))
+	}
+	queues, err := keyQueues(t, int64(n.Config.Server.MaxPayload), messages)
+	if err != nil {
+		return nil, err
+	}
+	in, err := n.ingesting()
+	if err != nil {
+		return nil, err
+	}
+	publisher, err := in.publisher(t)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, ingestLimit)
+	defer cancel()
+	receipts := make([]api.Receipt, len(messages))
+	var side errgroup.Group
+	side.SetLimit(ingestKeys)
+	for _, q := range queues {
+		side.Go(func() error {
+			q.publish(ctx, publisher, receipts)
+			return nil
+		})
+	}
+	_ = side.Wait() // None of them fails: what goes wrong is in the receipts.
+	return receipts, nil
+}
+
+// ingesting is where messages go, once the node can take any.
+func (n *Node) ingesting() (*ingest, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ingest == nil {
+		return nil, api.Mark(api.ErrNotYet, "the node is starting")
+	}
+	return n.ingest, nil
+}
+
+// keyQueue is a request's messages of one key, in their order.
+type keyQueue struct {
+	place    partitioner.Place
+	index    []int // In the request.
+	messages []partitioner.Message
+}
+
+// keyQueues checks every message before any is published, and sorts them by key.
+func keyQueues(t partitioner.Topic, maxPayload int64, messages []api.NewMessage) ([]*keyQueue, error) {
+	var queues []*keyQueue
+	byKey := map[string]*keyQueue{}
+	for i, in := range messages {
+		m := partitioner.Message{Key: in.Key, Subject: in.Subject, ID: in.ID, Headers: in.Header, Data: in.Data}
+		place, err := m.Check(t)
+		switch {
+		case errors.Is(err, partitioner.ErrNoKey) && in.Subject == "":
+			err = api.Mark(api.ErrBadRequest, "message has no key: give ?key=, the header Leasehold-Key, or an event's partitionkey")
+		case err != nil:
+			err = api.Mark(api.ErrBadRequest, err.Error())
+		case m.WireSize() > maxPayload:
+			err = api.Mark(api.ErrTooLarge, fmt.Sprintf("message has %d bytes with its headers; at most %d are allowed (max_payload)", m.WireSize(), maxPayload))
+		}
+		if err != nil {
+			return nil, &api.MessageError{Index: i, Err: err}
+		}
+		q := byKey[place.Key]
+		if q == nil {
+			q = &keyQueue{place: place}
+			byKey[place.Key] = q
+			queues = append(queues, q)
+		}
+		q.index, q.messages = append(q.index, i), append(q.messages, m)
+	}
+	return queues, nil
+}
+
+// publish publishes one message after the other. Behind one that is not stored for sure none is sent: a caller that sends
+// the rest again keeps the order of the key.
+func (q *keyQueue) publish(ctx context.Context, p *partitioner.Publisher, receipts []api.Receipt) {
+	var failed error
+	for i, m := range q.messages {
+		receipt := api.Receipt{Outcome: api.OutcomeUnsent, Partition: q.place.Partition, Key: q.place.Key}
+		if failed == nil {
+			failed = publishOne(ctx, p, m, &receipt)
+			receipt.Err = failed
+		} else {
+			receipt.Err = api.Mark(kindOf(failed), "not sent, because an earlier message of its key is not stored for sure")
+		}
+		receipts[q.index[i]] = receipt
+	}
+}
+
+// publishOne publishes a message and waits for its result, or for the end of ctx: then the outcome is unknown, though the
+// publisher goes on with it.
+func publishOne(ctx context.Context, p *partitioner.Publisher, m partitioner.Message, receipt *api.Receipt) error {
+	done := make(chan partitioner.Result, 1)
+	err := p.Publish(ctx, m, func(r partitioner.Result) {
+		if r.Outcome == partitioner.Unknown {
+			p.Resolve(r.Key) // Its caller is told; messages of others must not wait for what that one does.
+		}
+		done <- r
+	})
+	if errors.Is(err, partitioner.ErrClosed) {
+		return errStopping
+	}
+	if err != nil {
+		return api.Mark(api.ErrBusy, "too many messages of this topic are waiting for the broker; send this one again in a moment")
+	}
+	select {
+	case r := <-done:
+		receipt.Outcome, receipt.Seq, receipt.Duplicate = r.Outcome.String(), r.Sequence, r.Outcome == partitioner.Duplicate
+		if r.Err != nil {
+			return api.Mark(refusalKind(r), r.Err.Error())
+		}
+		return nil
+	case <-ctx.Done():
+		receipt.Outcome = api.OutcomeUnknown
+		return api.Mark(api.ErrNotYet, "no answer from the broker yet: it may be stored, now or later")
+	}
+}
+
+// refusalKind sorts why a message is not stored by what its caller can do.
+func refusalKind(r partitioner.Result) error {
+	switch {
+	case r.Outcome == partitioner.Unknown:
+		return api.ErrNotYet
+	case errors.Is(r.Err, partitioner.ErrTopicFull):
+		return api.ErrFull
+	case errors.Is(r.Err, partitioner.ErrTooLarge):
+		return api.ErrTooLarge
+	}
+	return api.ErrNotYet // No connection, no leader, no room: all of them pass.
+}
+
+func kindOf(err error) error {
+	for _, kind := range []error{api.ErrFull, api.ErrTooLarge, api.ErrBusy} {
+		if errors.Is(err, kind) {
+			return kind
+		}
+	}
+	return api.ErrNotYet
+}
