@@ -98,6 +98,38 @@ func (t Topic) PartitionFilter(p int) string {
 	return t.Name + "." + layoutToken + "." + strconv.Itoa(p) + ".>"
 }
 
+// KeyTokens makes subject tokens of a key as people give it: raw if the topic's key is one token, else its tokens as they
+// stand in the subject, joined by ".".
+func (t Topic) KeyTokens(key string) ([]string, error) {
+	if len(t.Key) == 1 {
+		token, err := EncodeKey(key)
+		return []string{token}, err
+	}
+	tokens := strings.Split(key, ".")
+	if len(tokens) != len(t.Key) {
+		return nil, fmt.Errorf("%w: topic %s has a key of %d tokens joined by dots, %q has %d", ErrSubject, t.Name, len(t.Key), key, len(tokens))
+	}
+	for _, token := range tokens {
+		if err := checkToken(token); err != nil {
+			return nil, err
+		}
+	}
+	return tokens, checkKeyLength(len(key))
+}
+
+// KeyFilter matches the stored subjects of one key, and only those.
+func (t Topic) KeyFilter(tokens []string) string {
+	wild := make([]string, strings.Count(t.Subject, "*"))
+	for i := range wild {
+		wild[i] = "*"
+	}
+	for i, index := range t.Key {
+		wild[index-1] = tokens[i]
+	}
+	partition := strconv.Itoa(Of(t.Partitions, tokens...))
+	return strings.Join(append([]string{t.Name, layoutToken, partition}, wild...), ".")
+}
+
 // StoredFilter matches every stored subject of the topic: "<topic>.1.>".
 func (t Topic) StoredFilter() string { return t.Name + "." + layoutToken + ".>" }
 

@@ -2,6 +2,7 @@ package partitioner
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,27 @@ func TestPlacementAndParseAgree(t *testing.T) {
 	stored := strings.TrimSuffix(plant.PartitionFilter(place.Partition), ">") + "p1.s9"
 	if got, err := plant.Parse(stored); err != nil || got != want {
 		t.Errorf("parsed %q as %+v, %v", stored, got, err)
+	}
+}
+
+func TestKeyFilterMatchesItsKeyAndNoOther(t *testing.T) {
+	plant := Topic{Name: "plants", Partitions: 8, Subject: "plant.*.sensor.*.*", Key: []int{3, 1}}
+	for _, c := range []struct {
+		topic     Topic
+		key, want string
+	}{
+		{orders(), "a b", fmt.Sprintf("orders.1.%d.a%%20b", Of(orders().Partitions, "a%20b"))},
+		{plant, "x.p1", fmt.Sprintf("plants.1.%d.p1.*.x", Of(8, "x", "p1"))},
+	} {
+		tokens, err := c.topic.KeyTokens(c.key)
+		if err != nil || c.topic.KeyFilter(tokens) != c.want {
+			t.Errorf("%s: got %q, %v, want %q", c.key, c.topic.KeyFilter(tokens), err, c.want)
+		}
+	}
+	for key, topic := range map[string]Topic{"": orders(), "x": plant, "x.": plant, "x.*": plant, strings.Repeat("x", 600): orders()} {
+		if tokens, err := topic.KeyTokens(key); err == nil {
+			t.Errorf("%.10q is taken for %q", key, tokens)
+		}
 	}
 }
 

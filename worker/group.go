@@ -235,19 +235,28 @@ func (g *Group) Status() []LaneStatus {
 
 // message builds the envelope of a stored message. The attempt is the lane's to fill in.
 func (g *Group) message(grant Grant, e *entry) (Message, error) {
-	place, err := g.o.Topic.Parse(e.subject)
+	m, err := storedMessage(&g.o.Topic, e)
+	if err != nil {
+		return Message{}, err
+	}
+	m.Group, m.Node, m.Epoch = g.o.Config.Name, g.o.Node, grant.Epoch
+	m.MaxAttempts, m.Timeout = g.o.Config.MaxAttempts, g.o.Config.Timeout
+	return m, nil
+}
+
+// storedMessage builds what an envelope says of a message wherever it is handled.
+func storedMessage(t *partitioner.Topic, e *entry) (Message, error) {
+	place, err := t.Parse(e.subject)
 	if err != nil {
 		return Message{}, err
 	}
 	var buf [96]byte
-	id := append(buf[:0], g.o.Topic.Name...)
-	id = strconv.AppendInt(append(id, '/'), int64(grant.Partition), 10)
+	id := append(buf[:0], t.Name...)
+	id = strconv.AppendInt(append(id, '/'), int64(place.Partition), 10)
 	id = strconv.AppendUint(append(id, '/'), e.seq, 10)
 	m := Message{
-		ID: string(id), Topic: g.o.Topic.Name, Group: g.o.Config.Name, Node: g.o.Node,
-		Partition: grant.Partition, Seq: e.seq, Epoch: grant.Epoch, MaxAttempts: g.o.Config.MaxAttempts,
-		Key: place.Key, Subject: place.Subject, Timeout: g.o.Config.Timeout, Published: e.published,
-		Headers: e.headers, Data: e.data,
+		ID: string(id), Topic: t.Name, Partition: place.Partition, Seq: e.seq,
+		Key: place.Key, Subject: place.Subject, Published: e.published, Headers: e.headers, Data: e.data,
 	}
 	m.fromHeaders()
 	return m, nil

@@ -141,13 +141,22 @@ func (r *Reader) count(ctx context.Context, partition int, from uint64) (uint64,
 
 // CountFrom asks the server how many messages a partition of a topic has from a sequence on.
 func CountFrom(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, partition int, from uint64) (uint64, error) {
-	cfg := readerConfig(from)
-	cfg.FilterSubject = t.PartitionFilter(partition)
-	cfg.InactiveThreshold = time.Second
-	info, err := createConsumer(ctx, js, t.Name, cfg)
+	n, err := countFrom(ctx, js, t.Name, t.PartitionFilter(partition), from)
 	if err != nil {
 		return 0, fmt.Errorf("count messages of partition %d: %w", partition, err)
 	}
-	remove(js.Conn(), t.Name, info.Name)
+	return n, nil
+}
+
+// countFrom asks the server how many messages match a filter from a sequence on.
+func countFrom(ctx context.Context, js jetstream.JetStream, stream, filter string, from uint64) (uint64, error) {
+	cfg := readerConfig(from)
+	cfg.FilterSubject = filter
+	cfg.InactiveThreshold = time.Second
+	info, err := createConsumer(ctx, js, stream, cfg)
+	if err != nil {
+		return 0, err
+	}
+	remove(js.Conn(), stream, info.Name)
 	return info.NumPending, nil
 }

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
-	"unicode/utf8"
+
+	"leasehold/internal/jsondata"
 )
 
 // protocolVersion is the "v" of the init line: docs/handlers.md says what may change under the same number.
@@ -69,19 +70,10 @@ type messageLine struct {
 	payload
 }
 
-// payload is how all JSON of ours carries bytes: as text if they are text, else in base64.
-type payload struct {
-	Data    *string `json:"data,omitempty"`
-	DataB64 []byte  `json:"data_b64,omitempty"`
-}
+// payload is a message's payload in a line.
+type payload = jsondata.Payload
 
-func newPayload(data []byte) payload {
-	if utf8.Valid(data) {
-		text := string(data)
-		return payload{Data: &text}
-	}
-	return payload{DataB64: data}
-}
+func newPayload(data []byte) payload { return jsondata.New(data) }
 
 // PayloadText returns a payload as text if it is text, else as bytes, for JSON of the same form as everywhere.
 func PayloadText(data []byte) (text *string, b64 []byte) {

@@ -1,0 +1,19 @@
+package jsondata
+
+import (
+	"encoding/json"
+	"testing"
+)
+
+func TestTextStaysTextAndBytesStayBytes(t *testing.T) {
+	for data, want := range map[string]string{"": `{"data":""}`, "hi ü": `{"data":"hi ü"}`, "\xff\x00": `{"data_b64":"/wA="}`} {
+		text, err := json.Marshal(New([]byte(data)))
+		if err != nil || string(text) != want {
+			t.Errorf("%q: got %s, %v, want %s", data, text, err, want)
+		}
+		var back Payload
+		if err := json.Unmarshal(text, &back); err != nil || string(back.Bytes()) != data {
+			t.Errorf("%q came back as %q, %v", data, back.Bytes(), err)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"leasehold/partitioner"
+)
+
+// tapRig is a topic with messages of keys k0 … k9, message i under key i % 10, and no reader.
+func tapRig(t *testing.T, messages int) *rig {
+	t.Helper()
+	r := newRigOn(t, startBroker(t), "orders", 4)
+	r.createStream(1)
+	for i := range messages {
+		r.publishKey(i % 10)
+	}
+	return r
+}
+
+// publishKey stores a message of the key k<n>, as the topic's transform would.
+func (r *rig) publishKey(n int) {
+	r.t.Helper()
+	key := fmt.Sprintf("k%d", n)
+	subject := fmt.Sprintf("orders.1.%d.%s", partitioner.Of(4, key), key)
+	m := &nats.Msg{Subject: subject, Data: []byte(key), Header: nats.Header{"Nats-Msg-Id": {nats.NewInbox()}, "Traceparent": {"00-1"}}}
+	if _, err := r.js.PublishMsg(r.t.Context(), m); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) tap(o TapOptions) *Tap {
+	r.t.Helper()
+	o.Topic, o.JS = r.topic, r.js
+	tap, err := OpenTap(r.t.Context(), o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(tap.Close)
+	return tap
+}
+
+// shown is what a tap shows until its end.
+func shown(t *testing.T, tap *Tap) (seqs []uint64) {
+	t.Helper()
+	for {
+		m, err := tap.Next(t.Context())
+		if errors.Is(err, io.EOF) {
+			return seqs
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		seqs = append(seqs, m.Seq)
+	}
+}
+
+func TestTapShowsWhatIsAskedForAndEnds(t *testing.T) {
+	r := tapRig(t, 1000)
+	key := func(k string) string { return r.topic.KeyFilter([]string{k}) }
+	for name, c := range map[string]struct {
+		o    TapOptions
+		want string
+	}{
+		"last":                     {TapOptions{Last: 3}, "[998 999 1000]"},
+		"last of a key":            {TapOptions{Last: 3, Filter: key("k4")}, "[975 985 995]"},
+		"last of a key, all of it": {TapOptions{Last: 101, Filter: key("k0")}, fmt.Sprint(every(1, 1000, 10))},
+		"nothing of a key":         {TapOptions{Last: 3, Filter: key("nobody")}, "[]"},
+		"none":                     {TapOptions{Last: 0}, "[]"},
+		"from a sequence":          {TapOptions{From: 999}, "[999 1000]"},
+		"from a sequence of a key": {TapOptions{From: 985, Filter: key("k4")}, "[985 995]"},
+		"beyond the end":           {TapOptions{From: 5000}, "[]"},
+		"since an hour":            {TapOptions{Since: time.Now().Add(-time.Hour), Filter: key("k9")}, fmt.Sprint(every(10, 1000, 10))},
+		"since a moment ahead":     {TapOptions{Since: time.Now().Add(time.Hour)}, "[]"},
+	} {
+		if got := fmt.Sprint(shown(t, r.tap(c.o))); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+func every(from, to, step int) (seqs []uint64) {
+	for i := from; i <= to; i += step {
+		seqs = append(seqs, uint64(i))
+	}
+	return seqs
+}
+
+func TestTapFollowsUntilItIsClosed(t *testing.T) {
+	r := tapRig(t, 10)
+	tap := r.tap(TapOptions{Last: 1, Follow: true})
+	for i := range 5 {
+		m, err := tap.Next(t.Context())
+		if err != nil || m.Seq != uint64(10+i) {
+			t.Fatalf("got %+v, %v", m, err)
+		}
+		r.publishKey(i)
+	}
+	if _, err := tap.Next(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := tap.Next(ctx)
+		ended <- err
+	}()
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTapShowsTheEnvelopeAndMovesNothing(t *testing.T) {
+	r := tapRig(t, 1)
+	m, err := r.tap(TapOptions{Last: 1}).Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := partitioner.Of(4, "k0")
+	if m.ID != fmt.Sprintf("orders/%d/1", p) || m.Partition != p || m.Key != "k0" || m.Subject != "orders.k0" || string(m.Data) != "k0" ||
+		m.IdempotencyKey != m.Headers["Nats-Msg-Id"][0] || m.Traceparent != "00-1" || m.Published.IsZero() || m.Attempt != 0 || m.Epoch != 0 {
+		t.Errorf("got %+v", m)
+	}
+	direct, err := Stored(t.Context(), r.js, r.topic, 1)
+	if err != nil || fmt.Sprint(direct.Headers) != fmt.Sprint(m.Headers) || direct.ID != m.ID || !direct.Published.Equal(m.Published) {
+		t.Errorf("asked for by its sequence: %+v, %v", direct, err)
+	}
+}
+
+func TestStoredSaysWhyAMessageIsNotThere(t *testing.T) {
+	r := tapRig(t, 10)
+	if err := r.stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.publishKey(1)
+	if _, err := Stored(t.Context(), r.js, r.topic, 12); !errors.Is(err, ErrNotStored) || err.Error() != "message is not stored yet: the newest one of topic orders has sequence 11" {
+		t.Errorf("ahead: %v", err)
+	}
+	if _, err := Stored(t.Context(), r.js, r.topic, 10); !errors.Is(err, ErrNotStored) {
+		t.Errorf("purged: %v", err)
+	}
+	if m, err := Stored(t.Context(), r.js, r.topic, 11); err != nil || m.Seq != 11 {
+		t.Errorf("stored: %v, %v", m, err)
+	}
+}
+
+func TestCountMatchingCountsBetweenItsBounds(t *testing.T) {
+	r := tapRig(t, 100)
+	filter := r.topic.KeyFilter([]string{"k4"}) // 5, 15, … 95.
+	for _, c := range []struct{ after, before, want uint64 }{{0, 101, 10}, {5, 101, 9}, {4, 95, 9}, {5, 15, 0}, {95, 1000, 0}, {50, 40, 0}} {
+		got, err := CountMatching(t.Context(), r.js, "orders", filter, c.after, c.before)
+		if err != nil || got != c.want {
+			t.Errorf("above %d, below %d: got %d, %v, want %d", c.after, c.before, got, err, c.want)
+		}
+	}
+}
+
+func TestLastMatchingFindsEnoughAndNotMuchMore(t *testing.T) {
+	for seed := range uint64(200) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		first := 1 + random.Uint64N(1000)
+		end := first + random.Uint64N(100_000)
+		share := random.Float64() * random.Float64()
+		matches := map[uint64]bool{}
+		for seq := first; seq < end; seq++ {
+			matches[seq] = random.Float64() < share
+		}
+		asked := 0
+		count := func(from uint64) (n uint64, _ error) {
+			asked++
+			for seq := from; seq < end; seq++ {
+				if matches[seq] {
+					n++
+				}
+			}
+			return n, nil
+		}
+		want := 1 + random.Uint64N(100)
+		from, skip, err := lastMatching(first, end, want, want*4, count)
+		if err != nil {
+			t.Fatal(err)
+		}
+		questions := asked
+		have, _ := count(from)
+		if have < want && (from != first || skip != 0) || have >= want && have-skip != want || skip > tapSlack || questions > 40 {
+			t.Fatalf("seed %d: from %d (%d to %d), skip %d of %d, want %d, %d questions", seed, from, first, end, skip, have, want, questions)
+		}
+	}
+}
