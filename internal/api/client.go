@@ -83,7 +83,7 @@ func (c *Client) Ready(ctx context.Context) ([]string, error) {
 // Topic asks about a topic.
 func (c *Client) Topic(ctx context.Context, name string) (TopicInfo, error) {
 	var t TopicInfo
-	err := c.get(ctx, "/v1/topics/"+url.PathEscape(name), &t)
+	err := c.get(ctx, topicPath(name), &t)
 	return t, err
 }
 
@@ -96,11 +96,21 @@ func (c *Client) do(ctx context.Context, method, path string, out any) error {
 	return c.send(ctx, method, path, nil, out)
 }
 
-// send reads the answer into out, whatever its status code, and turns the code into an error.
+// send asks, reads the answer into out, whatever its status code, and turns the code into an error.
 func (c *Client) send(ctx context.Context, method, path string, body io.Reader, out any) error {
+	resp, err := c.request(ctx, c.http, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return c.read(resp, path, out)
+}
+
+// request asks. The answer's body is the caller's to close.
+func (c *Client) request(ctx context.Context, by *http.Client, method, path string, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
-		return fmt.Errorf("%w at %q: %w", ErrUnreachable, c.target, err)
+		return nil, fmt.Errorf("%w at %q: %w", ErrUnreachable, c.target, err)
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -108,11 +118,15 @@ func (c *Client) send(ctx context.Context, method, path string, body io.Reader, 
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	resp, err := c.http.Do(req)
+	resp, err := by.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w at %s: %w", ErrUnreachable, c.target, cause(err))
+		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.target, cause(err))
 	}
-	defer resp.Body.Close()
+	return resp, nil
+}
+
+// read reads an answer into out, which may be nil where only an error is expected.
+func (c *Client) read(resp *http.Response, path string, out any) error {
 	var text json.RawMessage
 	if err := json.NewDecoder(resp.Body).Decode(&text); err != nil {
 		return fmt.Errorf("%w at %s: what answers there (%s) is no agent", ErrUnreachable, c.target, resp.Status)
@@ -137,6 +151,8 @@ func codeError(code int, body []byte) error {
 		f.Error = http.StatusText(code)
 	}
 	switch code {
+	case http.StatusTooManyRequests:
+		return fmt.Errorf("%w: %s", ErrBusy, f.Error)
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("%w: %s", ErrNotAllowed, f.Error)
 	case http.StatusBadRequest:

@@ -14,8 +14,8 @@ type handler struct {
 	log    hclog.Logger
 }
 
-// newHandler is the table of routes.
-func newHandler(opt Options, log hclog.Logger) http.Handler {
+// newHandler is the table of routes. Answers without an end are ended when closing is closed.
+func newHandler(opt Options, log hclog.Logger, closing <-chan struct{}) http.Handler {
 	h := &handler{source: opt.Source, log: log}
 	mux := http.NewServeMux()
 	for pattern, f := range h.memberRoutes(opt.Membership, guardChange(opt.Token)) {
@@ -24,7 +24,7 @@ func newHandler(opt Options, log hclog.Logger) http.Handler {
 	for pattern, f := range h.requestRoutes(opt.Requests, guardChange(opt.Token)) {
 		mux.Handle(pattern, f)
 	}
-	for pattern, f := range h.messageRoutes(opt.Messages, guardPrivate(opt.Token)) {
+	for pattern, f := range h.messageRoutes(opt.Messages, guardPrivate(opt.Token), closing) {
 		mux.Handle(pattern, f)
 	}
 	mux.HandleFunc("GET /livez", h.live)
@@ -58,13 +58,20 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) topic(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("topic")
-	info, ok := h.source.Topic(name)
+	info, ok := h.source.Topic(r.PathValue("topic"))
 	if !ok {
-		h.fail(w, http.StatusNotFound, fmt.Sprintf("there is no topic %q here", name))
+		h.noTopic(w, r)
 		return
 	}
 	h.write(w, http.StatusOK, info)
+}
+
+func (h *handler) noTopic(w http.ResponseWriter, r *http.Request) {
+	h.fail(w, http.StatusNotFound, noTopic(r))
+}
+
+func noTopic(r *http.Request) string {
+	return fmt.Sprintf("there is no topic %q here", r.PathValue("topic"))
 }
 
 func (h *handler) unknown(w http.ResponseWriter, r *http.Request) {

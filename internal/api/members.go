@@ -136,8 +136,11 @@ func (h *handler) memberRoutes(m Membership, change func(http.HandlerFunc) http.
 	}
 }
 
-func dryRun(r *http.Request) bool {
-	v := r.URL.Query().Get("dry_run")
+func dryRun(r *http.Request) bool { return isSet(r.URL.Query(), "dry_run") }
+
+// isSet reports whether a parameter is given and does not say no.
+func isSet(q url.Values, name string) bool {
+	v := q.Get(name)
 	return v != "" && v != "0" && v != "false"
 }
 

@@ -10,12 +10,19 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Messages takes messages for the topics of a node. Its errors wrap ErrNotFound, ErrBadRequest, ErrTooLarge, ErrFull,
+// Messages takes messages for the topics of a node, and shows those that are stored. Its errors wrap ErrNotFound,
+// ErrBadRequest, ErrTooLarge, ErrFull,
 // ErrBusy or ErrNotYet where one of them fits.
 type Messages interface {
 	// Publish stores messages, those of a key in their order, and gives each a receipt. After one that is not stored no
 	// later one of its key is. An error means that nothing was published; it is a *MessageError if one message is to blame.
 	Publish(ctx context.Context, topic string, messages []NewMessage) ([]Receipt, error)
+	// Tap shows stored messages. The reader must be closed.
+	Tap(ctx context.Context, topic string, o TapOptions) (MessageReader, error)
+	// Message shows one.
+	Message(ctx context.Context, topic string, seq uint64) (*Message, error)
+	// Count counts them.
+	Count(ctx context.Context, topic string, o CountOptions) (uint64, error)
 }
 
 // Why messages are not taken.
@@ -86,13 +93,17 @@ const (
 
 // messageRoutes are the routes of messages. They are users' data, and publishing is a change: none of them is open on a
 // port without a token.
-func (h *handler) messageRoutes(m Messages, private func(http.HandlerFunc) http.Handler) map[string]http.Handler {
+func (h *handler) messageRoutes(m Messages, private func(http.HandlerFunc) http.Handler, closing <-chan struct{}) map[string]http.Handler {
 	if m == nil {
 		return nil
 	}
+	t := &tapping{handler: h, messages: m, open: semaphore.NewWeighted(maxTaps), closing: closing}
 	p := &publishing{handler: h, messages: m, bodies: semaphore.NewWeighted(maxBodies)}
 	return map[string]http.Handler{
-		"POST /v1/topics/{topic}/messages": private(p.answer),
+		"POST /v1/topics/{topic}/messages":      private(p.answer),
+		"GET /v1/topics/{topic}/messages/{seq}": private(answer(h, t.message)),
+		"GET /v1/topics/{topic}/tap":            private(t.answer),
+		"GET /v1/topics/{topic}/count":          private(answer(h, t.count)),
 	}
 }
 
@@ -106,7 +117,7 @@ type publishing struct {
 func (p *publishing) answer(w http.ResponseWriter, r *http.Request) {
 	info, ok := p.source.Topic(r.PathValue("topic"))
 	if !ok {
-		p.fail(w, http.StatusNotFound, fmt.Sprintf("there is no topic %q here", r.PathValue("topic")))
+		p.noTopic(w, r)
 		return
 	}
 	form, err := readForm(r, info)

@@ -17,6 +17,7 @@ import (
 
 // fakeMessages keeps what it is given, and gives the receipts that a test wants.
 type fakeMessages struct {
+	fakeTaps
 	got   []NewMessage
 	err   error
 	fails map[int]error // By index.
@@ -276,7 +277,10 @@ func TestAnUnknownTopicIsNotFound(t *testing.T) {
 }
 
 // slowMessages holds requests until it is told to go on.
-type slowMessages struct{ entered, leave chan struct{} }
+type slowMessages struct {
+	fakeTaps
+	entered, leave chan struct{}
+}
 
 func (s slowMessages) Publish(context.Context, string, []NewMessage) ([]Receipt, error) {
 	s.entered <- struct{}{}
@@ -285,7 +289,7 @@ func (s slowMessages) Publish(context.Context, string, []NewMessage) ([]Receipt,
 }
 
 func TestBodiesHaveABoundedShareOfMemory(t *testing.T) {
-	slow := slowMessages{make(chan struct{}), make(chan struct{})}
+	slow := slowMessages{entered: make(chan struct{}), leave: make(chan struct{})}
 	_, socket := serveMessages(t, slow, "")
 	big := post{query: "?key=k", contentType: ndjson, body: strings.Repeat("x", maxBatchBytes)}
 	done := make(chan int)

@@ -38,6 +38,7 @@ type Server struct {
 	log     hclog.Logger
 	http    *http.Server
 	started chan struct{} // Closed once both listeners are up; addr is set before.
+	closing chan struct{} // Closed when the server is told to stop: answers without an end must end.
 	addr    string
 }
 
@@ -57,12 +58,12 @@ func New(opt Options) (*Server, error) {
 			return nil, fmt.Errorf("http.listen: %w", err)
 		}
 	}
-	s := &Server{opt: opt, log: opt.Logger, started: make(chan struct{})}
+	s := &Server{opt: opt, log: opt.Logger, started: make(chan struct{}), closing: make(chan struct{})}
 	if s.log == nil {
 		s.log = hclog.NewNullLogger()
 	}
 	s.http = &http.Server{
-		Handler:           guard(opt.Token, newHandler(opt, s.log)),
+		Handler:           guard(opt.Token, newHandler(opt, s.log, s.closing)),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -131,6 +132,7 @@ func (s *Server) listen() (listeners []net.Listener, err error) {
 func (s *Server) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownLimit)
 	defer cancel()
+	close(s.closing)
 	if err := s.http.Shutdown(ctx); err != nil {
 		return ignoreClosed(s.http.Close())
 	}

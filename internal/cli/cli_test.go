@@ -90,7 +90,8 @@ func agent(t *testing.T, source api.Source) string {
 	socket := filepath.Join(t.TempDir(), "agent.sock")
 	members, _ := source.(api.Membership)
 	requests, _ := source.(api.Requests)
-	s, err := api.New(api.Options{Socket: socket, Source: source, Membership: members, Requests: requests})
+	messages, _ := source.(api.Messages)
+	s, err := api.New(api.Options{Socket: socket, Source: source, Membership: members, Requests: requests, Messages: messages})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,6 +311,7 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 		"leasehold group remove":    {"group", "remove", "audit", "--yes", "--addr", addr},
 		"leasehold topic list":      {"topic", "list", "--addr", addr},
 		"leasehold status":          {"status", "--addr", addr},
+		"leasehold tap":             {"tap", "orders", "--addr", agent(t, ordersOf("a"))},
 		"leasehold pub":             {"pub", "orders", "--key", "c-17", "{}", "--addr", pub},
 		"leasehold pause":           {"pause", "billing", "--reason", "lunch", "--addr", addr},
 		"leasehold resume":          {"resume", "billing", "--addr", addr},

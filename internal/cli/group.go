@@ -59,8 +59,9 @@ func (a *App) groupRemoveCommand() *cobra.Command {
 		Long: "Take the group out of every config and restart the nodes first: while a live node serves it, this is refused with\n" +
 			"exit code 11. From then on the group holds back no messages, so what it had not finished may be purged. Its name\n" +
 			"is used up: a node whose config has it refuses to start. To begin anew, give the group a new name.",
-		Example: "  leasehold group remove audit --dry-run\n  leasehold group remove audit --yes",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  leasehold group remove audit --dry-run\n  leasehold group remove audit --yes",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeGroup,
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			return a.runGroupRemove(cmd, args[0], f)
 		}),

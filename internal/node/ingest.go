@@ -82,19 +82,15 @@ var errStopping = api.Mark(api.ErrNotYet, "the node is stopping")
 
 // Publish publishes messages, those of a key one after the other, and gives each a receipt.
 func (n *Node) Publish(ctx context.Context, topic string, messages []api.NewMessage) ([]api.Receipt, error) {
-	t, ok := n.Config.Topic(topic)
-	if !ok {
-		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no topic %q here", topic))
-	}
-	queues, err := keyQueues(t, int64(n.Config.Server.MaxPayload), messages)
+	t, err := n.openTopic(topic)
 	if err != nil {
 		return nil, err
 	}
-	in, err := n.ingesting()
+	queues, err := keyQueues(t.Topic, int64(n.Config.Server.MaxPayload), messages)
 	if err != nil {
 		return nil, err
 	}
-	publisher, err := in.publisher(t)
+	publisher, err := n.ingest.publisher(t.Topic)
 	if err != nil {
 		return nil, err
 	}
@@ -111,16 +107,6 @@ func (n *Node) Publish(ctx context.Context, topic string, messages []api.NewMess
 	}
 	_ = side.Wait() // None of them fails: what goes wrong is in the receipts.
 	return receipts, nil
-}
-
-// ingesting is where messages go, once the node can take any.
-func (n *Node) ingesting() (*ingest, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ingest == nil {
-		return nil, api.Mark(api.ErrNotYet, "the node is starting")
-	}
-	return n.ingest, nil
 }
 
 // keyQueue is a request's messages of one key, in their order.

@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/api"
+)
+
+// completeTimeout is how long a shell waits for the names of topics and groups: somebody has pressed a key.
+const completeTimeout = time.Second
+
+// completer offers words for the argument that is being typed. Without any it is silent: an error in the middle of a
+// command line helps nobody.
+type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective)
+
+// first offers words for a command's first argument only.
+func first(words func(cmd *cobra.Command) []string) completer {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return words(cmd), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeTopic offers the topics of the agent that the command would ask.
+func (a *App) completeTopic(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return first(func(cmd *cobra.Command) (names []string) {
+		a.askForCompletion(cmd, func(ctx context.Context, client *api.Client) {
+			if s, err := client.Status(ctx); err == nil {
+				for _, t := range s.Topics {
+					names = append(names, t.Name)
+				}
+			}
+		})
+		return names
+	})(cmd, args, toComplete)
+}
+
+// completeGroup offers its groups, save those that were removed.
+func (a *App) completeGroup(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return first(func(cmd *cobra.Command) (names []string) {
+		a.askForCompletion(cmd, func(ctx context.Context, client *api.Client) {
+			if l, err := client.Groups(ctx); err == nil {
+				for _, g := range l.Groups {
+					if g.State != "removed" {
+						names = append(names, g.Name)
+					}
+				}
+			}
+		})
+		return names
+	})(cmd, args, toComplete)
+}
+
+// askForCompletion has ask ask the agent, within a moment. If there is none to ask it does nothing.
+func (a *App) askForCompletion(cmd *cobra.Command, ask func(ctx context.Context, client *api.Client)) {
+	client, err := a.client(cmd)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
+	defer cancel()
+	ask(ctx, client)
+}

@@ -1,0 +1,105 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"leasehold/internal/api"
+	"leasehold/internal/jsondata"
+	"leasehold/worker"
+)
+
+// Tap shows messages of a topic without consuming them.
+func (n *Node) Tap(ctx context.Context, name string, o api.TapOptions) (api.MessageReader, error) {
+	t, err := n.openTopic(name)
+	if err != nil {
+		return nil, err
+	}
+	opt := worker.TapOptions{Topic: t.Topic, JS: n.js, From: o.FromSeq, Last: o.Last, Follow: o.Follow}
+	if o.Since > 0 {
+		opt.Since = time.Now().Add(-o.Since)
+	}
+	switch {
+	case o.Partition != nil:
+		opt.Filter = t.PartitionFilter(*o.Partition)
+	case o.Key != "":
+		tokens, err := t.KeyTokens(o.Key)
+		if err != nil {
+			return nil, api.Mark(api.ErrBadRequest, err.Error())
+		}
+		opt.Filter = t.KeyFilter(tokens)
+	}
+	tap, err := worker.OpenTap(ctx, opt)
+	if err != nil {
+		return nil, api.Mark(api.ErrNotYet, err.Error())
+	}
+	return tapReader{tap}, nil
+}
+
+// openTopic finds a topic that can be published to and read.
+func (n *Node) openTopic(name string) (*topic, error) {
+	n.mu.Lock()
+	served := n.served
+	n.mu.Unlock()
+	if _, ok := n.Config.Topic(name); !ok {
+		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no topic %q here", name))
+	}
+	if !served {
+		return nil, api.Mark(api.ErrNotYet, "the node is starting")
+	}
+	return n.topics[name], nil
+}
+
+type tapReader struct{ *worker.Tap }
+
+func (r tapReader) Next(ctx context.Context) (*api.Message, error) {
+	m, err := r.Tap.Next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return messageOf(m), nil
+}
+
+// messageOf is a stored message as the outside sees it.
+func messageOf(m *worker.Message) *api.Message {
+	out := &api.Message{
+		ID: m.ID, Topic: m.Topic, Partition: m.Partition, Seq: m.Seq, Key: m.Key, Subject: m.Subject,
+		IdempotencyKey: m.IdempotencyKey, Time: m.Published.UTC().Format(time.RFC3339Nano), Traceparent: m.Traceparent,
+		Headers: m.Headers, Payload: jsondata.New(m.Data),
+	}
+	if out.Headers == nil {
+		out.Headers = map[string][]string{}
+	}
+	return out
+}
+
+// Message shows one stored message.
+func (n *Node) Message(ctx context.Context, name string, seq uint64) (*api.Message, error) {
+	t, err := n.openTopic(name)
+	if err != nil {
+		return nil, err
+	}
+	m, err := worker.Stored(ctx, n.js, t.Topic, seq)
+	switch {
+	case errors.Is(err, worker.ErrNotStored):
+		return nil, api.Mark(api.ErrNotFound, err.Error())
+	case err != nil:
+		return nil, api.Mark(api.ErrNotYet, err.Error())
+	}
+	return messageOf(m), nil
+}
+
+// Count counts messages of a partition.
+func (n *Node) Count(ctx context.Context, name string, o api.CountOptions) (uint64, error) {
+	t, err := n.openTopic(name)
+	if err != nil {
+		return 0, err
+	}
+	count, err := worker.CountMatching(ctx, n.js, t.Name, t.PartitionFilter(o.Partition), o.After, o.Before)
+	if err != nil {
+		err = api.Mark(api.ErrNotYet, err.Error())
+	}
+	return count, err
+}
