@@ -311,6 +311,7 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 		"leasehold group remove":    {"group", "remove", "audit", "--yes", "--addr", addr},
 		"leasehold topic list":      {"topic", "list", "--addr", addr},
 		"leasehold status":          {"status", "--addr", addr},
+		"leasehold explain":         {"explain", "orders", "1", "--addr", agent(t, ordersOf("a"))},
 		"leasehold tap":             {"tap", "orders", "--addr", agent(t, ordersOf("a"))},
 		"leasehold pub":             {"pub", "orders", "--key", "c-17", "{}", "--addr", pub},
 		"leasehold pause":           {"pause", "billing", "--reason", "lunch", "--addr", addr},

@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"leasehold/internal/api"
+)
+
+// explained is an agent whose topic has messages of the keys a and b in turn, and a group "billing" that has finished
+// those of a partition up to done.
+func explained(done uint64, state string, attempt int) *fakeMessages {
+	f := ordersOf("a", "b", "a", "b", "a", "b", "a", "b")
+	parts := []api.Partition{{Partition: 0}, {Partition: 1}}
+	parts[f.stored[0].Partition] = api.Partition{
+		Partition: f.stored[0].Partition, Owner: "n2", Epoch: 7, Done: done, Lag: lag(3), State: state, Attempt: attempt, Error: "no database",
+	}
+	f.status.Groups = []api.Group{{Name: "billing", Topic: "orders", Partitions: parts}, {Name: "other", Topic: "others", Partitions: parts}}
+	return f
+}
+
+func explainJSON(t *testing.T, addr string, args ...string) explanation {
+	t.Helper()
+	r := run(t, append([]string{"explain", "orders", "--addr", addr, "-o", "json"}, args...)...)
+	r.want(t, exitOK)
+	var e explanation
+	if err := json.Unmarshal([]byte(r.out), &e); err != nil {
+		t.Fatalf("%v in %s", err, r.out)
+	}
+	return e
+}
+
+func TestExplainFindsAMessageForEachGroup(t *testing.T) {
+	for _, c := range []struct {
+		what    string
+		done    uint64
+		state   string
+		attempt int
+		place   string
+		note    string
+	}{
+		{"1", 1, "held", 0, placeDone, "done"},
+		{"3", 1, "held", 0, placeHandling, "being handled"},
+		{"3", 1, "retrying", 2, placeHeld, "next, and retrying after 2 failed calls"},
+		{"3", 1, "unavailable", 0, placeHeld, "next, and unavailable"},
+		{"5", 1, "held", 0, placeWaiting, "waiting behind 1 message"},
+		{"7", 1, "held", 0, placeWaiting, "waiting behind 2 messages"},
+	} {
+		e := explainJSON(t, agent(t, explained(c.done, c.state, c.attempt)), c.what)
+		if len(e.Groups) != 1 || e.Groups[0].Place != c.place || !strings.Contains(e.Groups[0].Note, c.note) || e.Key != "a" ||
+			e.Groups[0].Owner != "n2" || e.Groups[0].Epoch != 7 || e.Message == nil {
+			t.Errorf("%s after %d, %s: got %+v", c.what, c.done, c.state, e)
+		}
+	}
+}
+
+func TestExplainTellsKeysSequencesAndIDsApart(t *testing.T) {
+	f := explained(1, "held", 0)
+	addr := agent(t, f)
+	p := f.stored[0].Partition
+	if e := explainJSON(t, addr, "a"); e.Key != "a" || *e.Partition != p || e.Message != nil || e.Groups[0].Place != "" {
+		t.Errorf("key: %+v", e)
+	}
+	if e := explainJSON(t, addr, "1", "--key"); e.Key != "1" || e.Message != nil {
+		t.Errorf("a number that is a key: %+v", e)
+	}
+	if e := explainJSON(t, addr, "orders/x/1"); e.Key != "orders/x/1" {
+		t.Errorf("what is no id: %+v", e)
+	}
+	if e := explainJSON(t, addr, f.stored[2].ID); e.Message.Seq != 3 {
+		t.Errorf("id: %+v", e)
+	}
+	if e := explainJSON(t, addr, "99"); e.NotStored == "" || e.Partition != nil || len(e.Groups) != 0 {
+		t.Errorf("a sequence that is not stored: %+v", e)
+	}
+	if e := explainJSON(t, addr, "orders/1/99"); e.NotStored == "" || *e.Partition != 1 || len(e.Groups) != 1 {
+		t.Errorf("an id that is not stored: %+v", e)
+	}
+	run(t, "explain", "orders", "orders/7/1", "--addr", addr).want(t, exitUsage, "partitions 0 to 1")
+	run(t, "explain", "orders", strings.Replace(f.stored[0].ID, "/"+f.stored[0].ID[7:8]+"/", "/"+f.stored[1].ID[7:8]+"/", 1), "--addr", addr).
+		want(t, exitNotFound, f.stored[0].ID)
+	run(t, "explain", "orders", strings.Repeat("x", 600), "--addr", addr).want(t, exitUsage, "too long")
+	run(t, "explain", "nope", "a", "--addr", addr).want(t, exitNotFound, "nope")
+}
+
+func TestExplainForPeople(t *testing.T) {
+	f := explained(1, "retrying", 2)
+	addr := agent(t, f)
+	run(t, "explain", "orders", "3", "--addr", addr).want(t, exitOK, "message "+f.stored[2].ID+" of key a, stored ", "for a",
+		"billing", "n2", "retrying", "no database", "after 2 failed calls")
+	run(t, "explain", "orders", "99", "--addr", addr).want(t, exitOK, "not stored yet")
+	f.status.Groups = nil
+	run(t, "explain", "orders", "a", "--addr", addr).want(t, exitOK, "key a is in partition", "no group")
+}
+
+func TestExplainKnowsDeadLettersAndWhatWasNeverTheGroups(t *testing.T) {
+	f := explained(3, "held", 0)
+	x := &explainer{client: api.NewClient(agent(t, f)), deadLetter: func(_ context.Context, group string, partition int, seq uint64) (string, error) {
+		if group == "billing" && partition == f.stored[0].Partition && seq == 3 {
+			return "rejected: bad", nil
+		}
+		return "", nil
+	}}
+	for seq, want := range map[string]string{"3": placeDeadLetter, "1": placeDone} {
+		e, err := x.explain(t.Context(), "orders", seq, false)
+		if err != nil || e.Groups[0].Place != want {
+			t.Errorf("%s: got %+v, %v", seq, e, err)
+		}
+	}
+	v := groupView{}
+	if err := x.locate(t.Context(), &v, &f.stored[2], 3); err != nil || v.Place != placeBeforeStart {
+		t.Errorf("before the start: %+v, %v", v, err)
+	}
+}
