@@ -80,7 +80,7 @@ func (a *App) root() *cobra.Command {
 	flags.StringVar(&a.caFile, "tls-ca", os.Getenv(caVariable), "PEM file of the CA that nodes' certificates must come from; on a node, `leasehold tls ca` prints it (environment: "+caVariable+")")
 	root.AddCommand(a.agentCommand(), a.configCommand(), a.devCommand(), a.dlqCommand(), a.groupCommand(), a.initCommand(), a.nodeCommand(), a.pauseCommand(), a.pubCommand(), a.resumeCommand(), a.seekCommand(), a.statusCommand(), a.tlsCommand(), a.userCommand(),
 		a.topicCommand(), a.versionCommand())
-	root.AddCommand(a.tapCommand(), a.explainCommand())
+	root.AddCommand(a.tapCommand(), a.explainCommand(), a.handlerCommand())
 	return root
 }
 

@@ -302,6 +302,7 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 	addr := agent(t, &fakeRequests{fakeMembers: fakeMembers{fakeSource: fakeSource{status: healthy()}}, letters: someLetters(3)})
 	demo, check := devDirOf(t), checkArgs(t)
 	pub := publishTo(t)
+	handlers, _ := handlerConfig(t)
 	good := writeFile(t, filepath.Join(t.TempDir(), "c.toml"), "[node]\nname = \"n1\"\n")
 	calls := map[string][]string{
 		"leasehold version":         {"version"},
@@ -311,6 +312,7 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 		"leasehold group remove":    {"group", "remove", "audit", "--yes", "--addr", addr},
 		"leasehold topic list":      {"topic", "list", "--addr", addr},
 		"leasehold status":          {"status", "--addr", addr},
+		"leasehold handler test":    {"handler", "test", "billing", "--data", "{}", "--config", handlers},
 		"leasehold explain":         {"explain", "orders", "1", "--addr", agent(t, ordersOf("a"))},
 		"leasehold tap":             {"tap", "orders", "--addr", agent(t, ordersOf("a"))},
 		"leasehold pub":             {"pub", "orders", "--key", "c-17", "{}", "--addr", pub},

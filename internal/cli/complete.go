@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/config"
 )
 
 // completeTimeout is how long a shell waits for the names of topics and groups: somebody has pressed a key.
@@ -52,6 +53,18 @@ func (a *App) completeGroup(cmd *cobra.Command, args []string, toComplete string
 				}
 			}
 		})
+		return names
+	})(cmd, args, toComplete)
+}
+
+// completeConfigGroup offers the groups of the config file.
+func (a *App) completeConfigGroup(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return first(func(*cobra.Command) (names []string) {
+		if c, err := config.Load(a.configPath); err == nil {
+			for _, g := range c.Groups {
+				names = append(names, g.Name)
+			}
+		}
 		return names
 	})(cmd, args, toComplete)
 }

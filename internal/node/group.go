@@ -44,18 +44,27 @@ var newHandler = map[string]func(worker.HandlerConfig, worker.HandlerEnv) (worke
 	},
 }
 
+// NewHandler builds a group's handler. It does nothing before it runs.
+func NewHandler(c worker.Config, e worker.HandlerEnv) (worker.Handler, error) {
+	build, ok := newHandler[c.Handler.Kind]
+	if !ok {
+		return nil, fmt.Errorf("group %q: handler.kind: there is no kind %q", c.Name, c.Handler.Kind)
+	}
+	handler, err := build(c.Handler, e)
+	if err != nil {
+		return nil, fmt.Errorf("group %q: handler: %w", c.Name, err)
+	}
+	return handler, nil
+}
+
 func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 	for _, c := range n.Config.Groups {
-		build, ok := newHandler[c.Handler.Kind]
-		if !ok {
-			return fmt.Errorf("group %q: handler.kind: there is no kind %q", c.Name, c.Handler.Kind)
-		}
-		handler, err := build(c.Handler, worker.HandlerEnv{
+		handler, err := NewHandler(c, worker.HandlerEnv{
 			App: "leasehold/" + n.Version, Node: n.Config.Node.Name, Group: c.Name, Topic: c.Topic,
 			Lock: lock, Logger: n.Logger,
 		})
 		if err != nil {
-			return fmt.Errorf("group %q: handler: %w", c.Name, err)
+			return err
 		}
 		t := n.topics[c.Topic]
 		w, err := worker.NewGroup(worker.GroupOptions{
