@@ -17,6 +17,7 @@ const (
 	tapBatch    = 64
 	tapSlack    = 256 // Messages before those wanted that a tap reads rather than asks where to begin once more.
 	tapInactive = 30 * time.Second
+	tapResets   = 6 // Tries at reading on after the consumer was lost, at growing distances: half a minute or more.
 )
 
 // ErrNotStored is for a message that is not in its topic. The text of the error that wraps it says why.
@@ -45,7 +46,7 @@ type Tap struct {
 	done  bool
 }
 
-// OpenTap opens a tap. Close ends it.
+// OpenTap opens a tap. It ends with Close, or with ctx.
 func OpenTap(ctx context.Context, o TapOptions) (*Tap, error) {
 	if o.Filter == "" {
 		o.Filter = o.Topic.StoredFilter()
@@ -58,7 +59,8 @@ func OpenTap(ctx context.Context, o TapOptions) (*Tap, error) {
 	}
 	t := &Tap{o: o, until: stream.CachedInfo().State.LastSeq}
 	cfg := jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{o.Filter}, InactiveThreshold: tapInactive, DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		FilterSubjects: []string{o.Filter}, InactiveThreshold: tapInactive, MaxResetAttempts: tapResets,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
 	}
 	switch {
 	case !o.Since.IsZero():
@@ -70,7 +72,11 @@ func OpenTap(ctx context.Context, o TapOptions) (*Tap, error) {
 			return nil, err
 		}
 	}
-	return t, t.open(look, cfg)
+	if err := t.open(look, cfg); err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, t.Close) // While the consumer is made anew, nothing else tells it to give up.
+	return t, nil
 }
 
 // open makes the consumer, unless there is nothing that it could deliver.

@@ -164,6 +164,9 @@ func (q *keyQueue) publish(ctx context.Context, p *partitioner.Publisher, receip
 // publishOne publishes a message and waits for its result, or for the end of ctx: then the outcome is unknown, though the
 // publisher goes on with it.
 func publishOne(ctx context.Context, p *partitioner.Publisher, m partitioner.Message, receipt *api.Receipt) error {
+	if ctx.Err() != nil {
+		return api.Mark(api.ErrBusy, fmt.Sprintf("not sent, because the request took more than %v; send the rest again", ingestLimit))
+	}
 	done := make(chan partitioner.Result, 1)
 	err := p.Publish(ctx, m, func(r partitioner.Result) {
 		if r.Outcome == partitioner.Unknown {
@@ -180,29 +183,31 @@ func publishOne(ctx context.Context, p *partitioner.Publisher, m partitioner.Mes
 	select {
 	case r := <-done:
 		receipt.Outcome, receipt.Seq, receipt.Duplicate = r.Outcome.String(), r.Sequence, r.Outcome == partitioner.Duplicate
-		if r.Err != nil {
-			return api.Mark(refusalKind(r), r.Err.Error())
-		}
-		return nil
+		return refusal(r)
 	case <-ctx.Done():
 		receipt.Outcome = api.OutcomeUnknown
 		return api.Mark(api.ErrNotYet, "no answer from the broker yet: it may be stored, now or later")
 	}
 }
 
-// refusalKind sorts why a message is not stored by what its caller can do.
-func refusalKind(r partitioner.Result) error {
+// refusal sorts why a message is not stored by what its caller can do.
+func refusal(r partitioner.Result) error {
 	switch {
+	case r.Err == nil:
+		return nil
 	case r.Outcome == partitioner.Unknown:
-		return api.ErrNotYet
+		return api.Mark(api.ErrNotYet, r.Err.Error())
 	case errors.Is(r.Err, partitioner.ErrTopicFull):
-		return api.ErrFull
+		return api.Mark(api.ErrFull, r.Err.Error())
 	case errors.Is(r.Err, partitioner.ErrTooLarge):
-		return api.ErrTooLarge
+		return api.Mark(api.ErrTooLarge, r.Err.Error())
+	case errors.Is(r.Err, partitioner.ErrNoTopic): // There is one, or it would not have come here.
+		return api.Mark(api.ErrNotYet, "the topic has no leader: most of the nodes with a copy of it are away")
 	}
-	return api.ErrNotYet // No connection, no leader, no room: all of them pass.
+	return api.Mark(api.ErrNotYet, r.Err.Error()) // No connection, no room in the broker: these pass.
 }
 
+// kindOf is the kind of such an error.
 func kindOf(err error) error {
 	for _, kind := range []error{api.ErrFull, api.ErrTooLarge, api.ErrBusy} {
 		if errors.Is(err, kind) {
