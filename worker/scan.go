@@ -51,7 +51,7 @@ func (s *scan) flush() {
 // open opens a session from the sequence, 0 for the head. What was purged before the session's start remains to be
 // passed, by fill.
 func (s *scan) open(ctx context.Context, from uint64) error {
-	session, err := s.r.openSession(ctx, from)
+	session, err := s.r.openSession(ctx, readerConfig(from))
 	if err != nil {
 		return err
 	}
@@ -122,17 +122,8 @@ func (s *scan) takeAll(ctx context.Context, m *nats.Msg) error {
 
 // take takes what the server sent: a message, or a word about the pull.
 func (s *scan) take(ctx context.Context, m *nats.Msg) error {
-	s.session.sound()
-	if m.Reply == "" {
-		return s.session.status(m)
-	}
-	d, ok := parseDelivery(m.Reply)
-	if !ok || d.consumerSeq != s.session.delivered+1 {
-		return errSequence
-	}
-	s.session.delivered = d.consumerSeq
-	s.session.asked--
-	if err := s.session.refill(); err != nil {
+	d, isMessage, err := s.session.take(m)
+	if err != nil || !isMessage {
 		return err
 	}
 	if d.streamSeq < s.pos {

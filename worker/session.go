@@ -48,12 +48,13 @@ var (
 	errMoved    = errors.New("trying to read on this node again")
 )
 
-// session is one life of an ephemeral, unfiltered consumer that acknowledges nothing. It belongs to one goroutine.
+// session is one life of an ephemeral consumer that acknowledges nothing. It belongs to one goroutine.
 type session struct {
 	nc     *nats.Conn
 	stream string
 	name   string
 	start  uint64 // First sequence that the server will deliver, if it exists.
+	behind uint64 // Messages that the consumer had before it when it was made.
 	local  bool   // The consumer is on this node.
 	away   bool   // It cannot be: this node has no copy of the stream.
 	opened time.Time
@@ -70,8 +71,8 @@ type session struct {
 	kick      *time.Timer
 }
 
-// openSession creates a consumer that delivers from the sequence, 0 for whatever comes next, and asks for messages.
-func (r *Reader) openSession(ctx context.Context, from uint64) (*session, error) {
+// openSession creates a consumer and asks for messages.
+func (r *Reader) openSession(ctx context.Context, cfg jetstream.ConsumerConfig) (*session, error) {
 	nc := r.JS.Conn()
 	s := &session{
 		nc: nc, stream: r.Topic.Name, opened: time.Now(),
@@ -84,7 +85,7 @@ func (r *Reader) openSession(ctx context.Context, from uint64) (*session, error)
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
 	s.sub = sub
-	if err := s.create(ctx, r, from); err != nil {
+	if err := s.create(ctx, r, cfg); err != nil {
 		_ = sub.Unsubscribe()
 		return nil, err
 	}
@@ -93,13 +94,13 @@ func (r *Reader) openSession(ctx context.Context, from uint64) (*session, error)
 }
 
 // create creates the consumer, again and again until it is on this node, if this node has a copy of the stream.
-func (s *session) create(ctx context.Context, r *Reader, from uint64) error {
+func (s *session) create(ctx context.Context, r *Reader, cfg jetstream.ConsumerConfig) error {
 	for try := 1; ; try++ {
-		info, err := createConsumer(ctx, r.JS, s.stream, readerConfig(from))
+		info, err := createConsumer(ctx, r.JS, s.stream, cfg)
 		if err != nil {
 			return fmt.Errorf("create a consumer of stream %s: %w", s.stream, err)
 		}
-		s.name, s.start, s.local = info.Name, info.Delivered.Stream+1, r.isLocal(info)
+		s.name, s.start, s.behind, s.local = info.Name, info.Delivered.Stream+1, info.NumPending, r.isLocal(info)
 		if !s.local && try == 1 {
 			s.away = !r.mayBeLocal(ctx)
 		}
@@ -110,6 +111,7 @@ func (s *session) create(ctx context.Context, r *Reader, from uint64) error {
 	}
 }
 
+// readerConfig is a consumer that delivers from the sequence, 0 for whatever comes next.
 func readerConfig(from uint64) jetstream.ConsumerConfig {
 	cfg := jetstream.ConsumerConfig{
 		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverNewPolicy,
@@ -220,6 +222,21 @@ func (s *session) waiting() *nats.Msg {
 			runtime.Gosched()
 		}
 	}
+}
+
+// take takes what the server sent: a message, or a word about the pull.
+func (s *session) take(m *nats.Msg) (d delivery, isMessage bool, err error) {
+	s.sound()
+	if m.Reply == "" {
+		return d, false, s.status(m)
+	}
+	d, ok := parseDelivery(m.Reply)
+	if !ok || d.consumerSeq != s.delivered+1 {
+		return d, false, errSequence
+	}
+	s.delivered = d.consumerSeq
+	s.asked--
+	return d, true, s.refill()
 }
 
 // sound notes that something arrived.

@@ -7,17 +7,15 @@ import (
 	"io"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/partitioner"
 )
 
-// How a tap asks for messages: little at a time, because somebody looks at them one by one.
 const (
-	tapBatch    = 64
-	tapSlack    = 256 // Messages before those wanted that a tap reads rather than asks where to begin once more.
-	tapInactive = 30 * time.Second
-	tapResets   = 6 // Tries at reading on after the consumer was lost, at growing distances: half a minute or more.
+	tapSlack   = 256              // Messages before those wanted that a tap reads rather than asks where to begin once more.
+	tapGivesUp = 30 * time.Second // Without a consumer to read from: longer than any election.
 )
 
 // ErrNotStored is for a message that is not in its topic. The text of the error that wraps it says why.
@@ -37,16 +35,20 @@ type TapOptions struct {
 	Follow bool // Wait for new messages behind the newest one.
 }
 
-// Tap shows the messages of a topic as they are stored. It consumes nothing: no group's position moves.
+// Tap shows the messages of a topic as they are stored. It consumes nothing: no group's position moves. It belongs to one
+// goroutine.
 type Tap struct {
-	o     TapOptions
-	in    jetstream.MessagesContext // nil: there is nothing to show.
-	skip  uint64                    // Messages that come before the first to show.
-	until uint64                    // Last sequence to show, unless o.Follow.
-	done  bool
+	o       TapOptions
+	reader  *Reader // Only to open sessions.
+	from    jetstream.ConsumerConfig
+	session *session
+	tick    *time.Ticker
+	skip    uint64 // Messages that come before the first to show.
+	until   uint64 // Last sequence to show, unless o.Follow.
+	left    uint64 // Messages up to now that were not delivered yet; means nothing if o.Follow.
 }
 
-// OpenTap opens a tap. It ends with Close, or with ctx.
+// OpenTap opens a tap. Close ends it.
 func OpenTap(ctx context.Context, o TapOptions) (*Tap, error) {
 	if o.Filter == "" {
 		o.Filter = o.Topic.StoredFilter()
@@ -57,45 +59,40 @@ func OpenTap(ctx context.Context, o TapOptions) (*Tap, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at topic %s: %w", o.Topic.Name, err)
 	}
-	t := &Tap{o: o, until: stream.CachedInfo().State.LastSeq}
-	cfg := jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{o.Filter}, InactiveThreshold: tapInactive, MaxResetAttempts: tapResets,
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+	t := &Tap{
+		o: o, reader: NewReader(ReaderOptions{Topic: o.Topic, JS: o.JS}), tick: time.NewTicker(beatEvery),
+		until: stream.CachedInfo().State.LastSeq,
 	}
-	switch {
-	case !o.Since.IsZero():
-		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &o.Since
-	case o.From > 0:
-		cfg.OptStartSeq = o.From
-	default:
-		if cfg.OptStartSeq, t.skip, err = t.startOfLast(ctx, stream.CachedInfo().State); err != nil {
-			return nil, err
-		}
-	}
-	if err := t.open(look, cfg); err != nil {
+	if err := t.begin(look, stream.CachedInfo().State); err != nil {
+		t.Close()
 		return nil, err
 	}
-	context.AfterFunc(ctx, t.Close) // While the consumer is made anew, nothing else tells it to give up.
 	return t, nil
 }
 
-// open makes the consumer, unless there is nothing that it could deliver.
-func (t *Tap) open(ctx context.Context, cfg jetstream.OrderedConsumerConfig) error {
-	consumer, err := t.o.JS.OrderedConsumer(ctx, t.o.Topic.Name, cfg)
+// begin finds where to begin, and opens the first session there.
+func (t *Tap) begin(ctx context.Context, state jetstream.StreamState) (err error) {
+	from := t.o.From
+	if from == 0 && t.o.Since.IsZero() {
+		if from, t.skip, err = t.startOfLast(ctx, state); err != nil {
+			return err
+		}
+	}
+	t.from = readerConfig(from)
+	if from == 0 {
+		t.from.DeliverPolicy, t.from.OptStartTime = jetstream.DeliverByStartTimePolicy, &t.o.Since
+	}
+	t.from.FilterSubject = t.o.Filter
+	return t.open(ctx)
+}
+
+func (t *Tap) open(ctx context.Context) (err error) {
+	t.session, err = t.reader.openSession(ctx, t.from)
 	if err != nil {
-		return fmt.Errorf("read topic %s: %w", t.o.Topic.Name, err)
+		t.session = nil
+		return err
 	}
-	if info := consumer.CachedInfo(); info.NumPending == 0 && !t.o.Follow {
-		remove(t.o.JS.Conn(), t.o.Topic.Name, info.Name)
-		t.done = true
-		return nil
-	}
-	// The heartbeat finds a lost first pull in a second; the largest message must fit into one pull.
-	t.in, err = consumer.Messages(jetstream.PullHeartbeat(pullHeartbeat),
-		jetstream.PullMaxMessagesWithBytesLimit(tapBatch, int(max(4<<20, 2*t.o.JS.Conn().MaxPayload()))))
-	if err != nil {
-		return fmt.Errorf("read topic %s: %w", t.o.Topic.Name, err)
-	}
+	t.left = t.session.behind
 	return nil
 }
 
@@ -151,32 +148,81 @@ func lastMatching(first, end, want, span uint64, count func(from uint64) (uint64
 // Next returns the next message, waiting for one if the tap follows, else io.EOF behind the newest one. The envelope says
 // nothing of a group, a node, an epoch or an attempt.
 func (t *Tap) Next(ctx context.Context) (*Message, error) {
-	for !t.done {
-		m, err := t.in.Next(jetstream.NextContext(ctx))
+	for t.o.Follow || t.left > 0 {
+		m, d, err := t.receive(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read topic %s: %w", t.o.Topic.Name, err)
+			if err = t.reopen(ctx, err); err != nil {
+				return nil, err
+			}
+			continue
 		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return nil, fmt.Errorf("read topic %s: %w", t.o.Topic.Name, err)
-		}
-		seq := meta.Sequence.Stream
-		t.done = !t.o.Follow && (seq >= t.until || meta.NumPending == 0)
+		t.from = readerConfig(d.streamSeq + 1)
+		t.from.FilterSubject = t.o.Filter
+		t.left--
 		switch {
-		case !t.o.Follow && seq > t.until:
+		case !t.o.Follow && d.streamSeq > t.until:
+			return nil, io.EOF
 		case t.skip > 0:
 			t.skip--
 		default:
-			return stored(t.o.Topic, entry{seq: seq, published: meta.Timestamp, subject: m.Subject(), headers: m.Headers(), data: m.Data()})
+			return stored(t.o.Topic, entry{seq: d.streamSeq, published: d.published, subject: m.Subject, headers: m.Header, data: m.Data})
 		}
 	}
 	return nil, io.EOF
 }
 
-// Close ends the tap. It may be called while Next waits, which then returns.
+// receive waits for a message. An error other than that of ctx means that the session is lost.
+func (t *Tap) receive(ctx context.Context) (*nats.Msg, delivery, error) {
+	if t.session == nil {
+		return nil, delivery{}, errSilent
+	}
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-t.session.kick.C:
+			err = t.session.kicked()
+		case <-t.tick.C:
+			err = t.session.onBeat()
+		case m := <-t.session.in:
+			d, isMessage, lost := t.session.take(m)
+			if isMessage && lost == nil {
+				return m, d, nil
+			}
+			err = lost
+		}
+		if err != nil {
+			return nil, delivery{}, err
+		}
+	}
+}
+
+// reopen goes on with a new session behind the last message, as soon as there can be one.
+func (t *Tap) reopen(ctx context.Context, why error) error {
+	t.closeSession()
+	for lost := time.Now(); time.Since(lost) < tapGivesUp && ctx.Err() == nil; {
+		if why = t.open(ctx); why == nil {
+			return nil
+		}
+		wait(ctx, reopenAfter)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("read topic %s: %w", t.o.Topic.Name, why)
+}
+
+// Close ends the tap.
 func (t *Tap) Close() {
-	if t.in != nil {
-		t.in.Stop()
+	t.tick.Stop()
+	t.closeSession()
+}
+
+func (t *Tap) closeSession() {
+	if t.session != nil {
+		t.session.close()
+		t.session = nil
 	}
 }
 
