@@ -98,11 +98,11 @@ func (t Topic) PartitionFilter(p int) string {
 	return t.Name + "." + layoutToken + "." + strconv.Itoa(p) + ".>"
 }
 
-// KeyTokens makes subject tokens of a key as people give it: raw if the topic's key is one token, else its tokens as they
-// stand in the subject, joined by ".".
+// KeyTokens makes subject tokens of a key as people look for it. If the topic's key is one token: raw, or as it stands in
+// the subject. Else as its tokens stand there, joined by ".".
 func (t Topic) KeyTokens(key string) ([]string, error) {
 	if len(t.Key) == 1 {
-		token, err := EncodeKey(key)
+		token, err := EncodeKey(DecodeKey(key))
 		return []string{token}, err
 	}
 	tokens := strings.Split(key, ".")

@@ -127,6 +127,7 @@ func TestKeyFilterMatchesItsKeyAndNoOther(t *testing.T) {
 		key, want string
 	}{
 		{orders(), "a b", fmt.Sprintf("orders.1.%d.a%%20b", Of(orders().Partitions, "a%20b"))},
+		{orders(), "a%20b", fmt.Sprintf("orders.1.%d.a%%20b", Of(orders().Partitions, "a%20b"))},
 		{plant, "x.p1", fmt.Sprintf("plants.1.%d.p1.*.x", Of(8, "x", "p1"))},
 	} {
 		tokens, err := c.topic.KeyTokens(c.key)

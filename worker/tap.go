@@ -226,16 +226,6 @@ func (t *Tap) closeSession() {
 	}
 }
 
-// CountMatching counts the messages that match a filter with a sequence above after and below before.
-func CountMatching(ctx context.Context, js jetstream.JetStream, topic, filter string, after, before uint64) (uint64, error) {
-	all, err := countFrom(ctx, js, topic, filter, after+1)
-	if err != nil || all == 0 || before <= after+1 {
-		return 0, err
-	}
-	rest, err := countFrom(ctx, js, topic, filter, before)
-	return all - min(all, rest), err
-}
-
 // Stored reads one message of a topic from its leader. The error wraps ErrNotStored if it is not there.
 func Stored(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, seq uint64) (*Message, error) {
 	e, err := getMessage(ctx, js.Conn(), t.Name, fmt.Appendf(nil, `{"seq":%d}`, seq))

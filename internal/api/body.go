@@ -30,7 +30,7 @@ type form struct {
 func readForm(r *http.Request, topic TopicInfo) (*form, error) {
 	f := &form{limit: max(maxBatchBytes, 2*topic.MaxPayload), contentType: r.Header.Get("Content-Type"), query: r.URL.Query(), request: r.Header}
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return nil, Mark(ErrBadRequest, fmt.Sprintf("Content-Encoding %q is not understood; send the body as it is", coding))
+		return nil, badRequest("Content-Encoding %q is not understood; send the body as it is", coding)
 	}
 	f.common = NewMessage{Key: f.query.Get("key"), Subject: f.query.Get("subject"), ID: r.Header.Get("Idempotency-Key"), Header: traceHeaders(r.Header)}
 	if f.common.Key == "" {
@@ -47,7 +47,7 @@ func readForm(r *http.Request, topic TopicInfo) (*form, error) {
 	case media == "application/cloudevents-batch+json":
 		f.unit, f.read = "event", f.readEvents
 	case strings.HasPrefix(media, "application/cloudevents"):
-		return nil, Mark(ErrBadRequest, fmt.Sprintf("content type %q is not understood; events come as application/cloudevents+json, as -batch+json, or in binary mode", media))
+		return nil, badRequest("content type %q is not understood; events come as application/cloudevents+json, as -batch+json, or in binary mode", media)
 	default:
 		f.limit, f.read = topic.MaxPayload, f.readOne
 	}
@@ -59,13 +59,13 @@ func (f *form) check(allowed []string, r *http.Request) error {
 	for name, values := range f.query {
 		switch {
 		case !slices.Contains(allowed, name):
-			return Mark(ErrBadRequest, fmt.Sprintf("parameter %q is not one of %s for this content type", name, strings.Join(allowed, ", ")))
+			return badRequest("parameter %q is not one of %s for this content type", name, strings.Join(allowed, ", "))
 		case len(values) > 1:
-			return Mark(ErrBadRequest, fmt.Sprintf("parameter %q is given %d times", name, len(values)))
+			return badRequest("parameter %q is given %d times", name, len(values))
 		}
 	}
 	if f.query.Has("key_field") && (f.common.Key != "" || f.common.Subject != "") {
-		return Mark(ErrBadRequest, "key_field and a key or subject for all exclude each other")
+		return badRequest("key_field and a key or subject for all exclude each other")
 	}
 	if r.ContentLength > f.limit {
 		return f.tooLarge()
@@ -98,7 +98,7 @@ func (f *form) failed(err error) error {
 	case errors.As(err, &m):
 		return err
 	}
-	return Mark(ErrBadRequest, "read the body: "+err.Error())
+	return badRequest("read the body: %s", err)
 }
 
 // blame names the message that an error is about.
@@ -172,7 +172,7 @@ func (f *form) readEvent(body io.Reader) ([]NewMessage, error) {
 		return nil, f.notJSON(err, "one JSON object")
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, Mark(ErrBadRequest, "something follows the event; several of them are application/cloudevents-batch+json")
+		return nil, badRequest("something follows the event; several of them are application/cloudevents-batch+json")
 	}
 	m := f.common
 	err := addEvent(&m, event)
@@ -218,7 +218,7 @@ func (f *form) notJSON(err error, want string) error {
 	if err != nil {
 		text += ": " + err.Error()
 	}
-	return Mark(ErrBadRequest, text)
+	return badRequest("%s", text)
 }
 
 func (f *form) add(all []NewMessage, m NewMessage) ([]NewMessage, error) {
@@ -230,7 +230,7 @@ func (f *form) add(all []NewMessage, m NewMessage) ([]NewMessage, error) {
 
 func (f *form) notEmpty(all []NewMessage) error {
 	if len(all) == 0 {
-		return Mark(ErrBadRequest, "there is no message in the body")
+		return badRequest("there is no message in the body")
 	}
 	return nil
 }

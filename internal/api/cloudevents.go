@@ -50,11 +50,11 @@ func addEvent(m *NewMessage, event map[string]json.RawMessage) error {
 			continue
 		}
 		if !attributeName.MatchString(name) {
-			return Mark(ErrBadRequest, fmt.Sprintf("attribute %q: names are lower-case letters and digits", name))
+			return badRequest("attribute %q: names are lower-case letters and digits", name)
 		}
 		value, ok := attributeText(raw)
 		if !ok {
-			return Mark(ErrBadRequest, fmt.Sprintf("attribute %q is no text, number or boolean", name))
+			return badRequest("attribute %q is no text, number or boolean", name)
 		}
 		if value == "" {
 			continue
@@ -94,11 +94,11 @@ func attributeText(raw json.RawMessage) (string, bool) {
 func checkEvent(attributes map[string]string) error {
 	for _, name := range []string{"specversion", "id", "source", "type"} {
 		if attributes[name] == "" {
-			return Mark(ErrBadRequest, fmt.Sprintf("the event has no attribute %q", name))
+			return badRequest("the event has no attribute %q", name)
 		}
 	}
 	if v := attributes["specversion"]; v != "1.0" {
-		return Mark(ErrBadRequest, fmt.Sprintf("CloudEvents specversion %q is not understood, only 1.0 is", v))
+		return badRequest("CloudEvents specversion %q is not understood, only 1.0 is", v)
 	}
 	return nil
 }
@@ -118,10 +118,10 @@ func useAttributes(m *NewMessage, attributes map[string]string) {
 func addEventData(m *NewMessage, event map[string]json.RawMessage, contentType string) error {
 	if raw, ok := event["data_base64"]; ok {
 		if _, both := event["data"]; both {
-			return Mark(ErrBadRequest, "the event has both data and data_base64")
+			return badRequest("the event has both data and data_base64")
 		}
 		if err := json.Unmarshal(raw, &m.Data); err != nil {
-			return Mark(ErrBadRequest, "data_base64 is not base64")
+			return badRequest("data_base64 is not base64")
 		}
 	} else if raw, ok := event["data"]; ok && string(raw) != "null" {
 		m.Data = raw

@@ -120,7 +120,7 @@ type params struct {
 
 func (p *params) fault(format string, args ...any) {
 	if p.err == nil {
-		p.err = Mark(ErrBadRequest, fmt.Sprintf(format, args...))
+		p.err = badRequest(format, args...)
 	}
 }
 
@@ -221,7 +221,7 @@ func (t *tapping) stream(ctx context.Context, w http.ResponseWriter, reader Mess
 func (t *tapping) message(r *http.Request) (any, error) {
 	seq, err := strconv.ParseUint(r.PathValue("seq"), 10, 64)
 	if err != nil || seq == 0 {
-		return nil, Mark(ErrBadRequest, fmt.Sprintf("%q is no sequence", r.PathValue("seq")))
+		return nil, badRequest("%q is no sequence", r.PathValue("seq"))
 	}
 	return t.messages.Message(r.Context(), r.PathValue("topic"), seq)
 }

@@ -33,7 +33,7 @@ func (a *App) explainCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			x, err := (&explainer{client: client}).explain(cmd.Context(), args[0], args[1], isKey)
+			x, err := explainer{client}.explain(cmd.Context(), args[0], args[1], isKey)
 			if err != nil {
 				return err
 			}
@@ -77,12 +77,7 @@ const (
 )
 
 // explainer asks an agent.
-type explainer struct {
-	client *api.Client
-
-	// deadLetter says what became of a message that a group has set aside; "" if it has not. nil: nobody can tell.
-	deadLetter func(ctx context.Context, group string, partition int, seq uint64) (string, error)
-}
+type explainer struct{ client *api.Client }
 
 // target is what is to be explained.
 type target struct {
@@ -91,7 +86,7 @@ type target struct {
 	partition int    // -1: not known.
 }
 
-func (x *explainer) explain(ctx context.Context, topic, what string, isKey bool) (*explanation, error) {
+func (x explainer) explain(ctx context.Context, topic, what string, isKey bool) (*explanation, error) {
 	info, err := x.client.Topic(ctx, topic)
 	if err != nil {
 		return nil, err
@@ -140,7 +135,7 @@ func aimAt(t partitioner.Topic, what string, isKey bool) (target, error) {
 }
 
 // findMessage looks the message up. One that is not stored has no key, and a partition only if its id says so.
-func (x *explainer) findMessage(ctx context.Context, e *explanation, aim *target) error {
+func (x explainer) findMessage(ctx context.Context, e *explanation, aim *target) error {
 	m, err := x.client.Message(ctx, e.Topic, aim.seq)
 	if errors.Is(err, api.ErrNotFound) {
 		e.NotStored = strings.TrimPrefix(err.Error(), api.ErrNotFound.Error()+": ")
@@ -157,7 +152,7 @@ func (x *explainer) findMessage(ctx context.Context, e *explanation, aim *target
 }
 
 // addGroups adds how each group of the topic sees the partition, and the message if it is stored.
-func (x *explainer) addGroups(ctx context.Context, e *explanation) error {
+func (x explainer) addGroups(ctx context.Context, e *explanation) error {
 	status, err := x.client.Status(ctx)
 	if err != nil {
 		return err
@@ -187,7 +182,7 @@ func (x *explainer) addGroups(ctx context.Context, e *explanation) error {
 }
 
 // starts is up to where messages were never a group's, by group.
-func (x *explainer) starts(ctx context.Context, e *explanation) (map[string]uint64, error) {
+func (x explainer) starts(ctx context.Context, e *explanation) (map[string]uint64, error) {
 	if e.Message == nil {
 		return nil, nil
 	}
@@ -203,7 +198,7 @@ func (x *explainer) starts(ctx context.Context, e *explanation) (map[string]uint
 }
 
 // locate finds where a message is for a group.
-func (x *explainer) locate(ctx context.Context, v *groupView, m *api.Message, start uint64) error {
+func (x explainer) locate(ctx context.Context, v *groupView, m *api.Message, start uint64) error {
 	switch {
 	case m.Seq <= start:
 		v.Place, v.Note = placeBeforeStart, fmt.Sprintf("not the group's: it began behind sequence %d", start)
@@ -222,17 +217,18 @@ func (x *explainer) locate(ctx context.Context, v *groupView, m *api.Message, st
 	return nil
 }
 
-func (x *explainer) locateDone(ctx context.Context, v *groupView, m *api.Message) error {
+// locateDone tells a message that was handled from one that was set aside.
+func (x explainer) locateDone(ctx context.Context, v *groupView, m *api.Message) error {
 	v.Place, v.Note = placeDone, "done"
-	if x.deadLetter == nil {
-		v.Note = "done, or set aside as a dead letter"
-		return nil
-	}
-	letter, err := x.deadLetter(ctx, v.Group, m.Partition, m.Seq)
-	if err == nil && letter != "" {
-		v.Place, v.Note = placeDeadLetter, "dead letter: "+letter
-	}
-	return err
+	f := api.LetterFilter{Partition: &m.Partition, Key: m.Key}
+	return eachLetter(ctx, x.client, v.Group, f, func(l api.Letter) (more bool, err error) {
+		if l.Seq != m.Seq {
+			return true, nil
+		}
+		v.Place = placeDeadLetter
+		v.Note = fmt.Sprintf("dead letter %d (%s): `leasehold dlq show %s %d`", l.Number, l.Reason, v.Group, l.Number)
+		return false, nil
+	})
 }
 
 // ahead is where a message is that the group has not finished.
@@ -244,10 +240,15 @@ func ahead(v *groupView) (place, note string) {
 		return placeWaiting, fmt.Sprintf("waiting behind %s", count(int(*v.Before), "message"))
 	case v.State == stateHeld:
 		return placeHandling, "being handled"
-	case v.Attempt > 0:
-		return placeHeld, fmt.Sprintf("next, and %s after %s", v.State, count(v.Attempt, "failed call"))
 	}
-	return placeHeld, "next, and " + v.State
+	note = "next, and " + v.State
+	if v.Attempt > 0 {
+		note += " after " + count(v.Attempt, "failed call")
+	}
+	if v.RetryAt != "" {
+		note += ", tried again at " + clockTime(v.RetryAt)
+	}
+	return placeHeld, note
 }
 
 // stateHeld is the state of a partition that goes on.
@@ -278,7 +279,11 @@ func explainedRows(groups []groupView) []table.Row {
 	rows := make([]table.Row, 0, len(groups))
 	for _, g := range groups {
 		owner := cmp.Or(g.Owner, "nobody")
-		rows = append(rows, table.Row{g.Group, g.Partition.Partition, owner, g.Epoch, g.State, g.Done, lagText(g.Lag), g.Attempt, g.Error, g.Note})
+		why := g.Error
+		if g.Paused != "" {
+			why = "paused: " + g.Paused
+		}
+		rows = append(rows, table.Row{g.Group, g.Partition.Partition, owner, g.Epoch, g.State, g.Done, lagText(g.Lag), g.Attempt, printable(why), g.Note})
 	}
 	return rows
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ func explained(done uint64, state string, attempt int) *fakeMessages {
 	parts := []api.Partition{{Partition: 0}, {Partition: 1}}
 	parts[f.stored[0].Partition] = api.Partition{
 		Partition: f.stored[0].Partition, Owner: "n2", Epoch: 7, Done: done, Lag: lag(3), State: state, Attempt: attempt, Error: "no database",
+		RetryAt: "2026-01-02T03:04:05Z",
 	}
 	f.status.Groups = []api.Group{{Name: "billing", Topic: "orders", Partitions: parts}, {Name: "other", Topic: "others", Partitions: parts}}
 	return f
@@ -44,7 +44,7 @@ func TestExplainFindsAMessageForEachGroup(t *testing.T) {
 		{"1", 1, "held", 0, placeDone, "done"},
 		{"3", 1, "held", 0, placeHandling, "being handled"},
 		{"3", 1, "retrying", 2, placeHeld, "next, and retrying after 2 failed calls"},
-		{"3", 1, "unavailable", 0, placeHeld, "next, and unavailable"},
+		{"3", 1, "unavailable", 0, placeHeld, "next, and unavailable, tried again at "},
 		{"5", 1, "held", 0, placeWaiting, "waiting behind 1 message"},
 		{"7", 1, "held", 0, placeWaiting, "waiting behind 2 messages"},
 	} {
@@ -97,20 +97,18 @@ func TestExplainForPeople(t *testing.T) {
 
 func TestExplainKnowsDeadLettersAndWhatWasNeverTheGroups(t *testing.T) {
 	f := explained(3, "held", 0)
-	x := &explainer{client: api.NewClient(agent(t, f)), deadLetter: func(_ context.Context, group string, partition int, seq uint64) (string, error) {
-		if group == "billing" && partition == f.stored[0].Partition && seq == 3 {
-			return "rejected: bad", nil
-		}
-		return "", nil
-	}}
-	for seq, want := range map[string]string{"3": placeDeadLetter, "1": placeDone} {
-		e, err := x.explain(t.Context(), "orders", seq, false)
-		if err != nil || e.Groups[0].Place != want {
-			t.Errorf("%s: got %+v, %v", seq, e, err)
-		}
+	p := f.stored[0].Partition
+	f.letters = []api.Letter{{Number: 41, Partition: p, Key: "a", Seq: 1, Reason: "rejected"}, {Number: 43, Partition: p, Key: "a", Seq: 3, Reason: "max_attempts"}}
+	addr := agent(t, f)
+	if e := explainJSON(t, addr, "3"); e.Groups[0].Place != placeDeadLetter || !strings.Contains(e.Groups[0].Note, "dlq show billing 43") {
+		t.Errorf("a dead letter: %+v", e.Groups[0])
+	}
+	f.letters = nil
+	if e := explainJSON(t, addr, "1"); e.Groups[0].Place != placeDone {
+		t.Errorf("a message that was handled: %+v", e.Groups[0])
 	}
 	v := groupView{}
-	if err := x.locate(t.Context(), &v, &f.stored[2], 3); err != nil || v.Place != placeBeforeStart {
+	if err := (explainer{}).locate(t.Context(), &v, &f.stored[2], 3); err != nil || v.Place != placeBeforeStart {
 		t.Errorf("before the start: %+v, %v", v, err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 // fakeMessages is a topic "orders" with two partitions, and the messages given, of which the first has sequence 1.
 type fakeMessages struct {
-	fakeMembers
+	fakeRequests
 	stored []api.Message
 	tapped api.TapOptions // Of the last tap.
 }

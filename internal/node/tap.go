@@ -91,15 +91,19 @@ func (n *Node) Message(ctx context.Context, name string, seq uint64) (*api.Messa
 	return messageOf(m), nil
 }
 
-// Count counts messages of a partition.
+// Count counts messages of a partition between two sequences: those behind the first, less those from the second on.
 func (n *Node) Count(ctx context.Context, name string, o api.CountOptions) (uint64, error) {
 	t, err := n.openTopic(name)
-	if err != nil {
+	if err != nil || o.Before <= o.After+1 {
 		return 0, err
 	}
-	count, err := worker.CountMatching(ctx, n.js, t.Name, t.PartitionFilter(o.Partition), o.After, o.Before)
-	if err != nil {
-		err = api.Mark(api.ErrNotYet, err.Error())
+	all, err := worker.CountFrom(ctx, n.js, t.Topic, o.Partition, o.After+1)
+	rest := uint64(0)
+	if err == nil && all > 0 {
+		rest, err = worker.CountFrom(ctx, n.js, t.Topic, o.Partition, o.Before)
 	}
-	return count, err
+	if err != nil {
+		return 0, api.Mark(api.ErrNotYet, err.Error())
+	}
+	return all - min(all, rest), nil
 }

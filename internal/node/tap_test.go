@@ -81,6 +81,11 @@ func TestTapShowsMessagesOfANodeWithoutConsumingThem(t *testing.T) {
 			t.Errorf("partition %d shows %d messages, and counts %d", p, len(got), n)
 		}
 	}
+	for _, o2 := range []api.CountOptions{{Before: 1}, {After: 5, Before: 6}, {After: 50, Before: 40}, {After: 200, Before: 1000}} {
+		if n, err := c.Count(ctx, "orders", o2); err != nil || n != 0 {
+			t.Errorf("%+v: counted %d, %v", o2, n, err)
+		}
+	}
 	if total != 200 {
 		t.Errorf("the partitions have %d messages", total)
 	}
