@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,23 @@ const completeTimeout = time.Second
 // completer offers words for the argument that is being typed. Without any it is silent: an error in the middle of a
 // command line helps nobody.
 type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective)
+
+// completeArguments offers names wherever the usage of a command says that its first argument is one.
+func (a *App) completeArguments(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		a.completeArguments(c)
+	}
+	words := strings.Fields(cmd.Use)
+	if len(words) < 2 || cmd.ValidArgsFunction != nil {
+		return
+	}
+	switch words[1] {
+	case "TOPIC":
+		cmd.ValidArgsFunction = a.completeTopic
+	case "GROUP":
+		cmd.ValidArgsFunction = a.completeGroup
+	}
+}
 
 // first offers words for a command's first argument only.
 func first(words func(cmd *cobra.Command) []string) completer {

@@ -25,9 +25,8 @@ func (a *App) explainCommand() *cobra.Command {
 		Long: "For a key: its partition, and per group who owns that, how far it is, and what holds it up. For a message, by its id\n" +
 			"(topic/partition/sequence) or its sequence alone, also what each group has made of it: waiting and behind how many\n" +
 			"others, being handled, done, or a dead letter. A number is taken for a sequence; --key says that it is a key.",
-		Example:           "  leasehold explain orders c-17\n  leasehold explain orders orders/3/1007\n  leasehold explain orders 1007 -o json\n  leasehold explain orders 1007 --key",
-		Args:              cobra.ExactArgs(2),
-		ValidArgsFunction: a.completeTopic,
+		Example: "  leasehold explain orders c-17\n  leasehold explain orders orders/3/1007\n  leasehold explain orders 1007 -o json\n  leasehold explain orders 1007 --key",
+		Args:    cobra.ExactArgs(2),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			client, err := a.client(cmd)
 			if err != nil {

@@ -47,8 +47,7 @@ func (a *App) pubCommand() *cobra.Command {
 			"  leasehold pub orders --file orders.ndjson --key-field customer.id --id-field event_id\n" +
 			"  leasehold pub orders --key c-17 'hello' --server nats://10.0.0.11:4222 --nkey-file scanner.nk --tls-ca plant-7-ca.pem\n" +
 			"  tail -f log.ndjson | leasehold pub events --key-field host --rate 500",
-		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: a.completeTopic,
+		Args: cobra.RangeArgs(1, 2),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			return a.runPub(cmd, f, args)
 		}),

@@ -35,8 +35,7 @@ func (a *App) tapCommand() *cobra.Command {
 			"what depends on who handles it. ^C ends --follow with code 0.",
 		Example: "  leasehold tap orders --follow\n  leasehold tap orders --key c-17 --last 3\n" +
 			"  leasehold tap orders --since 10m | jq -r .data\n  leasehold tap orders --partition 3 --from-seq 1007 -o json",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeTopic,
+		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			return a.runTap(cmd, args[0], f)
 		}),

@@ -132,6 +132,8 @@ func TestCompletionOffersNamesAndNeverFails(t *testing.T) {
 		{[]string{"__complete", "tap", "--addr", addr, ""}, "orders\n:4"},
 		{[]string{"__complete", "pub", "--addr", addr, "o"}, "orders\n:4"},
 		{[]string{"__complete", "tap", "orders", "--addr", addr, ""}, ":4"},
+		{[]string{"__complete", "pause", "--addr", addr, ""}, "audit\n:4"},
+		{[]string{"__complete", "dlq", "show", "--addr", addr, ""}, "audit\n:4"},
 		{[]string{"__complete", "tap", "--addr", "127.0.0.1:1", ""}, ":4"},
 		{[]string{"__complete", "group", "remove", "--addr", "127.0.0.1:1", ""}, ":4"},
 	} {
