@@ -45,7 +45,8 @@ type Tap struct {
 	tick    *time.Ticker
 	skip    uint64 // Messages that come before the first to show.
 	until   uint64 // Last sequence to show, unless o.Follow.
-	left    uint64 // Messages up to now that were not delivered yet; means nothing if o.Follow.
+	left    uint64 // Messages that the session had before it and has not delivered; means nothing if o.Follow.
+	idle    int    // Beats since the last message.
 }
 
 // OpenTap opens a tap. Close ends it.
@@ -60,7 +61,7 @@ func OpenTap(ctx context.Context, o TapOptions) (*Tap, error) {
 		return nil, fmt.Errorf("look at topic %s: %w", o.Topic.Name, err)
 	}
 	t := &Tap{
-		o: o, reader: NewReader(ReaderOptions{Topic: o.Topic, JS: o.JS}), tick: time.NewTicker(beatEvery),
+		o: o, reader: &Reader{ReaderOptions: ReaderOptions{Topic: o.Topic, JS: o.JS}}, tick: time.NewTicker(beatEvery),
 		until: stream.CachedInfo().State.LastSeq,
 	}
 	if err := t.begin(look, stream.CachedInfo().State); err != nil {
@@ -158,7 +159,10 @@ func (t *Tap) Next(ctx context.Context) (*Message, error) {
 		}
 		t.from = readerConfig(d.streamSeq + 1)
 		t.from.FilterSubject = t.o.Filter
-		t.left--
+		t.left, t.idle = t.left-1, 0
+		if d.streamSeq >= t.until {
+			t.left = 0
+		}
 		switch {
 		case !t.o.Follow && d.streamSeq > t.until:
 			return nil, io.EOF
@@ -184,7 +188,7 @@ func (t *Tap) receive(ctx context.Context) (*nats.Msg, delivery, error) {
 		case <-t.session.kick.C:
 			err = t.session.kicked()
 		case <-t.tick.C:
-			err = t.session.onBeat()
+			err = t.onBeat()
 		case m := <-t.session.in:
 			d, isMessage, lost := t.session.take(m)
 			if isMessage && lost == nil {
@@ -196,6 +200,15 @@ func (t *Tap) receive(ctx context.Context) (*nats.Msg, delivery, error) {
 			return nil, delivery{}, err
 		}
 	}
+}
+
+// onBeat is the session's, and looks again for what is left if nothing comes: it may have been purged.
+func (t *Tap) onBeat() error {
+	if t.idle++; t.idle > silentBeats && !t.o.Follow {
+		t.idle = 0
+		return errSilent
+	}
+	return t.session.onBeat()
 }
 
 // reopen goes on with a new session behind the last message, as soon as there can be one.

@@ -137,6 +137,19 @@ func TestTapGoesOnWhereItWasAfterItsConsumerIsGone(t *testing.T) {
 	}
 }
 
+func TestTapEndsThoughWhatWasLeftIsPurged(t *testing.T) {
+	r := tapRig(t, 10)
+	tap := r.tap(TapOptions{From: 1})
+	if err := r.stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tap.left, tap.until = tap.left+5, tap.until+5 // As if there had been more that did not come before the purge.
+	tap.tick.Reset(time.Millisecond)
+	if seqs := shown(t, tap); len(seqs) > 10 {
+		t.Errorf("got %v", seqs)
+	}
+}
+
 func TestTapShowsTheEnvelopeAndMovesNothing(t *testing.T) {
 	r := tapRig(t, 1)
 	m, err := r.tap(TapOptions{Last: 1}).Next(t.Context())

@@ -11,8 +11,7 @@ import (
 )
 
 // Messages takes messages for the topics of a node, and shows those that are stored. Its errors wrap ErrNotFound,
-// ErrBadRequest, ErrTooLarge, ErrFull,
-// ErrBusy or ErrNotYet where one of them fits.
+// ErrBadRequest, ErrTooLarge, ErrFull, ErrBusy or ErrNotYet where one of them fits.
 type Messages interface {
 	// Publish stores messages, those of a key in their order, and gives each a receipt. After one that is not stored no
 	// later one of its key is. An error means that nothing was published; it is a *MessageError if one message is to blame.

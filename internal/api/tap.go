@@ -57,7 +57,7 @@ const DefaultLast = 10
 
 const (
 	maxLast = 100_000
-	maxTaps = 16 // At a time; each buffers a few messages.
+	maxTaps = 16 // At a time; each may hold a few MiB.
 )
 
 // query spells the options as parameters.
