@@ -130,7 +130,7 @@ func aimAt(t partitioner.Topic, what string, isKey bool) (target, error) {
 	if err != nil {
 		return target{}, usage("%s", err)
 	}
-	return target{key: what, partition: partitioner.Of(t.Partitions, tokens...)}, nil
+	return target{key: partitioner.DecodeKey(what), partition: partitioner.Of(t.Partitions, tokens...)}, nil
 }
 
 // findMessage looks the message up. One that is not stored has no key, and a partition only if its id says so.

@@ -63,6 +63,9 @@ func TestExplainTellsKeysSequencesAndIDsApart(t *testing.T) {
 	if e := explainJSON(t, addr, "a"); e.Key != "a" || *e.Partition != p || e.Message != nil || e.Groups[0].Place != "" {
 		t.Errorf("key: %+v", e)
 	}
+	if e := explainJSON(t, addr, "a%20b"); e.Key != "a b" {
+		t.Errorf("a key as it is shown: %+v", e)
+	}
 	if e := explainJSON(t, addr, "1", "--key"); e.Key != "1" || e.Message != nil {
 		t.Errorf("a number that is a key: %+v", e)
 	}
