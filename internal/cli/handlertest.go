@@ -1,0 +1,237 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/api"
+	"leasehold/internal/config"
+	"leasehold/internal/jsondata"
+	"leasehold/internal/node"
+	"leasehold/partitioner"
+	"leasehold/worker"
+)
+
+type trialFlags struct {
+	format  string
+	file    string
+	data    string
+	seq     uint64
+	key     string
+	subject string
+	attempt int
+	epoch   uint64
+}
+
+func (a *App) handlerTestCommand() *cobra.Command {
+	var f trialFlags
+	cmd := &cobra.Command{
+		Use:   "test GROUP (--data TEXT | --message FILE | --seq N)",
+		Short: "Call a group's handler once and see how its answer is read",
+		Long: "Builds the handler that the config gives the group, in this process and not in the agent, calls it once, and says how\n" +
+			"its answer is read and what would follow. No position of the group moves. But the call is real: what the handler\n" +
+			"does with a message, it does. It runs as you, not as the agent's user. What it says on stderr is shown there.\n" +
+			"Of kind file the line goes to a temporary directory; kind nats cannot be tested so, for its requests need the node's\n" +
+			"own connection. Exit code 0 if the answer was ok, else 1.",
+		Example: "  leasehold handler test billing --data '{\"total\": 12}' --key c-17\n  leasehold handler test billing --message order.json --attempt 8\n" +
+			"  leasehold handler test billing --seq 1007",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeConfigGroup,
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			return a.runHandlerTest(cmd, args[0], f)
+		}),
+	}
+	addOutput(cmd, &f.format)
+	flags := cmd.Flags()
+	flags.StringVar(&f.data, "data", "", "payload of a made-up message")
+	flags.StringVar(&f.file, "message", "", "file with the payload of a made-up message; - is stdin")
+	flags.Uint64Var(&f.seq, "seq", 0, "sequence of a stored message of the group's topic, which the agent is asked for")
+	flags.StringVar(&f.key, "key", "", "key of a made-up message (default \""+defaultKey+"\")")
+	flags.StringVar(&f.subject, "subject", "", "its full subject instead, for a topic whose key is not the whole of it")
+	flags.IntVar(&f.attempt, "attempt", 1, "which attempt the call is said to be")
+	flags.Uint64Var(&f.epoch, "epoch", 1, "epoch of the call; a store that keeps the highest one refuses a lower one")
+	cmd.MarkFlagsOneRequired("data", "message", "seq")
+	cmd.MarkFlagsMutuallyExclusive("data", "message", "seq")
+	cmd.MarkFlagsMutuallyExclusive("key", "subject", "seq")
+	return cmd
+}
+
+// trialReport is what came of the call: `handler test -o json`.
+type trialReport struct {
+	V           int         `json:"v"`
+	Group       string      `json:"group"`
+	Kind        string      `json:"kind"`
+	Message     api.Message `json:"message"`
+	Epoch       uint64      `json:"epoch"`
+	Attempt     int         `json:"attempt"`
+	MaxAttempts int         `json:"max_attempts"`
+	Status      string      `json:"status"`
+	Reason      string      `json:"reason"`
+	AfterMS     int64       `json:"after_ms"` // Wait that the handler asked for; 0: none.
+	Next        string      `json:"next"`     // What a node would do then.
+	ReadyMS     float64     `json:"ready_ms"` // Until the handler could be called.
+	TookMS      float64     `json:"took_ms"`
+}
+
+func (a *App) runHandlerTest(cmd *cobra.Command, name string, f trialFlags) error {
+	if f.attempt < 1 {
+		return usage("--attempt: the first one is 1")
+	}
+	c, err := config.Load(a.configPath)
+	if err != nil {
+		return a.configError(err)
+	}
+	group, err := groupOf(c, name)
+	if err != nil {
+		return err
+	}
+	stored, err := a.trialMessage(cmd, c, group, f)
+	if err != nil {
+		return err
+	}
+	trial, err := a.try(cmd.Context(), c, group, callOf(stored, group, f, c.Node.Name))
+	if err != nil {
+		return err
+	}
+	r := trial.Result
+	report := trialReport{
+		V: api.Version, Group: name, Kind: group.Handler.Kind, Message: *stored, Epoch: f.epoch, Attempt: f.attempt, MaxAttempts: group.MaxAttempts,
+		Status: string(r.Status), Reason: r.Reason, AfterMS: r.After.Milliseconds(), Next: group.Follows(r, f.attempt),
+		ReadyMS: milliseconds(trial.Ready), TookMS: milliseconds(trial.Took),
+	}
+	if err := a.printTrial(report, f.format); err != nil {
+		return err
+	}
+	if r.Status != worker.OK {
+		return &Error{Code: exitFailed, Err: errors.New("the answer was " + string(r.Status)), Shown: true}
+	}
+	return nil
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func groupOf(c *config.Config, name string) (worker.Config, error) {
+	for _, g := range c.Groups {
+		if g.Name == name {
+			return g, nil
+		}
+	}
+	return worker.Config{}, failure(exitNotFound, "`leasehold config validate` checks the file", "there is no group %q in %s", name, c.Path())
+}
+
+// trialMessage is the message to call the handler with.
+func (a *App) trialMessage(cmd *cobra.Command, c *config.Config, group worker.Config, f trialFlags) (*api.Message, error) {
+	if cmd.Flags().Changed("seq") {
+		client, err := a.client(cmd)
+		if err != nil {
+			return nil, err
+		}
+		return client.Message(cmd.Context(), group.Topic, f.seq)
+	}
+	data := []byte(f.data)
+	if cmd.Flags().Changed("message") {
+		var err error
+		if data, err = a.readFile(f.file); err != nil {
+			return nil, &Error{Code: exitUsage, Err: fmt.Errorf("read the message: %w", err)}
+		}
+	}
+	topic, _ := c.Topic(group.Topic) // A config whose group has no topic is refused.
+	return madeUp(topic, partitioner.Message{Key: f.key, Subject: f.subject, Data: data})
+}
+
+func (a *App) readFile(name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(a.In)
+	}
+	return os.ReadFile(name)
+}
+
+// defaultKey is the key of a made-up message if nobody gives one.
+const defaultKey = "test"
+
+// madeUp is a message that was never stored, with the first sequence there can be.
+func madeUp(t partitioner.Topic, m partitioner.Message) (*api.Message, error) {
+	if m.Key == "" && m.Subject == "" {
+		m.Key = defaultKey
+	}
+	place, err := m.Check(t)
+	if err != nil {
+		return nil, usage("%s (--key, --subject)", err)
+	}
+	id := fmt.Sprintf("%s/%d/1", t.Name, place.Partition)
+	return &api.Message{
+		ID: id, Topic: t.Name, Partition: place.Partition, Seq: 1, Key: place.Key, Subject: place.Subject, IdempotencyKey: id,
+		Time: time.Now().UTC().Format(time.RFC3339Nano), Headers: map[string][]string{}, Payload: jsondata.New(m.Data),
+	}, nil
+}
+
+// callOf is the call that a lane would make for a message.
+func callOf(m *api.Message, group worker.Config, f trialFlags, node string) *worker.Message {
+	published, _ := time.Parse(time.RFC3339Nano, m.Time) // Ours, and the agent's.
+	return &worker.Message{
+		ID: m.ID, IdempotencyKey: m.IdempotencyKey, Topic: m.Topic, Group: group.Name, Node: node,
+		Partition: m.Partition, Seq: m.Seq, Epoch: f.epoch, Attempt: f.attempt, MaxAttempts: group.MaxAttempts,
+		Key: m.Key, Subject: m.Subject, Timeout: group.Timeout, Published: published,
+		Headers: m.Headers, Traceparent: m.Traceparent, Data: m.Bytes(),
+	}
+}
+
+// kindNATS is the kind of handler that asks a service over the node's own connection.
+const kindNATS = "nats"
+
+// try builds the group's handler, calls it once and stops it.
+func (a *App) try(ctx context.Context, c *config.Config, group worker.Config, m *worker.Message) (worker.Trial, error) {
+	switch group.Handler.Kind {
+	case kindNATS:
+		return worker.Trial{}, failure(exitUsage, "publish a message, and look at what becomes of it with `leasehold explain`",
+			"group %q: a handler of kind nats cannot be tested so: its requests need the node's own connection", group.Name)
+	case worker.KindFile:
+		dir, err := os.MkdirTemp("", "leasehold-handler-test-*")
+		if err != nil {
+			return worker.Trial{}, err
+		}
+		defer os.RemoveAll(dir)
+		group.Handler.Path = dir // A line of ours in the group's own file would make it skip messages.
+	}
+	handler, err := node.NewHandler(group, worker.HandlerEnv{
+		App: "leasehold/" + version, Node: c.Node.Name, Group: group.Name, Topic: group.Topic, Logger: newLogger(c.Log, a.Err),
+	})
+	if err != nil {
+		return worker.Trial{}, &Error{Code: exitUsage, Err: err}
+	}
+	return worker.Try(ctx, handler, m), nil
+}
+
+func (a *App) printTrial(r trialReport, format string) error {
+	if format == formatJSON {
+		return printJSON(a.Out, r)
+	}
+	m := r.Message
+	answer := r.Status
+	if r.Reason != "" {
+		answer += ": " + printable(r.Reason)
+	}
+	if r.AfterMS > 0 {
+		answer += fmt.Sprintf(" (asks to wait %v)", time.Duration(r.AfterMS)*time.Millisecond)
+	}
+	payload := fmt.Sprintf("%s: %s", humanize.IBytes(uint64(len(m.Bytes()))), payloadText(&m))
+	for _, line := range [][2]string{
+		{"message", fmt.Sprintf("%s, key %s, attempt %d of %d, epoch %d", m.ID, printable(partitioner.DecodeKey(m.Key)), r.Attempt, r.MaxAttempts, r.Epoch)},
+		{"payload", payload},
+		{"answer", answer},
+		{"next", r.Next},
+		{"took", fmt.Sprintf("%.1f ms, after %.1f ms until the %s handler was ready", r.TookMS, r.ReadyMS, r.Kind)},
+	} {
+		if _, err := fmt.Fprintln(a.Out, fit(fmt.Sprintf("%-8s %s", line[0], line[1]), terminalWidth(a.Out))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
