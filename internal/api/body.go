@@ -175,8 +175,10 @@ func (f *form) readEvent(body io.Reader) ([]NewMessage, error) {
 		return nil, badRequest("something follows the event; several of them are application/cloudevents-batch+json")
 	}
 	m := f.common
-	err := addEvent(&m, event)
-	return []NewMessage{m}, err
+	if err := addEvent(&m, event); err != nil {
+		return nil, err
+	}
+	return []NewMessage{m}, nil
 }
 
 // readEvents takes a JSON array of CloudEvents, one after the other.

@@ -310,3 +310,27 @@ func TestBodiesHaveABoundedShareOfMemory(t *testing.T) {
 		}
 	}
 }
+
+func FuzzBodiesBecomeMessagesOrAnError(f *testing.F) {
+	f.Add(0, `{"k":"a"}`+"\n"+`{"k":7}`, "key_field=k")
+	f.Add(1, `{"specversion":"1.0","id":"1","source":"s","type":"t","data":{"a":[1]},"x":true}`, "key=a")
+	f.Add(2, `[{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"/w=="},{}]`, "")
+	f.Add(3, "\xff\x00", "subject=orders.a")
+	types := []string{ndjson, event, events, "text/plain"}
+	f.Fuzz(func(t *testing.T, kind int, body, query string) {
+		r, err := http.NewRequest("POST", "http://agent/", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.URL.RawQuery = query
+		r.Header.Set("Content-Type", types[uint(kind)%uint(len(types))])
+		form, err := readForm(r, TopicInfo{MaxPayload: 1024})
+		if err != nil {
+			return
+		}
+		messages, err := form.read(r.Body)
+		if (err == nil) == (len(messages) == 0) || err != nil && codeOf(err) != http.StatusBadRequest && codeOf(err) != http.StatusRequestEntityTooLarge {
+			t.Errorf("%d messages, %v", len(messages), err)
+		}
+	})
+}
