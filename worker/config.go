@@ -33,6 +33,7 @@ const (
 // Handler kinds of this version.
 const (
 	KindSubprocess = "subprocess"
+	KindHTTP       = "http"
 	KindFile       = "file"
 	KindLog        = "log"
 	KindDiscard    = "discard"
@@ -79,6 +80,15 @@ type HandlerConfig struct {
 	Env          map[string]string `toml:"env"`           // subprocess: variables to set.
 	PassEnv      []string          `toml:"pass_env"`      // subprocess: names of the node's own variables to pass on.
 	Config       map[string]any    `toml:"config"`        // subprocess: free table, sent to the child in its init line.
+
+	URL         string            `toml:"url"`          // http: where messages are posted to.
+	Headers     map[string]string `toml:"headers"`      // http: headers of every request.
+	SecretFiles []string          `toml:"secret_files"` // http: each holds a secret that signs requests; several while one is being changed.
+	BearerFile  string            `toml:"bearer_file"`  // http: holds a token for the Authorization header.
+	CAFile      string            `toml:"ca_file"`      // http: certificates to trust instead of the system's.
+	CertFile    string            `toml:"cert_file"`    // http: certificate to show, with KeyFile.
+	KeyFile     string            `toml:"key_file"`     // http: its private key.
+	OKStatus    []int             `toml:"ok_status"`    // http: statuses besides 2xx that mean ok.
 
 	Path    string `toml:"path"`    // file: directory.
 	Sync    string `toml:"sync"`    // file: SyncNone (default) or SyncEach.

@@ -110,9 +110,9 @@ func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 
 func TestConfigKnowsHandlerKinds(t *testing.T) {
 	for kind, want := range map[string]string{
-		"":       `handler.kind: must be "subprocess", "file", "log" or "discard", is ""`,
+		"":       `handler.kind: must be "subprocess", "http", "file", "log" or "discard", is ""`,
 		"pigeon": `handler.kind: must be`,
-		"http":   `handler.kind: "http" is not in this version; there are "subprocess"`,
+		"nats":   `handler.kind: "nats" is not in this version; there are "subprocess"`,
 		"file":   `handler.path: must name a directory`,
 	} {
 		c := Config{Name: "g", Topic: "t", Handler: HandlerConfig{Kind: kind}}.WithDefaults()
@@ -130,6 +130,29 @@ func TestGroupNamesAreSafeEverywhere(t *testing.T) {
 		c := Config{Name: name, Topic: "t", Handler: HandlerConfig{Kind: KindDiscard}}.WithDefaults()
 		if err := c.Validate(); (err == nil) != ok {
 			t.Errorf("name %q: %v", name, err)
+		}
+	}
+}
+
+func TestConfigRefusesWhatAnHTTPHandlerCannotUse(t *testing.T) {
+	for want, h := range map[string]HandlerConfig{
+		`handler.url: must be a URL`:                 {},
+		`handler.url: must be a URL like`:            {URL: "ftp://x/"},
+		`handler.url: must not hold a user`:          {URL: "http://me:pass@x/"},
+		`handler.url: begins with http://, and`:      {URL: "http://x/", CAFile: "ca.pem"},
+		`handler.cert_file: goes together with`:      {URL: "https://x/", CertFile: "c.pem"},
+		`handler.ok_status: must list`:               {URL: "https://x/", OKStatus: []int{200}},
+		`handler.command: is no key of kind "http"`:  {URL: "https://x/", Command: []string{"x"}},
+		`"Authorization" would be a secret`:          {URL: "https://x/", Headers: map[string]string{"Authorization": "Basic x"}},
+		`"leasehold-epoch" is set by Leasehold`:      {URL: "https://x/", Headers: map[string]string{"leasehold-epoch": "9"}},
+		`"Content-Length" is set by Leasehold`:       {URL: "https://x/", Headers: map[string]string{"Content-Length": "9"}},
+		`handler.headers: "X Y" is no name`:          {URL: "https://x/", Headers: map[string]string{"X Y": "9"}},
+		`handler.headers: "X" has a value with cont`: {URL: "https://x/", Headers: map[string]string{"X": "a\r\nY: b"}},
+	} {
+		h.Kind = KindHTTP
+		err := Config{Name: "g", Topic: "t", Handler: h}.WithDefaults().Validate()
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "pass@") {
+			t.Errorf("got %v, want only %q", err, want)
 		}
 	}
 }

@@ -2,22 +2,27 @@ package worker
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
+	"net/url"
 	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 )
 
 // Kinds lists the handler kinds of this version.
-func Kinds() []string { return []string{KindSubprocess, KindFile, KindLog, KindDiscard} }
+func Kinds() []string { return []string{KindSubprocess, KindHTTP, KindFile, KindLog, KindDiscard} }
 
 // laterKinds are announced and not here yet; a config that names one deserves a better answer than "unknown".
-var laterKinds = []string{"http", "nats", "exec"}
+var laterKinds = []string{"nats", "exec"}
 
 // keysOfKind lists which keys besides kind each handler kind takes.
 var keysOfKind = map[string][]string{
 	KindSubprocess: {"command", "processes", "start_timeout", "stop_timeout", "env", "pass_env", "config"},
+	KindHTTP:       {"url", "headers", "secret_files", "bearer_file", "ca_file", "cert_file", "key_file", "ok_status"},
 	KindFile:       {"path", "sync"},
 	KindLog:        {"payload"},
 	KindDiscard:    {},
@@ -39,6 +44,20 @@ func (h HandlerConfig) WithDefaults() HandlerConfig {
 	return h
 }
 
+// of returns h with its defaults if it is a valid config of the kind.
+func (h HandlerConfig) of(kind string) (HandlerConfig, error) {
+	h = h.WithDefaults()
+	var faults []error
+	fault := func(key, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	h.validate(fault)
+	if h.Kind != kind {
+		fault("handler.kind", "must be %q, is %q", kind, h.Kind)
+	}
+	return h, errors.Join(faults...)
+}
+
 func (h HandlerConfig) validate(fault faultFunc) {
 	allowed, known := keysOfKind[h.Kind]
 	if !known {
@@ -53,6 +72,8 @@ func (h HandlerConfig) validate(fault faultFunc) {
 	switch h.Kind {
 	case KindSubprocess:
 		h.validateSubprocess(fault)
+	case KindHTTP:
+		h.validateHTTP(fault)
 	case KindFile:
 		if h.Path == "" {
 			fault("handler.path", "must name a directory")
@@ -89,6 +110,52 @@ func (h HandlerConfig) validateSubprocess(fault faultFunc) {
 	}
 }
 
+func (h HandlerConfig) validateHTTP(fault faultFunc) {
+	switch u, err := url.Parse(h.URL); {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		fault("handler.url", "must be a URL like \"https://billing.plant.lan/messages\"") // Not repeated: it may hold a password.
+	case u.User != nil:
+		fault("handler.url", "must not hold a user or password; put a token into a file and name it in bearer_file")
+	case u.Scheme == "http" && (h.CAFile != "" || h.CertFile != "" || h.KeyFile != ""):
+		fault("handler.url", "begins with http://, and ca_file, cert_file and key_file are for https://")
+	}
+	if (h.CertFile == "") != (h.KeyFile == "") {
+		fault("handler.cert_file", "goes together with key_file")
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.Headers)) {
+		if text := headerFault(name, h.Headers[name]); text != "" {
+			fault("handler.headers", "%q %s", name, text)
+		}
+	}
+	for _, code := range h.OKStatus {
+		if code < 300 || code > 599 {
+			fault("handler.ok_status", "must list statuses from 300 to 599, like [409]; has %d", code)
+		}
+	}
+}
+
+// ownHeaders are set from the message or the connection.
+var ownHeaders = []string{
+	"connection", "content-length", "host", "idempotency-key", "traceparent", "tracestate", "transfer-encoding", "upgrade", "x-idempotency-key",
+}
+
+// headerFault says why a header cannot be one of every request. The value is not repeated: it may be a secret.
+func headerFault(name, value string) string {
+	lower := strings.ToLower(name)
+	switch {
+	case name == "" || strings.IndexFunc(name, func(r rune) bool { return r > 0x7f || isNoToken(byte(r)) }) >= 0:
+		return "is no name of a header"
+	case lower == "authorization":
+		return "would be a secret in the config; put the token into a file and name it in bearer_file"
+	case slices.Contains(ownHeaders, lower), strings.HasPrefix(lower, "ce-"), strings.HasPrefix(lower, "webhook-"),
+		hasPrefixFold(name, headerPrefix):
+		return "is set by Leasehold itself"
+	case escape(value, isControl) != value:
+		return "has a value with control characters"
+	}
+	return ""
+}
+
 // given lists the keys that have a value.
 func (h HandlerConfig) given() []string {
 	var keys []string
@@ -103,6 +170,14 @@ func (h HandlerConfig) given() []string {
 		{"env", len(h.Env) > 0},
 		{"pass_env", len(h.PassEnv) > 0},
 		{"config", len(h.Config) > 0},
+		{"url", h.URL != ""},
+		{"headers", len(h.Headers) > 0},
+		{"secret_files", len(h.SecretFiles) > 0},
+		{"bearer_file", h.BearerFile != ""},
+		{"ca_file", h.CAFile != ""},
+		{"cert_file", h.CertFile != ""},
+		{"key_file", h.KeyFile != ""},
+		{"ok_status", len(h.OKStatus) > 0},
 		{"path", h.Path != ""},
 		{"sync", h.Sync != ""},
 		{"payload", h.Payload},

@@ -98,7 +98,7 @@ func newMessageLine(m *Message) messageLine {
 		Type: "message", ID: m.ID, Topic: m.Topic, Group: m.Group, Node: m.Node,
 		Partition: m.Partition, Seq: m.Seq, Epoch: m.Epoch, Attempt: m.Attempt, MaxAttempts: m.MaxAttempts,
 		Key: m.Key, Subject: m.Subject, IdempotencyKey: m.IdempotencyKey,
-		TimeoutMS: m.Timeout.Milliseconds(), Time: m.Published.UTC().Format(time.RFC3339Nano),
+		TimeoutMS: m.Timeout.Milliseconds(), Time: TimeText(m.Published),
 		Traceparent: m.Traceparent, Released: m.Released, Headers: headers, payload: newPayload(m.Data),
 	}
 }

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -22,16 +21,9 @@ type Subprocess struct {
 
 // NewSubprocess builds the handler; Run starts children as they are needed.
 func NewSubprocess(cfg HandlerConfig, env HandlerEnv) (*Subprocess, error) {
-	cfg = cfg.WithDefaults()
-	var faults []error
-	cfg.validate(func(key, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
-	})
-	if cfg.Kind != KindSubprocess {
-		faults = append(faults, fmt.Errorf("handler.kind: must be %q, is %q", KindSubprocess, cfg.Kind))
-	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	cfg, err := cfg.of(KindSubprocess)
+	if err != nil {
+		return nil, err
 	}
 	s := &Subprocess{cfg: cfg}
 	log := env.logger(KindSubprocess)

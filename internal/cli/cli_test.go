@@ -89,8 +89,7 @@ func agent(t *testing.T, source api.Source) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "agent.sock")
 	members, _ := source.(api.Membership)
-	requests, _ := source.(api.Requests)
-	s, err := api.New(api.Options{Socket: socket, Source: source, Membership: members, Requests: requests})
+	s, err := api.New(api.Options{Socket: socket, Source: source, Membership: members})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +297,7 @@ func TestValidatePrintsACheckList(t *testing.T) {
 
 // TestEveryCommandWithJSONPrintsJSON calls every command that has -o, and fails if one is not listed here.
 func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
-	addr := agent(t, &fakeRequests{fakeMembers: fakeMembers{fakeSource: fakeSource{status: healthy()}}, letters: someLetters(3)})
+	addr := agent(t, &fakeMembers{fakeSource: fakeSource{status: healthy()}})
 	demo, check := devDirOf(t), checkArgs(t)
 	pub := publishTo(t)
 	good := writeFile(t, filepath.Join(t.TempDir(), "c.toml"), "[node]\nname = \"n1\"\n")
@@ -311,14 +310,6 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 		"leasehold topic list":      {"topic", "list", "--addr", addr},
 		"leasehold status":          {"status", "--addr", addr},
 		"leasehold pub":             {"pub", "orders", "--key", "c-17", "{}", "--addr", pub},
-		"leasehold pause":           {"pause", "billing", "--reason", "lunch", "--addr", addr},
-		"leasehold resume":          {"resume", "billing", "--addr", addr},
-		"leasehold seek":            {"seek", "billing", "--to", "-2h", "--yes", "--addr", addr},
-		"leasehold dlq list":        {"dlq", "list", "billing", "--addr", addr},
-		"leasehold dlq show":        {"dlq", "show", "billing", "1", "--addr", addr},
-		"leasehold dlq requeue":     {"dlq", "requeue", "billing", "--all", "--yes", "--addr", addr},
-		"leasehold dlq drop":        {"dlq", "drop", "billing", "2", "--yes", "--addr", addr},
-		"leasehold dlq release":     {"dlq", "release", "billing", "--key", "c 3", "--addr", addr},
 		"leasehold config validate": {"config", "validate", good, "--offline"},
 		"leasehold dev status":      {"dev", "status", "--dir", demo},
 		"leasehold dev check":       check,

@@ -33,6 +33,9 @@ var newHandler = map[string]func(worker.HandlerConfig, worker.HandlerEnv) (worke
 	worker.KindSubprocess: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
 		return worker.NewSubprocess(c, e)
 	},
+	worker.KindHTTP: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
+		return worker.NewHTTP(c, e)
+	},
 	worker.KindFile: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
 		return worker.NewFile(c, e)
 	},

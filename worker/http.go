@@ -1,0 +1,215 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// maxReply bounds how much of an answer's body is read, in bytes.
+	maxReply = 64 << 10
+	// connectTime is how long a connection may take. It ends before most timeouts, and then a host that is gone shows as
+	// unavailable soon.
+	connectTime = 10 * time.Second
+	// keptConnections is how many idle connections are kept: one for every partition that a node can hold.
+	keptConnections = 1024
+)
+
+// HTTP posts each message to a URL, and reads the answer's status: a webhook. docs/handlers.md holds headers and
+// outcomes.
+type HTTP struct {
+	cfg       HandlerConfig
+	app       string
+	files     httpFiles
+	transport *http.Transport
+}
+
+// NewHTTP builds the handler and reads the files that it needs.
+func NewHTTP(cfg HandlerConfig, env HandlerEnv) (*HTTP, error) {
+	cfg, err := cfg.of(KindHTTP)
+	if err != nil {
+		return nil, err
+	}
+	files, err := readHTTPFiles(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &HTTP{cfg: cfg, app: env.App, files: files, transport: &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: connectTime}).DialContext,
+		TLSClientConfig:     files.tls,
+		TLSHandshakeTimeout: connectTime,
+		MaxIdleConnsPerHost: keptConnections,
+		IdleConnTimeout:     90 * time.Second,
+		// HTTP/2 would have calls of all partitions share a connection, and sends some of them again by itself.
+		Protocols: http1(),
+	}}, nil
+}
+
+func http1() *http.Protocols {
+	p := &http.Protocols{}
+	p.SetHTTP1(true)
+	return p
+}
+
+// Run closes the connections at the end of ctx.
+func (h *HTTP) Run(ctx context.Context) error {
+	<-ctx.Done()
+	h.transport.CloseIdleConnections()
+	return nil
+}
+
+// Handle posts the message. The status decides; the body only says why.
+func (h *HTTP) Handle(ctx context.Context, m *Message) Result {
+	header := h.messageHeader(m)
+	h.files.signer.sign(header, m.ID, time.Now(), m.Data)
+	code, body, answer, r := h.post(ctx, header, m.Data)
+	if code == 0 {
+		return r
+	}
+	if slices.Contains(h.cfg.OKStatus, code) {
+		return Result{Status: OK}
+	}
+	return httpResult(code, body, answer)
+}
+
+// httpResult is what an answer means.
+func httpResult(code int, body []byte, h http.Header) Result {
+	text := oneLine(string(body))
+	if to := h.Get("Location"); code/100 == 3 && to != "" {
+		text = "redirects are not followed, set handler.url to where it leads: " + cut(to, maxReason/2)
+	}
+	return statusResult(code, text, h)
+}
+
+// post makes a request and returns the answer, with at most maxReply bytes of its body; or code 0 and what it means that
+// there is none. It uses the transport itself, which follows no redirects.
+func (h *HTTP) post(ctx context.Context, header http.Header, body []byte) (code int, text []byte, answer http.Header, none Result) {
+	var connected atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	req, err := http.NewRequestWithContext(traced, http.MethodPost, h.cfg.URL, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, nil, unavailable("handler.url: %w", err)
+	}
+	req.Header = header
+	resp, err := h.transport.RoundTrip(req)
+	if err != nil {
+		return 0, nil, nil, notAnswered(ctx, err, connected.Load())
+	}
+	defer resp.Body.Close()
+	// An error here does not change the status, and the status is the answer. Reading to the end keeps the connection.
+	text, _ = io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	return resp.StatusCode, text, resp.Header, Result{}
+}
+
+// notAnswered is the result of a request without an answer. Before there is a connection, the message cannot be the
+// cause; once there is one, it may be, and somebody may be working on it.
+func notAnswered(ctx context.Context, err error, connected bool) Result {
+	switch {
+	case ctx.Err() != nil && connected:
+		return ended(ctx)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return unavailable("no connection within the call's time")
+	case ctx.Err() != nil:
+		return ended(ctx)
+	case !connected:
+		return unavailable("no connection: %w", err)
+	case brokeOff(err):
+		return Result{Status: Retry, Reason: "connection broke off before the answer: " + err.Error(), Err: err}
+	}
+	return unavailable("%w", err)
+}
+
+// brokeOff holds for errors of a connection that the other side closed. Other errors after the connection was made come
+// from something that does not speak HTTP: the address is wrong.
+func brokeOff(err error) bool {
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// header is what all requests have in common.
+func (h *HTTP) header() http.Header {
+	header := http.Header{"User-Agent": {h.app}}
+	for name, value := range h.cfg.Headers {
+		header.Set(name, value)
+	}
+	if h.files.bearer != "" {
+		header.Set("Authorization", "Bearer "+h.files.bearer)
+	}
+	return header
+}
+
+// setIdempotencyKey spells the header in lower case, which means the same to the receiver. The transport would take it,
+// in its usual spelling, for a leave to send the request again by itself when the connection breaks off: a call for
+// which nobody has looked at the fence.
+func setIdempotencyKey(header http.Header, key string) {
+	header["idempotency-key"] = []string{escape(key, isControl)}
+}
+
+// messageHeader is the envelope of a message: a CloudEvent in binary mode, everything once more under our own names, and
+// the publisher's headers.
+func (h *HTTP) messageHeader(m *Message) http.Header {
+	header := h.header()
+	for _, f := range m.fields() {
+		header.Set(headerName(f.name), escape(f.value, isControl))
+	}
+	setIdempotencyKey(header, m.IdempotencyKey)
+	if header.Get("Content-Type") == "" {
+		header.Set("Content-Type", "application/octet-stream")
+	}
+	passed, isEvent := http.Header{}, false
+	for name, values := range m.Headers {
+		name = passedName(name)
+		isEvent = isEvent || name == "Content-Type" && len(values) > 0 && hasPrefixFold(values[0], "application/cloudevents")
+		for _, v := range values {
+			passed.Add(name, escape(v, isControl))
+		}
+	}
+	if !isEvent { // Else the payload is a whole CloudEvent with attributes of its own.
+		setEventHeader(header, m)
+	}
+	for name, values := range passed {
+		header[name] = values
+	}
+	return header
+}
+
+// passedName is the name under which a header of the publisher is passed on: those that mean to a receiver what they
+// mean to us keep theirs.
+func passedName(name string) string {
+	switch lower := strings.ToLower(name); {
+	case lower == "content-type", lower == "traceparent", lower == "tracestate", strings.HasPrefix(lower, "ce-"):
+	default:
+		name = headerPrefix + "Header-" + name
+	}
+	return http.CanonicalHeaderKey(escape(name, isNoToken))
+}
+
+// setEventHeader sets the attributes of a CloudEvent. A publisher's own replace them.
+func setEventHeader(header http.Header, m *Message) {
+	for _, f := range []field{
+		{"Ce-Specversion", "1.0"},
+		{"Ce-Id", m.ID},
+		{"Ce-Source", "/leasehold/topics/" + m.Topic},
+		{"Ce-Type", "leasehold.message"},
+		{"Ce-Time", TimeText(m.Published)},
+		{"Ce-Partitionkey", m.Key},
+		{"Ce-Sequence", fmt.Sprintf("%020d", m.Seq)}, // Padded: sequences are compared as text.
+	} {
+		header.Set(f.name, escape(f.value, isNoAttribute))
+	}
+}
