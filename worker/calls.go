@@ -201,10 +201,7 @@ func (c *child) blameLocked() {
 	if c.end.text != "" {
 		text = "handler child killed: " + c.end.text
 	}
-	if last := c.out.last(); last != "" {
-		text += ": " + last
-	}
-	c.end.text = text
+	c.end.text = c.out.explain(text)
 }
 
 // ended returns why the child died. Valid after dead or a request's done without an answer.

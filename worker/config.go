@@ -34,6 +34,7 @@ const (
 const (
 	KindSubprocess = "subprocess"
 	KindHTTP       = "http"
+	KindExec       = "exec"
 	KindFile       = "file"
 	KindLog        = "log"
 	KindDiscard    = "discard"
@@ -73,12 +74,12 @@ type Backoff struct {
 type HandlerConfig struct {
 	Kind string `toml:"kind"`
 
-	Command      []string          `toml:"command"`       // subprocess: program and arguments.
+	Command      []string          `toml:"command"`       // subprocess, exec: program and arguments.
 	Processes    int               `toml:"processes"`     // subprocess: number of children; default: number of cores.
 	StartTimeout time.Duration     `toml:"start_timeout"` // subprocess: how long a child may take to be ready, or to take a partition over.
 	StopTimeout  time.Duration     `toml:"stop_timeout"`  // subprocess: from the stop line to SIGKILL.
-	Env          map[string]string `toml:"env"`           // subprocess: variables to set.
-	PassEnv      []string          `toml:"pass_env"`      // subprocess: names of the node's own variables to pass on.
+	Env          map[string]string `toml:"env"`           // subprocess, exec: variables to set.
+	PassEnv      []string          `toml:"pass_env"`      // subprocess, exec: names of the node's own variables to pass on.
 	Config       map[string]any    `toml:"config"`        // subprocess: free table, sent to the child in its init line.
 
 	URL         string            `toml:"url"`          // http: where messages are posted to.

@@ -110,7 +110,7 @@ func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 
 func TestConfigKnowsHandlerKinds(t *testing.T) {
 	for kind, want := range map[string]string{
-		"":       `handler.kind: must be "subprocess", "http", "file", "log" or "discard", is ""`,
+		"":       `handler.kind: must be "subprocess", "http", "exec", "file", "log" or "discard", is ""`,
 		"pigeon": `handler.kind: must be`,
 		"nats":   `handler.kind: "nats" is not in this version; there are "subprocess"`,
 		"file":   `handler.path: must name a directory`,
@@ -153,6 +153,16 @@ func TestConfigRefusesWhatAnHTTPHandlerCannotUse(t *testing.T) {
 		err := Config{Name: "g", Topic: "t", Handler: h}.WithDefaults().Validate()
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "pass@") {
 			t.Errorf("got %v, want only %q", err, want)
+		}
+	}
+}
+
+func TestConfigRefusesVariablesThatAreOurs(t *testing.T) {
+	h := HandlerConfig{Kind: KindExec, Command: []string{"x"}, Env: map[string]string{"LEASEHOLD_SEQ": "1"}, Processes: 2}
+	err := Config{Name: "g", Topic: "t", Handler: h}.WithDefaults().Validate()
+	for _, want := range []string{`handler.env: "LEASEHOLD_SEQ" is set by Leasehold`, `handler.processes: is no key of kind "exec"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 }

@@ -14,15 +14,18 @@ import (
 )
 
 // Kinds lists the handler kinds of this version.
-func Kinds() []string { return []string{KindSubprocess, KindHTTP, KindFile, KindLog, KindDiscard} }
+func Kinds() []string {
+	return []string{KindSubprocess, KindHTTP, KindExec, KindFile, KindLog, KindDiscard}
+}
 
 // laterKinds are announced and not here yet; a config that names one deserves a better answer than "unknown".
-var laterKinds = []string{"nats", "exec"}
+var laterKinds = []string{"nats"}
 
 // keysOfKind lists which keys besides kind each handler kind takes.
 var keysOfKind = map[string][]string{
 	KindSubprocess: {"command", "processes", "start_timeout", "stop_timeout", "env", "pass_env", "config"},
 	KindHTTP:       {"url", "headers", "secret_files", "bearer_file", "ca_file", "cert_file", "key_file", "ok_status"},
+	KindExec:       {"command", "env", "pass_env"},
 	KindFile:       {"path", "sync"},
 	KindLog:        {"payload"},
 	KindDiscard:    {},
@@ -74,6 +77,8 @@ func (h HandlerConfig) validate(fault faultFunc) {
 		h.validateSubprocess(fault)
 	case KindHTTP:
 		h.validateHTTP(fault)
+	case KindExec:
+		h.validateCommand(fault)
 	case KindFile:
 		if h.Path == "" {
 			fault("handler.path", "must name a directory")
@@ -90,10 +95,23 @@ func (h HandlerConfig) faultKind(fault faultFunc) {
 	oneOf(fault, "handler.kind", h.Kind, Kinds()...)
 }
 
-func (h HandlerConfig) validateSubprocess(fault faultFunc) {
+// validateCommand looks at what all kinds that run a program have in common.
+func (h HandlerConfig) validateCommand(fault faultFunc) {
 	if len(h.Command) == 0 || h.Command[0] == "" {
 		fault("handler.command", "must name a program, like [\"python3\", \"/opt/handler.py\"]")
 	}
+	for _, name := range append(slices.Sorted(maps.Keys(h.Env)), h.PassEnv...) {
+		switch {
+		case !validEnv.MatchString(name):
+			fault("handler.env", "%q is no name of an environment variable", name)
+		case h.Kind == KindExec && strings.HasPrefix(name, varPrefix):
+			fault("handler.env", "%q is set by Leasehold itself", name)
+		}
+	}
+}
+
+func (h HandlerConfig) validateSubprocess(fault faultFunc) {
+	h.validateCommand(fault)
 	if h.Processes < 1 || h.Processes > 1024 {
 		fault("handler.processes", "must be from 1 to 1024, is %d", h.Processes)
 	}
@@ -101,12 +119,6 @@ func (h HandlerConfig) validateSubprocess(fault faultFunc) {
 	within(fault, "handler.stop_timeout", h.StopTimeout, 10*time.Millisecond, time.Hour)
 	if _, err := json.Marshal(h.Config); err != nil {
 		fault("handler.config", "cannot be sent to the child: %s", err)
-	}
-	names := append(slices.Sorted(maps.Keys(h.Env)), h.PassEnv...)
-	for _, name := range names {
-		if !validEnv.MatchString(name) {
-			fault("handler.env", "%q is no name of an environment variable", name)
-		}
 	}
 }
 

@@ -89,17 +89,21 @@ func PayloadText(data []byte) (text *string, b64 []byte) {
 	return p.Data, p.DataB64
 }
 
-func newMessageLine(m *Message) messageLine {
-	headers := m.Headers
-	if headers == nil {
-		headers = map[string][]string{}
+// headersOrNone are the headers of a message for JSON, where no headers are {}.
+func headersOrNone(m *Message) map[string][]string {
+	if m.Headers == nil {
+		return map[string][]string{}
 	}
+	return m.Headers
+}
+
+func newMessageLine(m *Message) messageLine {
 	return messageLine{
 		Type: "message", ID: m.ID, Topic: m.Topic, Group: m.Group, Node: m.Node,
 		Partition: m.Partition, Seq: m.Seq, Epoch: m.Epoch, Attempt: m.Attempt, MaxAttempts: m.MaxAttempts,
 		Key: m.Key, Subject: m.Subject, IdempotencyKey: m.IdempotencyKey,
 		TimeoutMS: m.Timeout.Milliseconds(), Time: TimeText(m.Published),
-		Traceparent: m.Traceparent, Released: m.Released, Headers: headers, payload: newPayload(m.Data),
+		Traceparent: m.Traceparent, Released: m.Released, Headers: headersOrNone(m), payload: newPayload(m.Data),
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // checkHandler looks at what a group's handler needs from this machine.
 func checkHandler(g worker.Config) []Check {
 	switch g.Handler.Kind {
-	case worker.KindSubprocess:
+	case worker.KindSubprocess, worker.KindExec:
 		return []Check{checkCommand(g)}
 	case worker.KindHTTP:
 		return checkHandlerFiles(g)

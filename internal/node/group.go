@@ -36,6 +36,9 @@ var newHandler = map[string]func(worker.HandlerConfig, worker.HandlerEnv) (worke
 	worker.KindHTTP: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
 		return worker.NewHTTP(c, e)
 	},
+	worker.KindExec: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
+		return worker.NewExec(c, e)
+	},
 	worker.KindFile: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
 		return worker.NewFile(c, e)
 	},
