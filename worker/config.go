@@ -34,6 +34,7 @@ const (
 const (
 	KindSubprocess = "subprocess"
 	KindHTTP       = "http"
+	KindNATS       = "nats"
 	KindExec       = "exec"
 	KindFile       = "file"
 	KindLog        = "log"
@@ -89,7 +90,7 @@ type HandlerConfig struct {
 	CAFile      string            `toml:"ca_file"`      // http: certificates to trust instead of the system's.
 	CertFile    string            `toml:"cert_file"`    // http: certificate to show, with KeyFile.
 	KeyFile     string            `toml:"key_file"`     // http: its private key.
-	OKStatus    []int             `toml:"ok_status"`    // http: statuses besides 2xx that mean ok.
+	OKStatus    []int             `toml:"ok_status"`    // http, nats: statuses besides 2xx that mean ok.
 
 	Path    string `toml:"path"`    // file: directory.
 	Sync    string `toml:"sync"`    // file: SyncNone (default) or SyncEach.

@@ -110,9 +110,8 @@ func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 
 func TestConfigKnowsHandlerKinds(t *testing.T) {
 	for kind, want := range map[string]string{
-		"":       `handler.kind: must be "subprocess", "http", "exec", "file", "log" or "discard", is ""`,
+		"":       `handler.kind: must be "subprocess", "http", "nats", "exec", "file", "log" or "discard", is ""`,
 		"pigeon": `handler.kind: must be`,
-		"nats":   `handler.kind: "nats" is not in this version; there are "subprocess"`,
 		"file":   `handler.path: must name a directory`,
 	} {
 		c := Config{Name: "g", Topic: "t", Handler: HandlerConfig{Kind: kind}}.WithDefaults()

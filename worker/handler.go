@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
 )
 
 // Message is one call of a handler: a stored message and where, by whom and for which time it is being handled.
@@ -135,6 +136,10 @@ type HandlerEnv struct {
 	Node  string
 	Group string
 	Topic string
+
+	// Conn and Subject are what the nats handler makes its requests with, and where they go.
+	Conn    *nats.Conn
+	Subject string
 
 	// Lock is the open handler lock of the data directory, nil in tests. Child processes inherit it, so that the lock
 	// stays taken until the last of them has gone, whatever becomes of the node.

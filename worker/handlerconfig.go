@@ -15,16 +15,14 @@ import (
 
 // Kinds lists the handler kinds of this version.
 func Kinds() []string {
-	return []string{KindSubprocess, KindHTTP, KindExec, KindFile, KindLog, KindDiscard}
+	return []string{KindSubprocess, KindHTTP, KindNATS, KindExec, KindFile, KindLog, KindDiscard}
 }
-
-// laterKinds are announced and not here yet; a config that names one deserves a better answer than "unknown".
-var laterKinds = []string{"nats"}
 
 // keysOfKind lists which keys besides kind each handler kind takes.
 var keysOfKind = map[string][]string{
 	KindSubprocess: {"command", "processes", "start_timeout", "stop_timeout", "env", "pass_env", "config"},
 	KindHTTP:       {"url", "headers", "secret_files", "bearer_file", "ca_file", "cert_file", "key_file", "ok_status"},
+	KindNATS:       {"ok_status"},
 	KindExec:       {"command", "env", "pass_env"},
 	KindFile:       {"path", "sync"},
 	KindLog:        {"payload"},
@@ -64,7 +62,7 @@ func (h HandlerConfig) of(kind string) (HandlerConfig, error) {
 func (h HandlerConfig) validate(fault faultFunc) {
 	allowed, known := keysOfKind[h.Kind]
 	if !known {
-		h.faultKind(fault)
+		oneOf(fault, "handler.kind", h.Kind, Kinds()...)
 		return
 	}
 	for _, key := range h.given() {
@@ -77,6 +75,9 @@ func (h HandlerConfig) validate(fault faultFunc) {
 		h.validateSubprocess(fault)
 	case KindHTTP:
 		h.validateHTTP(fault)
+		h.validateStatus(fault)
+	case KindNATS:
+		h.validateStatus(fault)
 	case KindExec:
 		h.validateCommand(fault)
 	case KindFile:
@@ -85,14 +86,6 @@ func (h HandlerConfig) validate(fault faultFunc) {
 		}
 		oneOf(fault, "handler.sync", h.Sync, SyncNone, SyncEach)
 	}
-}
-
-func (h HandlerConfig) faultKind(fault faultFunc) {
-	if slices.Contains(laterKinds, h.Kind) {
-		fault("handler.kind", "%q is not in this version; there are %s", h.Kind, orList(Kinds()))
-		return
-	}
-	oneOf(fault, "handler.kind", h.Kind, Kinds()...)
 }
 
 // validateCommand looks at what all kinds that run a program have in common.
@@ -139,6 +132,9 @@ func (h HandlerConfig) validateHTTP(fault faultFunc) {
 			fault("handler.headers", "%q %s", name, text)
 		}
 	}
+}
+
+func (h HandlerConfig) validateStatus(fault faultFunc) {
 	for _, code := range h.OKStatus {
 		if code < 300 || code > 599 {
 			fault("handler.ok_status", "must list statuses from 300 to 599, like [409]; has %d", code)

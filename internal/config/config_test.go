@@ -459,6 +459,17 @@ func TestTokenOverPlainHTTPIsAWarning(t *testing.T) {
 	}
 }
 
+func TestNATSGroupThatNobodyServesIsAWarning(t *testing.T) {
+	text := strings.Replace(smallest, `kind = "subprocess", command = ["python3", "/opt/orders/handler.py"]`, `kind = "nats"`, 1)
+	if w := mustLoad(t, text).Warnings(); len(w) != 1 || !containsAll(w[0], []string{`group "billing"`, `serve = ["billing"]`}) {
+		t.Errorf("unserved: %v", w)
+	}
+	text += "[[user]]\nname = \"u\"\npassword_file = \"u.hash\"\nserve = [\"billing\"]\n"
+	if w := mustLoad(t, text).Warnings(); len(w) != 0 {
+		t.Errorf("served: %v", w)
+	}
+}
+
 func FuzzLoadNeverPanics(f *testing.F) {
 	f.Add(smallest)
 	f.Add("topic = 3\n[group]\nx=1\n")

@@ -36,6 +36,9 @@ var newHandler = map[string]func(worker.HandlerConfig, worker.HandlerEnv) (worke
 	worker.KindHTTP: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
 		return worker.NewHTTP(c, e)
 	},
+	worker.KindNATS: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
+		return worker.NewNATS(c, e)
+	},
 	worker.KindExec: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
 		return worker.NewExec(c, e)
 	},
@@ -58,7 +61,7 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 		}
 		handler, err := build(c.Handler, worker.HandlerEnv{
 			App: "leasehold/" + n.Version, Node: n.Config.Node.Name, Group: c.Name, Topic: c.Topic,
-			Lock: lock, Logger: n.Logger,
+			Conn: n.nc, Subject: server.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
 		})
 		if err != nil {
 			return fmt.Errorf("group %q: handler: %w", c.Name, err)
