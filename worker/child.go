@@ -28,7 +28,8 @@ type child struct {
 	closing  bool           // The writer closes stdin when the outbox is empty.
 	clock    *time.Timer    // Runs for pending[0].
 	assigned map[int]uint64 // Partitions it has acknowledged, with their epoch.
-	messages int            // Messages it has been given.
+	batches  bool           // It has asked for batches.
+	messages int            // Messages it has been given, a batch being one.
 	nextID   int            // Of control lines.
 	ignored  int            // Answers that nobody waited for.
 }

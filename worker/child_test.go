@@ -72,7 +72,11 @@ func runTestChild(behaviour string) int {
 				fmt.Fprintln(os.Stderr, "still loading the model")
 				time.Sleep(time.Hour)
 			}
-			send(map[string]any{"type": "ack", "id": m.ID, "wants": []string{"batch"}})
+			if has("no-batches") {
+				send(map[string]any{"type": "ack", "id": m.ID})
+				continue
+			}
+			send(map[string]any{"type": "ack", "id": m.ID, "wants": []string{"progress", "batch"}})
 		case "revoke":
 			if !has("no-revoke") {
 				send(map[string]any{"type": "ack", "id": m.ID})
@@ -81,8 +85,39 @@ func runTestChild(behaviour string) int {
 			send(map[string]any{"type": "ack", "id": m.ID})
 		case "message":
 			obey(m)
+		case "batch":
+			obeyBatch(line)
 		}
 	}
+}
+
+// obeyBatch does what the first message says that is not "ok".
+func obeyBatch(line []byte) {
+	var b batchLine
+	if err := json.Unmarshal(line, &b); err != nil {
+		panic(err)
+	}
+	result := map[string]any{"type": "result", "id": b.ID, "status": "ok"}
+messages:
+	for i, m := range b.Messages {
+		word, arg, _ := strings.Cut(*m.Data, " ")
+		switch word {
+		case "ok":
+			continue
+		case "crash", "hang":
+			obey(m)
+		case "answer": // As written, with the batch's id.
+			os.Stdout.WriteString(strings.Replace(arg, "{", fmt.Sprintf(`{"type":"result","id":%q,`, b.ID), 1) + "\n")
+			return
+		default:
+			result["status"], result["failed"] = "partial", map[string]any{"seq": m.Seq, "status": word, "reason": cut(arg, 4000), "after_ms": 1500}
+			if i > 0 {
+				result["ok_through"] = b.Messages[i-1].Seq
+			}
+			break messages
+		}
+	}
+	send(result)
 }
 
 func trace(line []byte) {
@@ -117,7 +152,7 @@ func obey(m messageLine) {
 	}
 	word, arg, _ := strings.Cut(*m.Data, " ")
 	result := func(status string) {
-		send(map[string]any{"type": "result", "id": m.ID, "status": status, "reason": arg, "after_ms": 1500})
+		send(map[string]any{"type": "result", "id": m.ID, "status": status, "reason": cut(arg, 4000), "after_ms": 1500})
 	}
 	switch word {
 	case "crash":

@@ -83,6 +83,8 @@ type HandlerConfig struct {
 	PassEnv      []string          `toml:"pass_env"`      // subprocess, exec: names of the node's own variables to pass on.
 	Config       map[string]any    `toml:"config"`        // subprocess: free table, sent to the child in its init line.
 
+	Batch int `toml:"batch"` // subprocess, http, nats: most messages of a call; 1 is none of several.
+
 	URL         string            `toml:"url"`          // http: where messages are posted to.
 	Headers     map[string]string `toml:"headers"`      // http: headers of every request.
 	SecretFiles []string          `toml:"secret_files"` // http: each holds a secret that signs requests; several while one is being changed.

@@ -34,7 +34,7 @@ handler = { kind = "subprocess", command = ["python3", "x.py"], processes = 2, c
 		Name: "billing", Topic: "orders", Start: "earliest",
 		Handler: HandlerConfig{
 			Kind: "subprocess", Command: []string{"python3", "x.py"}, Processes: 2,
-			StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second,
+			StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second, Batch: 100,
 			Config: map[string]any{"a": map[string]any{"b": int64(1)}, "c": []any{map[string]any{"d": []any{map[string]any{"e": int64(2)}}}}},
 		},
 		CommitInterval: 100 * time.Millisecond, Commit: "interval", Timeout: 30 * time.Second, MaxAttempts: 8,

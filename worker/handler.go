@@ -92,7 +92,11 @@ type Batcher interface {
 type BatchResult struct {
 	OK int // So many messages, from the first on, are done.
 
-	// Result says what became of the rest; it means nothing if OK is all of them. Only with Named is it about one message,
+	// Rest says that the call had to end behind the last of them, and for nothing that the others are to blame for: they
+	// are called next. There is at least one that is done.
+	Rest bool
+
+	// Result says what became of the others; it means nothing if there are none, or with Rest. Only with Named is it about one message,
 	// the first that is not done. Otherwise nobody knows whose fault it is: no attempt is counted, and the messages are
 	// called one by one until the culprit shows.
 	Result Result

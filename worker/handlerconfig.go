@@ -20,9 +20,9 @@ func Kinds() []string {
 
 // keysOfKind lists which keys besides kind each handler kind takes.
 var keysOfKind = map[string][]string{
-	KindSubprocess: {"command", "processes", "start_timeout", "stop_timeout", "env", "pass_env", "config"},
-	KindHTTP:       {"url", "headers", "secret_files", "bearer_file", "ca_file", "cert_file", "key_file", "ok_status"},
-	KindNATS:       {"ok_status"},
+	KindSubprocess: {"command", "processes", "batch", "start_timeout", "stop_timeout", "env", "pass_env", "config"},
+	KindHTTP:       {"url", "headers", "secret_files", "bearer_file", "ca_file", "cert_file", "key_file", "ok_status", "batch"},
+	KindNATS:       {"ok_status", "batch"},
 	KindExec:       {"command", "env", "pass_env"},
 	KindFile:       {"path", "sync"},
 	KindLog:        {"payload"},
@@ -39,6 +39,9 @@ func (h HandlerConfig) WithDefaults() HandlerConfig {
 		setDefault(&h.Processes, runtime.GOMAXPROCS(0))
 		setDefault(&h.StartTimeout, 10*time.Second)
 		setDefault(&h.StopTimeout, 5*time.Second)
+		setDefault(&h.Batch, 100)
+	case KindHTTP, KindNATS:
+		setDefault(&h.Batch, 1)
 	case KindFile:
 		setDefault(&h.Sync, SyncNone)
 	}
@@ -69,6 +72,9 @@ func (h HandlerConfig) validate(fault faultFunc) {
 		if !slices.Contains(allowed, key) {
 			fault("handler."+key, "is no key of kind %q", h.Kind)
 		}
+	}
+	if slices.Contains(allowed, "batch") && (h.Batch < 1 || h.Batch > maxBatch) {
+		fault("handler.batch", "must be from 1 to %d messages, is %d", maxBatch, h.Batch)
 	}
 	switch h.Kind {
 	case KindSubprocess:
@@ -178,6 +184,7 @@ func (h HandlerConfig) given() []string {
 		{"env", len(h.Env) > 0},
 		{"pass_env", len(h.PassEnv) > 0},
 		{"config", len(h.Config) > 0},
+		{"batch", h.Batch != 0},
 		{"url", h.URL != ""},
 		{"headers", len(h.Headers) > 0},
 		{"secret_files", len(h.SecretFiles) > 0},

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -81,6 +83,29 @@ func (h *HTTP) Handle(ctx context.Context, m *Message) Result {
 		return Result{Status: OK}
 	}
 	return httpResult(code, body, answer)
+}
+
+// BatchSize is what the config says.
+func (h *HTTP) BatchSize(int) int { return h.cfg.Batch }
+
+// HandleBatch posts the messages as lines of JSON.
+func (h *HTTP) HandleBatch(ctx context.Context, ms []*Message) BatchResult {
+	body, _, err := encodeBatch(ms, math.MaxInt)
+	if err != nil {
+		return BatchResult{Result: Result{Status: Retry, Reason: err.Error(), Err: err}}
+	}
+	header := h.header()
+	maps.Copy(header, batchHeader(ms))
+	setIdempotencyKey(header, batchID(ms))
+	h.files.signer.sign(header, batchID(ms), time.Now(), body)
+	code, reply, answer, r := h.post(ctx, header, body)
+	switch {
+	case code == 0:
+		return BatchResult{Result: r}
+	case statusMeaning(code) != OK: // ok_status, too, is about a message, and says nothing about all of them.
+		return BatchResult{Result: httpResult(code, reply, answer)}
+	}
+	return parseBatchReply(reply, ms)
 }
 
 // httpResult is what an answer means.

@@ -37,13 +37,52 @@ func NewNATS(cfg HandlerConfig, env HandlerEnv) (*NATS, error) {
 	return &NATS{cfg: cfg, conn: env.Conn, subject: env.Subject}, nil
 }
 
-// Handle makes the request. An answer without an error is OK; its content is the service's own affair.
+// Handle makes the request. An answer without an error is OK, whatever it says.
 func (h *NATS) Handle(ctx context.Context, m *Message) Result {
 	answer, r := h.request(ctx, &nats.Msg{Subject: h.subject, Header: natsHeader(m), Data: m.Data})
 	if answer == nil {
 		return r
 	}
-	return h.answerResult(answer)
+	code, failure := serviceFault(answer)
+	if slices.Contains(h.cfg.OKStatus, code) {
+		return Result{Status: OK}
+	}
+	return failure
+}
+
+// BatchSize is what the config says.
+func (h *NATS) BatchSize(int) int { return h.cfg.Batch }
+
+// batchHeaderRoom is what the headers of a batch take at most, of what the broker lets through.
+const batchHeaderRoom = 4 << 10
+
+// HandleBatch requests as many of the messages, as lines of JSON, as the broker lets through at once.
+func (h *NATS) HandleBatch(ctx context.Context, ms []*Message) BatchResult {
+	body, n, err := encodeBatch(ms, int(h.conn.MaxPayload())-batchHeaderRoom)
+	if err != nil {
+		return BatchResult{Result: Result{Status: Retry, Reason: err.Error(), Err: err}}
+	}
+	var r BatchResult
+	if n > 1 {
+		r = h.requestBatch(ctx, ms[:n], body)
+	} else if r.Result = h.Handle(ctx, ms[0]); r.Result.Status == OK {
+		r.OK = 1
+	} else {
+		r.Named = true
+	}
+	r.Rest = r.OK == n && n < len(ms)
+	return r
+}
+
+func (h *NATS) requestBatch(ctx context.Context, ms []*Message, body []byte) BatchResult {
+	answer, r := h.request(ctx, &nats.Msg{Subject: h.subject, Header: nats.Header(batchHeader(ms)), Data: body})
+	if answer == nil {
+		return BatchResult{Result: r}
+	}
+	if _, failure := serviceFault(answer); failure.Status != OK { // ok_status is about one message, not about all of them.
+		return BatchResult{Result: failure}
+	}
+	return parseBatchReply(answer.Data, ms)
 }
 
 // request returns the answer, or what it means that there is none.
@@ -62,20 +101,18 @@ func (h *NATS) request(ctx context.Context, req *nats.Msg) (*nats.Msg, Result) {
 	return nil, unavailable("request to %s: %w", h.subject, err)
 }
 
-// answerResult is what the headers of an answer mean. Error codes are those of HTTP.
-func (h *NATS) answerResult(answer *nats.Msg) Result {
-	text, code := answer.Header.Get(serviceError), strings.TrimSpace(answer.Header.Get(serviceErrorCode))
-	if text == "" && code == "" {
-		return Result{Status: OK}
+// serviceFault is what the error means that an answer carries, and its code; OK if it carries none. Codes are those of
+// HTTP.
+func serviceFault(answer *nats.Msg) (code int, r Result) {
+	text, coded := answer.Header.Get(serviceError), strings.TrimSpace(answer.Header.Get(serviceErrorCode))
+	if text == "" && coded == "" {
+		return 0, Result{Status: OK}
 	}
-	n, err := strconv.Atoi(code)
-	switch {
-	case err != nil:
-		return Result{Status: Retry, Reason: cut(fmt.Sprintf("service answered with error code %q: %s", cut(code, 64), text), maxReason)}
-	case slices.Contains(h.cfg.OKStatus, n):
-		return Result{Status: OK}
+	code, err := strconv.Atoi(coded)
+	if err != nil {
+		return 0, Result{Status: Retry, Reason: cut(fmt.Sprintf("service answered with error code %q: %s", cut(coded, 64), text), maxReason)}
 	}
-	return statusResult(n, oneLine(text), answer.Header)
+	return code, statusResult(code, oneLine(text), answer.Header)
 }
 
 // natsHeader is the envelope of a message, and the publisher's headers as they are, but for those of the broker and

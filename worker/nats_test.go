@@ -41,7 +41,8 @@ func newNATSRig(t *testing.T, cfg HandlerConfig) *natsRig {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	service, err := nats.Connect("nats://"+n.ClientAddr(), nats.Nkey(public, pair.Sign))
+	service, err := nats.Connect("nats://"+n.ClientAddr(), nats.Nkey(public, pair.Sign),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // Refused subjects; by default they go to stderr.
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func (s *slot) start(ctx context.Context) (*child, error) {
 	}
 	line := initLine{
 		V: protocolVersion, Type: "init", App: s.env.App,
-		Node: s.env.Node, Group: s.env.Group, Topic: s.env.Topic, Config: s.cfg.Config,
+		Node: s.env.Node, Group: s.env.Group, Topic: s.env.Topic, MaxBatch: s.cfg.Batch, Config: s.cfg.Config,
 	}
 	if line.Config == nil {
 		line.Config = map[string]any{}
