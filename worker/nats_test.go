@@ -24,6 +24,17 @@ type natsRig struct {
 
 func newNATSRig(t *testing.T, cfg HandlerConfig) *natsRig {
 	t.Helper()
+	user, login := biller(t)
+	o := servertest.SingleOptions(t)
+	o.Users = []server.User{user}
+	n := servertest.Start(t, o)
+	n.WaitReady(t)
+	return newNATSRigOn(t, cfg, n.Server, n.Server, login)
+}
+
+// biller is a user that serves the group billing, and what it connects with.
+func biller(t *testing.T) (server.User, nats.Option) {
+	t.Helper()
 	pair, err := nkeys.CreateUser()
 	if err != nil {
 		t.Fatal(err)
@@ -32,16 +43,18 @@ func newNATSRig(t *testing.T, cfg HandlerConfig) *natsRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := servertest.SingleOptions(t)
-	o.Users = []server.User{{Name: "biller", NKey: public, Serve: []string{"billing"}}}
-	n := servertest.Start(t, o)
-	n.WaitReady(t)
-	conn, err := n.Conn("test")
+	return server.User{Name: "biller", NKey: public, Serve: []string{"billing"}}, nats.Nkey(public, pair.Sign)
+}
+
+// newNATSRigOn has the handler on one node, and connects the user to another or the same.
+func newNATSRigOn(t *testing.T, cfg HandlerConfig, here, there *server.Server, login nats.Option) *natsRig {
+	t.Helper()
+	conn, err := here.Conn("test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	service, err := nats.Connect("nats://"+n.ClientAddr(), nats.Nkey(public, pair.Sign),
+	service, err := nats.Connect("nats://"+there.ClientAddr(), login,
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // Refused subjects; by default they go to stderr.
 	if err != nil {
 		t.Fatal(err)
@@ -204,4 +217,37 @@ func TestNATSMicroServicesAnswer(t *testing.T) {
 	if s.Stopped() {
 		t.Error("the service has stopped")
 	}
+}
+
+// The service may be connected to any node, and its death shows on every other.
+func TestNATSServiceOfAnotherNodeAnswers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs three brokers")
+	}
+	user, login := biller(t)
+	var nodes []*servertest.Node
+	for _, o := range servertest.ClusterOptions(t, 3) {
+		o.Users = []server.User{user}
+		nodes = append(nodes, servertest.Start(t, o))
+	}
+	for _, n := range nodes {
+		n.WaitReady(t)
+	}
+	r := newNATSRigOn(t, HandlerConfig{}, nodes[0].Server, nodes[1].Server, login)
+	wantStatus(t, handle(t, r, testMessage(0, 1, "")), Unavailable, "no service answers")
+	r.serve(t, func(req *nats.Msg) { reply(t, req, "", "") })
+	soon(t, func() error { // Until the other node knows of the subscription.
+		if got := handle(t, r, testMessage(0, 1, "")); got.Status != OK {
+			return fmt.Errorf("got %+v", got)
+		}
+		return nil
+	})
+	r.service.Close()
+	soon(t, func() error {
+		got := handleFor(t, r, testMessage(0, 1, ""), time.Second)
+		if got.Status != Unavailable || !errors.Is(got.Err, nats.ErrNoResponders) {
+			return fmt.Errorf("got %+v", got)
+		}
+		return nil
+	})
 }
