@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -174,19 +173,34 @@ func awaitGroupEnd(pgid int) {
 }
 
 // groupAlive looks for a process of the group that is not dead. A signal of 0 to the group would not tell: it reaches
-// zombies too, and in a container nobody may ever reap those.
+// zombies too, and in a container nobody may ever reap those. To ask for each process's group costs one call; only what
+// belongs to the group is looked at closely.
 func groupAlive(pgid int) bool {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // The pattern is well formed.
-	for _, name := range stats {
-		text, err := os.ReadFile(name)
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return false
+	}
+	defer proc.Close()
+	names, _ := proc.Readdirnames(-1) // What cannot be listed cannot be waited for.
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
 		if err != nil {
-			continue // Gone since.
+			continue // No process.
 		}
-		// pid (name) state ppid pgrp …; the name may hold anything, so look behind its last bracket.
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-		if len(fields) > 2 && fields[2] == strconv.Itoa(pgid) && fields[0] != "Z" && fields[0] != "X" {
+		if group, err := unix.Getpgid(pid); err == nil && group == pgid && !isDead(pid) {
 			return true
 		}
 	}
 	return false
+}
+
+// isDead reports whether a process is a zombie, or gone.
+func isDead(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	// pid (name) state …; the name may hold anything, so look behind its last bracket.
+	state := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	return len(state) == 0 || state[0] == "Z" || state[0] == "X"
 }
