@@ -143,8 +143,8 @@ func TestConfigRefusesWhatAnHTTPHandlerCannotUse(t *testing.T) {
 		`handler.ok_status: must list`:               {URL: "https://x/", OKStatus: []int{200}},
 		`handler.command: is no key of kind "http"`:  {URL: "https://x/", Command: []string{"x"}},
 		`"Authorization" would be a secret`:          {URL: "https://x/", Headers: map[string]string{"Authorization": "Basic x"}},
-		`"leasehold-epoch" is set by Leasehold`:      {URL: "https://x/", Headers: map[string]string{"leasehold-epoch": "9"}},
-		`"Content-Length" is set by Leasehold`:       {URL: "https://x/", Headers: map[string]string{"Content-Length": "9"}},
+		`"leasehold-epoch" is not to be set`:         {URL: "https://x/", Headers: map[string]string{"leasehold-epoch": "9"}},
+		`"Content-Length" is not to be set`:          {URL: "https://x/", Headers: map[string]string{"Content-Length": "9"}},
 		`handler.headers: "X Y" is no name`:          {URL: "https://x/", Headers: map[string]string{"X Y": "9"}},
 		`handler.headers: "X" has a value with cont`: {URL: "https://x/", Headers: map[string]string{"X": "a\r\nY: b"}},
 	} {

@@ -36,11 +36,6 @@ func headerName(field string) string {
 	return http.CanonicalHeaderKey(headerPrefix + strings.ReplaceAll(field, "_", "-"))
 }
 
-// hasPrefixFold is strings.HasPrefix without regard to case: header names of NATS keep the case that a publisher chose.
-func hasPrefixFold(s, prefix string) bool {
-	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
-}
-
 // escape writes those bytes of s that cannot be carried as %XX. Others stay as they are, so that ordinary values are
 // not disfigured.
 func escape(s string, bad func(byte) bool) string {

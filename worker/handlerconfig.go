@@ -162,8 +162,8 @@ func headerFault(name, value string) string {
 	case lower == "authorization":
 		return "would be a secret in the config; put the token into a file and name it in bearer_file"
 	case slices.Contains(ownHeaders, lower), strings.HasPrefix(lower, "ce-"), strings.HasPrefix(lower, "webhook-"),
-		hasPrefixFold(name, headerPrefix):
-		return "is set by Leasehold itself"
+		reservedHeader(name):
+		return "is not to be set here, Leasehold or the connection does"
 	case escape(value, isControl) != value:
 		return "has a value with control characters"
 	}

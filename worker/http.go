@@ -199,7 +199,7 @@ func (h *HTTP) messageHeader(m *Message) http.Header {
 	passed, isEvent := http.Header{}, false
 	for name, values := range m.Headers {
 		name = passedName(name)
-		isEvent = isEvent || name == "Content-Type" && len(values) > 0 && hasPrefixFold(values[0], "application/cloudevents")
+		isEvent = isEvent || name == "Content-Type" && len(values) > 0 && strings.HasPrefix(strings.ToLower(values[0]), "application/cloudevents")
 		for _, v := range values {
 			passed.Add(name, escape(v, isControl))
 		}

@@ -255,19 +255,25 @@ func TestHTTPAnswersAreBounded(t *testing.T) {
 }
 
 func TestHTTPCallEndsWithItsTimeOrItsLease(t *testing.T) {
-	gone := make(chan struct{}, 2)
-	url := serveHTTP(t, func(w http.ResponseWriter, r *http.Request) {
+	came, gone := make(chan struct{}), make(chan struct{})
+	h := newHTTP(t, serveHTTP(t, func(_ http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body) // Only then the server looks at the connection.
+		came <- struct{}{}
 		<-r.Context().Done()
 		gone <- struct{}{}
-	})
-	h := newHTTP(t, url, nil)
-	wantStatus(t, handleFor(t, h, testMessage(0, 1, "x"), 50*time.Millisecond), Timeout, "deadline")
-	<-gone
+	}), nil)
+	call := func(ctx context.Context, end func()) Result {
+		done := make(chan Result, 1)
+		go func() { done <- h.Handle(ctx, testMessage(0, 1, "x")) }()
+		<-came
+		end()
+		<-gone // The service notices, too.
+		return <-done
+	}
+	timed := expiring{context.Background(), make(chan struct{})}
+	wantStatus(t, call(timed, func() { close(timed.over) }), Timeout, "deadline")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	time.AfterFunc(20*time.Millisecond, func() { cancel(errors.New("lease lost")) })
-	wantStatus(t, h.Handle(ctx, testMessage(0, 1, "x")), Unavailable, "lease lost")
-	<-gone // The service has noticed, too.
+	wantStatus(t, call(ctx, func() { cancel(errors.New("lease lost")) }), Unavailable, "lease lost")
 }
 
 // A host that is switched off does not answer at all, and the message is not to blame.
