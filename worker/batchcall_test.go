@@ -216,6 +216,11 @@ func TestHTTPPostsBatches(t *testing.T) {
 			http.Error(w, "because", code)
 		case "break":
 			panic(http.ErrAbortHandler)
+		case "torn": // Before the body begins.
+			w.Header().Set("Content-Length", "100")
+			w.WriteHeader(http.StatusOK)
+			http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
 		}
 	})
 	h := newHTTP(t, url, func(c *HandlerConfig) {
@@ -241,6 +246,7 @@ func TestHTTPPostsBatches(t *testing.T) {
 	wantBatch(t, handleBatch(t, h, testBatch("ok", `status 422`)), 0, false, Reject, "422 Unprocessable Entity: because")
 	wantBatch(t, handleBatch(t, h, testBatch("ok", `status 409`)), 0, false, Retry, "409")
 	wantBatch(t, handleBatch(t, h, testBatch("ok", `break`)), 0, false, Retry, "broke off")
+	wantBatch(t, handleBatch(t, h, testBatch("ok", `torn`)), 0, false, Retry, "broke off")
 	down := handleBatch(t, h, testBatch("ok", `status 503`))
 	if wantBatch(t, down, 0, false, Unavailable, "503"); down.Result.After != 3*time.Second {
 		t.Errorf("got %+v", down)

@@ -215,7 +215,7 @@ func (c *child) ended() ending {
 func (c *child) call(ctx context.Context, m *Message) Result {
 	line, err := encodeLine(newMessageLine(m))
 	if err != nil {
-		return Result{Status: Retry, Reason: err.Error(), Err: err}
+		return failure(err)
 	}
 	r := &request{id: m.ID, line: line, isMessage: true, attempt: m.Attempt, timeout: m.Timeout}
 	if failed, ok := c.ask(ctx, r); !ok {
@@ -232,7 +232,7 @@ func (c *child) callBatch(ctx context.Context, ms []*Message) BatchResult {
 	}
 	line, err := encodeLine(batch)
 	if err != nil {
-		return BatchResult{Result: Result{Status: Retry, Reason: err.Error(), Err: err}}
+		return BatchResult{Result: failure(err)}
 	}
 	r := &request{id: batch.ID, line: line, isMessage: true, timeout: ms[0].Timeout}
 	if failed, ok := c.ask(ctx, r); !ok {

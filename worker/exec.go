@@ -35,7 +35,7 @@ func (h *Exec) Handle(ctx context.Context, m *Message) Result {
 	cmd := command(h.cfg, h.env)
 	vars, err := envelopeVars(m)
 	if err != nil {
-		return Result{Status: Retry, Reason: err.Error(), Err: err}
+		return failure(err)
 	}
 	cmd.Env = append(cmd.Env, vars...)
 	p, err := startProcess(cmd, func() {})

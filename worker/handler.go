@@ -164,3 +164,6 @@ func unavailable(format string, args ...any) Result {
 	err := fmt.Errorf(format, args...)
 	return Result{Status: Unavailable, Reason: err.Error(), Err: err}
 }
+
+// failure is the answer to a call that went wrong here, perhaps because of the message.
+func failure(err error) Result { return Result{Status: Retry, Reason: err.Error(), Err: err} }

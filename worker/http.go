@@ -71,18 +71,18 @@ func (h *HTTP) Run(ctx context.Context) error {
 	return nil
 }
 
-// Handle posts the message. The status decides; the body only says why.
+// Handle posts the message. The status decides, as soon as it is there; the body only says why.
 func (h *HTTP) Handle(ctx context.Context, m *Message) Result {
 	header := h.messageHeader(m)
 	h.files.signer.sign(header, m.ID, time.Now(), m.Data)
-	code, body, answer, r := h.post(ctx, header, m.Data)
-	if code == 0 {
-		return r
-	}
-	if slices.Contains(h.cfg.OKStatus, code) {
+	answer, none := h.post(ctx, header, m.Data)
+	switch {
+	case answer == nil:
+		return none
+	case slices.Contains(h.cfg.OKStatus, answer.code):
 		return Result{Status: OK}
 	}
-	return httpResult(code, body, answer)
+	return answer.result()
 }
 
 // BatchSize is what the config says.
@@ -92,49 +92,58 @@ func (h *HTTP) BatchSize(int) int { return h.cfg.Batch }
 func (h *HTTP) HandleBatch(ctx context.Context, ms []*Message) BatchResult {
 	body, _, err := encodeBatch(ms, math.MaxInt)
 	if err != nil {
-		return BatchResult{Result: Result{Status: Retry, Reason: err.Error(), Err: err}}
+		return BatchResult{Result: failure(err)}
 	}
 	header := h.header()
 	maps.Copy(header, batchHeader(ms))
 	setIdempotencyKey(header, batchID(ms))
 	h.files.signer.sign(header, batchID(ms), time.Now(), body)
-	code, reply, answer, r := h.post(ctx, header, body)
+	answer, none := h.post(ctx, header, body)
 	switch {
-	case code == 0:
-		return BatchResult{Result: r}
-	case statusMeaning(code) != OK: // ok_status, too, is about a message, and says nothing about all of them.
-		return BatchResult{Result: httpResult(code, reply, answer)}
+	case answer == nil:
+		return BatchResult{Result: none}
+	case statusMeaning(answer.code) != OK: // ok_status, too, is about a message, and says nothing about all of them.
+		return BatchResult{Result: answer.result()}
+	case answer.err != nil: // Nothing would mean that all is done.
+		return BatchResult{Result: notAnswered(ctx, answer.err, true)}
 	}
-	return parseBatchReply(reply, ms)
+	return parseBatchReply(answer.body, ms)
 }
 
-// httpResult is what an answer means.
-func httpResult(code int, body []byte, h http.Header) Result {
-	text := oneLine(string(body))
-	if to := h.Get("Location"); code/100 == 3 && to != "" {
+// httpAnswer is what came back.
+type httpAnswer struct {
+	code   int
+	header http.Header
+	body   []byte // At most maxReply bytes, and one more if there were more.
+	err    error  // Why that is not all of it.
+}
+
+// result is what the answer means for a message.
+func (a *httpAnswer) result() Result {
+	text := oneLine(string(a.body))
+	if to := a.header.Get("Location"); a.code/100 == 3 && to != "" {
 		text = "redirects are not followed, set handler.url to where it leads: " + cut(to, maxReason/2)
 	}
-	return statusResult(code, text, h)
+	return statusResult(a.code, text, a.header)
 }
 
-// post makes a request and returns the answer, with at most maxReply bytes of its body; or code 0 and what it means that
-// there is none. It uses the transport itself, which follows no redirects.
-func (h *HTTP) post(ctx context.Context, header http.Header, body []byte) (code int, text []byte, answer http.Header, none Result) {
+// post makes a request and returns the answer, or nil and what it means that there is none. It uses the transport
+// itself, which follows no redirects.
+func (h *HTTP) post(ctx context.Context, header http.Header, body []byte) (*httpAnswer, Result) {
 	var connected atomic.Bool
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	req, err := http.NewRequestWithContext(traced, http.MethodPost, h.cfg.URL, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, nil, unavailable("handler.url: %w", err)
+		return nil, unavailable("handler.url: %w", err)
 	}
 	req.Header = header
 	resp, err := h.transport.RoundTrip(req)
 	if err != nil {
-		return 0, nil, nil, notAnswered(ctx, err, connected.Load())
+		return nil, notAnswered(ctx, err, connected.Load())
 	}
 	defer resp.Body.Close()
-	// An error here does not change the status, and the status is the answer. Reading to the end keeps the connection.
-	text, _ = io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
-	return resp.StatusCode, text, resp.Header, Result{}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1)) // To the end, which keeps the connection.
+	return &httpAnswer{code: resp.StatusCode, header: resp.Header, body: text, err: err}, Result{}
 }
 
 // notAnswered is the result of a request without an answer. Before there is a connection, the message cannot be the
@@ -150,7 +159,7 @@ func notAnswered(ctx context.Context, err error, connected bool) Result {
 	case !connected:
 		return unavailable("no connection: %w", err)
 	case brokeOff(err):
-		return Result{Status: Retry, Reason: "connection broke off before the answer: " + err.Error(), Err: err}
+		return failure(fmt.Errorf("connection broke off before the end of the answer: %w", err))
 	}
 	return unavailable("%w", err)
 }

@@ -276,6 +276,32 @@ func TestHTTPCallEndsWithItsTimeOrItsLease(t *testing.T) {
 	wantStatus(t, call(ctx, func() { cancel(errors.New("lease lost")) }), Unavailable, "lease lost")
 }
 
+// A service that does not read must not hold a partition whose lease is lost.
+func TestHTTPCallEndsWhileItsBodyIsBeingSent(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	h := newHTTP(t, "http://"+l.Addr().String(), nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	done := make(chan Result, 1)
+	go func() { done <- h.Handle(ctx, testMessage(0, 1, strings.Repeat("x", 64<<20))) }()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 64<<10)); err != nil { // Then nothing more, so that sending gets stuck.
+		t.Fatal(err)
+	}
+	cancel(errors.New("lease lost"))
+	wantStatus(t, <-done, Unavailable, "lease lost")
+	// The connection is closed: the message has not arrived as a whole, and never will.
+	if n, _ := io.Copy(io.Discard, c); n >= 63<<20 {
+		t.Errorf("the service could read %d bytes", n)
+	}
+}
+
 // A host that is switched off does not answer at all, and the message is not to blame.
 func TestHTTPTimeThatRunsOutWithoutAConnectionDoesNotCount(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // Accepts in the kernel; the TLS handshake is never answered.

@@ -43,11 +43,11 @@ func (h *NATS) Handle(ctx context.Context, m *Message) Result {
 	if answer == nil {
 		return r
 	}
-	code, failure := serviceFault(answer)
+	code, fault := serviceFault(answer)
 	if slices.Contains(h.cfg.OKStatus, code) {
 		return Result{Status: OK}
 	}
-	return failure
+	return fault
 }
 
 // BatchSize is what the config says.
@@ -60,7 +60,7 @@ const batchHeaderRoom = 4 << 10
 func (h *NATS) HandleBatch(ctx context.Context, ms []*Message) BatchResult {
 	body, n, err := encodeBatch(ms, int(h.conn.MaxPayload())-batchHeaderRoom)
 	if err != nil {
-		return BatchResult{Result: Result{Status: Retry, Reason: err.Error(), Err: err}}
+		return BatchResult{Result: failure(err)}
 	}
 	var r BatchResult
 	if n > 1 {
@@ -79,8 +79,8 @@ func (h *NATS) requestBatch(ctx context.Context, ms []*Message, body []byte) Bat
 	if answer == nil {
 		return BatchResult{Result: r}
 	}
-	if _, failure := serviceFault(answer); failure.Status != OK { // ok_status is about one message, not about all of them.
-		return BatchResult{Result: failure}
+	if _, fault := serviceFault(answer); fault.Status != OK { // ok_status is about one message, not about all of them.
+		return BatchResult{Result: fault}
 	}
 	return parseBatchReply(answer.Data, ms)
 }
