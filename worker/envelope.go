@@ -13,7 +13,7 @@ type field struct{ name, value string }
 // fields lists the envelope but for headers, trace context and payload. The names of HTTP and NATS headers and of
 // environment variables all come from here; only JSON, where numbers are numbers, spells them once more (messageLine).
 func (m *Message) fields() []field {
-	return []field{
+	all := []field{
 		{"id", m.ID},
 		{"topic", m.Topic},
 		{"group", m.Group},
@@ -29,6 +29,10 @@ func (m *Message) fields() []field {
 		{"timeout_ms", strconv.FormatInt(m.Timeout.Milliseconds(), 10)},
 		{"time", TimeText(m.Published)},
 	}
+	if m.Released {
+		all = append(all, field{"released", "true"})
+	}
+	return all
 }
 
 // headerName is the header of a field: Leasehold-Max-Attempts for max_attempts.

@@ -11,7 +11,7 @@ import (
 // TestEveryKindCarriesTheSameEnvelope holds the JSON, which is spelled apart, to the fields that all else comes from.
 func TestEveryKindCarriesTheSameEnvelope(t *testing.T) {
 	m := testMessage(3, 1007, "x")
-	m.Traceparent = "00-ab"
+	m.Traceparent, m.Released = "00-ab", true
 	text, err := json.Marshal(newMessageLine(m))
 	if err != nil {
 		t.Fatal(err)
