@@ -54,7 +54,7 @@ func newNATSRigOn(t *testing.T, cfg HandlerConfig, here, there *server.Server, l
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	service, err := nats.Connect("nats://"+there.ClientAddr(), login,
+	service, err := nats.Connect("nats://"+there.ClientAddr(), login, nats.Timeout(servertest.ReadyLimit),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // Refused subjects; by default they go to stderr.
 	if err != nil {
 		t.Fatal(err)
