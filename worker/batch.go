@@ -105,7 +105,7 @@ func (l *Lane) settleBatch(jobs []job, r BatchResult) (finished int, ok bool) {
 	if n > 0 && l.settleOK(&jobs[n-1], n) == stepEnd {
 		return n, false
 	}
-	if n == len(jobs) {
+	if n == len(jobs) || n > 0 && r.Rest {
 		return n, true
 	}
 	if l.cancelled() {

@@ -63,6 +63,7 @@ func TestOnlyAPrefixOfABatchSucceeds(t *testing.T) {
 		"nobody is to blame":   {BatchResult{Result: Result{Status: Unavailable}}, []string{"1/1", "2-5", "2/1", "3-5"}},
 		"the third is refused": {BatchResult{OK: 2, Named: true, Result: refuses}, []string{"1/1", "2-5", "5/1"}},
 		"all are refused":      {BatchResult{Result: refuses}, []string{"1/1", "2-5", "2/1", "3/1", "4/1", "5/1"}},
+		"the rest comes next":  {BatchResult{OK: 2, Rest: true}, []string{"1/1", "2-5", "4-5"}},
 		"more than there were": {BatchResult{OK: 9}, []string{"1/1", "2-5"}},
 		"less than nothing":    {BatchResult{OK: -1, Result: fails}, []string{"1/1", "2-5", "2/1", "3/1", "4/1", "5/1"}},
 	} {

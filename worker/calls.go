@@ -12,8 +12,8 @@ import (
 type request struct {
 	id        string
 	line      []byte
-	isMessage bool
-	attempt   int           // Of a message.
+	isMessage bool          // Or a batch of them.
+	attempt   int           // Of a message, 0 for anything else.
 	timeout   time.Duration // How long the child may work on it; 0 is not limited.
 	due       time.Time     // Set when it gets to the head of the child's queue.
 	done      chan struct{} // Closed when it has an answer or the child is dead.
@@ -138,7 +138,7 @@ func (c *child) take(line []byte) {
 
 // answeredBy reports whether a answers r.
 func (r *request) answeredBy(a answer) bool {
-	return a.ID == r.id && (a.Type == "result") == r.isMessage && (a.Attempt == 0 || a.Attempt == r.attempt)
+	return a.ID == r.id && (a.Type == "result") == r.isMessage && (a.Attempt == 0 || r.attempt == 0 || a.Attempt == r.attempt)
 }
 
 // rearmLocked sets the clock for the oldest request, with mu held.
@@ -201,10 +201,7 @@ func (c *child) blameLocked() {
 	if c.end.text != "" {
 		text = "handler child killed: " + c.end.text
 	}
-	if last := c.out.last(); last != "" {
-		text += ": " + last
-	}
-	c.end.text = text
+	c.end.text = c.out.explain(text)
 }
 
 // ended returns why the child died. Valid after dead or a request's done without an answer.
@@ -214,31 +211,56 @@ func (c *child) ended() ending {
 	return *c.end
 }
 
-// call has the child handle a message. It returns when the child has answered or is dead: a call that has to end takes
-// its child with it, because what a child was told cannot be recalled.
+// call has the child handle a message.
 func (c *child) call(ctx context.Context, m *Message) Result {
 	line, err := encodeLine(newMessageLine(m))
 	if err != nil {
-		return Result{Status: Retry, Reason: err.Error(), Err: err}
+		return failure(err)
 	}
 	r := &request{id: m.ID, line: line, isMessage: true, attempt: m.Attempt, timeout: m.Timeout}
+	if failed, ok := c.ask(ctx, r); !ok {
+		return failed
+	}
+	return r.answer.result()
+}
+
+// callBatch has the child handle several messages in one call.
+func (c *child) callBatch(ctx context.Context, ms []*Message) BatchResult {
+	batch := batchLine{Type: "batch", ID: "b" + c.newID(), Partition: ms[0].Partition, Epoch: ms[0].Epoch}
+	for _, m := range ms {
+		batch.Messages = append(batch.Messages, newMessageLine(m))
+	}
+	line, err := encodeLine(batch)
+	if err != nil {
+		return BatchResult{Result: failure(err)}
+	}
+	r := &request{id: batch.ID, line: line, isMessage: true, timeout: ms[0].Timeout}
+	if failed, ok := c.ask(ctx, r); !ok {
+		return BatchResult{Result: failed}
+	}
+	return r.answer.batchResult(ms)
+}
+
+// ask gives the child a message or a batch. It returns when the child has answered or is dead, and then with what that
+// means: a call that has to end takes its child with it, because what a child was told cannot be recalled.
+func (c *child) ask(ctx context.Context, r *request) (failed Result, ok bool) {
 	if !c.give(r) {
 		<-c.dead
-		return again(errInnocent)
+		return again(errInnocent), false
 	}
 	select {
 	case <-r.done:
 	case <-ctx.Done():
 		if c.withdraw(r) {
-			return ended(ctx)
+			return ended(ctx), false
 		}
 		c.cancel(r, context.Cause(ctx))
 		<-r.done
 	}
 	if r.answer != nil {
-		return r.answer.result()
+		return Result{}, true
 	}
-	return c.unanswered(ctx, r)
+	return c.unanswered(ctx, r), false
 }
 
 // unanswered says what the child's death means for r.
@@ -278,7 +300,14 @@ func again(why error) Result {
 	return Result{Status: Unavailable, Reason: why.Error(), After: time.Millisecond, Err: why}
 }
 
-// given returns how many messages the child has been given.
+// takesBatches reports whether the child has asked for batches.
+func (c *child) takesBatches() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.batches
+}
+
+// given returns how many messages the child has been given, a batch being one.
 func (c *child) given() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -22,6 +22,7 @@ const (
 	testChild  = "LEASEHOLD_TEST_CHILD"  // How the child behaves.
 	testTrace  = "LEASEHOLD_TEST_TRACE"  // File to which it appends every line that it gets.
 	testParent = "LEASEHOLD_TEST_PARENT" // Set: be a node that has a child, see TestChildDiesWithTheNode.
+	testCall   = "LEASEHOLD_TEST_CALL"   // Set: be a node that runs this script for a message.
 )
 
 func TestMain(m *testing.M) {
@@ -30,6 +31,8 @@ func TestMain(m *testing.M) {
 		os.Exit(runTestChild(os.Getenv(testChild)))
 	case os.Getenv(testParent) != "":
 		os.Exit(runTestParent(os.Getenv(testParent)))
+	case os.Getenv(testCall) != "":
+		os.Exit(runTestCall(os.Getenv(testCall)))
 	}
 	os.Exit(m.Run())
 }
@@ -69,7 +72,11 @@ func runTestChild(behaviour string) int {
 				fmt.Fprintln(os.Stderr, "still loading the model")
 				time.Sleep(time.Hour)
 			}
-			send(map[string]any{"type": "ack", "id": m.ID, "wants": []string{"batch"}})
+			if has("no-batches") {
+				send(map[string]any{"type": "ack", "id": m.ID})
+				continue
+			}
+			send(map[string]any{"type": "ack", "id": m.ID, "wants": []string{"progress", "batch"}})
 		case "revoke":
 			if !has("no-revoke") {
 				send(map[string]any{"type": "ack", "id": m.ID})
@@ -78,8 +85,39 @@ func runTestChild(behaviour string) int {
 			send(map[string]any{"type": "ack", "id": m.ID})
 		case "message":
 			obey(m)
+		case "batch":
+			obeyBatch(line)
 		}
 	}
+}
+
+// obeyBatch does what the first message says that is not "ok".
+func obeyBatch(line []byte) {
+	var b batchLine
+	if err := json.Unmarshal(line, &b); err != nil {
+		panic(err)
+	}
+	result := map[string]any{"type": "result", "id": b.ID, "status": "ok"}
+messages:
+	for i, m := range b.Messages {
+		word, arg, _ := strings.Cut(*m.Data, " ")
+		switch word {
+		case "ok":
+			continue
+		case "crash", "hang":
+			obey(m)
+		case "answer": // As written, with the batch's id.
+			os.Stdout.WriteString(strings.Replace(arg, "{", fmt.Sprintf(`{"type":"result","id":%q,`, b.ID), 1) + "\n")
+			return
+		default:
+			result["status"], result["failed"] = "partial", map[string]any{"seq": m.Seq, "status": word, "reason": cut(arg, 4000), "after_ms": 1500}
+			if i > 0 {
+				result["ok_through"] = b.Messages[i-1].Seq
+			}
+			break messages
+		}
+	}
+	send(result)
 }
 
 func trace(line []byte) {
@@ -114,7 +152,7 @@ func obey(m messageLine) {
 	}
 	word, arg, _ := strings.Cut(*m.Data, " ")
 	result := func(status string) {
-		send(map[string]any{"type": "result", "id": m.ID, "status": status, "reason": arg, "after_ms": 1500})
+		send(map[string]any{"type": "result", "id": m.ID, "status": status, "reason": cut(arg, 4000), "after_ms": 1500})
 	}
 	switch word {
 	case "crash":
@@ -213,4 +251,14 @@ func runTestParent(traceFile string) int {
 	fmt.Println(s.Children()[0].PID)
 	time.Sleep(time.Minute)
 	return 0
+}
+
+// runTestCall is a node in a call of an exec handler. It waits to be killed.
+func runTestCall(script string) int {
+	h, err := NewExec(HandlerConfig{Kind: KindExec, Command: []string{"sh", "-c", script}}, HandlerEnv{})
+	if err != nil {
+		panic(err)
+	}
+	h.Handle(context.Background(), testMessage(0, 1, "x"))
+	return 1
 }

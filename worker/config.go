@@ -33,6 +33,9 @@ const (
 // Handler kinds of this version.
 const (
 	KindSubprocess = "subprocess"
+	KindHTTP       = "http"
+	KindNATS       = "nats"
+	KindExec       = "exec"
 	KindFile       = "file"
 	KindLog        = "log"
 	KindDiscard    = "discard"
@@ -72,13 +75,24 @@ type Backoff struct {
 type HandlerConfig struct {
 	Kind string `toml:"kind"`
 
-	Command      []string          `toml:"command"`       // subprocess: program and arguments.
+	Command      []string          `toml:"command"`       // subprocess, exec: program and arguments.
 	Processes    int               `toml:"processes"`     // subprocess: number of children; default: number of cores.
 	StartTimeout time.Duration     `toml:"start_timeout"` // subprocess: how long a child may take to be ready, or to take a partition over.
 	StopTimeout  time.Duration     `toml:"stop_timeout"`  // subprocess: from the stop line to SIGKILL.
-	Env          map[string]string `toml:"env"`           // subprocess: variables to set.
-	PassEnv      []string          `toml:"pass_env"`      // subprocess: names of the node's own variables to pass on.
+	Env          map[string]string `toml:"env"`           // subprocess, exec: variables to set.
+	PassEnv      []string          `toml:"pass_env"`      // subprocess, exec: names of the node's own variables to pass on.
 	Config       map[string]any    `toml:"config"`        // subprocess: free table, sent to the child in its init line.
+
+	Batch int `toml:"batch"` // subprocess, http, nats: most messages of a call; 1 is none of several.
+
+	URL         string            `toml:"url"`          // http: where messages are posted to.
+	Headers     map[string]string `toml:"headers"`      // http: headers of every request.
+	SecretFiles []string          `toml:"secret_files"` // http: each holds a secret that signs requests; several while one is being changed.
+	BearerFile  string            `toml:"bearer_file"`  // http: holds a token for the Authorization header.
+	CAFile      string            `toml:"ca_file"`      // http: certificates to trust instead of the system's.
+	CertFile    string            `toml:"cert_file"`    // http: certificate to show, with KeyFile.
+	KeyFile     string            `toml:"key_file"`     // http: its private key.
+	OKStatus    []int             `toml:"ok_status"`    // http, nats: statuses besides 2xx that mean ok.
 
 	Path    string `toml:"path"`    // file: directory.
 	Sync    string `toml:"sync"`    // file: SyncNone (default) or SyncEach.

@@ -34,7 +34,7 @@ handler = { kind = "subprocess", command = ["python3", "x.py"], processes = 2, c
 		Name: "billing", Topic: "orders", Start: "earliest",
 		Handler: HandlerConfig{
 			Kind: "subprocess", Command: []string{"python3", "x.py"}, Processes: 2,
-			StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second,
+			StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second, Batch: 100,
 			Config: map[string]any{"a": map[string]any{"b": int64(1)}, "c": []any{map[string]any{"d": []any{map[string]any{"e": int64(2)}}}}},
 		},
 		CommitInterval: 100 * time.Millisecond, Commit: "interval", Timeout: 30 * time.Second, MaxAttempts: 8,
@@ -110,9 +110,8 @@ func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 
 func TestConfigKnowsHandlerKinds(t *testing.T) {
 	for kind, want := range map[string]string{
-		"":       `handler.kind: must be "subprocess", "file", "log" or "discard", is ""`,
+		"":       `handler.kind: must be "subprocess", "http", "nats", "exec", "file", "log" or "discard", is ""`,
 		"pigeon": `handler.kind: must be`,
-		"http":   `handler.kind: "http" is not in this version; there are "subprocess"`,
 		"file":   `handler.path: must name a directory`,
 	} {
 		c := Config{Name: "g", Topic: "t", Handler: HandlerConfig{Kind: kind}}.WithDefaults()
@@ -130,6 +129,39 @@ func TestGroupNamesAreSafeEverywhere(t *testing.T) {
 		c := Config{Name: name, Topic: "t", Handler: HandlerConfig{Kind: KindDiscard}}.WithDefaults()
 		if err := c.Validate(); (err == nil) != ok {
 			t.Errorf("name %q: %v", name, err)
+		}
+	}
+}
+
+func TestConfigRefusesWhatAnHTTPHandlerCannotUse(t *testing.T) {
+	for want, h := range map[string]HandlerConfig{
+		`handler.url: must be a URL`:                 {},
+		`handler.url: must be a URL like`:            {URL: "ftp://x/"},
+		`handler.url: must not hold a user`:          {URL: "http://me:pass@x/"},
+		`handler.url: begins with http://, and`:      {URL: "http://x/", CAFile: "ca.pem"},
+		`handler.cert_file: goes together with`:      {URL: "https://x/", CertFile: "c.pem"},
+		`handler.ok_status: must list`:               {URL: "https://x/", OKStatus: []int{200}},
+		`handler.command: is no key of kind "http"`:  {URL: "https://x/", Command: []string{"x"}},
+		`"Authorization" would be a secret`:          {URL: "https://x/", Headers: map[string]string{"Authorization": "Basic x"}},
+		`"leasehold-epoch" is not to be set`:         {URL: "https://x/", Headers: map[string]string{"leasehold-epoch": "9"}},
+		`"Content-Length" is not to be set`:          {URL: "https://x/", Headers: map[string]string{"Content-Length": "9"}},
+		`handler.headers: "X Y" is no name`:          {URL: "https://x/", Headers: map[string]string{"X Y": "9"}},
+		`handler.headers: "X" has a value with cont`: {URL: "https://x/", Headers: map[string]string{"X": "a\r\nY: b"}},
+	} {
+		h.Kind = KindHTTP
+		err := Config{Name: "g", Topic: "t", Handler: h}.WithDefaults().Validate()
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "pass@") {
+			t.Errorf("got %v, want only %q", err, want)
+		}
+	}
+}
+
+func TestConfigRefusesVariablesThatAreOurs(t *testing.T) {
+	h := HandlerConfig{Kind: KindExec, Command: []string{"x"}, Env: map[string]string{"LEASEHOLD_SEQ": "1"}, Processes: 2}
+	err := Config{Name: "g", Topic: "t", Handler: h}.WithDefaults().Validate()
+	for _, want := range []string{`handler.env: "LEASEHOLD_SEQ" is set by Leasehold`, `handler.processes: is no key of kind "exec"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -30,6 +31,9 @@ func (c *child) begin(ctx context.Context, line initLine, limit time.Duration) e
 		err = c.await(ctx, r)
 	}
 	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.batches = slices.Contains(r.answer.Wants, wantsBatch)
 		return nil
 	}
 	c.kill(&ending{how: stopped})

@@ -95,7 +95,7 @@ func newFileLine(m *Message, started time.Time) fileLine {
 	return fileLine{
 		Node: m.Node, Group: m.Group, Topic: m.Topic, Partition: m.Partition, Seq: m.Seq, Epoch: m.Epoch,
 		Attempt: m.Attempt, Key: m.Key, Subject: m.Subject,
-		Published: m.Published.UTC().Format(time.RFC3339Nano), Started: started.UTC().Format(time.RFC3339Nano),
+		Published: TimeText(m.Published), Started: started.UTC().Format(time.RFC3339Nano),
 		payload: newPayload(m.Data),
 	}
 }

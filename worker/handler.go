@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
 )
 
 // Message is one call of a handler: a stored message and where, by whom and for which time it is being handled.
@@ -91,7 +92,11 @@ type Batcher interface {
 type BatchResult struct {
 	OK int // So many messages, from the first on, are done.
 
-	// Result says what became of the rest; it means nothing if OK is all of them. Only with Named is it about one message,
+	// Rest says that the call had to end behind the last of them, and for nothing that the others are to blame for: they
+	// are called next. There is at least one that is done.
+	Rest bool
+
+	// Result says what became of the others; it means nothing if there are none, or with Rest. Only with Named is it about one message,
 	// the first that is not done. Otherwise nobody knows whose fault it is: no attempt is counted, and the messages are
 	// called one by one until the culprit shows.
 	Result Result
@@ -136,6 +141,10 @@ type HandlerEnv struct {
 	Group string
 	Topic string
 
+	// Conn and Subject are what the nats handler makes its requests with, and where they go.
+	Conn    *nats.Conn
+	Subject string
+
 	// Lock is the open handler lock of the data directory, nil in tests. Child processes inherit it, so that the lock
 	// stays taken until the last of them has gone, whatever becomes of the node.
 	Lock   *os.File
@@ -155,3 +164,6 @@ func unavailable(format string, args ...any) Result {
 	err := fmt.Errorf(format, args...)
 	return Result{Status: Unavailable, Reason: err.Error(), Err: err}
 }
+
+// failure is the answer to a call that went wrong here, perhaps because of the message.
+func failure(err error) Result { return Result{Status: Retry, Reason: err.Error(), Err: err} }

@@ -15,11 +15,13 @@ import (
 const (
 	// maxLine bounds a line from a child, in bytes. An answer needs far less; the rest of a longer line is dropped.
 	maxLine = 1 << 20
+	// maxOutputLine bounds a line of output that cannot be an answer, in bytes.
+	maxOutputLine = 64 << 10
 	// maxLogged bounds how much of a line of output is logged, in bytes.
 	maxLogged = 2 << 10
-	// keptOutput is how much of a child's stderr is kept to say why it failed, in bytes.
+	// keptOutput is how much of a program's output is kept to say why it failed, in bytes.
 	keptOutput = 4 << 10
-	// A child may log outputBurst lines at once and outputRate lines a second in the long run. More is counted and
+	// A program may log outputBurst lines at once and outputRate lines a second in the long run. More is counted and
 	// dropped: a log that drowns everything else, or fills the disk, hurts the node.
 	outputBurst = 200
 	outputRate  = 50
@@ -48,20 +50,26 @@ func readLines(r io.Reader, limit int, fn func(line []byte)) {
 	}
 }
 
-// output logs what a child says and keeps the end of its stderr. Safe for several goroutines.
+// output logs what a program says and keeps the end of it. Safe for several goroutines.
 type output struct {
-	log hclog.Logger
+	log   hclog.Logger
+	limit *outputLimit
 
+	mu   sync.Mutex
+	tail []byte // Last ≤ keptOutput bytes of what is kept, guarded by mu.
+}
+
+// outputLimit is how much may be logged, of one program or of several together. Safe for several goroutines.
+type outputLimit struct {
 	mu      sync.Mutex
-	tail    []byte    // Last ≤ keptOutput bytes of stderr, guarded by mu.
 	credit  float64   // Lines that may be logged now, ≤ outputBurst, guarded by mu.
 	filled  time.Time // When credit was last reckoned, guarded by mu.
 	dropped int       // Lines dropped since the last that was logged, guarded by mu.
 }
 
-func newOutput(log hclog.Logger) *output {
-	return &output{log: log, credit: outputBurst, filled: time.Now()}
-}
+func newOutputLimit() *outputLimit { return &outputLimit{credit: outputBurst, filled: time.Now()} }
+
+func newOutput(log hclog.Logger, limit *outputLimit) *output { return &output{log: log, limit: limit} }
 
 // stderr takes a line of standard error.
 func (o *output) stderr(line []byte) {
@@ -71,6 +79,12 @@ func (o *output) stderr(line []byte) {
 
 // stdout takes a line of standard output that is no answer.
 func (o *output) stdout(line []byte) { o.write("stdout", line) }
+
+// stdoutKept takes a line of standard output of a program that gives its reasons there, too.
+func (o *output) stdoutKept(line []byte) {
+	o.keep(line)
+	o.stdout(line)
+}
 
 func (o *output) keep(line []byte) {
 	o.mu.Lock()
@@ -85,7 +99,7 @@ func (o *output) write(stream string, line []byte) {
 	if len(bytes.TrimSpace(line)) == 0 {
 		return
 	}
-	ok, dropped := o.take(time.Now())
+	ok, dropped := o.limit.take(time.Now())
 	if dropped > 0 {
 		o.log.Warn("handler output dropped, it writes too much", "lines", dropped)
 	}
@@ -95,30 +109,38 @@ func (o *output) write(stream string, line []byte) {
 }
 
 // take reports whether a line may be logged, and how many were dropped before it if that is to be said now.
-func (o *output) take(now time.Time) (ok bool, dropped int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.credit = min(outputBurst, o.credit+outputRate*now.Sub(o.filled).Seconds())
-	o.filled = now
-	if o.credit < 1 {
-		o.dropped++
+func (l *outputLimit) take(now time.Time) (ok bool, dropped int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.credit = min(outputBurst, l.credit+outputRate*now.Sub(l.filled).Seconds())
+	l.filled = now
+	if l.credit < 1 {
+		l.dropped++
 		return false, 0
 	}
-	o.credit--
+	l.credit--
 	// Said only once a good part of the credit is back: otherwise a flood would be answered by a flood of warnings.
-	if o.credit > outputBurst/4 {
-		dropped, o.dropped = o.dropped, 0
+	if l.credit > outputBurst/4 {
+		dropped, l.dropped = l.dropped, 0
 	}
 	return true, dropped
 }
 
-// last returns the last lines of stderr in one line, for a reason; empty if there are none.
+// last returns the last lines that were kept in one line, for a reason; empty if there are none.
 func (o *output) last() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	lines := strings.Split(strings.TrimSpace(string(o.tail)), "\n")
 	text := strings.Join(lines[max(0, len(lines)-5):], " | ")
 	return cut(text[max(0, len(text)-maxReason/2):], maxReason/2)
+}
+
+// explain adds the last words of the program, if there are any, to the reason of its failure.
+func (o *output) explain(reason string) string {
+	if last := o.last(); last != "" {
+		reason += ": " + last
+	}
+	return reason
 }
 
 // levelOf takes the level of a line from its first word, as most loggers write it.

@@ -21,14 +21,15 @@ const maxAfter = 24 * time.Hour
 
 // initLine is the first line a child gets.
 type initLine struct {
-	V      int            `json:"v"`
-	Type   string         `json:"type"` // "init"
-	ID     string         `json:"id"`
-	App    string         `json:"app"`
-	Node   string         `json:"node"`
-	Group  string         `json:"group"`
-	Topic  string         `json:"topic"`
-	Config map[string]any `json:"config"`
+	V        int            `json:"v"`
+	Type     string         `json:"type"` // "init"
+	ID       string         `json:"id"`
+	App      string         `json:"app"`
+	Node     string         `json:"node"`
+	Group    string         `json:"group"`
+	Topic    string         `json:"topic"`
+	MaxBatch int            `json:"max_batch"` // Most messages of a batch; of use to a child that wants batches.
+	Config   map[string]any `json:"config"`
 }
 
 // leaseLine tells a child about a partition.
@@ -70,6 +71,15 @@ type messageLine struct {
 	payload
 }
 
+// batchLine is one call for several messages.
+type batchLine struct {
+	Type      string        `json:"type"` // "batch"
+	ID        string        `json:"id"`
+	Partition int           `json:"partition"`
+	Epoch     uint64        `json:"epoch"`
+	Messages  []messageLine `json:"messages"`
+}
+
 // payload is a message's payload in a line.
 type payload = jsondata.Payload
 
@@ -81,17 +91,21 @@ func PayloadText(data []byte) (text *string, b64 []byte) {
 	return p.Data, p.DataB64
 }
 
-func newMessageLine(m *Message) messageLine {
-	headers := m.Headers
-	if headers == nil {
-		headers = map[string][]string{}
+// headersOrNone are the headers of a message for JSON, where no headers are {}.
+func headersOrNone(m *Message) map[string][]string {
+	if m.Headers == nil {
+		return map[string][]string{}
 	}
+	return m.Headers
+}
+
+func newMessageLine(m *Message) messageLine {
 	return messageLine{
 		Type: "message", ID: m.ID, Topic: m.Topic, Group: m.Group, Node: m.Node,
 		Partition: m.Partition, Seq: m.Seq, Epoch: m.Epoch, Attempt: m.Attempt, MaxAttempts: m.MaxAttempts,
 		Key: m.Key, Subject: m.Subject, IdempotencyKey: m.IdempotencyKey,
-		TimeoutMS: m.Timeout.Milliseconds(), Time: m.Published.UTC().Format(time.RFC3339Nano),
-		Traceparent: m.Traceparent, Released: m.Released, Headers: headers, payload: newPayload(m.Data),
+		TimeoutMS: m.Timeout.Milliseconds(), Time: TimeText(m.Published),
+		Traceparent: m.Traceparent, Released: m.Released, Headers: headersOrNone(m), payload: newPayload(m.Data),
 	}
 }
 
@@ -106,14 +120,31 @@ func encodeLine(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// answer is a line from a child.
+// wantsBatch is what a child that takes batches wants.
+const wantsBatch = "batch"
+
+// answer is a line from a child, or what a service says about a batch.
 type answer struct {
-	Type    string  `json:"type"` // "ack" or "result"
-	ID      string  `json:"id"`
+	Type string `json:"type"` // "ack" or "result"
+	ID   string `json:"id"`
+	outcome
+	Attempt   int           `json:"attempt"`    // Optional echo; an answer to another attempt is not one to this.
+	Wants     []string      `json:"wants"`      // Of the ack of init.
+	OKThrough *uint64       `json:"ok_through"` // Of a batch: every message up to this sequence is done.
+	Failed    *failedAnswer `json:"failed"`     // Of a batch: the message after those.
+}
+
+// outcome is what became of a message or a batch.
+type outcome struct {
 	Status  string  `json:"status"`
 	Reason  string  `json:"reason"`
 	AfterMS float64 `json:"after_ms"`
-	Attempt int     `json:"attempt"` // Optional echo; an answer to another attempt is not one to this.
+}
+
+// failedAnswer is what became of one message of a batch.
+type failedAnswer struct {
+	Seq uint64 `json:"seq"`
+	outcome
 }
 
 // parseAnswer reads a line as an answer. Anything that is not one is output of the program: false. A line that is meant
@@ -132,20 +163,20 @@ func parseAnswer(line []byte) (answer, bool) {
 	}
 	var a answer
 	if err := json.Unmarshal(line, &a); err != nil {
-		return answer{Type: head.Type, ID: head.ID, Status: string(Retry), Reason: "unreadable answer: " + err.Error()}, true
+		return answer{Type: head.Type, ID: head.ID, outcome: outcome{Status: string(Retry), Reason: "unreadable answer: " + err.Error()}}, true
 	}
 	return a, true
 }
 
-// result is what the answer means.
-func (a answer) result() Result {
-	switch s := Status(a.Status); s {
+// result is what the outcome means.
+func (o outcome) result() Result {
+	switch s := Status(o.Status); s {
 	case OK:
 		return Result{Status: OK}
 	case Retry, Reject, Unavailable, Pause:
-		return Result{Status: s, Reason: cut(a.Reason, maxReason), After: milliseconds(a.AfterMS)}
+		return Result{Status: s, Reason: cut(o.Reason, maxReason), After: milliseconds(o.AfterMS)}
 	}
-	return Result{Status: Retry, Reason: fmt.Sprintf("handler answered with unknown status %q", cut(a.Status, 64))}
+	return Result{Status: Retry, Reason: fmt.Sprintf("handler answered with unknown status %q", cut(o.Status, 64))}
 }
 
 // milliseconds turns what a child wrote into a duration from 0 to maxAfter.

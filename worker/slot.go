@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"slices"
 	"sync"
 	"time"
 
@@ -79,13 +76,13 @@ func (s *slot) run(ctx context.Context) {
 // start starts a child and makes it ready.
 func (s *slot) start(ctx context.Context) (*child, error) {
 	s.update(func() { s.starts++ })
-	c, err := spawn(s.command(), s.log)
+	c, err := spawn(command(s.cfg, s.env), s.log)
 	if err != nil {
 		return nil, fmt.Errorf("start handler child: %w", err)
 	}
 	line := initLine{
 		V: protocolVersion, Type: "init", App: s.env.App,
-		Node: s.env.Node, Group: s.env.Group, Topic: s.env.Topic, Config: s.cfg.Config,
+		Node: s.env.Node, Group: s.env.Group, Topic: s.env.Topic, MaxBatch: s.cfg.Batch, Config: s.cfg.Config,
 	}
 	if line.Config == nil {
 		line.Config = map[string]any{}
@@ -95,32 +92,6 @@ func (s *slot) start(ctx context.Context) (*child, error) {
 	}
 	c.log.Info("handler child ready")
 	return c, nil
-}
-
-// command is the child's command line, environment and extra file: a clean environment, because the node's own may
-// hold what is none of a handler's business.
-func (s *slot) command() *exec.Cmd {
-	cmd := exec.Command(s.cfg.Command[0], s.cfg.Command[1:]...)
-	cmd.Env = environment(s.cfg)
-	if s.env.Lock != nil {
-		cmd.ExtraFiles = []*os.File{s.env.Lock}
-	}
-	return cmd
-}
-
-// environment lists a child's variables: a few of the node's own, then the configured ones.
-func environment(cfg HandlerConfig) []string {
-	vars := []string{}
-	for _, name := range append([]string{"PATH", "HOME", "LANG", "TZ"}, cfg.PassEnv...) {
-		if value, ok := os.LookupEnv(name); ok {
-			vars = append(vars, name+"="+value)
-		}
-	}
-	for name, value := range cfg.Env {
-		vars = append(vars, name+"="+value)
-	}
-	slices.Sort(vars[len(vars)-len(cfg.Env):])
-	return vars
 }
 
 // watch returns when the child is dead; at the end of ctx it stops it.

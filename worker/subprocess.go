@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -22,16 +21,9 @@ type Subprocess struct {
 
 // NewSubprocess builds the handler; Run starts children as they are needed.
 func NewSubprocess(cfg HandlerConfig, env HandlerEnv) (*Subprocess, error) {
-	cfg = cfg.WithDefaults()
-	var faults []error
-	cfg.validate(func(key, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
-	})
-	if cfg.Kind != KindSubprocess {
-		faults = append(faults, fmt.Errorf("handler.kind: must be %q, is %q", KindSubprocess, cfg.Kind))
-	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	cfg, err := cfg.of(KindSubprocess)
+	if err != nil {
+		return nil, err
 	}
 	s := &Subprocess{cfg: cfg}
 	log := env.logger(KindSubprocess)
@@ -58,24 +50,53 @@ func (s *Subprocess) KeepsTime() bool { return true }
 // Handle has the partition's child handle the message. If the child dies with it, the oldest message that it had is
 // charged with an attempt, and the others are to be called again at once. Handle returns after the child is dead if
 // that is how the call ends.
+func (s *Subprocess) Handle(ctx context.Context, m *Message) Result {
+	c, notReady := s.readyChild(ctx, m)
+	if c == nil {
+		return notReady
+	}
+	return c.call(ctx, m)
+}
+
+// BatchSize is 1 until the partition's child has asked for batches.
+func (s *Subprocess) BatchSize(partition int) int {
+	if c := s.slot(partition).current(); c != nil && c.takesBatches() {
+		return s.cfg.Batch
+	}
+	return 1
+}
+
+// HandleBatch is Handle for a batch. If the child dies with it, nobody knows which of its messages is to blame.
+func (s *Subprocess) HandleBatch(ctx context.Context, ms []*Message) BatchResult {
+	c, notReady := s.readyChild(ctx, ms[0])
+	switch {
+	case c == nil:
+		return BatchResult{Result: notReady}
+	case !c.takesBatches(): // It has replaced one that did.
+		return BatchResult{Result: again(errNotReady)}
+	}
+	return c.callBatch(ctx, ms)
+}
+
+// readyChild returns the child that is to handle a call beginning with m, or nil and why there is none.
 //
 // The caller has just made sure that the partition is still its own, and that is only worth something for a moment. So
 // a call that had to wait, for a child to start or to take the partition over, is not made but asked for again.
-func (s *Subprocess) Handle(ctx context.Context, m *Message) Result {
+func (s *Subprocess) readyChild(ctx context.Context, m *Message) (*child, Result) {
 	c, waited, down := s.slot(m.Partition).ready(ctx)
 	if c == nil {
-		return down
+		return nil, down
 	}
 	// A child that was started since the partition was assigned has not heard of it.
 	a := Assignment{Partition: m.Partition, Epoch: m.Epoch, NextSeq: m.Seq}
 	sent, err := c.assign(ctx, a, s.cfg.StartTimeout)
 	switch {
 	case err != nil:
-		return notAssigned(ctx, err)
+		return nil, notAssigned(ctx, err)
 	case waited || sent:
-		return again(errNotReady)
+		return nil, again(errNotReady)
 	}
-	return c.call(ctx, m)
+	return c, Result{}
 }
 
 // notAssigned is the result of a call whose child could not be told of the partition.

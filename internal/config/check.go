@@ -185,6 +185,7 @@ func (c *Config) warn() {
 		warn("cluster.nodes: %d nodes survive the loss of no more nodes than %d do; use an odd number", n, n-1)
 	}
 	c.warnings = append(c.warnings, c.listenerWarnings()...)
+	c.warnings = append(c.warnings, c.handlerWarnings()...)
 	if len(c.Topics) == 0 {
 		warn("there is no [[topic]]: this node stores nothing of its own")
 	}

@@ -164,6 +164,7 @@ func (c *Config) fill() {
 		c.Topics[i] = t.WithDefaults()
 	}
 	for i, g := range c.Groups {
+		g.Handler = g.Handler.WithFiles(c.credential)
 		g.Handler.Path = c.resolve(g.Handler.Path)
 		c.Groups[i] = g.WithDefaults()
 	}

@@ -418,6 +418,58 @@ func TestEnvironmentIsLookedAtApart(t *testing.T) {
 	}
 }
 
+const webhook = `[node]
+name = "n1"
+[[topic]]
+name = "orders"
+partitions = 4
+[[group]]
+name = "billing"
+topic = "orders"
+handler = { kind = "http", url = "https://billing.plant.lan/", secret_files = ["a.whsec"], bearer_file = "b.token" }
+`
+
+func TestHandlerFilesAreCheckedBeforeAnythingStarts(t *testing.T) {
+	c := mustLoad(t, webhook)
+	_, err := c.CheckHandlerFiles()
+	var e *Error
+	if !errors.As(err, &e) || len(e.Faults) != 2 || !containsAll(e.Error(), []string{`group "billing": handler.secret_files: open `, "handler.bearer_file"}) {
+		t.Errorf("absent: %v", err)
+	}
+	dir := filepath.Dir(c.Path())
+	write(t, filepath.Join(dir, "a.whsec"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 0o600)
+	write(t, filepath.Join(dir, "b.token"), "abc", 0o644)
+	warnings, err := c.CheckHandlerFiles()
+	if err != nil || len(warnings) != 1 || !containsAll(warnings[0], []string{`group "billing": handler.bearer_file`, "chmod 600"}) {
+		t.Errorf("there: %v, %v", warnings, err)
+	}
+	for _, check := range c.CheckEnvironment() {
+		if check.Name == `group "billing": handler files` && (!check.OK || !strings.HasPrefix(check.Detail, "warning: ")) {
+			t.Errorf("got %+v", check)
+		}
+	}
+}
+
+func TestTokenOverPlainHTTPIsAWarning(t *testing.T) {
+	for url, want := range map[string]int{"https://x.lan/": 0, "http://127.0.0.1:8080/": 0, "http://localhost/": 0, "http://x.lan/": 1} {
+		c := mustLoad(t, strings.Replace(webhook, "https://billing.plant.lan/", url, 1))
+		if w := c.Warnings(); len(w) != want || want > 0 && !containsAll(w[0], []string{`group "billing"`, "bearer_file", "unencrypted"}) {
+			t.Errorf("%s: %v", url, w)
+		}
+	}
+}
+
+func TestNATSGroupThatNobodyServesIsAWarning(t *testing.T) {
+	text := strings.Replace(smallest, `kind = "subprocess", command = ["python3", "/opt/orders/handler.py"]`, `kind = "nats"`, 1)
+	if w := mustLoad(t, text).Warnings(); len(w) != 1 || !containsAll(w[0], []string{`group "billing"`, `serve = ["billing"]`}) {
+		t.Errorf("unserved: %v", w)
+	}
+	text += "[[user]]\nname = \"u\"\npassword_file = \"u.hash\"\nserve = [\"billing\"]\n"
+	if w := mustLoad(t, text).Warnings(); len(w) != 0 {
+		t.Errorf("served: %v", w)
+	}
+}
+
 func FuzzLoadNeverPanics(f *testing.F) {
 	f.Add(smallest)
 	f.Add("topic = 3\n[group]\nx=1\n")

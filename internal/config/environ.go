@@ -6,12 +6,10 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 
 	"leasehold/server"
-	"leasehold/worker"
 )
 
 // Check is one line of the check list that `leasehold config validate` prints.
@@ -33,12 +31,7 @@ func (c *Config) CheckEnvironment() []Check {
 	checks = append(checks, c.checkKeys()...)
 	checks = append(checks, checkFree("server.listen free", c.Server.Listen), checkFree("http.listen free", c.HTTP.Listen))
 	for _, g := range c.Groups {
-		switch g.Handler.Kind {
-		case worker.KindSubprocess:
-			checks = append(checks, checkCommand(g))
-		case worker.KindFile:
-			checks = append(checks, result(fmt.Sprintf("group %q: handler directory", g.Name), g.Handler.Path, canMake(g.Handler.Path)))
-		}
+		checks = append(checks, checkHandler(g)...)
 	}
 	return checks
 }
@@ -95,13 +88,4 @@ func checkFree(name, address string) Check {
 		detail = address + " is no address of this machine"
 	}
 	return Check{Name: name, Detail: detail}
-}
-
-func checkCommand(g worker.Config) Check {
-	name := fmt.Sprintf("group %q: handler command", g.Name)
-	path, err := exec.LookPath(g.Handler.Command[0])
-	if err != nil {
-		return Check{Name: name, Detail: fmt.Sprintf("handler.command: %s; install it or give its full path", err)}
-	}
-	return Check{Name: name, OK: true, Detail: path}
 }

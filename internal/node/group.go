@@ -33,6 +33,15 @@ var newHandler = map[string]func(worker.HandlerConfig, worker.HandlerEnv) (worke
 	worker.KindSubprocess: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
 		return worker.NewSubprocess(c, e)
 	},
+	worker.KindHTTP: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
+		return worker.NewHTTP(c, e)
+	},
+	worker.KindNATS: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
+		return worker.NewNATS(c, e)
+	},
+	worker.KindExec: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
+		return worker.NewExec(c, e)
+	},
 	worker.KindFile: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
 		return worker.NewFile(c, e)
 	},
@@ -61,7 +70,7 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 	for _, c := range n.Config.Groups {
 		handler, err := NewHandler(c, worker.HandlerEnv{
 			App: "leasehold/" + n.Version, Node: n.Config.Node.Name, Group: c.Name, Topic: c.Topic,
-			Lock: lock, Logger: n.Logger,
+			Conn: n.nc, Subject: server.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
 		})
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -174,7 +175,11 @@ func (n *Node) newBroker(secrets config.Secrets) (*server.Server, error) {
 		}
 		n.clientCA = string(ca)
 	}
-	for _, w := range append(c.Warnings(), secrets.Warnings...) {
+	handlers, err := c.CheckHandlerFiles()
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range slices.Concat(c.Warnings(), secrets.Warnings, handlers) {
 		n.log.Warn(w)
 	}
 	var subjects []string

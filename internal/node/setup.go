@@ -275,11 +275,12 @@ func (n *Node) pressure(t partitioner.Topic) func() bool {
 	}
 }
 
-// configHash tells configs apart that the nodes of a cluster should share. Where on its own disk a node writes to is
-// its own affair.
+// configHash tells configs apart that the nodes of a cluster should share. Where on its own disk a node reads and writes
+// is its own affair.
 func (n *Node) configHash() string {
 	groups := slices.Clone(n.Config.Groups)
 	for i := range groups {
+		groups[i].Handler = groups[i].Handler.WithFiles(func(string) string { return "" })
 		groups[i].Handler.Path = ""
 	}
 	text, err := json.Marshal(struct{ Topics, Groups any }{n.Config.Topics, groups})

@@ -1,0 +1,43 @@
+package worker
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+)
+
+// TestEveryKindCarriesTheSameEnvelope holds the JSON, which is spelled apart, to the fields that all else comes from.
+func TestEveryKindCarriesTheSameEnvelope(t *testing.T) {
+	m := testMessage(3, 1007, "x")
+	m.Traceparent, m.Released = "00-ab", true
+	text, err := json.Marshal(newMessageLine(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var line map[string]any
+	if err := json.Unmarshal(text, &line); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range m.fields() {
+		if got := fmt.Sprint(line[f.name]); got != f.value {
+			t.Errorf("%s is %q in JSON, %q elsewhere", f.name, got, f.value)
+		}
+		delete(line, f.name)
+	}
+	if rest := slices.Sorted(maps.Keys(line)); fmt.Sprint(rest) != "[data headers traceparent type]" {
+		t.Errorf("only in JSON: %v", rest)
+	}
+}
+
+func TestWhatCannotBeCarriedIsEscaped(t *testing.T) {
+	for in, want := range map[string]string{"": "", "c-17 ä\t100%": "c-17 ä\t100%", "a\x00b\r\nc\x7f": "a%00b%0D%0Ac%7F"} {
+		if got := escape(in, isControl); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+	if got := escape("My Header:ä", isNoToken); got != "My%20Header%3A%C3%A4" {
+		t.Errorf("a header's name became %q", got)
+	}
+}

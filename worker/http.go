@@ -1,0 +1,249 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// maxReply bounds how much of an answer's body is read, in bytes.
+	maxReply = 64 << 10
+	// connectTime is how long a connection may take. It ends before most timeouts, and then a host that is gone shows as
+	// unavailable soon.
+	connectTime = 10 * time.Second
+	// keptConnections is how many idle connections are kept: one for every partition that a node can hold.
+	keptConnections = 1024
+)
+
+// HTTP posts each message to a URL, and reads the answer's status: a webhook. docs/handlers.md holds headers and
+// outcomes.
+type HTTP struct {
+	cfg       HandlerConfig
+	app       string
+	files     httpFiles
+	transport *http.Transport
+}
+
+// NewHTTP builds the handler and reads the files that it needs.
+func NewHTTP(cfg HandlerConfig, env HandlerEnv) (*HTTP, error) {
+	cfg, err := cfg.of(KindHTTP)
+	if err != nil {
+		return nil, err
+	}
+	files, err := readHTTPFiles(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &HTTP{cfg: cfg, app: env.App, files: files, transport: &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: connectTime}).DialContext,
+		TLSClientConfig:     files.tls,
+		TLSHandshakeTimeout: connectTime,
+		MaxIdleConnsPerHost: keptConnections,
+		IdleConnTimeout:     90 * time.Second,
+		// HTTP/2 would have calls of all partitions share a connection, and sends some of them again by itself.
+		Protocols: http1(),
+	}}, nil
+}
+
+func http1() *http.Protocols {
+	p := &http.Protocols{}
+	p.SetHTTP1(true)
+	return p
+}
+
+// Run closes the connections at the end of ctx.
+func (h *HTTP) Run(ctx context.Context) error {
+	<-ctx.Done()
+	h.transport.CloseIdleConnections()
+	return nil
+}
+
+// Handle posts the message. The status decides, as soon as it is there; the body only says why.
+func (h *HTTP) Handle(ctx context.Context, m *Message) Result {
+	header := h.messageHeader(m)
+	h.files.signer.sign(header, m.ID, time.Now(), m.Data)
+	answer, none := h.post(ctx, header, m.Data)
+	switch {
+	case answer == nil:
+		return none
+	case slices.Contains(h.cfg.OKStatus, answer.code):
+		return Result{Status: OK}
+	}
+	return answer.result()
+}
+
+// BatchSize is what the config says.
+func (h *HTTP) BatchSize(int) int { return h.cfg.Batch }
+
+// HandleBatch posts the messages as lines of JSON.
+func (h *HTTP) HandleBatch(ctx context.Context, ms []*Message) BatchResult {
+	body, _, err := encodeBatch(ms, math.MaxInt)
+	if err != nil {
+		return BatchResult{Result: failure(err)}
+	}
+	header := h.header()
+	maps.Copy(header, batchHeader(ms))
+	setIdempotencyKey(header, batchID(ms))
+	h.files.signer.sign(header, batchID(ms), time.Now(), body)
+	answer, none := h.post(ctx, header, body)
+	switch {
+	case answer == nil:
+		return BatchResult{Result: none}
+	case statusMeaning(answer.code) != OK: // ok_status, too, is about a message, and says nothing about all of them.
+		return BatchResult{Result: answer.result()}
+	case answer.err != nil: // Nothing would mean that all is done.
+		return BatchResult{Result: notAnswered(ctx, answer.err, true)}
+	}
+	return parseBatchReply(answer.body, ms)
+}
+
+// httpAnswer is what came back.
+type httpAnswer struct {
+	code   int
+	header http.Header
+	body   []byte // At most maxReply bytes, and one more if there were more.
+	err    error  // Why that is not all of it.
+}
+
+// result is what the answer means for a message.
+func (a *httpAnswer) result() Result {
+	text := oneLine(string(a.body))
+	if to := a.header.Get("Location"); a.code/100 == 3 && to != "" {
+		text = "redirects are not followed, set handler.url to where it leads: " + cut(to, maxReason/2)
+	}
+	return statusResult(a.code, text, a.header)
+}
+
+// post makes a request and returns the answer, or nil and what it means that there is none. It uses the transport
+// itself, which follows no redirects.
+func (h *HTTP) post(ctx context.Context, header http.Header, body []byte) (*httpAnswer, Result) {
+	var connected atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	req, err := http.NewRequestWithContext(traced, http.MethodPost, h.cfg.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, unavailable("handler.url: %w", err)
+	}
+	req.Header = header
+	resp, err := h.transport.RoundTrip(req)
+	if err != nil {
+		return nil, notAnswered(ctx, err, connected.Load())
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1)) // To the end, which keeps the connection.
+	return &httpAnswer{code: resp.StatusCode, header: resp.Header, body: text, err: err}, Result{}
+}
+
+// notAnswered is the result of a request without an answer. Before there is a connection, the message cannot be the
+// cause; once there is one, it may be, and somebody may be working on it.
+func notAnswered(ctx context.Context, err error, connected bool) Result {
+	switch {
+	case ctx.Err() != nil && connected:
+		return ended(ctx)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return unavailable("no connection within the call's time")
+	case ctx.Err() != nil:
+		return ended(ctx)
+	case !connected:
+		return unavailable("no connection: %w", err)
+	case brokeOff(err):
+		return failure(fmt.Errorf("connection broke off before the end of the answer: %w", err))
+	}
+	return unavailable("%w", err)
+}
+
+// brokeOff holds for errors of a connection that the other side closed. Other errors after the connection was made come
+// from something that does not speak HTTP: the address is wrong.
+func brokeOff(err error) bool {
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// header is what all requests have in common.
+func (h *HTTP) header() http.Header {
+	header := http.Header{"User-Agent": {h.app}}
+	for name, value := range h.cfg.Headers {
+		header.Set(name, value)
+	}
+	if h.files.bearer != "" {
+		header.Set("Authorization", "Bearer "+h.files.bearer)
+	}
+	return header
+}
+
+// setIdempotencyKey spells the header in lower case, which means the same to the receiver. The transport would take it,
+// in its usual spelling, for a leave to send the request again by itself when the connection breaks off: a call for
+// which nobody has looked at the fence.
+func setIdempotencyKey(header http.Header, key string) {
+	header["idempotency-key"] = []string{escape(key, isControl)}
+}
+
+// messageHeader is the envelope of a message: a CloudEvent in binary mode, everything once more under our own names, and
+// the publisher's headers.
+func (h *HTTP) messageHeader(m *Message) http.Header {
+	header := h.header()
+	for _, f := range m.fields() {
+		header.Set(headerName(f.name), escape(f.value, isControl))
+	}
+	setIdempotencyKey(header, m.IdempotencyKey)
+	if header.Get("Content-Type") == "" {
+		header.Set("Content-Type", "application/octet-stream")
+	}
+	passed, isEvent := http.Header{}, false
+	for name, values := range m.Headers {
+		name = passedName(name)
+		isEvent = isEvent || name == "Content-Type" && len(values) > 0 && strings.HasPrefix(strings.ToLower(values[0]), "application/cloudevents")
+		for _, v := range values {
+			passed.Add(name, escape(v, isControl))
+		}
+	}
+	if !isEvent { // Else the payload is a whole CloudEvent with attributes of its own.
+		setEventHeader(header, m)
+	}
+	for name, values := range passed {
+		header[name] = values
+	}
+	return header
+}
+
+// passedName is the name under which a header of the publisher is passed on: those that mean to a receiver what they
+// mean to us keep theirs.
+func passedName(name string) string {
+	switch lower := strings.ToLower(name); {
+	case lower == "content-type", lower == "traceparent", lower == "tracestate", strings.HasPrefix(lower, "ce-"):
+	default:
+		name = headerPrefix + "Header-" + name
+	}
+	return http.CanonicalHeaderKey(escape(name, isNoToken))
+}
+
+// setEventHeader sets the attributes of a CloudEvent. A publisher's own replace them.
+func setEventHeader(header http.Header, m *Message) {
+	for _, f := range []field{
+		{"Ce-Specversion", "1.0"},
+		{"Ce-Id", m.ID},
+		{"Ce-Source", "/leasehold/topics/" + m.Topic},
+		{"Ce-Type", "leasehold.message"},
+		{"Ce-Time", TimeText(m.Published)},
+		{"Ce-Partitionkey", m.Key},
+		{"Ce-Sequence", fmt.Sprintf("%020d", m.Seq)}, // Padded: sequences are compared as text.
+	} {
+		header.Set(f.name, escape(f.value, isNoAttribute))
+	}
+}

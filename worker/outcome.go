@@ -1,0 +1,66 @@
+package worker
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// statusMeaning is what a status of HTTP says about a call. NATS services use the same numbers for their errors.
+func statusMeaning(code int) Status {
+	switch code {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		return Reject
+	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden, http.StatusNotFound,
+		http.StatusMethodNotAllowed, http.StatusProxyAuthRequired:
+		return Unavailable // A wrong address or key is no fault of the messages, and must not use them up.
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return Unavailable
+	case http.StatusGone:
+		return Pause // Webhook specifications read it as "stop sending".
+	}
+	switch code / 100 {
+	case 2:
+		return OK
+	case 3:
+		return Unavailable // Not followed: the address is wrong.
+	}
+	return Retry
+}
+
+// statusResult is what an answer with a status means, of which text says why.
+func statusResult(code int, text string, h map[string][]string) Result {
+	r := Result{Status: statusMeaning(code)}
+	if r.Status == OK {
+		return r
+	}
+	r.Reason = strconv.Itoa(code)
+	if name := http.StatusText(code); name != "" {
+		r.Reason += " " + name
+	}
+	if text != "" {
+		r.Reason = cut(r.Reason+": "+text, maxReason)
+	}
+	if r.Status == Retry || r.Status == Unavailable {
+		r.After = retryAfter(first(h, "Retry-After"), first(h, "Date"), time.Now())
+	}
+	return r
+}
+
+// retryAfter reads a Retry-After header: seconds, or a date. A date is held against the sender's own clock, if it says
+// what that shows, since ours may be far off. 0 is nothing that could be obeyed.
+func retryAfter(value, date string, now time.Time) time.Duration {
+	value = strings.TrimSpace(value)
+	if seconds, err := strconv.ParseFloat(value, 64); err == nil {
+		return milliseconds(seconds * 1000)
+	}
+	when, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	if sent, err := http.ParseTime(date); err == nil {
+		now = sent
+	}
+	return min(max(when.Sub(now), 0), maxAfter)
+}
