@@ -42,12 +42,12 @@ func FuzzParseDeadLetter(f *testing.F) {
 func TestDeadLettersOfAnotherHandAreRefused(t *testing.T) {
 	js := newJetStream(t, startBroker(t, "").connect())
 	opt := DeadLetterOptions{Replicas: 1, MaxBytes: 8 * bytesize.MiB}
-	stream, err := EnsureDeadLetters(t.Context(), js, "billing", opt)
-	if err != nil {
+	if _, err := EnsureDeadLetters(t.Context(), js, "billing", opt); err != nil {
 		t.Fatal(err)
 	}
 	opt.MaxBytes *= 2
-	if stream, err = EnsureDeadLetters(t.Context(), js, "billing", opt); err != nil || stream.CachedInfo().Config.MaxBytes != int64(opt.MaxBytes) {
+	stream, err := EnsureDeadLetters(t.Context(), js, "billing", opt)
+	if err != nil || stream.CachedInfo().Config.MaxBytes != int64(opt.MaxBytes) {
 		t.Fatalf("a raised max_bytes: %v", err)
 	}
 	cfg := stream.CachedInfo().Config

@@ -36,6 +36,9 @@ type Rules struct {
 	AllowStaleTail bool
 	// AllowReject counts a rejected message as finished (dead letter).
 	AllowReject bool
+	// MaxAttempts counts a message as finished (dead letter) by a call of that
+	// attempt that failed or never ended. 0: none is.
+	MaxAttempts int
 	// MaxStall bounds how long a partition with work to do starts no call,
 	// MaxPublishGap how long no publish is acknowledged. 0: not bounded.
 	MaxStall      time.Duration
@@ -56,5 +59,13 @@ const killSlack = int64(500 * time.Millisecond)
 
 // finished tells whether the call ended its message.
 func (r Rules) finished(c Call) bool {
-	return c.ok() || r.AllowReject && c.End != 0 && c.Result == "reject"
+	switch {
+	case c.ok():
+		return true
+	case c.End != 0 && c.Result == "reject":
+		return r.AllowReject
+	case r.MaxAttempts == 0 || c.Attempt < r.MaxAttempts:
+		return false
+	}
+	return c.Result == "retry" || c.open()
 }

@@ -48,6 +48,11 @@ func CallLog(t testing.TB) string {
 	return build(t, "calllog", "leasehold/internal/testcluster/calllog")
 }
 
+// Backend is the path of what handlers of every kind can call.
+func Backend(t testing.TB) string {
+	return build(t, "backend", "leasehold/internal/testcluster/backend")
+}
+
 func build(t testing.TB, name, pkg string) string {
 	t.Helper()
 	binaries.Lock()

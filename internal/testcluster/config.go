@@ -16,6 +16,8 @@ type Spec struct {
 	Server, Cluster string
 	// LogLevel of the agents, default "debug".
 	LogLevel string
+	// Users are whole [[user]] tables.
+	Users string
 }
 
 // Topic is one topic of the config.
@@ -56,6 +58,7 @@ func (c *Cluster) config(n *Node) string {
 	for _, g := range groups {
 		fmt.Fprintf(&b, "[[group]]\nname = %q\ntopic = %q\nhandler = %s\n%s\n\n", g.Name, g.Topic, g.Handler, g.Extra)
 	}
+	b.WriteString(c.spec.Users)
 	return b.String()
 }
 
