@@ -1,12 +1,15 @@
 package testcluster
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -205,6 +208,23 @@ func (c *Cluster) Status() (Status, error) {
 		}
 	}
 	return Status{}, err
+}
+
+// CLI runs a command of the command line with the config of the first node
+// that runs, and returns what it printed.
+func (c *Cluster) CLI(args ...string) ([]byte, error) {
+	running := c.running()
+	if len(running) == 0 {
+		return nil, errors.New("no node is running")
+	}
+	cmd := exec.Command(Leasehold(c.t), append(args, "--config", running[0].ConfigFile)...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("leasehold %s: %w: %s", strings.Join(args, " "), err, errs.String())
+	}
+	return out, err
 }
 
 func (c *Cluster) running() []*Node {

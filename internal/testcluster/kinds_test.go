@@ -182,19 +182,6 @@ func (k *kinds) publish(ctx context.Context, random *rand.Rand) {
 	}
 }
 
-// cli runs a command of the CLI against the first node that runs.
-func (k *kinds) cli(args ...string) ([]byte, error) {
-	args = append(args, "--config", k.running()[0].ConfigFile)
-	cmd := exec.Command(Leasehold(k.t), args...)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
-	if err != nil {
-		err = fmt.Errorf("leasehold %s: %w: %s", strings.Join(args, " "), err, errs.String())
-	}
-	return out, err
-}
-
 // drain waits until every group has finished everything, and resumes what is paused meanwhile, as a person would.
 func (k *kinds) drain(limit time.Duration) {
 	k.t.Helper()
@@ -211,7 +198,7 @@ func (k *kinds) drain(limit time.Duration) {
 			}
 			for _, p := range g.Partitions {
 				if p.State == "paused" {
-					if _, err := k.cli("resume", kind, "--partition", fmt.Sprint(p.Partition), "--wait", "5s"); err != nil {
+					if _, err := k.CLI("resume", kind, "--partition", fmt.Sprint(p.Partition), "--wait", "5s"); err != nil {
 						left = append(left, err)
 					}
 				}
@@ -242,7 +229,7 @@ type letter struct {
 // letters reads a group's dead letters, by message id.
 func (k *kinds) letters(group string) map[string]letter {
 	k.t.Helper()
-	out, err := k.cli("dlq", "export", group)
+	out, err := k.CLI("dlq", "export", group)
 	if err != nil {
 		k.t.Fatal(err)
 	}
