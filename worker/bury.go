@@ -32,8 +32,11 @@ func (l *Lane) settleExhausted(j *job, r Result) step {
 		l.grant.Wake()
 		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %d times: %s", j.seq, l.config.MaxAttempts, r.text()))
 	}
+	l.grant.Wake()
+	if !l.awaitCommit() { // findParked and wasBuried rest on it.
+		return stepEnd
+	}
 	if !l.health.mayBury() {
-		l.grant.Wake()
 		r.Reason = fmt.Sprintf("%d messages in a row failed for good, the handler is taken for broken; trying message %d until it succeeds: %s",
 			buriedInARow, j.seq, r.text())
 		return l.stall(r)

@@ -209,7 +209,7 @@ func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
 		h, box := &script{answers: always(refuses, 1)}, &fakeLetters{}
 		s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: Grant{MayStart: func() bool {
 			looks++
-			return looks <= 2 // The look for parked keys, and the call.
+			return looks <= 1 // The call.
 		}}})
 		s.feedKeys(t, "a/1")
 		time.Sleep(time.Hour)
@@ -217,6 +217,33 @@ func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
 		if st := s.status(); st.State != StateFenced {
 			t.Errorf("status %+v", st)
 		}
+	})
+}
+
+func TestNothingIsSetAsideBeforeItsAttemptsAreStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{answers: always(fails, 1)}, &fakeLetters{}
+		s := newStand(t, h, standOptions{config: Config{MaxAttempts: 1}, letters: box, store: func(*Lane) {}})
+		s.feedKeys(t, "a/1")
+		time.Sleep(time.Hour)
+		box.want(t, "")
+		p, urgent := s.Progress()
+		if p.Attempt != 1 || !urgent {
+			t.Fatalf("progress %+v, urgent %v", p, urgent)
+		}
+		s.Committed(p)
+		synctest.Wait()
+		box.want(t, "dead a 1 max_attempts 1")
+	})
+}
+
+func TestPartitionThatNeverSetAnythingAsideAsksForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{}, &fakeLetters{fail: errTest}
+		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Attempt: 1}}})
+		s.feedKeys(t, "a/1")
+		synctest.Wait()
+		wantDone(t, s.Lane, 1, 0)
 	})
 }
 

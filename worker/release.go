@@ -13,8 +13,12 @@ import (
 )
 
 // findParked reads which keys of the partition are parked. It returns false if the lane ends first.
+//
+// Where no message was ever set aside there is nothing to read, and a takeover need not wait for the leader of one more
+// stream. An owner that parks its first message and dies has stored before that all its attempts are used up.
 func (l *Lane) findParked() bool {
-	if l.letters == nil {
+	never := l.grant.Letters == 0 && l.grant.Attempt < l.config.MaxAttempts && l.grant.Release == ""
+	if l.letters == nil || never {
 		return true
 	}
 	ok := l.insist("look for parked keys", func(ctx context.Context) error {
