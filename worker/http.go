@@ -124,7 +124,21 @@ func (a *httpAnswer) result() Result {
 	if to := a.header.Get("Location"); a.code/100 == 3 && to != "" {
 		text = "redirects are not followed, set handler.url to where it leads: " + cut(to, maxReason/2)
 	}
+	if a.code == http.StatusBadRequest && wantsTLS(text) {
+		return unavailable("handler.url begins with http://, and what listens there wants https://: %s", text)
+	}
 	return statusResult(a.code, text, a.header)
+}
+
+// wantsTLS recognises the answer of a TLS listener that was spoken to in plain text, as Go's server, nginx and Apache give
+// it. Its 400 is about the address and not about the message.
+func wantsTLS(text string) bool {
+	for _, said := range []string{"HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port", "speaking plain HTTP to an SSL-enabled server port"} {
+		if strings.Contains(text, said) {
+			return true
+		}
+	}
+	return false
 }
 
 // post makes a request and returns the answer, or nil and what it means that there is none. It uses the transport

@@ -169,6 +169,7 @@ func TestHTTPWithoutAConnectionIsUnavailable(t *testing.T) {
 		encrypted.URL:                    "certificate signed by unknown authority",
 		"http://no-such-host.invalid/":   "no-such-host.invalid",
 		"https://" + plainService(t, ""): "no connection: EOF",
+		"http://" + strings.TrimPrefix(encrypted.URL, "https://"): "wants https://", // Answered by a 400, which is no fault of the message.
 	} {
 		wantStatus(t, handle(t, newHTTP(t, url, nil), testMessage(0, 1, "x")), Unavailable, reason)
 	}
