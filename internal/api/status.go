@@ -33,6 +33,10 @@ type Node struct {
 	Partitions int    `json:"partitions"` // Partitions that it owns, over all groups.
 	Version    string `json:"version"`
 	Address    string `json:"address"` // Its cluster address.
+
+	DiskFree   uint64  `json:"disk_free"`    // Bytes free on the file system of its data directory; 0 if it does not say.
+	DiskShort  bool    `json:"disk_short"`   // That is less than min_free, so publishes are refused on all nodes.
+	FsyncP99MS float64 `json:"fsync_p99_ms"` // Within which 99 of 100 small synced writes ended, of the last hour; 0 if unknown.
 }
 
 // NodeLive is the state of a node whose session is alive.
@@ -45,6 +49,7 @@ type Topic struct {
 	Messages   uint64 `json:"messages"` // Stored now.
 	Bytes      uint64 `json:"bytes"`    // Taken by them.
 	LastSeq    uint64 `json:"last_seq"` // Sequence of the newest message.
+	Held       bool   `json:"held"`     // Publishes are refused, because a node is short of disk space.
 }
 
 // Group is one group.

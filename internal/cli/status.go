@@ -140,6 +140,9 @@ func problems(s *api.Status) []string {
 		case !n.Ready && n.Name != s.Node:
 			list = append(list, n.Name+" is not ready")
 		}
+		if n.DiskShort {
+			list = append(list, n.Name+" is short of disk space, so publishes are refused")
+		}
 	}
 	for _, g := range s.Groups {
 		list = append(list, groupProblems(g)...)

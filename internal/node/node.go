@@ -35,7 +35,11 @@ type Node struct {
 	Options
 	log hclog.Logger
 
+	pause time.Duration // To wait before the broker is started,
+	after string        // because of this.
+
 	dir    *server.DataDir
+	disk   *server.Disk
 	broker *server.Server
 	nc     *nats.Conn
 	js     jetstream.JetStream
@@ -52,10 +56,10 @@ type Node struct {
 	served  bool     // driver, topics, groups and ingest are set and do not change any more.
 }
 
-// Run runs a node until ctx ends, then stops it in order: no more claims, lanes drained and handed over, session
-// ended, HTTP closed, broker shut down. It returns nil after a clean stop.
-func Run(ctx context.Context, o Options) error {
-	n := &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}}
+// runLife runs a node from the data directory to the broker's end. after and pause say why there was a life before, and
+// how long to wait because of it.
+func runLife(ctx context.Context, o Options, pause time.Duration, after string) error {
+	n := &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}, pause: pause, after: after}
 	n.wait("the data directory")
 	dir, err := server.OpenDataDir(o.Config.Node.DataDir, o.Config.Identity())
 	if errors.Is(err, server.ErrMismatch) {
@@ -64,8 +68,11 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // the process ends
+	defer dir.Close() //nolint:errcheck // the life ends
 	n.dir = dir
+	if n.disk, err = server.NewDisk(dir, o.Config.Server, o.Logger); err != nil {
+		return err
+	}
 	secrets, err := o.Config.ReadSecrets()
 	if err != nil {
 		return err
@@ -85,20 +92,36 @@ func (n *Node) run(ctx context.Context, web *api.Server) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	outer := context.WithoutCancel(ctx)
-	broker := runPart(outer, stop, "broker", n.broker.Run)
+	disk := runPart(outer, stop, "disk", n.disk.Run)
 	face := runPart(outer, stop, "http", web.Run)
 	news := n.tellManager(ctx, web.Started())
 
-	err := n.serve(ctx)
+	broker, err := n.live(ctx, stop)
 	n.wait("the end of this node: it is stopping")
-	err = errors.Join(err, news.end(), face.end(), n.closeConn(), broker.end())
+	err = errors.Join(err, news.end(), face.end(), n.closeConn())
+	stuck := broker()
+	err = errors.Join(err, stuck, disk.end())
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause // what ended the node says more than what came of it
+	}
+	if stuck != nil && startsAgain(err) != nil {
+		return fmt.Errorf("%s, and the broker cannot be started again in this process: %w", err.Error(), stuck)
 	}
 	if err == nil {
 		n.log.Info("stopped")
 	}
 	return err
+}
+
+// live starts the broker once there is room for it, and serves until ctx ends. It returns what ends the broker.
+func (n *Node) live(ctx context.Context, stop context.CancelCauseFunc) (end func() error, err error) {
+	if err := n.room(ctx); err != nil {
+		return func() error { return nil }, n.cutShort(ctx, err)
+	}
+	broker := runPart(context.WithoutCancel(ctx), stop, "broker", n.broker.Run)
+	storage := runPart(ctx, stop, "storage", n.watchStorage)
+	err = n.serve(ctx)
+	return broker.end, errors.Join(err, storage.end())
 }
 
 func (n *Node) closeConn() error {

@@ -91,6 +91,7 @@ func (n *Node) participate(ctx context.Context) error {
 		runPart(outer, stop, "status", n.answerStatus),
 		runPart(ctx, stop, "groups", n.confirmGroups),
 		runPart(ctx, stop, "membership", n.watchRemoval),
+		runPart(ctx, stop, "space", n.watchSpace),
 		runPart(ctx, func(error) {}, "readiness", n.watchReady))
 	n.log.Info("taking part", "topics", len(n.topics), "groups", len(n.groups))
 

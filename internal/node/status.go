@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,6 +27,7 @@ type report struct {
 	Node  string                 `json:"node"`
 	Ready bool                   `json:"ready"`
 	Lanes map[string][]laneState `json:"lanes"` // By group.
+	Disk  diskReport             `json:"disk"`
 }
 
 // laneState is one lane.
@@ -43,7 +45,7 @@ type laneState struct {
 
 // report tells what this node's lanes are doing.
 func (n *Node) report() report {
-	r := report{Node: n.Config.Node.Name, Ready: len(n.Ready()) == 0, Lanes: map[string][]laneState{}}
+	r := report{Node: n.Config.Node.Name, Ready: len(n.Ready()) == 0, Lanes: map[string][]laneState{}, Disk: newDiskReport(n.disk.State())}
 	for _, g := range n.groups {
 		for _, l := range g.worker.Status() {
 			s := laneState{
@@ -126,6 +128,9 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	}
 	s.Warnings = append(s.Warnings, n.Config.Warnings()...)
 	if !served {
+		for _, r := range reasons {
+			s.Warnings = append(s.Warnings, "this node waits for "+strings.TrimPrefix(r, waitingPrefix))
+		}
 		return s, nil
 	}
 	view, err := n.driver.Snapshot(ctx)
@@ -133,12 +138,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 		return nil, err
 	}
 	s.Quorum = view.Live
-	live := 0
-	for _, p := range view.Sessions {
-		if p.State == lease.Live {
-			live++
-		}
-	}
+	live := len(liveNodes(view))
 	asked := n.askVoters(ctx)
 	said := n.reports(ctx, live)
 	more := n.elsewhere(ctx, &view)
@@ -147,7 +147,8 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	s.Groups = n.groupStatus(ctx, view, said, more.groups)
 	topics, full := n.topicStatus(ctx)
 	s.Topics = topics
-	s.Warnings = slices.Concat(s.Warnings, full, n.warnings(view), n.memberWarnings(view, counted), more.warnings, letterWarnings(s.Groups))
+	s.Warnings = slices.Concat(s.Warnings, diskWarnings(n.timing(), said, topics), full, n.warnings(view),
+		n.memberWarnings(view, counted), more.warnings, letterWarnings(s.Groups))
 	return s, nil
 }
 
@@ -211,6 +212,9 @@ func (n *Node) nodes(view lease.View, said map[string]report, v voters) []api.No
 		node := api.Node{
 			Name: rec.Node, Boot: rec.Boot, State: string(rec.State), Ready: rec.State == lease.Live && said[rec.Node].Ready,
 			Version: rec.Release, Address: rec.Address,
+		}
+		if d := said[rec.Node].Disk; node.State == api.NodeLive {
+			node.DiskFree, node.DiskShort, node.FsyncP99MS = d.Free, d.Short, d.FsyncP99MS
 		}
 		switch {
 		case rec.State == lease.Live:
@@ -336,6 +340,7 @@ func (n *Node) topicStatus(ctx context.Context) (topics []api.Topic, warnings []
 		}
 		topics = append(topics, api.Topic{
 			Name: c.Name, Partitions: c.Partitions, Messages: info.State.Msgs, Bytes: info.State.Bytes, LastSeq: info.State.LastSeq,
+			Held: partitioner.IsHeld(info.Config),
 		})
 		if limit := uint64(c.MaxBytes); limit > 0 && info.State.Bytes > limit/10*9 {
 			warnings = append(warnings, fmt.Sprintf("topic %s is %d %% full (max_bytes %s): publishes are refused when it is",

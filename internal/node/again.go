@@ -1,0 +1,108 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"leasehold/server"
+)
+
+// againError ends one life of a node so that another one begins in the same process. The service manager could start the
+// process again just as well; but `leasehold dev` has none, and one that gives up after some failures would leave a node
+// down that only had to wait for room. It is as safe as a new process: a life ends as a process does, with all lanes
+// joined, the session ended and the broker stopped, and the next one opens the data directory anew, waits for handler
+// children that hold its lock, and takes a new boot. If the broker does not stop, the process ends after all.
+type againError struct {
+	reason string
+	fault  bool // Something is broken, so the next life waits a while before it tries.
+}
+
+func (e *againError) Error() string { return e.reason }
+
+// startsAgain returns what ends this life only, nil if the node ends.
+func startsAgain(err error) *againError {
+	var again *againError
+	errors.As(err, &again)
+	return again
+}
+
+// Pauses between lives that end with a fault. They grow until a life has lasted for a while.
+const (
+	firstPause = time.Second
+	longPause  = time.Minute
+	goodLife   = 10 * time.Minute
+)
+
+// nextPause is how long to wait after a life that ended with a fault.
+func nextPause(last, lived time.Duration) time.Duration {
+	if last == 0 || lived >= goodLife {
+		return firstPause
+	}
+	return min(2*last, longPause)
+}
+
+// Run runs a node until ctx ends, then stops it in order: no more claims, lanes drained and handed over, session
+// ended, HTTP closed, broker shut down. It returns nil after a clean stop. A node whose storage an error of the disk has
+// switched off starts again by itself once there is room.
+func Run(ctx context.Context, o Options) error {
+	var pause time.Duration
+	after := ""
+	for {
+		begun := time.Now()
+		err := runLife(ctx, o, pause, after)
+		again := startsAgain(err)
+		switch {
+		case again == nil:
+			return err
+		case ctx.Err() != nil:
+			return nil
+		}
+		after = again.reason
+		if again.fault {
+			pause = nextPause(pause, time.Since(begun)-pause)
+		}
+	}
+}
+
+// room waits until the broker can be started: a while after a fault, and then for what it needs on the disk. Without
+// that it would be off again at once.
+func (n *Node) room(ctx context.Context) error {
+	if n.pause > 0 {
+		n.wait(fmt.Sprintf("the next start in %s, because %s", n.pause, n.after))
+		timer := time.NewTimer(n.pause)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+	}
+	said := false
+	return n.until(ctx, server.DiskLook, func() []string {
+		reasons := n.disk.Room()
+		if len(reasons) > 0 && !said {
+			said = true
+			n.log.Error("the broker is not started before there is room", "waiting_for", reasons)
+		}
+		return reasons
+	})
+}
+
+// watchStorage ends this life when the broker cannot store any more.
+func (n *Node) watchStorage(ctx context.Context) error {
+	tick := time.NewTicker(server.DiskLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if fault := n.broker.StorageFault(); fault != "" {
+			n.log.Error("stopping this node's part to start it again", "reason", fault)
+			return &againError{reason: fault, fault: true}
+		}
+	}
+}
