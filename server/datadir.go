@@ -54,6 +54,7 @@ const (
 	socketFile   = "leasehold.sock"
 	ballastFile  = "ballast"
 	probeFile    = "fsync.probe"
+	damagedDir   = "damaged"
 )
 
 // handlerLockPoll is how often HandlerLock looks again; a former life's children usually end within milliseconds.

@@ -140,6 +140,9 @@ func problems(s *api.Status) []string {
 		case !n.Ready && n.Name != s.Node:
 			list = append(list, n.Name+" is not ready")
 		}
+		if len(n.Damaged) > 0 {
+			list = append(list, fmt.Sprintf("%s has damaged copies of %s", n.Name, strings.Join(n.Damaged, ", ")))
+		}
 		if n.DiskShort {
 			list = append(list, n.Name+" is short of disk space, so publishes are refused")
 		}

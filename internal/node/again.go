@@ -16,7 +16,8 @@ import (
 // children that hold its lock, and takes a new boot. If the broker does not stop, the process ends after all.
 type againError struct {
 	reason string
-	fault  bool // Something is broken, so the next life waits a while before it tries.
+	fault  bool   // Something is broken, so the next life waits a while before it tries.
+	aside  string // Topic whose copy the next life sets aside before it starts its broker.
 }
 
 func (e *againError) Error() string { return e.reason }
@@ -35,6 +36,9 @@ const (
 	goodLife   = 10 * time.Minute
 )
 
+// storageEvery is how often the broker is asked whether it still stores.
+const storageEvery = time.Second
+
 // nextPause is how long to wait after a life that ended with a fault.
 func nextPause(last, lived time.Duration) time.Duration {
 	if last == 0 || lived >= goodLife {
@@ -47,30 +51,29 @@ func nextPause(last, lived time.Duration) time.Duration {
 // ended, HTTP closed, broker shut down. It returns nil after a clean stop. A node whose storage an error of the disk has
 // switched off starts again by itself once there is room.
 func Run(ctx context.Context, o Options) error {
-	var pause time.Duration
-	after := ""
+	var before againError
+	var pause time.Duration // After the last fault.
 	for {
 		begun := time.Now()
-		err := runLife(ctx, o, pause, after)
+		err := runLife(ctx, o, before, pause)
 		again := startsAgain(err)
 		switch {
 		case again == nil:
 			return err
 		case ctx.Err() != nil:
 			return nil
+		case again.fault:
+			pause = nextPause(pause, time.Since(begun))
 		}
-		after = again.reason
-		if again.fault {
-			pause = nextPause(pause, time.Since(begun)-pause)
-		}
+		before = *again
 	}
 }
 
 // room waits until the broker can be started: a while after a fault, and then for what it needs on the disk. Without
 // that it would be off again at once.
 func (n *Node) room(ctx context.Context) error {
-	if n.pause > 0 {
-		n.wait(fmt.Sprintf("the next start in %s, because %s", n.pause, n.after))
+	if n.before.fault {
+		n.wait(fmt.Sprintf("the next start, %s after the last: %s", n.pause, n.before.reason))
 		timer := time.NewTimer(n.pause)
 		defer timer.Stop()
 		select {
@@ -92,7 +95,7 @@ func (n *Node) room(ctx context.Context) error {
 
 // watchStorage ends this life when the broker cannot store any more.
 func (n *Node) watchStorage(ctx context.Context) error {
-	tick := time.NewTicker(server.DiskLook)
+	tick := time.NewTicker(storageEvery)
 	defer tick.Stop()
 	for {
 		select {

@@ -226,6 +226,7 @@ func (o *one) waitAnswer(t *testing.T, text string) {
 // A node that is short of space: publishes are refused on every node, before its broker would give up, and taken again by
 // themselves.
 func TestShortDiskOfOneNodeRefusesPublishesEverywhereUntilThereIsRoom(t *testing.T) {
+	t.Parallel()
 	disk := servertest.NewTinyDisk(t, 128*mib)
 	c := newTrio(t, disk)
 	c.start(t)
@@ -247,6 +248,7 @@ func TestShortDiskOfOneNodeRefusesPublishesEverywhereUntilThereIsRoom(t *testing
 // A disk that is full at one go: the broker switches itself off. The node gives up its ballast and comes back; without room
 // even then it waits, and says for what.
 func TestFullDiskOfOneNodeIsSurvivedAndComesBackByItself(t *testing.T) {
+	t.Parallel()
 	disk := servertest.NewTinyDisk(t, 128*mib)
 	c := newTrio(t, disk)
 	c.start(t)
@@ -262,6 +264,7 @@ func TestFullDiskOfOneNodeIsSurvivedAndComesBackByItself(t *testing.T) {
 
 // All disks full at one go: nothing that was acknowledged is lost, and all is well again by itself.
 func TestFullDisksOfAllNodesAreSurvivedAndComeBackByThemselves(t *testing.T) {
+	t.Parallel()
 	var disks []*servertest.TinyDisk
 	for range 3 {
 		disks = append(disks, servertest.NewTinyDisk(t, 128*mib))
@@ -307,6 +310,7 @@ func (c *trio) waitHandled(t *testing.T, count int) {
 }
 
 func TestFullDiskOfANodeOnItsOwnComesBackByItself(t *testing.T) {
+	t.Parallel()
 	disk := servertest.NewTinyDisk(t, 128*mib)
 	o := newOne(t, "")
 	o.cfg.Node.DataDir = filepath.Join(disk.Path, "data")

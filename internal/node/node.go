@@ -35,8 +35,8 @@ type Node struct {
 	Options
 	log hclog.Logger
 
-	pause time.Duration // To wait before the broker is started,
-	after string        // because of this.
+	before againError    // How the life before this one ended.
+	pause  time.Duration // How long to wait before the broker is started, if that was a fault.
 
 	dir    *server.DataDir
 	disk   *server.Disk
@@ -49,6 +49,10 @@ type Node struct {
 	groups []*group
 	ingest *ingest
 
+	copies  copyCache
+	mended  string      // Topic whose copy was set aside before this life.
+	endLife func(error) // Ends this life. Set before the first lane starts.
+
 	clientCA string // PEM of what clients trust, if the listener's certificate comes from the cluster's secret
 
 	mu      sync.Mutex
@@ -56,10 +60,10 @@ type Node struct {
 	served  bool     // driver, topics, groups and ingest are set and do not change any more.
 }
 
-// runLife runs a node from the data directory to the broker's end. after and pause say why there was a life before, and
-// how long to wait because of it.
-func runLife(ctx context.Context, o Options, pause time.Duration, after string) error {
-	n := &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}, pause: pause, after: after}
+// runLife runs a node from the data directory to the broker's end. before is how the life before it ended, pause how long
+// to wait if that was a fault.
+func runLife(ctx context.Context, o Options, before againError, pause time.Duration) error {
+	n := &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}, before: before, pause: pause}
 	n.wait("the data directory")
 	dir, err := server.OpenDataDir(o.Config.Node.DataDir, o.Config.Identity())
 	if errors.Is(err, server.ErrMismatch) {
@@ -84,6 +88,12 @@ func runLife(ctx context.Context, o Options, pause time.Duration, after string) 
 	if n.broker, err = n.newBroker(secrets); err != nil {
 		return err
 	}
+	n.copies.look = n.broker.Copies
+	if before.aside != "" {
+		if err := n.setAside(before.aside); err != nil {
+			return err
+		}
+	}
 	return n.run(ctx, web)
 }
 
@@ -97,6 +107,9 @@ func (n *Node) run(ctx context.Context, web *api.Server) error {
 	news := n.tellManager(ctx, web.Started())
 
 	broker, err := n.live(ctx, stop)
+	if again := startsAgain(err); again != nil {
+		stop(again)
+	}
 	n.wait("the end of this node: it is stopping")
 	err = errors.Join(err, news.end(), face.end(), n.closeConn())
 	stuck := broker()

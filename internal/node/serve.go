@@ -31,6 +31,9 @@ func (n *Node) serve(ctx context.Context) error {
 	if err != nil {
 		return n.cutShort(ctx, err)
 	}
+	if err := n.wholeCopies(ctx); err != nil {
+		return n.cutShort(ctx, err)
+	}
 	if err := n.buildGroups(lock, starts); err != nil {
 		return err
 	}
@@ -78,6 +81,7 @@ func (n *Node) connect(ctx context.Context) error {
 func (n *Node) participate(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	n.endLife = func(err error) { stop(err) }
 	outer := context.WithoutCancel(ctx)
 	var parts []*part
 	for _, t := range n.topics {
@@ -88,7 +92,9 @@ func (n *Node) participate(ctx context.Context) error {
 	}
 	parts = append(parts,
 		runPart(ctx, stop, "ingest", n.ingest.run),
-		runPart(outer, stop, "status", n.answerStatus),
+		runPart(outer, stop, "status", n.answer(statusSubject, func(*nats.Msg) any { return n.report() })),
+		runPart(ctx, stop, "copies' answers", n.answer(copySubject, n.sayCopy)),
+		runPart(ctx, stop, "copies", n.watchCopies),
 		runPart(ctx, stop, "groups", n.confirmGroups),
 		runPart(ctx, stop, "membership", n.watchRemoval),
 		runPart(ctx, stop, "space", n.watchSpace),

@@ -62,43 +62,61 @@ func (n *Node) report() report {
 	return r
 }
 
-// answerStatus answers other nodes until ctx ends.
-func (n *Node) answerStatus(ctx context.Context) error {
-	sub, err := n.nc.Subscribe(statusSubject, func(m *nats.Msg) {
-		if data, err := json.Marshal(n.report()); err == nil {
-			_ = m.Respond(data) // who asked shows what it got
+// answer is a part that answers the nodes' questions on a subject until ctx ends.
+func (n *Node) answer(subject string, say func(*nats.Msg) any) func(context.Context) error {
+	return func(ctx context.Context) error {
+		sub, err := n.nc.Subscribe(subject, func(m *nats.Msg) {
+			if data, err := json.Marshal(say(m)); err == nil {
+				_ = m.Respond(data) // who asked shows what it got
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", subject, err)
 		}
-	})
-	if err != nil {
-		return fmt.Errorf("listen for status requests: %w", err)
+		<-ctx.Done()
+		_ = sub.Unsubscribe() // the connection goes next
+		return nil
 	}
-	<-ctx.Done()
-	_ = sub.Unsubscribe() // the connection goes next
-	return nil
 }
 
 // reports asks the live nodes what their lanes are doing. Who does not answer in time is left out.
 func (n *Node) reports(ctx context.Context, live int) map[string]report {
-	ctx, cancel := context.WithTimeout(ctx, statusWait)
-	defer cancel()
 	got := map[string]report{}
-	inbox := n.nc.NewRespInbox()
-	sub, err := n.nc.SubscribeSync(inbox)
+	for _, r := range askNodes[report](ctx, n.nc, question{subject: statusSubject, answers: live, wait: statusWait}) {
+		got[r.Node] = r
+	}
+	return got
+}
+
+// question is what one node asks all of them.
+type question struct {
+	subject string
+	data    []byte
+	answers int // Not more are waited for,
+	wait    time.Duration
+}
+
+// askNodes returns what was answered in time.
+func askNodes[T any](ctx context.Context, nc *nats.Conn, q question) (got []T) {
+	ctx, cancel := context.WithTimeout(ctx, q.wait)
+	defer cancel()
+	inbox := nc.NewRespInbox()
+	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
 		return got
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // nothing to do about it
-	if n.nc.PublishRequest(statusSubject, inbox, nil) != nil {
+	if nc.PublishRequest(q.subject, inbox, q.data) != nil {
 		return got
 	}
-	for len(got) < live {
+	for len(got) < q.answers {
 		m, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
 			break
 		}
-		var r report
-		if json.Unmarshal(m.Data, &r) == nil {
-			got[r.Node] = r
+		var answer T
+		if json.Unmarshal(m.Data, &answer) == nil {
+			got = append(got, answer)
 		}
 	}
 	return got
@@ -147,7 +165,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	s.Groups = n.groupStatus(ctx, view, said, more.groups)
 	topics, full := n.topicStatus(ctx)
 	s.Topics = topics
-	s.Warnings = slices.Concat(s.Warnings, diskWarnings(n.timing(), said, topics), full, n.warnings(view),
+	s.Warnings = slices.Concat(s.Warnings, diskWarnings(n.timing(), said, topics), damageWarnings(more.damage, s.Nodes), full, n.warnings(view),
 		n.memberWarnings(view, counted), more.warnings, letterWarnings(s.Groups))
 	return s, nil
 }
@@ -170,6 +188,7 @@ func (n *Node) askVoters(ctx context.Context) <-chan voters {
 // elsewhere is what other nodes serve and this one does not.
 type elsewhere struct {
 	groups   []*group
+	damage   map[string]damageRecord // By node.
 	warnings []string
 }
 
@@ -187,6 +206,9 @@ func (n *Node) elsewhere(ctx context.Context, view *lease.View) (more elsewhere)
 		return more
 	}
 	more.warnings = c.warnings()
+	if more.damage, err = definitions[damageRecord](ctx, n.kv, damageKind); err != nil {
+		more.warnings = append(more.warnings, fmt.Sprintf("damaged copies are not shown: %v", err))
+	}
 	for _, g := range n.foreign(c) {
 		all, err := leases(ctx, n.kv, g.name, g.topic.Partitions, g.start)
 		if err != nil {
