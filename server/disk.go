@@ -159,3 +159,10 @@ func (d *Disk) Room() []string {
 	return []string{fmt.Sprintf("free disk space: %s has %s, the broker needs %s", d.dir,
 		bytesize.Size(d.free).Short(), bytesize.Size(d.limits.least).Short())}
 }
+
+// Exhausted reports that so little is free that the broker has to be stopped before it runs into that.
+func (d *Disk) Exhausted() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.limits.exhausted(d.space, d.free)
+}

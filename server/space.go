@@ -2,11 +2,12 @@ package server
 
 import "leasehold/internal/bytesize"
 
-// spaceLimits says what happens at which amount of free space: least < low < high, in bytes.
+// spaceLimits says what happens at which amount of free space: last < least < low < high, in bytes.
 //
 // Measured is the room: what is free, less the ballast where it has been given up. So it makes no difference to the
 // watermark whether the ballast is there, and giving it up does not let publishers in again.
 type spaceLimits struct {
+	last    uint64 // With less free than this and no ballast left the broker is stopped.
 	least   uint64 // With less free than this the ballast is given up, and without one the broker is not started.
 	low     uint64 // With less room than this publishes are refused.
 	high    uint64 // Once refused, they are let in again with this much.
@@ -28,7 +29,7 @@ func newSpaceLimits(c Config, size uint64) spaceLimits {
 	if low == 0 {
 		low = min(size/smallDisk, usualMinFree)
 	}
-	return spaceLimits{least: low / 4, low: low, high: low + low/2, ballast: uint64(c.Ballast)}
+	return spaceLimits{last: low / 16, least: low / 4, low: low, high: low + low/2, ballast: uint64(c.Ballast)}
 }
 
 // space is what was decided last.
@@ -67,5 +68,11 @@ func (l spaceLimits) next(was space, free uint64) (short bool, step ballastStep)
 	return short, step
 }
 
-// startable reports whether the broker can work with what is free.
+// startable reports whether the broker can be started with what is free.
 func (l spaceLimits) startable(free uint64) bool { return free >= l.least }
+
+// exhausted reports whether the broker has to be stopped while that can still be done in order. It does not bear a full
+// disk well: some of its writes, when they fail, leave it locked up for good (nats-server v2.15.2, server/filestore.go:
+// compactLocked → flushPendingMsgs → rebuildState takes a lock that it holds). Publishes have long been refused by then,
+// so it is something else that fills the disk.
+func (l spaceLimits) exhausted(now space, free uint64) bool { return free < l.last && !now.ballast }

@@ -66,6 +66,9 @@ func TestSpaceDecisions(t *testing.T) {
 	if !limits.startable(25*mib) || limits.startable(25*mib-1) {
 		t.Error("the broker is to be started with a quarter of min_free, and not with less")
 	}
+	if limits.exhausted(space{}, 7*mib) || !limits.exhausted(space{}, 6*mib) || limits.exhausted(space{ballast: true}, 0) {
+		t.Error("the broker is to be stopped with less than a sixteenth of min_free, once the ballast is gone")
+	}
 }
 
 // Whatever is free: giving the ballast up or making it leads to no other decision about publishes, and is not undone by

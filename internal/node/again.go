@@ -93,7 +93,7 @@ func (n *Node) room(ctx context.Context) error {
 	})
 }
 
-// watchStorage ends this life when the broker cannot store any more.
+// watchStorage ends this life when the broker cannot store any more, or is about to be unable to.
 func (n *Node) watchStorage(ctx context.Context) error {
 	tick := time.NewTicker(storageEvery)
 	defer tick.Stop()
@@ -103,7 +103,11 @@ func (n *Node) watchStorage(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if fault := n.broker.StorageFault(); fault != "" {
+		fault := n.broker.StorageFault()
+		if fault == "" && n.disk.Exhausted() {
+			fault = "its disk is full"
+		}
+		if fault != "" {
 			n.log.Error("stopping this node's part to start it again", "reason", fault)
 			return &againError{reason: fault, fault: true}
 		}

@@ -113,15 +113,22 @@ func (n *Node) run(ctx context.Context, web *api.Server) error {
 	n.wait("the end of this node: it is stopping")
 	err = errors.Join(err, news.end(), face.end(), n.closeConn())
 	stuck := broker()
-	err = errors.Join(err, stuck, disk.end())
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		err = cause // what ended the node says more than what came of it
+	err = ending(context.Cause(ctx), errors.Join(err, disk.end()), stuck)
+	if err == nil {
+		n.log.Info("stopped")
+	}
+	return err
+}
+
+// ending is what a life ends with. What ended it says more than what came of it; but with a broker that does not stop, no
+// other life can begin in this process.
+func ending(cause, err, stuck error) error {
+	err = errors.Join(err, stuck)
+	if cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
 	}
 	if stuck != nil && startsAgain(err) != nil {
 		return fmt.Errorf("%s, and the broker cannot be started again in this process: %w", err.Error(), stuck)
-	}
-	if err == nil {
-		n.log.Info("stopped")
 	}
 	return err
 }

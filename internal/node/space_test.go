@@ -78,9 +78,22 @@ func TestOnlyAnOrderlyEndOfALifeIsFollowedByAnother(t *testing.T) {
 	if startsAgain(fmt.Errorf("stop: %w", again)) != again {
 		t.Error("the reason to start again is not found")
 	}
-	for _, err := range []error{nil, context.Canceled, errors.New("something else")} {
-		if startsAgain(err) != nil {
-			t.Errorf("%v starts again", err)
+	stuck, other := errors.New("still not stopped"), errors.New("something else")
+	for _, c := range []struct {
+		name               string
+		cause, came, stuck error
+		again              bool
+		want               error // In the chain; nil: no error.
+	}{
+		{"told to stop", context.Canceled, nil, nil, false, nil},
+		{"told to stop, badly", context.Canceled, other, nil, false, other},
+		{"full", again, other, nil, true, again},
+		{"full, and the broker does not stop", again, nil, stuck, false, stuck},
+		{"failed", other, nil, stuck, false, other},
+	} {
+		got := ending(c.cause, c.came, c.stuck)
+		if !errors.Is(got, c.want) || (startsAgain(got) != nil) != c.again {
+			t.Errorf("%s: ends with %v", c.name, got)
 		}
 	}
 }
