@@ -36,8 +36,11 @@ const (
 	goodLife   = 10 * time.Minute
 )
 
-// storageEvery is how often the broker is asked whether it still stores.
-const storageEvery = time.Second
+// How often the broker is asked whether it still stores, and half of how long that may take.
+const (
+	storageEvery = time.Second
+	storageLimit = 10 * time.Second
+)
 
 // nextPause is how long to wait after a life that ended with a fault.
 func nextPause(last, lived time.Duration) time.Duration {
@@ -93,6 +96,25 @@ func (n *Node) room(ctx context.Context) error {
 	})
 }
 
+// storageFault asks the broker, and does not wait for ever: a broker that has locked itself up answers nobody.
+func (n *Node) storageFault(ctx context.Context) string {
+	answer := make(chan string, 1)
+	go func() { answer <- n.broker.StorageFault() }() // ends with the process if the broker never answers
+	timer := time.NewTimer(storageLimit)
+	defer timer.Stop()
+	for range 2 { // A process that was stopped for long finds that the time is over, and an answer a moment later.
+		select {
+		case <-ctx.Done():
+			return ""
+		case fault := <-answer:
+			return fault
+		case <-timer.C:
+			timer.Reset(storageLimit)
+		}
+	}
+	return "the broker does not answer"
+}
+
 // watchStorage ends this life when the broker cannot store any more, or is about to be unable to.
 func (n *Node) watchStorage(ctx context.Context) error {
 	tick := time.NewTicker(storageEvery)
@@ -103,7 +125,7 @@ func (n *Node) watchStorage(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		fault := n.broker.StorageFault()
+		fault := n.storageFault(ctx)
 		if fault == "" && n.disk.Exhausted() {
 			fault = "its disk is full"
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,9 +16,9 @@ import (
 // How this node's own copies of the topics are looked after. The broker does not notice when a copy has lost messages,
 // and every reader that it serves from that copy would skip them.
 const (
-	copiesEvery = time.Minute     // Between looks while the node takes part.
+	copiesFresh = 2 * time.Second // Between looks at the counts while the node takes part: a lane starts on none that is older.
+	fullLook    = 30              // Every so many of them, a look at all that can be damage.
 	lookAgain   = time.Second     // Between the two looks that damage takes.
-	copiesFresh = 2 * time.Second // A lane starts on a look no older than this.
 	copyWait    = 2 * time.Second // For what other nodes say of their copies.
 )
 
@@ -29,23 +30,31 @@ func damagedError(topic, damage string) error {
 	return &againError{reason: fmt.Sprintf("this node's copy of topic %s is damaged: %s", topic, damage), fault: true}
 }
 
-// copyCache holds a look at the copies for the many lanes that start at once. The driver's goroutine owns it.
-type copyCache struct {
-	look   func() (map[string]server.Copy, error)
-	copies map[string]server.Copy
-	at     time.Time
+// copyHoles is what the latest look at the copies has found, for the lanes that start. The driver must not ask the broker
+// itself: one that hangs would hang the driver too.
+type copyHoles struct {
+	mu    sync.Mutex
+	holes map[string]string // By topic.
 }
 
-// hole says what can be seen of damage without asking anybody.
-func (c *copyCache) hole(topic string) string {
-	if time.Since(c.at) > copiesFresh {
-		copies, err := c.look()
-		if err != nil {
-			return "" // the broker is going: the lane will not get far
+// set takes a look's result and returns whether there are any.
+func (h *copyHoles) set(copies map[string]server.Copy) bool {
+	holes := map[string]string{}
+	for topic, c := range copies {
+		if hole := c.Hole(); hole != "" {
+			holes[topic] = hole
 		}
-		c.copies, c.at = copies, time.Now()
 	}
-	return c.copies[topic].Hole()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.holes = holes
+	return len(holes) > 0
+}
+
+func (h *copyHoles) of(topic string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.holes[topic]
 }
 
 // suspects are the damaged copies, as one look sees them. The copies are looked at before the floors: a floor is recorded
@@ -111,18 +120,26 @@ func (n *Node) damage(ctx context.Context) (map[string]string, error) {
 	return second, err
 }
 
-// watchCopies looks from time to time, and ends this life when a copy is damaged: its partitions go to nodes that are well.
-// A node on its own has none to go to; there the readers stop before what is missing.
+// watchCopies looks at the counts every moment and at everything from time to time, and ends this life when a copy is
+// damaged: its partitions go to nodes that are well. A node on its own has none to go to; there the readers stop before what
+// is missing.
 func (n *Node) watchCopies(ctx context.Context) error {
-	tick := time.NewTicker(copiesEvery)
+	tick := time.NewTicker(copiesFresh)
 	defer tick.Stop()
-	for {
+	for round := 1; ; round++ {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		bad, err := n.damage(ctx)
+		copies, err := n.broker.Copies()
+		if suspect := n.holes.set(topicCopies(copies, n.topics)); round%fullLook != 0 && (!suspect || n.Config.Mode() == server.Single) {
+			continue
+		}
+		var bad map[string]string
+		if err == nil {
+			bad, err = n.damage(ctx)
+		}
 		if err != nil && ctx.Err() == nil {
 			n.log.Debug("the copies cannot be looked at", "error", err)
 		}
@@ -133,6 +150,15 @@ func (n *Node) watchCopies(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// topicCopies leaves out the streams in which holes mean nothing: their records are overwritten or deleted.
+func topicCopies(copies map[string]server.Copy, topics map[string]*topic) map[string]server.Copy {
+	left := map[string]server.Copy{}
+	for name := range topics {
+		left[name] = copies[name]
+	}
+	return left
 }
 
 // alarm tells a person. Nothing was lost as long as the other copies are whole.

@@ -126,17 +126,6 @@ func (o *one) waitReady(t *testing.T) {
 	})
 }
 
-// waitReason waits until the node is not ready for a reason that holds the text.
-func (o *one) waitReason(t *testing.T, text string) {
-	t.Helper()
-	o.waitFor(t, func(reasons []string) error {
-		if got := strings.Join(reasons, ", "); !strings.Contains(got, text) {
-			return fmt.Errorf("the node waits for %q, want %q", got, text)
-		}
-		return nil
-	})
-}
-
 func (o *one) waitFor(t *testing.T, f func(reasons []string) error) {
 	t.Helper()
 	servertest.Eventually(t, time.Minute, func() error {

@@ -95,7 +95,7 @@ func (n *Node) startLane(g cluster.Grant) cluster.Lane {
 	}
 	for _, gr := range n.groups {
 		if gr.name == g.Group {
-			if damage := n.copies.hole(gr.topic.Name); damage != "" {
+			if damage := n.holes.of(gr.topic.Name); damage != "" {
 				n.endLife(damagedError(gr.topic.Name, damage))
 				return startBarred(g)
 			}

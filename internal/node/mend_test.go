@@ -1,7 +1,6 @@
 package node
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -39,23 +38,18 @@ func TestACopyIsGivenUpOnlyWhenAllOthersSayThatTheirsAreWhole(t *testing.T) {
 	}
 }
 
-func TestLaneStartsLookAtTheCopiesOnceForMany(t *testing.T) {
-	looks := 0
-	c := copyCache{look: func() (map[string]server.Copy, error) {
-		looks++
-		return map[string]server.Copy{"bad": {Messages: 1, First: 1, Last: 2}, "good": {Messages: 2, First: 1, Last: 2}}, nil
-	}}
-	for range 1024 {
-		if c.hole("bad") == "" || c.hole("good") != "" || c.hole("elsewhere") != "" {
-			t.Fatal("the wrong copy is taken for damaged")
-		}
+func TestLanesStartOnlyOnCopiesWithoutAHole(t *testing.T) {
+	var h copyHoles
+	if h.of("orders") != "" {
+		t.Error("a hole before the first look")
 	}
-	if looks != 1 {
-		t.Errorf("%d looks", looks)
+	streams := map[string]server.Copy{"orders": {Messages: 1, First: 1, Last: 2}, "audit": {Messages: 2, First: 1, Last: 2}, "KV_leasehold": {Messages: 1, First: 1, Last: 9}}
+	copies := topicCopies(streams, map[string]*topic{"orders": nil, "audit": nil, "elsewhere": nil})
+	if !h.set(copies) || h.of("orders") == "" || h.of("audit") != "" || h.of("elsewhere") != "" || h.of("KV_leasehold") != "" {
+		t.Errorf("holes %v", h.holes)
 	}
-	failing := copyCache{look: func() (map[string]server.Copy, error) { return nil, errors.New("no") }}
-	if damage := failing.hole("bad"); damage != "" {
-		t.Errorf("a look that failed is taken for %q", damage)
+	if h.set(nil) || h.of("orders") != "" {
+		t.Error("a hole is remembered that is not there any more")
 	}
 }
 

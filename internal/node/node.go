@@ -49,7 +49,7 @@ type Node struct {
 	groups []*group
 	ingest *ingest
 
-	copies  copyCache
+	holes   copyHoles
 	mended  string      // Topic whose copy was set aside before this life.
 	endLife func(error) // Ends this life. Set before the first lane starts.
 
@@ -88,7 +88,6 @@ func runLife(ctx context.Context, o Options, before againError, pause time.Durat
 	if n.broker, err = n.newBroker(secrets); err != nil {
 		return err
 	}
-	n.copies.look = n.broker.Copies
 	if before.aside != "" {
 		if err := n.setAside(before.aside); err != nil {
 			return err
@@ -111,24 +110,27 @@ func (n *Node) run(ctx context.Context, web *api.Server) error {
 		stop(again)
 	}
 	n.wait("the end of this node: it is stopping")
-	err = errors.Join(err, news.end(), face.end(), n.closeConn())
+	err = errors.Join(err, news.endSoon(), face.end(), n.closeConn())
 	stuck := broker()
-	err = ending(context.Cause(ctx), errors.Join(err, disk.end()), stuck)
+	err = ending(context.Cause(ctx), errors.Join(err, disk.endSoon()), stuck)
 	if err == nil {
 		n.log.Info("stopped")
 	}
 	return err
 }
 
-// ending is what a life ends with. What ended it says more than what came of it; but with a broker that does not stop, no
-// other life can begin in this process.
+// ending is what a life ends with. What ended it says more than what came of it; but with a broker or a part that does not
+// stop, no other life can begin in this process.
 func ending(cause, err, stuck error) error {
+	if errors.Is(err, errStuck) {
+		stuck = errors.Join(stuck, err)
+	}
 	err = errors.Join(err, stuck)
 	if cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
-	if stuck != nil && startsAgain(err) != nil {
-		return fmt.Errorf("%s, and the broker cannot be started again in this process: %w", err.Error(), stuck)
+	if again := startsAgain(err); stuck != nil && again != nil {
+		return fmt.Errorf("%s, and this process cannot start its broker again: %w", again.reason, stuck)
 	}
 	return err
 }
@@ -141,7 +143,7 @@ func (n *Node) live(ctx context.Context, stop context.CancelCauseFunc) (end func
 	broker := runPart(context.WithoutCancel(ctx), stop, "broker", n.broker.Run)
 	storage := runPart(ctx, stop, "storage", n.watchStorage)
 	err = n.serve(ctx)
-	return broker.end, errors.Join(err, storage.end())
+	return broker.end, errors.Join(err, storage.endSoon())
 }
 
 func (n *Node) closeConn() error {
@@ -153,14 +155,21 @@ func (n *Node) closeConn() error {
 
 // part is something that runs beside the rest.
 type part struct {
+	name   string
 	cancel context.CancelFunc
 	done   chan error
 }
 
+// errStuck is for a part that does not end. As long as it runs, no other life can begin in this process.
+var errStuck = errors.New("it does not end")
+
+// partLimit is how long a part may take that has nothing to do at its end.
+const partLimit = 10 * time.Second
+
 // runPart runs f. If it ends before it is asked to, the whole node stops with its error.
 func runPart(ctx context.Context, stop context.CancelCauseFunc, name string, f func(context.Context) error) *part {
 	ctx, cancel := context.WithCancel(ctx)
-	p := &part{cancel: cancel, done: make(chan error, 1)}
+	p := &part{name: name, cancel: cancel, done: make(chan error, 1)}
 	go func() {
 		err := f(ctx)
 		if ctx.Err() == nil {
@@ -178,6 +187,19 @@ func runPart(ctx context.Context, stop context.CancelCauseFunc, name string, f f
 func (p *part) end() error {
 	p.cancel()
 	return <-p.done
+}
+
+// endSoon asks the part to end and does not wait for long: it may be waiting for a broker or a disk that hangs.
+func (p *part) endSoon() error {
+	p.cancel()
+	timer := time.NewTimer(partLimit)
+	defer timer.Stop()
+	select {
+	case err := <-p.done:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("%s: %w", p.name, errStuck)
+	}
 }
 
 // newFace builds what answers over HTTP.

@@ -28,6 +28,7 @@ const (
 func (n *Node) watchSpace(ctx context.Context) error {
 	tick := time.NewTicker(holdEvery)
 	defer tick.Stop()
+	said := ""
 	for round := 0; ; round++ {
 		select {
 		case <-ctx.Done():
@@ -41,7 +42,8 @@ func (n *Node) watchSpace(ctx context.Context) error {
 		case round%releaseEvery == 0:
 			err = n.releaseTopics(ctx)
 		}
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && err.Error() != said { // Without a quorum it is the same one for long.
+			said = err.Error()
 			n.log.Warn("what topics take cannot be changed", "error", err)
 		}
 	}

@@ -89,6 +89,7 @@ func TestOnlyAnOrderlyEndOfALifeIsFollowedByAnother(t *testing.T) {
 		{"told to stop, badly", context.Canceled, other, nil, false, other},
 		{"full", again, other, nil, true, again},
 		{"full, and the broker does not stop", again, nil, stuck, false, stuck},
+		{"full, and a part does not end", again, fmt.Errorf("disk: %w", errStuck), nil, false, errStuck},
 		{"failed", other, nil, stuck, false, other},
 	} {
 		got := ending(c.cause, c.came, c.stuck)
