@@ -16,8 +16,8 @@ import (
 // children that hold its lock, and takes a new boot. If the broker does not stop, the process ends after all.
 type againError struct {
 	reason string
-	fault  bool   // Something is broken, so the next life waits a while before it tries.
-	aside  string // Topic whose copy the next life sets aside before it starts its broker.
+	fault  bool  // Something is broken, so the next life waits a while before it tries.
+	aside  aside // The copy that the next life sets aside before it starts its broker.
 }
 
 func (e *againError) Error() string { return e.reason }

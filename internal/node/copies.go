@@ -149,6 +149,9 @@ func (n *Node) watchCopies(ctx context.Context) error {
 				return damagedError(topic, text)
 			}
 		}
+		if n.Config.Mode() == server.Single && err == nil {
+			n.noteDamage(ctx, damageRecord{Version: 1, Topics: bad})
+		}
 	}
 }
 

@@ -41,6 +41,12 @@ const (
 	turnKey    = "repair"
 )
 
+// aside is a copy that is given up: of a topic, when its stream had got as far as last.
+type aside struct {
+	topic string
+	last  uint64
+}
+
 // errTurn is for a node whose turn it is not.
 var errTurn = errors.New("another node is mending a copy")
 
@@ -57,10 +63,12 @@ type mender struct {
 func (n *Node) wholeCopies(ctx context.Context) error {
 	if n.Config.Mode() == server.Single {
 		bad, err := n.damage(ctx) // There is no other copy: readers stop before what is missing.
-		n.alarm(bad)
 		if err != nil {
 			n.log.Warn("the copies cannot be looked at", "error", err)
+			return nil
 		}
+		n.alarm(bad)
+		n.noteDamage(ctx, damageRecord{Version: 1, Topics: bad})
 		return nil
 	}
 	n.wait("a look at the copies of the topics")
@@ -107,10 +115,26 @@ func (n *Node) copiesLoaded(m *mender) (reasons []string) {
 			reasons = append(reasons, fmt.Sprintf("the broker to load this node's copy of topic %s", name))
 		}
 	}
-	if n.mended != "" && len(reasons) == 0 {
-		for _, why := range n.broker.ReadyStreams(n.mended) {
-			reasons = append(reasons, fmt.Sprintf("a new copy of topic %s: %s", n.mended, why))
+	if n.mended.topic != "" && len(reasons) == 0 {
+		return n.refilled(copies[n.mended.topic])
+	}
+	return reasons
+}
+
+// refilled says what the new copy lacks. The broker's word is not enough: its Raft log still has all that the copy had, so
+// this node might be made the leader, which is current by definition, of a stream that it has not got yet.
+func (n *Node) refilled(c server.Copy) (reasons []string) {
+	topic, last := n.mended.topic, n.mended.last
+	if c.Last < last {
+		if c.Leads {
+			if err := n.broker.StepDown(topic); err != nil {
+				n.log.Warn("cannot let another node lead", "topic", topic, "error", err)
+			}
 		}
+		return []string{fmt.Sprintf("a new copy of topic %s: it has come to %d of %d", topic, c.Last, last)}
+	}
+	for _, why := range n.broker.ReadyStreams(topic) {
+		reasons = append(reasons, fmt.Sprintf("a new copy of topic %s: %s", topic, why))
 	}
 	return reasons
 }
@@ -138,31 +162,32 @@ func (n *Node) mendOne(ctx context.Context, m *mender, topic string) (waits []st
 		}
 		return []string{"another node to lead it"}, nil
 	}
-	if topic == n.mended {
+	if topic == n.mended.topic {
 		return []string{"a person: it was fetched anew a moment ago, so look at this node's disk and memory, then restart it"}, nil
 	}
-	if waits := n.othersWhole(ctx, topic); len(waits) > 0 {
+	if _, waits := n.othersWhole(ctx, topic); len(waits) > 0 {
 		return waits, nil
 	}
 	if err := n.takeTurn(ctx, m, topic); err != nil {
 		return []string{err.Error()}, nil
 	}
-	if waits := n.othersWhole(ctx, topic); len(waits) > 0 { // While the turn was taken another node may have been down.
+	last, waits := n.othersWhole(ctx, topic) // While the turn was taken another node may have gone down.
+	if len(waits) > 0 {
 		return append(waits, n.endTurn(ctx)...), nil
 	}
-	return nil, &againError{reason: fmt.Sprintf("the copy of topic %s is fetched anew", topic), aside: topic}
+	return nil, &againError{reason: fmt.Sprintf("the copy of topic %s is fetched anew", topic), aside: aside{topic, last}}
 }
 
 // othersWhole says what is missing to the certainty that every other copy of a topic is whole and current, and that this
-// node has the room for a new one.
-func (n *Node) othersWhole(ctx context.Context, topic string) []string {
+// node has the room for a new one. If nothing is, last is how far the stream has got.
+func (n *Node) othersWhole(ctx context.Context, topic string) (last uint64, waits []string) {
 	stream, err := n.js.Stream(ctx, topic)
 	if err != nil || stream.CachedInfo().Cluster == nil {
-		return []string{fmt.Sprintf("the stream of topic %s to answer: %v", topic, err)}
+		return 0, []string{fmt.Sprintf("the stream of topic %s to answer: %v", topic, err)}
 	}
 	info := stream.CachedInfo()
 	if disk := n.disk.State(); disk.Free < info.State.Bytes+disk.MinFree {
-		return []string{fmt.Sprintf("free disk space: the new copy needs %s and server.min_free %s, there is %s",
+		return 0, []string{fmt.Sprintf("free disk space: the new copy needs %s and server.min_free %s, there is %s",
 			bytesize.Size(info.State.Bytes).Short(), bytesize.Size(disk.MinFree).Short(), bytesize.Size(disk.Free).Short())}
 	}
 	others := []string{info.Cluster.Leader}
@@ -170,7 +195,7 @@ func (n *Node) othersWhole(ctx context.Context, topic string) []string {
 		others = append(others, r.Name)
 	}
 	others = slices.DeleteFunc(others, func(name string) bool { return name == n.dir.ServerName() || name == "" })
-	return notWhole(others, askNodes[copyAnswer](ctx, n.nc, question{
+	return info.State.LastSeq, notWhole(others, askNodes[copyAnswer](ctx, n.nc, question{
 		subject: copySubject, data: []byte(topic), answers: max(len(others), len(n.Config.Peers())-1), wait: copyWait,
 	}))
 }
@@ -230,8 +255,8 @@ func (n *Node) endTurn(ctx context.Context) []string {
 func (n *Node) allWhole(ctx context.Context, m *mender) []string {
 	ctx, cancel := context.WithTimeout(ctx, setupLimit)
 	defer cancel()
-	if n.mended != "" {
-		n.log.Info("copy was fetched anew and is whole", "topic", n.mended)
+	if n.mended.topic != "" {
+		n.log.Info("copy was fetched anew and is whole", "topic", n.mended.topic)
 	}
 	n.noteDamage(ctx, damageRecord{Version: 1})
 	return n.endTurn(ctx)
@@ -257,10 +282,9 @@ func damageWarnings(records map[string]damageRecord, nodes []api.Node) (out []st
 		rec := records[nodes[i].Name]
 		for _, topic := range slices.Sorted(maps.Keys(rec.Topics)) {
 			nodes[i].Damaged = append(nodes[i].Damaged, topic)
-			text := fmt.Sprintf("node %s has a damaged copy of topic %s and takes no part until it is fetched anew: %s; look at its disk",
-				nodes[i].Name, topic, rec.Topics[topic])
+			text := fmt.Sprintf("node %s has a damaged copy of topic %s: %s; look at its disk", nodes[i].Name, topic, rec.Topics[topic])
 			if len(rec.Waits) > 0 {
-				text += "; it waits for " + rec.Waits[0]
+				text += "; it takes no part until it has fetched it anew, and waits for " + rec.Waits[0]
 			}
 			out = append(out, text)
 		}
@@ -269,12 +293,12 @@ func damageWarnings(records map[string]damageRecord, nodes []api.Node) (out []st
 }
 
 // setAside moves the copy away that the life before this one has given up.
-func (n *Node) setAside(topic string) error {
-	to, err := n.dir.SetAside(topic, time.Now())
+func (n *Node) setAside(a aside) error {
+	to, err := n.dir.SetAside(a.topic, time.Now())
 	if err != nil {
 		return err
 	}
-	n.log.Warn("damaged copy set aside; delete it when you have looked at it", "topic", topic, "moved_to", to)
-	n.mended = topic
+	n.log.Warn("damaged copy set aside; delete it when you have looked at it", "topic", a.topic, "moved_to", to)
+	n.mended = a
 	return nil
 }

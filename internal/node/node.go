@@ -50,7 +50,7 @@ type Node struct {
 	ingest *ingest
 
 	holes   copyHoles
-	mended  string      // Topic whose copy was set aside before this life.
+	mended  aside       // The copy that was set aside before this life.
 	endLife func(error) // Ends this life. Set before the first lane starts.
 
 	clientCA string // PEM of what clients trust, if the listener's certificate comes from the cluster's secret
@@ -88,7 +88,7 @@ func runLife(ctx context.Context, o Options, before againError, pause time.Durat
 	if n.broker, err = n.newBroker(secrets); err != nil {
 		return err
 	}
-	if before.aside != "" {
+	if before.aside.topic != "" {
 		if err := n.setAside(before.aside); err != nil {
 			return err
 		}

@@ -67,7 +67,7 @@ func TestDamagedCopyIsFoundAndFetchedAnew(t *testing.T) {
 	n2, n3 := c.Nodes[1], c.Nodes[2]
 	n3.Kill()
 	n1.Start()
-	n2.waitWarning("node n1 has a damaged copy of topic orders", "it waits for n3-")
+	n2.waitWarning("node n1 has a damaged copy of topic orders", "waits for n3-")
 	if aside := n1.aside(); len(aside) > 0 {
 		t.Errorf("%v was given up while another copy was away", aside)
 	}
