@@ -28,7 +28,7 @@ func (a *App) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Is it fine? Nodes, topics, groups and partitions as one node sees them",
 		Long: "The first line answers the question. Exit code 10 if something needs attention: no quorum, a node that is not\n" +
-			"live, a partition without an owner, or one that does not go on.",
+			"live, short of disk space or with a damaged copy, a partition without an owner, or one that does not go on.",
 		Example: "  leasehold status\n  leasehold status --partitions\n  leasehold status -o json | jq '.groups[].lag'\n" +
 			"  leasehold status --until-idle --timeout 5m\n  leasehold status --watch",
 		Args: cobra.NoArgs,
