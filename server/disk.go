@@ -25,7 +25,6 @@ type DiskState struct {
 	Size, Free uint64        // Of the file system, in bytes, as far as this user may have them.
 	MinFree    uint64        // The mark below which publishes are refused.
 	Short      bool          // It was passed, and there is not yet room enough to go back.
-	Ballast    bool          // The ballast is there.
 	FsyncP99   time.Duration // Within which 99 of 100 small synced writes ended, of the last hour; 0 before the first.
 	SlowFsync  bool          // So many took so long that timing "lan" does not suit.
 }
@@ -144,7 +143,7 @@ func (d *Disk) State() DiskState {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return DiskState{
-		Size: d.size, Free: d.free, MinFree: d.limits.low, Short: d.space.short, Ballast: d.space.ballast,
+		Size: d.size, Free: d.free, MinFree: d.limits.low, Short: d.space.short,
 		FsyncP99: percentile99(times), SlowFsync: tooSlow(times),
 	}
 }

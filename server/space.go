@@ -60,7 +60,7 @@ func (l spaceLimits) next(was space, free uint64) (short bool, step ballastStep)
 	room := l.room(was, free)
 	short = room < l.low || was.short && room < l.high
 	switch {
-	case was.ballast && (free < l.least || l.ballast == 0):
+	case was.ballast && free < l.least:
 		step = ballastDrop
 	case !was.ballast && l.ballast > 0 && room >= l.high:
 		step = ballastMake
