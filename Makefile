@@ -49,7 +49,7 @@ sim: ## simulate the lease protocol: SEEDS=2000
 	code=$$?; tail -n 1 bin/sim.txt; exit $$code
 
 faults: build python3 ## kill and stop real nodes under load, 12 kills, and judge the histories
-	go test -count=1 -timeout 30m -v ./internal/testcluster -run 'TestKillLoop|TestTerm' -args -kills 12
+	go test -count=1 -timeout 30m -v ./internal/testcluster -run 'TestKillLoop|TestTerm|TestDamaged' -args -kills 12
 
 figures: moves freeze idle ## measure moves, freezes and idle cost at length, and print the tables (30 minutes)
 

@@ -96,8 +96,10 @@ func refusal(code, errCode int, text string) answer {
 // storeFailed tells the stream's own limits from failures of its storage, which may be one replica's alone.
 func storeFailed(text string) answer {
 	switch {
-	case strings.Contains(text, "maximum bytes exceeded"), strings.Contains(text, "maximum messages exceeded"):
+	case strings.Contains(text, "maximum bytes exceeded"):
 		return answer{verdict: declined, err: ErrTopicFull}
+	case strings.Contains(text, "maximum messages exceeded"):
+		return answer{verdict: declined, err: ErrDiskShort}
 	case strings.Contains(text, "message to large"), strings.Contains(text, "too large"):
 		return answer{verdict: declined, err: fmt.Errorf("%w (%s)", ErrTooLarge, text)}
 	}

@@ -64,6 +64,8 @@ type Result struct {
 var (
 	// ErrTopicFull: the topic is at its max_bytes. Nothing is lost; publish again later.
 	ErrTopicFull = errors.New("topic is full (max_bytes): its groups must catch up, or max_bytes be raised")
+	// ErrDiskShort: the topic is held (see Hold). Nothing is lost; publish again later.
+	ErrDiskShort = errors.New("topic takes no messages because a node is short of disk space: `leasehold status` says which")
 	// ErrTooLarge: headers and data exceed max_payload.
 	ErrTooLarge = errors.New("message with its headers is larger than max_payload")
 	// ErrHeader: a header name or message id that is not allowed.

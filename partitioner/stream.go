@@ -110,7 +110,7 @@ func (t Topic) streamConfig(opt StreamOptions) jetstream.StreamConfig {
 		Retention:        jetstream.LimitsPolicy,
 		Discard:          jetstream.DiscardNew,
 		MaxBytes:         int64(t.MaxBytes),
-		MaxMsgs:          -1,
+		MaxMsgs:          freeMsgs,
 		MaxMsgSize:       maxMsgSize(opt.MaxPayload),
 		MaxConsumers:     MaxConsumers,
 		Duplicates:       t.DedupWindow,
@@ -197,7 +197,9 @@ func differences(have, want jetstream.StreamConfig) []Difference {
 	compare("retention", have.Retention.String(), want.Retention.String())
 	compare("discard policy", have.Discard.String(), want.Discard.String())
 	compare("max_age", have.MaxAge.String(), want.MaxAge.String())
-	compare("max_msgs", strconv.FormatInt(have.MaxMsgs, 10), strconv.FormatInt(want.MaxMsgs, 10))
+	if have.MaxMsgs != heldMsgs { // a topic that is held is held for now, whoever starts meanwhile
+		compare("max_msgs", strconv.FormatInt(have.MaxMsgs, 10), strconv.FormatInt(want.MaxMsgs, 10))
+	}
 	compare("deny_delete", strconv.FormatBool(have.DenyDelete), strconv.FormatBool(want.DenyDelete))
 	return diffs
 }

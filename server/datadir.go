@@ -52,6 +52,9 @@ const (
 	formedFile   = "formed"
 	storeDir     = "jetstream"
 	socketFile   = "leasehold.sock"
+	ballastFile  = "ballast"
+	probeFile    = "fsync.probe"
+	damagedDir   = "damaged"
 )
 
 // handlerLockPoll is how often HandlerLock looks again; a former life's children usually end within milliseconds.

@@ -224,13 +224,39 @@ func (s *Server) lookNow() []string {
 // complaint is what the broker says against its own meta layer or, in single mode, its streams.
 func (s *Server) complaint() string {
 	if !s.broker.JetStreamEnabled() {
-		return "its storage is switched off, as after a full disk; make room and restart the node"
+		return storageOff
 	}
 	status := s.broker.Healthz(&broker.HealthzOptions{JSMetaOnly: true})
 	if status.Error == "" && status.StatusCode != 200 {
 		return status.Status
 	}
 	return status.Error
+}
+
+// storageOff is what a full disk leads to. The broker stays so when there is room again.
+const storageOff = "its storage is switched off, as after a full disk"
+
+// writeErrorText is in what the broker says of a Raft group or stream that stopped because of an error of the disk
+// (nats-server v2.15.2, server/monitor.go and server/jetstream_cluster.go). It stays stopped too.
+const writeErrorText = "write error"
+
+// StorageFault says that an error of the disk has ended a part of the broker's storage or all of it, from which only a
+// new start brings it back; "" if none has. A node that was removed has its storage switched off as well: that is not
+// meant.
+func (s *Server) StorageFault() string {
+	if !isClosed(s.started) || s.out.removed.Load() {
+		return ""
+	}
+	complaint := s.complaint()
+	if complaint == storageOff || strings.Contains(complaint, writeErrorText) {
+		return "the broker stopped storing: " + complaint
+	}
+	for name, text := range s.streamComplaints() {
+		if strings.Contains(text, writeErrorText) {
+			return fmt.Sprintf("the broker stopped storing: stream %s: %s", name, text)
+		}
+	}
+	return ""
 }
 
 func (s *Server) look(complaint string) (view, error) {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -16,6 +17,8 @@ type brokerLog struct {
 	log hclog.Logger
 
 	fatal chan error // buffered 1: the first Fatalf; whoever runs the broker must then end it
+
+	removed atomic.Bool // the broker says that its server was removed from the cluster
 
 	mu      sync.Mutex
 	last    map[string]time.Time // when a warning was last shown, by its text without numbers; at most maxKept
@@ -85,6 +88,8 @@ func (l *brokerLog) Errorf(format string, v ...any) {
 		l.noteRefusal(text)
 	case strings.Contains(text, clientMark):
 		level = hclog.Warn
+	case strings.Contains(text, removedText):
+		l.removed.Store(true)
 	}
 	l.show(level, text)
 }
@@ -150,6 +155,7 @@ const (
 	handshakeText   = "TLS route handshake error"
 	clusterNameText = "Rejecting connection, cluster name"
 	routeDialText   = "Error trying to connect to route"
+	removedText     = "our server was removed from the cluster" // server/jetstream_cluster.go
 )
 
 // noteRefusal keeps why a route was refused. A node that is merely down is no refusal.

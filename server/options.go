@@ -40,6 +40,8 @@ type Config struct {
 	MaxStore   bytesize.Size `toml:"max_store"`   // disk for streams; Raft logs come on top
 	MaxMemory  bytesize.Size `toml:"max_memory"`  // for streams kept in memory; ours are on disk
 	MaxPayload bytesize.Size `toml:"max_payload"` // what users may send in one message
+	MinFree    bytesize.Size `toml:"min_free"`    // free disk space below which publishes are refused; 0: by the disk's size
+	Ballast    bytesize.Size `toml:"ballast"`     // size of a file that is given up when the disk is full; 0: none
 	TLS        TLSConfig     `toml:"tls"`         // of the client listener; routes are always TLS
 }
 
@@ -48,7 +50,7 @@ func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:4222", Durability: powerSafe,
 		MaxStore: 8 * bytesize.GiB, MaxMemory: 256 * bytesize.MiB, MaxPayload: bytesize.MiB,
-		TLS: DefaultTLSConfig(),
+		Ballast: 64 * bytesize.MiB, TLS: DefaultTLSConfig(),
 	}
 }
 
@@ -58,6 +60,8 @@ const (
 	minMemory  = bytesize.MiB
 	minPayload = bytesize.KiB
 	maxPayload = 8*bytesize.MiB - deadLetterRoom
+	minMinFree = 4 * bytesize.MiB // a quarter of it must do for the broker to start
+	minBallast = bytesize.MiB
 )
 
 // Validate reports every fault at once.
@@ -77,6 +81,12 @@ func (c Config) Validate() error {
 	}
 	if c.MaxPayload < minPayload || c.MaxPayload > maxPayload {
 		errs = append(errs, fmt.Errorf("server.max_payload: %s is not between %s and %s", c.MaxPayload, minPayload, maxPayload))
+	}
+	if c.MinFree != 0 && c.MinFree < minMinFree {
+		errs = append(errs, fmt.Errorf("server.min_free: %s is less than %s; 0 leaves it to the size of the disk", c.MinFree, minMinFree))
+	}
+	if c.Ballast != 0 && c.Ballast < minBallast {
+		errs = append(errs, fmt.Errorf("server.ballast: %s is less than %s; 0 means none", c.Ballast, minBallast))
 	}
 	return errors.Join(errs...)
 }

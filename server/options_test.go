@@ -19,11 +19,11 @@ func TestDefaultConfigIsValid(t *testing.T) {
 }
 
 func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
-	err := Config{Listen: "nowhere", Durability: "maybe", MaxPayload: bytesize.GiB}.Validate()
+	err := Config{Listen: "nowhere", Durability: "maybe", MaxPayload: bytesize.GiB, MinFree: 1, Ballast: 1}.Validate()
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, key := range []string{"listen", "durability", "max_store", "max_memory", "max_payload"} {
+	for _, key := range []string{"listen", "durability", "max_store", "max_memory", "max_payload", "min_free", "ballast"} {
 		if !strings.Contains(err.Error(), "server."+key+": ") {
 			t.Errorf("error %q does not name server.%s", err, key)
 		}

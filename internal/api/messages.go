@@ -27,7 +27,7 @@ type Messages interface {
 // Why messages are not taken.
 var (
 	ErrTooLarge = errors.New("too large")            // They never will be.
-	ErrFull     = errors.New("topic is full")        // Its groups must catch up, or max_bytes be raised.
+	ErrFull     = errors.New("topic is full")        // It takes nothing now: it is at its max_bytes, or a node is short of disk space.
 	ErrBusy     = errors.New("too much at one time") // Soon.
 )
 

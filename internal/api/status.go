@@ -5,6 +5,7 @@ package api
 import (
 	"context"
 	"errors"
+	"slices"
 )
 
 // Version is the version of the status schema. Fields are added within a version, never renamed or removed.
@@ -33,6 +34,12 @@ type Node struct {
 	Partitions int    `json:"partitions"` // Partitions that it owns, over all groups.
 	Version    string `json:"version"`
 	Address    string `json:"address"` // Its cluster address.
+
+	DiskFree   uint64  `json:"disk_free"`    // Bytes free on the file system of its data directory; 0 if it does not say.
+	DiskShort  bool    `json:"disk_short"`   // That is less than min_free, so publishes are refused on all nodes.
+	FsyncP99MS float64 `json:"fsync_p99_ms"` // Within which 99 of 100 small synced writes ended, of the last hour; 0 if unknown.
+
+	Damaged []string `json:"damaged"` // Topics whose copy on that node is damaged; it takes no part until they are mended.
 }
 
 // NodeLive is the state of a node whose session is alive.
@@ -45,6 +52,7 @@ type Topic struct {
 	Messages   uint64 `json:"messages"` // Stored now.
 	Bytes      uint64 `json:"bytes"`    // Taken by them.
 	LastSeq    uint64 `json:"last_seq"` // Sequence of the newest message.
+	Held       bool   `json:"held"`     // Publishes are refused, because a node is short of disk space.
 }
 
 // Group is one group.
@@ -118,6 +126,10 @@ func (s *Status) normal() *Status {
 	fill(&c.Nodes)
 	fill(&c.Topics)
 	fill(&c.Groups)
+	c.Nodes = slices.Clone(c.Nodes)
+	for i := range c.Nodes {
+		fill(&c.Nodes[i].Damaged)
+	}
 	groups := make([]Group, len(c.Groups))
 	for i, g := range c.Groups {
 		fill(&g.Partitions)

@@ -42,3 +42,6 @@ func (s Size) String() string {
 	}
 	return fmt.Sprintf("%dB", int64(s))
 }
+
+// Short prints the size rounded, for people: "1.2 GiB".
+func (s Size) Short() string { return humanize.IBytes(uint64(max(s, 0))) }

@@ -28,7 +28,7 @@ func (a *App) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Is it fine? Nodes, topics, groups and partitions as one node sees them",
 		Long: "The first line answers the question. Exit code 10 if something needs attention: no quorum, a node that is not\n" +
-			"live, a partition without an owner, or one that does not go on.",
+			"live, short of disk space or with a damaged copy, a partition without an owner, or one that does not go on.",
 		Example: "  leasehold status\n  leasehold status --partitions\n  leasehold status -o json | jq '.groups[].lag'\n" +
 			"  leasehold status --until-idle --timeout 5m\n  leasehold status --watch",
 		Args: cobra.NoArgs,
@@ -139,6 +139,12 @@ func problems(s *api.Status) []string {
 			list = append(list, fmt.Sprintf("%s is %s", n.Name, n.State))
 		case !n.Ready && n.Name != s.Node:
 			list = append(list, n.Name+" is not ready")
+		}
+		if len(n.Damaged) > 0 {
+			list = append(list, fmt.Sprintf("%s has damaged copies of %s", n.Name, strings.Join(n.Damaged, ", ")))
+		}
+		if n.DiskShort {
+			list = append(list, n.Name+" is short of disk space, so publishes are refused")
 		}
 	}
 	for _, g := range s.Groups {

@@ -23,12 +23,12 @@ type chore struct {
 	stopped chan struct{}
 }
 
-func startChore(j *partitioner.Janitor) cluster.Lane {
+func startChore(run func(context.Context)) *chore {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &chore{cancel: cancel, stopped: make(chan struct{})}
 	go func() {
 		defer close(c.stopped)
-		j.Run(ctx)
+		run(ctx)
 	}()
 	return c
 }
@@ -38,6 +38,18 @@ func (c *chore) Cancel(error)                     { c.cancel() }
 func (c *chore) Stopped() <-chan struct{}         { return c.stopped }
 func (c *chore) Progress() (lease.Progress, bool) { return lease.Progress{}, false }
 func (c *chore) Committed(lease.Progress)         {}
+
+// barred is the lane of a partition that this node has claimed and must not work on. It waits to be taken away.
+type barred struct {
+	*chore
+	progress lease.Progress
+}
+
+func startBarred(g cluster.Grant) cluster.Lane {
+	return &barred{chore: startChore(func(ctx context.Context) { <-ctx.Done() }), progress: g.Progress}
+}
+
+func (b *barred) Progress() (lease.Progress, bool) { return b.progress, false }
 
 // janitorEvery is how often finished messages are purged.
 const janitorEvery = 5 * time.Second

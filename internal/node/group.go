@@ -91,10 +91,14 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 // startLane starts the work of a lease that this node has claimed: a lane of a group, or a topic's chores.
 func (n *Node) startLane(g cluster.Grant) cluster.Lane {
 	if name, ok := strings.CutPrefix(g.Group, chorePrefix); ok {
-		return startChore(n.janitor(n.topics[name]))
+		return startChore(n.janitor(n.topics[name]).Run)
 	}
 	for _, gr := range n.groups {
 		if gr.name == g.Group {
+			if damage := n.holes.of(gr.topic.Name); damage != "" {
+				n.endLife(damagedError(gr.topic.Name, damage))
+				return startBarred(g)
+			}
 			return lane{gr.worker.Start(worker.Grant{
 				Partition: g.Partition, Boot: g.Boot, Epoch: g.Epoch, Progress: worker.Progress(g.Progress), Applied: g.Applied,
 				MayStart: g.MayStart, Wake: g.Wake,

@@ -197,7 +197,7 @@ func refusal(r partitioner.Result) error {
 		return nil
 	case r.Outcome == partitioner.Unknown:
 		return api.Mark(api.ErrNotYet, r.Err.Error())
-	case errors.Is(r.Err, partitioner.ErrTopicFull):
+	case errors.Is(r.Err, partitioner.ErrTopicFull), errors.Is(r.Err, partitioner.ErrDiskShort):
 		return api.Mark(api.ErrFull, r.Err.Error())
 	case errors.Is(r.Err, partitioner.ErrTooLarge):
 		return api.Mark(api.ErrTooLarge, r.Err.Error())

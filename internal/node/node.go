@@ -35,7 +35,11 @@ type Node struct {
 	Options
 	log hclog.Logger
 
+	before againError    // How the life before this one ended.
+	pause  time.Duration // How long to wait before the broker is started, if that was a fault.
+
 	dir    *server.DataDir
+	disk   *server.Disk
 	broker *server.Server
 	nc     *nats.Conn
 	js     jetstream.JetStream
@@ -45,6 +49,10 @@ type Node struct {
 	groups []*group
 	ingest *ingest
 
+	holes   copyHoles
+	mended  aside       // The copy that was set aside before this life.
+	endLife func(error) // Ends this life. Set before the first lane starts.
+
 	clientCA string // PEM of what clients trust, if the listener's certificate comes from the cluster's secret
 
 	mu      sync.Mutex
@@ -52,10 +60,10 @@ type Node struct {
 	served  bool     // driver, topics, groups and ingest are set and do not change any more.
 }
 
-// Run runs a node until ctx ends, then stops it in order: no more claims, lanes drained and handed over, session
-// ended, HTTP closed, broker shut down. It returns nil after a clean stop.
-func Run(ctx context.Context, o Options) error {
-	n := &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}}
+// runLife runs a node from the data directory to the broker's end. before is how the life before it ended, pause how long
+// to wait if that was a fault.
+func runLife(ctx context.Context, o Options, before againError, pause time.Duration) error {
+	n := &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}, before: before, pause: pause}
 	n.wait("the data directory")
 	dir, err := server.OpenDataDir(o.Config.Node.DataDir, o.Config.Identity())
 	if errors.Is(err, server.ErrMismatch) {
@@ -64,8 +72,11 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // the process ends
+	defer dir.Close() //nolint:errcheck // the life ends
 	n.dir = dir
+	if n.disk, err = server.NewDisk(dir, o.Config.Server, o.Logger); err != nil {
+		return err
+	}
 	secrets, err := o.Config.ReadSecrets()
 	if err != nil {
 		return err
@@ -77,6 +88,11 @@ func Run(ctx context.Context, o Options) error {
 	if n.broker, err = n.newBroker(secrets); err != nil {
 		return err
 	}
+	if before.aside.topic != "" {
+		if err := n.setAside(before.aside); err != nil {
+			return err
+		}
+	}
 	return n.run(ctx, web)
 }
 
@@ -85,20 +101,49 @@ func (n *Node) run(ctx context.Context, web *api.Server) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	outer := context.WithoutCancel(ctx)
-	broker := runPart(outer, stop, "broker", n.broker.Run)
+	disk := runPart(outer, stop, "disk", n.disk.Run)
 	face := runPart(outer, stop, "http", web.Run)
 	news := n.tellManager(ctx, web.Started())
 
-	err := n.serve(ctx)
-	n.wait("the end of this node: it is stopping")
-	err = errors.Join(err, news.end(), face.end(), n.closeConn(), broker.end())
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		err = cause // what ended the node says more than what came of it
+	broker, err := n.live(ctx, stop)
+	if again := startsAgain(err); again != nil {
+		stop(again)
 	}
+	n.wait("the end of this node: it is stopping")
+	err = errors.Join(err, news.endSoon(), face.end(), n.closeConn())
+	stuck := broker()
+	err = ending(context.Cause(ctx), errors.Join(err, disk.endSoon()), stuck)
 	if err == nil {
 		n.log.Info("stopped")
 	}
 	return err
+}
+
+// ending is what a life ends with. What ended it says more than what came of it; but with a broker or a part that does not
+// stop, no other life can begin in this process.
+func ending(cause, err, stuck error) error {
+	if errors.Is(err, errStuck) {
+		stuck = errors.Join(stuck, err)
+	}
+	err = errors.Join(err, stuck)
+	if cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	if again := startsAgain(err); stuck != nil && again != nil {
+		return fmt.Errorf("%s, and this process cannot start its broker again: %w", again.reason, stuck)
+	}
+	return err
+}
+
+// live starts the broker once there is room for it, and serves until ctx ends. It returns what ends the broker.
+func (n *Node) live(ctx context.Context, stop context.CancelCauseFunc) (end func() error, err error) {
+	if err := n.room(ctx); err != nil {
+		return func() error { return nil }, n.cutShort(ctx, err)
+	}
+	broker := runPart(context.WithoutCancel(ctx), stop, "broker", n.broker.Run)
+	storage := runPart(ctx, stop, "storage", n.watchStorage)
+	err = n.serve(ctx)
+	return broker.end, errors.Join(err, storage.endSoon())
 }
 
 func (n *Node) closeConn() error {
@@ -110,14 +155,21 @@ func (n *Node) closeConn() error {
 
 // part is something that runs beside the rest.
 type part struct {
+	name   string
 	cancel context.CancelFunc
 	done   chan error
 }
 
+// errStuck is for a part that does not end. As long as it runs, no other life can begin in this process.
+var errStuck = errors.New("it does not end")
+
+// partLimit is how long a part may take that has nothing to do at its end.
+const partLimit = 10 * time.Second
+
 // runPart runs f. If it ends before it is asked to, the whole node stops with its error.
 func runPart(ctx context.Context, stop context.CancelCauseFunc, name string, f func(context.Context) error) *part {
 	ctx, cancel := context.WithCancel(ctx)
-	p := &part{cancel: cancel, done: make(chan error, 1)}
+	p := &part{name: name, cancel: cancel, done: make(chan error, 1)}
 	go func() {
 		err := f(ctx)
 		if ctx.Err() == nil {
@@ -135,6 +187,19 @@ func runPart(ctx context.Context, stop context.CancelCauseFunc, name string, f f
 func (p *part) end() error {
 	p.cancel()
 	return <-p.done
+}
+
+// endSoon asks the part to end and does not wait for long: it may be waiting for a broker or a disk that hangs.
+func (p *part) endSoon() error {
+	p.cancel()
+	timer := time.NewTimer(partLimit)
+	defer timer.Stop()
+	select {
+	case err := <-p.done:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("%s: %w", p.name, errStuck)
+	}
 }
 
 // newFace builds what answers over HTTP.

@@ -24,11 +24,13 @@ type notifier struct {
 	// look returns the line. It answers only if what must get on in a node does; otherwise it fails, and nothing vouches
 	// for the process.
 	look func(ctx context.Context) (string, error)
-	log  hclog.Logger
+	// again reports that the node ends only to start anew in the same process. To the service manager it goes on.
+	again func() bool
+	log   hclog.Logger
 }
 
 // newNotifier returns nil if nobody wants to be told.
-func (n *Node) newNotifier() *notifier {
+func (n *Node) newNotifier(again func() bool) *notifier {
 	log := n.log.Named("notify")
 	send := func(state string) {
 		if _, err := daemon.SdNotify(false, state); err != nil {
@@ -42,7 +44,7 @@ func (n *Node) newNotifier() *notifier {
 	if err != nil {
 		log.Warn("the service manager's watchdog interval cannot be read: there is no heartbeat", "error", err)
 	}
-	return &notifier{send: send, watchdog: watchdog, look: n.proveProgress, log: log}
+	return &notifier{send: send, watchdog: watchdog, look: n.proveProgress, again: again, log: log}
 }
 
 // run says that the node is up once it answers, then beats until ctx ends, which is when the node begins to stop. From
@@ -54,7 +56,9 @@ func (o *notifier) run(ctx context.Context, answers <-chan struct{}) error {
 		o.beat(ctx)
 	case <-ctx.Done():
 	}
-	o.send(daemon.SdNotifyStopping + "\nSTATUS=stopping: finishing calls and handing partitions over")
+	if !o.again() {
+		o.send(daemon.SdNotifyStopping + "\nSTATUS=stopping: finishing calls and handing partitions over")
+	}
 	return nil
 }
 
@@ -122,21 +126,35 @@ func (n *Node) proveProgress(ctx context.Context) (string, error) {
 	return fmt.Sprintf("ready: %d partitions", held), nil
 }
 
+// waitingPrefix is how the broker's reasons begin.
+const waitingPrefix = "waiting for "
+
 func waitingFor(reasons []string) string {
 	var short []string
 	for _, r := range reasons {
-		short = append(short, strings.TrimPrefix(r, "waiting for "))
+		short = append(short, strings.TrimPrefix(r, waitingPrefix))
 	}
 	return "waiting for: " + strings.Join(short, "; ")
 }
 
-// tellManager keeps the service manager informed until ctx ends.
+// tellManager keeps the service manager informed until ctx ends; of a life after which another one begins, until all of it
+// has ended, since for a service that does not stop the watchdog's limit applies.
 func (n *Node) tellManager(ctx context.Context, answers <-chan struct{}) *part {
-	return runPart(ctx, func(error) {}, "notify", func(ctx context.Context) error {
-		if o := n.newNotifier(); o != nil {
-			return o.run(ctx, answers)
+	again := func() bool { return startsAgain(context.Cause(ctx)) != nil }
+	return runPart(context.WithoutCancel(ctx), func(error) {}, "notify", func(part context.Context) error {
+		telling, quit := context.WithCancel(part)
+		defer quit()
+		defer context.AfterFunc(ctx, func() {
+			if !again() {
+				quit()
+			}
+		})()
+		if o := n.newNotifier(again); o != nil {
+			if err := o.run(telling, answers); err != nil {
+				return err
+			}
 		}
-		<-ctx.Done()
+		<-part.Done()
 		return nil
 	})
 }

@@ -39,6 +39,9 @@ func (m *manager) count(state string) (n int) {
 func (m *manager) run(t *testing.T, o *notifier, during func()) []string {
 	t.Helper()
 	o.send, o.log = m.send, hclog.NewNullLogger()
+	if o.again == nil {
+		o.again = func() bool { return false }
+	}
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		up, ended := make(chan struct{}), make(chan error)
@@ -118,5 +121,16 @@ func TestStatusSaysWaitingForOnce(t *testing.T) {
 	got := waitingFor([]string{"waiting for n2, n3: the first start needs every node", "topic orders: no leader"})
 	if want := "waiting for: n2, n3: the first start needs every node; topic orders: no leader"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestNodeThatStartsAgainIsNotSaidToStop(t *testing.T) {
+	m := &manager{}
+	told := m.run(t, &notifier{
+		look:  func(context.Context) (string, error) { return "ready", nil },
+		again: func() bool { return true },
+	}, func() { synctest.Wait() })
+	if !slices.Contains(told, "READY=1") || slices.Contains(told, stopping) {
+		t.Errorf("told %q", told)
 	}
 }

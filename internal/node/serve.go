@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,6 +30,9 @@ func (n *Node) serve(ctx context.Context) error {
 	}
 	starts, err := n.setUp(ctx)
 	if err != nil {
+		return n.cutShort(ctx, err)
+	}
+	if err := n.wholeCopies(ctx); err != nil {
 		return n.cutShort(ctx, err)
 	}
 	if err := n.buildGroups(lock, starts); err != nil {
@@ -78,25 +82,33 @@ func (n *Node) connect(ctx context.Context) error {
 func (n *Node) participate(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	n.endLife = func(err error) { stop(err) }
 	outer := context.WithoutCancel(ctx)
-	var parts []*part
+	var work []*part // Ends last, and takes as long as handlers do.
 	for _, t := range n.topics {
-		parts = append(parts, runPart(outer, stop, "reader of "+t.Name, t.reader.Run))
+		work = append(work, runPart(outer, stop, "reader of "+t.Name, t.reader.Run))
 	}
 	for _, g := range n.groups {
-		parts = append(parts, runPart(outer, stop, "group "+g.name, g.worker.Run))
+		work = append(work, runPart(outer, stop, "group "+g.name, g.worker.Run))
 	}
-	parts = append(parts,
+	watchers := []*part{
 		runPart(ctx, stop, "ingest", n.ingest.run),
-		runPart(outer, stop, "status", n.answerStatus),
+		runPart(outer, stop, "status", n.answer(statusSubject, func(*nats.Msg) any { return n.report() })),
+		runPart(ctx, stop, "copies' answers", n.answer(copySubject, n.sayCopy)),
+		runPart(ctx, stop, "copies", n.watchCopies),
 		runPart(ctx, stop, "groups", n.confirmGroups),
 		runPart(ctx, stop, "membership", n.watchRemoval),
-		runPart(ctx, func(error) {}, "readiness", n.watchReady))
+		runPart(ctx, stop, "space", n.watchSpace),
+		runPart(ctx, func(error) {}, "readiness", n.watchReady),
+	}
 	n.log.Info("taking part", "topics", len(n.topics), "groups", len(n.groups))
 
 	err := n.driver.Run(ctx)
-	for i := len(parts) - 1; i >= 0; i-- {
-		err = errors.Join(err, parts[i].end())
+	for _, p := range slices.Backward(watchers) {
+		err = errors.Join(err, p.endSoon())
+	}
+	for _, p := range slices.Backward(work) {
+		err = errors.Join(err, p.end())
 	}
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,6 +27,7 @@ type report struct {
 	Node  string                 `json:"node"`
 	Ready bool                   `json:"ready"`
 	Lanes map[string][]laneState `json:"lanes"` // By group.
+	Disk  diskReport             `json:"disk"`
 }
 
 // laneState is one lane.
@@ -43,7 +45,7 @@ type laneState struct {
 
 // report tells what this node's lanes are doing.
 func (n *Node) report() report {
-	r := report{Node: n.Config.Node.Name, Ready: len(n.Ready()) == 0, Lanes: map[string][]laneState{}}
+	r := report{Node: n.Config.Node.Name, Ready: len(n.Ready()) == 0, Lanes: map[string][]laneState{}, Disk: newDiskReport(n.disk.State())}
 	for _, g := range n.groups {
 		for _, l := range g.worker.Status() {
 			s := laneState{
@@ -60,43 +62,61 @@ func (n *Node) report() report {
 	return r
 }
 
-// answerStatus answers other nodes until ctx ends.
-func (n *Node) answerStatus(ctx context.Context) error {
-	sub, err := n.nc.Subscribe(statusSubject, func(m *nats.Msg) {
-		if data, err := json.Marshal(n.report()); err == nil {
-			_ = m.Respond(data) // who asked shows what it got
+// answer is a part that answers the nodes' questions on a subject until ctx ends.
+func (n *Node) answer(subject string, say func(*nats.Msg) any) func(context.Context) error {
+	return func(ctx context.Context) error {
+		sub, err := n.nc.Subscribe(subject, func(m *nats.Msg) {
+			if data, err := json.Marshal(say(m)); err == nil {
+				_ = m.Respond(data) // who asked shows what it got
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", subject, err)
 		}
-	})
-	if err != nil {
-		return fmt.Errorf("listen for status requests: %w", err)
+		<-ctx.Done()
+		_ = sub.Unsubscribe() // the connection goes next
+		return nil
 	}
-	<-ctx.Done()
-	_ = sub.Unsubscribe() // the connection goes next
-	return nil
 }
 
 // reports asks the live nodes what their lanes are doing. Who does not answer in time is left out.
 func (n *Node) reports(ctx context.Context, live int) map[string]report {
-	ctx, cancel := context.WithTimeout(ctx, statusWait)
-	defer cancel()
 	got := map[string]report{}
-	inbox := n.nc.NewRespInbox()
-	sub, err := n.nc.SubscribeSync(inbox)
+	for _, r := range askNodes[report](ctx, n.nc, question{subject: statusSubject, answers: live, wait: statusWait}) {
+		got[r.Node] = r
+	}
+	return got
+}
+
+// question is what one node asks all of them.
+type question struct {
+	subject string
+	data    []byte
+	answers int // Not more are waited for,
+	wait    time.Duration
+}
+
+// askNodes returns what was answered in time.
+func askNodes[T any](ctx context.Context, nc *nats.Conn, q question) (got []T) {
+	ctx, cancel := context.WithTimeout(ctx, q.wait)
+	defer cancel()
+	inbox := nc.NewRespInbox()
+	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
 		return got
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // nothing to do about it
-	if n.nc.PublishRequest(statusSubject, inbox, nil) != nil {
+	if nc.PublishRequest(q.subject, inbox, q.data) != nil {
 		return got
 	}
-	for len(got) < live {
+	for len(got) < q.answers {
 		m, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
 			break
 		}
-		var r report
-		if json.Unmarshal(m.Data, &r) == nil {
-			got[r.Node] = r
+		var answer T
+		if json.Unmarshal(m.Data, &answer) == nil {
+			got = append(got, answer)
 		}
 	}
 	return got
@@ -126,6 +146,9 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	}
 	s.Warnings = append(s.Warnings, n.Config.Warnings()...)
 	if !served {
+		for _, r := range reasons {
+			s.Warnings = append(s.Warnings, "this node waits for "+strings.TrimPrefix(r, waitingPrefix))
+		}
 		return s, nil
 	}
 	view, err := n.driver.Snapshot(ctx)
@@ -133,12 +156,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 		return nil, err
 	}
 	s.Quorum = view.Live
-	live := 0
-	for _, p := range view.Sessions {
-		if p.State == lease.Live {
-			live++
-		}
-	}
+	live := len(liveNodes(view))
 	asked := n.askVoters(ctx)
 	said := n.reports(ctx, live)
 	more := n.elsewhere(ctx, &view)
@@ -147,7 +165,8 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	s.Groups = n.groupStatus(ctx, view, said, more.groups)
 	topics, full := n.topicStatus(ctx)
 	s.Topics = topics
-	s.Warnings = slices.Concat(s.Warnings, full, n.warnings(view), n.memberWarnings(view, counted), more.warnings, letterWarnings(s.Groups))
+	s.Warnings = slices.Concat(s.Warnings, diskWarnings(n.timing(), said, topics), damageWarnings(more.damage, s.Nodes), full, n.warnings(view),
+		n.memberWarnings(view, counted), more.warnings, letterWarnings(s.Groups))
 	return s, nil
 }
 
@@ -169,6 +188,7 @@ func (n *Node) askVoters(ctx context.Context) <-chan voters {
 // elsewhere is what other nodes serve and this one does not.
 type elsewhere struct {
 	groups   []*group
+	damage   map[string]damageRecord // By node.
 	warnings []string
 }
 
@@ -186,6 +206,9 @@ func (n *Node) elsewhere(ctx context.Context, view *lease.View) (more elsewhere)
 		return more
 	}
 	more.warnings = c.warnings()
+	if more.damage, err = definitions[damageRecord](ctx, n.kv, damageKind); err != nil {
+		more.warnings = append(more.warnings, fmt.Sprintf("damaged copies are not shown: %v", err))
+	}
 	for _, g := range n.foreign(c) {
 		all, err := leases(ctx, n.kv, g.name, g.topic.Partitions, g.start)
 		if err != nil {
@@ -211,6 +234,9 @@ func (n *Node) nodes(view lease.View, said map[string]report, v voters) []api.No
 		node := api.Node{
 			Name: rec.Node, Boot: rec.Boot, State: string(rec.State), Ready: rec.State == lease.Live && said[rec.Node].Ready,
 			Version: rec.Release, Address: rec.Address,
+		}
+		if d := said[rec.Node].Disk; node.State == api.NodeLive {
+			node.DiskFree, node.DiskShort, node.FsyncP99MS = d.Free, d.Short, d.FsyncP99MS
 		}
 		switch {
 		case rec.State == lease.Live:
@@ -336,6 +362,7 @@ func (n *Node) topicStatus(ctx context.Context) (topics []api.Topic, warnings []
 		}
 		topics = append(topics, api.Topic{
 			Name: c.Name, Partitions: c.Partitions, Messages: info.State.Msgs, Bytes: info.State.Bytes, LastSeq: info.State.LastSeq,
+			Held: partitioner.IsHeld(info.Config),
 		})
 		if limit := uint64(c.MaxBytes); limit > 0 && info.State.Bytes > limit/10*9 {
 			warnings = append(warnings, fmt.Sprintf("topic %s is %d %% full (max_bytes %s): publishes are refused when it is",

@@ -103,7 +103,7 @@ func ClusterOptions(t testing.TB, n int) []Options {
 // config is the smallest that tests need. process-safe: nothing cuts the power, and syncing costs seconds.
 func config() server.Config {
 	c := server.DefaultConfig()
-	c.Listen, c.Durability, c.MaxStore = "127.0.0.1:0", "process-safe", bytesize.GiB
+	c.Listen, c.Durability, c.MaxStore, c.Ballast = "127.0.0.1:0", "process-safe", bytesize.GiB, 0
 	return c
 }
 
