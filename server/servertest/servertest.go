@@ -179,12 +179,18 @@ func Eventually(t testing.TB, limit time.Duration, f func() error) {
 	}
 }
 
-// FreeAddress finds a loopback address with a port nobody listens on. It stays below the range from which the kernel
-// takes ports for outgoing connections, so that those of parallel tests do not take it in between.
+// given are the ports that this process was given: nobody may listen there yet, and they are not free all the same.
+var given sync.Map
+
+// FreeAddress finds a loopback address with a port nobody listens on, another one every time. It stays below the range from
+// which the kernel takes ports for outgoing connections, so that those of parallel tests do not take it in between.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
+		if _, taken := given.LoadOrStore(addr, true); taken {
+			continue
+		}
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
