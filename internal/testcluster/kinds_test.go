@@ -2,6 +2,7 @@ package testcluster
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -263,6 +264,7 @@ func (k *kinds) check(phase string, from int, strict bool) {
 	for _, kind := range handlerKinds {
 		calls[kind] = map[string][]int{}
 	}
+	slices.SortFunc(h.Calls, func(a, b history.Call) int { return cmp.Compare(a.Start, b.Start) }) // Of several processes' logs.
 	for _, c := range h.Calls {
 		calls[c.Group][c.ID] = append(calls[c.Group][c.ID], c.Attempt)
 	}
