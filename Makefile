@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle python3
+.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle python3 examples-need
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -19,7 +19,7 @@ help: ## list the targets
 build: ## build bin/leasehold
 	@go build $(GOFLAGS_BUILD) -o $(BIN) .
 
-test: python3 ## run every test, as CI does (up to 15 minutes)
+test: examples-need ## run every test, as CI does (up to 15 minutes)
 	go vet ./...
 	go test -p 1 -timeout 14m ./... # one package at a time: real clusters want the cores to themselves
 
@@ -80,6 +80,11 @@ systemd-test: build python3 ## install, run, break, upgrade and uninstall the se
 	@mkdir -p bin/upgrade && go build -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION)+upgrade" -o bin/upgrade/leasehold .
 	@systemd/test.sh
 
-python3: # the examples' handlers are written in it
+examples-need: python3 # what the example handlers are written in; package names are Debian's
+	@for need in node:nodejs jq:jq; do command -v $${need%:*} >/dev/null || missing="$$missing $${need#*:}"; done; \
+	[ -z "$$missing" ] || { echo "installing$$missing"; apt-get update -q && apt-get install -y -q $$missing; } || \
+	  { echo "the tests of the example handlers need$$missing: install it with your package manager" >&2; exit 1; }
+
+python3: # the demo's handler is written in it
 	@command -v python3 >/dev/null || { echo "installing python3"; apt-get update -q && apt-get install -y -q python3; } || \
 	  { echo "python3 is needed for the example handlers: install it with your package manager" >&2; exit 1; }
