@@ -1,0 +1,102 @@
+package worker
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// startDialog starts the test child and returns what it says, line by line.
+func startDialog(t *testing.T, behaviour string) (*Dialog, func() string) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var lines []string
+	d, err := StartDialog(HandlerConfig{
+		Kind: KindSubprocess, Command: []string{exe}, Env: map[string]string{testChild: behaviour, "GORACE": "atexit_sleep_ms=0"},
+	}, HandlerEnv{App: "leasehold/test", Node: "n1", Group: "billing", Topic: "orders"}, func(line []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		lines = append(lines, string(line))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Kill)
+	return d, func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Join(lines, "\n")
+	}
+}
+
+func TestDialogHearsAllThatASubprocessIgnores(t *testing.T) {
+	d, heard := startDialog(t, "chatty")
+	a := Assignment{Partition: 3, Epoch: 5, NextSeq: 7}
+	var errs []error
+	for _, say := range []func() (string, error){
+		d.Init,
+		func() (string, error) { return d.Assign(a) },
+		func() (string, error) { return "", d.Message(testMessage(3, 7, "confused")) },
+		func() (string, error) { return "", d.Say([]byte(`{"type":"weather","id":"w"}` + "\n")) },
+		func() (string, error) { return d.Revoke(a, "rebalance") },
+	} {
+		_, err := say()
+		errs = append(errs, err)
+	}
+	if id := d.Stop(); id != "3" {
+		t.Errorf("id of the stop line is %q", id)
+	}
+	errs = append(errs, d.Message(testMessage(3, 8, "ok")))
+	if err := errors.Join(errs...); !errors.Is(err, ErrChildEnded) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("only the line after stop is refused, got %v", err)
+	}
+	<-d.Ended()
+	if !d.Succeeded() || d.Ending() != "exit status 0" {
+		t.Errorf("ended with %s", d.Ending())
+	}
+	const want = `hello, I am a handler
+{"id":"0","type":"ack","wants":["batch"]}
+{"id":"1","type":"ack"}
+{"id":"orders/0/999","status":"reject","type":"result"}
+{"id":"orders/3/7","type":"ack"}
+{"attempt":2,"id":"orders/3/7","status":"reject","type":"result"}
+{"after_ms":1500,"id":"orders/3/7","reason":"","status":"ok","type":"result"}
+{"after_ms":1500,"id":"orders/3/7","reason":"","status":"reject","type":"result"}
+{"after_ms":1500,"id":"orders/3/7","reason":"","status":"reject","type":"result"}
+{"id":"2","type":"ack"}
+{"id":"3","type":"ack"}`
+	if got := heard(); got != want {
+		t.Errorf("heard\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestDialogEndsAChildThatStaysDeaf(t *testing.T) {
+	d, heard := startDialog(t, "deaf-to-term")
+	if _, err := d.Init(); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, func() error {
+		if heard() == "" {
+			return errors.New("not ready")
+		}
+		return nil
+	})
+	d.Stop()
+	d.Terminate()
+	select {
+	case <-d.Ended():
+		t.Fatalf("ended with %s", d.Ending())
+	case <-time.After(50 * time.Millisecond): // Nothing tells that a signal was ignored; too short a look hides a fault, never makes one.
+	}
+	d.Kill()
+	if d.Succeeded() || d.Ending() != "signal: killed" {
+		t.Errorf("ended with %s", d.Ending())
+	}
+}
