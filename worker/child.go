@@ -19,8 +19,8 @@ type child struct {
 	log    hclog.Logger
 	out    *output
 	heard  func(line []byte) // Sees each line of stdout first; nil if nobody wants to.
-	dead   chan struct{} // Closed when the process has ended and every request has its end.
-	queued chan struct{} // Holds one token while the outbox may have something to write.
+	dead   chan struct{}     // Closed when the process has ended and every request has its end.
+	queued chan struct{}     // Holds one token while the outbox may have something to write.
 
 	mu       sync.Mutex
 	end      *ending        // Why it dies or died; nil while it is of use.

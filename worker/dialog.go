@@ -3,8 +3,6 @@ package worker
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,15 +19,11 @@ type Dialog struct {
 	cfg HandlerConfig
 	env HandlerEnv
 	c   *child
-
-	mu   sync.Mutex
-	said int // Control lines so far; the next one's id.
 }
 
 // StartDialog starts a child and tells it nothing. Each line of its stdout goes to heard, from one goroutine; the line is
 // only valid during the call.
 func StartDialog(cfg HandlerConfig, env HandlerEnv, heard func(line []byte)) (*Dialog, error) {
-	cfg = cfg.WithDefaults()
 	log := env.logger(KindSubprocess)
 	c, err := spawn(command(cfg, env), log, heard)
 	if err != nil {
@@ -38,27 +32,19 @@ func StartDialog(cfg HandlerConfig, env HandlerEnv, heard func(line []byte)) (*D
 	return &Dialog{cfg: cfg, env: env, c: c}, nil
 }
 
-// Init sends the init line and returns its id.
-func (d *Dialog) Init() (id string, err error) {
-	return d.control(func(id string) any { return newInitLine(d.cfg, d.env, id) })
+// Init sends the init line.
+func (d *Dialog) Init(id string) error { return d.control(newInitLine(d.cfg, d.env, id)) }
+
+// Assign sends an assign line.
+func (d *Dialog) Assign(id string, a Assignment) error { return d.control(newAssignLine(a, id)) }
+
+// Revoke sends a revoke line.
+func (d *Dialog) Revoke(id string, a Assignment, reason string) error {
+	return d.control(newRevokeLine(a, reason, id))
 }
 
-// Assign sends an assign line and returns its id.
-func (d *Dialog) Assign(a Assignment) (id string, err error) {
-	return d.control(func(id string) any { return newAssignLine(a, id) })
-}
-
-// Revoke sends a revoke line and returns its id.
-func (d *Dialog) Revoke(a Assignment, reason string) (id string, err error) {
-	return d.control(func(id string) any { return newRevokeLine(a, reason, id) })
-}
-
-// Stop sends the stop line, after which stdin is closed, and returns its id.
-func (d *Dialog) Stop() (id string) {
-	id = strconv.Itoa(d.nextID())
-	d.c.sayStop(id)
-	return id
-}
+// Stop sends the stop line, after which stdin is closed.
+func (d *Dialog) Stop(id string) { d.c.sayStop(id) }
 
 // Message sends a message line.
 func (d *Dialog) Message(m *Message) error {
@@ -77,20 +63,12 @@ func (d *Dialog) Say(line []byte) error {
 	return nil
 }
 
-func (d *Dialog) control(line func(id string) any) (string, error) {
-	id := strconv.Itoa(d.nextID())
-	text, err := encodeLine(line(id))
+func (d *Dialog) control(line any) error {
+	text, err := encodeLine(line)
 	if err != nil {
-		return id, err
+		return err
 	}
-	return id, d.Say(text)
-}
-
-func (d *Dialog) nextID() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.said++
-	return d.said - 1
+	return d.Say(text)
 }
 
 // PID is the child's process id, and its process group's.
