@@ -10,25 +10,24 @@ import (
 	"leasehold/worker"
 )
 
-// bench holds the handler while it is asked. One goroutine uses it.
+// bench holds a subprocess handler while it is asked. One goroutine uses it.
 type bench struct {
+	source
 	ctx   context.Context
-	o     Options
 	life  *life   // The child that works; nil if the last one is of no use any more.
 	lives []*life // All of them, for what is only known in the end.
 
-	seq, epoch uint64
-	baseline   worker.Status // How it answers a plain message.
-	calls      int
-	batches    int
-	slowest    time.Duration // Answer to a message.
+	baseline worker.Status // How it answers a plain message.
+	batches  int
+	slowest  time.Duration // Answer to a message.
 }
 
-// newBench begins at sequences and epochs above those of any bench before it: a handler that keeps them in a store, as it
-// should, would else turn the second run away. Both stay below 2^53 for two centuries.
-func newBench(ctx context.Context, o Options) *bench {
-	now := time.Now()
-	return &bench{ctx: ctx, o: o, seq: uint64(now.UnixMicro()), epoch: uint64(now.UnixMilli())}
+// Subprocess checks a subprocess handler. An error is never about the handler: the context has ended.
+func Subprocess(ctx context.Context, o Options) (*Report, error) {
+	o.Handler = o.Handler.WithDefaults()
+	b := &bench{source: newSource(o), ctx: ctx}
+	defer b.close()
+	return survey(ctx, o.Found, questions, b.ask)
 }
 
 func (b *bench) close() {
@@ -45,14 +44,8 @@ func (b *bench) drop() {
 	}
 }
 
-// question is one check. Unless it is essential, it finds a child that is ready and holds partitions 0 and 1.
-type question struct {
-	name      string
-	essential bool
-	ask       func(*bench) finding
-}
-
-func (b *bench) ask(q question) finding {
+// ask asks a question. Unless it is essential, it finds a child that is ready and holds partitions 0 and 1.
+func (b *bench) ask(q question[*bench]) finding {
 	if !q.essential && b.life == nil {
 		if f, ok := b.revive(); !ok {
 			return f
@@ -119,19 +112,6 @@ func (b *bench) control(l *life, limit time.Duration, say func(id string) error)
 	}
 	_, err := l.await(b.ctx, ack(id), limit)
 	return err
-}
-
-// message makes the next message of a partition.
-func (b *bench) message(partition int) *worker.Message {
-	b.seq++
-	data := b.o.Payloads[b.calls%len(b.o.Payloads)]
-	b.calls++
-	return &worker.Message{
-		ID: fmt.Sprintf("%s/%d/%d", b.o.Env.Topic, partition, b.seq), IdempotencyKey: fmt.Sprintf("conformance-%d", b.seq),
-		Topic: b.o.Env.Topic, Group: b.o.Env.Group, Node: b.o.Env.Node, Partition: partition, Seq: b.seq, Epoch: b.epoch,
-		Attempt: 1, MaxAttempts: worker.DefaultConfig().MaxAttempts, Key: b.o.Key, Subject: b.o.Env.Topic + "." + b.o.Key,
-		Timeout: b.o.Timeout, Published: time.Now(), Data: data,
-	}
 }
 
 // call has a child handle messages, all said before the first answer is waited for, and returns the answers.

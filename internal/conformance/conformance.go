@@ -6,6 +6,7 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -56,7 +57,8 @@ func (r *Report) add(c Check) {
 
 // Options say what to check and how.
 type Options struct {
-	// Handler is a subprocess handler. Its processes key has no meaning here: every child is started when a check wants it.
+	// Handler is a subprocess handler, of no meaning to Calls. Its processes key has no meaning at all: a child is started
+	// when a check wants it.
 	Handler worker.HandlerConfig
 	Env     worker.HandlerEnv
 
@@ -87,14 +89,19 @@ func better(advice, format string, args ...any) finding {
 	return finding{verdict: Better, advice: advice, detail: fmt.Sprintf(format, args...)}
 }
 
-// Subprocess checks a subprocess handler. An error is never about the handler: the context has ended.
-func Subprocess(ctx context.Context, o Options) (*Report, error) {
-	o.Handler = o.Handler.WithDefaults()
-	b := newBench(ctx, o)
-	defer b.close()
+// question is one check of a subject.
+type question[T any] struct {
+	name string
+	// Nothing that follows can be asked if an essential one goes wrong.
+	essential bool
+	ask       func(T) finding
+}
+
+// survey asks all questions and reports. An error is never about the handler: the context has ended.
+func survey[T any](ctx context.Context, found func(Check), questions []question[T], ask func(question[T]) finding) (*Report, error) {
 	report := &Report{V: 1, OK: true, Checks: []Check{}}
 	for _, q := range questions {
-		f := b.ask(q)
+		f := ask(q)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -103,12 +110,54 @@ func Subprocess(ctx context.Context, o Options) (*Report, error) {
 		}
 		c := Check{Name: q.name, Verdict: f.verdict, Detail: f.detail, Advice: f.advice}
 		report.add(c)
-		if o.Found != nil {
-			o.Found(c)
+		if found != nil {
+			found(c)
 		}
 		if q.essential && f.verdict == Wrong {
-			break // Nothing that follows could be asked.
+			break
 		}
 	}
 	return report, nil
+}
+
+// source makes the messages of a run.
+type source struct {
+	o          Options
+	seq, epoch uint64
+	made       int
+}
+
+// newSource begins at sequences and epochs above those of any run before it: a handler that keeps them in a store, as it
+// should, would else turn the second run away. Both stay below 2^53 for two centuries.
+func newSource(o Options) source {
+	now := time.Now()
+	return source{o: o, seq: uint64(now.UnixMicro()), epoch: uint64(now.UnixMilli())}
+}
+
+// message makes the next message of a partition.
+func (s *source) message(partition int) *worker.Message {
+	s.seq++
+	data := s.o.Payloads[s.made%len(s.o.Payloads)]
+	s.made++
+	env := s.o.Env
+	return &worker.Message{
+		ID: fmt.Sprintf("%s/%d/%d", env.Topic, partition, s.seq), IdempotencyKey: fmt.Sprintf("conformance-%d", s.seq),
+		Topic: env.Topic, Group: env.Group, Node: env.Node, Partition: partition, Seq: s.seq, Epoch: s.epoch,
+		Attempt: 1, MaxAttempts: worker.DefaultConfig().MaxAttempts, Key: s.o.Key, Subject: env.Topic + "." + s.o.Key,
+		Timeout: s.o.Timeout, Published: time.Now(), Data: data,
+	}
+}
+
+// The payloads that are not the user's.
+func (s *source) huge() *worker.Message {
+	m := s.message(0)
+	// Control characters make the longest line: each takes six bytes in JSON.
+	m.Data = bytes.Repeat([]byte{1}, s.o.MaxPayload)
+	return m
+}
+
+func (s *source) binary() *worker.Message {
+	m := s.message(0)
+	m.Data = []byte("\xff\x00\xfe not UTF-8")
+	return m
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // questions are all checks, in the order in which they are made. The last ones look back at all that was said.
-var questions = []question{
+var questions = []question[*bench]{
 	{name: "start", essential: true, ask: askStart},
 	{name: "assign", essential: true, ask: askAssign},
 	{name: "message", essential: true, ask: askMessage},
@@ -26,7 +26,7 @@ var questions = []question{
 	{name: "higher epoch", ask: askHigherEpoch},
 	{name: "stale epoch", ask: askStaleEpoch},
 	{name: "kill -9", ask: askKill},
-	{name: "time", ask: askTime},
+	{name: "time", ask: func(b *bench) finding { return judgeTime(b.slowest, b.o.Timeout) }},
 	{name: "stop", ask: askStop},
 	{name: "one answer each", essential: true, ask: askSurplus},
 	{name: "stdout", essential: true, ask: askOutput},
@@ -132,11 +132,9 @@ func askBatch(b *bench) finding {
 	return right("answered %s to a batch of %d", a.status, len(ms))
 }
 
-// askHuge sends the longest line that there can be: each byte of a control character takes six in JSON.
+// askHuge sends the longest line that there can be.
 func askHuge(b *bench) finding {
-	m := b.message(0)
-	m.Data = bytes.Repeat([]byte{1}, b.o.MaxPayload)
-	answers, err := b.call(b.life, m)
+	answers, err := b.call(b.life, b.huge())
 	if err != nil {
 		return b.unanswered(b.life, err, fmt.Sprintf("read lines of any length: with this max_payload they get up to %s long; Go's bufio.Scanner stops at 64 KiB unless its Buffer is set",
 			megabytes(6*b.o.MaxPayload+64<<10)))
@@ -145,9 +143,7 @@ func askHuge(b *bench) finding {
 }
 
 func askBinary(b *bench) finding {
-	m := b.message(0)
-	m.Data = []byte("\xff\x00\xfe not UTF-8")
-	answers, err := b.call(b.life, m)
+	answers, err := b.call(b.life, b.binary())
 	if err != nil {
 		return b.unanswered(b.life, err, "a payload that is not UTF-8 comes as data_b64, in base64, and data is not there then: decode it, or answer reject")
 	}
@@ -225,7 +221,7 @@ func askHigherEpoch(b *bench) finding {
 // late call.
 func askStaleEpoch(b *bench) finding {
 	if b.baseline != worker.OK {
-		return better("give a message that it accepts with --data or --message", "not to be seen: it answers %s to the test messages anyway", b.baseline)
+		return notSeen(b.baseline)
 	}
 	former := b.epoch
 	next, err := b.start()
@@ -247,6 +243,11 @@ func askStaleEpoch(b *bench) finding {
 		return b.unanswered(b.life, err, "a late call of a former owner must not end the child: answer unavailable")
 	}
 	return judgeStale(answers[0].status)
+}
+
+// notSeen is the outcome of a check that needs a handler which accepts the messages.
+func notSeen(s worker.Status) finding {
+	return better("give a message that it accepts with --data or --message", "not to be seen: it answers %s to the test messages anyway", s)
 }
 
 func judgeStale(s worker.Status) finding {
@@ -286,12 +287,12 @@ func askKill(b *bench) finding {
 	return right("the next child answered %s to what a killed one had begun", answers[0].status)
 }
 
-func askTime(b *bench) finding {
-	if b.slowest > b.o.Timeout/2 {
-		return better("raise timeout, or do less in a call: at the timeout the child is killed and the message charged",
-			"the slowest answer took %s of %s", round(b.slowest), b.o.Timeout)
+func judgeTime(slowest, timeout time.Duration) finding {
+	if slowest > timeout/2 {
+		return better("raise timeout, or do less in a call: at the timeout a call is ended and the message charged",
+			"the slowest answer took %s of %s", round(slowest), timeout)
 	}
-	return right("the slowest answer took %s of %s", round(b.slowest), b.o.Timeout)
+	return right("the slowest answer took %s of %s", round(slowest), timeout)
 }
 
 // askStop stops the child as a node does: stop line and end of input, SIGTERM half-way, SIGKILL.
