@@ -12,14 +12,13 @@ def signed(h, body):
     return fresh and any(hmac.compare_digest(good, s.encode()) for s in (h["webhook-signature"] or "").split())
 
 def apply(h, body):
-    group, (partition, epoch, seq) = h["Leasehold-Group"], (int(h["Leasehold-" + k]) for k in ("Partition", "Epoch", "Seq"))
+    group, partition, epoch = h["Leasehold-Group"], int(h["Leasehold-Partition"]), int(h["Leasehold-Epoch"])
     with lock, db:  # commits, or rolls back on an exception
-        old = db.execute("SELECT epoch, seq FROM progress WHERE grp = ? AND partition = ?", (group, partition)).fetchone() or (0, 0)
-        if epoch < old[0]:
-            return 503, f"epoch {epoch} is over, {old[0]} has begun"
-        if seq > old[1]:  # else a repeat: done before
-            db.execute("INSERT INTO bodies VALUES(?, ?)", (h["webhook-id"], body))
-        db.execute("REPLACE INTO progress VALUES(?, ?, ?, ?)", (group, partition, epoch, max(seq, old[1])))
+        row = db.execute("SELECT epoch FROM owners WHERE grp = ? AND partition = ?", (group, partition)).fetchone()
+        if row and epoch < row[0]:
+            return 503, f"epoch {epoch} is over, {row[0]} has begun"
+        db.execute("REPLACE INTO owners VALUES(?, ?, ?)", (group, partition, epoch))
+        db.execute("INSERT OR IGNORE INTO bodies VALUES(?, ?)", (h["webhook-id"], body))  # a repeat changes nothing
     return 200, "ok"
 
 class Service(http.server.BaseHTTPRequestHandler):
@@ -35,6 +34,6 @@ class Service(http.server.BaseHTTPRequestHandler):
 
 secret = base64.b64decode(open(sys.argv[2]).read().strip().removeprefix("whsec_"))
 db, lock = sqlite3.connect(sys.argv[3], check_same_thread=False), threading.Lock()  # one process, one writer
-db.executescript("""CREATE TABLE IF NOT EXISTS bodies(id TEXT, body BLOB);
-CREATE TABLE IF NOT EXISTS progress(grp TEXT, partition INTEGER, epoch INTEGER, seq INTEGER, PRIMARY KEY(grp, partition))""")
+db.executescript("""CREATE TABLE IF NOT EXISTS bodies(id TEXT PRIMARY KEY, body BLOB);
+CREATE TABLE IF NOT EXISTS owners(grp TEXT, partition INTEGER, epoch INTEGER, PRIMARY KEY(grp, partition))""")
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Service).serve_forever()

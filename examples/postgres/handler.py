@@ -14,6 +14,10 @@ CLAIM = """INSERT INTO progress AS p VALUES (%(group)s, %(partition)s, %(epoch)s
     ON CONFLICT (grp, partition) DO UPDATE SET epoch = excluded.epoch WHERE p.epoch < excluded.epoch"""
 STEP = """UPDATE progress SET seq = %(seq)s
     WHERE grp = %(group)s AND partition = %(partition)s AND epoch = %(epoch)s AND seq < %(seq)s"""
+# A message of a parked key that a person has released comes after others of its partition: what counts is whether its own
+# effect is there. FOR UPDATE has other owners wait, as STEP does.
+RELEASED = """SELECT 1 FROM progress WHERE grp = %(group)s AND partition = %(partition)s AND epoch = %(epoch)s
+    AND NOT EXISTS (SELECT FROM ledger WHERE partition = %(partition)s AND seq = %(seq)s) FOR UPDATE"""
 OWNER = "SELECT epoch FROM progress WHERE grp = %(group)s AND partition = %(partition)s"
 
 
@@ -39,7 +43,7 @@ class Store:
 
     def apply(self, m, order):
         with self.db, self.db.cursor() as cursor:  # commits, or rolls back on an exception
-            cursor.execute(STEP, m)
+            cursor.execute(RELEASED if m.get("released") else STEP, m)
             if cursor.rowcount == 1:
                 effect(cursor, m, order)
                 return {"status": "ok"}

@@ -81,13 +81,25 @@ func (o *owner) must(err error) {
 
 func id(seq uint64) string { return fmt.Sprintf("orders/3/%d", seq) }
 
+func (o *owner) message(seq uint64) *worker.Message {
+	return &worker.Message{
+		ID: id(seq), IdempotencyKey: fmt.Sprintf("m%d", seq), Topic: "orders", Group: "billing", Partition: 3, Seq: seq,
+		Epoch: o.epoch, Attempt: 1, MaxAttempts: 8, Key: "alice", Timeout: hang, Data: fmt.Appendf(nil, `{"amount": %d}`, 1<<seq),
+	}
+}
+
 // give hands the owner a message and does not wait.
 func (o *owner) give(seq uint64) {
 	o.t.Helper()
-	o.must(o.dialog.Message(&worker.Message{
-		ID: id(seq), IdempotencyKey: fmt.Sprintf("m%d", seq), Topic: "orders", Group: "billing", Partition: 3, Seq: seq,
-		Epoch: o.epoch, Attempt: 1, MaxAttempts: 8, Key: "alice", Timeout: hang, Data: fmt.Appendf(nil, `{"amount": %d}`, 1<<seq),
-	}))
+	o.must(o.dialog.Message(o.message(seq)))
+}
+
+// giveReleased is give for a message of a parked key that a person has released.
+func (o *owner) giveReleased(seq uint64) {
+	o.t.Helper()
+	m := o.message(seq)
+	m.Released = true
+	o.must(o.dialog.Message(m))
 }
 
 // hear waits for the owner's next answer, which must be the one to the line with this id.
@@ -154,6 +166,25 @@ func TestEachMessageIsAppliedOnceAndBadOnesAreRejected(t *testing.T) {
 	o.isRefused(5, "database")
 	o.does(5) // Asked again, it connects anew.
 	db.wantExact(5, 4)
+}
+
+// TestReleasedMessagesAreAppliedOnce has messages come after later ones of their partition, as those of a parked key do.
+func TestReleasedMessagesAreAppliedOnce(t *testing.T) {
+	db := startPostgres(t)
+	early := db.start(1)
+	early.does(1, 3)
+	late := db.start(2)
+	early.giveReleased(2)
+	early.isRefused(2, "epoch 1 is over, 2 has begun")
+	for range 2 { // The second time is a repeat, as after a crash.
+		late.giveReleased(2)
+		late.hear(id(2), "ok")
+	}
+	late.giveReleased(3) // It was set aside though its effect had been committed: the answer had not come through.
+	late.hear(id(3), "ok")
+	late.does(4)
+	db.want("SELECT seq FROM ledger ORDER BY id", "1\n3\n2\n4")
+	db.want("SELECT * FROM progress", "billing|3|2|4")
 }
 
 // TestPausedOwnerWakesUpLate has an owner stopped with a message in its pipe, before it has begun with it. Meanwhile

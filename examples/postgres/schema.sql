@@ -19,6 +19,8 @@ CREATE TABLE IF NOT EXISTS ledger (
     seq       bigint  NOT NULL
 );
 
+CREATE INDEX IF NOT EXISTS ledger_place ON ledger (partition, seq);
+
 CREATE TABLE IF NOT EXISTS balance (
     account text   PRIMARY KEY,
     amount  bigint NOT NULL
