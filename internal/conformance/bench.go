@@ -64,9 +64,7 @@ func (b *bench) revive() (finding, bool) {
 	if err == nil {
 		b.life = l
 		for p := range 2 {
-			if _, err = b.assign(l, p); err != nil {
-				break
-			}
+			err = errors.Join(err, b.assign(l, p))
 		}
 	}
 	if err != nil {
@@ -87,11 +85,9 @@ func (b *bench) start() (*life, error) {
 	return l, b.control(l, b.o.Handler.StartTimeout, l.dialog.Init)
 }
 
-// assign gives a child a partition under the present epoch and returns how long it took.
-func (b *bench) assign(l *life, partition int) (time.Duration, error) {
-	sent := time.Now()
-	err := b.control(l, b.o.Handler.StartTimeout, func(id string) error { return l.dialog.Assign(id, b.assignment(partition)) })
-	return time.Since(sent), err
+// assign gives a child a partition under the present epoch.
+func (b *bench) assign(l *life, partition int) error {
+	return b.control(l, b.o.Handler.StartTimeout, func(id string) error { return l.dialog.Assign(id, b.assignment(partition)) })
 }
 
 func (b *bench) assignment(partition int) worker.Assignment {

@@ -47,7 +47,7 @@ func askStart(b *bench) finding {
 
 func askAssign(b *bench) finding {
 	for p := range 2 {
-		if _, err := b.assign(b.life, p); err != nil {
+		if err := b.assign(b.life, p); err != nil {
 			return b.unanswered(b.life, err, "acknowledge each assign line; if the state of a partition cannot be loaded now, say so to its messages, with unavailable")
 		}
 	}
@@ -207,7 +207,7 @@ func askRevoke(b *bench) finding {
 // askHigherEpoch is the partition's way back after somebody else has had it.
 func askHigherEpoch(b *bench) finding {
 	b.epoch++
-	_, err := b.assign(b.life, 0)
+	err := b.assign(b.life, 0)
 	if err == nil {
 		_, err = b.call(b.life, b.message(0))
 	}
@@ -227,7 +227,7 @@ func askStaleEpoch(b *bench) finding {
 	next, err := b.start()
 	if err == nil {
 		b.epoch++
-		if _, err = b.assign(next, 0); err == nil {
+		if err = b.assign(next, 0); err == nil {
 			_, err = b.call(next, b.message(0))
 		}
 	}
@@ -266,7 +266,7 @@ func judgeStale(s worker.Status) finding {
 // askKill kills the child in a call and has the next one do it over.
 func askKill(b *bench) finding {
 	b.epoch++ // The one that the former owner was refused for.
-	if _, err := b.assign(b.life, 0); err != nil {
+	if err := b.assign(b.life, 0); err != nil {
 		return b.unanswered(b.life, err, "a partition can come back, with a higher epoch: start again with its state")
 	}
 	m := b.message(0)
