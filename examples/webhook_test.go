@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -45,15 +46,18 @@ func startWebhook(t *testing.T) *webhook {
 	return w
 }
 
-// freePort finds a port of 127.0.0.1 that nobody listens on.
+// freePort finds a port of 127.0.0.1 that nobody listens on, below the range that the kernel gives to clients.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(20_000 + rand.IntN(12_000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close() // It was never used.
+			return port
+		}
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no free port found")
+	return ""
 }
 
 // call is a request and what is wrong with it, if anything.
