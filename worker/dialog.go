@@ -24,8 +24,11 @@ type Dialog struct {
 // StartDialog starts a child and tells it nothing. Each line of its stdout goes to heard, from one goroutine; the line is
 // only valid during the call.
 func StartDialog(cfg HandlerConfig, env HandlerEnv, heard func(line []byte)) (*Dialog, error) {
-	log := env.logger(KindSubprocess)
-	c, err := spawn(command(cfg, env), log, heard)
+	cfg, err := cfg.of(KindSubprocess)
+	if err != nil {
+		return nil, err
+	}
+	c, err := spawn(command(cfg, env), env.logger(KindSubprocess), heard)
 	if err != nil {
 		return nil, fmt.Errorf("start handler child: %w", err)
 	}

@@ -106,6 +106,7 @@ func TestConformanceNamesWhatItCannotCheck(t *testing.T) {
 		{[]string{"--max-payload", "9MiB", "--", "true"}, exitUsage, "from 1B to 8MiB"},
 		{[]string{"--max-payload", "much", "--", "true"}, exitUsage, "is no size"},
 		{[]string{"--message", missing, "--", "true"}, exitUsage, missing},
+		{[]string{"--", ""}, exitFailed, "✗ start: handler.command: must name a program"},
 		{[]string{"--", "true"}, exitFailed, "✗ start: it ended: exit status 0"},
 	} {
 		r := run(t, append([]string{"handler", "conformance"}, c.args...)...)
