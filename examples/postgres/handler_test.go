@@ -283,7 +283,9 @@ func TestHandlerPassesTheConformanceChecks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Wrong+r.Better > 0 { // Timeout is long enough for "time" not to show the machine.
-		t.Errorf("%+v", r.Checks)
+	for _, c := range r.Checks {
+		if c.Verdict != conformance.Right && c.Name != "time" { // That is the machine's affair.
+			t.Errorf("%+v", c)
+		}
 	}
 }

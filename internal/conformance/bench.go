@@ -20,6 +20,7 @@ type bench struct {
 	baseline worker.Status // How it answers a plain message.
 	batches  int
 	slowest  time.Duration // Answer to a message.
+	revoked  time.Duration // How long it took to give a partition back.
 }
 
 // Subprocess checks a subprocess handler. An error is never about the handler: the context has ended.

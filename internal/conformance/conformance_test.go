@@ -295,4 +295,8 @@ func TestSlowAnswersAreNamed(t *testing.T) {
 	if f := judgeTime(600*time.Millisecond, time.Second); f.verdict != Better || f.detail != "the slowest answer took 600ms of 1s" {
 		t.Errorf("%+v", f)
 	}
+	b := &bench{source: source{o: Options{Timeout: time.Second}}, revoked: 2 * time.Second}
+	if f := askTime(b); f.verdict != Better || f.detail != "it took 2s to give a partition back" {
+		t.Errorf("%+v", f)
+	}
 }
