@@ -305,7 +305,7 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 	pub := publishTo(t)
 	handlers, _ := handlerConfig(t)
 	good := writeFile(t, filepath.Join(t.TempDir(), "c.toml"), "[node]\nname = \"n1\"\n")
-	handled := handlerConfig(t, `{ kind = "subprocess", command = ["bash", "../../examples/minimal.sh"] }`)
+	handled := configWithHandler(t, `{ kind = "subprocess", command = ["bash", "../../examples/minimal.sh"] }`)
 	calls := map[string][]string{
 		"leasehold version":         {"version"},
 		"leasehold node list":       {"node", "list", "--addr", addr},

@@ -19,8 +19,8 @@ func needProgram(t *testing.T, program string) {
 	}
 }
 
-// handlerConfig writes a node's config with one group whose handler is the inline table.
-func handlerConfig(t *testing.T, handler string) string {
+// configWithHandler writes a node's config with one group whose handler is the inline table.
+func configWithHandler(t *testing.T, handler string) string {
 	t.Helper()
 	dir := t.TempDir()
 	return writeFile(t, filepath.Join(dir, "config.toml"), fmt.Sprintf("[node]\nname = \"n7\"\ndata_dir = %q\n\n"+
@@ -47,7 +47,7 @@ func TestExampleHandlersPassTheConformanceChecks(t *testing.T) {
 		{"python3", "flights/running.py", `{"delay": 5}`, true},
 	} {
 		dir := t.TempDir()
-		config := handlerConfig(t, fmt.Sprintf(`{ kind = "subprocess", command = [%q, %q], config = { db = %q, dir = %q } }`,
+		config := configWithHandler(t, fmt.Sprintf(`{ kind = "subprocess", command = [%q, %q], config = { db = %q, dir = %q } }`,
 			c.program, filepath.Join(examples, c.script), filepath.Join(dir, "db"), dir))
 		for range 2 { // The second time the store remembers the first.
 			r := run(t, "handler", "conformance", "--config", config, "--group", "billing", "--data", c.data, "--max-payload", "64KiB", "-o", "json")
@@ -97,7 +97,7 @@ func TestConformanceShowsTheHandlersLogWhenAsked(t *testing.T) {
 }
 
 func TestConformanceNamesWhatItCannotCheck(t *testing.T) {
-	log := handlerConfig(t, `{ kind = "log" }`)
+	log := configWithHandler(t, `{ kind = "log" }`)
 	missing := filepath.Join(t.TempDir(), "none")
 	for _, c := range []struct {
 		args []string
