@@ -17,25 +17,29 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"leasehold/internal/conformance"
+	"leasehold/worker"
 )
 
 // webhook is a running webhook.py.
 type webhook struct {
-	url, db string
-	secret  []byte
+	url, db    string
+	secret     []byte
+	secretFile string
 }
 
 func startWebhook(t *testing.T) *webhook {
 	t.Helper()
 	dir := t.TempDir()
 	w := &webhook{db: filepath.Join(dir, "db"), secret: []byte("24 bytes of a test's own")}
-	file := filepath.Join(dir, "secret")
-	if err := os.WriteFile(file, []byte("whsec_"+base64.StdEncoding.EncodeToString(w.secret)+"\n"), 0o600); err != nil {
+	w.secretFile = filepath.Join(dir, "secret")
+	if err := os.WriteFile(w.secretFile, []byte("whsec_"+base64.StdEncoding.EncodeToString(w.secret)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	port := freePort(t)
 	w.url = "http://127.0.0.1:" + port
-	start(t, exec.Command(need(t, "python3"), "webhook.py", port, file, w.db))
+	start(t, exec.Command(need(t, "python3"), "webhook.py", port, w.secretFile, w.db))
 	soon(t, func() error {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
@@ -134,5 +138,26 @@ func TestWebhookKeepsOnceRefusesOlderOwnersAndForgeries(t *testing.T) {
 	const want = `[('orders/1/7',), ('orders/2/3',), ('orders/1/8',), ('orders/1/9',)]`
 	if got := sqlite(t, w.db, "SELECT id FROM bodies ORDER BY rowid"); got != want {
 		t.Errorf("kept %s, want %s", got, want)
+	}
+}
+
+// TestWebhookServesTheHandlerKind has Leasehold's own side of the contract call it.
+func TestWebhookServesTheHandlerKind(t *testing.T) {
+	w := startWebhook(t)
+	env := worker.HandlerEnv{App: "leasehold/test", Node: "n1", Group: "conformance", Topic: "orders"}
+	h, err := worker.NewHTTP(worker.HandlerConfig{Kind: worker.KindHTTP, URL: w.url, SecretFiles: []string{w.secretFile}}, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := conformance.Calls(t.Context(), h, conformance.Options{
+		Env: env, Timeout: hang, MaxPayload: 1 << 20, Key: "c-17", Payloads: [][]byte{[]byte("a payload")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range r.Checks {
+		if c.Verdict != conformance.Right && c.Name != "time" { // That is the machine's affair.
+			t.Errorf("%+v", c)
+		}
 	}
 }

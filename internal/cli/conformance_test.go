@@ -66,6 +66,21 @@ func TestExampleHandlersPassTheConformanceChecks(t *testing.T) {
 	}
 }
 
+func TestConformanceChecksAProcessPerMessage(t *testing.T) {
+	for _, program := range []string{"bash", "jq"} {
+		needProgram(t, program)
+	}
+	out := t.TempDir()
+	config := configWithHandler(t, fmt.Sprintf(`{ kind = "exec", command = ["../../examples/exec.sh"], env = { OUT = %q } }`, out))
+	args := []string{"handler", "conformance", "--config", config, "--group", "billing", "--max-payload", "1KiB"}
+	run(t, append(args, "--data", "{}")...).want(t, exitOK, "✓ message: answered ok", "✓ binary payload: came to reject", " 0 wrong")
+	run(t, append(args, "--data", "no json")...).want(t, exitOK, "! message: came to reject")
+	if err := os.RemoveAll(out); err != nil {
+		t.Fatal(err)
+	}
+	run(t, append(args, "--data", "{}")...).want(t, exitFailed, "✗ message: came to unavailable", "not to blame")
+}
+
 func TestConformanceReportsWhatIsWrong(t *testing.T) {
 	needProgram(t, "bash")
 	twice := `while IFS= read -r line; do
@@ -106,8 +121,13 @@ func TestConformanceNamesWhatItCannotCheck(t *testing.T) {
 	}{
 		{nil, exitUsage, "--group NAME"},
 		{[]string{"--group", "billing", "--config", log, "--", "true"}, exitUsage, "give one of them"},
+		{[]string{"--group", "billing", "--config", log, "--url", "http://127.0.0.1:1/"}, exitUsage, "give one of them"},
+		{[]string{"--secret-file", missing, "--", "true"}, exitUsage, "secret_files"},
+		{[]string{"--secret-file", missing, "--url", "http://127.0.0.1:1/"}, exitUsage, missing},
+		{[]string{"--url", "127.0.0.1:1"}, exitUsage, "handler.url"},
+		{[]string{"--url", "http://127.0.0.1:1/"}, exitFailed, "✗ message: came to unavailable"},
 		{[]string{"--group", "billing", "--config", log}, exitUsage, `kind "log"`},
-		{[]string{"--group", "audit", "--config", log}, exitNotFound, "there are: billing"},
+		{[]string{"--group", "audit", "--config", log}, exitNotFound, `no group "audit"`},
 		{[]string{"--group", "billing", "--config", missing}, exitUsage, "leasehold init"},
 		{[]string{"--timeout", "-1s", "--", "true"}, exitUsage, "above 0"},
 		{[]string{"--max-payload", "9MiB", "--", "true"}, exitUsage, "from 1B to 8MiB"},

@@ -66,7 +66,7 @@ func (c *caller) askMessage() finding {
 	case worker.OK:
 		return right("answered ok in %s", round(c.slowest))
 	case worker.Unavailable, worker.Timeout:
-		return wrong("see that it can be reached and lets this caller in", "%s", said(r))
+		return wrong("see that it runs, lets this caller in and has what it needs: the message is not to blame", "%s", said(r))
 	}
 	return better("give a message that it accepts with --data or --message: only then do the checks reach what it does with one", "%s", said(r))
 }
