@@ -1,6 +1,7 @@
 package examples
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -89,5 +90,38 @@ func TestBatchKeepsWhatComesBeforeABadMessageOnce(t *testing.T) {
 	const want = `[(100, 1.0), (110, 2.0), (120, 2.5), (130, 3.0)]`
 	if got := sqlite(t, db, "SELECT seq, value FROM readings ORDER BY seq"); got != want {
 		t.Errorf("kept %s, want %s", got, want)
+	}
+}
+
+// TestBatchServesTheHandlerKind has Leasehold's own side of the contract call it.
+func TestBatchServesTheHandlerKind(t *testing.T) {
+	db := filepath.Join(t.TempDir(), "db")
+	h, err := worker.NewSubprocess(worker.HandlerConfig{
+		Kind: worker.KindSubprocess, Command: []string{need(t, "python3"), "batch.py"}, Config: map[string]any{"db": db}, Processes: 1,
+	}, worker.HandlerEnv{Group: "billing", Topic: "readings"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	if err := h.Assign(ctx, worker.Assignment{Partition: 3, Epoch: 41, NextSeq: 100}); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.BatchSize(3); n < 2 {
+		t.Fatalf("its batches are of %d", n)
+	}
+	var ms []*worker.Message
+	for i, data := range []string{`{"value": 1}`, `{"value": 2}`, `no reading`, `{"value": 3}`} {
+		seq := uint64(100 + 10*i)
+		ms = append(ms, &worker.Message{
+			ID: fmt.Sprintf("readings/3/%d", seq), Topic: "readings", Group: "billing", Partition: 3, Seq: seq, Epoch: 41,
+			Attempt: 1, MaxAttempts: 8, Key: "k", Timeout: hang, Data: []byte(data),
+		})
+	}
+	r := h.HandleBatch(ctx, ms)
+	if r.OK != 2 || !r.Named || r.Result.Status != worker.Reject {
+		t.Errorf("%+v", r)
 	}
 }

@@ -1,5 +1,5 @@
-// Package examples holds the tests of the example handlers that speak to Leasehold by other ways than standard streams.
-// They play Leasehold's part with the contract of docs/handlers.md and nothing else, as a user's program would see it.
+// Package examples holds the tests of the example handlers. They play Leasehold's part by the contract of
+// docs/handlers.md, as a user's program sees it; then the real one calls.
 package examples
 
 import (

@@ -6,6 +6,9 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"leasehold/internal/conformance"
+	"leasehold/worker"
 )
 
 const hang = 20 * time.Second
@@ -88,6 +91,36 @@ func TestServiceAnswersEachMessageOnce(t *testing.T) {
 	for data, sub := range answers {
 		if n, _, err := sub.Pending(); n != 0 || err != nil {
 			t.Errorf("%q: %d more answers (%v)", data, n, err)
+		}
+	}
+}
+
+// TestServiceServesTheHandlerKind has Leasehold's own side of the contract call it.
+func TestServiceServesTheHandlerKind(t *testing.T) {
+	url := startBroker(t)
+	service, _ := connect(t, url)
+	if err := serve(service, "billing"); err != nil {
+		t.Fatal(err)
+	}
+	if err := service.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	node, _ := connect(t, url)
+	env := worker.HandlerEnv{App: "leasehold/test", Node: "n1", Group: "billing", Topic: "orders", Conn: node, Subject: "leasehold.serve.billing"}
+	h, err := worker.NewNATS(worker.HandlerConfig{Kind: worker.KindNATS}, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := conformance.Calls(t.Context(), h, conformance.Options{
+		Env: env, Timeout: hang, MaxPayload: 64 << 10, Key: "c-17", Payloads: [][]byte{[]byte(`{"item":4}`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range r.Checks {
+		// It keeps no epoch, and how fast it answers is the machine's affair.
+		if c.Verdict != conformance.Right && c.Name != "stale epoch" && c.Name != "time" {
+			t.Errorf("%+v", c)
 		}
 	}
 }
