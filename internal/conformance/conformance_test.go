@@ -237,6 +237,7 @@ func TestBadHandlersAreFoundOut(t *testing.T) {
 		{"prints", nil, nil, []string{"stale epoch", "stdout"}, "handling orders/0/"},
 		{"greets", nil, nil, []string{"stale epoch", "stdout"}, "hello, I am a handler"},
 		{"batches", nil, nil, []string{"stale epoch"}, "ok to a batch of 3"},
+		{"batches", func(o *Options) { o.Handler.Batch = 2 }, nil, []string{"stale epoch"}, "ok to a batch of 2"},
 		{"batches in part", nil, nil, []string{"stale epoch"}, "partial to a batch of 3"},
 		{"batches too much", nil, []string{"batch"}, []string{"stale epoch"}, "ok_through"},
 		{"batches with a hole", nil, []string{"batch"}, []string{"stale epoch"}, "failed.seq"},

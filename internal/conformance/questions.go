@@ -107,15 +107,17 @@ func askRetry(b *bench) finding {
 	return right("answered %s to attempt 2", answers[0].status)
 }
 
-// askBatch gives a child that wants batches one of three messages. Their sequences have gaps, as everywhere.
+// askBatch gives a child that wants batches one of three messages, or as many as the config allows. Their sequences have
+// gaps, as everywhere.
 func askBatch(b *bench) finding {
-	if !b.life.wantsBatches() {
+	size := min(3, b.o.Handler.Batch)
+	if !b.life.wantsBatches() || size < 2 {
 		return finding{}
 	}
-	ms := []*worker.Message{b.message(0)}
-	for range 2 {
-		b.message(1)
+	var ms []*worker.Message
+	for range size {
 		ms = append(ms, b.message(0))
+		b.seq++
 	}
 	a, err := b.batch(b.life, ms)
 	if err == nil && a.status == statusPartial {
