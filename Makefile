@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle python3
+.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle python3 recipe
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -19,7 +19,8 @@ help: ## list the targets
 build: ## build bin/leasehold
 	@go build $(GOFLAGS_BUILD) -o $(BIN) .
 
-test: python3 ## run every test, as CI does (up to 15 minutes)
+test: ## run every test, as CI does (up to 15 minutes)
+	@examples/need.sh
 	go vet ./...
 	go test -p 1 -timeout 14m ./... # one package at a time: real clusters want the cores to themselves
 
@@ -51,6 +52,10 @@ sim: ## simulate the lease protocol: SEEDS=2000
 faults: build python3 ## kill and stop real nodes under load, 12 kills, and judge the histories
 	go test -count=1 -timeout 30m -v ./internal/testcluster -run 'TestKillLoop|TestTerm|TestDamaged' -args -kills 12
 
+recipe: build ## 100,000 messages into PostgreSQL through kills, freezes and restarts, and a look at every effect
+	@examples/need.sh
+	go test -count=1 -timeout 30m -v ./examples/postgres -run '^TestCluster' -args -messages 100000 -rounds 3
+
 figures: moves freeze idle ## measure moves, freezes and idle cost at length, and print the tables (30 minutes)
 
 moves: build ## five rounds of every planned move of partitions under load
@@ -80,6 +85,6 @@ systemd-test: build python3 ## install, run, break, upgrade and uninstall the se
 	@mkdir -p bin/upgrade && go build -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION)+upgrade" -o bin/upgrade/leasehold .
 	@systemd/test.sh
 
-python3: # the examples' handlers are written in it
+python3: # the demo's handler is written in it
 	@command -v python3 >/dev/null || { echo "installing python3"; apt-get update -q && apt-get install -y -q python3; } || \
 	  { echo "python3 is needed for the example handlers: install it with your package manager" >&2; exit 1; }

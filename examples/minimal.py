@@ -4,7 +4,7 @@ import json, sys
 
 
 def handle(m):
-    print(m["key"], m["data"], file=sys.stderr)  # stderr is the log
+    print(m["key"], m.get("data"), file=sys.stderr)  # stderr is the log
     return "ok"
 
 

@@ -117,6 +117,9 @@ func (c *child) dropLocked(r *request) bool {
 // take reads a line of the child's stdout. An answer that nobody waits for (unknown, given twice, to an earlier
 // attempt, of the wrong type) is counted and ignored: matching it to anything would be a guess.
 func (c *child) take(line []byte) {
+	if c.heard != nil {
+		c.heard(line)
+	}
 	a, ok := parseAnswer(line)
 	if !ok {
 		c.out.stdout(line)
@@ -213,7 +216,7 @@ func (c *child) ended() ending {
 
 // call has the child handle a message.
 func (c *child) call(ctx context.Context, m *Message) Result {
-	line, err := encodeLine(newMessageLine(m))
+	line, err := EncodeMessage(m)
 	if err != nil {
 		return failure(err)
 	}

@@ -18,8 +18,9 @@ type child struct {
 	*process
 	log    hclog.Logger
 	out    *output
-	dead   chan struct{} // Closed when the process has ended and every request has its end.
-	queued chan struct{} // Holds one token while the outbox may have something to write.
+	heard  func(line []byte) // Sees each line of stdout first; nil if nobody wants to.
+	dead   chan struct{}     // Closed when the process has ended and every request has its end.
+	queued chan struct{}     // Holds one token while the outbox may have something to write.
 
 	mu       sync.Mutex
 	end      *ending        // Why it dies or died; nil while it is of use.
@@ -34,10 +35,10 @@ type child struct {
 	ignored  int            // Answers that nobody waited for.
 }
 
-// spawn starts a process. It starts goroutines that end with it; wait for dead to join them.
-func spawn(cmd *exec.Cmd, log hclog.Logger) (*child, error) {
+// spawn starts a process. It starts goroutines that end with it; wait for dead to join them. heard may be nil.
+func spawn(cmd *exec.Cmd, log hclog.Logger, heard func(line []byte)) (*child, error) {
 	c := &child{
-		dead: make(chan struct{}), queued: make(chan struct{}, 1),
+		heard: heard, dead: make(chan struct{}), queued: make(chan struct{}, 1),
 		assigned: make(map[int]uint64),
 	}
 	c.clock = time.AfterFunc(time.Hour, c.expire)
@@ -127,7 +128,7 @@ func (c *child) killLocked(e *ending) {
 
 // stop asks the child to exit, in three ways, each for a part of limit, and returns when it is dead.
 func (c *child) stop(limit time.Duration) {
-	c.sayStop()
+	c.sayStop(c.newID())
 	polite := time.NewTimer(limit / 2)
 	defer polite.Stop()
 	select {

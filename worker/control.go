@@ -57,7 +57,7 @@ func (c *child) assign(ctx context.Context, a Assignment, limit time.Duration) (
 		return false, nil
 	}
 	r, err := c.giveControl(limit, func(id string) any {
-		return leaseLine{Type: "assign", ID: id, Partition: a.Partition, Epoch: a.Epoch, NextSeq: a.NextSeq}
+		return newAssignLine(a, id)
 	})
 	if err != nil {
 		return false, err
@@ -81,7 +81,7 @@ func (c *child) revoke(ctx context.Context, a Assignment, reason string) error {
 		return nil
 	}
 	r, err := c.giveControl(0, func(id string) any {
-		return leaseLine{Type: "revoke", ID: id, Partition: a.Partition, Epoch: a.Epoch, Reason: reason}
+		return newRevokeLine(a, reason, id)
 	})
 	if err != nil {
 		return nil // It is dying, and a dead child holds nothing.
@@ -106,9 +106,21 @@ func (c *child) await(ctx context.Context, r *request) error {
 	return errInnocent
 }
 
+// say queues a line whose answer nobody waits for; false if the child takes no more.
+func (c *child) say(line []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.end != nil || c.closing {
+		return false
+	}
+	c.outbox = append(c.outbox, &request{line: line})
+	c.wakeWriter()
+	return true
+}
+
 // sayStop queues the stop line, after which stdin is closed.
-func (c *child) sayStop() {
-	line, err := encodeLine(stopLine{Type: "stop", ID: c.newID()})
+func (c *child) sayStop(id string) {
+	line, err := encodeLine(stopLine{Type: "stop", ID: id})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.end == nil {

@@ -34,6 +34,7 @@ func TestMinimalExamplesHandleMessages(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	for _, command := range [][]string{
 		{need(t, "python3"), "../examples/minimal.py"},
+		{need(t, "node"), "../examples/minimal.js"},
 		{need(t, "bash"), "../examples/minimal.sh"},
 	} {
 		s := startExample(t, map[string]string{"OUT": out}, map[string]any{"type": "x"}, command...)
@@ -42,7 +43,7 @@ func TestMinimalExamplesHandleMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 		for seq := uint64(1); seq < 20; seq++ {
-			wantStatus(t, s.handle(t, testMessage(1, seq, `{"type":"stop","id":"7"}`+"\n")), OK, "")
+			wantStatus(t, s.handle(t, testMessage(1, seq, `{"type":"stop","id":"7"}`+"\r\n\u2028")), OK, "")
 		}
 		s.Revoke(t.Context(), a, "rebalance")
 		s.stop()

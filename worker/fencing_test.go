@@ -20,14 +20,40 @@ func TestFencingExampleAppliesOnceAndRefusesOlderOwners(t *testing.T) {
 	wantStatus(t, early(5), Unavailable, "epoch 4 is over")
 	wantStatus(t, late(5), OK, "")
 
+	if got := fencingTotals(t, db); got != "[('c-17', 5, 15)]" {
+		t.Errorf("the store holds %s, want 5 messages of 3 bytes", got)
+	}
+}
+
+// TestFencingExampleAppliesReleasedMessages plays a key that was parked while its partition went on, and is released.
+func TestFencingExampleAppliesReleasedMessages(t *testing.T) {
+	db := filepath.Join(t.TempDir(), "totals.db")
+	s := startExample(t, nil, map[string]any{"db": db}, need(t, "python3"), "../examples/fencing.py")
+	apply := func(key string, seq uint64, released bool) {
+		m := testMessage(1, seq, "abc")
+		m.Key, m.Released = key, released
+		wantStatus(t, s.handle(t, m), OK, "")
+	}
+	apply("parked", 1, false)
+	apply("other", 4, false)
+	for range 2 { // The second time is a repeat.
+		apply("parked", 2, true)
+		apply("parked", 3, true)
+	}
+	apply("parked", 5, false)
+	if got := fencingTotals(t, db); got != "[('other', 1, 3), ('parked', 4, 12)]" {
+		t.Errorf("the store holds %s", got)
+	}
+}
+
+func fencingTotals(t *testing.T, db string) string {
+	t.Helper()
 	out, err := exec.Command("python3", "-c", `import sqlite3, sys
-print(sqlite3.connect(sys.argv[1]).execute("SELECT messages, bytes FROM totals").fetchall())`, db).CombinedOutput()
+print(sqlite3.connect(sys.argv[1]).execute("SELECT key, messages, bytes FROM totals ORDER BY key").fetchall())`, db).CombinedOutput()
 	if err != nil {
 		t.Fatalf("read the store: %v: %s", err, out)
 	}
-	if got := strings.TrimSpace(string(out)); got != "[(5, 15)]" {
-		t.Errorf("the store holds %s, want 5 messages of 3 bytes", got)
-	}
+	return strings.TrimSpace(string(out))
 }
 
 // fencingOwner starts the example as one owner of partition 1 and returns what handles a message under its epoch.

@@ -32,6 +32,17 @@ type initLine struct {
 	Config   map[string]any `json:"config"`
 }
 
+func newInitLine(cfg HandlerConfig, env HandlerEnv, id string) initLine {
+	line := initLine{
+		V: protocolVersion, Type: "init", ID: id, App: env.App,
+		Node: env.Node, Group: env.Group, Topic: env.Topic, MaxBatch: cfg.Batch, Config: cfg.Config,
+	}
+	if line.Config == nil {
+		line.Config = map[string]any{}
+	}
+	return line
+}
+
 // leaseLine tells a child about a partition.
 type leaseLine struct {
 	Type      string `json:"type"` // "assign" or "revoke"
@@ -40,6 +51,14 @@ type leaseLine struct {
 	Epoch     uint64 `json:"epoch"`
 	NextSeq   uint64 `json:"next_seq,omitempty"` // assign
 	Reason    string `json:"reason,omitempty"`   // revoke
+}
+
+func newAssignLine(a Assignment, id string) leaseLine {
+	return leaseLine{Type: "assign", ID: id, Partition: a.Partition, Epoch: a.Epoch, NextSeq: a.NextSeq}
+}
+
+func newRevokeLine(a Assignment, reason, id string) leaseLine {
+	return leaseLine{Type: "revoke", ID: id, Partition: a.Partition, Epoch: a.Epoch, Reason: reason}
 }
 
 // stopLine is the last line a child gets.
@@ -108,6 +127,9 @@ func newMessageLine(m *Message) messageLine {
 		Traceparent: m.Traceparent, Released: m.Released, Headers: headersOrNone(m), payload: newPayload(m.Data),
 	}
 }
+
+// EncodeMessage prints a message as a child gets it: one line of JSON, with its line end.
+func EncodeMessage(m *Message) ([]byte, error) { return encodeLine(newMessageLine(m)) }
 
 // encodeLine prints v as one line of JSON, with its line end.
 func encodeLine(v any) ([]byte, error) {

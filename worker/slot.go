@@ -76,18 +76,11 @@ func (s *slot) run(ctx context.Context) {
 // start starts a child and makes it ready.
 func (s *slot) start(ctx context.Context) (*child, error) {
 	s.update(func() { s.starts++ })
-	c, err := spawn(command(s.cfg, s.env), s.log)
+	c, err := spawn(command(s.cfg, s.env), s.log, nil)
 	if err != nil {
 		return nil, fmt.Errorf("start handler child: %w", err)
 	}
-	line := initLine{
-		V: protocolVersion, Type: "init", App: s.env.App,
-		Node: s.env.Node, Group: s.env.Group, Topic: s.env.Topic, MaxBatch: s.cfg.Batch, Config: s.cfg.Config,
-	}
-	if line.Config == nil {
-		line.Config = map[string]any{}
-	}
-	if err := c.begin(ctx, line, s.cfg.StartTimeout); err != nil {
+	if err := c.begin(ctx, newInitLine(s.cfg, s.env, ""), s.cfg.StartTimeout); err != nil {
 		return nil, err
 	}
 	c.log.Info("handler child ready")

@@ -12,7 +12,7 @@ import fcntl, hashlib, json, os, sys
 class Partition:
     def __init__(self, name):
         self.file = open(name, "a+b", buffering=0)
-        self.read, self.seq, self.epoch, self.keys = 0, 0, 0, {}
+        self.read, self.epoch, self.keys = 0, 0, {}
 
     def catch_up(self):
         """Reads what has been added, also by another node that shares the directory."""
@@ -22,7 +22,7 @@ class Partition:
                 return self.file.truncate(self.read)
             for line in whole.splitlines():
                 last = json.loads(line)
-                self.seq, self.epoch, self.keys[last["key"]] = last["seq"], last["epoch"], last
+                self.epoch, self.keys[last["key"]] = last["epoch"], last
             self.read += len(whole)
 
     def handle(self, m):
@@ -32,8 +32,8 @@ class Partition:
             return {"status": "reject", "reason": f"not a flight: {e!r}"}
         if m["epoch"] < self.epoch:  # The message is fine, the caller is not: neither an attempt nor a reject.
             return {"status": "unavailable", "reason": f"epoch {m['epoch']} is older than {self.epoch}"}
-        if m["seq"] > self.seq:
-            old = self.keys.get(m["key"], {"count": 0, "total_delay": 0, "chain": ""})
+        old = self.keys.get(m["key"], {"seq": 0, "count": 0, "total_delay": 0, "chain": ""})
+        if m["seq"] > old["seq"]:  # else a repeat: done before
             new = {k: m[k] for k in ("key", "seq", "epoch", "partition", "node")}
             new["count"] = old["count"] + 1
             new["total_delay"] = old["total_delay"] + delay

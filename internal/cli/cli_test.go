@@ -305,6 +305,7 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 	pub := publishTo(t)
 	handlers, _ := handlerConfig(t)
 	good := writeFile(t, filepath.Join(t.TempDir(), "c.toml"), "[node]\nname = \"n1\"\n")
+	handled := configWithHandler(t, `{ kind = "subprocess", command = ["bash", "../../examples/minimal.sh"] }`)
 	calls := map[string][]string{
 		"leasehold version":         {"version"},
 		"leasehold node list":       {"node", "list", "--addr", addr},
@@ -329,6 +330,7 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 		"leasehold dev status":      {"dev", "status", "--dir", demo},
 		"leasehold dev check":       check,
 	}
+	calls["leasehold handler conformance"] = []string{"handler", "conformance", "--group", "billing", "--max-payload", "1KiB", "--config", handled}
 	eachCommand((&App{}).root(), func(cmd *cobra.Command) {
 		if cmd.Flags().Lookup("output") == nil {
 			return

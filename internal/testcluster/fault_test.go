@@ -31,8 +31,6 @@ const (
 	faultBurst = 3000
 
 	// Generous, for two shared cores: they catch hangs.
-	startLimit = 2 * time.Minute
-	moveLimit  = time.Minute
 	drainLimit = 4 * time.Minute
 	judgeLimit = 10 * time.Second
 )
@@ -41,9 +39,7 @@ const (
 func startFaultRun(t *testing.T) (*Cluster, *Load) {
 	t.Helper()
 	c := New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: faultPartitions}}})
-	c.AddGroup(Group{Name: faultGroup, Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: faultDelay, RetryEvery: 500})})
-	c.StartAll(startLimit)
-	c.WaitBalanced(moveLimit, faultGroup)
+	c.StartGroup(Group{Name: faultGroup, Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: faultDelay, RetryEvery: 500})})
 	load := StartLoad(t, c.URLs(), LoadSpec{
 		Topic: partitioner.Topic{Name: "orders", Partitions: faultPartitions},
 		Keys:  faultKeys, Rate: faultRate, Burst: faultBurst,
@@ -170,10 +166,7 @@ func TestTermHandsOver(t *testing.T) {
 		n := c.Nodes[i%len(c.Nodes)]
 		f := c.describeFault(n)
 		f.Event = n.Term()
-		c.WaitLeft(moveLimit, faultGroup, n)
-		n.Start()
-		c.WaitReady(startLimit)
-		c.WaitBalanced(moveLimit, faultGroup)
+		c.comeBack(n, faultGroup)
 		faults = append(faults, f)
 	}
 	h := judge(t, c, load, history.Rules{

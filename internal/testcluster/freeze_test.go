@@ -1,15 +1,10 @@
 package testcluster
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -108,59 +103,6 @@ func (c *Cluster) freeze(n *Node, length time.Duration, handlers bool) freeze {
 		}
 	}
 	return f
-}
-
-// startIfGone tells whether the node ends within the limit, and starts it
-// again if it does.
-func (n *Node) startIfGone(limit time.Duration) bool {
-	if !n.proc.wait(limit) {
-		return false
-	}
-	n.cluster.t.Logf("%s ended after it woke up: %v", n.Name, n.proc.err)
-	n.proc = nil
-	n.Start()
-	return true
-}
-
-// handlers are the child processes of the node.
-func (n *Node) handlers() []int {
-	n.cluster.t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		n.cluster.t.Fatal(err)
-	}
-	var pids []int
-	for _, name := range stats {
-		stat, err := os.ReadFile(name)
-		if err != nil {
-			continue // gone meanwhile
-		}
-		fields := statFields(stat)
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		if err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(n.PID()) {
-			pids = append(pids, pid)
-		}
-	}
-	if len(pids) == 0 {
-		n.cluster.t.Errorf("%s has no handlers", n.Name)
-	}
-	return pids
-}
-
-// statFields are the fields of /proc/PID/stat after the command's name: state,
-// parent, …
-func statFields(stat []byte) []string {
-	text := string(stat)
-	return strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-}
-
-func signalAll(t testing.TB, pids []int, sig syscall.Signal) {
-	t.Helper()
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-			t.Fatalf("%s to %d: %v", sig, pid, err)
-		}
-	}
 }
 
 // freezeTable shows what each freeze did to the partitions of its node.

@@ -26,6 +26,8 @@ type LoadSpec struct {
 	Rate  int // messages a second after the burst; 0: none after it
 	Burst int // messages as fast as they go, at first
 	Seed  uint64
+	// Data is the payload of the i-th message, counted from 0; nil: {"n":i}.
+	Data func(i int) []byte
 }
 
 // Load publishes in the background and keeps the outcome of every message.
@@ -97,7 +99,7 @@ func (l *Load) publish(ctx context.Context, i int, random *rand.Rand) error {
 	m := partitioner.Message{
 		Key:  l.spec.key(random),
 		ID:   fmt.Sprintf("m%d", i),
-		Data: fmt.Appendf(nil, `{"n":%d}`, i),
+		Data: l.spec.data(i),
 	}
 	sent := monotonic.Now()
 	err := l.pub.Publish(ctx, m, func(r partitioner.Result) { l.note(m, sent, r) })
@@ -115,6 +117,13 @@ func (s LoadSpec) key(random *rand.Rand) string {
 		return s.Names[random.IntN(len(s.Names))]
 	}
 	return fmt.Sprintf("k%d", random.IntN(s.Keys))
+}
+
+func (s LoadSpec) data(i int) []byte {
+	if s.Data != nil {
+		return s.Data(i)
+	}
+	return fmt.Appendf(nil, `{"n":%d}`, i)
 }
 
 func (l *Load) note(m partitioner.Message, sent int64, r partitioner.Result) {

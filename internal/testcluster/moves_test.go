@@ -46,9 +46,7 @@ func startRun(t *testing.T, s runSpec) (*Cluster, *Load) {
 	t.Helper()
 	topic := partitioner.Topic{Name: "orders", Partitions: s.partitions}
 	c := New(t, Spec{Topics: []Topic{{Name: topic.Name, Partitions: s.partitions}}})
-	c.AddGroup(Group{Name: faultGroup, Topic: topic.Name, Handler: c.CallLogHandler(s.handler)})
-	c.StartAll(startLimit)
-	c.WaitBalanced(moveLimit, faultGroup)
+	c.StartGroup(Group{Name: faultGroup, Topic: topic.Name, Handler: c.CallLogHandler(s.handler)})
 	load := StartLoad(t, c.URLs(), LoadSpec{Topic: topic, Keys: s.keys, Rate: s.rate, Burst: s.burst})
 	Eventually(t, moveLimit, func() error {
 		if n := load.Published(); n < s.burst {
@@ -304,9 +302,6 @@ func moveRound(t *testing.T, round int) tally {
 	})
 	return newTally(h, m.steps)
 }
-
-// pass lets time pass.
-func pass(d time.Duration) { <-time.NewTimer(d).C }
 
 // sameOwners is nil if nothing was claimed between the two looks.
 func sameOwners(before, after owners) error {

@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+
+	"leasehold/internal/bytesize"
+	"leasehold/internal/config"
+	"leasehold/internal/conformance"
+	"leasehold/worker"
+)
+
+// conformanceFlags are the flags of `handler conformance`.
+type conformanceFlags struct {
+	group      string
+	url        string
+	secrets    []string
+	key        string
+	data       []string
+	files      []string
+	timeout    time.Duration
+	maxPayload bytesize.Size
+	verbose    bool
+	format     string
+}
+
+// conformanceGroup is the group's name that a handler is told. It is never the group's own: a handler that keeps its
+// progress by group, as it should, must not take the test messages for that group's progress.
+const conformanceGroup = "conformance"
+
+func (a *App) conformanceCommand() *cobra.Command {
+	f := conformanceFlags{maxPayload: config.DefaultConfig().Server.MaxPayload}
+	cmd := &cobra.Command{
+		Use:   "conformance (--group NAME | --url URL | -- COMMAND [ARG]...)",
+		Short: "Check a handler against the protocol",
+		Long: "Starts the handler here, without an agent, and plays a node to it: messages, repeats, retries, two partitions at once, huge\n" +
+			"and binary payloads, what a later version may send, hand-overs, a late call of a former owner, kill -9 and stop. Says what\n" +
+			"the handler does right (✓), wrong (✗) and could do better (!), and what to do. Exit code 1 if anything is wrong.\n\n" +
+			"The handler really handles the messages: point it at a store for tests. It is told the group \"" + conformanceGroup + "\", partitions\n" +
+			"0 and 1, and sequences and epochs that grow from run to run. How it answers a message is its own affair; with a message\n" +
+			"that it accepts (--data, --message) the checks see more. Of a webhook (--url, or a group of kind http) and of kind exec only\n" +
+			"the calls are checked.",
+		Example: "  leasehold handler conformance -- python3 examples/minimal.py\n" +
+			"  leasehold handler conformance --url http://127.0.0.1:8080/orders --secret-file ./webhook_secret\n" +
+			"  leasehold handler conformance --group billing --config ./config.toml --message order.json",
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			o, err := a.conformanceOptions(cmd, f, args)
+			if err != nil {
+				return err
+			}
+			return a.runConformance(cmd.Context(), f, o)
+		}),
+	}
+	addOutput(cmd, &f.format)
+	flags := cmd.Flags()
+	flags.StringVar(&f.group, "group", "", "check the handler of this group of the config")
+	_ = cmd.RegisterFlagCompletionFunc("group", a.completeConfigGroup) // It fails only for a flag that is not there.
+	flags.StringVar(&f.url, "url", "", "check the webhook at this URL")
+	flags.StringArrayVar(&f.secrets, "secret-file", nil, "with --url: file with a secret that signs the requests")
+	flags.StringVar(&f.key, "key", "c-17", "key of the messages")
+	flags.StringArrayVar(&f.data, "data", nil, "payload of the messages; several are used in turn")
+	flags.StringArrayVar(&f.files, "message", nil, "file that holds the payload of the messages, likewise; - is stdin")
+	flags.DurationVar(&f.timeout, "timeout", 0, "how long a call may take (default: the group's timeout, else 10s)")
+	flags.TextVar(&f.maxPayload, "max-payload", f.maxPayload, "`size` of the huge message; with --group the config's server.max_payload, unless given")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show what the handler logs")
+	return cmd
+}
+
+// conformanceOptions says what to check, and how.
+func (a *App) conformanceOptions(cmd *cobra.Command, f conformanceFlags, args []string) (conformance.Options, error) {
+	o := conformance.Options{Timeout: 10 * time.Second, MaxPayload: int(f.maxPayload), Key: f.key}
+	o.Env = worker.HandlerEnv{App: "leasehold/" + version, Node: "n1", Group: conformanceGroup, Topic: "orders"}
+	if err := a.whatToCheck(cmd, f, args, &o); err != nil {
+		return o, err
+	}
+	if f.timeout < 0 {
+		return o, usage("--timeout %s: must be above 0", f.timeout)
+	}
+	if f.maxPayload < 1 || f.maxPayload > 8*bytesize.MiB {
+		return o, usage("--max-payload %s: must be from 1B to 8MiB, which is the most that a config allows", f.maxPayload)
+	}
+	if f.timeout > 0 {
+		o.Timeout = f.timeout
+	}
+	if f.verbose {
+		o.Env.Logger = hclog.New(&hclog.LoggerOptions{Name: "leasehold", Output: a.Err, Level: hclog.Info, TimeFormat: "15:04:05.000"})
+	}
+	var err error
+	o.Payloads, err = a.conformancePayloads(f)
+	return o, err
+}
+
+// whatToCheck is a group's handler, a webhook, or a command.
+func (a *App) whatToCheck(cmd *cobra.Command, f conformanceFlags, args []string, o *conformance.Options) error {
+	switch {
+	case f.group != "" && f.url != "" || f.group+f.url != "" && len(args) > 0:
+		return usage("--group, --url and a command: give one of them")
+	case len(f.secrets) > 0 && f.url == "":
+		return usage("--secret-file is for --url; a group has its own secret_files")
+	case f.url != "":
+		o.Handler = worker.HandlerConfig{Kind: worker.KindHTTP, URL: f.url, SecretFiles: f.secrets}
+	case f.group != "":
+		return a.groupToCheck(cmd, f, o)
+	case len(args) > 0:
+		o.Handler = worker.HandlerConfig{Kind: worker.KindSubprocess, Command: args}
+	default:
+		return failure(exitUsage, "give a command, like `-- python3 handler.py`, or --group NAME, or --url URL", "no handler to check")
+	}
+	return nil
+}
+
+// groupToCheck takes over what the config says of a group.
+func (a *App) groupToCheck(cmd *cobra.Command, f conformanceFlags, o *conformance.Options) error {
+	c, err := config.Load(a.configPath)
+	if err != nil {
+		return a.configError(err)
+	}
+	g, err := groupOf(c, f.group)
+	if err != nil {
+		return err
+	}
+	if surveys[g.Handler.Kind] == nil {
+		return usage("group %s has a handler of kind %q: there are checks for %s", g.Name, g.Handler.Kind,
+			strings.Join(slices.Sorted(maps.Keys(surveys)), ", "))
+	}
+	o.Handler, o.Timeout, o.Env.Topic, o.Env.Node = g.Handler, g.Timeout, g.Topic, c.Node.Name
+	if !cmd.Flag("max-payload").Changed {
+		o.MaxPayload = int(c.Server.MaxPayload)
+	}
+	return nil
+}
+
+// conformancePayloads reads the messages' payloads, or makes one up.
+func (a *App) conformancePayloads(f conformanceFlags) ([][]byte, error) {
+	var all [][]byte
+	for _, text := range f.data {
+		all = append(all, []byte(text))
+	}
+	for _, name := range f.files {
+		text, err := a.readFile(name)
+		if err != nil {
+			return nil, &Error{Code: exitUsage, Err: fmt.Errorf("read the message: %w", err)}
+		}
+		all = append(all, text)
+	}
+	if len(all) == 0 {
+		all = append(all, []byte(`{"text":"a test message"}`))
+	}
+	return all, nil
+}
+
+// surveys check handlers, by kind.
+var surveys = map[string]func(context.Context, conformance.Options) (*conformance.Report, error){
+	worker.KindSubprocess: conformance.Subprocess,
+	worker.KindHTTP: func(ctx context.Context, o conformance.Options) (*conformance.Report, error) {
+		h, err := worker.NewHTTP(o.Handler, o.Env)
+		if err != nil {
+			return nil, &Error{Code: exitUsage, Err: err}
+		}
+		return conformance.Calls(ctx, h, o)
+	},
+	worker.KindExec: func(ctx context.Context, o conformance.Options) (*conformance.Report, error) {
+		h, err := worker.NewExec(o.Handler, o.Env)
+		if err != nil {
+			return nil, &Error{Code: exitUsage, Err: err}
+		}
+		return conformance.Calls(ctx, h, o)
+	},
+}
+
+func (a *App) runConformance(ctx context.Context, f conformanceFlags, o conformance.Options) error {
+	if f.format != formatJSON {
+		o.Found = a.printFinding
+	}
+	report, err := surveys[o.Handler.Kind](ctx, o)
+	if err != nil {
+		return err
+	}
+	if f.format == formatJSON {
+		if err := printJSON(a.Out, report); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(a.Out, "%d right, %d wrong, %d could be better\n", report.Right, report.Wrong, report.Better)
+	}
+	if report.OK {
+		return nil
+	}
+	return &Error{Code: exitFailed, Err: errors.New("the handler breaks the protocol"), Shown: true}
+}
+
+var verdictMarks = map[conformance.Verdict]string{conformance.Right: "✓", conformance.Wrong: "✗", conformance.Better: "!"}
+
+func (a *App) printFinding(c conformance.Check) {
+	fmt.Fprintf(a.Out, "%s %s: %s\n", verdictMarks[c.Verdict], c.Name, c.Detail)
+	if c.Advice != "" {
+		fmt.Fprintf(a.Out, "    → %s\n", c.Advice)
+	}
+}

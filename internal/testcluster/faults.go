@@ -1,0 +1,123 @@
+package testcluster
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Generous, for two shared cores: they catch hangs.
+const (
+	startLimit = 2 * time.Minute
+	moveLimit  = time.Minute
+)
+
+// StartGroup starts all nodes with one more group and waits until each has its
+// share of its partitions. Its handler may be of any kind.
+func (c *Cluster) StartGroup(g Group) {
+	c.t.Helper()
+	c.AddGroup(g)
+	c.StartAll(startLimit)
+	c.WaitBalanced(moveLimit, g.Name)
+}
+
+// KillAndReturn kills a node (kill -9), waits until the others have its
+// partitions, starts it and waits until it has its share again.
+func (c *Cluster) KillAndReturn(n *Node, group string) {
+	c.t.Helper()
+	n.Kill()
+	c.comeBack(n, group)
+}
+
+// RestartAndReturn is the same with a clean stop.
+func (c *Cluster) RestartAndReturn(n *Node, group string) {
+	c.t.Helper()
+	n.Term()
+	c.comeBack(n, group)
+}
+
+func (c *Cluster) comeBack(n *Node, group string) {
+	c.t.Helper()
+	c.WaitLeft(moveLimit, group, n)
+	n.Start()
+	c.WaitReady(startLimit)
+	c.WaitBalanced(moveLimit, group)
+}
+
+// FreezeAndReturn stops a node and its handlers (SIGSTOP) for a time, and
+// waits until it has its share again. A node may end when it wakes up to find
+// itself declared dead; then it is started.
+func (c *Cluster) FreezeAndReturn(n *Node, group string, length time.Duration) {
+	c.t.Helper()
+	n.Stop()
+	children := n.handlers()
+	signalAll(c.t, children, syscall.SIGSTOP)
+	pass(length)
+	// Handlers first: what they finish now is as late as it can be.
+	signalAll(c.t, children, syscall.SIGCONT)
+	n.Cont()
+	n.startIfGone(2 * time.Second)
+	c.WaitReady(startLimit)
+	c.WaitBalanced(moveLimit, group)
+}
+
+// pass lets time pass.
+func pass(d time.Duration) { <-time.NewTimer(d).C }
+
+// startIfGone tells whether the node ends within the limit, and starts it
+// again if it does.
+func (n *Node) startIfGone(limit time.Duration) bool {
+	if !n.proc.wait(limit) {
+		return false
+	}
+	n.cluster.t.Logf("%s ended after it woke up: %v", n.Name, n.proc.err)
+	n.proc = nil
+	n.Start()
+	return true
+}
+
+// handlers are the child processes of the node.
+func (n *Node) handlers() []int {
+	n.cluster.t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		n.cluster.t.Fatal(err)
+	}
+	var pids []int
+	for _, name := range stats {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		fields := statFields(stat)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(n.PID()) {
+			pids = append(pids, pid)
+		}
+	}
+	if len(pids) == 0 {
+		n.cluster.t.Errorf("%s has no handlers", n.Name)
+	}
+	return pids
+}
+
+// statFields are the fields of /proc/PID/stat after the command's name: state,
+// parent, …
+func statFields(stat []byte) []string {
+	text := string(stat)
+	return strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+}
+
+func signalAll(t testing.TB, pids []int, sig syscall.Signal) {
+	t.Helper()
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatalf("%s to %d: %v", sig, pid, err)
+		}
+	}
+}
