@@ -77,7 +77,7 @@ func (a *App) root() *cobra.Command {
 	flags.StringVar(&a.configPath, "config", defaultConfig, "config file of the node")
 	flags.StringVar(&a.addr, "addr", os.Getenv(addrVariable), "agent to ask: host:port, https://host:port, or the path of its socket (default: the socket in the config's data_dir; environment: "+addrVariable+")")
 	flags.StringVar(&a.tokenFile, "token-file", os.Getenv(tokenVariable), "file with the token for an agent on another machine (environment: "+tokenVariable+")")
-	flags.StringVar(&a.caFile, "tls-ca", os.Getenv(caVariable), "PEM file of the CA that nodes' certificates must come from; on a node, `leasehold tls ca` prints it (environment: "+caVariable+")")
+	flags.StringVar(&a.caFile, "tls-ca", os.Getenv(caVariable), "PEM `file` of the CA that nodes' certificates must come from; on a node, leasehold tls ca prints it (environment: "+caVariable+")")
 	root.AddCommand(a.agentCommand(), a.configCommand(), a.devCommand(), a.dlqCommand(), a.groupCommand(), a.initCommand(), a.nodeCommand(), a.pauseCommand(), a.pubCommand(), a.resumeCommand(), a.seekCommand(), a.statusCommand(), a.tlsCommand(), a.userCommand(),
 		a.topicCommand(), a.versionCommand())
 	root.AddCommand(a.tapCommand(), a.explainCommand(), a.handlerCommand())
