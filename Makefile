@@ -50,7 +50,7 @@ sim: ## simulate the lease protocol: SEEDS=2000
 	code=$$?; tail -n 1 bin/sim.txt; exit $$code
 
 faults: build python3 ## kill and stop real nodes under load, 12 kills, and judge the histories
-	go test -count=1 -timeout 30m -v ./internal/testcluster -run 'TestKillLoop|TestTerm|TestDamaged' -args -kills 12
+	go test -count=1 -timeout 30m -v ./internal/testcluster -run 'TestKillLoop|TestTerm|TestDamaged|TestKillAtEveryFailpoint' -args -kills 12 -failpoints
 
 recipe: build ## 100,000 messages into PostgreSQL through kills, freezes and restarts, and a look at every effect
 	@examples/need.sh

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/cluster/lease"
+	"leasehold/internal/failpoint"
 )
 
 // Options are what a driver needs from its node.
@@ -197,6 +198,9 @@ func (d *Driver) write(w lease.Write) {
 	ctx, cancel := context.WithTimeout(d.ctx, d.o.Lease.WriteLimit)
 	defer cancel()
 	rev, err := d.o.Store.Write(ctx, w)
+	if err == nil {
+		hitWritten(w)
+	}
 	d.inbox.put(lease.Wrote{ID: w.ID, OK: err == nil, Revision: rev})
 	if err != nil {
 		d.log.Debug("write ended unknown", "key", w.Key.String(), "revision", w.Revision, "error", err)
@@ -246,6 +250,24 @@ func (d *Driver) saveBoot(boot uint64) {
 		return
 	}
 	d.inbox.put(lease.SavedBoot{Boot: boot})
+}
+
+// hitWritten is where a write has landed and this node does not know it yet.
+func hitWritten(w lease.Write) {
+	switch {
+	case w.Session != nil && w.Session.State == lease.Ended:
+		failpoint.Hit(failpoint.Ended)
+	case w.Session != nil:
+		failpoint.Hit(failpoint.Renewed)
+	case w.Lease.Owner == "":
+		failpoint.Hit(failpoint.HandedOver)
+	case w.Announce && w.Lease.Applied > 0:
+		failpoint.Hit(failpoint.Asked)
+	case w.Announce:
+		failpoint.Hit(failpoint.Claimed)
+	case w.Lease.Attempt > 0:
+		failpoint.Hit(failpoint.AttemptKept)
+	}
 }
 
 func (d *Driver) start(a lease.Start) {

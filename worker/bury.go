@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"leasehold/internal/failpoint"
 	"leasehold/partitioner"
 )
 
@@ -105,6 +106,7 @@ func (l *Lane) bury(letter *Letter) step {
 	if !ok {
 		return stepEnd
 	}
+	failpoint.Hit(failpoint.LetterStored)
 	l.lastDown = 0
 	if letter.Reason != ReasonParked {
 		l.log.Warn("message set aside", "seq", letter.Seq, "reason", string(letter.Reason), "kind", string(letter.Kind),

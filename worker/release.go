@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"leasehold/internal/failpoint"
 	"leasehold/partitioner"
 )
 
@@ -112,6 +113,7 @@ func (l *Lane) releaseOne(p partitioner.DeadLetterPlace) step {
 	if next := l.callReleased(&m, letter); next != stepNext {
 		return next
 	}
+	failpoint.Hit(failpoint.Released)
 	return l.removeLetter(letter)
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"leasehold/internal/failpoint"
 )
 
 // step is what follows a call.
@@ -50,10 +52,12 @@ func (l *Lane) settle(j *job, r Result) step {
 
 // settleOK counts a message, the last of n that succeeded together, as finished.
 func (l *Lane) settleOK(j *job, n int) step {
+	failpoint.Hit(failpoint.Handled)
 	next := l.finished(j.seq, n, 0)
 	if next == stepEnd {
 		return stepEnd
 	}
+	failpoint.Hit(failpoint.Finished)
 	l.health.ok()
 	if l.lastDown > 0 {
 		l.lastDown = 0

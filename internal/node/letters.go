@@ -13,6 +13,7 @@ import (
 
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
+	"leasehold/internal/failpoint"
 	"leasehold/partitioner"
 	"leasehold/worker"
 )
@@ -121,6 +122,7 @@ func (n *Node) publishAgain(ctx context.Context, group string, l *worker.Letter)
 	if err != nil {
 		return fmt.Errorf("publish to %s: %w", l.Subject, err)
 	}
+	failpoint.Hit(failpoint.Requeued)
 	n.log.Info("dead letter requeued", "group", group, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "as", ack.Sequence)
 	return nil
 }

@@ -53,7 +53,13 @@ func Backend(t testing.TB) string {
 	return build(t, "backend", "leasehold/internal/testcluster/backend")
 }
 
-func build(t testing.TB, name, pkg string) string {
+// Failing is the path of a leasehold binary that can be made to kill itself at
+// a place of internal/failpoint.
+func Failing(t testing.TB) string {
+	return build(t, "leasehold-failpoints", "leasehold", "-tags", "failpoints")
+}
+
+func build(t testing.TB, name, pkg string, args ...string) string {
 	t.Helper()
 	binaries.Lock()
 	defer binaries.Unlock()
@@ -63,7 +69,7 @@ func build(t testing.TB, name, pkg string) string {
 	path := filepath.Join(binaries.dir, name)
 	err, done := binaries.built[name]
 	if !done {
-		err = goBuild(path, pkg)
+		err = goBuild(path, pkg, args...)
 		binaries.built[name] = err
 	}
 	if err != nil {
@@ -73,8 +79,9 @@ func build(t testing.TB, name, pkg string) string {
 }
 
 // goBuild builds a package of this module, wherever in it the test runs.
-func goBuild(path, pkg string) error {
-	out, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput()
+func goBuild(path, pkg string, args ...string) error {
+	args = append(append([]string{"build", "-o", path}, args...), pkg)
+	out, err := exec.Command("go", args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("build %s: %w\n%s", pkg, err, strings.TrimSpace(string(out)))
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"leasehold/internal/failpoint"
 	"leasehold/internal/history"
 	"leasehold/internal/testcluster/monotonic"
 )
@@ -51,6 +52,34 @@ func (n *Node) PID() int {
 
 // Start starts the agent and returns at once; see Cluster.WaitReady.
 func (n *Node) Start() {
+	n.cluster.t.Helper()
+	n.start(Leasehold(n.cluster.t), nil)
+}
+
+// StartFailing starts an agent that kills itself when it has passed the place
+// so many times.
+func (n *Node) StartFailing(place failpoint.Place, passes int) {
+	n.cluster.t.Helper()
+	n.start(Failing(n.cluster.t), []string{
+		"LEASEHOLD_FAILPOINT=" + string(place), fmt.Sprintf("LEASEHOLD_FAILPOINT_AFTER=%d", passes),
+	})
+}
+
+// WaitFailed waits until the agent has killed itself.
+func (n *Node) WaitFailed(limit time.Duration) {
+	t := n.cluster.t
+	t.Helper()
+	if !n.proc.wait(limit) {
+		t.Fatalf("%s did not come by its failpoint within %s", n.Name, limit)
+	}
+	if state := n.proc.cmd.ProcessState.Sys().(syscall.WaitStatus); !state.Signaled() || state.Signal() != syscall.SIGKILL {
+		t.Fatalf("%s ended otherwise: %v", n.Name, n.proc.err)
+	}
+	n.proc = nil
+	n.cluster.note(history.Kill, n)
+}
+
+func (n *Node) start(binary string, environment []string) {
 	t := n.cluster.t
 	t.Helper()
 	if n.proc != nil {
@@ -62,8 +91,9 @@ func (n *Node) Start() {
 		t.Fatal(err)
 	}
 	defer log.Close() // the child has its own
-	cmd := exec.Command(Leasehold(t), "agent", "--config", n.ConfigFile)
+	cmd := exec.Command(binary, "agent", "--config", n.ConfigFile)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, filepath.Dir(n.ConfigFile)
+	cmd.Env = append(os.Environ(), environment...)
 	if n.proc, err = startProcess(cmd); err != nil {
 		t.Fatalf("start %s: %v", n.Name, err)
 	}

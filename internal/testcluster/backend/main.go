@@ -21,6 +21,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,9 +92,10 @@ func (b *backend) begin(c *call) string {
 	return "ok"
 }
 
-// count returns how many calls of the message this group has had before, in any process.
+// count returns how many calls of the message this group has had before, in any process, by the id that it was published
+// with first.
 func (b *backend) count(c *call) int {
-	name := filepath.Join(b.dir, fmt.Sprintf("%s.%d.%d.count", c.Group, c.Partition, c.Seq))
+	name := filepath.Join(b.dir, c.Group+"."+url.PathEscape(c.ID)+".count")
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err == nil {
 		defer f.Close()
