@@ -28,6 +28,7 @@ type node struct {
 	frozen bool
 	cut    bool          // No network.
 	mute   bool          // Its writes are lost, while a replica goes on answering its reads.
+	deaf   bool          // Its writes land and their answers are lost; reads are slow.
 	stuck  time.Duration // World time until which the core's loop hangs in something, while lanes and watchdog go on.
 	inbox  []lease.Input // What came in while it hung, in order.
 	parked []func()
@@ -113,8 +114,11 @@ func (n *node) poll() {
 }
 
 func (n *node) read(k lease.Key) {
-	saw := n.w.store.read(k, n.w.staleness())
-	n.after(n.w.dur(time.Millisecond, 200*time.Millisecond), func() { n.step(saw) })
+	saw, slowest := n.w.store.read(k, n.w.staleness()), 200*time.Millisecond
+	if n.deaf {
+		slowest = 3 * time.Second
+	}
+	n.after(n.w.dur(time.Millisecond, slowest), func() { n.step(saw) })
 }
 
 // report feeds the lanes' progress, as the driver does every commit interval.
