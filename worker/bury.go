@@ -40,7 +40,7 @@ func (l *Lane) settleExhausted(j *job, r Result) step {
 	if !l.health.mayBury() {
 		r.Reason = fmt.Sprintf("%d messages in a row failed for good, the handler is taken for broken; trying message %d until it succeeds: %s",
 			buriedInARow, j.seq, r.text())
-		return l.stall(r)
+		return l.stall(j.seq, r)
 	}
 	letter := l.letter(j, ReasonMaxAttempts, r)
 	if l.config.OnExhausted == ExhaustedPark {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -330,7 +331,9 @@ func TestMessageWithoutAttemptsLeftIsTriedOnceByANewOwner(t *testing.T) {
 // TestOutageEndsInThreeDeadLettersAtMost: several lanes of a group fail, and go on once one of them succeeds.
 func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		box, health := &fakeLetters{}, newHealth(hclog.NewNullLogger())
+		var log bytes.Buffer
+		logger := hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info})
+		box, health := &fakeLetters{}, newHealth(logger)
 		var mu sync.Mutex
 		broken := true
 		h := HandlerFunc(func(context.Context, *Message) Result {
@@ -343,7 +346,7 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 		})
 		var lanes []*stand
 		for p := range 8 {
-			s := newStand(t, h, standOptions{config: deadLetter(), letters: box, health: health, grant: Grant{Partition: p}})
+			s := newStand(t, h, standOptions{config: deadLetter(), letters: box, health: health, logger: logger, grant: Grant{Partition: p}})
 			s.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 			lanes = append(lanes, s)
 		}
@@ -359,6 +362,9 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 		}
 		if stalled != len(lanes) {
 			t.Errorf("%d of %d lanes say that they wait", stalled, len(lanes))
+		}
+		if n := strings.Count(log.String(), "the partition waits"); n != len(lanes) {
+			t.Errorf("%d lines say that a partition waits, want one for each of %d:\n%s", n, len(lanes), log.String())
 		}
 		mu.Lock()
 		broken = false
