@@ -379,6 +379,26 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 	})
 }
 
+// TestCallOfAnOutageCountsNothingOnceTheOutageIsOver: a call hangs when another lane finds the handler in order again.
+func TestCallOfAnOutageCountsNothingOnceTheOutageIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box, health := &fakeLetters{}, newHealth(hclog.NewNullLogger())
+		config := Config{MaxAttempts: 1, Timeout: time.Hour}
+		answers := always(fails, 1, 2, 3)
+		answers[4] = []Result{fails, fails}
+		failing := newStand(t, &script{answers: answers}, standOptions{config: config, letters: box, health: health})
+		hanging := &script{answers: map[uint64][]Result{1: {fails}}, call: func(context.Context, *Message) { time.Sleep(time.Minute) }}
+		late := newStand(t, hanging, standOptions{config: config, letters: box, health: health, grant: Grant{Partition: 1}})
+		late.feedKeys(t, "a/1")
+		failing.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
+		time.Sleep(time.Hour)
+		wantDone(t, failing.Lane, 4, 0)
+		wantDone(t, late.Lane, 1, 0)
+		wantCalls(t, hanging, "1/1", "1/1")
+		box.want(t, "dead a 1 max_attempts 1; dead a 2 max_attempts 1; dead a 3 max_attempts 1")
+	})
+}
+
 func TestHandlersPauseIsStoredAndLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{answers: map[uint64][]Result{1: {{Status: Pause, Reason: "look at me"}}}}
