@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle python3 recipe
+.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage python3 recipe
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -67,6 +67,9 @@ freeze: build ## stop processes for 3 s and 20 s, and the quorum for three sessi
 idle: build ## CPU, memory and synced writes of idle nodes
 	@command -v strace >/dev/null || { apt-get update -q && apt-get install -y -q strace; } >/dev/null 2>&1 || echo "without strace: synced writes are not counted"
 	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestIdleCost$$' -args -idle
+
+outage: build ## take a service down under load for 60 s, in each of three ways, and see what it costs
+	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestOutageEmptiesNothing$$' -args -outage 60s
 
 fuzz: ## fuzz every parser for FUZZTIME each
 	@set -e; for pkg in $$(grep -rl --include=*_test.go 'func Fuzz' . | xargs -n1 dirname | sort -u); do \

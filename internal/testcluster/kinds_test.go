@@ -1,7 +1,6 @@
 package testcluster
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -10,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -111,18 +109,6 @@ func (k *kinds) addServer() {
 	k.spec.Users = fmt.Sprintf("[[user]]\nname = \"server\"\npassword_file = %q\nserve = [\"nats\"]\n", file)
 }
 
-// serve runs a backend beside the nodes until the test ends.
-func (k *kinds) serve(args ...string) {
-	k.t.Helper()
-	cmd := exec.Command(Backend(k.t), args...)
-	cmd.Stderr = os.Stderr
-	p, err := startProcess(cmd)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	k.t.Cleanup(p.kill)
-}
-
 func (k *kinds) connect() {
 	var err error
 	k.nc, err = nats.Connect(strings.Join(k.URLs(), ","), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
@@ -217,36 +203,6 @@ func lagOf(g GroupStatus) any {
 		return "unknown"
 	}
 	return *g.Lag
-}
-
-// letter is what the test looks at of a dead letter.
-type letter struct {
-	Seq      uint64              `json:"seq"`
-	Reason   string              `json:"reason"`
-	Attempts int                 `json:"attempts"`
-	Headers  map[string][]string `json:"headers"`
-}
-
-// letters reads a group's dead letters, by message id.
-func (k *kinds) letters(group string) map[string]letter {
-	k.t.Helper()
-	out, err := k.CLI("dlq", "export", group)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	byID := map[string]letter{}
-	for line := range bytes.Lines(out) {
-		var l letter
-		if err := json.Unmarshal(line, &l); err != nil {
-			k.t.Fatal(err)
-		}
-		id := l.Headers["Nats-Msg-Id"][0]
-		if _, twice := byID[id]; twice {
-			k.t.Errorf("%s: %s is twice among the dead letters", group, id)
-		}
-		byID[id] = l
-	}
-	return byID
 }
 
 // check judges the run so far. strict says that nothing happened that may repeat a call.
