@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage python3 recipe
+.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison python3 recipe
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -70,6 +70,9 @@ idle: build ## CPU, memory and synced writes of idle nodes
 
 outage: build ## take a service down under load for 60 s, in each of three ways, and see what it costs
 	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestOutageEmptiesNothing$$' -args -outage 60s
+
+poison: build ## 10,000 messages, some of which always fail, under each on_exhausted, until all of them are back in order
+	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestPoisonStopsWhatItsPolicySays$$' -args -poison 10000
 
 fuzz: ## fuzz every parser for FUZZTIME each
 	@set -e; for pkg in $$(grep -rl --include=*_test.go 'func Fuzz' . | xargs -n1 dirname | sort -u); do \
