@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -74,14 +73,11 @@ func newKinds(t *testing.T) *kinds {
 	t.Helper()
 	k := &kinds{t: t, topic: partitioner.Topic{Name: "orders", Partitions: kindPartitions}.WithDefaults(), planned: map[string]map[string]outcome{}}
 	k.Cluster = New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: kindPartitions}}})
-	if err := os.MkdirAll(k.callDir(), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	k.addServer()
 	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
 	extra := fmt.Sprintf("timeout = \"3s\"\nmax_attempts = %d\nbackoff = { initial = \"20ms\", max = \"200ms\" }", kindAttempts)
 	for kind, handler := range map[string]string{
-		"subprocess": fmt.Sprintf(`{ kind = "subprocess", command = [%q, "subprocess", %q], processes = 2 }`, Backend(t), k.callDir()),
+		"subprocess": k.backendHandler(2, ""),
 		"exec":       fmt.Sprintf(`{ kind = "exec", command = [%q, "exec", %q] }`, Backend(t), k.callDir()),
 		"http":       fmt.Sprintf(`{ kind = "http", url = "http://%s/" }`, address),
 		"nats":       `{ kind = "nats" }`,

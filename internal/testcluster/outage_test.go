@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -80,9 +79,6 @@ func newOutages(t *testing.T) *outages {
 	t.Helper()
 	topic := Topic{Name: "orders", Partitions: outagePartitions}
 	o := &outages{t: t, Cluster: New(t, Spec{Topics: []Topic{topic}, LogLevel: "info"})}
-	if err := os.MkdirAll(o.callDir(), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	o.address = fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
 	o.AddGroup(Group{
 		Name: outageGroup, Topic: "orders", Handler: fmt.Sprintf(`{ kind = "http", url = "http://%s/" }`, o.address),

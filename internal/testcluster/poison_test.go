@@ -4,9 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -41,8 +39,8 @@ type poison struct {
 	partition int
 	start     int64 // Monotonic, in ns.
 
-	mu  sync.Mutex
-	ids map[string]bool // The poisoned messages.
+	// ids are the poisoned messages. The load writes them, and is done with that when everything is published.
+	ids map[string]bool
 }
 
 // TestPoisonStopsWhatItsPolicySays: a poisoned message stops its partition for as long as it is retried, and then the
@@ -78,13 +76,9 @@ func newPoison(t *testing.T) *poison {
 	keys := keysOfEach(poisonPartitions, 3)
 	p := &poison{t: t, bad: keys[0], partition: partitioner.Of(poisonPartitions, keys[0]), ids: map[string]bool{}}
 	p.Cluster = New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: poisonPartitions}}, LogLevel: "info"})
-	if err := os.MkdirAll(p.callDir(), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	for _, policy := range policies {
 		p.AddGroup(Group{
-			Name: policy, Topic: "orders",
-			Handler: fmt.Sprintf(`{ kind = "subprocess", command = [%q, "subprocess", %q], processes = 2 }`, Backend(t), p.callDir()),
+			Name: policy, Topic: "orders", Handler: p.backendHandler(2, ""),
 			Extra: fmt.Sprintf("timeout = \"10s\"\nmax_attempts = %d\non_exhausted = %q\nbackoff = { initial = \"200ms\", max = \"400ms\", jitter = 0.2 }",
 				poisonAttempts, policy),
 		})
@@ -119,12 +113,10 @@ func (p *poison) data() func(i int, key string) []byte {
 		switch {
 		case key != p.bad:
 			return fmt.Appendf(nil, `{"n":%d}`, i)
-		case i < next || i > *poisonFlag:
+		case i < next || i > *poisonFlag-poisonRate/2:
 			return fmt.Appendf(nil, `{"n":%d,"ms":5}`, i)
 		}
 		next += poisonEvery
-		p.mu.Lock()
-		defer p.mu.Unlock()
 		p.ids[fmt.Sprintf("m%d", i)] = true
 		return fmt.Appendf(nil, `{"n":%d,"ms":5,"always":"retry"}`, i)
 	}
@@ -142,7 +134,14 @@ func (p *poison) waitPoisoned() {
 		if err != nil {
 			return err
 		}
-		return errors.Join(p.stands(s, "dead_letter", "held", 0), p.stands(s, "block", "blocked", 0), p.stands(s, "park_key", "held", 1))
+		err = errors.Join(p.stands(s, "dead_letter", "held", 0), p.stands(s, "block", "blocked", 0), p.stands(s, "park_key", "held", 1))
+		if err != nil {
+			return err
+		}
+		if n := len(p.letters("dead_letter")); n < len(p.ids) {
+			return fmt.Errorf("%d dead letters of %d poisoned messages", n, len(p.ids))
+		}
+		return nil
 	})
 	p.checkAside()
 }
@@ -204,13 +203,6 @@ type poisonRow struct {
 	took      time.Duration
 }
 
-// which chooses calls.
-type which func(history.Call) bool
-
-func okOf(key string) which {
-	return func(c history.Call) bool { return c.Key == key && c.Result == "ok" }
-}
-
 // measure looks at what went on so far beside the poisoned key, and holds it against what may be.
 func (p *poison) measure(policy string) *poisonRow {
 	h := p.History(p.load.Records())
@@ -236,12 +228,6 @@ func (p *poison) longest(h history.History, group string, chosen which) time.Dur
 		longest = max(longest, g.longest(partition, step{from: p.start, to: monotonic.Now()}))
 	}
 	return longest
-}
-
-// only is the group's part of a history, and of that the chosen calls; nil chooses all.
-func only(h history.History, group string, chosen which) history.History {
-	h.Calls = slices.DeleteFunc(slices.Clone(h.Calls), func(c history.Call) bool { return c.Group != group || chosen != nil && !chosen(c) })
-	return h
 }
 
 // resume frees the blocked partition.
@@ -296,7 +282,7 @@ func (p *poison) took(do func(), group string) time.Duration {
 // release has the parked messages handled, and kills the owner when some of them are.
 func (p *poison) release(r *poisonRow) {
 	p.t.Helper()
-	parked := len(p.letters("park_key"))
+	parked, owner := len(p.letters("park_key")), p.owner("park_key")
 	p.answerAll("park_key", "ok")
 	released := monotonic.Now()
 	done := func() int {
@@ -310,27 +296,30 @@ func (p *poison) release(r *poisonRow) {
 			}
 			return nil
 		})
-		owner := p.owner("park_key")
 		owner.Kill()
 		if n := done(); n >= parked {
 			p.t.Errorf("park_key: all %d parked messages were released before the owner was killed", n)
 		}
 	}, "park_key")
-	if left := p.letters("park_key"); len(left) != 0 {
-		p.t.Errorf("park_key: %d messages are still parked", len(left))
-	}
+	p.waitNoLetters("park_key")
+}
+
+// waitNoLetters waits until none is left. Any replica may answer, a little behind.
+func (p *poison) waitNoLetters(group string) {
+	p.t.Helper()
+	Eventually(p.t, judgeLimit, func() error {
+		if n := len(p.letters(group)); n > 0 {
+			return fmt.Errorf("%s: %d dead letters are left", group, n)
+		}
+		return nil
+	})
 }
 
 // owner is the node that owns the poisoned partition.
 func (p *poison) owner(group string) *Node {
 	p.t.Helper()
-	for _, n := range p.Nodes {
-		if p.owners(group)[p.partition].Owner == n.Name {
-			return n
-		}
-	}
-	p.t.Fatalf("nobody owns partition %d of %s", p.partition, group)
-	return nil
+	name := p.owners(group)[p.partition].Owner
+	return p.Nodes[slices.IndexFunc(p.Nodes, func(n *Node) bool { return n.Name == name })]
 }
 
 // requeue brings the dead letters back, at the end of the topic.
@@ -341,9 +330,7 @@ func (p *poison) requeue(r *poisonRow) {
 		p.command("dlq", "requeue", "dead_letter", "--all", "--yes")
 		Eventually(p.t, moveLimit, p.requeued)
 	}, "dead_letter")
-	if left := p.letters("dead_letter"); len(left) != 0 {
-		p.t.Errorf("dead_letter: %d are left", len(left))
-	}
+	p.waitNoLetters("dead_letter")
 }
 
 // requeued is nil once every poisoned message has succeeded.

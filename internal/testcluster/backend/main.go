@@ -5,10 +5,11 @@
 // A message says {"say":["retry","unavailable","ok"]}: the first call of it in
 // a group is answered with the first word, and so on; once the words are used
 // up, with what "always" says, or with ok. "ms" is how long each takes. A file
-// GROUP.say in DIR holds a word for all calls of a group instead. Besides the statuses there are "hang" (no answer), "die" (the
-// process ends in the call), "noise" (garbage first), "twice" (the answer
-// comes two times), "stranger" (an answer for another message first), "flood"
-// (much on stderr) and "fork" (a process that stays behind).
+// GROUP.say in DIR holds a word for all calls of a group instead. Besides the
+// statuses there are "hang" (no answer), "die" (the process ends in the call),
+// "noise" (garbage first), "twice" (the answer comes two times), "stranger" (an
+// answer for another message first), "flood" (much on stderr) and "fork" (a
+// process that stays behind).
 //
 //	backend subprocess DIR
 //	backend exec DIR
