@@ -351,6 +351,7 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 			lanes = append(lanes, s)
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if n := len(box.letters); n != buriedInARow {
 			t.Errorf("%d dead letters: %s", n, box.text())
 		}
@@ -370,6 +371,7 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 		broken = false
 		mu.Unlock()
 		time.Sleep(time.Minute + 13*time.Second) // One lane's longest wait; the others follow at once.
+		synctest.Wait()
 		for _, l := range lanes {
 			wantDone(t, l.Lane, 4, 0)
 		}
