@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle python3 recipe
+.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave python3 recipe
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -67,6 +67,15 @@ freeze: build ## stop processes for 3 s and 20 s, and the quorum for three sessi
 idle: build ## CPU, memory and synced writes of idle nodes
 	@command -v strace >/dev/null || { apt-get update -q && apt-get install -y -q strace; } >/dev/null 2>&1 || echo "without strace: synced writes are not counted"
 	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestIdleCost$$' -args -idle
+
+outage: build ## take a service down under load for 60 s, in each of three ways, and see what it costs
+	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestOutageEmptiesNothing$$' -args -outage 60s
+
+poison: build ## 10,000 messages, some of which always fail, under each on_exhausted, until all of them are back in order
+	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestPoisonStopsWhatItsPolicySays$$' -args -poison 10000
+
+misbehave: build ## 10,000 messages to a handler that crashes, hangs, prints garbage and leaves processes behind
+	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestHandlerThatMisbehaves$$' -args -misbehave 10000
 
 fuzz: ## fuzz every parser for FUZZTIME each
 	@set -e; for pkg in $$(grep -rl --include=*_test.go 'func Fuzz' . | xargs -n1 dirname | sort -u); do \

@@ -37,10 +37,17 @@ func (l *Lane) settleExhausted(j *job, r Result) step {
 	if !l.awaitCommit() { // findParked and wasBuried rest on it.
 		return stepEnd
 	}
-	if !l.health.mayBury() {
+	switch l.health.judge(l.began()) {
+	case nobodyAtFault:
+		if !l.sleep(l.config.Backoff.Initial) {
+			return stepEnd
+		}
+		return stepAgain
+	case handlerAtFault:
 		r.Reason = fmt.Sprintf("%d messages in a row failed for good, the handler is taken for broken; trying message %d until it succeeds: %s",
 			buriedInARow, j.seq, r.text())
-		return l.stall(r)
+		return l.stall(j.seq, r)
+	case messageAtFault:
 	}
 	letter := l.letter(j, ReasonMaxAttempts, r)
 	if l.config.OnExhausted == ExhaustedPark {
@@ -48,6 +55,13 @@ func (l *Lane) settleExhausted(j *job, r Result) step {
 		l.addParked(letter.Key)
 	}
 	return l.bury(letter)
+}
+
+// began is when the latest call did.
+func (l *Lane) began() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.callSince
 }
 
 // park sets a message aside because an earlier one of its key was.

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -330,7 +331,9 @@ func TestMessageWithoutAttemptsLeftIsTriedOnceByANewOwner(t *testing.T) {
 // TestOutageEndsInThreeDeadLettersAtMost: several lanes of a group fail, and go on once one of them succeeds.
 func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		box, health := &fakeLetters{}, newHealth(hclog.NewNullLogger())
+		var log bytes.Buffer
+		logger := hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info})
+		box, health := &fakeLetters{}, newHealth(logger)
 		var mu sync.Mutex
 		broken := true
 		h := HandlerFunc(func(context.Context, *Message) Result {
@@ -343,11 +346,12 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 		})
 		var lanes []*stand
 		for p := range 8 {
-			s := newStand(t, h, standOptions{config: deadLetter(), letters: box, health: health, grant: Grant{Partition: p}})
+			s := newStand(t, h, standOptions{config: deadLetter(), letters: box, health: health, logger: logger, grant: Grant{Partition: p}})
 			s.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 			lanes = append(lanes, s)
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if n := len(box.letters); n != buriedInARow {
 			t.Errorf("%d dead letters: %s", n, box.text())
 		}
@@ -360,16 +364,40 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 		if stalled != len(lanes) {
 			t.Errorf("%d of %d lanes say that they wait", stalled, len(lanes))
 		}
+		if n := strings.Count(log.String(), "the partition waits"); n != len(lanes) {
+			t.Errorf("%d lines say that a partition waits, want one for each of %d:\n%s", n, len(lanes), log.String())
+		}
 		mu.Lock()
 		broken = false
 		mu.Unlock()
 		time.Sleep(time.Minute + 13*time.Second) // One lane's longest wait; the others follow at once.
+		synctest.Wait()
 		for _, l := range lanes {
 			wantDone(t, l.Lane, 4, 0)
 		}
 		if n := len(box.letters); n != buriedInARow {
 			t.Errorf("%d dead letters after the recovery", n)
 		}
+	})
+}
+
+// TestCallOfAnOutageCountsNothingOnceTheOutageIsOver: a call hangs when another lane finds the handler in order again.
+func TestCallOfAnOutageCountsNothingOnceTheOutageIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box, health := &fakeLetters{}, newHealth(hclog.NewNullLogger())
+		config := Config{MaxAttempts: 1, Timeout: time.Hour}
+		answers := always(fails, 1, 2, 3)
+		answers[4] = []Result{fails, fails}
+		failing := newStand(t, &script{answers: answers}, standOptions{config: config, letters: box, health: health})
+		hanging := &script{answers: map[uint64][]Result{1: {fails}}, call: func(context.Context, *Message) { time.Sleep(time.Minute) }}
+		late := newStand(t, hanging, standOptions{config: config, letters: box, health: health, grant: Grant{Partition: 1}})
+		late.feedKeys(t, "a/1")
+		failing.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
+		time.Sleep(time.Hour)
+		wantDone(t, failing.Lane, 4, 0)
+		wantDone(t, late.Lane, 1, 0)
+		wantCalls(t, hanging, "1/1", "1/1")
+		box.want(t, "dead a 1 max_attempts 1; dead a 2 max_attempts 1; dead a 3 max_attempts 1")
 	})
 }
 

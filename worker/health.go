@@ -3,6 +3,7 @@ package worker
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -18,6 +19,7 @@ type health struct {
 
 	mu        sync.Mutex
 	buried    int           // Messages set aside in a row.
+	mended    time.Time     // When the handler was last no longer taken for broken; zero if it never was.
 	recovered chan struct{} // Closed, and made anew, at a success after trouble.
 }
 
@@ -38,6 +40,7 @@ func (h *health) reset(why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.buried >= buriedInARow {
+		h.mended = time.Now()
 		h.log.Info(why)
 	}
 	h.buried = 0
@@ -46,12 +49,27 @@ func (h *health) reset(why string) {
 	h.recovered = make(chan struct{})
 }
 
-// mayBury allows one more message to be set aside.
-func (h *health) mayBury() bool {
+// verdict is whose fault it is that a message used up its attempts.
+type verdict int
+
+const (
+	messageAtFault verdict = iota // It is to be set aside.
+	handlerAtFault                // The handler is taken for broken.
+	nobodyAtFault                 // The last call belongs to an outage that is over: the message is to be tried again.
+)
+
+// judge says whose fault the failure is of a call that began then, and counts a message that is to be set aside.
+//
+// An outage ends for all lanes with the first success of one of them. A call of another lane that began before may still
+// time out after that, and its message would pay for the outage if that counted.
+func (h *health) judge(began time.Time) verdict {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.buried >= buriedInARow {
-		return false
+	switch {
+	case h.buried >= buriedInARow:
+		return handlerAtFault
+	case began.Before(h.mended):
+		return nobodyAtFault
 	}
 	h.buried++
 	h.troubled.Store(true)
@@ -59,7 +77,7 @@ func (h *health) mayBury() bool {
 		h.log.Error("handler is taken for broken: the last messages all ended as dead letters; no more are set aside until one succeeds or a person acts",
 			"messages", buriedInARow)
 	}
-	return true
+	return messageAtFault
 }
 
 // down notes that the handler cannot work, and returns what is closed when it can again.

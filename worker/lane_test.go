@@ -61,6 +61,7 @@ type standOptions struct {
 	store   func(l *Lane)
 	letters letterBox
 	health  *health
+	logger  hclog.Logger // nil discards.
 }
 
 func newStand(t *testing.T, h Handler, o standOptions) *stand {
@@ -79,8 +80,11 @@ func newStand(t *testing.T, h Handler, o standOptions) *stand {
 		s.Committed(p)
 	}
 	config := o.config.WithDefaults()
+	if o.logger == nil {
+		o.logger = hclog.NewNullLogger()
+	}
 	s.Lane = newLane(laneOptions{
-		config: config, handler: h, logger: hclog.NewNullLogger(), maxEntries: 4, maxBytes: 1 << 20,
+		config: config, handler: h, logger: o.logger, maxEntries: 4, maxBytes: 1 << 20,
 		node: "n1", letters: o.letters, health: o.health,
 		message: func(g Grant, e *entry) (Message, error) {
 			return Message{

@@ -141,15 +141,15 @@ func (l *Lane) settleUnavailable(seq uint64, r Result) step {
 		}
 		return stepAgain
 	}
-	if l.lastDown == 0 {
-		l.log.Warn("handler is unavailable, the partition waits", "seq", seq, "reason", r.text())
-	}
-	return l.stall(r)
+	return l.stall(seq, r)
 }
 
 // stall waits until the handler may work again: as long as it or the backoff says, or until it works for another
-// partition.
-func (l *Lane) stall(r Result) step {
+// partition. It is logged once, however many tries it lasts.
+func (l *Lane) stall(seq uint64, r Result) step {
+	if l.lastDown == 0 {
+		l.log.Warn("handler is unavailable, the partition waits", "seq", seq, "reason", r.text())
+	}
 	l.lastDown++
 	l.setState(StateUnavailable, r.text())
 	recovered := l.health.down()

@@ -39,7 +39,7 @@ func TestClusterAppliesEachMessageOnce(t *testing.T) {
 		Topic: partitioner.Topic{Name: "orders", Partitions: partitions}, Keys: accounts,
 		// Half of them as a backlog, half as they come, so that every fault meets some.
 		Burst: *messagesFlag / 2, Rate: max(100, *messagesFlag/250),
-		Data: func(i int) []byte { return fmt.Appendf(nil, `{"amount": %d}`, i%1000+1) },
+		Data: func(i int, _ string) []byte { return fmt.Appendf(nil, `{"amount": %d}`, i%1000+1) },
 	})
 	published := func(want int) func() error {
 		return func() error {

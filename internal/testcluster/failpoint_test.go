@@ -7,7 +7,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -62,12 +61,9 @@ const atOnce = 3
 func newFailing(t *testing.T) *failing {
 	t.Helper()
 	f := &failing{t: t, Cluster: New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: 9}}})}
-	if err := os.MkdirAll(f.callDir(), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	for group, policy := range map[string]string{"set": "dead_letter", "park": "park_key"} {
 		f.AddGroup(Group{
-			Name: group, Topic: "orders", Handler: fmt.Sprintf(`{ kind = "subprocess", command = [%q, "subprocess", %q], processes = 2 }`, Backend(t), f.callDir()),
+			Name: group, Topic: "orders", Handler: f.backendHandler(2, ""),
 			Extra: fmt.Sprintf("max_attempts = 2\nbackoff = { initial = \"10ms\", max = \"50ms\" }\non_exhausted = %q", policy),
 		})
 	}

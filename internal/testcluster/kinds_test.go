@@ -1,7 +1,6 @@
 package testcluster
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -9,8 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -76,14 +73,11 @@ func newKinds(t *testing.T) *kinds {
 	t.Helper()
 	k := &kinds{t: t, topic: partitioner.Topic{Name: "orders", Partitions: kindPartitions}.WithDefaults(), planned: map[string]map[string]outcome{}}
 	k.Cluster = New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: kindPartitions}}})
-	if err := os.MkdirAll(k.callDir(), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	k.addServer()
 	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
 	extra := fmt.Sprintf("timeout = \"3s\"\nmax_attempts = %d\nbackoff = { initial = \"20ms\", max = \"200ms\" }", kindAttempts)
 	for kind, handler := range map[string]string{
-		"subprocess": fmt.Sprintf(`{ kind = "subprocess", command = [%q, "subprocess", %q], processes = 2 }`, Backend(t), k.callDir()),
+		"subprocess": k.backendHandler(2, ""),
 		"exec":       fmt.Sprintf(`{ kind = "exec", command = [%q, "exec", %q] }`, Backend(t), k.callDir()),
 		"http":       fmt.Sprintf(`{ kind = "http", url = "http://%s/" }`, address),
 		"nats":       `{ kind = "nats" }`,
@@ -109,18 +103,6 @@ func (k *kinds) addServer() {
 	file := filepath.Join(k.Dir, "server.hash")
 	k.write(file, string(hash)+"\n")
 	k.spec.Users = fmt.Sprintf("[[user]]\nname = \"server\"\npassword_file = %q\nserve = [\"nats\"]\n", file)
-}
-
-// serve runs a backend beside the nodes until the test ends.
-func (k *kinds) serve(args ...string) {
-	k.t.Helper()
-	cmd := exec.Command(Backend(k.t), args...)
-	cmd.Stderr = os.Stderr
-	p, err := startProcess(cmd)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	k.t.Cleanup(p.kill)
 }
 
 func (k *kinds) connect() {
@@ -217,36 +199,6 @@ func lagOf(g GroupStatus) any {
 		return "unknown"
 	}
 	return *g.Lag
-}
-
-// letter is what the test looks at of a dead letter.
-type letter struct {
-	Seq      uint64              `json:"seq"`
-	Reason   string              `json:"reason"`
-	Attempts int                 `json:"attempts"`
-	Headers  map[string][]string `json:"headers"`
-}
-
-// letters reads a group's dead letters, by message id.
-func (k *kinds) letters(group string) map[string]letter {
-	k.t.Helper()
-	out, err := k.CLI("dlq", "export", group)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	byID := map[string]letter{}
-	for line := range bytes.Lines(out) {
-		var l letter
-		if err := json.Unmarshal(line, &l); err != nil {
-			k.t.Fatal(err)
-		}
-		id := l.Headers["Nats-Msg-Id"][0]
-		if _, twice := byID[id]; twice {
-			k.t.Errorf("%s: %s is twice among the dead letters", group, id)
-		}
-		byID[id] = l
-	}
-	return byID
 }
 
 // check judges the run so far. strict says that nothing happened that may repeat a call.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,8 +27,9 @@ type LoadSpec struct {
 	Rate  int // messages a second after the burst; 0: none after it
 	Burst int // messages as fast as they go, at first
 	Seed  uint64
-	// Data is the payload of the i-th message, counted from 0; nil: {"n":i}.
-	Data func(i int) []byte
+	// Data is the payload of the i-th message, counted from 0, which has that
+	// key; nil: {"n":i}.
+	Data func(i int, key string) []byte
 }
 
 // Load publishes in the background and keeps the outcome of every message.
@@ -96,11 +98,8 @@ func (l *Load) run(ctx context.Context) error {
 }
 
 func (l *Load) publish(ctx context.Context, i int, random *rand.Rand) error {
-	m := partitioner.Message{
-		Key:  l.spec.key(random),
-		ID:   fmt.Sprintf("m%d", i),
-		Data: l.spec.data(i),
-	}
+	key := l.spec.key(random)
+	m := partitioner.Message{Key: key, ID: fmt.Sprintf("m%d", i), Data: l.spec.data(i, key)}
 	sent := monotonic.Now()
 	err := l.pub.Publish(ctx, m, func(r partitioner.Result) { l.note(m, sent, r) })
 	if err != nil && ctx.Err() != nil {
@@ -119,9 +118,9 @@ func (s LoadSpec) key(random *rand.Rand) string {
 	return fmt.Sprintf("k%d", random.IntN(s.Keys))
 }
 
-func (s LoadSpec) data(i int) []byte {
+func (s LoadSpec) data(i int, key string) []byte {
 	if s.Data != nil {
-		return s.Data(i)
+		return s.Data(i, key)
 	}
 	return fmt.Appendf(nil, `{"n":%d}`, i)
 }
@@ -149,6 +148,13 @@ func (l *Load) Published() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.records)
+}
+
+// Records are the outcomes so far.
+func (l *Load) Records() []history.PublishRecord {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.records)
 }
 
 // Stop ends publishing, waits for the outcome of what was accepted and

@@ -117,7 +117,7 @@ func (c *Cluster) orphans() []int {
 		}
 		seen[call.PID] = true
 		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", call.PID))
-		if err == nil && filepath.Base(exe) == "calllog" {
+		if err == nil && filepath.Dir(exe) == binaries.dir {
 			pids = append(pids, call.PID)
 		}
 	}

@@ -49,6 +49,7 @@ type PartitionStatus struct {
 	Lag       *uint64 `json:"lag"`
 	State     string  `json:"state"`
 	Error     string  `json:"error"`
+	Parked    int     `json:"parked"` // Keys.
 }
 
 // Group finds a group by name, the zero value if it is not there.

@@ -171,3 +171,16 @@ func (g gaps) longest(partition int, s step) time.Duration {
 	}
 	return time.Duration(longest)
 }
+
+// which chooses calls.
+type which func(history.Call) bool
+
+func okOf(key string) which {
+	return func(c history.Call) bool { return c.Key == key && c.Result == "ok" }
+}
+
+// only is the group's part of a history, and of that the chosen calls; nil chooses all.
+func only(h history.History, group string, chosen which) history.History {
+	h.Calls = slices.DeleteFunc(slices.Clone(h.Calls), func(c history.Call) bool { return c.Group != group || chosen != nil && !chosen(c) })
+	return h
+}

@@ -4,10 +4,12 @@
 //
 // A message says {"say":["retry","unavailable","ok"]}: the first call of it in
 // a group is answered with the first word, and so on; once the words are used
-// up, with ok. Besides the statuses there are "hang" (no answer), "die" (the
-// process ends in the call), "noise" (garbage first), "twice" (the answer
-// comes two times), "stranger" (an answer for another message first), "flood"
-// (much on stderr) and "fork" (a process that stays behind).
+// up, with what "always" says, or with ok. "ms" is how long each takes. A file
+// GROUP.say in DIR holds a word for all calls of a group instead. Besides the
+// statuses there are "hang" (no answer), "die" (the process ends in the call),
+// "noise" (garbage first), "twice" (the answer comes two times), "stranger" (an
+// answer for another message first), "flood" (much on stderr) and "fork" (a
+// process that stays behind).
 //
 //	backend subprocess DIR
 //	backend exec DIR
@@ -18,9 +20,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -81,15 +85,33 @@ func (b *backend) begin(c *call) string {
 	c.PID, c.Start = os.Getpid(), monotonic.Now()
 	b.append(c.Call)
 	var m struct {
-		Say []string `json:"say"`
+		Say    []string `json:"say"`
+		Always string   `json:"always"`
+		MS     int      `json:"ms"`
 	}
-	if json.Unmarshal([]byte(c.Data), &m) != nil || len(m.Say) == 0 {
+	if json.Unmarshal([]byte(c.Data), &m) != nil {
 		return "ok"
 	}
-	if n := b.count(c); n < len(m.Say) {
-		return m.Say[n]
+	time.Sleep(time.Duration(m.MS) * time.Millisecond)
+	if say := b.ordered(c.Group); say != "" {
+		return say
 	}
-	return "ok"
+	if len(m.Say) > 0 {
+		if n := b.count(c); n < len(m.Say) {
+			return m.Say[n]
+		}
+	}
+	return cmp.Or(m.Always, "ok")
+}
+
+// ordered is what the test wants every call of the group to be answered with, whatever its message says.
+func (b *backend) ordered(group string) string {
+	text, err := os.ReadFile(filepath.Join(b.dir, group+".say"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintln(os.Stderr, "backend: order:", err)
+		os.Exit(1)
+	}
+	return string(text)
 }
 
 // count returns how many calls of the message this group has had before, in any process, by the id that it was published
@@ -140,7 +162,9 @@ func misbehave(say string) string {
 		}
 		return "ok"
 	case "fork":
-		if err := exec.Command("sleep", "300").Start(); err != nil {
+		left := exec.Command("sleep", "300")
+		left.Stderr = os.Stderr // So that it keeps a pipe to the node open, too.
+		if err := left.Start(); err != nil {
 			return "retry"
 		}
 		return "ok"
