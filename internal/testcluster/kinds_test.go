@@ -10,15 +10,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/crypto/bcrypt"
 
 	"leasehold/internal/history"
 	"leasehold/internal/testcluster/monotonic"
@@ -79,8 +76,8 @@ func newKinds(t *testing.T) *kinds {
 	if err := os.MkdirAll(k.callDir(), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	k.addServer()
-	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
+	k.LetServe("server", "secret", "nats")
+	address := k.freeAddress()
 	extra := fmt.Sprintf("timeout = \"3s\"\nmax_attempts = %d\nbackoff = { initial = \"20ms\", max = \"200ms\" }", kindAttempts)
 	for kind, handler := range map[string]string{
 		"subprocess": fmt.Sprintf(`{ kind = "subprocess", command = [%q, "subprocess", %q], processes = 2 }`, Backend(t), k.callDir()),
@@ -91,36 +88,13 @@ func newKinds(t *testing.T) *kinds {
 		k.AddGroup(Group{Name: kind, Topic: "orders", Handler: handler, Extra: extra})
 	}
 	k.StartAll(time.Minute)
-	k.serve("http", k.callDir(), address)
-	k.serve("nats", k.callDir(), strings.Join(k.URLs(), ","), "server", "secret", "nats")
+	k.Serve(Backend(t), "http", k.callDir(), address)
+	k.Serve(Backend(t), "nats", k.callDir(), strings.Join(k.URLs(), ","), "server", "secret", "nats")
 	for _, kind := range handlerKinds {
 		k.WaitBalanced(time.Minute, kind)
 	}
 	k.connect()
 	return k
-}
-
-// addServer adds the user that may answer the requests of the group nats.
-func (k *kinds) addServer() {
-	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	file := filepath.Join(k.Dir, "server.hash")
-	k.write(file, string(hash)+"\n")
-	k.spec.Users = fmt.Sprintf("[[user]]\nname = \"server\"\npassword_file = %q\nserve = [\"nats\"]\n", file)
-}
-
-// serve runs a backend beside the nodes until the test ends.
-func (k *kinds) serve(args ...string) {
-	k.t.Helper()
-	cmd := exec.Command(Backend(k.t), args...)
-	cmd.Stderr = os.Stderr
-	p, err := startProcess(cmd)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	k.t.Cleanup(p.kill)
 }
 
 func (k *kinds) connect() {
