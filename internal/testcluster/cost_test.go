@@ -27,9 +27,9 @@ const (
 	costKeys    = 10_007
 	costPayload = 256 // Bytes.
 
-	// The rate of a drain is taken between these parts of it: it begins with lanes that start, and ends with some that have
+	// A drain is measured between these percentages of it: it begins with lanes that start, and ends with some that have
 	// nothing left.
-	costFrom, costTo = 0.05, 0.95
+	costFrom, costTo = 5, 95
 )
 
 // costPlan says how long to measure, and what.
@@ -208,15 +208,15 @@ func (r *costRig) drain(backlog bySequence) drainCost {
 	r.ask("seek", drainGroup, "--to", "earliest", "--yes")
 	start := r.lookAfter(backlog, 0, requestLimit)
 	r.ask("resume", drainGroup, "--yes")
-	all := float64(backlog.count())
-	first := r.lookAfter(backlog, int(costFrom*all), drainLimit)
-	last := r.lookAfter(backlog, int(costTo*all), r.plan.longest)
-	if first.done > int(costTo*all) { // It was over before the first look.
+	all := backlog.count()
+	first := r.lookAfter(backlog, all*costFrom/100, drainLimit)
+	last := r.lookAfter(backlog, all*costTo/100, r.plan.longest)
+	if first.done > all*costTo/100 { // It was over before the first look.
 		first = start
 	}
 	n := last.done - first.done
 	if n <= 0 {
-		r.t.Fatalf("%d of %.0f messages were handled, and then none in %s", last.done, all, r.plan.longest)
+		r.t.Fatalf("%d of %d messages were handled, and then none in %s", last.done, all, r.plan.longest)
 	}
 	each := func(ticks int) time.Duration {
 		return time.Duration(ticks) * time.Second / ticksASecond / time.Duration(n)
@@ -277,6 +277,9 @@ func (r *costRig) ticks() (nodes, handlers int, err error) {
 		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
 		f := statFields(text)
+		if len(f) < 15 {
+			continue // Going.
+		}
 		parent, _ := strconv.Atoi(f[1])
 		own, children := sum(f[11:13]), sum(f[13:15])
 		switch {
