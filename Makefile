@@ -6,12 +6,13 @@ GOFLAGS_BUILD := -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION
 DIR   ?= .cluster
 SEEDS ?= 2000
 FUZZTIME ?= 30s
+KINDS ?= .
 
 # Where `make install` puts things; DESTDIR goes in front, for packages.
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave python3 recipe
+.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs python3 recipe
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -56,7 +57,7 @@ recipe: build ## 100,000 messages into PostgreSQL through kills, freezes and res
 	@examples/need.sh
 	go test -count=1 -timeout 30m -v ./examples/postgres -run '^TestCluster' -args -messages 100000 -rounds 3
 
-figures: moves freeze idle ## measure moves, freezes and idle cost at length, and print the tables (30 minutes)
+figures: moves freeze idle handler-costs ## measure moves, freezes, idle cost and handlers at length, and print the tables (45 minutes)
 
 moves: build ## five rounds of every planned move of partitions under load
 	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestMoves$$' -args -moves 5
@@ -76,6 +77,9 @@ poison: build ## 10,000 messages, some of which always fail, under each on_exhau
 
 misbehave: build ## 10,000 messages to a handler that crashes, hangs, prints garbage and leaves processes behind
 	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestHandlerThatMisbehaves$$' -args -misbehave 10000
+
+handler-costs: build python3 ## throughput, CPU and latency of every kind of handler: KINDS='^http' (a regular expression)
+	go test -count=1 -timeout 60m -v ./internal/testcluster -run '^TestHandlerCosts$$' -args -costs '$(KINDS)'
 
 fuzz: ## fuzz every parser for FUZZTIME each
 	@set -e; for pkg in $$(grep -rl --include=*_test.go 'func Fuzz' . | xargs -n1 dirname | sort -u); do \

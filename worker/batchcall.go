@@ -39,16 +39,16 @@ func batchID(ms []*Message) string {
 func batchFields(ms []*Message) []field {
 	m := ms[0]
 	return []field{
-		{"id", batchID(ms)},
-		{"topic", m.Topic},
-		{"group", m.Group},
-		{"node", m.Node},
-		{"partition", strconv.Itoa(m.Partition)},
-		{"first_seq", strconv.FormatUint(m.Seq, 10)},
-		{"last_seq", strconv.FormatUint(ms[len(ms)-1].Seq, 10)},
-		{"messages", strconv.Itoa(len(ms))},
-		{"epoch", strconv.FormatUint(m.Epoch, 10)},
-		{"timeout_ms", strconv.FormatInt(m.Timeout.Milliseconds(), 10)},
+		{headerPrefix + "Id", batchID(ms)},
+		{headerPrefix + "Topic", m.Topic},
+		{headerPrefix + "Group", m.Group},
+		{headerPrefix + "Node", m.Node},
+		{headerPrefix + "Partition", strconv.Itoa(m.Partition)},
+		{headerPrefix + "First-Seq", strconv.FormatUint(m.Seq, 10)},
+		{headerPrefix + "Last-Seq", strconv.FormatUint(ms[len(ms)-1].Seq, 10)},
+		{headerPrefix + "Messages", strconv.Itoa(len(ms))},
+		{headerPrefix + "Epoch", strconv.FormatUint(m.Epoch, 10)},
+		{headerPrefix + "Timeout-Ms", strconv.FormatInt(m.Timeout.Milliseconds(), 10)},
 	}
 }
 
@@ -119,7 +119,7 @@ func (a answer) partial(ms []*Message) BatchResult {
 func batchHeader(ms []*Message) http.Header {
 	header := http.Header{"Content-Type": {ndjson}}
 	for _, f := range batchFields(ms) {
-		header[headerName(f.name)] = []string{escape(f.value, isControl)}
+		header[f.name] = []string{escape(f.value, isControl)}
 	}
 	return header
 }

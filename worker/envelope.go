@@ -2,49 +2,55 @@ package worker
 
 import (
 	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
 )
 
-// field is one part of a message's envelope under the name that it has in JSON.
+// field is one part of a message's envelope, under the name of its header.
 type field struct{ name, value string }
 
-// fields lists the envelope but for headers, trace context and payload. The names of HTTP and NATS headers and of
-// environment variables all come from here; only JSON, where numbers are numbers, spells them once more (messageLine).
+// fields lists the envelope but for headers, trace context and payload. The names are spelled as http.CanonicalHeaderKey
+// does it, so that nobody has to for each message. Environment variables have theirs from here; only JSON, where numbers
+// are numbers, spells them once more (messageLine).
 func (m *Message) fields() []field {
 	all := []field{
-		{"id", m.ID},
-		{"topic", m.Topic},
-		{"group", m.Group},
-		{"node", m.Node},
-		{"partition", strconv.Itoa(m.Partition)},
-		{"seq", strconv.FormatUint(m.Seq, 10)},
-		{"epoch", strconv.FormatUint(m.Epoch, 10)},
-		{"attempt", strconv.Itoa(m.Attempt)},
-		{"max_attempts", strconv.Itoa(m.MaxAttempts)},
-		{"key", m.Key},
-		{"subject", m.Subject},
-		{"idempotency_key", m.IdempotencyKey},
-		{"timeout_ms", strconv.FormatInt(m.Timeout.Milliseconds(), 10)},
-		{"time", TimeText(m.Published)},
+		{headerPrefix + "Id", m.ID},
+		{headerPrefix + "Topic", m.Topic},
+		{headerPrefix + "Group", m.Group},
+		{headerPrefix + "Node", m.Node},
+		{headerPrefix + "Partition", strconv.Itoa(m.Partition)},
+		{headerPrefix + "Seq", strconv.FormatUint(m.Seq, 10)},
+		{headerPrefix + "Epoch", strconv.FormatUint(m.Epoch, 10)},
+		{headerPrefix + "Attempt", strconv.Itoa(m.Attempt)},
+		{headerPrefix + "Max-Attempts", strconv.Itoa(m.MaxAttempts)},
+		{headerPrefix + "Key", m.Key},
+		{headerPrefix + "Subject", m.Subject},
+		{headerPrefix + "Idempotency-Key", m.IdempotencyKey},
+		{headerPrefix + "Timeout-Ms", strconv.FormatInt(m.Timeout.Milliseconds(), 10)},
+		{headerPrefix + "Time", TimeText(m.Published)},
 	}
 	if m.Released {
-		all = append(all, field{"released", "true"})
+		all = append(all, field{headerPrefix + "Released", "true"})
 	}
 	return all
 }
 
-// headerName is the header of a field: Leasehold-Max-Attempts for max_attempts.
-func headerName(field string) string {
-	return http.CanonicalHeaderKey(headerPrefix + strings.ReplaceAll(field, "_", "-"))
-}
+// varName is the environment variable of a field: LEASEHOLD_MAX_ATTEMPTS for Leasehold-Max-Attempts.
+func varName(header string) string { return strings.ToUpper(strings.ReplaceAll(header, "-", "_")) }
 
 // escape writes those bytes of s that cannot be carried as %XX. Others stay as they are, so that ordinary values are
 // not disfigured.
 func escape(s string, bad func(byte) bool) string {
+	good := 0
+	for good < len(s) && !bad(s[good]) {
+		good++
+	}
+	if good == len(s) {
+		return s
+	}
 	var b strings.Builder
-	for i := range len(s) {
+	b.WriteString(s[:good])
+	for i := good; i < len(s); i++ {
 		if bad(s[i]) {
 			fmt.Fprintf(&b, "%%%02X", s[i])
 		} else {

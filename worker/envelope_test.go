@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -21,10 +23,14 @@ func TestEveryKindCarriesTheSameEnvelope(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range m.fields() {
-		if got := fmt.Sprint(line[f.name]); got != f.value {
-			t.Errorf("%s is %q in JSON, %q elsewhere", f.name, got, f.value)
+		name := strings.ToLower(strings.TrimPrefix(varName(f.name), varPrefix))
+		if got := fmt.Sprint(line[name]); got != f.value {
+			t.Errorf("%s is %q in JSON, %q elsewhere", name, got, f.value)
 		}
-		delete(line, f.name)
+		if f.name != http.CanonicalHeaderKey(f.name) {
+			t.Errorf("%s is not the usual spelling of a header", f.name)
+		}
+		delete(line, name)
 	}
 	if rest := slices.Sorted(maps.Keys(line)); fmt.Sprint(rest) != "[data headers traceparent type]" {
 		t.Errorf("only in JSON: %v", rest)

@@ -107,7 +107,7 @@ func envelopeVars(m *Message) ([]string, error) {
 		vars = append(vars, name+"="+escape(value, func(c byte) bool { return c == 0 }))
 	}
 	for _, f := range m.fields() {
-		add(varPrefix+strings.ToUpper(f.name), f.value)
+		add(varName(f.name), f.value)
 	}
 	add(varPrefix+"HEADERS", strings.TrimSuffix(string(headers), "\n"))
 	if m.Traceparent != "" {

@@ -26,6 +26,8 @@ const (
 	connectTime = 10 * time.Second
 	// keptConnections is how many idle connections are kept: one for every partition that a node can hold.
 	keptConnections = 1024
+	// usualHeaders is room for the headers of a request with an envelope and some of the publisher's.
+	usualHeaders = 32
 )
 
 // HTTP posts each message to a URL, and reads the answer's status: a webhook. docs/handlers.md holds headers and
@@ -191,7 +193,8 @@ func brokeOff(err error) bool {
 
 // header is what all requests have in common.
 func (h *HTTP) header() http.Header {
-	header := http.Header{"User-Agent": {h.app}}
+	header := make(http.Header, usualHeaders)
+	header.Set("User-Agent", h.app)
 	for name, value := range h.cfg.Headers {
 		header.Set(name, value)
 	}
@@ -213,7 +216,7 @@ func setIdempotencyKey(header http.Header, key string) {
 func (h *HTTP) messageHeader(m *Message) http.Header {
 	header := h.header()
 	for _, f := range m.fields() {
-		header.Set(headerName(f.name), escape(f.value, isControl))
+		header[f.name] = []string{escape(f.value, isControl)}
 	}
 	setIdempotencyKey(header, m.IdempotencyKey)
 	if header.Get("Content-Type") == "" {
@@ -258,6 +261,6 @@ func setEventHeader(header http.Header, m *Message) {
 		{"Ce-Partitionkey", m.Key},
 		{"Ce-Sequence", fmt.Sprintf("%020d", m.Seq)}, // Padded: sequences are compared as text.
 	} {
-		header.Set(f.name, escape(f.value, isNoAttribute))
+		header[f.name] = []string{escape(f.value, isNoAttribute)}
 	}
 }

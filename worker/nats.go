@@ -125,7 +125,7 @@ func natsHeader(m *Message) nats.Header {
 		}
 	}
 	for _, f := range m.fields() {
-		header[headerName(f.name)] = []string{f.value}
+		header[f.name] = []string{f.value}
 	}
 	return header
 }

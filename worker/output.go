@@ -30,7 +30,7 @@ const (
 // readLines calls fn for each line of r, without its end and cut to limit bytes, until r ends. The line is only valid
 // during the call.
 func readLines(r io.Reader, limit int, fn func(line []byte)) {
-	in := bufio.NewReaderSize(r, 64<<10)
+	in := bufio.NewReader(r) // A small buffer: there are two for each process, and exec has a process for each message.
 	var line []byte
 	for {
 		part, err := in.ReadSlice('\n')

@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -176,16 +177,14 @@ func parseAnswer(line []byte) (answer, bool) {
 	if len(line) == 0 || line[0] != '{' {
 		return answer{}, false
 	}
-	var head struct {
-		Type string `json:"type"`
-		ID   string `json:"id"`
-	}
-	if json.Unmarshal(line, &head) != nil || (head.Type != "ack" && head.Type != "result") {
-		return answer{}, false
-	}
 	var a answer
-	if err := json.Unmarshal(line, &a); err != nil {
-		return answer{Type: head.Type, ID: head.ID, outcome: outcome{Status: string(Retry), Reason: "unreadable answer: " + err.Error()}}, true
+	err := json.Unmarshal(line, &a)
+	var wrong *json.UnmarshalTypeError // Of a field; all others have been read.
+	switch {
+	case err != nil && (a.ID == "" || !errors.As(err, &wrong)), a.Type != "ack" && a.Type != "result":
+		return answer{}, false
+	case err != nil:
+		return answer{Type: a.Type, ID: a.ID, outcome: outcome{Status: string(Retry), Reason: "unreadable answer: " + err.Error()}}, true
 	}
 	return a, true
 }

@@ -3,7 +3,6 @@ package testcluster
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -32,14 +31,7 @@ func (c *Cluster) makeCallDir() {
 func (c *Cluster) serve(args ...string) *process {
 	c.t.Helper()
 	c.makeCallDir()
-	cmd := exec.Command(Backend(c.t), args...)
-	cmd.Stderr = os.Stderr
-	p, err := startProcess(cmd)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.t.Cleanup(p.kill)
-	return p
+	return c.Serve(Backend(c.t), args...)
 }
 
 // answerAll has the backends answer every call of the group so from now on, or as its message says if the answer is empty.

@@ -53,6 +53,14 @@ func Backend(t testing.TB) string {
 	return build(t, "backend", "leasehold/internal/testcluster/backend")
 }
 
+// Plain is the path of a handler of any long-lived kind that does nothing.
+func Plain(t testing.TB) string { return build(t, "plain", "leasehold/internal/testcluster/plain") }
+
+// PlainExec is the path of an exec handler that does nothing.
+func PlainExec(t testing.TB) string {
+	return build(t, "plainexec", "leasehold/internal/testcluster/plainexec")
+}
+
 // Failing is the path of a leasehold binary that can be made to kill itself at
 // a place of internal/failpoint.
 func Failing(t testing.TB) string {

@@ -8,14 +8,12 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/crypto/bcrypt"
 
 	"leasehold/internal/history"
 	"leasehold/internal/testcluster/monotonic"
@@ -73,8 +71,8 @@ func newKinds(t *testing.T) *kinds {
 	t.Helper()
 	k := &kinds{t: t, topic: partitioner.Topic{Name: "orders", Partitions: kindPartitions}.WithDefaults(), planned: map[string]map[string]outcome{}}
 	k.Cluster = New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: kindPartitions}}})
-	k.addServer()
-	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
+	k.LetServe("server", "secret", "nats")
+	address := k.freeAddress()
 	extra := fmt.Sprintf("timeout = \"3s\"\nmax_attempts = %d\nbackoff = { initial = \"20ms\", max = \"200ms\" }", kindAttempts)
 	for kind, handler := range map[string]string{
 		"subprocess": k.backendHandler(2, ""),
@@ -92,17 +90,6 @@ func newKinds(t *testing.T) *kinds {
 	}
 	k.connect()
 	return k
-}
-
-// addServer adds the user that may answer the requests of the group nats.
-func (k *kinds) addServer() {
-	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	file := filepath.Join(k.Dir, "server.hash")
-	k.write(file, string(hash)+"\n")
-	k.spec.Users = fmt.Sprintf("[[user]]\nname = \"server\"\npassword_file = %q\nserve = [\"nats\"]\n", file)
 }
 
 func (k *kinds) connect() {
