@@ -20,7 +20,15 @@ func (n *node) write(wr lease.Write) {
 	}
 	n.after(writeLimit, func() { tell(false, 0) })
 	there, back := w.dur(time.Millisecond, 80*time.Millisecond), w.dur(time.Millisecond, 80*time.Millisecond)
-	answer := func(rev uint64) { n.after(back, func() { tell(rev > 0, rev) }) }
+	answer := func(rev uint64) {
+		n.after(back, func() {
+			if n.cut { // Nothing that is under way at a cut gets through.
+				w.cover("answer lost")
+				return
+			}
+			tell(rev > 0, rev)
+		})
+	}
 	fate := w.r.IntN(oddsOf(wr))
 	if n.deaf && !w.calm {
 		fate = 1
@@ -119,39 +127,57 @@ func (w *world) nextFault() {
 	})
 }
 
+// faultKinds are what may befall a node, as often as each is listed.
+var faultKinds = []func(w *world, n *node){
+	(*world).killNode, (*world).killNode,
+	(*world).stopNode,
+	(*world).freezeNode, (*world).freezeNode,
+	(*world).cutNode, (*world).cutNode,
+	func(w *world, _ *node) { w.loseQuorum() },
+	(*world).hangNode,
+	(*world).muteNode, (*world).muteNode,
+	(*world).deafen, (*world).deafen,
+	func(w *world, _ *node) { w.loseEverything() },
+	func(w *world, _ *node) { w.ask() }, func(w *world, _ *node) { w.ask() },
+}
+
+// chooseFaults leaves half of the faults out of most runs, other ones in each: what only two of them together bring about
+// would be rare where all of them happen ("swarm testing").
+func (w *world) chooseFaults() {
+	for _, f := range faultKinds {
+		if w.r.IntN(2) == 0 {
+			w.faults = append(w.faults, f)
+		}
+	}
+	if len(w.faults) == 0 || w.r.IntN(4) == 0 {
+		w.faults = faultKinds
+	}
+}
+
 func (w *world) fault() {
 	n := w.nodes[w.r.IntN(len(w.nodes))]
-	if w.r.IntN(3) == 0 {
-		w.ask()
+	w.faults[w.r.IntN(len(w.faults))](w, n)
+}
+
+func (w *world) stopNode(n *node) {
+	if n.up {
+		w.cover("asked to stop")
+		n.after(0, func() { n.step(lease.Stop{}) })
 	}
-	switch w.r.IntN(14) {
-	case 0, 1:
-		w.killNode(n)
-	case 2:
-		if n.up {
-			w.cover("asked to stop")
-			n.after(0, func() { n.step(lease.Stop{}) })
-		}
-	case 3, 4:
-		w.freezeNode(n)
-	case 5, 6:
-		w.cutNode(n)
-	case 7:
+}
+
+func (w *world) hangNode(n *node) {
+	w.cover("loop stuck")
+	w.note("%s hangs", n.name)
+	n.stuck = max(n.stuck, w.now+w.dur(time.Second, 9*time.Second))
+}
+
+// loseEverything takes the quorum and every process away, as a power cut does.
+func (w *world) loseEverything() {
+	if w.r.IntN(4) == 0 {
 		w.loseQuorum()
-	case 8:
-		w.cover("loop stuck")
-		w.note("%s hangs", n.name)
-		n.stuck = max(n.stuck, w.now+w.dur(time.Second, 9*time.Second))
-	case 9, 10:
-		w.muteNode(n)
-	case 12, 13:
-		w.deafen(n)
-	case 11:
-		if w.r.IntN(4) == 0 {
-			w.loseQuorum()
-			for _, n := range w.nodes {
-				w.killNode(n)
-			}
+		for _, n := range w.nodes {
+			w.killNode(n)
 		}
 	}
 }

@@ -118,7 +118,11 @@ func (n *node) read(k lease.Key) {
 	if n.deaf {
 		slowest = 3 * time.Second
 	}
-	n.after(n.w.dur(time.Millisecond, slowest), func() { n.step(saw) })
+	n.after(n.w.dur(time.Millisecond, slowest), func() {
+		if !n.cut {
+			n.step(saw)
+		}
+	})
 }
 
 // report feeds the lanes' progress, as the driver does every commit interval.
@@ -265,7 +269,7 @@ func (n *node) callEnds(l *lane, c *call) {
 		return
 	}
 	n.stopIfIdle(l)
-	n.after(n.w.dur(0, 10*time.Millisecond), func() { n.next(l) })
+	n.after(n.w.pauseTime(), func() { n.next(l) })
 }
 
 func (n *node) stopIfIdle(l *lane) {
@@ -274,13 +278,13 @@ func (n *node) stopIfIdle(l *lane) {
 	}
 }
 
-// kill cancels a lane; killing and joining its call takes up to a quarter of the margin.
+// kill cancels a lane; killing and joining its call takes nearly as long as it may.
 func (n *node) kill(l *lane) {
 	if l == nil || l.killed || l.ended {
 		return
 	}
 	l.killed = true
-	n.after(n.w.dur(0, margin/4), func() {
+	n.after(n.w.dur(0, margin*2/5), func() {
 		if l.call != nil {
 			n.w.truths[l.key].ended(l.call, false)
 			l.call = nil

@@ -62,8 +62,9 @@ type world struct {
 	partitions int
 	leaseKeys  []lease.Key
 	truths     map[lease.Key]*truth
-	calm       bool // No new faults.
-	rest       bool // No partition may change its owner any more.
+	faults     []func(*world, *node) // Those of this run.
+	calm       bool                  // No new faults.
+	rest       bool                  // No partition may change its owner any more.
 	res        Result
 	hash       interface {
 		Write([]byte) (int, error)
@@ -132,6 +133,7 @@ func newWorld(seed uint64, o Options) *world {
 }
 
 func (w *world) setUp() {
+	w.chooseFaults()
 	w.partitions = 3 + w.r.IntN(6)
 	for p := range w.partitions {
 		k := lease.Key{Group: "g", Partition: p}
@@ -171,6 +173,14 @@ func (w *world) callTime() time.Duration {
 		return w.dur(time.Second, 8*time.Second)
 	}
 	return w.dur(10*time.Millisecond, 300*time.Millisecond)
+}
+
+// pauseTime is between two calls: now and then there is no message to handle for a while.
+func (w *world) pauseTime() time.Duration {
+	if w.r.IntN(5) == 0 {
+		return w.dur(10*time.Millisecond, 400*time.Millisecond)
+	}
+	return w.dur(0, 10*time.Millisecond)
 }
 
 func (w *world) staleness() int {
