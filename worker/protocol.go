@@ -105,12 +105,6 @@ type payload = jsondata.Payload
 
 func newPayload(data []byte) payload { return jsondata.New(data) }
 
-// PayloadText returns a payload as text if it is text, else as bytes, for JSON of the same form as everywhere.
-func PayloadText(data []byte) (text *string, b64 []byte) {
-	p := newPayload(data)
-	return p.Data, p.DataB64
-}
-
 // headersOrNone are the headers of a message for JSON, where no headers are {}.
 func headersOrNone(m *Message) map[string][]string {
 	if m.Headers == nil {

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"leasehold/internal/jsondata"
 )
 
 // Requests takes what people ask of groups. Its errors are marked as Membership's are.
@@ -92,8 +94,7 @@ type Letter struct {
 	Bytes        int    `json:"bytes"` // Of the payload.
 
 	Headers map[string][]string `json:"headers,omitempty"`
-	Data    *string             `json:"data,omitempty"`     // Payload, if it is text,
-	DataB64 []byte              `json:"data_b64,omitempty"` // or else.
+	jsondata.Payload
 }
 
 // LetterOrder is the body of POST /v1/groups/{name}/dlq/requeue and /drop.

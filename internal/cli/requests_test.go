@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"leasehold/internal/api"
+	"leasehold/internal/jsondata"
 )
 
 // fakeRequests is a group "billing" with dead letters; what was ordered is kept for the test to look at.
@@ -27,7 +28,7 @@ func someLetters(n int) []api.Letter {
 	for i := 1; i <= n; i++ {
 		data := fmt.Sprintf(`{"n":%d}`, i)
 		l := api.Letter{Number: uint64(i), ID: fmt.Sprintf("orders/%d/%d", i%8, 100+i), Kind: "dead", Reason: "max_attempts", Error: "boom",
-			Partition: i % 8, Key: fmt.Sprintf("c%%20%d", i), Attempts: 8, Data: &data}
+			Partition: i % 8, Key: fmt.Sprintf("c%%20%d", i), Attempts: 8, Payload: jsondata.New([]byte(data))}
 		if i%3 == 0 {
 			l.Kind, l.Reason = "parked", "parked"
 		}

@@ -14,6 +14,7 @@ import (
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/internal/failpoint"
+	"leasehold/internal/jsondata"
 	"leasehold/partitioner"
 	"leasehold/worker"
 )
@@ -68,7 +69,7 @@ func apiLetter(l *worker.Letter, data bool) api.Letter {
 	}
 	if data {
 		out.Headers = l.Headers
-		out.Data, out.DataB64 = worker.PayloadText(l.Data)
+		out.Payload = jsondata.New(l.Data)
 	}
 	return out
 }
