@@ -228,6 +228,7 @@ func (l *Lane) work() {
 		if !ok || !l.finish(l.gather(&e)) {
 			return
 		}
+		clear(l.jobs) // An idle lane holds no payloads.
 	}
 }
 
