@@ -10,14 +10,13 @@ const batchBytes = 1 << 20
 // job is a message at hand, with its envelope.
 type job struct {
 	entry
-	m   Message
+	m   *Message
 	err error // Why there is no envelope.
 }
 
 func (l *Lane) newJob(e *entry) job {
-	j := job{entry: *e}
-	j.m, j.err = l.message(l.grant, e)
-	return j
+	m, err := l.message(l.grant, e)
+	return job{entry: *e, m: &m, err: err} // A handler may keep its message, so none is used twice.
 }
 
 // gather makes jobs of a message and, for a handler that takes batches, of those that wait behind it. It waits for none.
@@ -78,7 +77,7 @@ func (l *Lane) callBatch(jobs []job) (finished int, ok bool) {
 	ms := make([]*Message, len(jobs))
 	for i := range jobs {
 		jobs[i].m.Attempt = 1
-		ms[i] = &jobs[i].m
+		ms[i] = jobs[i].m
 	}
 	now := time.Now()
 	if !l.begin(ms[0], now) {

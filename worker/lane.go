@@ -327,7 +327,7 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 	if n := l.batchOf(jobs); n > 1 {
 		return l.callBatch(jobs[:n])
 	}
-	r, called := l.callOnce(&head.m)
+	r, called := l.callOnce(head.m)
 	if !called {
 		return 0, false
 	}

@@ -33,6 +33,7 @@ func TestReadersLiveOnTheirOwnNodeAndAskEveryReplica(t *testing.T) {
 		if err := r.stream.DeleteMsg(t.Context(), 200); err != nil {
 			t.Fatal(err)
 		}
+		r.awaitCopies()
 		r.local = nc.ConnectedServerName
 		r.start(rigOptions{queueEntries: 16, handler: HandlerFunc(r.handle)})
 		r.startAll()
@@ -48,6 +49,23 @@ func TestReadersLiveOnTheirOwnNodeAndAskEveryReplica(t *testing.T) {
 		eventually(t, waitLimit, func() error { return r.checkLocal(nc.ConnectedServerName()) })
 		r.stop()
 	}
+}
+
+// awaitCopies waits until every copy of the topic has all that was done to it.
+func (r *rig) awaitCopies() {
+	r.t.Helper()
+	eventually(r.t, waitLimit, func() error {
+		info, err := r.stream.Info(r.t.Context())
+		if err != nil {
+			return err
+		}
+		for _, p := range info.Cluster.Replicas {
+			if !p.Current || p.Lag > 0 {
+				return fmt.Errorf("%s lags behind by %d", p.Name, p.Lag)
+			}
+		}
+		return nil
+	})
 }
 
 // A node that has no copy of the topic reads from another node, and from a third when that one dies.
