@@ -217,7 +217,7 @@ func (k *kinds) check(phase string, from int, strict bool) {
 			if dead != (o.letter != "") || l.Reason != o.letter {
 				k.t.Errorf("%s %s: %s (%s) calls %v, dead letter %+v", phase, kind, p.ID, o.name, got, l)
 			}
-			if strict && !slices.Equal(got, o.attempts) || !steady(got) {
+			if strict && !slices.Equal(got, o.attempts) || !steady(got, !strict && kind == "nats") {
 				k.t.Errorf("%s %s: %s (%s) was called with attempts %v, want %v", phase, kind, p.ID, o.name, got, o.attempts)
 			}
 			rows[kind+" "+o.name]++
@@ -233,13 +233,14 @@ func (k *kinds) check(phase string, from int, strict bool) {
 }
 
 // steady tells whether attempts go up one by one, with repeats of a call whose end nobody heard. A message that was
-// finished can come again from a checkpoint before it, with its first attempt.
-func steady(attempts []int) bool {
-	if len(attempts) == 0 || attempts[0] != 1 {
+// finished can come again from a checkpoint before it, with its first attempt. A request that the service is sent through a
+// node which dies may be an attempt that it never sees.
+func steady(attempts []int, lossy bool) bool {
+	if len(attempts) == 0 || attempts[0] != 1 && !lossy {
 		return false
 	}
 	for i, a := range attempts[1:] {
-		if before := attempts[i]; a != before && a != before+1 && a != 1 {
+		if before := attempts[i]; a < before && a != 1 || a > before+1 && !lossy {
 			return false
 		}
 	}

@@ -230,7 +230,7 @@ func (c *Cluster) checkMisbehaviour(published []history.PublishRecord) {
 		say, got := misbehaviour(i), attempts[fmt.Sprintf("m%d", i)]
 		messages[say]++
 		calls[say] += len(got)
-		if again := say == "die" || say == "hang"; !steady(got) || again && len(got) < 2 {
+		if again := say == "die" || say == "hang"; !steady(got, false) || again && len(got) < 2 {
 			c.t.Errorf("m%d (%s) was called with attempts %v", i, say, got)
 		}
 	}
