@@ -112,11 +112,7 @@ func (l *Lane) letter(j *job, why LetterReason, r Result) *Letter {
 
 // bury stores a dead letter and then counts its message as finished: in this order, for only what is stored may be passed.
 func (l *Lane) bury(letter *Letter) step {
-	var stored uint64
-	ok := l.insist("store a dead letter", func(ctx context.Context) (err error) {
-		stored, err = l.letters.put(ctx, letter)
-		return err
-	})
+	stored, ok := l.store(letter)
 	if !ok {
 		return stepEnd
 	}
@@ -127,6 +123,15 @@ func (l *Lane) bury(letter *Letter) step {
 			"attempts", letter.Attempts, "error", letter.Error)
 	}
 	return l.finished(letter.Seq, 1, stored)
+}
+
+// store stores a dead letter and returns its sequence among them. It returns false if the lane ends first.
+func (l *Lane) store(letter *Letter) (stored uint64, ok bool) {
+	ok = l.insist("store a dead letter", func(ctx context.Context) (err error) {
+		stored, err = l.letters.put(ctx, letter)
+		return err
+	})
+	return stored, ok
 }
 
 // insist does something with the dead letters until it works, after a look at the fence each time, for it is as much a

@@ -191,11 +191,7 @@ func (l *Lane) rejectReleased(letter *Letter, r Result) step {
 	dead := *letter
 	dead.Kind, dead.Reason, dead.Error, dead.Node, dead.Epoch = partitioner.Dead, ReasonRejected, r.text(), l.node, l.grant.Epoch
 	dead.Attempts++
-	ok := l.insist("store a dead letter", func(ctx context.Context) error {
-		_, err := l.letters.put(ctx, &dead)
-		return err
-	})
-	if !ok {
+	if _, ok := l.store(&dead); !ok {
 		return stepEnd
 	}
 	return stepNext

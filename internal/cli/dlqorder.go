@@ -25,7 +25,7 @@ type order struct {
 	verb   string // "requeue"
 	past   string // "requeued"
 	max    int
-	do     func(*api.Client) func(context.Context, string, api.LetterOrder) (*api.LettersDone, error)
+	do     func(*api.Client, context.Context, string, api.LetterOrder) (*api.LettersDone, error)
 }
 
 // runOrder chooses, asks, and does it chunk by chunk.
@@ -79,7 +79,7 @@ func (a *App) doOrder(ctx context.Context, client *api.Client, o order, numbers 
 	bar := a.progress(len(numbers), o.verb)
 	for len(numbers) > 0 {
 		n := min(orderChunk, len(numbers))
-		done, err := o.do(client)(ctx, o.group, api.LetterOrder{Numbers: numbers[:n], MaxRequeues: o.max})
+		done, err := o.do(client, ctx, o.group, api.LetterOrder{Numbers: numbers[:n], MaxRequeues: o.max})
 		if err != nil {
 			return dlqError(err)
 		}
@@ -122,9 +122,7 @@ func (a *App) reportOrder(o order, total api.LettersDone) error {
 }
 
 func (a *App) dlqRequeueCommand() *cobra.Command {
-	o := order{verb: "requeue", past: "requeued", do: func(c *api.Client) func(context.Context, string, api.LetterOrder) (*api.LettersDone, error) {
-		return c.Requeue
-	}}
+	o := order{verb: "requeue", past: "requeued", do: (*api.Client).Requeue}
 	cmd := &cobra.Command{
 		Use:   "requeue GROUP [NUMBER…]",
 		Short: "Send dead letters to their topic again",
@@ -132,40 +130,34 @@ func (a *App) dlqRequeueCommand() *cobra.Command {
 			"with as idempotency key, and then removed here. Their place in the order of their key is lost: where it matters, use\n" +
 			"on_exhausted = \"park_key\" and `dlq release`. Parked ones are left.",
 		Example: "  leasehold dlq requeue billing 12\n  leasehold dlq requeue billing --reason max_attempts --since 2h --yes",
-		Args:    cobra.MinimumNArgs(1),
-		RunE: action(func(cmd *cobra.Command, args []string) error {
-			o.group, o.args = args[0], args[1:]
-			return a.runOrder(cmd, o)
-		}),
 	}
-	addOrderFlags(cmd, &o)
+	a.makeOrder(cmd, &o)
 	cmd.Flags().IntVar(&o.max, "max-requeues", 3, "leave those that were requeued so often before; 0: no limit")
 	return cmd
 }
 
-func addOrderFlags(cmd *cobra.Command, o *order) {
+// makeOrder gives a command the arguments and flags of an order, and has it run one.
+func (a *App) makeOrder(cmd *cobra.Command, o *order) {
+	cmd.Args = cobra.MinimumNArgs(1)
+	cmd.RunE = action(func(cmd *cobra.Command, args []string) error {
+		o.group, o.args = args[0], args[1:]
+		return a.runOrder(cmd, *o)
+	})
 	addRemoveFlags(cmd, &o.remove)
 	o.filter.add(cmd)
 	cmd.Flags().BoolVar(&o.filter.all, "all", false, "all of the group's")
 }
 
 func (a *App) dlqDropCommand() *cobra.Command {
-	o := order{verb: "drop", past: "dropped", do: func(c *api.Client) func(context.Context, string, api.LetterOrder) (*api.LettersDone, error) {
-		return c.Drop
-	}}
+	o := order{verb: "drop", past: "dropped", do: (*api.Client).Drop}
 	cmd := &cobra.Command{
 		Use:   "drop GROUP [NUMBER…]",
 		Short: "Delete dead letters for good",
 		Long: "The group is done with these messages. A key of which the last parked one is dropped goes on with its next live message.\n" +
 			"Each is named in the node's log.",
 		Example: "  leasehold dlq drop billing 12 13\n  leasehold dlq drop billing --key c-17 --dry-run",
-		Args:    cobra.MinimumNArgs(1),
-		RunE: action(func(cmd *cobra.Command, args []string) error {
-			o.group, o.args = args[0], args[1:]
-			return a.runOrder(cmd, o)
-		}),
 	}
-	addOrderFlags(cmd, &o)
+	a.makeOrder(cmd, &o)
 	return cmd
 }
 
