@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"leasehold/internal/chaos/clock"
 )
 
 // binaries are the programs under test, built at first use.
@@ -65,6 +67,21 @@ func PlainExec(t testing.TB) string {
 // a place of internal/failpoint.
 func Failing(t testing.TB) string {
 	return build(t, "leasehold-failpoints", "leasehold", "-tags", "failpoints")
+}
+
+// Skewed is the path of a leasehold binary whose clocks can be put wrong while
+// it runs.
+func Skewed(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(binaries.dir, "skewclock")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	args, err := clock.Overlay(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return build(t, "leasehold-skewclock", "leasehold", args...)
 }
 
 func build(t testing.TB, name, pkg string, args ...string) string {

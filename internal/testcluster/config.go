@@ -18,6 +18,8 @@ type Spec struct {
 	LogLevel string
 	// Users are whole [[user]] tables.
 	Users string
+	// Skewed nodes have clocks that Node.Skew can put wrong.
+	Skewed bool
 }
 
 // Topic is one topic of the config.

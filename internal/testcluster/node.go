@@ -12,6 +12,7 @@ import (
 
 	"leasehold/internal/failpoint"
 	"leasehold/internal/history"
+	"leasehold/internal/skewclock"
 	"leasehold/internal/testcluster/monotonic"
 )
 
@@ -53,8 +54,27 @@ func (n *Node) PID() int {
 // Start starts the agent and returns at once; see Cluster.WaitReady.
 func (n *Node) Start() {
 	n.cluster.t.Helper()
+	if n.cluster.spec.Skewed {
+		n.start(Skewed(n.cluster.t), []string{skewclock.Variable + "=" + n.skewFile()})
+		return
+	}
 	n.start(Leasehold(n.cluster.t), nil)
 }
+
+// Skew puts the clocks of the node wrong, within a tenth of a second if it
+// runs, and for its next lives. Only in a cluster whose Spec says so.
+func (n *Node) Skew(s skewclock.Skew) {
+	t := n.cluster.t
+	t.Helper()
+	if !n.cluster.spec.Skewed {
+		t.Fatal("this cluster's clocks cannot be put wrong")
+	}
+	if err := s.Save(n.skewFile()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *Node) skewFile() string { return n.dataDir + ".skew" }
 
 // StartFailing starts an agent that kills itself when it has passed the place
 // so many times.
