@@ -9,12 +9,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"leasehold/internal/chaos/process"
 )
 
 // ErrUnavailable is that this machine cannot do it; the text says why.
@@ -101,13 +102,13 @@ func (g *Group) use(controller string) (dir, error) {
 // Add puts the process and its descendants into the group. What they start
 // from then on is in it by itself.
 func (g *Group) Add(pid int) error {
-	if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err != nil {
-		return fmt.Errorf("add process %d: %w", pid, err)
+	if !process.Alive(pid) {
+		return fmt.Errorf("add process %d: it does not run", pid)
 	}
 	// A child that was forked between the look and the move is found by the
 	// next look; from a parent that has moved there are none.
 	for added := -1; ; {
-		tree, err := descendants(pid)
+		tree, err := process.Tree(pid)
 		if err != nil {
 			return err
 		}
@@ -146,34 +147,6 @@ func (g *Group) PIDs() ([]int, error) {
 		}
 	}
 	return pids, nil
-}
-
-// descendants are the process and all that stem from it.
-func descendants(root int) ([]int, error) {
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		return nil, err
-	}
-	children := make(map[int][]int)
-	for _, name := range stats {
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		stat, gone := os.ReadFile(name)
-		if err != nil || gone != nil {
-			continue
-		}
-		// The command's name, in parentheses, may hold anything.
-		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-		if len(fields) > 1 {
-			parent, _ := strconv.Atoi(fields[1])
-			children[parent] = append(children[parent], pid)
-		}
-	}
-	tree := []int{root}
-	for i := 0; i < len(tree); i++ {
-		tree = append(tree, children[tree[i]]...)
-	}
-	slices.Sort(tree)
-	return tree, nil
 }
 
 // Kill kills every process of the group (SIGKILL) and waits until they are
