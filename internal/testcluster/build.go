@@ -28,16 +28,18 @@ var binaries struct {
 }
 
 // Main runs the package's tests and removes what was built for them.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for who wants to exit by itself with the code.
+func Run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "leasehold-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testcluster:", err)
-		os.Exit(1)
+		return 1
 	}
+	defer os.RemoveAll(dir)
 	binaries.dir, binaries.built = dir, make(map[string]error)
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	return m.Run()
 }
 
 // Leasehold is the path of the leasehold binary.
