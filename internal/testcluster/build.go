@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"leasehold/internal/overlay"
 )
 
 // binaries are the programs under test, built at first use.
@@ -67,6 +69,17 @@ func PlainExec(t testing.TB) string {
 // a place of internal/failpoint.
 func Failing(t testing.TB) string {
 	return build(t, "leasehold-failpoints", "leasehold", "-tags", "failpoints")
+}
+
+// Edited is the path of a leasehold binary with these edits of its source, of
+// which no two sets have one name.
+func Edited(t testing.TB, name string, edits []overlay.Edit) string {
+	t.Helper()
+	changed, err := overlay.Write(t.TempDir(), edits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return build(t, "leasehold-"+name, "leasehold", "-overlay", changed)
 }
 
 func build(t testing.TB, name, pkg string, args ...string) string {
