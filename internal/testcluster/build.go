@@ -20,6 +20,7 @@ import (
 	"testing"
 
 	"leasehold/internal/chaos/clock"
+	"leasehold/internal/overlay"
 )
 
 // binaries are the programs under test, built at first use.
@@ -30,16 +31,18 @@ var binaries struct {
 }
 
 // Main runs the package's tests and removes what was built for them.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for who wants to exit by itself with the code.
+func Run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "leasehold-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testcluster:", err)
-		os.Exit(1)
+		return 1
 	}
+	defer os.RemoveAll(dir)
 	binaries.dir, binaries.built = dir, make(map[string]error)
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	return m.Run()
 }
 
 // Leasehold is the path of the leasehold binary.
@@ -69,6 +72,8 @@ func Failing(t testing.TB) string {
 	return build(t, "leasehold-failpoints", "leasehold", "-tags", "failpoints")
 }
 
+const skewedName = "leasehold-skewclock"
+
 // Skewed is the path of a leasehold binary whose clocks can be put wrong while
 // it runs.
 func Skewed(t testing.TB) string {
@@ -81,7 +86,18 @@ func Skewed(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return build(t, "leasehold-skewclock", "leasehold", args...)
+	return build(t, skewedName, "leasehold", args...)
+}
+
+// Edited is the path of a leasehold binary with these edits of its source, of
+// which no two sets have one name.
+func Edited(t testing.TB, name string, edits []overlay.Edit) string {
+	t.Helper()
+	changed, err := overlay.Write(t.TempDir(), edits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return build(t, "leasehold-"+name, "leasehold", "-overlay", changed)
 }
 
 func build(t testing.TB, name, pkg string, args ...string) string {

@@ -20,17 +20,17 @@ import (
 // and on messages says so, and its leases do not notice.
 func TestWallClockOfANodeIsWrong(t *testing.T) {
 	topic := Topic{Name: "orders", Partitions: 4}
-	c := New(t, Spec{Nodes: 1, Skewed: true, Topics: []Topic{topic}})
+	c := New(t, Spec{Nodes: 1, Binary: Skewed(t), Topics: []Topic{topic}})
 	n, out := c.Nodes[0], filepath.Join(c.Dir, "out")
 	n.Skew(skewclock.Skew{Wall: time.Hour})
 	c.StartGroup(Group{Name: faultGroup, Topic: "orders", Handler: fmt.Sprintf(`{ kind = "file", path = %q }`, out)})
-	before := c.owners(faultGroup)
+	before := c.Owners(faultGroup)
 	c.publish(topic, 20)
 	n.Skew(skewclock.Skew{Wall: -time.Hour})
 	Eventually(t, 5*time.Second, n.tookSkew("wall -1h0m0s"))
 	c.publish(topic, 40) // 20 of them are there
 	c.WaitDrained(drainLimit, faultGroup)
-	if err := sameOwners(before, c.owners(faultGroup)); err != nil {
+	if err := SameOwners(before, c.Owners(faultGroup)); err != nil {
 		t.Error(err)
 	}
 	n.Term() // which it logs
@@ -105,7 +105,7 @@ func published(t *testing.T, dir string) (times []time.Time) {
 // by its own reckoning at once, and nobody else's is. It starts no call under
 // the old one, and goes on.
 func TestBootClockOfANodeJumps(t *testing.T) {
-	c, load := startRunOf(t, Spec{Skewed: true}, runSpec{
+	c, load := startRunOf(t, Spec{Binary: Skewed(t)}, runSpec{
 		partitions: faultPartitions, keys: faultKeys, handler: CallLogOptions{Delay: faultDelay}, rate: faultRate, burst: faultBurst,
 	})
 	for i, n := range c.Nodes {
