@@ -62,7 +62,7 @@ func newWorld(t testing.TB, row Row, seed uint64) (*World, error) {
 	}
 	w.Cluster = testcluster.New(t, spec)
 	w.StartGroup(testcluster.Group{Name: Group, Topic: Topic, Handler: w.CallLogHandler(testcluster.CallLogOptions{
-		Delay: row.Load.Delay, RetryEvery: row.Load.RetryEvery,
+		Delay: row.Load.Delay, RetryEvery: row.Load.RetryEvery, Deaf: row.Load.Deaf,
 	})})
 	w.Load = testcluster.StartLoad(t, w.URLs(), testcluster.LoadSpec{
 		Topic: partitioner.Topic{Name: Topic, Partitions: row.Load.Partitions},
