@@ -446,6 +446,10 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			_, l := bridged(t)
 			l.meet()
 		})
+		t.Run("", func(t *testing.T) {
+			_, l := switched(t)
+			l.meet()
+		})
 	}
 	if !namespace.Own() {
 		t.Skip(namespace.Why())
