@@ -7,12 +7,16 @@ DIR   ?= .cluster
 SEEDS ?= 2000
 FUZZTIME ?= 30s
 KINDS ?= .
+ROWS ?=
+SEED ?= 0
+ROUNDS ?= 0
+MINUTES ?= 0
 
 # Where `make install` puts things; DESTDIR goes in front, for packages.
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs python3 recipe
+.PHONY: chaos soak install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs python3 recipe
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -52,6 +56,14 @@ sim: ## simulate the lease protocol: SEEDS=2000
 
 faults: build python3 ## kill and stop real nodes under load, 12 kills, and judge the histories
 	go test -count=1 -timeout 30m -v ./internal/testcluster -run 'TestKillLoop|TestTerm|TestDamaged|TestKillAtEveryFailpoint' -args -kills 12 -failpoints
+
+chaos: ## the fault matrix, CI's rows: ROWS='^kill' (a regular expression) SEED=7 ROUNDS=3 MINUTES=30 (no row starts later) (root)
+	@internal/chaos/need.sh && mkdir -p bin
+	go test -count=1 -timeout 180m -v ./internal/chaos -run '^TestMatrix$$' -args -chaos -rows '$(ROWS)' -seed $(SEED) -rounds $(ROUNDS) -minutes $(MINUTES) -table $(CURDIR)/bin/chaos.txt
+
+soak: ## every row of the fault matrix again and again, with new seeds: MINUTES=60 ROWS= (root)
+	@internal/chaos/need.sh && mkdir -p bin
+	go test -count=1 -timeout 0 -v ./internal/chaos -run '^TestMatrix$$' -args -chaos -soak -rows '$(ROWS)' -rounds $(ROUNDS) -minutes $(or $(filter-out 0,$(MINUTES)),60) -table $(CURDIR)/bin/soak.txt
 
 recipe: build ## 100,000 messages into PostgreSQL through kills, freezes and restarts, and a look at every effect
 	@examples/need.sh

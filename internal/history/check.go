@@ -184,7 +184,7 @@ func (c *checker) lastFault(node string, from, to int64) (Event, bool) {
 // isFault tells whether the event takes partitions from the node without its
 // doing. The empty node is any node.
 func (e Event) isFault(node string) bool {
-	return (e.Kind == Kill || e.Kind == Stop) && (node == "" || e.Node == node)
+	return (e.Kind == Kill || e.Kind == Stop || e.Kind == Struck) && (node == "" || e.Node == node)
 }
 
 func describe(c Call) string {

@@ -27,7 +27,7 @@ func (c *checker) count(h History) {
 		}
 	}
 	for _, e := range h.Events {
-		if e.Kind == Kill || e.Kind == Term || e.Kind == Stop {
+		if e.isFault("") || e.Kind == Term {
 			s.Kills++
 		}
 	}

@@ -93,6 +93,10 @@ const (
 	Term  EventKind = "term"
 	Stop  EventKind = "stop"
 	Cont  EventKind = "cont"
+	// Struck: something else was done to the node, after which others may take
+	// its partitions although it lives: it was cut off or starved, or its disk
+	// or clock failed. It excuses no late call.
+	Struck EventKind = "struck"
 )
 
 // Event is one fault or start, at the moment before the signal was sent.

@@ -87,7 +87,7 @@ const (
 type Summary struct {
 	Acked, Refused, Unknown int // publishes by outcome
 	Calls, Keys, Partitions int
-	Kills                   int // kill, term and stop events
+	Kills                   int // kill, term, stop and struck events
 	Handoffs                int // changes of a partition's owner
 	Takeovers               int // handoffs that follow a kill of the old owner
 	Redelivered             int // calls repeated after an ok, or after a call that never ended

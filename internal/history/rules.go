@@ -46,7 +46,7 @@ type Rules struct {
 
 	MinAcked       int // acknowledged publishes
 	MinKeys        int // different keys called
-	MinKills       int // kill, term and stop events
+	MinKills       int // kill, term, stop and struck events
 	MinHandoffs    int // changes of a partition's owner, of either kind
 	MinTakeovers   int // those of them that follow a kill of the old owner
 	MinRedelivered int // calls repeated

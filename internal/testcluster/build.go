@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"leasehold/internal/overlay"
 )
 
 // binaries are the programs under test, built at first use.
@@ -28,16 +30,18 @@ var binaries struct {
 }
 
 // Main runs the package's tests and removes what was built for them.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for who wants to exit by itself with the code.
+func Run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "leasehold-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testcluster:", err)
-		os.Exit(1)
+		return 1
 	}
+	defer os.RemoveAll(dir)
 	binaries.dir, binaries.built = dir, make(map[string]error)
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	return m.Run()
 }
 
 // Leasehold is the path of the leasehold binary.
@@ -65,6 +69,17 @@ func PlainExec(t testing.TB) string {
 // a place of internal/failpoint.
 func Failing(t testing.TB) string {
 	return build(t, "leasehold-failpoints", "leasehold", "-tags", "failpoints")
+}
+
+// Edited is the path of a leasehold binary with these edits of its source, of
+// which no two sets have one name.
+func Edited(t testing.TB, name string, edits []overlay.Edit) string {
+	t.Helper()
+	changed, err := overlay.Write(t.TempDir(), edits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return build(t, "leasehold-"+name, "leasehold", "-overlay", changed)
 }
 
 func build(t testing.TB, name, pkg string, args ...string) string {

@@ -2,6 +2,7 @@ package testcluster
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -26,6 +27,7 @@ type Cluster struct {
 
 	t      testing.TB
 	spec   Spec
+	token  string // that the test shows where HTTP is open to the network; any will do elsewhere
 	events []history.Event
 }
 
@@ -49,7 +51,7 @@ func New(t testing.TB, spec Spec) *Cluster {
 	for i := range spec.Nodes {
 		name := fmt.Sprintf("n%d", i+1)
 		c.Nodes = append(c.Nodes, &Node{
-			Name: name, cluster: c, dataDir: filepath.Join(dir, name),
+			Name: name, cluster: c, host: c.hostOf(i, name),
 			ConfigFile: filepath.Join(dir, name+".toml"), LogFile: filepath.Join(dir, name+".log"),
 			ports: ports{free[3*i], free[3*i+1], free[3*i+2]},
 		})
@@ -57,8 +59,21 @@ func New(t testing.TB, spec Spec) *Cluster {
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	c.write(c.secretFile(), hex.EncodeToString(secret)+"\n")
+	c.makeCredentials()
 	c.writeConfigs()
 	return c
+}
+
+// hostOf is where the i-th node runs, complete.
+func (c *Cluster) hostOf(i int, name string) Host {
+	h := Host{Address: "127.0.0.1", DataDir: filepath.Join(c.Dir, name)}
+	if i < len(c.spec.Hosts) {
+		given := c.spec.Hosts[i]
+		h.Namespace = given.Namespace
+		h.Address = cmp.Or(given.Address, h.Address)
+		h.DataDir = cmp.Or(given.DataDir, h.DataDir)
+	}
+	return h
 }
 
 func (c *Cluster) secretFile() string { return filepath.Join(c.Dir, "cluster_secret") }

@@ -18,7 +18,25 @@ type Spec struct {
 	LogLevel string
 	// Users are whole [[user]] tables.
 	Users string
+	// Binary is the build of the agent that nodes run; empty: the ordinary one.
+	Binary string
+	// Hosts say where each node runs. None: all on this machine's loopback.
+	Hosts []Host
 }
+
+// Host is where a node runs, as far as it is not simply this machine.
+type Host struct {
+	// Address is where it listens; empty: 127.0.0.1. Elsewhere the load and the
+	// test's questions need credentials, which the cluster makes.
+	Address string
+	// Namespace is the path of the network namespace in which its process
+	// starts; empty: the test's own.
+	Namespace string
+	// DataDir is its data directory; empty: one below the cluster's directory.
+	DataDir string
+}
+
+func (h Host) loopback() bool { return h.Address == "127.0.0.1" }
 
 // Topic is one topic of the config.
 type Topic struct {
@@ -41,9 +59,9 @@ type ports struct{ nats, cluster, http int }
 // config renders the node's config.
 func (c *Cluster) config(n *Node) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "[node]\nname = %q\ndata_dir = %q\n\n", n.Name, n.dataDir)
-	fmt.Fprintf(&b, "[server]\nlisten = \"127.0.0.1:%d\"\n%s\n\n", n.ports.nats, c.spec.Server)
-	fmt.Fprintf(&b, "[http]\nlisten = \"127.0.0.1:%d\"\n\n", n.ports.http)
+	fmt.Fprintf(&b, "[node]\nname = %q\ndata_dir = %q\n\n", n.Name, n.host.DataDir)
+	fmt.Fprintf(&b, "[server]\nlisten = \"%s:%d\"\n%s\n\n", n.host.Address, n.ports.nats, c.spec.Server)
+	fmt.Fprintf(&b, "[http]\nlisten = \"%s:%d\"\n%s\n\n", n.host.Address, n.ports.http, c.tokenLine(n))
 	fmt.Fprintf(&b, "[log]\nlevel = %q\n\n", c.spec.LogLevel)
 	peers, topics, groups := c.Nodes, c.spec.Topics, c.spec.Groups
 	if n.own != nil {
@@ -65,7 +83,7 @@ func (c *Cluster) config(n *Node) string {
 func routes(peers []*Node) string {
 	var routes []string
 	for _, n := range peers {
-		routes = append(routes, fmt.Sprintf("\"%s=127.0.0.1:%d\"", n.Name, n.ports.cluster))
+		routes = append(routes, fmt.Sprintf("\"%s=%s:%d\"", n.Name, n.host.Address, n.ports.cluster))
 	}
 	return strings.Join(routes, ", ")
 }

@@ -19,7 +19,7 @@ import (
 func (n *Node) flipBit(topic string) {
 	t := n.cluster.t
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(n.dataDir, "jetstream", "LEASEHOLD", "streams", topic, "msgs", "*.blk"))
+	files, err := filepath.Glob(filepath.Join(n.host.DataDir, "jetstream", "LEASEHOLD", "streams", topic, "msgs", "*.blk"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no messages of %s on %s: %v", topic, n.Name, err)
 	}
@@ -100,7 +100,7 @@ func TestDamagedCopyIsFoundAndFetchedAnew(t *testing.T) {
 // aside lists the copies that the node has given up.
 func (n *Node) aside() []string {
 	n.cluster.t.Helper()
-	found, err := filepath.Glob(filepath.Join(n.dataDir, "damaged", "*"))
+	found, err := filepath.Glob(filepath.Join(n.host.DataDir, "damaged", "*"))
 	if err != nil {
 		n.cluster.t.Fatal(err)
 	}

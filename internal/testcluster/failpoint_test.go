@@ -139,7 +139,7 @@ func (f *failing) requeueAll() {
 			return nil
 		default:
 		}
-		f.try("dlq", "requeue", "set", "--all", "--yes", "--addr", n2.dataDir+"/leasehold.sock")
+		f.try("dlq", "requeue", "set", "--all", "--yes", "--addr", n2.host.DataDir+"/leasehold.sock")
 		return errors.New("the node lives on")
 	})
 }

@@ -55,13 +55,13 @@ func (c *Cluster) comeBack(n *Node, group string) {
 func (c *Cluster) FreezeAndReturn(n *Node, group string, length time.Duration) {
 	c.t.Helper()
 	n.Stop()
-	children := n.handlers()
-	signalAll(c.t, children, syscall.SIGSTOP)
+	children := n.Handlers()
+	SignalAll(c.t, children, syscall.SIGSTOP)
 	pass(length)
 	// Handlers first: what they finish now is as late as it can be.
-	signalAll(c.t, children, syscall.SIGCONT)
+	SignalAll(c.t, children, syscall.SIGCONT)
 	n.Cont()
-	n.startIfGone(2 * time.Second)
+	n.StartIfGone(2 * time.Second)
 	c.WaitReady(startLimit)
 	c.WaitBalanced(moveLimit, group)
 }
@@ -69,9 +69,9 @@ func (c *Cluster) FreezeAndReturn(n *Node, group string, length time.Duration) {
 // pass lets time pass.
 func pass(d time.Duration) { <-time.NewTimer(d).C }
 
-// startIfGone tells whether the node ends within the limit, and starts it
+// StartIfGone tells whether the node ends within the limit, and starts it
 // again if it does.
-func (n *Node) startIfGone(limit time.Duration) bool {
+func (n *Node) StartIfGone(limit time.Duration) bool {
 	if !n.proc.wait(limit) {
 		return false
 	}
@@ -81,8 +81,8 @@ func (n *Node) startIfGone(limit time.Duration) bool {
 	return true
 }
 
-// handlers are the child processes of the node.
-func (n *Node) handlers() []int {
+// Handlers are the child processes of the node.
+func (n *Node) Handlers() []int {
 	n.cluster.t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -113,7 +113,8 @@ func statFields(stat []byte) []string {
 	return strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
 }
 
-func signalAll(t testing.TB, pids []int, sig syscall.Signal) {
+// SignalAll sends the signal to those of the processes that are there.
+func SignalAll(t testing.TB, pids []int, sig syscall.Signal) {
 	t.Helper()
 	for _, pid := range pids {
 		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {

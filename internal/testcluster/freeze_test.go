@@ -76,29 +76,29 @@ func TestFreeze(t *testing.T) {
 func (c *Cluster) freeze(n *Node, length time.Duration, handlers bool) freeze {
 	c.t.Helper()
 	f := freeze{node: n.Name, handlers: handlers, length: length}
-	before := c.owners(faultGroup)
+	before := c.Owners(faultGroup)
 	f.stop = n.Stop()
 	var children []int
 	if handlers {
-		children = n.handlers()
-		signalAll(c.t, children, syscall.SIGSTOP)
+		children = n.Handlers()
+		SignalAll(c.t, children, syscall.SIGSTOP)
 	}
 	pass(length)
 	// Handlers first: what they finish now is as late as it can be.
-	signalAll(c.t, children, syscall.SIGCONT)
+	SignalAll(c.t, children, syscall.SIGCONT)
 	f.cont = n.Cont()
 	if length > sessionTTL {
-		f.claims = before.claims(c.ownersSeenBy(c.without(n)))
+		f.claims = before.Claims(c.ownersSeenBy(c.without(n)))
 	}
-	f.died = n.startIfGone(2 * time.Second)
+	f.died = n.StartIfGone(2 * time.Second)
 	c.WaitReady(startLimit)
 	c.WaitBalanced(moveLimit, faultGroup)
 	pass(time.Second) // what a late burial would need
 	c.WaitBalanced(moveLimit, faultGroup)
-	after := c.owners(faultGroup)
-	f.back = before.claims(after) - f.claims
+	after := c.Owners(faultGroup)
+	f.back = before.Claims(after) - f.claims
 	if length < sessionTTL-time.Second {
-		if err := sameOwners(before, after); err != nil {
+		if err := SameOwners(before, after); err != nil {
 			c.t.Errorf("%s was stopped for %s, handlers too: %v: %v", n.Name, length, handlers, err)
 		}
 	}
@@ -174,15 +174,15 @@ func (f freeze) wentOn(h history.History) []time.Duration {
 }
 
 // ownersSeenBy is what the first of the nodes sees, complete.
-func (c *Cluster) ownersSeenBy(nodes []*Node) owners {
+func (c *Cluster) ownersSeenBy(nodes []*Node) Owners {
 	c.t.Helper()
-	var seen owners
+	var seen Owners
 	Eventually(c.t, moveLimit, func() error {
 		s, err := nodes[0].Status()
 		if err != nil {
 			return err
 		}
-		seen = owners(s.Group(faultGroup).Partitions)
+		seen = Owners(s.Group(faultGroup).Partitions)
 		return seen.agree(seen)
 	})
 	return seen
@@ -207,7 +207,7 @@ func TestNoQuorumMovesNothing(t *testing.T) {
 // outage stops the nodes, lets them go on and waits for every partition.
 func (c *Cluster) outage(stopped []*Node) []any {
 	c.t.Helper()
-	before := c.owners(faultGroup)
+	before := c.Owners(faultGroup)
 	for _, n := range stopped {
 		n.Stop()
 	}
@@ -228,11 +228,11 @@ func (c *Cluster) outage(stopped []*Node) []any {
 	// Whoever saw nothing of a session for its life since then buries it.
 	pass(sessionTTL + 2*time.Second)
 	c.WaitBalanced(moveLimit, faultGroup)
-	after := c.owners(faultGroup)
-	if err := sameOwners(before, after); err != nil {
+	after := c.Owners(faultGroup)
+	if err := SameOwners(before, after); err != nil {
 		c.t.Errorf("after an outage with %d nodes stopped: %v", len(stopped), err)
 	}
-	return []any{fmt.Sprintf("%d of %d", len(stopped), len(c.Nodes)), outage, before.claims(after), history.Summarize(took)}
+	return []any{fmt.Sprintf("%d of %d", len(stopped), len(c.Nodes)), outage, before.Claims(after), history.Summarize(took)}
 }
 
 // firstCalls is, for each partition, when its first call since then started.

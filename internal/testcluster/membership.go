@@ -52,7 +52,7 @@ func (c *Cluster) AddNode(name string, peers ...*Node) *Node {
 	}
 	free := freePorts(c.t, 3)
 	n := &Node{
-		Name: name, cluster: c, dataDir: filepath.Join(c.Dir, label),
+		Name: name, cluster: c, host: Host{Address: "127.0.0.1", DataDir: filepath.Join(c.Dir, label)},
 		ConfigFile: filepath.Join(c.Dir, label+".toml"), LogFile: filepath.Join(c.Dir, label+".log"),
 		ports: ports{free[0], free[1], free[2]},
 	}
@@ -63,7 +63,7 @@ func (c *Cluster) AddNode(name string, peers ...*Node) *Node {
 }
 
 func (c *Cluster) labelled(label string) bool {
-	return slices.ContainsFunc(c.Nodes, func(n *Node) bool { return n.dataDir == filepath.Join(c.Dir, label) })
+	return slices.ContainsFunc(c.Nodes, func(n *Node) bool { return n.host.DataDir == filepath.Join(c.Dir, label) })
 }
 
 // WipeDisk removes the data directory of a node that does not run.
@@ -72,7 +72,7 @@ func (n *Node) WipeDisk() {
 	if n.proc != nil {
 		n.cluster.t.Fatalf("%s is running", n.Name)
 	}
-	if err := os.RemoveAll(n.dataDir); err != nil {
+	if err := os.RemoveAll(n.host.DataDir); err != nil {
 		n.cluster.t.Fatal(err)
 	}
 }
@@ -92,7 +92,7 @@ func (n *Node) WaitExit() int {
 // Command runs a command of the leasehold binary against the node's socket.
 func (n *Node) Command(args ...string) (code int, output string) {
 	n.cluster.t.Helper()
-	cmd := exec.Command(Leasehold(n.cluster.t), append(args, "--addr", filepath.Join(n.dataDir, "leasehold.sock"))...)
+	cmd := exec.Command(Leasehold(n.cluster.t), append(args, "--addr", filepath.Join(n.host.DataDir, "leasehold.sock"))...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

@@ -3,7 +3,6 @@ package testcluster
 import (
 	"flag"
 	"fmt"
-	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -57,66 +56,13 @@ func startRun(t *testing.T, s runSpec) (*Cluster, *Load) {
 	return c, load
 }
 
-// owners is who owns each partition, and under which epoch.
-type owners []PartitionStatus
-
-// owners waits until all running nodes say the same, and that is complete.
-func (c *Cluster) owners(group string) owners {
-	c.t.Helper()
-	var all owners
-	Eventually(c.t, moveLimit, func() error {
-		all = nil
-		for _, n := range c.running() {
-			s, err := n.Status()
-			if err != nil {
-				return err
-			}
-			seen := owners(s.Group(group).Partitions)
-			if all == nil {
-				all = seen
-			}
-			if err := all.agree(seen); err != nil {
-				return fmt.Errorf("%s: %w", n.Name, err)
-			}
-		}
-		return nil
-	})
-	return all
-}
-
-func (o owners) agree(other owners) error {
-	if len(o) == 0 || len(o) != len(other) {
-		return fmt.Errorf("shows %d partitions, another node %d", len(other), len(o))
-	}
-	for p := range o {
-		if o[p].Owner == "" || o[p].Owner != other[p].Owner || o[p].Epoch != other[p].Epoch {
-			return fmt.Errorf("partition %d is of %q under epoch %d; another node says %q, %d",
-				p, other[p].Owner, other[p].Epoch, o[p].Owner, o[p].Epoch)
-		}
-	}
-	return nil
-}
-
-// of counts what the node owns.
-func (o owners) of(node string) int { return GroupStatus{Partitions: o}.Owned(node) }
-
-// claims counts how often partitions were claimed between two looks: each
-// claim takes one epoch, so that there and back counts twice.
-func (o owners) claims(later owners) int {
-	n := 0
-	for p := range o {
-		n += int(later[p].Epoch - o[p].Epoch)
-	}
-	return n
-}
-
 // least is the smallest number of partitions that must move until exactly
 // these nodes own everything, each its share to ±1.
-func (o owners) least(nodes []*Node) int {
+func (o Owners) least(nodes []*Node) int {
 	var held []int
 	total := len(o)
 	for _, n := range nodes {
-		held = append(held, o.of(n.Name))
+		held = append(held, o.Of(n.Name))
 	}
 	// Who holds most keeps one more, as long as the division leaves any.
 	slices.SortFunc(held, func(a, b int) int { return b - a })
@@ -144,7 +90,7 @@ type step struct {
 type mover struct {
 	*Cluster
 	steps []step
-	last  owners
+	last  Owners
 }
 
 // step does one thing, after which the cluster comes to rest in balance.
@@ -155,8 +101,8 @@ func (m *mover) step(name string, change func() int) step {
 	s.least = change()
 	m.WaitReady(startLimit)
 	m.WaitBalanced(moveLimit, faultGroup)
-	now := m.owners(faultGroup)
-	s.to, s.moved = monotonic.Now(), m.last.claims(now)
+	now := m.Owners(faultGroup)
+	s.to, s.moved = monotonic.Now(), m.last.Claims(now)
 	for p := range now {
 		s.kept[p] = now[p].Epoch == m.last[p].Epoch
 	}
@@ -209,11 +155,11 @@ func (m *mover) rolling() int {
 	least := 0
 	nodes := m.running()
 	for i, n := range nodes {
-		least += m.owners(faultGroup).least(m.without(n))
+		least += m.Owners(faultGroup).least(m.without(n))
 		n.Term()
 		m.WaitLeft(moveLimit, faultGroup, n)
 		if i == len(nodes)-1 {
-			least += m.owners(faultGroup).least(append(m.running(), n))
+			least += m.Owners(faultGroup).least(append(m.running(), n))
 		}
 		n.Start()
 		m.WaitReady(startLimit)
@@ -235,7 +181,7 @@ func (m *mover) restart(n *Node) {
 		m.WaitReady(startLimit)
 		took = time.Duration(monotonic.Now() - kill.At)
 		Eventually(m.t, moveLimit, func() error {
-			now := m.owners(faultGroup)
+			now := m.Owners(faultGroup)
 			for p := range now {
 				if before[p].Owner == n.Name && now[p].Epoch == before[p].Epoch {
 					return fmt.Errorf("nobody claimed partition %d", p)
@@ -243,7 +189,7 @@ func (m *mover) restart(n *Node) {
 			}
 			return nil
 		})
-		return before.of(n.Name)
+		return before.Of(n.Name)
 	})
 	m.steps[len(m.steps)-1].killed = kill
 	if took > sessionTTL-time.Second {
@@ -285,7 +231,7 @@ func moveRound(t *testing.T, round int) tally {
 		partitions: movePartitions, keys: moveKeys, handler: CallLogOptions{Delay: *movesDelayFlag},
 		rate: int(moveShareOfMax * best), burst: moveBurst,
 	})
-	m := &mover{Cluster: c, last: c.owners(faultGroup)}
+	m := &mover{Cluster: c, last: c.Owners(faultGroup)}
 	m.step("nothing", func() int { pass(quietTime); return 0 })
 	stopped, killed := c.Nodes[round%3], c.Nodes[(round+1)%3]
 	m.wantLeast(m.step("SIGTERM", func() int { return m.stop(stopped) }))
@@ -301,22 +247,4 @@ func moveRound(t *testing.T, round int) tally {
 		MinHandoffs: 4 * movePartitions / 4,
 	})
 	return newTally(h, m.steps)
-}
-
-// sameOwners is nil if nothing was claimed between the two looks.
-func sameOwners(before, after owners) error {
-	changed := make(map[string]int)
-	for p := range before {
-		if b, a := before[p], after[p]; a.Owner != b.Owner || a.Epoch != b.Epoch {
-			changed[fmt.Sprintf("%s → %s", b.Owner, a.Owner)]++
-		}
-	}
-	if len(changed) == 0 {
-		return nil
-	}
-	var kinds []string
-	for _, kind := range slices.Sorted(maps.Keys(changed)) {
-		kinds = append(kinds, fmt.Sprintf("%d %s", changed[kind], kind))
-	}
-	return fmt.Errorf("partitions were claimed: %v", kinds)
 }

@@ -2,6 +2,7 @@ package testcluster
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"leasehold/internal/failpoint"
 	"leasehold/internal/history"
@@ -27,20 +30,34 @@ type Node struct {
 	LogFile    string // of all lives, appended
 
 	cluster *Cluster
-	dataDir string
+	host    Host // complete
 	ports   ports
 	own     *Own     // what its config says instead of the cluster's; nil: the same
 	proc    *process // nil before the first start and after an end
 }
 
-// NATS is the URL for clients, HTTP that of the status server.
-func (n *Node) NATS() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.ports.nats) }
+// NATS is the URL for clients, with credentials where it needs some.
+func (n *Node) NATS() string {
+	return fmt.Sprintf("nats://%s%s:%d", n.login(), n.host.Address, n.ports.nats)
+}
 
 // HTTP is the base URL of health and status.
-func (n *Node) HTTP() string { return fmt.Sprintf("http://127.0.0.1:%d", n.ports.http) }
+func (n *Node) HTTP() string { return fmt.Sprintf("http://%s:%d", n.host.Address, n.ports.http) }
 
 // DataDir is the node's data directory.
-func (n *Node) DataDir() string { return n.dataDir }
+func (n *Node) DataDir() string { return n.host.DataDir }
+
+// ClusterPort is the port on which it listens for the others.
+func (n *Node) ClusterPort() int { return n.ports.cluster }
+
+// Listeners are the addresses of all its ports: for clients, the cluster, HTTP.
+func (n *Node) Listeners() []string {
+	var all []string
+	for _, port := range []int{n.ports.nats, n.ports.cluster, n.ports.http} {
+		all = append(all, fmt.Sprintf("%s:%d", n.host.Address, port))
+	}
+	return all
+}
 
 // PID is the process id of the present life, 0 if it has none.
 func (n *Node) PID() int {
@@ -53,16 +70,15 @@ func (n *Node) PID() int {
 // Start starts the agent and returns at once; see Cluster.WaitReady.
 func (n *Node) Start() {
 	n.cluster.t.Helper()
-	n.start(Leasehold(n.cluster.t), nil)
+	n.StartAs(cmp.Or(n.cluster.spec.Binary, Leasehold(n.cluster.t)))
 }
 
 // StartFailing starts an agent that kills itself when it has passed the place
 // so many times.
 func (n *Node) StartFailing(place failpoint.Place, passes int) {
 	n.cluster.t.Helper()
-	n.start(Failing(n.cluster.t), []string{
-		"LEASEHOLD_FAILPOINT=" + string(place), fmt.Sprintf("LEASEHOLD_FAILPOINT_AFTER=%d", passes),
-	})
+	n.StartAs(Failing(n.cluster.t),
+		"LEASEHOLD_FAILPOINT="+string(place), fmt.Sprintf("LEASEHOLD_FAILPOINT_AFTER=%d", passes))
 }
 
 // WaitFailed waits until the agent has killed itself.
@@ -79,7 +95,9 @@ func (n *Node) WaitFailed(limit time.Duration) {
 	n.cluster.note(history.Kill, n)
 }
 
-func (n *Node) start(binary string, environment []string) {
+// StartAs starts the agent as another build of it, with more in its
+// environment.
+func (n *Node) StartAs(binary string, environment ...string) {
 	t := n.cluster.t
 	t.Helper()
 	if n.proc != nil {
@@ -94,7 +112,7 @@ func (n *Node) start(binary string, environment []string) {
 	cmd := exec.Command(binary, "agent", "--config", n.ConfigFile)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, filepath.Dir(n.ConfigFile)
 	cmd.Env = append(os.Environ(), environment...)
-	if n.proc, err = startProcess(cmd); err != nil {
+	if n.proc, err = startProcessIn(n.host.Namespace, cmd); err != nil {
 		t.Fatalf("start %s: %v", n.Name, err)
 	}
 }
@@ -173,21 +191,46 @@ type process struct {
 	err    error // of Wait; read after exited
 }
 
-func startProcess(cmd *exec.Cmd) (*process, error) {
+func startProcess(cmd *exec.Cmd) (*process, error) { return startProcessIn("", cmd) }
+
+// startProcessIn starts it in the network namespace at the path, if there is
+// one. A thread that has gone there is never used for anything else.
+func startProcessIn(namespace string, cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, exited: make(chan struct{})}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+		if namespace == "" {
+			defer runtime.UnlockOSThread()
+		}
 		defer close(p.exited)
-		err := cmd.Start()
+		err := enter(namespace)
+		if err == nil {
+			err = cmd.Start()
+		}
 		started <- err
 		if err == nil {
 			p.err = cmd.Wait()
 		}
 	}()
 	return p, <-started
+}
+
+// enter takes the present thread into the network namespace at the path.
+func enter(namespace string) error {
+	if namespace == "" {
+		return nil
+	}
+	f, err := os.Open(namespace)
+	if err != nil {
+		return fmt.Errorf("open the network namespace: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter network namespace %s: %w", namespace, err)
+	}
+	return nil
 }
 
 func (p *process) wait(limit time.Duration) bool {
@@ -206,6 +249,10 @@ func (p *process) kill() {
 	p.cmd.Process.Kill() // fails only if it is gone
 	<-p.exited
 }
+
+// Struck notes that something was done to the node other than by a signal:
+// cut off, starved, its disk or its clock.
+func (n *Node) Struck() history.Event { return n.cluster.note(history.Struck, n) }
 
 // note records an event of the node.
 func (c *Cluster) note(kind history.EventKind, n *Node) history.Event {

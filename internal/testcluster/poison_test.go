@@ -318,7 +318,7 @@ func (p *poison) waitNoLetters(group string) {
 // owner is the node that owns the poisoned partition.
 func (p *poison) owner(group string) *Node {
 	p.t.Helper()
-	name := p.owners(group)[p.partition].Owner
+	name := p.Owners(group)[p.partition].Owner
 	return p.Nodes[slices.IndexFunc(p.Nodes, func(n *Node) bool { return n.Name == name })]
 }
 

@@ -1,13 +1,12 @@
 package sim
 
 import (
-	"encoding/json"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
+
+	"leasehold/internal/overlay"
 )
 
 // seedsToFind is how many seeds may pass before each broken rule must have been noticed.
@@ -19,7 +18,7 @@ type broken struct {
 	edits []edit
 }
 
-// edit makes new out of old in file; the result is compiled in its place.
+// edit makes new out of old in a file of the protocol.
 type edit struct{ file, old, new string }
 
 var brokenRules = []broken{
@@ -89,7 +88,15 @@ func (b broken) find(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "sim.test")
-	if out, err := exec.Command("go", "test", "-c", "-o", bin, "-overlay", b.overlay(t, dir), ".").CombinedOutput(); err != nil {
+	var edits []overlay.Edit
+	for _, e := range b.edits {
+		edits = append(edits, overlay.Edit{File: "cluster/lease/" + e.file, Old: e.old, New: e.new})
+	}
+	changed, err := overlay.Write(dir, edits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("go", "test", "-c", "-o", bin, "-overlay", changed, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build the broken code: %v\n%s", err, out)
 	}
 	out, err := exec.Command(bin, "-test.run", "^TestFirstViolation$", "-first", "-seeds", "2000").CombinedOutput()
@@ -98,41 +105,6 @@ func (b broken) find(t *testing.T) string {
 		t.Fatalf("%d seeds did not notice: %v\n%s", seedsToFind, err, out)
 	}
 	return found[1]
-}
-
-// overlay writes the broken files and tells the compiler to take them.
-func (b broken) overlay(t *testing.T, dir string) string {
-	t.Helper()
-	replace := map[string]string{}
-	for _, e := range b.edits {
-		original, err := filepath.Abs(filepath.Join("..", e.file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := os.ReadFile(original)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Count(string(text), e.old) != 1 {
-			t.Fatalf("%s does not hold exactly one\n%s", e.file, e.old)
-		}
-		replace[original] = filepath.Join(dir, e.file)
-		write(t, replace[original], strings.Replace(string(text), e.old, e.new, 1))
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "overlay.json")
-	write(t, file, string(overlay))
-	return file
-}
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestBrokenSurroundingsAreFound breaks what is not the core's own: the watchdog, the look, the store.

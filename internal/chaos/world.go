@@ -1,0 +1,165 @@
+package chaos
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"leasehold/internal/history"
+	"leasehold/internal/testcluster"
+	"leasehold/partitioner"
+)
+
+// Group is the group whose calls are judged, Topic what it consumes.
+const (
+	Group = "calls"
+	Topic = "orders"
+)
+
+// Generous, for two shared cores: they catch hangs.
+const (
+	startLimit = 3 * time.Minute
+	moveLimit  = 2 * time.Minute
+	drainLimit = 5 * time.Minute
+	judgeLimit = 15 * time.Second
+)
+
+// World is a row's cluster under load, and what was done to it.
+type World struct {
+	*testcluster.Cluster
+	T      testing.TB
+	Row    Row
+	Seed   uint64
+	Random *rand.Rand
+	Load   *testcluster.Load
+
+	faults []Fault
+}
+
+// Fault is one thing that was done, with the effect that was seen.
+type Fault struct {
+	Kind   Kind
+	Node   string // "" where it was done to all.
+	Effect string
+	// Event is when, in the history; its zero value stands for a fault whose
+	// recovery is not measured.
+	Event history.Event
+}
+
+// newWorld makes what the row needs and starts its cluster and load. An error says why this machine cannot.
+func newWorld(t testing.TB, row Row, seed uint64) (*World, error) {
+	t.Helper()
+	w := &World{T: t, Row: row, Seed: seed, Random: rand.New(rand.NewPCG(seed, 7))}
+	spec := testcluster.Spec{Nodes: 3, Topics: []testcluster.Topic{{Name: Topic, Partitions: row.Load.Partitions}}}
+	if row.Spec != nil {
+		row.Spec(w, &spec)
+	}
+	spec.Hosts = make([]testcluster.Host, spec.Nodes)
+	if err := w.makeHosts(spec.Hosts); err != nil {
+		return nil, err
+	}
+	w.Cluster = testcluster.New(t, spec)
+	w.StartGroup(testcluster.Group{Name: Group, Topic: Topic, Handler: w.CallLogHandler(testcluster.CallLogOptions{
+		Delay: row.Load.Delay, RetryEvery: row.Load.RetryEvery,
+	})})
+	w.Load = testcluster.StartLoad(t, w.URLs(), testcluster.LoadSpec{
+		Topic: partitioner.Topic{Name: Topic, Partitions: row.Load.Partitions},
+		Keys:  row.Load.Keys, Rate: row.Load.Rate, Burst: row.Load.Burst, Seed: seed,
+	})
+	w.Flows(max(row.Load.Burst, 50))
+	return w, nil
+}
+
+func (w *World) makeHosts(hosts []testcluster.Host) error {
+	return nil
+}
+
+// Did counts a fault of the kind, with the effect that was seen. A fault without an effect is none, and fails the row.
+func (w *World) Did(kind Kind, e history.Event, effect string, args ...any) {
+	w.T.Helper()
+	f := Fault{Kind: kind, Node: e.Node, Effect: fmt.Sprintf(effect, args...), Event: e}
+	if f.Effect == "" {
+		w.T.Fatalf("%s had no effect", kind)
+	}
+	w.faults = append(w.faults, f)
+	w.T.Logf("%s %s: %s", f.Kind, f.Node, f.Effect)
+}
+
+// Pick is any node.
+func (w *World) Pick() *testcluster.Node { return w.Nodes[w.Random.IntN(len(w.Nodes))] }
+
+// Between is any time between the two.
+func (w *World) Between(least, most time.Duration) time.Duration {
+	return least + time.Duration(w.Random.Int64N(int64(most-least)+1))
+}
+
+// Wait lets time pass.
+func (w *World) Wait(d time.Duration) { <-time.NewTimer(d).C }
+
+// Leader is the node that leads, or else the first; see Other.
+func (w *World) Leader() *testcluster.Node {
+	w.T.Helper()
+	var leader *testcluster.Node
+	testcluster.Eventually(w.T, moveLimit, func() error {
+		s, err := w.Status()
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(w.Nodes, func(n *testcluster.Node) bool { return n.Name == s.Leader })
+		if i < 0 {
+			return fmt.Errorf("%s knows no leader", s.Node)
+		}
+		leader = w.Nodes[i]
+		return nil
+	})
+	return leader
+}
+
+// Others are all nodes but these.
+func (w *World) Others(not ...*testcluster.Node) []*testcluster.Node {
+	return slices.DeleteFunc(slices.Clone(w.Nodes), func(n *testcluster.Node) bool { return slices.Contains(not, n) })
+}
+
+// Place is the node's place in Nodes and Disks; its host in Net is one higher.
+func (w *World) Place(n *testcluster.Node) int { return slices.Index(w.Nodes, n) }
+
+// Settle waits until every node runs, is ready and has its share.
+func (w *World) Settle() {
+	w.T.Helper()
+	w.WaitReady(startLimit)
+	w.WaitBalanced(moveLimit, Group)
+}
+
+// Flows waits until so many more messages have their outcome.
+func (w *World) Flows(more int) {
+	w.T.Helper()
+	want := w.Load.Published() + more
+	testcluster.Eventually(w.T, moveLimit, func() error {
+		if n := w.Load.Published(); n < want {
+			return fmt.Errorf("%d of %d published", n, want)
+		}
+		return nil
+	})
+}
+
+// judge stops the load, waits until all is handled and checks the history.
+func (w *World) judge() (history.History, history.Report) {
+	w.T.Helper()
+	published := w.Load.Stop(w.T, drainLimit)
+	if len(w.Row.Found) == 0 {
+		w.WaitDrained(drainLimit, Group)
+	}
+	rules := w.Row.rules(len(w.faults))
+	deadline := time.Now().Add(judgeLimit)
+	for {
+		h := w.History(published)
+		report := history.Check(h, rules)
+		// Lag is refreshed every few seconds: the last calls may be on their way.
+		if report.Err() == nil || len(w.Row.Found) > 0 || time.Now().After(deadline) {
+			return h, report
+		}
+		w.Wait(time.Second)
+	}
+}
