@@ -72,7 +72,16 @@ func Failing(t testing.TB) string {
 	return build(t, "leasehold-failpoints", "leasehold", "-tags", "failpoints")
 }
 
-const skewedName = "leasehold-skewclock"
+// Edited is the path of a leasehold binary with these edits of its source, of
+// which no two sets have one name.
+func Edited(t testing.TB, name string, edits []overlay.Edit) string {
+	t.Helper()
+	changed, err := overlay.Write(t.TempDir(), edits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return build(t, "leasehold-"+name, "leasehold", "-overlay", changed)
+}
 
 // Skewed is the path of a leasehold binary whose clocks can be put wrong while
 // it runs.
@@ -86,18 +95,7 @@ func Skewed(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return build(t, skewedName, "leasehold", args...)
-}
-
-// Edited is the path of a leasehold binary with these edits of its source, of
-// which no two sets have one name.
-func Edited(t testing.TB, name string, edits []overlay.Edit) string {
-	t.Helper()
-	changed, err := overlay.Write(t.TempDir(), edits)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return build(t, "leasehold-"+name, "leasehold", "-overlay", changed)
+	return build(t, "leasehold-skewclock", "leasehold", args...)
 }
 
 func build(t testing.TB, name, pkg string, args ...string) string {

@@ -18,11 +18,12 @@ type Spec struct {
 	LogLevel string
 	// Users are whole [[user]] tables.
 	Users string
-	// Binary is the build of the agent that nodes run, for example Skewed;
-	// empty: the ordinary one.
+	// Binary is the build of the agent that nodes run; empty: the ordinary one.
 	Binary string
 	// Hosts say where each node runs. None: all on this machine's loopback.
 	Hosts []Host
+	// Skewed nodes have clocks that Node.Skew can put wrong.
+	Skewed bool
 }
 
 // Host is where a node runs, as far as it is not simply this machine.

@@ -20,7 +20,7 @@ import (
 // and on messages says so, and its leases do not notice.
 func TestWallClockOfANodeIsWrong(t *testing.T) {
 	topic := Topic{Name: "orders", Partitions: 4}
-	c := New(t, Spec{Nodes: 1, Binary: Skewed(t), Topics: []Topic{topic}})
+	c := New(t, Spec{Nodes: 1, Skewed: true, Topics: []Topic{topic}})
 	n, out := c.Nodes[0], filepath.Join(c.Dir, "out")
 	n.Skew(skewclock.Skew{Wall: time.Hour})
 	c.StartGroup(Group{Name: faultGroup, Topic: "orders", Handler: fmt.Sprintf(`{ kind = "file", path = %q }`, out)})
@@ -105,7 +105,7 @@ func published(t *testing.T, dir string) (times []time.Time) {
 // by its own reckoning at once, and nobody else's is. It starts no call under
 // the old one, and goes on.
 func TestBootClockOfANodeJumps(t *testing.T) {
-	c, load := startRunOf(t, Spec{Binary: Skewed(t)}, runSpec{
+	c, load := startRunOf(t, Spec{Skewed: true}, runSpec{
 		partitions: faultPartitions, keys: faultKeys, handler: CallLogOptions{Delay: faultDelay}, rate: faultRate, burst: faultBurst,
 	})
 	for i, n := range c.Nodes {
