@@ -38,6 +38,7 @@ type Spec struct {
 	Attackers int    // at the same time and for each address; 0: 4, below 0: none
 	Idle      int    // connections besides, for all addresses together
 	Hello     string // all that is ever sent on each of those
+	IdleRate  int    // of those that come, and at the end go, in a second; 0: as fast as they can
 }
 
 // Count is what came of connections.
@@ -74,7 +75,8 @@ func (c Count) String() string {
 	return fmt.Sprintf("%d connections made, %d refused, %d closed by the other side, %d bytes sent", c.Made, c.Refused, c.Closed, c.Sent)
 }
 
-// Attack attacks, until the time is over or the context is done.
+// Attack attacks, until the time is over or the context is done, and then for
+// as long as paced idle connections take to go.
 func Attack(ctx context.Context, s Spec) (Report, error) {
 	if len(s.Addresses) == 0 || s.For <= 0 {
 		return Report{}, errors.New("an attack needs addresses and a time")
@@ -189,6 +191,7 @@ func (a *attack) idle(ctx context.Context, dialer int) {
 		conns = append(conns, conn)
 		n, _ := conn.Write([]byte(a.Hello)) // gone tells, at the end
 		c.Sent += int64(n)
+		rest(ctx, a.pace())
 	}
 	c.Made = len(conns)
 	if a.Idle > dialer {
@@ -199,10 +202,19 @@ func (a *attack) idle(ctx context.Context, dialer int) {
 			c.Closed++
 		}
 		conn.Close()
+		rest(context.Background(), a.pace())
 	}
 	a.mu.Lock()
 	a.report.Idle.add(c)
 	a.mu.Unlock()
+}
+
+// pace is how long each dialer waits between two connections.
+func (a *attack) pace() time.Duration {
+	if a.IdleRate == 0 {
+		return 0
+	}
+	return idleDialers * time.Second / time.Duration(a.IdleRate)
 }
 
 // gone tells whether the other side has closed the connection, whatever it

@@ -108,6 +108,15 @@ func TestAttackEndsWithItsContext(t *testing.T) {
 	}
 }
 
+func TestIdleConnectionsComeAndGoAtTheirPace(t *testing.T) {
+	v := listen(t, false)
+	began := time.Now()
+	report, err := Attack(t.Context(), Spec{Addresses: []string{v.Addr().String()}, For: time.Second, Attackers: -1, Idle: 1000, IdleRate: 200})
+	if err != nil || report.Idle.Made > 300 || report.Idle.Made < 50 || time.Since(began) < 1500*time.Millisecond {
+		t.Errorf("%v, %v after %v", report, err, time.Since(began))
+	}
+}
+
 // What is sent depends on the seed alone, and no connection sends much.
 func TestAttacksCanBeRepeated(t *testing.T) {
 	for _, k := range kinds {

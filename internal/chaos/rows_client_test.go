@@ -1,0 +1,190 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"leasehold/internal/chaos/hostile"
+	"leasehold/internal/chaos/process"
+	"leasehold/internal/history"
+	"leasehold/internal/testcluster"
+)
+
+// Kinds of faults of clients.
+const (
+	littleMemory Kind = "attack under a memory limit"
+	outOfFiles   Kind = "no more files and connections"
+	attacked     Kind = "hostile bytes on every port"
+	idleClients  Kind = "ten thousand idle clients"
+	clientStorm  Kind = "thousands of clients that come and go at once"
+)
+
+const (
+	littleBytes = 256 << 20 // of memory
+	idleCount   = 10_000
+	idleRate    = 500 // a second
+)
+
+// clientRows let strangers in.
+var clientRows = []Row{
+	{
+		Name: "little-memory", Expect: "256 MiB are enough, whatever clients send", Load: Steady, Needs: []Need{Groups},
+		Rules: undisturbed, Stall: 5 * time.Second, Gap: 5 * time.Second,
+		Round: (*World).littleMemory,
+	},
+	{
+		Name: "out-of-files", Expect: "it refuses connections, stays up and recovers by itself", CI: true, Load: Steady,
+		Rules: struckOnly, Stall: 10 * time.Second, Gap: 10 * time.Second,
+		Round: (*World).outOfFiles,
+	},
+	{
+		Name: "hostile", Expect: "no crash, no growth, nobody else notices", CI: true, Load: Steady, Rules: undisturbed,
+		Stall: 5 * time.Second, Gap: 5 * time.Second,
+		Round: (*World).hostile,
+	},
+	{
+		Name: "idle-clients", Expect: "nothing moves", Load: Steady, Rules: struckOnly, Stall: 5 * time.Second, Gap: 5 * time.Second,
+		Round: (*World).idleClients,
+	},
+	{
+		Name: "client-storm", Expect: "their node may be fenced, even end itself, when all come or go at once; nothing is lost", Load: Steady,
+		Rules: struckOnly, Stall: 15 * time.Second, Gap: 15 * time.Second,
+		Round: (*World).clientStorm,
+	},
+}
+
+// littleMemory attacks a node that has not much memory.
+func (w *World) littleMemory() {
+	w.T.Helper()
+	n := w.Pick()
+	g := w.Groups[w.Place(n)]
+	n.Term()
+	w.must(g.Memory(littleBytes))
+	n.Start()
+	w.must(g.Add(n.PID()))
+	w.Settle()
+	report := w.attack(n.Listeners(), strain)
+	effects, err := g.Effects()
+	w.must(err)
+	if effects.OOMKills > 0 {
+		w.T.Errorf("%d processes killed for memory", effects.OOMKills)
+	}
+	w.Did(littleMemory, history.Event{Node: n.Name}, "%v; it had %d MiB at most", report.Total, effects.MemoryPeak>>20)
+	w.must(g.Memory(0))
+	w.Settle()
+}
+
+// outOfFiles lets a node have no more files than it has, and strangers take what becomes free.
+func (w *World) outOfFiles() {
+	w.T.Helper()
+	n := w.Pick()
+	open, _, err := process.OpenFiles(n.PID())
+	w.must(err)
+	e := n.Struck()
+	w.must(process.LimitFiles(n.PID(), open))
+	report, err := hostile.Attack(context.Background(), hostile.Spec{
+		Addresses: n.Listeners(), For: strain, Attackers: -1, Idle: 100, Hello: "CONNECT {}\r\nPING\r\n",
+	})
+	w.must(err)
+	before := open
+	open, limit, err := process.OpenFiles(n.PID())
+	w.must(err)
+	if open < limit-5 {
+		w.T.Fatalf("%d files open, it may have %d", open, limit)
+	}
+	w.Did(outOfFiles, e, "%d files open before, %d of %d then; of 100 connections %d were turned away", before, open, limit, report.Idle.Closed+report.Idle.Refused)
+	w.must(process.LimitFiles(n.PID(), 0))
+	n.StartIfGone(wakeLimit)
+	w.Settle()
+}
+
+// attack attacks ports and wants every node to live.
+func (w *World) attack(addresses []string, length time.Duration) hostile.Report {
+	w.T.Helper()
+	report, err := hostile.Attack(context.Background(), hostile.Spec{Addresses: addresses, For: length, Seed: w.Seed})
+	w.must(err)
+	w.T.Logf("the attack:\n%v", report)
+	if report.Total.Made < 100 || report.Total.Closed == 0 {
+		w.T.Errorf("hardly an attack: %v", report.Total)
+	}
+	return report
+}
+
+// hostile attacks every port of every node.
+func (w *World) hostile() {
+	w.T.Helper()
+	before, pids := w.Owners(Group), make(map[string]int)
+	var all []string
+	for _, n := range w.Nodes {
+		all = append(all, n.Listeners()...)
+		pids[n.Name] = n.PID()
+	}
+	report := w.attack(all, strain)
+	w.Did(attacked, history.Event{}, "%v", report.Total)
+	w.unmoved(before)
+	for _, n := range w.Nodes {
+		resident, err := process.Memory(n.PID())
+		w.must(err)
+		w.T.Logf("%s has %d MiB afterwards", n.Name, resident>>20)
+		if resident > 2*littleBytes {
+			w.T.Errorf("%s has %d MiB after the attack", n.Name, resident>>20)
+		}
+	}
+}
+
+// hello is what a client says that wants nothing.
+const hello = "CONNECT {\"verbose\":false}\r\nPING\r\n"
+
+// idleClients connects very many clients to one node, which do nothing.
+func (w *World) idleClients() {
+	w.T.Helper()
+	n, before := w.Pick(), w.Owners(Group)
+	e := n.Struck()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan hostile.Report, 1)
+	go func() {
+		// What could be wrong with it shows below, where nobody has connected.
+		report, _ := hostile.Attack(ctx, hostile.Spec{
+			Addresses: n.Listeners()[:1], For: 5 * time.Minute, Attackers: -1, Idle: idleCount, IdleRate: idleRate, Hello: hello,
+		})
+		done <- report
+	}()
+	testcluster.Eventually(w.T, moveLimit, func() error {
+		if open, limit, err := process.OpenFiles(n.PID()); err != nil || open < idleCount {
+			return fmt.Errorf("%d files open of %d, %w", open, limit, err)
+		}
+		return nil
+	})
+	w.Wait(strain)
+	open, _, err := process.OpenFiles(n.PID())
+	w.must(err)
+	resident, err := process.Memory(n.PID())
+	w.must(err)
+	cancel()
+	report := <-done
+	if report.Idle.Closed > 0 || open < idleCount {
+		w.T.Errorf("idle clients: %v; %d files open", report.Idle, open)
+	}
+	w.Did(idleClients, history.Event{Node: e.Node}, "%v; %d files open, %d MiB", report.Idle, open, resident>>20)
+	w.unmoved(before)
+}
+
+// clientStorm lets as many come as fast as they can, and go all at once.
+func (w *World) clientStorm() {
+	w.T.Helper()
+	n := w.Pick()
+	e := n.Struck()
+	report, err := hostile.Attack(context.Background(), hostile.Spec{
+		Addresses: n.Listeners()[:1], For: strain, Attackers: -1, Idle: idleCount, Hello: hello,
+	})
+	w.must(err)
+	n.Struck()
+	if report.Idle.Made < 1000 {
+		w.T.Errorf("hardly a storm: %v", report.Idle)
+	}
+	w.Did(clientStorm, history.Event{Node: e.Node}, "%v", report.Idle)
+	n.StartIfGone(ttl)
+	w.Settle()
+}

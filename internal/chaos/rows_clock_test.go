@@ -1,0 +1,93 @@
+package chaos
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"leasehold/internal/history"
+	"leasehold/internal/skewclock"
+	"leasehold/internal/testcluster"
+)
+
+// Kinds of faults of clocks.
+const (
+	wallAhead  Kind = "wall clock an hour ahead"
+	wallBehind Kind = "wall clock an hour behind"
+	wallDrift  Kind = "wall clock that gains 100 ms a second"
+	bootJump   Kind = "boot-time clock jumps a minute ahead"
+)
+
+// clockRows put the clocks of a node wrong.
+var clockRows = []Row{
+	{
+		Name: "wall-clock", Expect: "nothing moves, nothing is repeated", Load: Steady, Spec: skewed, Rules: undisturbed,
+		Stall: 2 * time.Second, Gap: time.Second,
+		Round: func(w *World) { w.wallClock(w.follower()) },
+	},
+	{
+		Name: "wall-clock-leader", Expect: "nothing moves, nothing is repeated", CI: true, Load: Steady, Spec: skewed, Rules: undisturbed,
+		Stall: 2 * time.Second, Gap: time.Second,
+		Round: func(w *World) { w.wallClock(w.Leader()) },
+	},
+	{
+		Name: "boot-clock", Expect: "its lanes are fenced at once; it renews and goes on", CI: true, Load: Backlogged, Spec: skewed,
+		Rules: struckOnly, Stall: 7 * time.Second, Gap: 5 * time.Second,
+		Round: func(w *World) { w.bootClock(w.Pick()) },
+	},
+}
+
+func skewed(_ *World, s *testcluster.Spec) { s.Skewed = true }
+
+// skew puts a node's clocks wrong and waits until it says that they are.
+func (w *World) skew(n *testcluster.Node, s skewclock.Skew) (said string) {
+	w.T.Helper()
+	n.Skew(s)
+	said = fmt.Sprintf("skewclock: wall %v, drift %g, boot %v", s.Wall, s.Drift, s.Boot)
+	testcluster.Eventually(w.T, 10*time.Second, func() error {
+		if !strings.Contains(w.log(n), said+"\n") {
+			return fmt.Errorf("%s did not say %q", n.Name, said)
+		}
+		return nil
+	})
+	return said
+}
+
+// wallClock puts the wall clock of a node wrong, and right again by a step.
+func (w *World) wallClock(n *testcluster.Node) {
+	w.T.Helper()
+	before := w.Owners(Group)
+	for _, f := range []struct {
+		kind Kind
+		skew skewclock.Skew
+	}{
+		{wallAhead, skewclock.Skew{Wall: time.Hour}},
+		{wallBehind, skewclock.Skew{Wall: -time.Hour}},
+		{wallDrift, skewclock.Skew{Drift: 0.1}},
+	} {
+		said := w.skew(n, f.skew)
+		w.Wait(ttl + 3*time.Second)
+		w.Did(f.kind, history.Event{Node: n.Name}, "it says %s", said)
+	}
+	n.Skew(skewclock.Skew{})
+	w.Wait(ttl)
+	w.unmoved(before)
+}
+
+// bootClock lets a node's boot-time clock jump, as a suspend does.
+func (w *World) bootClock(n *testcluster.Node) {
+	w.T.Helper()
+	fenced := strings.Count(w.log(n), "lane fenced")
+	e := n.Struck()
+	said := w.skew(n, skewclock.Skew{Boot: time.Minute})
+	testcluster.Eventually(w.T, moveLimit, func() error {
+		if strings.Count(w.log(n), "lane fenced") == fenced {
+			return fmt.Errorf("%s fenced no lane", n.Name)
+		}
+		return nil
+	})
+	w.Did(bootJump, e, "it says %s, and fenced %d lanes", said, strings.Count(w.log(n), "lane fenced")-fenced)
+	w.Wait(ttl + 2*time.Second) // what a late burial would need
+	n.StartIfGone(wakeLimit)
+	w.Settle()
+}
