@@ -1,5 +1,5 @@
-// Package overlay makes changed copies of this module's sources for one compilation: tests take a rule out of the product and
-// want somebody to notice.
+// Package overlay makes changed copies of sources for one compilation: tests take a rule out of the product and want somebody
+// to notice, or a clock to be wrong.
 package overlay
 
 import (
@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// Edit makes New out of Old, which must be in File exactly once. File is relative to the module's directory.
+// Edit makes New out of Old, which must be in File exactly once. File is relative to the module's directory, or
+// absolute.
 type Edit struct{ File, Old, New string }
 
 // Write writes the edited files below dir and returns the file to give to the compiler's -overlay.
@@ -23,7 +24,7 @@ func Write(dir string, edits []Edit) (string, error) {
 	for _, e := range edits {
 		text, known := texts[e.File]
 		if !known {
-			original, err := os.ReadFile(filepath.Join(root, e.File))
+			original, err := os.ReadFile(place(root, e.File))
 			if err != nil {
 				return "", fmt.Errorf("edit: %w", err)
 			}
@@ -40,7 +41,7 @@ func Write(dir string, edits []Edit) (string, error) {
 		if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
 			return "", fmt.Errorf("write the edited %s: %w", file, err)
 		}
-		replace[filepath.Join(root, file)] = changed
+		replace[place(root, file)] = changed
 	}
 	list, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
@@ -51,6 +52,14 @@ func Write(dir string, edits []Edit) (string, error) {
 		return "", fmt.Errorf("write the overlay: %w", err)
 	}
 	return path, nil
+}
+
+// place is the file's full path.
+func place(root, file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(root, file)
 }
 
 // moduleRoot is the directory of the go.mod above the working directory, which for a test is that of its package.

@@ -93,7 +93,7 @@ func (n *Node) Skew(s skewclock.Skew) {
 	}
 }
 
-func (n *Node) skewFile() string { return n.host.DataDir + ".skew" }
+func (n *Node) skewFile() string { return n.ConfigFile + ".skew" }
 
 // StartFailing starts an agent that kills itself when it has passed the place
 // so many times.
