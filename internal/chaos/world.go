@@ -1,12 +1,14 @@
 package chaos
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
+	"leasehold/internal/chaos/network"
 	"leasehold/internal/history"
 	"leasehold/internal/testcluster"
 	"leasehold/partitioner"
@@ -34,6 +36,8 @@ type World struct {
 	Seed   uint64
 	Random *rand.Rand
 	Load   *testcluster.Load
+	Net    *network.Network  // nil unless the row needs Network
+	Switch *network.Switched // nil unless the row needs Switched
 
 	faults []Fault
 }
@@ -73,6 +77,33 @@ func newWorld(t testing.TB, row Row, seed uint64) (*World, error) {
 }
 
 func (w *World) makeHosts(hosts []testcluster.Host) error {
+	return w.makeNetwork(hosts)
+}
+
+// makeNetwork makes the network that the row needs, if it needs one, with a host for each node.
+func (w *World) makeNetwork(hosts []testcluster.Host) (err error) {
+	host := func(i int) *network.Host { return nil }
+	switch {
+	case slices.Contains(w.Row.Needs, Network):
+		if w.Net, err = network.New(w.T, len(hosts)); err == nil {
+			host = w.Net.Host
+		}
+	case slices.Contains(w.Row.Needs, Switched):
+		if w.Switch, err = network.NewSwitched(w.T, len(hosts)); err == nil {
+			host = w.Switch.Host
+		}
+	}
+	if errors.Is(err, network.ErrUnavailable) {
+		return err
+	}
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	for i := range hosts {
+		if h := host(i + 1); h != nil {
+			hosts[i].Address, hosts[i].Namespace = h.Address, h.Namespace()
+		}
+	}
 	return nil
 }
 
