@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"leasehold/cluster/lease"
+	"leasehold/internal/skewclock"
 )
 
 // Clock is the time that sessions and leases are measured with.
@@ -22,5 +23,5 @@ func (BootClock) Now() lease.Time {
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		panic("the kernel has no boot-time clock: " + err.Error()) // Linux has had it since 2.6.39
 	}
-	return time.Duration(ts.Nano())
+	return time.Duration(ts.Nano()) + skewclock.Boot()
 }

@@ -38,6 +38,7 @@ type Workload struct {
 	Burst      int // As fast as they go, before.
 	Delay      time.Duration
 	RetryEvery uint64 // Every so many sequences fail at first; 0: none.
+	Deaf       bool   // Handlers finish their calls although their node is gone.
 }
 
 // Workloads of the rows.

@@ -1,13 +1,14 @@
 package chaos
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"leasehold/internal/chaos/disk"
 	"leasehold/internal/chaos/network"
 	"leasehold/internal/history"
 	"leasehold/internal/testcluster"
@@ -28,6 +29,9 @@ const (
 	judgeLimit = 15 * time.Second
 )
 
+// diskSize is the size of a node's file system, in bytes.
+const diskSize = 1 << 30
+
 // World is a row's cluster under load, and what was done to it.
 type World struct {
 	*testcluster.Cluster
@@ -36,8 +40,11 @@ type World struct {
 	Seed   uint64
 	Random *rand.Rand
 	Load   *testcluster.Load
-	Net    *network.Network  // nil unless the row needs Network
-	Switch *network.Switched // nil unless the row needs Switched
+	// Disks are the nodes' file systems, by place of the node, Net or Switch is
+	// their network: what the row needs of them.
+	Disks  []*disk.Disk
+	Net    *network.Network
+	Switch *network.Switched
 
 	faults []Fault
 }
@@ -66,7 +73,7 @@ func newWorld(t testing.TB, row Row, seed uint64) (*World, error) {
 	}
 	w.Cluster = testcluster.New(t, spec)
 	w.StartGroup(testcluster.Group{Name: Group, Topic: Topic, Handler: w.CallLogHandler(testcluster.CallLogOptions{
-		Delay: row.Load.Delay, RetryEvery: row.Load.RetryEvery,
+		Delay: row.Load.Delay, RetryEvery: row.Load.RetryEvery, Deaf: row.Load.Deaf,
 	})})
 	w.Load = testcluster.StartLoad(t, w.URLs(), testcluster.LoadSpec{
 		Topic: partitioner.Topic{Name: Topic, Partitions: row.Load.Partitions},
@@ -76,13 +83,25 @@ func newWorld(t testing.TB, row Row, seed uint64) (*World, error) {
 	return w, nil
 }
 
+// makeHosts makes what the row needs besides nodes, and says where each is to run.
 func (w *World) makeHosts(hosts []testcluster.Host) error {
-	return w.makeNetwork(hosts)
+	if err := w.makeNetwork(hosts); err != nil || !slices.Contains(w.Row.Needs, Disks) {
+		return err
+	}
+	for i := range hosts {
+		dir := filepath.Join(w.T.TempDir(), "disk")
+		d, err := disk.New(w.T, dir, diskSize)
+		if err != nil {
+			return err
+		}
+		w.Disks = append(w.Disks, d)
+		hosts[i].DataDir = filepath.Join(dir, "data")
+	}
+	return nil
 }
 
-// makeNetwork makes the network that the row needs, if it needs one, with a host for each node.
 func (w *World) makeNetwork(hosts []testcluster.Host) (err error) {
-	host := func(i int) *network.Host { return nil }
+	var host func(int) *network.Host
 	switch {
 	case slices.Contains(w.Row.Needs, Network):
 		if w.Net, err = network.New(w.T, len(hosts)); err == nil {
@@ -92,17 +111,14 @@ func (w *World) makeNetwork(hosts []testcluster.Host) (err error) {
 		if w.Switch, err = network.NewSwitched(w.T, len(hosts)); err == nil {
 			host = w.Switch.Host
 		}
-	}
-	if errors.Is(err, network.ErrUnavailable) {
-		return err
+	default:
+		return nil
 	}
 	if err != nil {
-		w.T.Fatal(err)
+		return err
 	}
 	for i := range hosts {
-		if h := host(i + 1); h != nil {
-			hosts[i].Address, hosts[i].Namespace = h.Address, h.Namespace()
-		}
+		hosts[i].Address, hosts[i].Namespace = host(i+1).Address, host(i+1).Namespace()
 	}
 	return nil
 }
@@ -155,6 +171,12 @@ func (w *World) Others(not ...*testcluster.Node) []*testcluster.Node {
 
 // Place is the node's place in Nodes and Disks; its host in Net is one higher.
 func (w *World) Place(n *testcluster.Node) int { return slices.Index(w.Nodes, n) }
+
+// Disk is the node's file system.
+func (w *World) Disk(n *testcluster.Node) *disk.Disk { return w.Disks[slices.Index(w.Nodes, n)] }
+
+// Host is the number of the node's host in Net or Switch.
+func (w *World) Host(n *testcluster.Node) int { return slices.Index(w.Nodes, n) + 1 }
 
 // Settle waits until every node runs, is ready and has its share.
 func (w *World) Settle() {

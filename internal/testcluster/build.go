@@ -19,6 +19,7 @@ import (
 	"sync"
 	"testing"
 
+	"leasehold/internal/chaos/clock"
 	"leasehold/internal/overlay"
 )
 
@@ -80,6 +81,21 @@ func Edited(t testing.TB, name string, edits []overlay.Edit) string {
 		t.Fatal(err)
 	}
 	return build(t, "leasehold-"+name, "leasehold", "-overlay", changed)
+}
+
+// Skewed is the path of a leasehold binary whose clocks can be put wrong while
+// it runs.
+func Skewed(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(binaries.dir, "skewclock")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	args, err := clock.Overlay(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return build(t, "leasehold-skewclock", "leasehold", args...)
 }
 
 func build(t testing.TB, name, pkg string, args ...string) string {

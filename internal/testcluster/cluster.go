@@ -104,6 +104,7 @@ type CallLogOptions struct {
 	Delay      time.Duration // how long a call takes
 	RetryEvery uint64        // every n-th sequence fails at first; 0: none
 	Processes  int           // default 2
+	Deaf       bool          // the handler finishes its calls although its node is gone
 }
 
 // CallLogHandler is the inline table of a group whose calls go into the
@@ -116,8 +117,8 @@ func (c *Cluster) CallLogHandler(o CallLogOptions) string {
 	if o.Processes == 0 {
 		o.Processes = 2
 	}
-	return fmt.Sprintf(`{ kind = "subprocess", command = [%q], processes = %d, config = { dir = %q, delay_ms = %d, retry_every = %d } }`,
-		CallLog(c.t), o.Processes, c.callDir(), o.Delay.Milliseconds(), o.RetryEvery)
+	return fmt.Sprintf(`{ kind = "subprocess", command = [%q], processes = %d, config = { dir = %q, delay_ms = %d, retry_every = %d, deaf = %t } }`,
+		CallLog(c.t), o.Processes, c.callDir(), o.Delay.Milliseconds(), o.RetryEvery, o.Deaf)
 }
 
 // StartAll starts every node and waits until all are ready.

@@ -22,6 +22,8 @@ type Spec struct {
 	Binary string
 	// Hosts say where each node runs. None: all on this machine's loopback.
 	Hosts []Host
+	// Skewed nodes have clocks that Node.Skew can put wrong.
+	Skewed bool
 }
 
 // Host is where a node runs, as far as it is not simply this machine.

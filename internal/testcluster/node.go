@@ -2,7 +2,6 @@ package testcluster
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +14,7 @@ import (
 
 	"leasehold/internal/failpoint"
 	"leasehold/internal/history"
+	"leasehold/internal/skewclock"
 	"leasehold/internal/testcluster/monotonic"
 )
 
@@ -70,8 +70,30 @@ func (n *Node) PID() int {
 // Start starts the agent and returns at once; see Cluster.WaitReady.
 func (n *Node) Start() {
 	n.cluster.t.Helper()
-	n.StartAs(cmp.Or(n.cluster.spec.Binary, Leasehold(n.cluster.t)))
+	switch spec := n.cluster.spec; {
+	case spec.Skewed:
+		n.StartAs(Skewed(n.cluster.t), skewclock.Variable+"="+n.skewFile())
+	case spec.Binary != "":
+		n.StartAs(spec.Binary)
+	default:
+		n.StartAs(Leasehold(n.cluster.t))
+	}
 }
+
+// Skew puts the clocks of the node wrong, within a tenth of a second if it
+// runs, and for its next lives. Only in a cluster whose Spec says so.
+func (n *Node) Skew(s skewclock.Skew) {
+	t := n.cluster.t
+	t.Helper()
+	if !n.cluster.spec.Skewed {
+		t.Fatal("this cluster's clocks cannot be put wrong")
+	}
+	if err := s.Save(n.skewFile()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *Node) skewFile() string { return n.host.DataDir + ".skew" }
 
 // StartFailing starts an agent that kills itself when it has passed the place
 // so many times.

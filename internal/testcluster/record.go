@@ -65,7 +65,7 @@ const keepVariable = "LEASEHOLD_KEEP"
 const shownLog = 4 << 10
 
 // orphanLimit is how long handlers may outlive their node.
-const orphanLimit = 5 * time.Second
+const orphanLimit = 10 * time.Second
 
 // cleanUp kills what runs, looks for handlers that outlived their nodes, and
 // keeps or removes the directory.

@@ -5,7 +5,8 @@
 //
 // Its config: dir (where the log goes, one file a group and node, appended),
 // delay_ms (how long a call takes, default 0), retry_every (fail the first
-// attempt of every n-th sequence, default 0: none).
+// attempt of every n-th sequence, default 0: none), deaf (when its input ends,
+// it goes on with the calls in flight, as many programs do).
 package main
 
 import (
@@ -42,6 +43,7 @@ type config struct {
 	Dir        string `json:"dir"`
 	DelayMS    int64  `json:"delay_ms"`
 	RetryEvery uint64 `json:"retry_every"`
+	Deaf       bool   `json:"deaf"`
 }
 
 type answer struct {
@@ -57,6 +59,7 @@ type handler struct {
 	agent  int // our parent, who is gone if this changes
 	config config
 	log    *os.File
+	calls  sync.WaitGroup
 	mu     sync.Mutex // of out
 	out    io.Writer
 }
@@ -68,6 +71,9 @@ func main() {
 	if err := h.serve(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "calllog:", err)
 		os.Exit(1)
+	}
+	if h.config.Deaf {
+		h.calls.Wait()
 	}
 }
 
@@ -101,7 +107,7 @@ func (h *handler) take(r request) error {
 	case "assign", "revoke":
 		return h.answer(answer{Type: "ack", ID: r.ID})
 	case "message":
-		go h.call(r)
+		h.calls.Go(func() { h.call(r) })
 	}
 	return nil
 }

@@ -1,0 +1,85 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Fill leaves no room on the disk, not one block. Where somebody has made room
+// since, it can be called again.
+func (d *Disk) Fill() error {
+	if err := d.ours(); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(d.filler(d.fillers), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("fill %s: %w", d.dir, err)
+	}
+	defer f.Close()
+	d.fillers++
+	if err := grow(f); err != nil {
+		return fmt.Errorf("fill %s: %w", d.dir, err)
+	}
+	return nil
+}
+
+// grow makes the file larger, by less and less, until not a byte fits.
+func grow(f *os.File) error {
+	size := int64(0)
+	for chunk := int64(1) << 30; chunk >= 1; {
+		err := unix.Fallocate(int(f.Fd()), 0, size, chunk)
+		switch {
+		case err == nil:
+			size += chunk
+		case errors.Is(err, unix.ENOSPC):
+			chunk /= 2
+		case !errors.Is(err, unix.EINTR):
+			return err
+		}
+	}
+	return nil
+}
+
+// Free takes back what Fill took.
+func (d *Disk) Free() error {
+	var errs []error
+	for ; d.fillers > 0; d.fillers-- {
+		errs = append(errs, os.Remove(d.filler(d.fillers-1)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("make room on %s: %w", d.dir, err)
+	}
+	return nil
+}
+
+func (d *Disk) filler(i int) string { return d.path(fmt.Sprintf("filler-%d", i)) }
+
+// Room is how many bytes still fit.
+func (d *Disk) Room() (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(d.dir, &s); err != nil {
+		return 0, fmt.Errorf("ask for the room on %s: %w", d.dir, err)
+	}
+	return int64(s.Bavail) * s.Bsize, nil
+}
+
+// Wipe deletes everything on the disk. Nobody may use it.
+func (d *Disk) Wipe() error {
+	if err := d.ours(); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return fmt.Errorf("wipe %s: %w", d.dir, err)
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(d.path(e.Name())); err != nil {
+			return fmt.Errorf("wipe %s: %w", d.dir, err)
+		}
+	}
+	d.fillers = 0
+	return nil
+}

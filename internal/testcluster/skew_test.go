@@ -1,0 +1,136 @@
+package testcluster
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"leasehold/internal/history"
+	"leasehold/internal/skewclock"
+)
+
+// An hour ahead from the start, then behind: what the node writes in its log
+// and on messages says so, and its leases do not notice.
+func TestWallClockOfANodeIsWrong(t *testing.T) {
+	topic := Topic{Name: "orders", Partitions: 4}
+	c := New(t, Spec{Nodes: 1, Skewed: true, Topics: []Topic{topic}})
+	n, out := c.Nodes[0], filepath.Join(c.Dir, "out")
+	n.Skew(skewclock.Skew{Wall: time.Hour})
+	c.StartGroup(Group{Name: faultGroup, Topic: "orders", Handler: fmt.Sprintf(`{ kind = "file", path = %q }`, out)})
+	before := c.Owners(faultGroup)
+	c.publish(topic, 20)
+	n.Skew(skewclock.Skew{Wall: -time.Hour})
+	Eventually(t, 5*time.Second, n.tookSkew("wall -1h0m0s"))
+	c.publish(topic, 40) // 20 of them are there
+	c.WaitDrained(drainLimit, faultGroup)
+	if err := SameOwners(before, c.Owners(faultGroup)); err != nil {
+		t.Error(err)
+	}
+	n.Term() // which it logs
+
+	log := n.log()
+	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
+		if first := firstTime(t, log, time.Now().Add(ahead)); first == "" {
+			t.Errorf("the log has no time near %v ahead:\n%s", ahead, log)
+		}
+	}
+	if published := published(t, out); !slices.ContainsFunc(published, around(time.Hour)) || !slices.ContainsFunc(published, around(-time.Hour)) {
+		t.Errorf("messages say that they were published at %v", published)
+	}
+}
+
+func around(ahead time.Duration) func(time.Time) bool {
+	return func(at time.Time) bool { return time.Until(at.Add(-ahead)).Abs() < 3*time.Minute }
+}
+
+// tookSkew tells whether the node's clocks are that wrong by now.
+func (n *Node) tookSkew(text string) func() error {
+	return func() error {
+		if !strings.Contains(n.log(), "skewclock: "+text) {
+			return fmt.Errorf("%s did not say %q", n.Name, text)
+		}
+		return nil
+	}
+}
+
+var logTime = regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*(Z|[+-]\d\d:?\d\d)`)
+
+// firstTime is the first time of the log around the one wanted.
+func firstTime(t *testing.T, log string, want time.Time) string {
+	t.Helper()
+	for _, text := range logTime.FindAllString(log, -1) {
+		at, err := time.Parse("2006-01-02T15:04:05.999Z0700", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at.Sub(want).Abs() < 3*time.Minute {
+			return text
+		}
+	}
+	return ""
+}
+
+// published reads when the messages in the files of a file handler were
+// published.
+func published(t *testing.T, dir string) (times []time.Time) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range bytes.Lines(text) {
+			var m struct{ Published time.Time }
+			if err := json.Unmarshal(line, &m); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			times = append(times, m.Published)
+		}
+	}
+	return times
+}
+
+// The boot-time clock of a node jumps, as after a suspend: its session is over
+// by its own reckoning at once, and nobody else's is. It starts no call under
+// the old one, and goes on.
+func TestBootClockOfANodeJumps(t *testing.T) {
+	c, load := startRunOf(t, Spec{Skewed: true}, runSpec{
+		partitions: faultPartitions, keys: faultKeys, handler: CallLogOptions{Delay: faultDelay}, rate: faultRate, burst: faultBurst,
+	})
+	for i, n := range c.Nodes {
+		n.Skew(skewclock.Skew{Boot: time.Minute})
+		Eventually(t, 5*time.Second, n.tookSkew("wall 0s, drift 0, boot 1m0s"))
+		pass(sessionTTL + 2*time.Second) // what a burial would need
+		c.WaitReady(startLimit)
+		c.WaitBalanced(moveLimit, faultGroup)
+		if i == 0 && !strings.Contains(n.log(), "fence") {
+			t.Errorf("%s did not notice", n.Name)
+		}
+	}
+	judge(t, c, load, history.Rules{
+		Groups: []string{faultGroup}, Repeats: history.RepeatsAfterAnyKill, MinAcked: faultBurst, MinKeys: faultKeys / 2,
+	})
+}
+
+func TestOrdinaryBinaryHasNoSkewClock(t *testing.T) {
+	for path, want := range map[string]bool{Leasehold(t): false, Skewed(t): true} {
+		binary, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has := bytes.Contains(binary, []byte(skewclock.Variable)); has != want {
+			t.Errorf("%s knows of %s: %v", path, skewclock.Variable, has)
+		}
+	}
+}
