@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"leasehold/internal/chaos/disk"
 	"leasehold/internal/history"
 	"leasehold/internal/testcluster"
 	"leasehold/partitioner"
@@ -34,6 +35,7 @@ type World struct {
 	Seed   uint64
 	Random *rand.Rand
 	Load   *testcluster.Load
+	Disks  []*disk.Disk // Of the nodes, by place, where the row needs them.
 
 	faults []Fault
 }
@@ -73,6 +75,9 @@ func newWorld(t testing.TB, row Row, seed uint64) (*World, error) {
 }
 
 func (w *World) makeHosts(hosts []testcluster.Host) error {
+	if slices.Contains(w.Row.Needs, Disks) {
+		return w.makeDisks(hosts)
+	}
 	return nil
 }
 
