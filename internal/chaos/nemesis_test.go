@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"syscall"
 	"time"
 
 	"leasehold/internal/chaos/disk"
@@ -38,13 +37,7 @@ var strikes = []strike{
 		return n.Start
 	}},
 	{kind: "wave: SIGSTOP", do: func(w *World, n *testcluster.Node) func() {
-		handlers := n.Handlers()
-		n.Stop()
-		testcluster.SignalAll(w.T, handlers, syscall.SIGSTOP)
-		return func() {
-			testcluster.SignalAll(w.T, handlers, syscall.SIGCONT)
-			n.Cont()
-		}
+		return w.hold(n)
 	}},
 	{kind: "wave: cut off from the others", network: true, do: func(w *World, n *testcluster.Node) func() {
 		w.Net.Isolate(w.Host(n))
@@ -60,14 +53,14 @@ var strikes = []strike{
 	}},
 	{kind: "wave: power loss", do: func(w *World, n *testcluster.Node) func() {
 		n.Stop()
-		w.must(w.Disk(n).PowerOff())
+		w.must(w.DiskOf(n).PowerOff())
 		n.Kill()
-		w.must(w.Disk(n).PowerOn())
+		w.must(w.DiskOf(n).PowerOn())
 		return n.Start
 	}},
 	{kind: "wave: disk full", do: func(w *World, n *testcluster.Node) func() {
-		w.must(w.Disk(n).Fill())
-		return func() { w.must(w.Disk(n).Free()) }
+		w.must(w.DiskOf(n).Fill())
+		return func() { w.must(w.DiskOf(n).Free()) }
 	}},
 	{kind: "wave: fsync takes 1 s", do: func(w *World, n *testcluster.Node) func() {
 		slow, err := disk.InjectFsync(n.PID(), disk.Fault{Delay: time.Second})
@@ -146,12 +139,4 @@ func (w *World) healNetwork() {
 func (w *World) other(n *testcluster.Node) *testcluster.Node {
 	others := w.Others(n)
 	return others[w.Random.IntN(len(others))]
-}
-
-// must fails the row where the machine does not do as it is told.
-func (w *World) must(err error) {
-	w.T.Helper()
-	if err != nil {
-		w.T.Fatal(err)
-	}
 }
