@@ -105,7 +105,9 @@ func (w *World) strikeSome(active []struck) (struck, bool) {
 			return struck{}, false
 		}
 	}
-	n.StartIfGone(100 * time.Millisecond) // it gave up after a strike before
+	if n.StartIfGone(100*time.Millisecond) || n.Ready() != nil {
+		return struck{}, false // it gave up after a strike before, or has yet to recover
+	}
 	n.Struck()
 	heal := s.do(w, n)
 	w.Did(s.kind, history.Event{Node: n.Name}, "struck beside %d others", len(active))

@@ -28,6 +28,8 @@ const (
 	Network Need = "network"
 	// Switched: each node is a host of its own on a switch with latency and loss.
 	Switched Need = "switched network"
+	// Groups: each node has a control group of its own.
+	Groups Need = "control groups"
 )
 
 // Workload is what is published and how long handling takes.

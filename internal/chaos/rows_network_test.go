@@ -40,7 +40,7 @@ var networkRows = []Row{
 		CI: true, Needs: []Need{Network}, Load: Steady, Stall: 25 * time.Second, Gap: 12 * time.Second,
 		Round: func(w *World) {
 			n := w.Leader()
-			w.cutOff(cutLeader, n, away, func() { w.Net.Isolate(w.host(n)) })
+			w.cutOff(cutLeader, n, away, func() { w.Net.Isolate(w.Host(n)) })
 		},
 	},
 	{
@@ -48,7 +48,7 @@ var networkRows = []Row{
 		CI: true, Needs: []Need{Network}, Load: Slow, Stall: 25 * time.Second, Gap: 12 * time.Second,
 		Round: func(w *World) {
 			n := w.follower()
-			w.cutOff(cutMinute, n, time.Minute, func() { w.Net.Isolate(w.host(n)) })
+			w.cutOff(cutMinute, n, time.Minute, func() { w.Net.Isolate(w.Host(n)) })
 		},
 	},
 	{
@@ -78,7 +78,7 @@ var networkRows = []Row{
 		Round: func(w *World) {
 			n := w.Pick()
 			e := n.Struck()
-			w.Net.Isolate(w.host(n))
+			w.Net.Isolate(w.Host(n))
 			w.Wait(w.Between(2*time.Second, 8*time.Second))
 			w.healed(flapped, history.Event{Node: e.Node})
 			w.Wait(w.Between(2*time.Second, 8*time.Second))
@@ -103,7 +103,7 @@ var networkRows = []Row{
 		Round: func(w *World) {
 			n := w.Pick()
 			e := n.Struck()
-			w.Net.Lose(w.host(n), 30)
+			w.Net.Lose(w.Host(n), 30)
 			w.Wait(time.Minute)
 			w.healed(lossy, history.Event{Node: e.Node})
 			w.Settle()
@@ -141,9 +141,6 @@ var networkRows = []Row{
 
 // nothingMoves is for faults that are none for the nodes.
 func nothingMoves(r *history.Rules) { r.Repeats, r.MinKills = history.RepeatsNever, 0 }
-
-// host is the node's number in Net and Switch.
-func (w *World) host(n *testcluster.Node) int { return w.Place(n) + 1 }
 
 // healed heals the network and counts the fault by the packets that it touched.
 func (w *World) healed(kind Kind, e history.Event) {
@@ -191,7 +188,7 @@ func (w *World) takenOver(n *testcluster.Node) {
 func (w *World) oneWay(n *testcluster.Node, cut func(n, other int)) {
 	w.T.Helper()
 	for _, other := range w.Others(n) {
-		cut(w.host(n), w.host(other))
+		cut(w.Host(n), w.Host(other))
 	}
 }
 
@@ -203,7 +200,7 @@ func (w *World) cutPair() {
 	for _, n := range two {
 		n.Struck()
 	}
-	w.Net.CutBoth(w.host(two[0]), w.host(two[1]))
+	w.Net.CutBoth(w.Host(two[0]), w.Host(two[1]))
 	w.Wait(away)
 	w.Flows(50)
 	w.healed(cutPair, history.Event{Node: two[0].Name})
@@ -228,7 +225,7 @@ func (w *World) cutAllClients() {
 	w.T.Helper()
 	w.staysWhile(func() {
 		for _, n := range w.Nodes {
-			w.Net.CutClients(w.host(n))
+			w.Net.CutClients(w.Host(n))
 		}
 		w.Wait(w.Between(5*time.Second, 15*time.Second))
 		w.healed(cutClients, history.Event{})
@@ -260,7 +257,7 @@ func (w *World) catchUpSlowly() {
 	n.Term()
 	w.WaitLeft(moveLimit, Group, n)
 	w.Flows(3000)
-	w.Net.Throttle(w.host(n), 1_000_000)
+	w.Net.Throttle(w.Host(n), 1_000_000)
 	n.Start()
 	w.Wait(away)
 	w.healed(slowLink, history.Event{Node: n.Name})
@@ -273,7 +270,7 @@ func (w *World) unplug() {
 	n := w.Pick()
 	e := n.Struck()
 	over := time.Now().Add(away)
-	w.Net.Unplug(w.host(n))
+	w.Net.Unplug(w.Host(n))
 	w.takenOver(n)
 	_, err := n.Status()
 	if err == nil {
@@ -293,9 +290,9 @@ func (w *World) refuse(kind Kind, n *testcluster.Node, cut, dials bool) {
 		e = n.Struck()
 	}
 	if dials {
-		w.Net.RejectDials(w.host(n))
+		w.Net.RejectDials(w.Host(n))
 	}
-	w.Net.Reject(w.host(n), n.ClusterPort(), cut)
+	w.Net.Reject(w.Host(n), n.ClusterPort(), cut)
 	err := w.dialFrom(w.Others(n)[0], n.Listeners()[1])
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		w.T.Errorf("%s: a connection to the cluster port of %s: %v", kind, n.Name, err)
@@ -307,7 +304,7 @@ func (w *World) refuse(kind Kind, n *testcluster.Node, cut, dials bool) {
 
 // dialFrom opens a connection as the node's host would.
 func (w *World) dialFrom(n *testcluster.Node, address string) error {
-	return w.Net.Host(w.host(n)).Enter(func() error {
+	return w.Net.Host(w.Host(n)).Enter(func() error {
 		c, err := net.DialTimeout("tcp", address, 5*time.Second)
 		if err == nil {
 			c.Close()

@@ -1,12 +1,14 @@
 package chaos
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
+	"leasehold/internal/chaos/cgroup"
 	"leasehold/internal/chaos/disk"
 	"leasehold/internal/chaos/network"
 	"leasehold/internal/history"
@@ -41,6 +43,9 @@ type World struct {
 	Disks  []*disk.Disk
 	Net    *network.Network
 	Switch *network.Switched
+	// Groups are the nodes' control groups, by place of the node, if the row
+	// needs them; see Grouped.
+	Groups []*cgroup.Group
 
 	faults []Fault
 }
@@ -81,10 +86,41 @@ func newWorld(t testing.TB, row Row, seed uint64) (*World, error) {
 
 // makeHosts makes what the row needs besides nodes, and says where each is to run.
 func (w *World) makeHosts(hosts []testcluster.Host) error {
+	if err := w.makeGroups(len(hosts)); err != nil {
+		return err
+	}
 	if err := w.makeNetwork(hosts); err != nil || !slices.Contains(w.Row.Needs, Disks) {
 		return err
 	}
 	return w.makeDisks(hosts)
+}
+
+func (w *World) makeGroups(nodes int) error {
+	if !slices.Contains(w.Row.Needs, Groups) {
+		return nil
+	}
+	for i := range nodes {
+		g, err := cgroup.New(w.T, fmt.Sprintf("n%d", i+1))
+		if err != nil {
+			return err
+		}
+		w.Groups = append(w.Groups, g)
+		// Every controller that a row may ask for, while there is time to say no.
+		if err := errors.Join(g.CPU(0), g.Memory(0)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Grouped is the node's control group, with its present life and its handlers in it.
+func (w *World) Grouped(n *testcluster.Node) *cgroup.Group {
+	w.T.Helper()
+	g := w.Groups[w.Place(n)]
+	if err := g.Add(n.PID()); err != nil {
+		w.T.Fatal(err)
+	}
+	return g
 }
 
 func (w *World) makeNetwork(hosts []testcluster.Host) (err error) {

@@ -282,3 +282,10 @@ func (c *Cluster) note(kind history.EventKind, n *Node) history.Event {
 	c.events = append(c.events, e)
 	return e
 }
+
+// Paused and Resumed record a Stop and a Cont that the test makes, right after,
+// by other means than signals.
+func (n *Node) Paused() history.Event { return n.cluster.note(history.Stop, n) }
+
+// Resumed is the other half of Paused.
+func (n *Node) Resumed() history.Event { return n.cluster.note(history.Cont, n) }

@@ -129,6 +129,7 @@ type Effects struct {
 	Periods      int64         // of the CPU quota, in which the group ran
 	Throttled    int64         // how many of them were used up
 	ThrottledFor time.Duration // summed over cores
+	MemoryPeak   int64         // the most memory it had at once, in bytes; 0 where the kernel does not say
 	OOMKills     int64         // processes killed for memory
 	ForksRefused int64         // for the limit of processes; 0 where the kernel does not count them
 }
@@ -156,10 +157,13 @@ func (g *Group) Effects() (Effects, error) {
 	} else {
 		e.ThrottledFor = time.Duration(count("cpu", "cpu.stat", "throttled_time"))
 	}
+	peak, kills := "memory.max_usage_in_bytes", "memory.oom_control"
 	if g.dirs["memory"].v2 {
-		e.OOMKills = count("memory", "memory.events", "oom_kill")
-	} else {
-		e.OOMKills = count("memory", "memory.oom_control", "oom_kill")
+		peak, kills = "memory.peak", "memory.events"
+	}
+	e.OOMKills = count("memory", kills, "oom_kill")
+	if g.counts("memory", peak) {
+		e.MemoryPeak = count("memory", peak, "")
 	}
 	if g.counts("pids", "pids.events") {
 		e.ForksRefused = count("pids", "pids.events", "max")
@@ -173,16 +177,20 @@ func (g *Group) counts(controller, file string) bool {
 	return err == nil
 }
 
-// field is the number after the name in a file of names and numbers.
+// field is the number after the name in a file of names and numbers, or the
+// only number in one that has no name.
 func field(dir, file, name string) (int64, error) {
 	text, err := read(dir, file)
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(text) {
-		words := strings.Fields(line)
-		if len(words) == 2 && words[0] == name {
-			n, err := strconv.ParseUint(words[1], 10, 64)
+		before, number, named := strings.Cut(strings.TrimSpace(line), " ")
+		if !named {
+			before, number = "", before
+		}
+		if before == name {
+			n, err := strconv.ParseUint(number, 10, 64)
 			return int64(min(n, math.MaxInt64)), err
 		}
 	}

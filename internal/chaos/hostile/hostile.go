@@ -35,8 +35,9 @@ type Spec struct {
 	Addresses []string      // host:port each
 	For       time.Duration // after which everything is closed
 	Seed      uint64
-	Attackers int // at the same time and for each address; default 4
-	Idle      int // connections besides, on which nothing is ever sent, for all addresses together
+	Attackers int    // at the same time and for each address; 0: 4, below 0: none
+	Idle      int    // connections besides, for all addresses together
+	Hello     string // all that is ever sent on each of those
 }
 
 // Count is what came of connections.
@@ -85,7 +86,7 @@ func Attack(ctx context.Context, s Spec) (Report, error) {
 	defer cancel()
 	a := attack{Spec: s, report: Report{Kinds: make(map[string]Count)}}
 	var all sync.WaitGroup
-	for i := range len(s.Addresses) * s.Attackers {
+	for i := range len(s.Addresses) * max(s.Attackers, 0) {
 		random := rand.New(rand.NewPCG(s.Seed, uint64(i)))
 		all.Go(func() { a.assail(ctx, s.Addresses[i%len(s.Addresses)], random) })
 	}
@@ -186,6 +187,8 @@ func (a *attack) idle(ctx context.Context, dialer int) {
 			continue
 		}
 		conns = append(conns, conn)
+		n, _ := conn.Write([]byte(a.Hello)) // gone tells, at the end
+		c.Sent += int64(n)
 	}
 	c.Made = len(conns)
 	if a.Idle > dialer {

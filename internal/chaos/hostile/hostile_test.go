@@ -99,8 +99,9 @@ func TestAttackEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if _, err := Attack(ctx, Spec{Addresses: []string{v.Addr().String()}, For: time.Hour, Idle: 5}); err != nil || time.Since(began) > 10*time.Second {
-		t.Errorf("%v after %v", err, time.Since(began))
+	if r, err := Attack(ctx, Spec{Addresses: []string{v.Addr().String()}, For: time.Hour, Attackers: -1, Idle: 5, Hello: "hi"}); err != nil || time.Since(began) > 10*time.Second ||
+		r.Idle.Made != 5 || r.Idle.Sent != 10 || len(r.Kinds) != 0 {
+		t.Errorf("%v, %v after %v", r, err, time.Since(began))
 	}
 	if _, err := Attack(ctx, Spec{}); err == nil {
 		t.Error("an attack on nobody")
