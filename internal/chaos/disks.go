@@ -116,6 +116,7 @@ func (w *World) handled() {
 			}
 		}
 		if len(done) < len(acked) {
+			w.Wait(time.Second) // to read all calls takes the cluster's time
 			return fmt.Errorf("%d of %d acknowledged messages are handled", len(done), len(acked))
 		}
 		return nil
