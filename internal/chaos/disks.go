@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"leasehold/internal/chaos/disk"
+	"leasehold/internal/history"
 	"leasehold/internal/testcluster"
 )
 
@@ -94,6 +96,31 @@ func (w *World) revive() {
 		return err
 	})
 	w.Settle()
+}
+
+// handled waits until everything that is acknowledged by now was handled. A node counts a partition's lag by its own copy of
+// the topic, so that one whose copy is behind says 0 too early.
+func (w *World) handled() {
+	w.T.Helper()
+	acked := make(map[string]bool)
+	for _, r := range w.Load.Records() {
+		if r.Outcome == history.Stored || r.Outcome == history.Duplicate {
+			acked[r.ID] = true
+		}
+	}
+	testcluster.Eventually(w.T, drainLimit, func() error {
+		done := make(map[string]bool)
+		for _, c := range w.Calls() {
+			if c.Result == "ok" && acked[c.ID] {
+				done[c.ID] = true
+			}
+		}
+		if len(done) < len(acked) {
+			w.Wait(time.Second) // to read all calls takes the cluster's time
+			return fmt.Errorf("%d of %d acknowledged messages are handled", len(done), len(acked))
+		}
+		return nil
+	})
 }
 
 // comesUp tells whether the node is ready within the limit; it is false at once when the node ends.
