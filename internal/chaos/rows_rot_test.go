@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -54,20 +55,23 @@ func (w *World) rot(kind Kind, files disk.FileKind, damage func(path string, see
 	}
 	did, err := damage(all[files][w.Random.IntN(len(all[files]))], w.Random.Uint64())
 	w.must(err)
-	w.Did(kind, e, "%s", did)
+	w.T.Log(did)
 	n.Start()
-	if w.comesUp(n, rotLimit) {
+	up := w.comesUp(n, rotLimit)
+	if up {
 		w.Flows(200)
 		n.Kill()
 		n.Start()
+		up = w.comesUp(n, rotLimit)
 	}
-	if !w.comesUp(n, rotLimit) {
-		w.T.Logf("%s does not come up: %v", n.Name, n.Ready())
+	if !up {
+		did += fmt.Sprintf("; it did not come up (%v) and was replaced", n.Ready())
 		w.end(n)
 		n.WipeDisk()
 		n.Start()
 		w.replaced(n)
 	}
+	w.Did(kind, e, "%s", did)
 	w.Settle()
 	w.Flows(100)
 }
