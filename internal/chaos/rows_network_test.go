@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/exec"
 	"syscall"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 const (
 	cutLeader   Kind = "leader cut off from the others"
 	cutMinute   Kind = "node cut off from the others for a minute"
+	cutServing  Kind = "node cut off from the others, but not from the publisher connected to it"
 	unheard     Kind = "node that the others do not hear"
 	deaf        Kind = "node that does not hear the others"
 	cutPair     Kind = "two of three nodes cut off from each other"
@@ -37,7 +39,7 @@ const away = 20 * time.Second
 var networkRows = []Row{
 	{
 		Name: "cut-leader", Expect: "another leads, the others take its partitions; it starts no call after its lease",
-		CI: true, Needs: []Need{Network}, Load: Steady, Stall: 25 * time.Second, Gap: 12 * time.Second,
+		CI: true, Needs: []Need{Network}, Load: Steady, Stall: 25 * time.Second, Gap: away + 15*time.Second,
 		Round: func(w *World) {
 			n := w.Leader()
 			w.cutOff(cutLeader, n, away, func() { w.Net.Isolate(w.Host(n)) })
@@ -45,15 +47,24 @@ var networkRows = []Row{
 	},
 	{
 		Name: "cut-minute", Expect: "the others take its partitions; it starts no call after its lease",
-		CI: true, Needs: []Need{Network}, Load: Slow, Stall: 25 * time.Second, Gap: 12 * time.Second,
+		CI: true, Needs: []Need{Network}, Load: Slow, Stall: 25 * time.Second, Gap: 75 * time.Second,
 		Round: func(w *World) {
 			n := w.follower()
 			w.cutOff(cutMinute, n, time.Minute, func() { w.Net.Isolate(w.Host(n)) })
 		},
 	},
 	{
+		// A client is not told that its node has no quorum, so it stays; its publishes are retried until the cut is over.
+		Name: "cut-serving", Expect: "what was published meanwhile is acknowledged after the cut, and stored once",
+		CI: true, Needs: []Need{Network}, Load: Steady, Stall: 25 * time.Second, Gap: away + 15*time.Second,
+		Round: func(w *World) {
+			n := w.serving()
+			w.cutOff(cutServing, n, away, func() { w.Net.Isolate(w.host(n)) })
+		},
+	},
+	{
 		Name: "unheard", Expect: "the others take its partitions and go on without it", CI: true, Needs: []Need{Network},
-		Load: Steady, Stall: 30 * time.Second, Gap: 15 * time.Second,
+		Load: Steady, Stall: 30 * time.Second, Gap: away + 15*time.Second,
 		Round: func(w *World) {
 			n := w.Pick()
 			w.cutOff(unheard, n, away, func() { w.oneWay(n, w.Net.Cut) })
@@ -61,7 +72,7 @@ var networkRows = []Row{
 	},
 	{
 		Name: "deaf", Expect: "the others take its partitions and go on without it", CI: true, Needs: []Need{Network},
-		Load: Steady, Stall: 30 * time.Second, Gap: 15 * time.Second,
+		Load: Steady, Stall: 30 * time.Second, Gap: away + 15*time.Second,
 		Round: func(w *World) {
 			n := w.Pick()
 			w.cutOff(deaf, n, away, func() { w.oneWay(n, func(n, other int) { w.Net.Cut(other, n) }) })
@@ -164,6 +175,22 @@ func (w *World) cutOff(kind Kind, n *testcluster.Node, length time.Duration, cut
 	w.Wait(time.Until(over))
 	w.healed(kind, e)
 	w.Settle()
+}
+
+// serving is the node that the load is connected to.
+func (w *World) serving() *testcluster.Node {
+	w.T.Helper()
+	for _, n := range w.Nodes {
+		connected, err := exec.Command("ss", "-Htn", "state", "established", "dst", n.Listeners()[0]).Output()
+		if err != nil {
+			w.T.Fatalf("look at connections to %s: %v", n.Name, err)
+		}
+		if len(connected) > 0 {
+			return n
+		}
+	}
+	w.T.Fatal("the load is connected to no node")
+	return nil
 }
 
 // takenOver waits until every other node says that all partitions are owned, and none by this one.
