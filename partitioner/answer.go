@@ -16,6 +16,7 @@ const (
 	landed    verdict = iota // it is stored
 	declined                 // this attempt is not stored and never will be; asking again is pointless
 	missed                   // this attempt is not stored and never will be; the next one may be
+	limited                  // the same as declined, if who says so leads the stream; see confirmLimit
 	undecided                // this attempt may be stored, now or later
 )
 
@@ -97,9 +98,9 @@ func refusal(code, errCode int, text string) answer {
 func storeFailed(text string) answer {
 	switch {
 	case strings.Contains(text, "maximum bytes exceeded"):
-		return answer{verdict: declined, err: ErrTopicFull}
+		return answer{verdict: limited, err: ErrTopicFull}
 	case strings.Contains(text, "maximum messages exceeded"):
-		return answer{verdict: declined, err: ErrDiskShort}
+		return answer{verdict: limited, err: ErrDiskShort}
 	case strings.Contains(text, "message to large"), strings.Contains(text, "too large"):
 		return answer{verdict: declined, err: fmt.Errorf("%w (%s)", ErrTooLarge, text)}
 	}

@@ -15,6 +15,12 @@ import (
 const (
 	retryMinPause = 50 * time.Millisecond // after an answer that says: not now
 	retryMaxPause = 2 * time.Second
+
+	// confirmLimit is how long a stream's limit must have been the answer before it is the result. A node that no
+	// longer leads the stream and is too slow to notice still gets each publish, beside the leader, and answers from
+	// limits and counts of its own: refused here, stored there (seen while its disk was slow and Hold had just been taken
+	// back). The other answer comes meanwhile, or the next attempt is told that it is a duplicate.
+	confirmLimit = time.Second
 )
 
 // drive sends a message that has just become the head of its key. If it ends without being sent, the next one of the
@@ -137,13 +143,13 @@ func (p *Publisher) take(num uint64, attempt int, a answer) {
 		p.mu.Unlock()
 		return
 	}
-	if a.verdict == declined || a.verdict == missed {
+	if a.verdict == declined || a.verdict == missed || a.verdict == limited {
 		e.open = slices.DeleteFunc(e.open, func(n int) bool { return n == attempt })
 	}
-	if a.verdict == missed || a.verdict == undecided {
+	if next, again := e.next(a, attempt, time.Now()); again {
 		e.last = a.err
 		if attempt == e.attempts { // else a later attempt is on its way and has a look of its own
-			p.lookAtLocked(e, time.Now().Add(pause(attempt)))
+			p.lookAtLocked(e, next)
 		}
 		p.mu.Unlock()
 		return
@@ -151,6 +157,21 @@ func (p *Publisher) take(num uint64, attempt int, a answer) {
 	delete(p.flying, num)
 	p.mu.Unlock()
 	p.drive(p.settle(e, e.result(a)))
+}
+
+// next is when to try again after an answer that is not final.
+func (e *pending) next(a answer, attempt int, now time.Time) (at time.Time, again bool) {
+	switch a.verdict {
+	case missed, undecided:
+		return now.Add(pause(attempt)), true
+	case limited:
+		if e.limited.IsZero() {
+			e.limited = now
+		}
+		at = e.limited.Add(confirmLimit)
+		return at, now.Before(at)
+	}
+	return time.Time{}, false
 }
 
 // result is the result that a final answer gives. A refusal of one attempt does not speak for another that nobody

@@ -139,6 +139,38 @@ func TestRefusalAfterAnUnansweredAttemptIsUnknown(t *testing.T) {
 	}
 }
 
+// A node that no longer leads the stream and has not noticed answers from its own limits, beside the one that leads.
+func TestALimitIsBelievedWhenItIsSaidTwice(t *testing.T) {
+	const full = `{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"orders","seq":0}`
+	cases := map[string]struct {
+		first, second []string // What answers the first attempt, and the next one.
+		want          Outcome
+	}{
+		"and the leader stores it":                    {[]string{full, `{"stream":"orders","seq":7}`}, nil, Stored},
+		"and the next attempt is told that it stored": {[]string{full}, []string{`{"stream":"orders","seq":7,"duplicate":true}`}, Duplicate},
+		"and again": {[]string{full}, []string{full}, Refused},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			b := startBroker(t, "")
+			n := 0
+			b.answer("orders.*", func(m *nats.Msg) {
+				answers := c.second
+				if n++; n == 1 {
+					answers = c.first
+				}
+				for _, answer := range answers {
+					_ = m.Respond([]byte(answer))
+				}
+			})
+			p := newPublisher(t, b.connect(), orders(), PublisherOptions{})
+			if r := publish(t, p, Message{Key: "a", ID: "m1"}); r.Outcome != c.want {
+				t.Errorf("got %+v, want %v", r, c.want)
+			}
+		})
+	}
+}
+
 func TestOnlyOneMessageOfAKeyIsInFlight(t *testing.T) {
 	b := startBroker(t, "")
 	got := make(chan *nats.Msg, 100)

@@ -112,8 +112,9 @@ type pending struct {
 	first    time.Time // first send
 	due      time.Time // when the watch looks at it next
 	attempts int
-	open     []int // attempts that may have stored it, or may yet
-	last     error // why it is not stored so far
+	open     []int     // attempts that may have stored it, or may yet
+	last     error     // why it is not stored so far
+	limited  time.Time // when a limit was first the answer
 }
 
 // NewPublisher makes a publisher for a topic on a connection. It wraps the connection's error handler, because that is

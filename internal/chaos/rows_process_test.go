@@ -59,7 +59,7 @@ var processRows = []Row{
 	},
 	{
 		Name: "freeze-handlers", Expect: "their calls take so long; nothing moves, nothing is repeated", Load: Steady,
-		Rules: undisturbed, Stall: freezeLong, Gap: time.Second,
+		Rules: nothingMoves, Stall: freezeLong, Gap: time.Second,
 		Round: func(w *World) { w.freezeHandlers(frozenHandlers, freezeLong) },
 	},
 	{
@@ -90,7 +90,7 @@ var processRows = []Row{
 	},
 	{
 		Name: "handler-crash-loop", Expect: "it is started less and less often; its node and the other group do not notice", Load: Steady,
-		Rules: undisturbed, Stall: 2 * time.Second, Gap: time.Second, CI: true,
+		Rules: nothingMoves, Stall: 2 * time.Second, Gap: time.Second, CI: true,
 		Spec: func(_ *World, s *testcluster.Spec) {
 			s.Groups = append(s.Groups, testcluster.Group{Name: "crashing", Topic: Topic, Handler: `{ kind = "subprocess", command = ["false"] }`})
 		},
@@ -103,17 +103,6 @@ func pausesOnly(r *history.Rules) { r.AllowStaleTail = true }
 
 // struckOnly: calls may be repeated, and none may be late.
 func struckOnly(r *history.Rules) { r.MinKills = 0 }
-
-// undisturbed: nothing is repeated.
-func undisturbed(r *history.Rules) { r.Repeats, r.MinKills = history.RepeatsNever, 0 }
-
-// must fails the test with an error.
-func (w *World) must(err error) {
-	w.T.Helper()
-	if err != nil {
-		w.T.Fatal(err)
-	}
-}
 
 // unmoved wants every partition to be whose it was.
 func (w *World) unmoved(before testcluster.Owners) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -30,9 +29,6 @@ const (
 	drainLimit = 5 * time.Minute
 	judgeLimit = 15 * time.Second
 )
-
-// diskSize is the size of a node's file system, in bytes.
-const diskSize = 1 << 30
 
 // World is a row's cluster under load, and what was done to it.
 type World struct {
@@ -96,16 +92,7 @@ func (w *World) makeHosts(hosts []testcluster.Host) error {
 	if err := w.makeNetwork(hosts); err != nil || !slices.Contains(w.Row.Needs, Disks) {
 		return err
 	}
-	for i := range hosts {
-		dir := filepath.Join(w.T.TempDir(), "disk")
-		d, err := disk.New(w.T, dir, diskSize)
-		if err != nil {
-			return err
-		}
-		w.Disks = append(w.Disks, d)
-		hosts[i].DataDir = filepath.Join(dir, "data")
-	}
-	return nil
+	return w.makeDisks(hosts)
 }
 
 func (w *World) makeGroups(nodes int) error {
@@ -208,11 +195,8 @@ func (w *World) Others(not ...*testcluster.Node) []*testcluster.Node {
 // Place is the node's place in Nodes and Disks; its host in Net is one higher.
 func (w *World) Place(n *testcluster.Node) int { return slices.Index(w.Nodes, n) }
 
-// Disk is the node's file system.
-func (w *World) Disk(n *testcluster.Node) *disk.Disk { return w.Disks[slices.Index(w.Nodes, n)] }
-
 // Host is the number of the node's host in Net or Switch.
-func (w *World) Host(n *testcluster.Node) int { return slices.Index(w.Nodes, n) + 1 }
+func (w *World) Host(n *testcluster.Node) int { return w.Place(n) + 1 }
 
 // Settle waits until every node runs, is ready and has its share.
 func (w *World) Settle() {

@@ -116,13 +116,36 @@ func (n *Node) participate(ctx context.Context) error {
 	return err
 }
 
+// behindGrace is how long a ready node's copy of a stream must be behind to end readiness: under load it is a few messages
+// behind at one look or other, and nothing is wrong.
+const behindGrace = 2 * time.Second
+
+// currency remembers when all copies were last current.
+type currency struct{ last time.Time }
+
+// reasons are those of the copies that are behind, as far as they count: to a node that is ready, not at once.
+func (c *currency) reasons(behind []string, ready bool, now time.Time) []string {
+	switch {
+	case len(behind) == 0:
+		c.last = now
+		return nil
+	case ready && now.Sub(c.last) < behindGrace:
+		return nil
+	}
+	return behind
+}
+
 // watchReady keeps readiness true to what is: own streams current, session live.
 func (n *Node) watchReady(ctx context.Context) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	var said bool
+	var copies currency
 	for {
 		reasons := n.notReady(ctx)
+		if len(reasons) == 0 {
+			reasons = copies.reasons(n.broker.ReadyStreams(n.streams()...), said, time.Now())
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -139,18 +162,9 @@ func (n *Node) watchReady(ctx context.Context) error {
 	}
 }
 
+// notReady is what the node waits for, but for its copies.
 func (n *Node) notReady(ctx context.Context) []string {
 	if reasons := n.broker.Ready(); len(reasons) > 0 {
-		return reasons
-	}
-	streams := []string{cluster.Stream}
-	for name := range n.topics {
-		streams = append(streams, name)
-	}
-	for _, g := range n.groups {
-		streams = append(streams, partitioner.DeadLetterStream(g.name))
-	}
-	if reasons := n.broker.ReadyStreams(streams...); len(reasons) > 0 {
 		return reasons
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -163,6 +177,18 @@ func (n *Node) notReady(ctx context.Context) []string {
 		return []string{"the session: " + view.State}
 	}
 	return nil
+}
+
+// streams are those that this node works with.
+func (n *Node) streams() []string {
+	all := []string{cluster.Stream}
+	for name := range n.topics {
+		all = append(all, name)
+	}
+	for _, g := range n.groups {
+		all = append(all, partitioner.DeadLetterStream(g.name))
+	}
+	return all
 }
 
 // buildDriver puts the lease protocol on top of everything else.

@@ -36,11 +36,10 @@ const (
 
 // Disk is a file system that can be hurt. Its methods are for one goroutine.
 type Disk struct {
-	dir     string
-	image   *os.File
-	loop    int // number of the loop device; -1: not mounted
-	limit   Limit
-	fillers int // files made by Fill
+	dir   string
+	image *os.File
+	loop  int // number of the loop device; -1: not mounted
+	limit Limit
 }
 
 // New makes a disk of the size and mounts it at dir, which is made if it is

@@ -4,45 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"leasehold/internal/chaos/namespace"
 	"leasehold/internal/testcluster"
 )
 
-const (
-	// Environment that marks the process with mounts of its own, and the one
-	// that faults of fsync happen to.
-	inNamespace = "LEASEHOLD_TEST_NAMESPACE"
-	syncing     = "LEASEHOLD_TEST_SYNCING"
-)
+// syncing marks the process that faults of fsync happen to, in its
+// environment.
+const syncing = "LEASEHOLD_TEST_SYNCING"
 
 // TestMain runs the tests in a mount namespace of their own, if it may, so that
 // no mount outlives them.
 func TestMain(m *testing.M) {
-	if os.Getenv(syncing) != "" {
-		syncForever(os.Getenv(syncing))
+	if dir := os.Getenv(syncing); dir != "" {
+		syncForever(dir)
 	}
-	if os.Geteuid() != 0 || os.Getenv(inNamespace) != "" {
-		testcluster.Main(m)
-	}
-	runtime.LockOSThread() // the kernel kills the child when the thread that started it ends
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	if cmd.ProcessState == nil { // a container may forbid it
-		fmt.Fprintln(os.Stderr, "without a mount namespace:", err)
-		testcluster.Main(m)
-	}
-	os.Exit(cmd.ProcessState.ExitCode())
+	namespace.Main(m, func() int { return testcluster.Run(m) })
 }
 
 const size = 64 << 20

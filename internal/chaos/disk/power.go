@@ -82,3 +82,16 @@ func (d *Disk) ours() error {
 }
 
 func (d *Disk) path(name string) string { return filepath.Join(d.dir, name) }
+
+// Sync writes everything to the disk.
+func (d *Disk) Sync() error {
+	dir, err := os.Open(d.dir)
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", d.dir, err)
+	}
+	defer dir.Close()
+	if err := unix.Syncfs(int(dir.Fd())); err != nil {
+		return fmt.Errorf("sync %s: %w", d.dir, err)
+	}
+	return nil
+}

@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -14,21 +15,26 @@ func (d *Disk) Fill() error {
 	if err := d.ours(); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(d.filler(d.fillers), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(d.path(filler), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("fill %s: %w", d.dir, err)
 	}
 	defer f.Close()
-	d.fillers++
 	if err := grow(f); err != nil {
 		return fmt.Errorf("fill %s: %w", d.dir, err)
 	}
 	return nil
 }
 
+// filler is the file that takes the room.
+const filler = "filler"
+
 // grow makes the file larger, by less and less, until not a byte fits.
 func grow(f *os.File) error {
-	size := int64(0)
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
 	for chunk := int64(1) << 30; chunk >= 1; {
 		err := unix.Fallocate(int(f.Fd()), 0, size, chunk)
 		switch {
@@ -45,17 +51,11 @@ func grow(f *os.File) error {
 
 // Free takes back what Fill took.
 func (d *Disk) Free() error {
-	var errs []error
-	for ; d.fillers > 0; d.fillers-- {
-		errs = append(errs, os.Remove(d.filler(d.fillers-1)))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := os.Remove(d.path(filler)); err != nil {
 		return fmt.Errorf("make room on %s: %w", d.dir, err)
 	}
 	return nil
 }
-
-func (d *Disk) filler(i int) string { return d.path(fmt.Sprintf("filler-%d", i)) }
 
 // Room is how many bytes still fit.
 func (d *Disk) Room() (int64, error) {
@@ -80,6 +80,5 @@ func (d *Disk) Wipe() error {
 			return fmt.Errorf("wipe %s: %w", d.dir, err)
 		}
 	}
-	d.fillers = 0
 	return nil
 }

@@ -10,10 +10,7 @@ import (
 )
 
 // Snapshot is what a disk held at some time, for Restore. It needs no end.
-type Snapshot struct {
-	image   *os.File
-	fillers int
-}
+type Snapshot struct{ image *os.File }
 
 // Snapshot copies the disk. Nobody may use it meanwhile: it is unmounted for
 // the copy.
@@ -30,7 +27,7 @@ func (d *Disk) Snapshot() (Snapshot, error) {
 		image.Close()
 		return Snapshot{}, fmt.Errorf("snapshot %s: %w", d.dir, err)
 	}
-	return Snapshot{image: image, fillers: d.fillers}, nil
+	return Snapshot{image: image}, nil
 }
 
 // Restore makes the disk what it was: a stale disk. Nobody may use it.
@@ -38,7 +35,6 @@ func (d *Disk) Restore(s Snapshot) error {
 	if err := d.whileUnmounted(func() error { return copySparse(d.image, s.image) }); err != nil {
 		return fmt.Errorf("restore %s: %w", d.dir, err)
 	}
-	d.fillers = s.fillers
 	return nil
 }
 

@@ -1,0 +1,142 @@
+package chaos
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"leasehold/internal/chaos/disk"
+	"leasehold/internal/history"
+	"leasehold/internal/testcluster"
+)
+
+// diskSize is far more than a row writes; what is not written takes no room.
+const diskSize = 1 << 30
+
+// makeDisks gives each node a disk of its own. Histories and logs are on none of them.
+func (w *World) makeDisks(hosts []testcluster.Host) error {
+	w.T.Helper()
+	for i := range hosts {
+		dir := shortDir(w.T)
+		d, err := disk.New(w.T, dir, diskSize)
+		if err != nil {
+			return err
+		}
+		w.Disks = append(w.Disks, d)
+		hosts[i].DataDir = filepath.Join(dir, "data")
+	}
+	return nil
+}
+
+// shortDir is a directory for the test whose name leaves room for that of a socket.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "chaos-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// DiskOf is the node's disk.
+func (w *World) DiskOf(n *testcluster.Node) *disk.Disk { return w.Disks[w.Place(n)] }
+
+// must ends the row when something of the test itself does not work.
+func (w *World) must(err error) {
+	w.T.Helper()
+	if err != nil {
+		w.T.Fatal(err)
+	}
+}
+
+// hold stops a node and its handlers, and returns what lets them go on.
+func (w *World) hold(n *testcluster.Node) (release func()) {
+	w.T.Helper()
+	n.Stop()
+	handlers := n.Handlers()
+	testcluster.SignalAll(w.T, handlers, syscall.SIGSTOP)
+	return func() {
+		// Handlers first: what they finish now is as late as it can be.
+		testcluster.SignalAll(w.T, handlers, syscall.SIGCONT)
+		n.Cont()
+		n.StartIfGone(2 * time.Second) // it may have found itself declared dead
+	}
+}
+
+// end makes sure that the node's process is gone, whether it has ended by itself or not.
+func (w *World) end(n *testcluster.Node) {
+	w.T.Helper()
+	select {
+	case <-n.Exited():
+		w.T.Logf("%s had ended with exit code %d", n.Name, n.WaitExit())
+	default:
+		n.Kill()
+	}
+}
+
+// revive starts nodes that have ended by themselves, as a service manager does, until all are ready, and settles.
+func (w *World) revive() {
+	w.T.Helper()
+	testcluster.Eventually(w.T, startLimit, func() error {
+		var err error
+		for _, n := range w.Nodes {
+			n.StartIfGone(0)
+			if e := n.Ready(); e != nil {
+				err = e
+			}
+		}
+		return err
+	})
+	w.Settle()
+}
+
+// handled waits until everything that is acknowledged by now was handled. A node counts a partition's lag by its own copy of
+// the topic, so that one whose copy is behind says 0 too early.
+func (w *World) handled() {
+	w.T.Helper()
+	acked := make(map[string]bool)
+	for _, r := range w.Load.Records() {
+		if r.Outcome == history.Stored || r.Outcome == history.Duplicate {
+			acked[r.ID] = true
+		}
+	}
+	testcluster.Eventually(w.T, drainLimit, func() error {
+		done := make(map[string]bool)
+		for _, c := range w.Calls() {
+			if c.Result == "ok" && acked[c.ID] {
+				done[c.ID] = true
+			}
+		}
+		if len(done) < len(acked) {
+			w.Wait(time.Second) // to read all calls takes the cluster's time
+			return fmt.Errorf("%d of %d acknowledged messages are handled", len(done), len(acked))
+		}
+		return nil
+	})
+}
+
+// comesUp tells whether the node is ready within the limit; it is false at once when the node ends.
+func (w *World) comesUp(n *testcluster.Node, limit time.Duration) bool {
+	w.T.Helper()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
+		select {
+		case <-n.Exited():
+			return false
+		case <-tick.C:
+		}
+		if n.Ready() == nil {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,144 @@
+package chaos
+
+import (
+	"time"
+
+	"leasehold/internal/chaos/disk"
+	"leasehold/internal/history"
+	"leasehold/internal/testcluster"
+)
+
+// Waves of mixed faults: a quarter of each is quiet.
+const (
+	waveLength  = 60 * time.Second
+	waveQuiet   = waveLength / 4
+	struckAtMax = 2 // Nodes at a time: also more than a quorum can bear.
+)
+
+var waveRows = []Row{{
+	Name: "wave", Expect: "faults of all kinds on one or two nodes at a time, then all heals", CI: true, Rounds: 2, Load: Steady,
+	Needs: []Need{Disks, Network}, Stall: waveLength, Gap: waveLength,
+	Rules: func(r *history.Rules) { r.AllowStaleTail = true },
+	Round: (*World).wave,
+}}
+
+// strike is a fault that a wave is made of. It does what it does to a node and returns what heals it.
+type strike struct {
+	kind Kind
+	// network: it takes all rules of the network away when it heals, so there is
+	// one of these at a time.
+	network bool
+	do      func(w *World, n *testcluster.Node) (heal func())
+}
+
+var strikes = []strike{
+	{kind: "wave: kill -9", do: func(w *World, n *testcluster.Node) func() {
+		n.Kill()
+		return n.Start
+	}},
+	{kind: "wave: SIGSTOP", do: func(w *World, n *testcluster.Node) func() {
+		return w.hold(n)
+	}},
+	{kind: "wave: cut off from the others", network: true, do: func(w *World, n *testcluster.Node) func() {
+		w.Net.Isolate(w.Host(n))
+		return w.healNetwork
+	}},
+	{kind: "wave: cut off in one direction", network: true, do: func(w *World, n *testcluster.Node) func() {
+		w.Net.Cut(w.Host(n), w.Host(w.other(n)))
+		return w.healNetwork
+	}},
+	{kind: "wave: 20 % of packets lost", network: true, do: func(w *World, n *testcluster.Node) func() {
+		w.Net.Lose(w.Host(n), 20)
+		return w.healNetwork
+	}},
+	{kind: "wave: power loss", do: func(w *World, n *testcluster.Node) func() {
+		n.Stop()
+		w.must(w.DiskOf(n).PowerOff())
+		n.Kill()
+		w.must(w.DiskOf(n).PowerOn())
+		return n.Start
+	}},
+	{kind: "wave: disk full", do: func(w *World, n *testcluster.Node) func() {
+		w.must(w.DiskOf(n).Fill())
+		return func() { w.must(w.DiskOf(n).Free()) }
+	}},
+	{kind: "wave: fsync takes 1 s", do: func(w *World, n *testcluster.Node) func() {
+		slow, err := disk.InjectFsync(n.PID(), disk.Fault{Delay: time.Second})
+		w.must(err)
+		return func() { w.must(slow.Stop()) }
+	}},
+}
+
+// struck is a node under a strike.
+type struck struct {
+	strike
+	node  *testcluster.Node
+	until time.Time
+	heal  func()
+}
+
+// wave strikes nodes at random until its time is over, then heals everything and waits until all is well.
+func (w *World) wave() {
+	w.T.Helper()
+	var active []struck
+	end := time.Now().Add(waveLength - waveQuiet)
+	for time.Now().Before(end) {
+		active = w.healDue(active, time.Now())
+		if len(active) < struckAtMax {
+			if s, ok := w.strikeSome(active); ok {
+				active = append(active, s)
+			}
+		}
+		w.Wait(w.Between(time.Second, 5*time.Second))
+	}
+	w.healDue(active, end.Add(time.Hour))
+	w.Settle()
+	w.Wait(waveQuiet)
+}
+
+// strikeSome strikes a node that is well, with a strike that goes with those that are active.
+func (w *World) strikeSome(active []struck) (struck, bool) {
+	w.T.Helper()
+	n, s := w.Pick(), strikes[w.Random.IntN(len(strikes))]
+	for _, other := range active {
+		if other.node == n || other.network && s.network {
+			return struck{}, false
+		}
+	}
+	if n.StartIfGone(100*time.Millisecond) || n.Ready() != nil {
+		return struck{}, false // it gave up after a strike before, or has yet to recover
+	}
+	n.Struck()
+	heal := s.do(w, n)
+	w.Did(s.kind, history.Event{Node: n.Name}, "struck beside %d others", len(active))
+	return struck{strike: s, node: n, until: time.Now().Add(w.Between(time.Second, 12*time.Second)), heal: heal}, true
+}
+
+// healDue heals what is due by then and returns the rest.
+func (w *World) healDue(active []struck, by time.Time) []struck {
+	w.T.Helper()
+	var rest []struck
+	for _, s := range active {
+		if s.until.After(by) {
+			rest = append(rest, s)
+			continue
+		}
+		s.heal()
+		s.node.Struck()
+		s.node.StartIfGone(100 * time.Millisecond)
+	}
+	return rest
+}
+
+func (w *World) healNetwork() {
+	w.Net.Heal()
+	if w.Net.Effect() == 0 {
+		w.T.Log("this cut met no packet")
+	}
+}
+
+// other is any node but this one.
+func (w *World) other(n *testcluster.Node) *testcluster.Node {
+	others := w.Others(n)
+	return others[w.Random.IntN(len(others))]
+}

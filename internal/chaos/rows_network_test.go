@@ -1,0 +1,341 @@
+package chaos
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"leasehold/internal/chaos/network"
+	"leasehold/internal/history"
+	"leasehold/internal/testcluster"
+)
+
+// Kinds of faults of networks.
+const (
+	cutLeader   Kind = "leader cut off from the others"
+	cutMinute   Kind = "node cut off from the others for a minute"
+	cutServing  Kind = "node cut off from the others, but not from the publisher connected to it"
+	unheard     Kind = "node that the others do not hear"
+	deaf        Kind = "node that does not hear the others"
+	cutPair     Kind = "two of three nodes cut off from each other"
+	flapped     Kind = "node cut off for 2 to 8 s, again and again"
+	cutClients  Kind = "all nodes cut off from clients"
+	farApart    Kind = "latency of 50 ms ± 20 each way, 2 % lost, out of order"
+	lossy       Kind = "30 % of a node's packets lost"
+	slowLink    Kind = "1 Mbit/s for a node that catches up"
+	unplugged   Kind = "cable of a node unplugged"
+	refused     Kind = "cluster port refuses, connections stay"
+	refusedCut  Kind = "cluster port refuses, connections reset"
+	refusedBoth Kind = "cluster ports refuse both ways, connections reset"
+)
+
+// away is how long a node is cut off where it is to be taken over: a few times its ttl.
+const away = 20 * time.Second
+
+// networkRows cut, slow and falsify what is between nodes, and between nodes and clients.
+var networkRows = []Row{
+	{
+		Name: "cut-leader", Expect: "another leads, the others take its partitions; it starts no call after its lease",
+		CI: true, Needs: []Need{Network}, Load: Steady, Stall: 25 * time.Second, Gap: away + 15*time.Second,
+		Round: func(w *World) {
+			n := w.Leader()
+			w.cutOff(cutLeader, n, away, func() { w.Net.Isolate(w.Host(n)) })
+		},
+	},
+	{
+		Name: "cut-minute", Expect: "the others take its partitions; it starts no call after its lease",
+		CI: true, Needs: []Need{Network}, Load: Slow, Stall: 25 * time.Second, Gap: 75 * time.Second,
+		Round: func(w *World) {
+			n := w.follower()
+			w.cutOff(cutMinute, n, time.Minute, func() { w.Net.Isolate(w.Host(n)) })
+		},
+	},
+	{
+		// A client is not told that its node has no quorum, so it stays; its publishes are retried until the cut is over.
+		Name: "cut-serving", Expect: "what was published meanwhile is acknowledged after the cut, and stored once",
+		CI: true, Needs: []Need{Network}, Load: Steady, Stall: 25 * time.Second, Gap: away + 15*time.Second,
+		Round: func(w *World) {
+			n := w.serving()
+			w.cutOff(cutServing, n, away, func() { w.Net.Isolate(w.Host(n)) })
+		},
+	},
+	{
+		Name: "unheard", Expect: "the others take its partitions and go on without it", CI: true, Needs: []Need{Network},
+		Load: Steady, Stall: 30 * time.Second, Gap: away + 15*time.Second,
+		Round: func(w *World) {
+			n := w.Pick()
+			w.cutOff(unheard, n, away, func() { w.oneWay(n, w.Net.Cut) })
+		},
+	},
+	{
+		Name: "deaf", Expect: "the others take its partitions and go on without it", CI: true, Needs: []Need{Network},
+		Load: Steady, Stall: 30 * time.Second, Gap: away + 15*time.Second,
+		Round: func(w *World) {
+			n := w.Pick()
+			w.cutOff(deaf, n, away, func() { w.oneWay(n, func(n, other int) { w.Net.Cut(other, n) }) })
+		},
+	},
+	{
+		Name: "cut-pair", Expect: "the third carries on with either", Needs: []Need{Network}, Load: Steady,
+		Stall: 30 * time.Second, Gap: 15 * time.Second,
+		Round: (*World).cutPair,
+	},
+	{
+		Name: "flapping-link", Expect: "nothing is lost or overlaps, however often", CI: true, Needs: []Need{Network},
+		Load: Steady, Stall: 60 * time.Second, Gap: 30 * time.Second, Rounds: 12,
+		Round: func(w *World) {
+			n := w.Pick()
+			e := n.Struck()
+			w.Net.Isolate(w.Host(n))
+			w.Wait(w.Between(2*time.Second, 8*time.Second))
+			w.healed(flapped, history.Event{Node: e.Node})
+			w.Wait(w.Between(2*time.Second, 8*time.Second))
+		},
+	},
+	{
+		Name: "cut-clients", Expect: "owners stay; a publish whose outcome was unknown is stored once", CI: true, Needs: []Need{Network},
+		Load: Steady, Stall: 30 * time.Second, Gap: 30 * time.Second,
+		Rules: nothingMoves,
+		Round: (*World).cutAllClients,
+	},
+	{
+		Name: "far-apart", Expect: "owners stay, nothing is repeated", CI: true, Needs: []Need{Switched},
+		Load:  Workload{Partitions: 16, Keys: 200, Rate: 60, Delay: 2 * time.Millisecond},
+		Stall: 10 * time.Second, Gap: 10 * time.Second,
+		Rules: nothingMoves,
+		Round: (*World).goFarApart,
+	},
+	{
+		Name: "lossy-link", Expect: "nothing is lost or overlaps", Needs: []Need{Network}, Load: Steady,
+		Stall: 60 * time.Second, Gap: 30 * time.Second,
+		Round: func(w *World) {
+			n := w.Pick()
+			e := n.Struck()
+			w.Net.Lose(w.Host(n), 30)
+			w.Wait(time.Minute)
+			w.healed(lossy, history.Event{Node: e.Node})
+			w.Settle()
+		},
+	},
+	{
+		Name: "slow-link", Expect: "a node catches up over a slow link, the others do not notice", Needs: []Need{Network},
+		Load: Steady, Stall: 10 * time.Second, Gap: 10 * time.Second,
+		Round: (*World).catchUpSlowly,
+	},
+	{
+		Name: "unplugged", Expect: "the others take its partitions; it starts no call after its lease", CI: true, Needs: []Need{Network},
+		Load: Steady, Stall: 25 * time.Second, Gap: away + 15*time.Second,
+		Round: (*World).unplug,
+	},
+	{
+		Name: "refuse", Expect: "a firewall that rejects does not make a live node dead: owners stay", CI: true, Needs: []Need{Network},
+		Load: Steady, Stall: 10 * time.Second, Gap: 10 * time.Second,
+		Rules: nothingMoves,
+		Round: func(w *World) {
+			w.staysWhile(func() { w.refuse(refused, w.Pick(), false, false) })
+		},
+	},
+	{
+		Name: "refuse-cut", Expect: "a node whose routes are reset and whose port refuses is alive: no overlap", CI: true, Needs: []Need{Network},
+		Load: Backlogged, Stall: 25 * time.Second, Gap: 15 * time.Second, Rounds: 2,
+		Round: func(w *World) { w.refuse(refusedCut, w.Pick(), true, false) },
+	},
+	{
+		Name: "refuse-both", Expect: "the same with no way back for its own attempts: no overlap", CI: true, Needs: []Need{Network},
+		Load: Backlogged, Stall: 25 * time.Second, Gap: 15 * time.Second, Rounds: 2,
+		Round: func(w *World) { w.refuse(refusedBoth, w.Pick(), true, true) },
+	},
+}
+
+// nothingMoves is for faults that are none for the nodes.
+func nothingMoves(r *history.Rules) { r.Repeats, r.MinKills = history.RepeatsNever, 0 }
+
+// healed heals the network and counts the fault by the packets that it touched.
+func (w *World) healed(kind Kind, e history.Event) {
+	w.T.Helper()
+	touched := w.Net.Effect()
+	w.Net.Heal()
+	if touched == 0 {
+		w.T.Errorf("%s: no packet came by", kind)
+		return
+	}
+	w.Did(kind, e, "%d packets", touched)
+}
+
+// cutOff strikes a node for so long. The others must have its partitions and go on handling long before it is over.
+func (w *World) cutOff(kind Kind, n *testcluster.Node, length time.Duration, cut func()) {
+	w.T.Helper()
+	over := time.Now().Add(length)
+	e := n.Struck()
+	cut()
+	w.takenOver(n)
+	w.Wait(time.Until(over))
+	w.healed(kind, e)
+	w.Settle()
+}
+
+// serving is the node that the load is connected to.
+func (w *World) serving() *testcluster.Node {
+	w.T.Helper()
+	for _, n := range w.Nodes {
+		connected, err := exec.Command("ss", "-Htn", "state", "established", "dst", n.Listeners()[0]).Output()
+		if err != nil {
+			w.T.Fatalf("look at connections to %s: %v", n.Name, err)
+		}
+		if len(connected) > 0 {
+			return n
+		}
+	}
+	w.T.Fatal("the load is connected to no node")
+	return nil
+}
+
+// takenOver waits until every other node says that all partitions are owned, and none by this one.
+func (w *World) takenOver(n *testcluster.Node) {
+	w.T.Helper()
+	testcluster.Eventually(w.T, moveLimit, func() error {
+		for _, other := range w.Others(n) {
+			s, err := other.Status()
+			if err != nil {
+				return err
+			}
+			g := s.Group(Group)
+			if owned := g.Owned(n.Name); len(g.Partitions) == 0 || owned > 0 || g.Unowned > 0 {
+				return fmt.Errorf("%s says that of %d partitions %s owns %d, and nobody %d", other.Name, len(g.Partitions), n.Name, owned, g.Unowned)
+			}
+		}
+		return nil
+	})
+}
+
+// oneWay cuts between a node and each other one.
+func (w *World) oneWay(n *testcluster.Node, cut func(n, other int)) {
+	w.T.Helper()
+	for _, other := range w.Others(n) {
+		cut(w.Host(n), w.Host(other))
+	}
+}
+
+// cutPair cuts any two nodes off from each other; handling must go on while they are.
+func (w *World) cutPair() {
+	w.T.Helper()
+	third := w.Pick()
+	two := w.Others(third)
+	for _, n := range two {
+		n.Struck()
+	}
+	w.Net.CutBoth(w.Host(two[0]), w.Host(two[1]))
+	w.Wait(away)
+	w.Flows(50)
+	w.healed(cutPair, history.Event{Node: two[0].Name})
+	w.Settle()
+}
+
+// staysWhile does something and wants every partition to be whose it was.
+func (w *World) staysWhile(do func()) {
+	w.T.Helper()
+	w.Settle()
+	before := w.Owners(Group)
+	do()
+	w.Wait(ttl + time.Second) // what a late burial would need
+	w.Settle()
+	if err := testcluster.SameOwners(before, w.Owners(Group)); err != nil {
+		w.T.Error(err)
+	}
+}
+
+// cutAllClients keeps clients from all nodes for a while; the nodes see one another.
+func (w *World) cutAllClients() {
+	w.T.Helper()
+	w.staysWhile(func() {
+		for _, n := range w.Nodes {
+			w.Net.CutClients(w.Host(n))
+		}
+		w.Wait(w.Between(5*time.Second, 15*time.Second))
+		w.healed(cutClients, history.Event{})
+		w.Flows(50)
+	})
+}
+
+// goFarApart makes the nodes' network one of long and bad lines for a while.
+func (w *World) goFarApart() {
+	w.T.Helper()
+	w.staysWhile(func() {
+		w.Switch.SetAll(network.Link{Delay: 50 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.02, Reorder: true})
+		w.Switch.Effect()
+		w.Wait(45 * time.Second)
+		f := w.Switch.Effect()
+		w.Switch.SetAll(network.Link{})
+		if f.Delayed == 0 || f.Dropped == 0 || f.Overtaken == 0 {
+			w.T.Errorf("%s: %+v", farApart, f)
+			return
+		}
+		w.Did(farApart, history.Event{}, "%d frames delayed, %d lost, %d overtaken", f.Delayed, f.Dropped, f.Overtaken)
+	})
+}
+
+// catchUpSlowly lets a node miss some time, and then come back over a slow link.
+func (w *World) catchUpSlowly() {
+	w.T.Helper()
+	n := w.follower()
+	n.Term()
+	w.WaitLeft(moveLimit, Group, n)
+	w.Flows(3000)
+	w.Net.Throttle(w.Host(n), 1_000_000)
+	n.Start()
+	w.Wait(away)
+	w.healed(slowLink, history.Event{Node: n.Name})
+	w.Settle()
+}
+
+// unplug pulls a node's cable, which is no rule that counts: the effect is that nobody reaches it.
+func (w *World) unplug() {
+	w.T.Helper()
+	n := w.Pick()
+	e := n.Struck()
+	over := time.Now().Add(away)
+	w.Net.Unplug(w.Host(n))
+	w.takenOver(n)
+	_, err := n.Status()
+	if err == nil {
+		w.T.Fatalf("%s answers without a cable", n.Name)
+	}
+	w.Wait(time.Until(over))
+	w.Net.Heal()
+	w.Did(unplugged, e, "no answer: %v", err)
+	w.Settle()
+}
+
+// refuse lets a node's host refuse connections to the cluster port for a while, reset those there are, and refuse the node's own.
+func (w *World) refuse(kind Kind, n *testcluster.Node, cut, dials bool) {
+	w.T.Helper()
+	e := history.Event{Node: n.Name}
+	if cut {
+		e = n.Struck()
+	}
+	if dials {
+		w.Net.RejectDials(w.Host(n))
+	}
+	w.Net.Reject(w.Host(n), n.ClusterPort(), cut)
+	err := w.dialFrom(w.Others(n)[0], n.Listeners()[1])
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		w.T.Errorf("%s: a connection to the cluster port of %s: %v", kind, n.Name, err)
+	}
+	w.Wait(2*ttl + time.Second)
+	w.healed(kind, history.Event{Node: e.Node})
+	w.Settle()
+}
+
+// dialFrom opens a connection as the node's host would.
+func (w *World) dialFrom(n *testcluster.Node, address string) error {
+	return w.Net.Host(w.Host(n)).Enter(func() error {
+		c, err := net.DialTimeout("tcp", address, 5*time.Second)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+}
