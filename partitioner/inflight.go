@@ -138,6 +138,7 @@ func (p *Publisher) onAnswer(m *nats.Msg) {
 // take acts on the answer to one attempt. Answers that come after the result change nothing.
 func (p *Publisher) take(num uint64, attempt int, a answer) {
 	p.mu.Lock()
+	p.heard = time.Now()
 	e := p.flying[num]
 	if e == nil {
 		p.mu.Unlock()
@@ -261,6 +262,9 @@ func (p *Publisher) look() (wait time.Duration, flying bool) {
 	for _, e := range late {
 		p.send(e, p.again(e))
 	}
+	if p.opt.Roam && p.deaf(time.Now()) {
+		_ = p.nc.ForceReconnect() // it fails when the connection is closed, which shows elsewhere
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.nextLook = time.Time{}
@@ -270,6 +274,23 @@ func (p *Publisher) look() (wait time.Duration, flying bool) {
 		}
 	}
 	return time.Until(p.nextLook), len(p.flying) > 0
+}
+
+// deaf tells whether nothing has been answered for so long that another server may do better, at most once for that long.
+func (p *Publisher) deaf(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	limit := now.Add(-deafAfter * p.opt.AckTimeout)
+	if p.heard.After(limit) || !p.nc.IsConnected() {
+		return false
+	}
+	for _, e := range p.flying {
+		if e.first.Before(limit) {
+			p.heard = now
+			return true
+		}
+	}
+	return false
 }
 
 // due lists what must be sent again, in the order first sent, and takes away what has had its time.

@@ -171,6 +171,22 @@ func TestALimitIsBelievedWhenItIsSaidTwice(t *testing.T) {
 	}
 }
 
+// A node that is cut off from the others, or frozen, keeps its clients and answers nothing.
+func TestRoamingPublisherLeavesAServerThatAnswersNothing(t *testing.T) {
+	mute, other := startBroker(t, ""), startBroker(t, "")
+	mute.answer("orders.*", func(*nats.Msg) {})
+	other.answer("orders.*", func(m *nats.Msg) { _ = m.Respond([]byte(`{"stream":"orders","seq":7}`)) })
+	nc, err := nats.Connect(mute.url()+","+other.url(), nats.DontRandomize(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	p := newPublisher(t, nc, orders(), PublisherOptions{AckTimeout: 50 * time.Millisecond, Roam: true})
+	if r := publish(t, p, Message{Key: "a"}); r.Outcome != Stored || r.Sequence != 7 {
+		t.Errorf("got %+v", r)
+	}
+}
+
 func TestOnlyOneMessageOfAKeyIsInFlight(t *testing.T) {
 	b := startBroker(t, "")
 	got := make(chan *nats.Msg, 100)

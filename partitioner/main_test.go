@@ -123,11 +123,13 @@ func (b *broker) stop() {
 	b.srv.WaitForShutdown()
 }
 
+func (b *broker) url() string { return "nats://127.0.0.1:" + strconv.Itoa(b.port) }
+
 func (b *broker) connect(opts ...nats.Option) *nats.Conn {
 	b.t.Helper()
 	opts = append([]nats.Option{nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectJitter(0, 0), nats.MaxReconnects(-1),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, opts...)
-	nc, err := nats.Connect("nats://127.0.0.1:"+strconv.Itoa(b.port), opts...)
+	nc, err := nats.Connect(b.url(), opts...)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -224,9 +224,9 @@ func (g *Group) Status() []LaneStatus {
 	now := time.Now()
 	statuses := make([]LaneStatus, 0, len(held))
 	for l, f := range held {
-		lag := g.o.Reader.lagOf(f, now) // Before done, lest a message finished between the two is in neither.
+		passed, lag := g.o.Reader.passed(f), g.o.Reader.lagOf(f, now) // Before done, lest a message finished between the two is in neither.
 		s := l.status()
-		s.Lag = lag
+		s.Lag, s.Passed = lag, passed
 		statuses = append(statuses, s)
 	}
 	slices.SortFunc(statuses, func(a, b LaneStatus) int { return a.Partition - b.Partition })

@@ -89,6 +89,16 @@ func (r *Reader) lagOf(f *feed, now time.Time) *uint64 {
 	return &lag
 }
 
+// passed is the last sequence of the topic that a lane knows of: all that the tail has passed, for one that it feeds, else 0.
+func (r *Reader) passed(f *feed) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f.mode != feedTail || r.tailPos == 0 {
+		return 0
+	}
+	return r.tailPos - 1
+}
+
 // runLag counts what lies before the lanes that lag.
 func (r *Reader) runLag(ctx context.Context) {
 	tick := time.NewTicker(lagEvery)

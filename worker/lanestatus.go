@@ -74,7 +74,8 @@ type LaneStatus struct {
 	Partition int
 	Epoch     uint64
 	Done      uint64
-	Lag       *uint64 // Messages after Done; nil if unknown.
+	Lag       *uint64 // Messages after Done that this node's copy of the topic has; nil if unknown.
+	Passed    uint64  // Of the topic, the last sequence whose message Lag would count; 0 if that is not known.
 	State     string
 	Attempt   int
 	Error     string

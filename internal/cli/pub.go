@@ -163,7 +163,7 @@ const settleLimit = 10 * time.Second
 func (a *App) publishAll(ctx context.Context, nc *nats.Conn, job pubJob) (*pubTally, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	publisher, err := partitioner.NewPublisher(nc, job.topic, partitioner.PublisherOptions{})
+	publisher, err := partitioner.NewPublisher(nc, job.topic, partitioner.PublisherOptions{Roam: true})
 	if err != nil {
 		return nil, err
 	}

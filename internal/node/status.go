@@ -36,6 +36,7 @@ type laneState struct {
 	Epoch     uint64 `json:"epoch"`
 	Done      uint64 `json:"done"`
 	Lag       *int64 `json:"lag"`
+	Passed    uint64 `json:"passed,omitempty"`
 	State     string `json:"state"`
 	Attempt   int    `json:"attempt"`
 	Error     string `json:"error,omitempty"`
@@ -50,7 +51,7 @@ func (n *Node) report() report {
 		for _, l := range g.worker.Status() {
 			s := laneState{
 				Partition: l.Partition, Epoch: l.Epoch, Done: l.Done, State: l.State, Attempt: l.Attempt, Error: l.Error,
-				RetryAt: worker.TimeText(l.RetryAt), Parked: l.Parked,
+				RetryAt: worker.TimeText(l.RetryAt), Parked: l.Parked, Passed: l.Passed,
 			}
 			if l.Lag != nil {
 				lag := int64(*l.Lag)
@@ -158,13 +159,14 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	s.Quorum = view.Live
 	live := len(liveNodes(view))
 	asked := n.askVoters(ctx)
+	topics, full := n.topicStatus(ctx) // Before the lanes are asked: what is stored now, they have passed then.
 	said := n.reports(ctx, live)
 	more := n.elsewhere(ctx, &view)
 	counted := <-asked
 	s.Nodes = n.nodes(view, said, counted)
-	s.Groups = n.groupStatus(ctx, view, said, more.groups)
-	topics, full := n.topicStatus(ctx)
 	s.Topics = topics
+	s.Groups = n.groupStatus(ctx, view, said, more.groups)
+	doubtLags(s.Groups, s.Topics, said)
 	s.Warnings = slices.Concat(s.Warnings, diskWarnings(n.timing(), said, topics), damageWarnings(more.damage, s.Nodes), full, n.warnings(view),
 		n.memberWarnings(view, counted), more.warnings, letterWarnings(s.Groups))
 	return s, nil
@@ -305,6 +307,27 @@ func (n *Node) groupStatus(ctx context.Context, view lease.View, said map[string
 		groups = append(groups, out)
 	}
 	return groups
+}
+
+// doubtLags takes away the lag 0 of lanes that have not passed all that was stored before they were asked: the copy of the
+// topic that they read is behind.
+func doubtLags(groups []api.Group, topics []api.Topic, said map[string]report) {
+	last := map[string]uint64{}
+	for _, t := range topics {
+		last[t.Name] = t.LastSeq
+	}
+	for i := range groups {
+		g := &groups[i]
+		for p := range g.Partitions {
+			part := &g.Partitions[p]
+			for _, s := range said[part.Owner].Lanes[g.Name] {
+				behind := s.Passed > 0 && s.Passed < last[g.Topic]
+				if s.Partition == part.Partition && s.Epoch == part.Epoch && behind && part.Lag != nil && *part.Lag == 0 {
+					part.Lag, g.Lag = nil, nil
+				}
+			}
+		}
+	}
 }
 
 // countLetters counts a group's dead letters, -1 if nobody answers.

@@ -65,7 +65,7 @@ func newLoad(urls []string, spec LoadSpec) (*Load, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect the load: %w", err)
 	}
-	pub, err := partitioner.NewPublisher(nc, spec.Topic.WithDefaults(), partitioner.PublisherOptions{})
+	pub, err := partitioner.NewPublisher(nc, spec.Topic.WithDefaults(), partitioner.PublisherOptions{Roam: true})
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("make the load's publisher: %w", err)
