@@ -58,6 +58,18 @@ type (
 	}
 )
 
+// UnmarshalJSON refuses a number of partitions that nobody can have stored: tables are made of it.
+func (d *topicDefinition) UnmarshalJSON(data []byte) error {
+	type plain topicDefinition
+	if err := json.Unmarshal(data, (*plain)(d)); err != nil {
+		return err
+	}
+	if d.Partitions < 1 || d.Partitions > partitioner.MaxPartitions {
+		return fmt.Errorf("%d partitions are not 1 to %d", d.Partitions, partitioner.MaxPartitions)
+	}
+	return nil
+}
+
 // setUp makes or finds the bucket, the topics' streams and the definitions. It returns where each group starts.
 func (n *Node) setUp(ctx context.Context) (map[string]uint64, error) {
 	var starts map[string]uint64

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"testing"
+
+	"leasehold/partitioner"
 )
 
 // What is stored about the cluster, a topic or a group is refused, or comes
@@ -34,6 +36,9 @@ func comesBack[T any](t *testing.T, data []byte) {
 	stored, err := json.Marshal(def)
 	if err == nil {
 		err = json.Unmarshal(stored, &again)
+	}
+	if d, ok := any(def).(topicDefinition); ok && (d.Partitions < 1 || d.Partitions > partitioner.MaxPartitions) {
+		t.Fatalf("%s was read as a topic of %d partitions", data, d.Partitions)
 	}
 	// An empty list is left out, and none when it is read.
 	if one, two := reflect.ValueOf(&def), reflect.ValueOf(&again); err != nil || !reflect.DeepEqual(dropEmpty(one), dropEmpty(two)) {
