@@ -112,7 +112,7 @@ func (r *runner) print() {
 
 // matrix is every row, in the order in which they are run.
 func matrix() []Row {
-	return slices.Concat(crashRows, memberRows, powerRows, diskRows, fsyncRows, rotRows(), networkRows, processRows, clockRows, clientRows, waveRows, neededRows)
+	return slices.Concat(crashRows, memberRows, powerRows, diskRows, fsyncRows, rotRows(), guardRows, networkRows, processRows, clockRows, clientRows, waveRows, neededRows)
 }
 
 func TestRowsAreNamedOnce(t *testing.T) {

@@ -25,6 +25,47 @@ var neededRows = []Row{
 			w.Wait(10 * time.Second)
 		},
 	},
+	{
+		Name: "without-fence", Expect: "a node that is cut off calls on beside the new owners", Load: Backlogged, Needs: []Need{Network},
+		Spec: without("fence",
+			overlay.Edit{File: "cluster/watchdog.go", Old: "	if int64(w.clock.Now()) < w.deadline() {\n\t\treturn true", New: "	if w.deadline() != 1 {\n\t\treturn true"},
+			overlay.Edit{File: "cluster/watchdog.go", Old: "if now < fence || fence == 0 {", New: "if now < fence || fence != 1 {"},
+			overlay.Edit{File: "cluster/lease/own.go", Old: "	c.own.expired = true\n\tc.cancelAll(ErrFenced)", New: "	c.own.expired = true"}),
+		Found: []history.Kind{history.FenceRegress, history.Overlap},
+		Round: cutForThreeTTLs,
+	},
+	{
+		Name: "without-burial", Expect: "a node that is back goes on with partitions that others have taken", Load: Backlogged, Needs: []Need{Network},
+		Spec: without("burial", overlay.Edit{File: "cluster/lease/peers.go",
+			Old: "return rec.Boot > boot || rec.Boot == boot && rec.State != Live",
+			New: "return rec.Boot > boot || rec.Boot == boot && rec.State != Live ||\n" +
+				"\t\tnode != c.cfg.Self.Node && c.now-c.peer(node).quietAt >= rec.TTL"}),
+		Found: []history.Kind{history.FenceRegress, history.Overlap},
+		Round: cutForThreeTTLs,
+	},
+	{
+		Name: "without-replica-guard", Expect: "a flipped bit makes its node skip messages", Load: Steady,
+		Spec: func(w *World, s *testcluster.Spec) {
+			kept(w, s)
+			without("replica-guard",
+				overlay.Edit{File: "server/copies.go", Old: "if c.Last == 0 {", New: "if c.Last >= 0 {"},
+				overlay.Edit{File: "server/copies.go", Old: "hole != \"\" || c.Last == 0 ||", New: "hole != \"\" || c.Last >= 0 ||"},
+				overlay.Edit{File: "worker/gap.go", Old: "if err == nil && first > s.pos {\n\t\t\ts.skip(min(first, to))",
+					New: "if err == nil || first > s.pos {\n\t\t\ts.skip(to)"})(w, s)
+		},
+		Found: []history.Kind{history.Lost},
+		Round: func(w *World) { w.rotInBacklog() },
+	},
+}
+
+// cutForThreeTTLs cuts a node off from the others until they have its partitions, and a while longer, and joins it again.
+func cutForThreeTTLs(w *World) {
+	n := w.follower()
+	n.Struck()
+	w.Net.Isolate(w.Host(n))
+	w.Wait(3 * ttl)
+	w.healed("cut off for three ttls", n.Struck())
+	w.Wait(2 * ttl)
 }
 
 // without makes a cluster of nodes whose source was edited.

@@ -1,10 +1,8 @@
 package testcluster
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,29 +11,6 @@ import (
 	"leasehold/internal/history"
 	"leasehold/partitioner"
 )
-
-// flipBit flips one bit of a payload in the middle of the first file of messages in a node's copy of a topic. The node is
-// down.
-func (n *Node) flipBit(topic string) {
-	t := n.cluster.t
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(n.host.DataDir, "jetstream", "LEASEHOLD", "streams", topic, "msgs", "*.blk"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no messages of %s on %s: %v", topic, n.Name, err)
-	}
-	text, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := bytes.Index(text[len(text)/2:], []byte(`{"n":`))
-	if at < 0 {
-		t.Fatalf("no payload in the second half of %s", files[0])
-	}
-	text[len(text)/2+at] ^= 1
-	if err := os.WriteFile(files[0], text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // One flipped bit, which the broker does not notice; after a kill -9 its copy lacks the rest of the file, and it calls
 // itself healthy and current. The node finds it before it takes a partition, serves nothing from it, tells a person, and
@@ -59,7 +34,7 @@ func TestDamagedCopyIsFoundAndFetchedAnew(t *testing.T) {
 	published(burst)
 	n1 := c.Nodes[0]
 	n1.Term()
-	n1.flipBit("orders")
+	n1.FlipPayload("orders")
 	n1.Start()
 	c.WaitReady(startLimit)
 	published(load.Published() + 200)

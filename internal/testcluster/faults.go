@@ -1,6 +1,7 @@
 package testcluster
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -120,5 +121,28 @@ func SignalAll(t testing.TB, pids []int, sig syscall.Signal) {
 		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 			t.Fatalf("%s to %d: %v", sig, pid, err)
 		}
+	}
+}
+
+// FlipPayload flips one bit of a payload in the middle of the first file of messages in a node's copy of a topic. The node is
+// down.
+func (n *Node) FlipPayload(topic string) {
+	t := n.cluster.t
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(n.host.DataDir, "jetstream", "LEASEHOLD", "streams", topic, "msgs", "*.blk"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no messages of %s on %s: %v", topic, n.Name, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(text[len(text)/2:], []byte(`{"n":`))
+	if at < 0 {
+		t.Fatalf("no payload in the second half of %s", files[0])
+	}
+	text[len(text)/2+at] ^= 1
+	if err := os.WriteFile(files[0], text, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

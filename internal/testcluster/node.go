@@ -191,6 +191,16 @@ func (n *Node) end(kind history.EventKind, sig os.Signal) history.Event {
 	return e
 }
 
+// Logged tells whether the node's log, of all its lives, has the text.
+func (n *Node) Logged(text string) bool {
+	n.cluster.t.Helper()
+	log, err := os.ReadFile(n.LogFile)
+	if err != nil {
+		n.cluster.t.Fatal(err)
+	}
+	return bytes.Contains(log, []byte(text))
+}
+
 // logTail is the end of the log, whole lines.
 func (n *Node) logTail(size int) string {
 	log, err := os.ReadFile(n.LogFile)
