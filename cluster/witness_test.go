@@ -142,7 +142,9 @@ func TestWitnessedNodeIsTakenOverAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		serverID := func(id string) func(*rig, *Options) {
-			return func(_ *rig, o *Options) { o.Lease.Self.ServerID = id }
+			return func(_ *rig, o *Options) {
+				o.Lease.Self.ServerID, o.Lease.Self.Provable = id, true
+			}
 		}
 		n1, n2 := start(t, m, "n1", serverID("a")), start(t, m, "n2", serverID("b"))
 		time.Sleep(20 * time.Second)

@@ -89,7 +89,7 @@ func (c *Core) witnessed(in Witnessed) {
 // proven reports whether the process that wrote the peer's record as it stands is known to be gone.
 func (p *peer) proven() bool {
 	w := p.witness
-	return p.live() && w.Revision == p.rev && w.ServerID != "" && w.ServerID == p.rec.ServerID
+	return p.live() && p.rec.Provable && w.Revision == p.rev && w.ServerID != "" && w.ServerID == p.rec.ServerID
 }
 
 func (c *Core) silent(p *peer) bool {

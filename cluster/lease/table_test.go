@@ -95,7 +95,7 @@ var records = []struct {
 }
 
 func peerSession(node string, boot uint64, s State) *Session {
-	return &Session{Version: 1, Node: node, Boot: boot, State: s, Nonce: node + "-nonce", ServerID: serverOf(node, boot), TTL: testTTL, Groups: []string{"g"}, Weight: 1}
+	return &Session{Version: 1, Node: node, Boot: boot, State: s, Nonce: node + "-nonce", ServerID: serverOf(node, boot), Provable: true, TTL: testTTL, Groups: []string{"g"}, Weight: 1}
 }
 
 // serverOf is the broker's id of the process that lived under a boot.
@@ -682,6 +682,7 @@ func peerRows() []row {
 		{"saw-n3-deleted", 0, plain(Saw{Key: SessionKey("n3"), Revision: testRev + 1})},
 		{"saw-n3-later-boot", 0, sawPeer(testRev+1, peerSession("n3", 3, Live))},
 		{"witnessed", 0, plain(witnessed(2, testRev))},
+		{"saw-n3-unprovable", 0, sawPeer(testRev, &Session{Version: 1, Node: "n3", Boot: 2, State: Live, TTL: testTTL, ServerID: serverOf("n3", 2)})},
 		{"witnessed-older-revision", 0, plain(witnessed(2, testRev-1))},
 		{"witnessed-newer-revision", 0, plain(witnessed(2, testRev+1))},
 		{"witnessed-earlier-boot", 0, plain(witnessed(1, testRev))},
@@ -1313,7 +1314,7 @@ func (k *check) provenGone(p *peer) bool {
 	if !ok {
 		w = p.witness
 	}
-	return p.rec != nil && w.Node == p.name && w.ServerID == serverOf(p.name, p.rec.Boot) && w.Revision == p.rev
+	return p.rec != nil && p.rec.Provable && w.Node == p.name && w.ServerID == serverOf(p.name, p.rec.Boot) && w.Revision == p.rev
 }
 
 // boot: a new life is above every earlier one, and begins with nothing of the last one left.

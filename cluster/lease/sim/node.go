@@ -81,7 +81,7 @@ func (n *node) start() {
 	n.core = lease.New(lease.Config{
 		Self: lease.Session{
 			Node: n.name, DirID: fmt.Sprint("dir-", n.dir), KernelBoot: fmt.Sprint(n.name, "-kernel-", n.kernel),
-			LockIno: uint64(n.dir), ServerID: n.server, Weight: 1,
+			LockIno: uint64(n.dir), ServerID: n.server, Provable: true, Weight: 1,
 		},
 		Boot: n.boot, Secret: fmt.Sprint(n.name, "-", n.life),
 		Groups: []lease.Group{{Name: "g", Partitions: w.partitions, Handover: 2 * time.Second}},
