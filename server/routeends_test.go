@@ -144,6 +144,7 @@ func TestRouteEndings(t *testing.T) {
 
 	n3 := servertest.Start(t, options[2])
 	waitRoutes(t, nodes, n3.ID(), true)
+	pause(t, 3*time.Second)
 	if err := n3.Stop(); err != nil {
 		t.Error(err)
 	}

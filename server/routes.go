@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	broker "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // How the broker tells of routes (nats-server v2.15.2: client.markConnAsClosed and Server.createRoute): format strings
@@ -45,10 +47,12 @@ type Ending struct {
 type routes struct {
 	cutOff  func()
 	made    chan struct{} // holds a token when a route was made that may not be in the table yet
+	lost    chan struct{} // holds a token when a route has ended and the others were not touched since
 	endings chan Ending
 
-	mu    sync.Mutex
-	known map[uint64]*route // by the broker's number of it
+	mu      sync.Mutex
+	known   map[uint64]*route // by the broker's number of it
+	closing bool              // the broker is being stopped, and ends its routes
 }
 
 // route is one connection to another broker, established at some time.
@@ -62,20 +66,25 @@ func newRoutes(cutOff func()) *routes {
 	if cutOff == nil {
 		cutOff = func() {}
 	}
-	return &routes{cutOff: cutOff, made: make(chan struct{}, 1), endings: make(chan Ending, endingsKept), known: map[uint64]*route{}}
+	return &routes{cutOff: cutOff, made: make(chan struct{}, 1), lost: make(chan struct{}, 1), endings: make(chan Ending, endingsKept), known: map[uint64]*route{}}
 }
 
 // notice takes in what the broker says. The broker holds the connection's lock.
 func (r *routes) notice(format string, v []any) {
 	if strings.HasSuffix(format, routeCreatedFormat) {
-		select {
-		case r.made <- struct{}{}:
-		default:
-		}
+		token(r.made)
 		return
 	}
 	if number, reason, ok := closedRoute(format, v); ok {
 		r.closed(number, endedByPeer(reason), time.Now())
+		token(r.lost)
+	}
+}
+
+func token(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -119,8 +128,18 @@ func (r *routes) closed(number uint64, byPeer bool, now time.Time) {
 	}
 }
 
-// alone reports whether no route is left. The caller holds mu.
+// close says that all lanes are joined, and that the broker ends its routes now.
+func (r *routes) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closing = true
+}
+
+// alone reports whether no route is left, though there should be. The caller holds mu.
 func (r *routes) alone() bool {
+	if r.closing {
+		return false
+	}
 	for _, k := range r.known {
 		if k.ended.IsZero() {
 			return false
@@ -169,6 +188,8 @@ func (r *routes) learn(open []*broker.RouteInfo, now time.Time) {
 func (s *Server) watchRoutes(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	touch, end := s.routeToucher()
+	defer end()
 	made := time.Now()
 	for {
 		select {
@@ -176,6 +197,8 @@ func (s *Server) watchRoutes(ctx context.Context) {
 			return
 		case <-s.routes.made:
 			made = time.Now()
+		case <-s.routes.lost:
+			touch()
 		case <-timer.C:
 		}
 		if list, err := s.broker.Routez(nil); err == nil {
@@ -187,6 +210,38 @@ func (s *Server) watchRoutes(ctx context.Context) {
 			timer.Reset(routesLater)
 		}
 	}
+}
+
+// Subjects in which every broker of the cluster is interested, one for each of the two routes to it.
+const (
+	touchSubject  = "leasehold.internal.route"
+	touchedSystem = "$SYS.REQ.SERVER.PING.VARZ" // not answered if there is nowhere to answer to (events.go, zReq)
+)
+
+// routeToucher returns what sends something over every route. A connection that something on the way has cut off is found
+// out when it is written to, and idle ones are written to seldom: the loss of one is reason to look at the others.
+func (s *Server) routeToucher() (touch, end func()) {
+	ours, err1 := s.connect("routes", s.users.internal)
+	system, err2 := s.connect("routes", s.users.system)
+	end = func() {
+		for _, nc := range []*nats.Conn{ours, system} {
+			if nc != nil {
+				nc.Close()
+			}
+		}
+	}
+	if err := errors.Join(err1, err2); err != nil {
+		s.log.Warn("a lost route will not have the others looked at", "error", err)
+		return func() {}, end
+	}
+	if _, err := ours.Subscribe(touchSubject, func(*nats.Msg) {}); err != nil {
+		s.log.Warn("a lost route will not have the others looked at", "error", err)
+	}
+	return func() {
+		if err := errors.Join(ours.Publish(touchSubject, nil), system.Publish(touchedSystem, nil)); err != nil {
+			s.log.Debug("routes could not be written to", "error", err)
+		}
+	}, end
 }
 
 // Endings tells when all routes to another process have ended by that side. It has one reader.

@@ -92,11 +92,14 @@ func (s *Server) Run(ctx context.Context) error {
 	var looking sync.WaitGroup
 	cause := s.serve(ctx, startDone, func() {
 		looking.Go(func() { s.health.run(looks) })
-		looking.Go(func() { s.watchRoutes(looks) })
+		if s.opt.Mode == Cluster {
+			looking.Go(func() { s.watchRoutes(looks) })
+		}
 	})
 	if s.opt.BeforeClose != nil {
 		s.opt.BeforeClose(cause)
 	}
+	s.routes.close()
 	stopLooking()
 	return errors.Join(cause, s.stop(startDone, &looking))
 }
