@@ -58,10 +58,13 @@ func TestCutOffStopsCallsAtOnce(t *testing.T) {
 	})
 }
 
+// answersLate has writes answered 300 ms after they landed, and no read show one that was not answered yet.
+func answersLate(r *rig, _ *Options) { r.store.delay, r.store.stale = 300*time.Millisecond, 1 }
+
 // TestCutOffStopsCallsWhileTheLoopIsStuck: and what the loop does with the answer that it finds first does not undo it.
 func TestCutOffStopsCallsWhileTheLoopIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", func(r *rig, _ *Options) { r.store.delay = 300 * time.Millisecond })
+		r := start(t, newMemory(), "n1", answersLate)
 		time.Sleep(4 * time.Second)
 		lanes, before := r.wantRunning(partitions), r.fence()
 		for r.fence().Equal(before) {
@@ -82,6 +85,7 @@ func TestCutOffStopsCallsWhileTheLoopIsStuck(t *testing.T) {
 		if n := len(r.all()); n > partitions {
 			t.Errorf("%d lanes resumed on a renewal from before the cut", n-partitions)
 		}
+		r.store.set(func(s *fakeStore) { s.delay, s.stale = 0, 0 })
 		r.store.heal()
 		time.Sleep(2 * time.Second)
 		r.wantResumed(cut)
@@ -92,7 +96,7 @@ func TestCutOffStopsCallsWhileTheLoopIsStuck(t *testing.T) {
 // TestRenewalSentBeforeTheCutDoesNotResume: its answer says that nobody had buried us by then, not that nobody will.
 func TestRenewalSentBeforeTheCutDoesNotResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", func(r *rig, _ *Options) { r.store.delay = 300 * time.Millisecond })
+		r := start(t, newMemory(), "n1", answersLate)
 		time.Sleep(4 * time.Second)
 		lanes, before := r.wantRunning(partitions), r.fence()
 		for r.fence().Equal(before) {
@@ -103,6 +107,7 @@ func TestRenewalSentBeforeTheCutDoesNotResume(t *testing.T) {
 		r.driver.CutOff()
 		time.Sleep(250 * time.Millisecond) // and has been answered
 		r.wantHeld(lanes, cut)
+		r.store.set(func(s *fakeStore) { s.delay, s.stale = 0, 0 })
 		time.Sleep(2 * time.Second)
 		r.wantResumed(cut)
 		r.endWell()
@@ -147,7 +152,7 @@ func TestWitnessedNodeIsTakenOverAtOnce(t *testing.T) {
 			}
 		}
 		n1, n2 := start(t, m, "n1", serverID("a")), start(t, m, "n2", serverID("b"))
-		time.Sleep(20 * time.Second)
+		time.Sleep(20*time.Second + renew*7/10) // between two renewals, the last of which has been read
 		n1.wantRunning(partitions / 2)
 		n2.store.hang()
 		n2.driver.CutOff() // what is left of it is no part of this
