@@ -42,7 +42,8 @@ type victim struct {
 func startVictim(t *testing.T, o servertest.Options) victim {
 	t.Helper()
 	v := victim{Cmd: exec.Command(os.Args[0], "-test.run", "^TestBrokerToKill$")}
-	v.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %s %s", brokerToKill, o.Path, o.Peers[0].Address, o.Peers[1].Address, o.Peers[2].Address))
+	v.Env = append(os.Environ(), "TMPDIR="+t.TempDir(), // a killed test cleans nothing up
+		fmt.Sprintf("%s=%s %s %s %s", brokerToKill, o.Path, o.Peers[0].Address, o.Peers[1].Address, o.Peers[2].Address))
 	in, err1 := v.StdinPipe()
 	out, err2 := v.StdoutPipe()
 	if err := errors.Join(err1, err2, v.Start()); err != nil {
