@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -106,6 +107,17 @@ func (d *Driver) Snapshot(ctx context.Context) (lease.View, error) {
 // Show takes in a record that this node itself has just written or read.
 func (d *Driver) Show(saw lease.Saw) { d.inbox.put(saw) }
 
+// CutOff says that the connections to all other nodes have ended. When it returns, no call starts any more, and lanes are
+// being cancelled; they go on once a renewal that is sent from now on is answered. It does not block.
+func (d *Driver) CutOff() { d.inbox.put(d.watchdog.cutOff()) }
+
+// Witness takes in the proof that the process which wrote this session record is gone. The proof was found after the
+// record had been read; by names the other nodes that saw the same.
+func (d *Driver) Witness(saw lease.Saw, by []string) {
+	d.inbox.put(saw)
+	d.inbox.put(lease.Witnessed{Node: saw.Key.Node, ServerID: saw.Session.ServerID, Revision: saw.Revision, By: by})
+}
+
 // Abort ends every lane at once, handing nothing over, and returns when all are joined. Run then returns err.
 func (d *Driver) Abort(err error) {
 	d.inbox.put(ask{func(*lease.Core) { d.result, d.ended = err, true }})
@@ -173,7 +185,7 @@ func (d *Driver) act(a lease.Action) {
 	case lease.SaveBoot:
 		d.io.Go(func() { d.saveBoot(a.Boot) })
 	case lease.Fence:
-		d.watchdog.fence.Store(int64(a.At))
+		d.watchdog.set(a)
 	case lease.Start:
 		d.start(a)
 	case lease.Drain:
@@ -215,6 +227,8 @@ func (d *Driver) write(w lease.Write) {
 func (d *Driver) logWrite(w lease.Write, rev uint64) {
 	switch {
 	case !w.Announce:
+	case w.Session != nil && w.Session.State == lease.Buried:
+		d.log.Warn("node declared dead", "node", w.Session.Node, "boot", w.Session.Boot, "because", burialReason(w))
 	case w.Session != nil:
 		d.log.Info("session written", "node", w.Session.Node, "boot", w.Session.Boot, "state", w.Session.State,
 			"leaving", w.Session.Leaving)
@@ -223,6 +237,13 @@ func (d *Driver) logWrite(w lease.Write, rev uint64) {
 	default:
 		d.log.Debug("claimed", "key", w.Key.String(), "epoch", w.Lease.Epoch, "done", w.Lease.Done, "revision", rev)
 	}
+}
+
+func burialReason(w lease.Write) string {
+	if len(w.Witnesses) == 0 {
+		return fmt.Sprintf("it was silent for %v", w.Session.TTL)
+	}
+	return "its process is gone, as this node and " + strings.Join(w.Witnesses, ", ") + " have seen"
 }
 
 // readSoon reads one record, unless a read of it is under way: that one may be older than what prompted this, but reads

@@ -20,6 +20,10 @@ type watchdog struct {
 
 	fence atomic.Int64 // The deadline as lease.Time. Written by the driver's loop only.
 
+	cuts  atomic.Uint64 // How often this node was cut off,
+	cutAt atomic.Int64  // when last, as lease.Time,
+	known atomic.Uint64 // and of how many of them fence knows. Written by the driver's loop only, after fence.
+
 	mu    sync.Mutex
 	lanes map[lease.Key]*watched
 }
@@ -34,9 +38,31 @@ func newWatchdog(clock Clock, margin time.Duration, die func(string)) *watchdog 
 	return &watchdog{clock: clock, margin: margin, die: die, lanes: map[lease.Key]*watched{}}
 }
 
+// set moves the fence.
+func (w *watchdog) set(f lease.Fence) {
+	w.fence.Store(int64(f.At))
+	w.known.Store(f.Cut)
+}
+
+// cutOff makes now the deadline until the loop sets a fence that knows of it.
+func (w *watchdog) cutOff() lease.CutOff {
+	now := w.clock.Now()
+	w.cutAt.Store(int64(now))
+	return lease.CutOff{N: w.cuts.Add(1), At: now}
+}
+
+// deadline is the fence, unless a cut is not in it yet. The fence is looked at last: one that was set by a loop that did not
+// know of a cut never counts together with the news that the loop knows.
+func (w *watchdog) deadline() int64 {
+	if w.known.Load() < w.cuts.Load() {
+		return min(w.cutAt.Load(), w.fence.Load())
+	}
+	return w.fence.Load()
+}
+
 // mayStart is the look at the fence that is the start of a call of the lane.
 func (w *watchdog) mayStart(l *watched) bool {
-	if int64(w.clock.Now()) < w.fence.Load() {
+	if int64(w.clock.Now()) < w.deadline() {
 		return true
 	}
 	l.refused.Store(true)
@@ -75,7 +101,7 @@ func (w *watchdog) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		w.releaseRefused()
-		fence, now := w.fence.Load(), int64(w.clock.Now())
+		fence, now := w.deadline(), int64(w.clock.Now())
 		if now < fence || fence == 0 {
 			continue
 		}

@@ -18,6 +18,8 @@ type brokerLog struct {
 
 	fatal chan error // buffered 1: the first Fatalf; whoever runs the broker must then end it
 
+	routes *routes // told of every route that is made or ends
+
 	removed atomic.Bool // the broker says that its server was removed from the cluster
 
 	mu      sync.Mutex
@@ -31,8 +33,8 @@ type refusal struct {
 	reason string
 }
 
-func newBrokerLog(log hclog.Logger) *brokerLog {
-	return &brokerLog{log: log, fatal: make(chan error, 1), last: make(map[string]time.Time)}
+func newBrokerLog(log hclog.Logger, routes *routes) *brokerLog {
+	return &brokerLog{log: log, routes: routes, fatal: make(chan error, 1), last: make(map[string]time.Time)}
 }
 
 // importantNotices are worth a line a person reads. The rest of what the broker notices is for those who debug it.
@@ -44,8 +46,9 @@ var importantNotices = []string{
 	"Slow Consumer",
 }
 
-// Noticef shows a few notices.
+// Noticef shows a few notices. The broker may hold locks here.
 func (l *brokerLog) Noticef(format string, v ...any) {
+	l.routes.notice(format, v)
 	text := fmt.Sprintf(format, v...)
 	for _, part := range importantNotices {
 		if strings.Contains(text, part) {

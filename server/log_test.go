@@ -9,7 +9,7 @@ import (
 )
 
 func logInto(buf *bytes.Buffer) *brokerLog {
-	return newBrokerLog(hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: buf}))
+	return newBrokerLog(hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: buf}), newRoutes(nil))
 }
 
 func TestSameWarningIsShownOnce(t *testing.T) {
@@ -53,7 +53,7 @@ func TestOrdinaryStartIsQuiet(t *testing.T) {
 }
 
 func TestFirstFatalIsTheCause(t *testing.T) {
-	l := newBrokerLog(hclog.NewNullLogger())
+	l := newBrokerLog(hclog.NewNullLogger(), newRoutes(nil))
 	l.Fatalf("first %d", 1)
 	l.Fatalf("second") // must not block either
 	if err := <-l.fatal; err.Error() != "first 1" {
@@ -70,7 +70,7 @@ func TestRefusalsAreExplained(t *testing.T) {
 		"10.0.0.3:6222 - rid:7 - TLS route handshake error: EOF":                                                                       "",
 		"Error trying to connect to route (attempt 1): dial tcp 10.0.0.3:6222: connect: connection refused":                            "",
 	} {
-		l := newBrokerLog(hclog.NewNullLogger())
+		l := newBrokerLog(hclog.NewNullLogger(), newRoutes(nil))
 		l.Errorf("%s", text)
 		if got := l.recentRefusal(); (want == "") != (got == "") || !strings.Contains(got, want) {
 			t.Errorf("%s\n is explained as %q, want %q", text, got, want)

@@ -133,6 +133,9 @@ type Options struct {
 	// more, so it must not return before all lanes are joined (or must end the process).
 	BeforeClose func(cause error)
 
+	// CutOff, if set, is called when the last route to any other node has ended. It must not block.
+	CutOff func()
+
 	Logger hclog.Logger
 }
 

@@ -37,6 +37,7 @@ type Server struct {
 	ran     atomic.Bool
 	started chan struct{} // closed once the listeners are up
 	health  *health
+	routes  *routes
 }
 
 // New checks the options and builds the broker. Nothing runs and no port is taken before Run.
@@ -60,7 +61,8 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("build the broker: %w", err)
 	}
 	log := o.Logger.Named("broker")
-	s := &Server{opt: o, log: log, out: newBrokerLog(log), users: users, broker: b, started: make(chan struct{})}
+	watched := newRoutes(o.CutOff)
+	s := &Server{opt: o, log: log, out: newBrokerLog(log, watched), routes: watched, users: users, broker: b, started: make(chan struct{})}
 	s.health = newHealth(s)
 	b.SetLoggerV2(s.out, log.IsTrace(), false, false)
 	return s, nil
@@ -88,10 +90,16 @@ func (s *Server) Run(ctx context.Context) error {
 	}()
 	looks, stopLooking := context.WithCancel(context.WithoutCancel(ctx))
 	var looking sync.WaitGroup
-	cause := s.serve(ctx, startDone, func() { looking.Go(func() { s.health.run(looks) }) })
+	cause := s.serve(ctx, startDone, func() {
+		looking.Go(func() { s.health.run(looks) })
+		if s.opt.Mode == Cluster {
+			looking.Go(func() { s.watchRoutes(looks) })
+		}
+	})
 	if s.opt.BeforeClose != nil {
 		s.opt.BeforeClose(cause)
 	}
+	s.routes.close()
 	stopLooking()
 	return errors.Join(cause, s.stop(startDone, &looking))
 }

@@ -104,6 +104,10 @@ func (c *Core) Step(now Time, in Input) []Action {
 		c.moved(in.Key, in.Epoch, in.Progress)
 	case Stopped:
 		c.stopped(in.Key, in.Epoch, in.Progress)
+	case Witnessed:
+		c.witnessed(in)
+	case CutOff:
+		c.cutOff(in)
 	case Stop:
 		c.stop()
 	}
@@ -113,7 +117,7 @@ func (c *Core) Step(now Time, in Input) []Action {
 // sweep looks at everything that time or another node's change may have made due.
 func (c *Core) sweep() {
 	c.advanceOwn()
-	c.buryTheSilent()
+	c.buryTheDead()
 	if c.phase == running {
 		c.settleNewcomers()
 	}

@@ -25,7 +25,9 @@ type own struct {
 	nextAt  Time // When to write next.
 
 	fence   Time
-	expired bool // The fence was reached; cleared by a renewal answered OK.
+	expired bool   // The fence was reached; cleared by a renewal answered OK.
+	cuts    uint64 // Number of the latest CutOff, and when it came: a renewal sent before does not clear expired.
+	cutAt   Time
 	lastOK  Time // When a write of ours was last known to have landed.
 
 	seenAt   Time // watching: when rev was first seen.
@@ -50,6 +52,22 @@ func (c *Core) lookAtFence() {
 	c.own.expired = true
 	c.cancelAll(ErrFenced)
 }
+
+// cutOff fences this node at once: the others may be about to bury it, and all they will wait for is that it notices.
+// Only a renewal that was sent afterwards shows, by its answer, that they have not, and will not on what they saw.
+func (c *Core) cutOff(in CutOff) {
+	o := &c.own
+	o.cuts, o.cutAt = max(o.cuts, in.N), max(o.cutAt, in.At)
+	if c.phase >= running {
+		o.expired, o.nextAt = true, c.now
+		c.cancelAll(ErrFenced)
+	}
+	o.fence = min(o.fence, in.At)
+	c.setFence()
+	c.advanceOwn()
+}
+
+func (c *Core) setFence() { c.do(Fence{At: c.own.fence, Cut: c.own.cuts}) }
 
 // begin starts a new session life, if the record of our name allows it.
 func (c *Core) begin() {
@@ -143,7 +161,7 @@ func (c *Core) landed(a attempt, rev uint64, answered bool) {
 		c.restartSilence()
 	}
 	o.lastOK = c.now
-	fence := a.at + c.cfg.TTL - c.cfg.Margin
+	fence, cut := a.at+c.cfg.TTL-c.cfg.Margin, o.cuts > 0 && a.at <= o.cutAt
 	switch {
 	case c.phase == ending && a.rec.State == Ended:
 		c.finish()
@@ -153,16 +171,16 @@ func (c *Core) landed(a attempt, rev uint64, answered bool) {
 		return
 	case c.phase == publishing:
 		c.phase, o.joinedAt = running, c.now
-		o.fence, o.expired = fence, c.now >= fence
-	case answered && o.expired && c.now < fence:
+		o.fence, o.expired = fence, c.now >= fence || cut
+	case answered && o.expired && c.now < fence && !cut:
 		o.fence, o.expired = fence, false
 	case !o.expired:
 		o.fence = max(o.fence, fence)
-	default:
-		o.nextAt = c.now // read, not answered: lanes resume on an answer only
 	}
-	if !o.expired {
-		c.do(Fence{At: o.fence})
+	if o.expired {
+		o.nextAt = c.now // read, or sent too early: lanes resume on an answer only
+	} else {
+		c.setFence()
 	}
 	c.sweep()
 }
@@ -209,7 +227,7 @@ func (c *Core) judgeOwn() {
 func (c *Core) rejoin() {
 	c.phase = rejoining
 	c.own.expired = true
-	c.do(Fence{At: c.now})
+	c.do(Fence{At: c.now, Cut: c.own.cuts})
 	c.forgetWrites()
 	c.cancelAll(ErrBuried)
 	c.eachHeld(func(h *held) {
@@ -262,7 +280,7 @@ func (c *Core) advanceOwn() {
 
 func (c *Core) exit(err error) {
 	c.phase = finished
-	c.do(Fence{At: c.now})
+	c.do(Fence{At: c.now, Cut: c.own.cuts})
 	c.cancelAll(ErrBuried)
 	c.do(Exit{Err: err})
 }

@@ -16,6 +16,8 @@ type peer struct {
 	joinedAt Time     // When it was first seen live after not being so.
 	settled  bool     // It takes part in plans: no newcomer any more.
 
+	witness Witnessed // The latest proof of a death; it holds for one process and one revision.
+
 	pending uint64 // Id of our burial under way; 0 if none.
 	retryAt Time
 }
@@ -72,20 +74,49 @@ func (c *Core) restartSilence() {
 	}
 }
 
-// buryTheSilent declares dead whoever kept one revision for the ttl that stands in it, counted while our own renewals
-// went through. Compare-and-set on that very revision is what makes it safe: a renewal in between wins.
-func (c *Core) buryTheSilent() {
+// witnessed keeps a proof of a peer's death for as long as its record stays at the revision that the proof is about. A
+// write of the dead process that lands later makes it void: whoever brought it must look again, for a node that can
+// write is alive, or was until just now.
+func (c *Core) witnessed(in Witnessed) {
+	i := slices.IndexFunc(c.peers, func(p *peer) bool { return p.name == in.Node })
+	if i < 0 || in.Revision < c.peers[i].witness.Revision {
+		return
+	}
+	c.peers[i].witness = in
+	c.buryTheDead()
+}
+
+// proven reports whether the process that wrote the peer's record as it stands is known to be gone.
+func (p *peer) proven() bool {
+	w := p.witness
+	return p.live() && p.rec.Provable && w.Revision == p.rev && w.ServerID != "" && w.ServerID == p.rec.ServerID
+}
+
+func (c *Core) silent(p *peer) bool {
+	return p.live() && c.now-p.quietAt >= p.rec.TTL || p.rec == nil && c.now-p.quietAt >= c.cfg.TTL
+}
+
+// buryTheDead declares dead whoever kept one revision for the ttl that stands in it, counted while our own renewals
+// went through, and whoever is proven to be gone. Compare-and-set on that very revision is what makes it safe: a renewal
+// in between wins.
+func (c *Core) buryTheDead() {
 	if c.phase != running || c.own.expired || c.now-c.own.lastOK > 2*c.cfg.Renew {
 		return
 	}
 	for _, p := range c.peers {
-		silent := p.live() && c.now-p.quietAt >= p.rec.TTL || p.rec == nil && c.now-p.quietAt >= c.cfg.TTL
-		if !silent || p.pending != 0 || c.now < p.retryAt {
+		proven := p.proven()
+		if !proven && !c.silent(p) || p.pending != 0 || c.now < p.retryAt {
 			continue
 		}
-		if rec := c.burial(p); rec.Boot > 0 {
-			p.pending = c.write(Write{Key: SessionKey(p.name), Revision: p.rev, Session: rec, Announce: true})
+		rec := c.burial(p)
+		if rec.Boot == 0 {
+			continue
 		}
+		w := Write{Key: SessionKey(p.name), Revision: p.rev, Session: rec, Announce: true}
+		if proven {
+			w.Witnesses = p.witness.By
+		}
+		p.pending = c.write(w)
 	}
 }
 

@@ -46,6 +46,22 @@ type (
 		Progress Progress
 	}
 
+	// Witnessed is the proof that the process with this broker id is gone, found after the node's record had been read at
+	// this revision. It says nothing of any other process of that name, and nothing of a later revision.
+	Witnessed struct {
+		Node     string
+		ServerID string
+		Revision uint64
+		By       []string // The other nodes that saw it, too; for the log.
+	}
+
+	// CutOff says that the connections to all other nodes have ended, at At, for the Nth time. Others may take that for
+	// the death of this process, so no call starts before a renewal that was sent since is answered.
+	CutOff struct {
+		N  uint64
+		At Time
+	}
+
 	// Stop asks for a clean end: hand everything over, then end the session.
 	Stop struct{}
 )
@@ -57,6 +73,8 @@ func (Wrote) input()     {}
 func (SavedBoot) input() {}
 func (Moved) input()     {}
 func (Stopped) input()   {}
+func (Witnessed) input() {}
+func (CutOff) input()    {}
 func (Stop) input()      {}
 
 // Action is something to be done. Each is one of the types below; do them in order.
@@ -73,6 +91,8 @@ type (
 		Lease    *Lease
 		Requests *Requests // Never by a core: people write them.
 		Announce bool
+
+		Witnesses []string // Of a burial on proof: who else saw it; for the log. Nil if it was silence.
 	}
 
 	// Read asks for a fresh look at one record, answered by Saw.
@@ -81,8 +101,12 @@ type (
 	// SaveBoot asks for the boot number to be synced to disk, answered by SavedBoot.
 	SaveBoot struct{ Boot uint64 }
 
-	// Fence moves the deadline: a call may start while now < At. The watchdog cancels every lane at At.
-	Fence struct{ At Time }
+	// Fence moves the deadline: a call may start while now < At, unless there was a CutOff after the one that Cut
+	// numbers. The watchdog cancels every lane at At, or at such a CutOff.
+	Fence struct {
+		At  Time
+		Cut uint64
+	}
 
 	// Start asks for a lane, from the message after Progress.Done.
 	Start struct {

@@ -95,8 +95,11 @@ var records = []struct {
 }
 
 func peerSession(node string, boot uint64, s State) *Session {
-	return &Session{Version: 1, Node: node, Boot: boot, State: s, Nonce: node + "-nonce", TTL: testTTL, Groups: []string{"g"}, Weight: 1}
+	return &Session{Version: 1, Node: node, Boot: boot, State: s, Nonce: node + "-nonce", ServerID: serverOf(node, boot), Provable: true, TTL: testTTL, Groups: []string{"g"}, Weight: 1}
 }
+
+// serverOf is the broker's id of the process that lived under a boot.
+func serverOf(node string, boot uint64) string { return fmt.Sprint(node, "-process-", boot) }
 
 func testConfig() Config {
 	return Config{
@@ -425,6 +428,10 @@ var leaseEvents = []event{
 	{"saw-session-lower-boot", 0, sawOwn(testRev+1, func(s *Session) { s.Boot = testBoot - 2 })},
 	{"saw-session-deleted", 0, plain(Saw{Key: SessionKey("n1"), Revision: testRev + 1})},
 
+	{"cut-off", 0, plain(CutOff{N: 1, At: testNow})},
+	{"cut-off-past-fence", 4 * time.Second, plain(CutOff{N: 1, At: testNow})},
+	{"we-are-witnessed", 0, plain(Witnessed{Node: "n1", Revision: testRev, By: []string{"n2"}})},
+
 	{"saw-request", 0, plain(Saw{Key: RequestsKey("g"), Revision: testRev + 1, Requests: &testRequests})},
 	{"saw-request-applied-before", 0, plain(Saw{Key: RequestsKey("g"), Revision: testRev + 1, Requests: &Requests{Open: []Request{{ID: 0, Kind: Seek}}}})},
 	{"saw-request-of-other-partition", 0, plain(Saw{Key: RequestsKey("g"), Revision: testRev + 1, Requests: &Requests{Open: []Request{{ID: 9, Kind: Seek, Partitions: []int{0}}}}})},
@@ -499,7 +506,7 @@ func sessionRows() []row {
 			return c, h
 		}, leaseEvents})
 	}
-	return slices.Concat(rows, attemptRows(), overdueRows(), requestRows())
+	return slices.Concat(rows, attemptRows(), cutRows(), overdueRows(), requestRows())
 }
 
 // requestRows: something is asked of the partition, in every state of a live session.
@@ -623,6 +630,44 @@ func attemptRows() []row {
 	return rows
 }
 
+// witnessed is the proof that the process of n3 under a boot is gone.
+func witnessed(boot, rev uint64) Witnessed {
+	return Witnessed{Node: "n3", ServerID: serverOf("n3", boot), Revision: rev, By: []string{"n2"}}
+}
+
+// cutRows: we were cut off, before or after the renewal under way was sent.
+func cutRows() []row {
+	var rows []row
+	events := []event{
+		{"tick-rested", 100 * time.Millisecond, plain(Tick{})},
+		{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
+		{"session-ok-late", 5 * time.Second, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
+		{"session-unknown", 0, plain(Wrote{ID: 40})},
+		{"saw-session-renewed", 0, sawOwn(testRev+1, func(s *Session) { s.Nonce = "s-10" })},
+		{"cut-off-again", 0, plain(CutOff{N: 2, At: testNow})},
+	}
+	for _, s := range []state{
+		{phase: publishing}, {phase: running, expired: true}, {phase: running, expired: true, lane: parked},
+		{phase: running, expired: true, lane: cancelled}, {phase: ending, expired: true, stopping: true},
+	} {
+		s.rec, s.planned = "free-next-me", "n1"
+		if s.lane != none {
+			s.rec = "mine"
+		}
+		for name, ago := range map[string]time.Duration{"cut-before-send": 200 * time.Millisecond, "cut-at-send": 100 * time.Millisecond, "cut-after-send": 50 * time.Millisecond} {
+			rows = append(rows, row{name + " " + s.session(), "", func() (*Core, *held) {
+				c, h := s.build()
+				c.own.cuts, c.own.cutAt = 1, testNow-ago
+				if s.phase >= running {
+					c.own.fence, c.own.lastOK = testNow-ago, testNow-time.Second
+				}
+				return c, h
+			}, events})
+		}
+	}
+	return rows
+}
+
 // peerRows are about when n3 is declared dead.
 func peerRows() []row {
 	var rows []row
@@ -635,6 +680,14 @@ func peerRows() []row {
 		{"saw-n3-renewed", 0, sawPeer(testRev+1, peerSession("n3", 2, Live))},
 		{"saw-n3-buried", 0, sawPeer(testRev+1, peerSession("n3", 2, Buried))},
 		{"saw-n3-deleted", 0, plain(Saw{Key: SessionKey("n3"), Revision: testRev + 1})},
+		{"saw-n3-later-boot", 0, sawPeer(testRev+1, peerSession("n3", 3, Live))},
+		{"witnessed", 0, plain(witnessed(2, testRev))},
+		{"saw-n3-unprovable", 0, sawPeer(testRev, &Session{Version: 1, Node: "n3", Boot: 2, State: Live, TTL: testTTL, ServerID: serverOf("n3", 2)})},
+		{"witnessed-older-revision", 0, plain(witnessed(2, testRev-1))},
+		{"witnessed-newer-revision", 0, plain(witnessed(2, testRev+1))},
+		{"witnessed-earlier-boot", 0, plain(witnessed(1, testRev))},
+		{"witnessed-nobody", 0, plain(Witnessed{Node: "n3", Revision: testRev})},
+		{"cut-off", 0, plain(CutOff{N: 1, At: testNow})},
 		{"burial-ok", 0, plain(Wrote{ID: 42, OK: true, Revision: testRev + 1})},
 		{"burial-unknown", 0, plain(Wrote{ID: 42})},
 		{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
@@ -650,17 +703,20 @@ func peerRows() []row {
 	for _, own := range []string{"healthy", "renewals-stuck", "expired", "stopping", "publishing"} {
 		for _, rec := range []string{"owner-live", "owner-buried", "owner-without-session", "free-next-live"} {
 			for _, silent := range []time.Duration{testTTL - 1, testTTL} {
-				for _, write := range []string{"", "pending", "resting"} {
+				for _, write := range []string{"", "pending", "resting", "witnessed", "witnessed resting"} {
 					name := fmt.Sprintf("n3 %s %s silent-%v %s", own, rec, silent.Round(time.Second)-map[bool]time.Duration{true: 1}[silent < testTTL], write)
 					rows = append(rows, row{strings.TrimSpace(name), "", func() (*Core, *held) {
 						c, h := state{phase: running, rec: rec, planned: "n1", old: true}.build()
 						p := c.peer("n3")
 						p.quietAt = testNow - silent
 						switch {
-						case write == "resting":
+						case strings.HasSuffix(write, "resting"):
 							p.retryAt = testNow + 50*time.Millisecond
 						case write == "pending":
 							p.pending, c.writes[42] = 42, SessionKey("n3")
+						}
+						if strings.HasPrefix(write, "witnessed") {
+							p.witness = witnessed(2, testRev)
 						}
 						owns[own](c)
 						return c, h
@@ -916,6 +972,7 @@ func (k *check) all() []error {
 	k.nothingGoesBack()
 	k.knowledge()
 	k.lanes()
+	k.cutOff()
 	k.endsCalls()
 	for _, a := range k.actions {
 		switch a := a.(type) {
@@ -955,6 +1012,23 @@ func (k *check) nothingAfterTheEnd() {
 			}
 		}
 	}
+}
+
+// cutOff: nothing goes on, and no call starts, before a renewal that is sent from now on is answered.
+func (k *check) cutOff() {
+	cut, ok := k.in.(CutOff)
+	if !ok || k.before.phase < running || k.after.phase == finished {
+		return
+	}
+	if !k.after.own.expired || k.after.own.cutAt != cut.At || k.ha.lane == active || k.ha.lane == draining {
+		k.fail("a lane goes on behind a cut")
+	}
+	for _, a := range k.actions {
+		if f, ok := a.(Fence); ok && f.Cut == cut.N && f.At <= cut.At {
+			return
+		}
+	}
+	k.fail("a cut is not noticed")
 }
 
 func (k *check) nothingGoesBack() {
@@ -1186,6 +1260,9 @@ func (k *check) fence(a Fence) {
 	if wrote, ok := k.in.(Wrote); k.before.own.expired && k.before.phase == running && !(ok && wrote.OK) {
 		k.fail("a passed fence moves on without an answer")
 	}
+	if cut := k.before.own.cutAt; cut > 0 && at <= cut+testTTL-testMargin {
+		k.fail("a fence moves on by a renewal from before we were cut off")
+	}
 }
 
 func (k *check) ownWrite(w Write) {
@@ -1213,7 +1290,7 @@ func (k *check) ownWrite(w Write) {
 	}
 }
 
-// burial: of what stood unchanged for its ttl while our own renewals went through.
+// burial: of what stood unchanged for its ttl while our own renewals went through, or is proven to be gone.
 func (k *check) burial(w Write) {
 	if w.Session.Node == "n1" {
 		if k.now-k.before.own.seenAt < testTTL || w.Session.State != Buried || w.Session.Nonce != "" {
@@ -1221,14 +1298,23 @@ func (k *check) burial(w Write) {
 		}
 		return
 	}
-	p := k.before.peer(w.Session.Node)
-	healthy := k.before.phase == running && !k.after.own.expired && k.now-k.after.own.lastOK <= 2*testRenew
-	if !healthy || k.now-p.quietAt < testTTL || w.Revision != p.rev || p.pending != 0 || k.now < p.retryAt {
+	p, before := k.after.peer(w.Session.Node), k.before.peer(w.Session.Node)
+	healthy := (k.before.phase == running || k.after.phase == running) && !k.after.own.expired && k.now-k.after.own.lastOK <= 2*testRenew
+	if !healthy || k.now-p.quietAt < testTTL && !k.provenGone(p) || w.Revision != p.rev || before.pending != 0 || k.now < before.retryAt {
 		k.fail("%s is buried too early", p.name)
 	}
 	if w.Session.State != Buried || w.Session.Nonce != "" || w.Session.Boot == 0 || p.rec != nil && (p.rec.State != Live || w.Session.Boot != p.rec.Boot) {
 		k.fail("%s is buried as %+v", p.name, *w.Session)
 	}
+}
+
+// provenGone: the very revision that stands there, of the very process that wrote it, is what the proof is about.
+func (k *check) provenGone(p *peer) bool {
+	w, ok := k.in.(Witnessed)
+	if !ok {
+		w = p.witness
+	}
+	return p.rec != nil && p.rec.Provable && w.Node == p.name && w.ServerID == serverOf(p.name, p.rec.Boot) && w.Revision == p.rev
 }
 
 // boot: a new life is above every earlier one, and begins with nothing of the last one left.

@@ -49,6 +49,8 @@ type Node struct {
 	groups []*group
 	ingest *ingest
 
+	deaths deaths // What this node has seen of the deaths of others.
+
 	holes   copyHoles
 	mended  aside       // The copy that was set aside before this life.
 	endLife func(error) // Ends this life. Set before the first lane starts.
@@ -255,7 +257,7 @@ func (n *Node) newBroker(secrets config.Secrets) (*server.Server, error) {
 		Config: c.Server, Identity: c.Identity(), Dir: n.dir,
 		ClusterListen: c.ClusterListen(), Advertise: c.Cluster.Advertise, Peers: c.Peers(),
 		Secrets: secrets.Keys, Timing: timing, PublishSubjects: subjects, Users: users,
-		BeforeClose: n.beforeClose, Logger: n.Logger,
+		BeforeClose: n.beforeClose, CutOff: n.cutOff, Logger: n.Logger,
 	})
 }
 
@@ -270,6 +272,17 @@ func (n *Node) beforeClose(cause error) {
 	n.mu.Unlock()
 	if driver != nil {
 		driver.Abort(fmt.Errorf("the broker gave up: %w", cause))
+	}
+}
+
+// cutOff has the driver end all calls: to the others this node may look dead.
+func (n *Node) cutOff() {
+	n.mu.Lock()
+	driver := n.driver
+	n.mu.Unlock()
+	if driver != nil && n.Config.Cluster.FastTakeover {
+		n.log.Warn("every route has ended: no call starts before the others are heard again")
+		driver.CutOff()
 	}
 }
 

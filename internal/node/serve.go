@@ -96,6 +96,8 @@ func (n *Node) participate(ctx context.Context) error {
 		runPart(outer, stop, "status", n.answer(statusSubject, func(*nats.Msg) any { return n.report() })),
 		runPart(ctx, stop, "copies' answers", n.answer(copySubject, n.sayCopy)),
 		runPart(ctx, stop, "copies", n.watchCopies),
+		runPart(ctx, stop, "deaths' witness", n.answer(deathSubject, n.sayDeath)),
+		runPart(ctx, stop, "deaths", n.watchDeaths),
 		runPart(ctx, stop, "groups", n.confirmGroups),
 		runPart(ctx, stop, "membership", n.watchRemoval),
 		runPart(ctx, stop, "space", n.watchSpace),
@@ -228,7 +230,7 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 	cfg := lease.Config{
 		Self: lease.Session{
 			Node: c.Node.Name, DirID: n.dir.DirID(), KernelBoot: n.dir.KernelBootID(), LockDev: dev, LockIno: ino,
-			ServerID: n.broker.ID(), Address: n.address(), Release: n.Version, Weight: 1, ConfigHash: n.configHash(),
+			ServerID: n.broker.ID(), Provable: c.Cluster.FastTakeover, Address: n.address(), Release: n.Version, Weight: 1, ConfigHash: n.configHash(),
 		},
 		Boot: boot, Secret: fmt.Sprintf("%s-%d", n.broker.ID(), os.Getpid()),
 		TTL: c.Cluster.SessionTTL, Renew: c.Cluster.Renew, Margin: c.Cluster.Margin, WriteLimit: c.Cluster.Renew / 2,

@@ -23,10 +23,10 @@ type edit struct{ file, old, new string }
 
 var brokenRules = []broken{
 	{"fence from the answer instead of the send", []edit{{"own.go",
-		"fence := a.at + c.cfg.TTL - c.cfg.Margin", "fence := c.now + c.cfg.TTL - c.cfg.Margin"}}},
+		"fence, cut := a.at+c.cfg.TTL-c.cfg.Margin,", "fence, cut := c.now+c.cfg.TTL-c.cfg.Margin,"}}},
 	{"fence from a read of the own nonce", []edit{{"own.go",
-		"fence := a.at + c.cfg.TTL - c.cfg.Margin",
-		"fence := a.at + c.cfg.TTL - c.cfg.Margin\n\tif !answered {\n\t\tfence = c.now + c.cfg.TTL - c.cfg.Margin\n\t}"}}},
+		"a.at <= o.cutAt\n",
+		"a.at <= o.cutAt\n\tif !answered {\n\t\tfence = c.now + c.cfg.TTL - c.cfg.Margin\n\t}\n"}}},
 	{"claim without burying", []edit{{"peers.go",
 		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live",
 		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live ||\n" +
@@ -68,6 +68,11 @@ var brokenRules = []broken{
 		"case !in.OK:\n\t\tif h.lane == handing && !c.wantsAway(h) && !c.own.expired {\n\t\t\th.lane = active\n" +
 			"\t\t\tc.do(Start{Key: h.key, Boot: c.own.boot, Epoch: h.epoch, Progress: h.progress})\n\t\t}\n" +
 			"\t\th.retryAt = c.now + c.pause()"}}},
+	{"witness used on a later boot", []edit{{"peers.go", " && w.ServerID == p.rec.ServerID", ""}}},
+	{"witness used on a revision that it did not see", []edit{{"peers.go", "w.Revision == p.rev && ", ""}}},
+	{"cut off and not fenced", []edit{{"own.go",
+		"o.expired, o.nextAt = true, c.now\n\t\tc.cancelAll(ErrFenced)\n\t}\n\to.fence = min(o.fence, in.At)", "o.nextAt = c.now\n\t}"}}},
+	{"cut off and resumed on a renewal sent before", []edit{{"own.go", "c.now < fence && !cut:", "c.now < fence:"}}},
 	{"own lease that nothing runs never claimed again", []edit{{"held.go",
 		"case c.mine(h) || c.mayTake(h):", "case !c.mine(h) && c.mayTake(h):"}}},
 }

@@ -22,7 +22,7 @@ func (n *node) write(wr lease.Write) {
 	there, back := w.dur(time.Millisecond, 80*time.Millisecond), w.dur(time.Millisecond, 80*time.Millisecond)
 	answer := func(rev uint64) {
 		n.after(back, func() {
-			if n.cut { // Nothing that is under way at a cut gets through.
+			if n.cut && w.now >= n.inside { // Nothing that is under way at a cut gets through.
 				w.cover("answer lost")
 				return
 			}
@@ -82,6 +82,9 @@ func (w *world) apply(n *node, wr lease.Write) uint64 {
 		w.leaseLanded(wr.Key, old, *wr.Lease)
 	} else if wr.Session.State == lease.Buried {
 		w.cover("burial")
+		if wr.Witnesses != nil {
+			w.cover("burial by witness")
+		}
 	}
 	if wr.Announce {
 		w.announce(n, wr.Key)
@@ -133,6 +136,7 @@ var faultKinds = []func(w *world, n *node){
 	(*world).stopNode,
 	(*world).freezeNode, (*world).freezeNode,
 	(*world).cutNode, (*world).cutNode,
+	(*world).severNode,
 	func(w *world, _ *node) { w.loseQuorum() },
 	(*world).hangNode,
 	(*world).muteNode, (*world).muteNode,
@@ -144,6 +148,7 @@ var faultKinds = []func(w *world, n *node){
 // chooseFaults leaves half of the faults out of most runs, other ones in each: what only two of them together bring about
 // would be rare where all of them happen ("swarm testing").
 func (w *world) chooseFaults() {
+	w.witnesses = w.r.IntN(2) == 0
 	for _, f := range faultKinds {
 		if w.r.IntN(2) == 0 {
 			w.faults = append(w.faults, f)
@@ -244,6 +249,7 @@ func (w *world) killNode(n *node) {
 	w.cover("crash")
 	w.note("%s crashes", n.name)
 	n.crash()
+	w.witnessDeath(n.name, n.server)
 	w.restartLater(n)
 }
 
@@ -285,8 +291,10 @@ func (w *world) cutNode(n *node) {
 	w.cover("cut off")
 	w.note("%s is cut off", n.name)
 	n.cut = true
-	w.at(w.dur(500*time.Millisecond, 15*time.Second), func() { n.cut = false })
+	w.at(w.dur(500*time.Millisecond, 15*time.Second), n.joinNetwork)
 }
+
+func (n *node) joinNetwork() { n.cut, n.sever = false, 0 }
 
 func (w *world) muteNode(n *node) {
 	w.cover("writes cut off")
@@ -332,7 +340,8 @@ func (w *world) heal() {
 		dead = w.r.IntN(len(w.nodes))
 	}
 	for i, n := range w.nodes {
-		n.cut, n.mute, n.deaf = false, false, false
+		n.joinNetwork()
+		n.mute, n.deaf = false, false
 		if n.frozen {
 			n.thaw()
 		}

@@ -22,11 +22,16 @@ type node struct {
 	// The process; life is raised whenever it ends, so that its events find themselves outlived.
 	up     bool
 	life   int
+	server string // The broker's id of this life.
 	core   *lease.Core
 	fence  lease.Time
+	cuts   uint64 // How often the process lost every route,
+	seen   uint64 // and of which of them its fence knows.
 	lanes  map[lease.Key]*lane
 	frozen bool
 	cut    bool          // No network.
+	sever  int           // Numbers the cut if it ended every route, on both sides at once; 0 if it did not.
+	inside time.Duration // World time until which what the process received before such a cut may still be on its way in it.
 	mute   bool          // Its writes are lost, while a replica goes on answering its reads.
 	deaf   bool          // Its writes land and their answers are lost; reads are slow.
 	stuck  time.Duration // World time until which the core's loop hangs in something, while lanes and watchdog go on.
@@ -69,13 +74,14 @@ func (n *node) after(d time.Duration, f func()) {
 
 func (n *node) start() {
 	w := n.w
-	n.up, n.frozen, n.fence = true, false, 0
+	n.up, n.frozen, n.fence, n.cuts, n.seen = true, false, 0, 0, 0
+	n.server = fmt.Sprint(n.name, "-", n.life)
 	w.note("%s starts, clock %v", n.name, n.local())
 	n.lanes = map[lease.Key]*lane{}
 	n.core = lease.New(lease.Config{
 		Self: lease.Session{
 			Node: n.name, DirID: fmt.Sprint("dir-", n.dir), KernelBoot: fmt.Sprint(n.name, "-kernel-", n.kernel),
-			LockIno: uint64(n.dir), ServerID: fmt.Sprint(n.name, "-", n.life), Weight: 1,
+			LockIno: uint64(n.dir), ServerID: n.server, Provable: true, Weight: 1,
 		},
 		Boot: n.boot, Secret: fmt.Sprint(n.name, "-", n.life),
 		Groups: []lease.Group{{Name: "g", Partitions: w.partitions, Handover: 2 * time.Second}},
@@ -176,7 +182,7 @@ func (n *node) act(a lease.Action) {
 			n.step(lease.SavedBoot(a))
 		})
 	case lease.Fence:
-		n.setFence(a.At)
+		n.setFence(a)
 	case lease.Start:
 		n.startLane(a)
 	case lease.Drain:
@@ -205,19 +211,36 @@ func (n *node) act(a lease.Action) {
 }
 
 // setFence arms the watchdog, which cancels every lane without asking the core, up to 100 ms late.
-func (n *node) setFence(at lease.Time) {
-	n.fence = at
+func (n *node) setFence(f lease.Fence) {
+	at := f.At
+	n.fence, n.seen = at, f.Cut
 	slop := n.w.dur(0, 100*time.Millisecond)
 	n.after(at-n.local()+slop, func() {
 		if n.fence != at || n.w.o.NoWatchdog {
 			return
 		}
-		for _, k := range n.w.leaseKeys {
-			if l := n.lanes[k]; l != nil {
-				n.kill(l)
-			}
+		n.killAll()
+	})
+}
+
+func (n *node) killAll() {
+	for _, k := range n.w.leaseKeys {
+		if l := n.lanes[k]; l != nil {
+			n.kill(l)
+		}
+	}
+}
+
+// cutOff tells that every route has ended: the core as soon as it hears anything, the watchdog in any case.
+func (n *node) cutOff() {
+	n.cuts++
+	this, at := n.cuts, n.local()
+	n.after(n.w.dur(0, 100*time.Millisecond), func() {
+		if n.seen < this {
+			n.killAll()
 		}
 	})
+	n.step(lease.CutOff{N: this, At: at})
 }
 
 func (n *node) startLane(a lease.Start) {
@@ -240,7 +263,7 @@ func (n *node) next(l *lane) {
 	if l.progress.Attempt > 0 && l.progress != l.committed {
 		return // a raised attempt is stored before the retry
 	}
-	if !n.w.o.NoLook && n.local() >= n.fence {
+	if !n.w.o.NoLook && (n.local() >= n.fence || n.seen < n.cuts) {
 		return // the watchdog is about to come by
 	}
 	l.call = &call{node: n, boot: l.boot, epoch: l.epoch, seq: l.progress.Done + 1}
@@ -316,7 +339,7 @@ func (n *node) crash() {
 }
 
 func (n *node) freeze() {
-	n.frozen = true
+	n.frozen, n.sever = true, 0 // stopped, it does not notice that it was cut off: nobody may hold that against it
 	for _, k := range n.w.leaseKeys {
 		if l := n.lanes[k]; l != nil && l.call != nil {
 			l.call.frozen = true

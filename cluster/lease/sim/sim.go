@@ -63,6 +63,7 @@ type world struct {
 	leaseKeys  []lease.Key
 	truths     map[lease.Key]*truth
 	faults     []func(*world, *node) // Those of this run.
+	witnesses  bool                  // Nodes look for proofs of a death.
 	calm       bool                  // No new faults.
 	rest       bool                  // No partition may change its owner any more.
 	res        Result

@@ -46,7 +46,7 @@ func TestNoTwoOwnersAndAlwaysConverges(t *testing.T) {
 		}
 	}
 	for _, must := range []string{
-		"takeover", "burial", "hand-over", "clean stop", "claimed again", "write landed late", "answer lost",
+		"takeover", "burial", "burial by witness", "death witnessed", "severed", "wrongly witnessed", "hand-over", "clean stop", "claimed again", "write landed late", "answer lost",
 		"disk wiped", "machine rebooted", "asked: pause", "asked: resume", "asked: seek", "asked: restart", "quorum lost", "frozen", "cut off", "stale read",
 	} {
 		if total.Covered[must] == 0 {

@@ -1,0 +1,201 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
+
+	"leasehold/cluster/lease"
+	"leasehold/server"
+)
+
+// deathSubject is where nodes ask each other whether they have seen a process die.
+const deathSubject = "leasehold.internal.death"
+
+// How a death is made sure of.
+const (
+	refusalGap = 100 * time.Millisecond // between two refused connections, and after the second
+	dialLimit  = 500 * time.Millisecond
+	deathWait  = 300 * time.Millisecond // for what the others say
+	deathAgain = 100 * time.Millisecond // between two tries to have them say the same
+)
+
+// death is the end of one process, as a broker's id names it.
+type death struct {
+	Node     string `json:"node"`
+	ServerID string `json:"server_id"`
+}
+
+// deathAnswer is what a node says of a death.
+type deathAnswer struct {
+	Node string `json:"node"`
+	Seen bool   `json:"seen"` // Its own routes were ended by the process, and its port has refused connections twice.
+}
+
+// deaths are those that this node has seen with its own eyes. They are forgotten when a session cannot last any longer.
+type deaths struct {
+	mu   sync.Mutex
+	seen map[death]bool
+}
+
+func (d *deaths) set(x death, seen bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.seen == nil {
+		d.seen = map[death]bool{}
+	}
+	delete(d.seen, x)
+	if seen {
+		d.seen[x] = true
+	}
+}
+
+func (d *deaths) has(x death) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seen[x]
+}
+
+// watchDeaths makes sure of each end of a process that its routes tell of, until ctx ends.
+func (n *Node) watchDeaths(ctx context.Context) error {
+	if !n.Config.Cluster.FastTakeover || n.Config.Mode() == server.Single {
+		<-ctx.Done()
+		return nil
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-n.broker.Endings():
+			all.Go(func() { n.investigate(ctx, e) })
+		}
+	}
+}
+
+// investigate collects the proof that a process is gone and has its node buried, or finds out that it is not. After a ttl
+// the process would have been buried for its silence.
+func (n *Node) investigate(ctx context.Context, e server.Ending) {
+	c := n.Config.Cluster
+	ctx, cancel := context.WithDeadline(ctx, e.At.Add(2*c.SessionTTL))
+	defer cancel()
+	d := death{Node: e.Node, ServerID: e.ServerID}
+	saw, ok := n.liveRecord(ctx, d)
+	// A process that lives and was cut off stops its lanes within this time of noticing that (cluster/DESIGN.md).
+	ripe := e.At.Add(c.Margin/2 + c.Margin/10)
+	if !ok || !n.refuses(ctx, saw, time.Until(ripe)) {
+		return
+	}
+	n.deaths.set(d, true)
+	defer n.deaths.set(d, false)
+	for pause(ctx, 0) {
+		// The record is read first: whatever is found out is about what it says, and void if it moves.
+		if saw, ok = n.liveRecord(ctx, d); !ok || n.broker.HasRoute(d.ServerID) || !refused(ctx, saw.Session.Address) {
+			return
+		}
+		if by := n.agreed(ctx, d); len(by) > 0 {
+			n.log.Info("a node's process is gone", "node", d.Node, "boot", saw.Session.Boot, "server_id", d.ServerID, "agreed", by)
+			n.driver.Witness(saw, by)
+		}
+		if !pause(ctx, deathAgain) {
+			return
+		}
+	}
+}
+
+// liveRecord reads the session of the node, and reports whether it is live and that of the process.
+func (n *Node) liveRecord(ctx context.Context, d death) (lease.Saw, bool) {
+	for {
+		try, cancel := context.WithTimeout(ctx, n.Config.Cluster.Renew/2)
+		saw, err := n.kv.Read(try, lease.SessionKey(d.Node))
+		cancel()
+		if err == nil {
+			return saw, saw.Session != nil && saw.Session.State == lease.Live && saw.Session.ServerID == d.ServerID && saw.Session.Provable
+		}
+		if !pause(ctx, deathAgain) {
+			return lease.Saw{}, false
+		}
+	}
+}
+
+// refuses reports whether the process's port refuses two connections, at least a gap apart, the second a gap before the
+// given time is over, and whether no route to it came back meanwhile.
+func (n *Node) refuses(ctx context.Context, saw lease.Saw, over time.Duration) bool {
+	address := saw.Session.Address
+	return refused(ctx, address) && pause(ctx, max(refusalGap, over-refusalGap)) && refused(ctx, address) &&
+		pause(ctx, refusalGap) && !n.broker.HasRoute(saw.Session.ServerID)
+}
+
+// refused reports whether the kernel at the address says that nobody listens there. A connection that is not answered
+// says nothing.
+func refused(ctx context.Context, address string) bool {
+	dialer := net.Dialer{Timeout: dialLimit}
+	nc, err := dialer.DialContext(ctx, "tcp", address)
+	if err == nil {
+		_ = nc.Close()
+	}
+	return errors.Is(err, unix.ECONNREFUSED)
+}
+
+// agreed asks the others, and returns their names if every one whose session is live has seen the death too. One that
+// still has a route to the process, or does not answer, is reason enough to wait for the ttl.
+func (n *Node) agreed(ctx context.Context, d death) []string {
+	var others []string
+	view, err := n.driver.Snapshot(ctx)
+	if err != nil || !view.Live {
+		return nil
+	}
+	for _, s := range view.Sessions {
+		if s.State == lease.Live && s.Node != d.Node && s.Node != n.Config.Node.Name {
+			others = append(others, s.Node)
+		}
+	}
+	data, err := json.Marshal(d)
+	if err != nil {
+		return nil
+	}
+	seen := map[string]bool{}
+	// This node answers its own question, too.
+	for _, a := range askNodes[deathAnswer](ctx, n.nc, question{subject: deathSubject, data: data, answers: len(others) + 1, wait: deathWait}) {
+		seen[a.Node] = a.Seen
+	}
+	for _, name := range others {
+		if !seen[name] {
+			return nil
+		}
+	}
+	return others
+}
+
+// sayDeath answers another node. Who cannot write may be the one that is cut off, and is no witness.
+func (n *Node) sayDeath(m *nats.Msg) any {
+	a := deathAnswer{Node: n.Config.Node.Name}
+	var d death
+	if json.Unmarshal(m.Data, &d) != nil || !n.deaths.has(d) {
+		return a
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deathWait)
+	defer cancel()
+	view, err := n.driver.Snapshot(ctx)
+	a.Seen = err == nil && view.Live && !n.broker.HasRoute(d.ServerID)
+	return a
+}
+
+// pause waits and reports whether ctx is still on.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return ctx.Err() == nil
+	}
+}
