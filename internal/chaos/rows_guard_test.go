@@ -30,7 +30,6 @@ var guardRows = []Row{
 	{
 		Name: "flip-replayed", Expect: "the damage is found before its node takes a partition; everything is replayed", CI: true, Load: Steady,
 		Spec: kept, Stall: 60 * time.Second, Gap: 30 * time.Second,
-		Rules: func(r *history.Rules) { r.Repeats = history.RepeatsAlways },
 		Round: (*World).replayRot,
 	},
 }
@@ -42,7 +41,7 @@ func kept(_ *World, s *testcluster.Spec) { s.Topics[0].Extra = `retain = "1h"` }
 // resumes.
 func (w *World) rotInBacklog() *testcluster.Node {
 	w.T.Helper()
-	w.order("pause", Group, "--yes")
+	w.order("pause", Group, "--yes", "--reason", "a backlog is wanted")
 	w.Flows(1500)
 	n := w.damageAndKill(rotBehind)
 	w.order("resume", Group, "--yes")
@@ -80,6 +79,7 @@ func (w *World) replayRot() {
 		}
 	}
 	sought := monotonic.Now()
+	w.Sought()
 	w.order("seek", Group, "--to", "earliest", "--yes")
 	testcluster.Eventually(w.T, drainLimit, func() error {
 		again := make(map[uint64]bool)

@@ -95,6 +95,13 @@ func (h *History) publish(p PublishRecord) {
 	h.Publishes = append(h.Publishes, p)
 }
 
+// repeatAll has the last owner of partition 0 make all its calls again, under the next epoch.
+func repeatAll(h *History, from int) {
+	for seq := uint64(1); seq <= 16; seq++ {
+		h.Calls = append(h.Calls, call(n1second, 0, 6, seq, from+10*int(seq)))
+	}
+}
+
 func TestSoundRunPasses(t *testing.T) {
 	rules := strict()
 	rules.MinAcked, rules.MinKeys, rules.MinKills = 20, 3, 1
@@ -194,6 +201,10 @@ var plants = []struct {
 		c.Node, c.Agent, c.PID, c.Epoch = "n3", 7, 70, 4
 		h.Calls = append(h.Calls, c)
 		r.Repeats = RepeatsAlways
+	}},
+	{name: "repeated from the beginning, as nobody wanted", want: Rewind, do: func(h *History, r *Rules) {
+		h.Events = append(h.Events, Event{Kind: Sought, At: at(290)}) // before, so it was another one
+		repeatAll(h, 350)
 	}},
 	{name: "next call before the end", want: SelfOverlap, do: func(h *History, _ *Rules) { h.of(3, 1).End = at(42) }},
 	{name: "late after a stop, not allowed", want: StaleTail, do: stopInsteadOfKill},
@@ -333,6 +344,10 @@ func TestLawfulRunsPass(t *testing.T) {
 		"rejected, where that is an end": func(h *History, r *Rules) {
 			h.of(16, 1).Result = "reject"
 			r.AllowReject = true
+		},
+		"repeated from the beginning, as a person wanted": func(h *History, _ *Rules) {
+			h.Events = append(h.Events, Event{Kind: Sought, At: at(340)})
+			repeatAll(h, 350)
 		},
 		"repeat young enough":    func(_ *History, r *Rules) { r.RepeatWithin = 10 * time.Second },
 		"records in any order":   func(h *History, _ *Rules) { slices.Reverse(h.Calls); slices.Reverse(h.Events) },

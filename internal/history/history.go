@@ -97,6 +97,9 @@ const (
 	// its partitions although it lives: it was cut off or starved, or its disk
 	// or clock failed. It excuses no late call.
 	Struck EventKind = "struck"
+	// Sought: a person had the group begin somewhere else, so the next epoch of
+	// each partition may begin anywhere. Its node is empty.
+	Sought EventKind = "sought"
 )
 
 // Event is one fault or start, at the moment before the signal was sent.

@@ -1,5 +1,7 @@
 package history
 
+import "slices"
+
 // holding is one epoch of a partition as its calls show it. Positions are
 // places in the run's ascending list of called sequences.
 type holding struct {
@@ -74,6 +76,9 @@ func (c *checker) checkNewEpoch(r *run, h holding, call Call) {
 			c.report.Summary.Takeovers++
 		}
 	}
+	if c.soughtSince(h.first.Start, call.Start) {
+		return
+	}
 	place := r.index[call.Seq]
 	// A handler that dies by itself right before a planned move looks the same
 	// as one that the move killed: the history does not know why calls end.
@@ -84,6 +89,11 @@ func (c *checker) checkNewEpoch(r *run, h holding, call Call) {
 	case place < h.next || cut:
 		c.checkRepeat(r, h, call)
 	}
+}
+
+// soughtSince tells whether a person moved the group in [from, to].
+func (c *checker) soughtSince(from, to int64) bool {
+	return slices.ContainsFunc(c.events, func(e Event) bool { return e.Kind == Sought && e.At >= from && e.At <= to })
 }
 
 // checkRepeat judges the first call of a new epoch that repeats messages of

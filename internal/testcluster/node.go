@@ -286,6 +286,11 @@ func (p *process) kill() {
 // cut off, starved, its disk or its clock.
 func (n *Node) Struck() history.Event { return n.cluster.note(history.Struck, n) }
 
+// Sought records that the groups are about to be moved by a seek.
+func (c *Cluster) Sought() {
+	c.events = append(c.events, history.Event{Kind: history.Sought, At: monotonic.Now()})
+}
+
 // note records an event of the node.
 func (c *Cluster) note(kind history.EventKind, n *Node) history.Event {
 	e := history.Event{Kind: kind, Node: n.Name, At: monotonic.Now()}
