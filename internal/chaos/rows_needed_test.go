@@ -35,15 +35,6 @@ var neededRows = []Row{
 		Round: cutForThreeTTLs,
 	},
 	{
-		Name: "without-burial", Expect: "a node that is back goes on with partitions that others have taken", Load: Backlogged, Needs: []Need{Network},
-		Spec: without("burial", overlay.Edit{File: "cluster/lease/peers.go",
-			Old: "return rec.Boot > boot || rec.Boot == boot && rec.State != Live",
-			New: "return rec.Boot > boot || rec.Boot == boot && rec.State != Live ||\n" +
-				"\t\tnode != c.cfg.Self.Node && c.now-c.peer(node).quietAt >= rec.TTL"}),
-		Found: []history.Kind{history.FenceRegress, history.Overlap},
-		Round: cutForThreeTTLs,
-	},
-	{
 		Name: "without-replica-guard", Expect: "a flipped bit makes its node skip messages", Load: Steady,
 		Spec: func(w *World, s *testcluster.Spec) {
 			kept(w, s)
