@@ -26,6 +26,7 @@ build: ## build bin/leasehold
 
 test: ## run every test, as CI does (up to 15 minutes)
 	@examples/need.sh
+	@internal/chaos/need.sh
 	go vet ./...
 	go test -p 1 -timeout 14m ./... # one package at a time: real clusters want the cores to themselves
 
