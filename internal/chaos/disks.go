@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -61,13 +60,11 @@ func (w *World) must(err error) {
 func (w *World) hold(n *testcluster.Node) (release func()) {
 	w.T.Helper()
 	n.Stop()
-	handlers := n.Handlers()
-	testcluster.SignalAll(w.T, handlers, syscall.SIGSTOP)
+	letHandlersGo := n.HoldHandlers()
 	return func() {
-		// Handlers first: what they finish now is as late as it can be.
-		testcluster.SignalAll(w.T, handlers, syscall.SIGCONT)
+		letHandlersGo()
 		n.Cont()
-		n.StartIfGone(2 * time.Second) // it may have found itself declared dead
+		n.StartIfGone(testcluster.WakeLimit)
 	}
 }
 

@@ -95,7 +95,7 @@ func (w *World) outOfFiles() {
 	}
 	w.Did(outOfFiles, e, "%d files open before, %d of %d then; of 100 connections %d were turned away", before, open, limit, report.Idle.Closed+report.Idle.Refused)
 	w.must(process.LimitFiles(n.PID(), 0))
-	n.StartIfGone(wakeLimit)
+	n.StartIfGone(testcluster.WakeLimit)
 	w.Settle()
 }
 

@@ -88,6 +88,6 @@ func (w *World) bootClock(n *testcluster.Node) {
 	})
 	w.Did(bootJump, e, "it says %s, and fenced %d lanes", said, strings.Count(w.log(n), "lane fenced")-fenced)
 	w.Wait(ttl + 2*time.Second) // what a late burial would need
-	n.StartIfGone(wakeLimit)
+	n.StartIfGone(testcluster.WakeLimit)
 	w.Settle()
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"leasehold/internal/chaos/process"
@@ -33,9 +32,6 @@ const (
 	handlerTimeout = 30 * time.Second
 	// strain is how long nodes are starved, attacked and limited.
 	strain = 20 * time.Second
-	// wakeLimit is how long a node may take to end itself when it wakes up to
-	// find itself declared dead.
-	wakeLimit = 2 * time.Second
 	// tooLittle is less memory than the program needs to be there at all.
 	tooLittle = 24 << 20
 )
@@ -134,7 +130,7 @@ func (w *World) freezeTree(kind Kind, length time.Duration) {
 	}
 	n.Resumed()
 	w.must(g.Thaw())
-	n.StartIfGone(wakeLimit)
+	n.StartIfGone(testcluster.WakeLimit)
 	w.Settle()
 	if length < ttl {
 		w.unmoved(before)
@@ -149,7 +145,7 @@ func (w *World) freezeNode(n *testcluster.Node) {
 	w.WaitLeft(moveLimit, Group, n)
 	w.Did(frozenNode, e, "the others have its partitions")
 	n.Cont()
-	n.StartIfGone(wakeLimit)
+	n.StartIfGone(testcluster.WakeLimit)
 	w.Settle()
 }
 
@@ -159,7 +155,7 @@ func (w *World) freezeHandlers(kind Kind, length time.Duration) {
 	n, before := w.Pick(), w.Owners(Group)
 	handlers := n.Handlers()
 	e := n.Struck()
-	testcluster.SignalAll(w.T, handlers, syscall.SIGSTOP)
+	release := n.HoldHandlers()
 	w.Wait(length)
 	left := 0
 	for _, pid := range handlers {
@@ -171,7 +167,7 @@ func (w *World) freezeHandlers(kind Kind, length time.Duration) {
 		w.T.Errorf("after %s %d of %d handlers are left", length, left, len(handlers))
 	}
 	w.Did(kind, history.Event{Node: e.Node}, "%d handlers stood still for %s, %d of them are left", len(handlers), length, left)
-	testcluster.SignalAll(w.T, handlers, syscall.SIGCONT)
+	release()
 	w.unmoved(before)
 }
 
@@ -195,7 +191,7 @@ func (w *World) starve(kind Kind, nodes ...*testcluster.Node) {
 		w.Did(kind, history.Event{Node: n.Name}, "held back in %d of %d periods, for %s", effects.Throttled, effects.Periods, effects.ThrottledFor.Round(time.Millisecond))
 	}
 	for _, n := range nodes {
-		n.StartIfGone(wakeLimit)
+		n.StartIfGone(testcluster.WakeLimit)
 	}
 	w.Settle()
 }

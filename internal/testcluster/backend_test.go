@@ -17,7 +17,7 @@ func (c *Cluster) backendHandler(processes int, variable string) string {
 		env = fmt.Sprintf("%s = %q", name, value)
 	}
 	return fmt.Sprintf(`{ kind = "subprocess", command = [%q, "subprocess", %q], processes = %d, env = { %s } }`,
-		Backend(c.t), c.callDir(), processes, env)
+		backendBinary(c.t), c.callDir(), processes, env)
 }
 
 func (c *Cluster) makeCallDir() {
@@ -31,7 +31,7 @@ func (c *Cluster) makeCallDir() {
 func (c *Cluster) serve(args ...string) *process {
 	c.t.Helper()
 	c.makeCallDir()
-	return c.Serve(Backend(c.t), args...)
+	return c.runBeside(backendBinary(c.t), args...)
 }
 
 // answerAll has the backends answer every call of the group so from now on, or as its message says if the answer is empty.

@@ -45,30 +45,32 @@ func Run(m *testing.M) int {
 	return m.Run()
 }
 
-// Leasehold is the path of the leasehold binary.
-func Leasehold(t testing.TB) string { return build(t, "leasehold", "leasehold") }
+// leaseholdBinary is the path of the leasehold binary.
+func leaseholdBinary(t testing.TB) string { return build(t, "leasehold", "leasehold") }
 
-// CallLog is the path of the logging handler.
-func CallLog(t testing.TB) string {
+// callLogBinary is the path of the logging handler.
+func callLogBinary(t testing.TB) string {
 	return build(t, "calllog", "leasehold/internal/testcluster/calllog")
 }
 
-// Backend is the path of what handlers of every kind can call.
-func Backend(t testing.TB) string {
+// backendBinary is the path of what handlers of every kind can call.
+func backendBinary(t testing.TB) string {
 	return build(t, "backend", "leasehold/internal/testcluster/backend")
 }
 
-// Plain is the path of a handler of any long-lived kind that does nothing.
-func Plain(t testing.TB) string { return build(t, "plain", "leasehold/internal/testcluster/plain") }
+// plainBinary is the path of a handler of any long-lived kind that does nothing.
+func plainBinary(t testing.TB) string {
+	return build(t, "plain", "leasehold/internal/testcluster/plain")
+}
 
-// PlainExec is the path of an exec handler that does nothing.
-func PlainExec(t testing.TB) string {
+// plainExecBinary is the path of an exec handler that does nothing.
+func plainExecBinary(t testing.TB) string {
 	return build(t, "plainexec", "leasehold/internal/testcluster/plainexec")
 }
 
-// Failing is the path of a leasehold binary that can be made to kill itself at
+// failingBinary is the path of a leasehold binary that can be made to kill itself at
 // a place of internal/failpoint.
-func Failing(t testing.TB) string {
+func failingBinary(t testing.TB) string {
 	return build(t, "leasehold-failpoints", "leasehold", "-tags", "failpoints")
 }
 
@@ -83,9 +85,9 @@ func Edited(t testing.TB, name string, edits []overlay.Edit) string {
 	return build(t, "leasehold-"+name, "leasehold", "-overlay", changed)
 }
 
-// Skewed is the path of a leasehold binary whose clocks can be put wrong while
+// skewedBinary is the path of a leasehold binary whose clocks can be put wrong while
 // it runs.
-func Skewed(t testing.TB) string {
+func skewedBinary(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(binaries.dir, "skewclock")
 	if err := os.MkdirAll(dir, 0o755); err != nil {

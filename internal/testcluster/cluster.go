@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ type Cluster struct {
 }
 
 // New makes the directory, finds ports and starts nothing. Groups whose
-// handler needs the cluster are added by AddGroup before StartAll.
+// handler needs the cluster are added by addGroup before StartAll.
 func New(t testing.TB, spec Spec) *Cluster {
 	t.Helper()
 	if spec.Nodes == 0 {
@@ -80,8 +81,8 @@ func (c *Cluster) secretFile() string { return filepath.Join(c.Dir, "cluster_sec
 
 func (c *Cluster) callDir() string { return filepath.Join(c.Dir, "calls") }
 
-// AddGroup adds a group to the config of nodes that are yet to start.
-func (c *Cluster) AddGroup(g Group) {
+// addGroup adds a group to the config of nodes that are yet to start.
+func (c *Cluster) addGroup(g Group) {
 	c.spec.Groups = append(c.spec.Groups, g)
 	c.writeConfigs()
 }
@@ -118,7 +119,7 @@ func (c *Cluster) CallLogHandler(o CallLogOptions) string {
 		o.Processes = 2
 	}
 	return fmt.Sprintf(`{ kind = "subprocess", command = [%q], processes = %d, config = { dir = %q, delay_ms = %d, retry_every = %d, deaf = %t } }`,
-		CallLog(c.t), o.Processes, c.callDir(), o.Delay.Milliseconds(), o.RetryEvery, o.Deaf)
+		callLogBinary(c.t), o.Processes, c.callDir(), o.Delay.Milliseconds(), o.RetryEvery, o.Deaf)
 }
 
 // StartAll starts every node and waits until all are ready.
@@ -168,17 +169,20 @@ func (c *Cluster) WaitBalanced(limit time.Duration, group string) {
 	})
 }
 
-// WaitLeft waits until the survivors say that the node owns nothing and no
-// partition of the group is without an owner.
+// WaitLeft waits until every other running node says that this one owns
+// nothing and no partition of the group is without an owner.
 func (c *Cluster) WaitLeft(limit time.Duration, group string, n *Node) {
 	c.t.Helper()
 	Eventually(c.t, limit, func() error {
-		g, err := c.group(group)
-		if err != nil {
-			return err
-		}
-		if owned := g.Owned(n.Name); owned != 0 || g.Unowned != 0 {
-			return fmt.Errorf("%s still owns %d partitions, nobody owns %d", n.Name, owned, g.Unowned)
+		for _, other := range c.without(n) {
+			s, err := other.Status()
+			if err != nil {
+				return err
+			}
+			g := s.Group(group)
+			if owned := g.Owned(n.Name); len(g.Partitions) == 0 || owned != 0 || g.Unowned != 0 {
+				return fmt.Errorf("%s says that of %d partitions %s owns %d, and nobody %d", other.Name, len(g.Partitions), n.Name, owned, g.Unowned)
+			}
 		}
 		return nil
 	})
@@ -233,7 +237,7 @@ func (c *Cluster) CLI(args ...string) ([]byte, error) {
 	if len(running) == 0 {
 		return nil, errors.New("no node is running")
 	}
-	cmd := exec.Command(Leasehold(c.t), append(args, "--config", running[0].ConfigFile)...)
+	cmd := exec.Command(leaseholdBinary(c.t), append(args, "--config", running[0].ConfigFile)...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -253,11 +257,16 @@ func (c *Cluster) running() []*Node {
 	return nodes
 }
 
+// without are the running nodes but one.
+func (c *Cluster) without(n *Node) []*Node {
+	return slices.DeleteFunc(c.running(), func(o *Node) bool { return o == n })
+}
+
 // URLs are the client URLs of all nodes.
 func (c *Cluster) URLs() []string {
 	var urls []string
 	for _, n := range c.Nodes {
-		urls = append(urls, n.NATS())
+		urls = append(urls, n.clientURL())
 	}
 	return urls
 }

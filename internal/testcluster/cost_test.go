@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	proc "leasehold/internal/chaos/process"
 	"leasehold/internal/history"
 	"leasehold/partitioner"
 )
@@ -94,8 +95,8 @@ func startCosts(t *testing.T, plan costPlan, k costKind) *costRig {
 		{Name: drainGroup, Partitions: plan.partitions, Extra: `retain = "1h"`}, // It is drained several times.
 		{Name: liveGroup, Partitions: plan.partitions},
 	}})
-	r.AddGroup(Group{Name: drainGroup, Topic: drainGroup, Handler: k.handler(r, drainGroup, "")})
-	r.AddGroup(Group{Name: liveGroup, Topic: liveGroup, Handler: k.handler(r, liveGroup, r.stamps())})
+	r.addGroup(Group{Name: drainGroup, Topic: drainGroup, Handler: k.handler(r, drainGroup, "")})
+	r.addGroup(Group{Name: liveGroup, Topic: liveGroup, Handler: k.handler(r, liveGroup, r.stamps())})
 	r.StartAll(startLimit)
 	r.WaitBalanced(moveLimit, drainGroup)
 	r.WaitBalanced(moveLimit, liveGroup)
@@ -271,14 +272,10 @@ func (r *costRig) ticks() (nodes, handlers int, err error) {
 		pids[n.PID()] = true
 	}
 	for _, name := range stats {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			continue // Gone meanwhile.
-		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		f := statFields(text)
+		f := proc.Stat(pid)
 		if len(f) < 15 {
-			continue // Going.
+			continue // Gone meanwhile, or going.
 		}
 		parent, _ := strconv.Atoi(f[1])
 		own, children := sum(f[11:13]), sum(f[13:15])

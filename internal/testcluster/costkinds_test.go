@@ -37,7 +37,7 @@ var costKinds = []costKind{
 	{"nats", 60_000, 500, service(1)},
 	{"nats, batches", 200_000, 500, service(100)},
 	{"exec", 5_000, 50, func(r *costRig, _, stamps string) string {
-		return fmt.Sprintf(`{ kind = "exec", command = [%s] }`, quoted(append([]string{PlainExec(r.t)}, some(stamps)...)))
+		return fmt.Sprintf(`{ kind = "exec", command = [%s] }`, quoted(append([]string{plainExecBinary(r.t)}, some(stamps)...)))
 	}},
 }
 
@@ -56,7 +56,7 @@ func child(batch bool, command ...string) func(*costRig, string, string) string 
 
 func plainChild(batch bool) func(*costRig, string, string) string {
 	return func(r *costRig, _, stamps string) string {
-		return childTable([]string{Plain(r.t), "subprocess"}, batch, stamps)
+		return childTable([]string{plainBinary(r.t), "subprocess"}, batch, stamps)
 	}
 }
 
@@ -74,7 +74,7 @@ func webhook(batch int) func(*costRig, string, string) string {
 
 func service(batch int) func(*costRig, string, string) string {
 	return func(r *costRig, group, stamps string) string {
-		r.LetServe(group+"-server", "secret", group)
+		r.letServe(group+"-server", "secret", group)
 		r.serve(stamps, "nats", strings.Join(r.URLs(), ","), group+"-server", "secret", group)
 		return fmt.Sprintf(`{ kind = "nats", batch = %d }`, batch)
 	}
@@ -83,7 +83,7 @@ func service(batch int) func(*costRig, string, string) string {
 // serve starts a service whose processor time is that of the handler.
 func (r *costRig) serve(stamps string, args ...string) {
 	r.t.Helper()
-	r.services = append(r.services, r.Serve(Plain(r.t), append([]string{"-stamps", stamps}, args...)...).cmd.Process.Pid)
+	r.services = append(r.services, r.runBeside(plainBinary(r.t), append([]string{"-stamps", stamps}, args...)...).cmd.Process.Pid)
 }
 
 func quoted(words []string) string {

@@ -18,7 +18,7 @@ import (
 func TestDamagedCopyIsFoundAndFetchedAnew(t *testing.T) {
 	const burst = 3000
 	c := New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: faultPartitions, Extra: `retain = "1h"`}}})
-	c.AddGroup(Group{Name: faultGroup, Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{})})
+	c.addGroup(Group{Name: faultGroup, Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{})})
 	c.StartAll(startLimit)
 	load := StartLoad(t, c.URLs(), LoadSpec{
 		Topic: partitioner.Topic{Name: "orders", Partitions: faultPartitions}, Keys: faultKeys, Rate: 50, Burst: burst,

@@ -62,7 +62,7 @@ func newFailing(t *testing.T) *failing {
 	t.Helper()
 	f := &failing{t: t, Cluster: New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: 9}}})}
 	for group, policy := range map[string]string{"set": "dead_letter", "park": "park_key"} {
-		f.AddGroup(Group{
+		f.addGroup(Group{
 			Name: group, Topic: "orders", Handler: f.backendHandler(2, ""),
 			Extra: fmt.Sprintf("max_attempts = 2\nbackoff = { initial = \"10ms\", max = \"50ms\" }\non_exhausted = %q", policy),
 		})
@@ -190,7 +190,7 @@ func TestKillAtEveryFailpoint(t *testing.T) {
 	for _, fail := range table {
 		n2 := f.Nodes[1]
 		n2.Kill() // Back at once, it has its partitions again without waiting.
-		n2.StartFailing(fail.place, fail.passes)
+		n2.startFailing(fail.place, fail.passes)
 		f.publish(150)
 		if fail.trigger != nil {
 			f.awaitReadyOrGone(n2)

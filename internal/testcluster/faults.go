@@ -5,11 +5,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	proc "leasehold/internal/chaos/process"
 )
 
 // Generous, for two shared cores: they catch hangs.
@@ -22,7 +22,7 @@ const (
 // share of its partitions. Its handler may be of any kind.
 func (c *Cluster) StartGroup(g Group) {
 	c.t.Helper()
-	c.AddGroup(g)
+	c.addGroup(g)
 	c.StartAll(startLimit)
 	c.WaitBalanced(moveLimit, g.Name)
 }
@@ -56,15 +56,31 @@ func (c *Cluster) comeBack(n *Node, group string) {
 func (c *Cluster) FreezeAndReturn(n *Node, group string, length time.Duration) {
 	c.t.Helper()
 	n.Stop()
-	children := n.Handlers()
-	SignalAll(c.t, children, syscall.SIGSTOP)
+	release := n.HoldHandlers()
 	pass(length)
-	// Handlers first: what they finish now is as late as it can be.
-	SignalAll(c.t, children, syscall.SIGCONT)
+	release()
 	n.Cont()
-	n.StartIfGone(2 * time.Second)
+	n.StartIfGone(WakeLimit)
 	c.WaitReady(startLimit)
 	c.WaitBalanced(moveLimit, group)
+}
+
+// WakeLimit is how long a node may take to end itself when it wakes up to find
+// itself declared dead.
+const WakeLimit = 2 * time.Second
+
+// HoldHandlers stops the node's handlers (SIGSTOP), and returns what lets them
+// go on. Where the node is stopped, too, they go on before it: what they finish
+// then is as late as it can be.
+func (n *Node) HoldHandlers() (release func()) {
+	t := n.cluster.t
+	t.Helper()
+	handlers := n.Handlers()
+	signalAll(t, handlers, syscall.SIGSTOP)
+	return func() {
+		t.Helper()
+		signalAll(t, handlers, syscall.SIGCONT)
+	}
 }
 
 // pass lets time pass.
@@ -85,21 +101,9 @@ func (n *Node) StartIfGone(limit time.Duration) bool {
 // Handlers are the child processes of the node.
 func (n *Node) Handlers() []int {
 	n.cluster.t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	pids, err := proc.Children(n.PID())
 	if err != nil {
 		n.cluster.t.Fatal(err)
-	}
-	var pids []int
-	for _, name := range stats {
-		stat, err := os.ReadFile(name)
-		if err != nil {
-			continue // gone meanwhile
-		}
-		fields := statFields(stat)
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		if err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(n.PID()) {
-			pids = append(pids, pid)
-		}
 	}
 	if len(pids) == 0 {
 		n.cluster.t.Errorf("%s has no handlers", n.Name)
@@ -107,15 +111,8 @@ func (n *Node) Handlers() []int {
 	return pids
 }
 
-// statFields are the fields of /proc/PID/stat after the command's name: state,
-// parent, …
-func statFields(stat []byte) []string {
-	text := string(stat)
-	return strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-}
-
-// SignalAll sends the signal to those of the processes that are there.
-func SignalAll(t testing.TB, pids []int, sig syscall.Signal) {
+// signalAll sends the signal to those of the processes that are there.
+func signalAll(t testing.TB, pids []int, sig syscall.Signal) {
 	t.Helper()
 	for _, pid := range pids {
 		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -78,25 +77,23 @@ func (c *Cluster) freeze(n *Node, length time.Duration, handlers bool) freeze {
 	f := freeze{node: n.Name, handlers: handlers, length: length}
 	before := c.Owners(faultGroup)
 	f.stop = n.Stop()
-	var children []int
+	release := func() {}
 	if handlers {
-		children = n.Handlers()
-		SignalAll(c.t, children, syscall.SIGSTOP)
+		release = n.HoldHandlers()
 	}
 	pass(length)
-	// Handlers first: what they finish now is as late as it can be.
-	SignalAll(c.t, children, syscall.SIGCONT)
+	release()
 	f.cont = n.Cont()
 	if length > sessionTTL {
-		f.claims = before.Claims(c.ownersSeenBy(c.without(n)))
+		f.claims = before.claims(c.ownersSeenBy(c.without(n)))
 	}
-	f.died = n.StartIfGone(2 * time.Second)
+	f.died = n.StartIfGone(WakeLimit)
 	c.WaitReady(startLimit)
 	c.WaitBalanced(moveLimit, faultGroup)
 	pass(time.Second) // what a late burial would need
 	c.WaitBalanced(moveLimit, faultGroup)
 	after := c.Owners(faultGroup)
-	f.back = before.Claims(after) - f.claims
+	f.back = before.claims(after) - f.claims
 	if length < sessionTTL-time.Second {
 		if err := SameOwners(before, after); err != nil {
 			c.t.Errorf("%s was stopped for %s, handlers too: %v: %v", n.Name, length, handlers, err)
@@ -232,7 +229,7 @@ func (c *Cluster) outage(stopped []*Node) []any {
 	if err := SameOwners(before, after); err != nil {
 		c.t.Errorf("after an outage with %d nodes stopped: %v", len(stopped), err)
 	}
-	return []any{fmt.Sprintf("%d of %d", len(stopped), len(c.Nodes)), outage, before.Claims(after), history.Summarize(took)}
+	return []any{fmt.Sprintf("%d of %d", len(stopped), len(c.Nodes)), outage, before.claims(after), history.Summarize(took)}
 }
 
 // firstCalls is, for each partition, when its first call since then started.

@@ -32,7 +32,7 @@ type conversation struct {
 
 func talk(t *testing.T) *conversation {
 	t.Helper()
-	cmd := exec.Command(CallLog(t))
+	cmd := exec.Command(callLogBinary(t))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +126,7 @@ func TestCallLogKilledInACallLeavesItOpen(t *testing.T) {
 func TestConfigOfEveryNodeIsValid(t *testing.T) {
 	for _, nodes := range []int{1, 3} {
 		c := New(t, Spec{Nodes: nodes, Topics: []Topic{{Name: "orders", Partitions: 8}}})
-		c.AddGroup(Group{Name: "calls", Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: time.Millisecond}), Extra: `commit = "each"`})
+		c.addGroup(Group{Name: "calls", Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: time.Millisecond}), Extra: `commit = "each"`})
 		for _, n := range c.Nodes {
 			conf, err := config.Load(n.ConfigFile)
 			if err != nil {

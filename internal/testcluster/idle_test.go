@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	proc "leasehold/internal/chaos/process"
 	"leasehold/partitioner"
 )
 
@@ -159,11 +160,10 @@ type usage struct {
 
 func (n *Node) usage() usage {
 	n.cluster.t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.PID()))
-	if err != nil {
-		n.cluster.t.Fatal(err)
+	fields := proc.Stat(n.PID())
+	if len(fields) < 13 {
+		n.cluster.t.Fatalf("%s has ended", n.Name)
 	}
-	fields := statFields(stat)
 	user, _ := strconv.Atoi(fields[11])
 	system, _ := strconv.Atoi(fields[12])
 	return usage{

@@ -71,16 +71,16 @@ func newKinds(t *testing.T) *kinds {
 	t.Helper()
 	k := &kinds{t: t, topic: partitioner.Topic{Name: "orders", Partitions: kindPartitions}.WithDefaults(), planned: map[string]map[string]outcome{}}
 	k.Cluster = New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: kindPartitions}}})
-	k.LetServe("server", "secret", "nats")
+	k.letServe("server", "secret", "nats")
 	address := k.freeAddress()
 	extra := fmt.Sprintf("timeout = \"3s\"\nmax_attempts = %d\nbackoff = { initial = \"20ms\", max = \"200ms\" }", kindAttempts)
 	for kind, handler := range map[string]string{
 		"subprocess": k.backendHandler(2, ""),
-		"exec":       fmt.Sprintf(`{ kind = "exec", command = [%q, "exec", %q] }`, Backend(t), k.callDir()),
+		"exec":       fmt.Sprintf(`{ kind = "exec", command = [%q, "exec", %q] }`, backendBinary(t), k.callDir()),
 		"http":       fmt.Sprintf(`{ kind = "http", url = "http://%s/" }`, address),
 		"nats":       `{ kind = "nats" }`,
 	} {
-		k.AddGroup(Group{Name: kind, Topic: "orders", Handler: handler, Extra: extra})
+		k.addGroup(Group{Name: kind, Topic: "orders", Handler: handler, Extra: extra})
 	}
 	k.StartAll(time.Minute)
 	k.serve("http", k.callDir(), address)

@@ -20,7 +20,7 @@ type Own struct {
 }
 
 // Own is what the node's config says now, to be changed and given back to
-// Configure.
+// configure.
 func (n *Node) Own() Own {
 	if n.own != nil {
 		return *n.own
@@ -29,9 +29,9 @@ func (n *Node) Own() Own {
 	return Own{Peers: slices.Clone(n.cluster.Nodes), Topics: slices.Clone(s.Topics), Groups: slices.Clone(s.Groups)}
 }
 
-// Configure writes the node's config anew, for its next start. From then on
+// configure writes the node's config anew, for its next start. From then on
 // it does not follow the cluster's.
-func (n *Node) Configure(o Own) {
+func (n *Node) configure(o Own) {
 	n.cluster.t.Helper()
 	n.own = &o
 	n.cluster.write(n.ConfigFile, n.cluster.config(n))
@@ -48,7 +48,7 @@ func (c *Cluster) AddNode(name string, peers ...*Node) *Node {
 		label += "x"
 	}
 	for _, n := range c.Nodes { // their lists stay what they are
-		n.Configure(n.Own())
+		n.configure(n.Own())
 	}
 	free := freePorts(c.t, 3)
 	n := &Node{
@@ -58,7 +58,7 @@ func (c *Cluster) AddNode(name string, peers ...*Node) *Node {
 	}
 	list := slices.DeleteFunc(slices.Clone(peers), func(p *Node) bool { return p.Name == name })
 	c.Nodes = append(c.Nodes, n)
-	n.Configure(Own{Peers: append(list, n), Topics: c.spec.Topics, Groups: c.spec.Groups})
+	n.configure(Own{Peers: append(list, n), Topics: c.spec.Topics, Groups: c.spec.Groups})
 	return n
 }
 
@@ -92,7 +92,7 @@ func (n *Node) WaitExit() int {
 // Command runs a command of the leasehold binary against the node's socket.
 func (n *Node) Command(args ...string) (code int, output string) {
 	n.cluster.t.Helper()
-	cmd := exec.Command(Leasehold(n.cluster.t), append(args, "--addr", filepath.Join(n.host.DataDir, "leasehold.sock"))...)
+	cmd := exec.Command(leaseholdBinary(n.cluster.t), append(args, "--addr", filepath.Join(n.host.DataDir, "leasehold.sock"))...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
@@ -103,8 +103,8 @@ func (n *Node) Command(args ...string) (code int, output string) {
 	return cmd.ProcessState.ExitCode(), out.String()
 }
 
-// Ask runs a command with -o json and decodes what it prints.
-func (n *Node) Ask(into any, args ...string) error {
+// ask runs a command with -o json and decodes what it prints.
+func (n *Node) ask(into any, args ...string) error {
 	code, out := n.Command(append(args, "-o", "json")...)
 	if code != 0 {
 		return errors.New(out)

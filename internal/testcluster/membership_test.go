@@ -71,7 +71,7 @@ func (c *Cluster) waitOwned(asked *Node, group string, owned map[*Node]int) {
 // topic asks a node about a topic.
 func (n *Node) topic(name string) (api.TopicDetail, error) {
 	var list api.TopicList
-	if err := n.Ask(&list, "topic", "list"); err != nil {
+	if err := n.ask(&list, "topic", "list"); err != nil {
 		return api.TopicDetail{}, err
 	}
 	for _, t := range list.Topics {
@@ -109,7 +109,7 @@ func TestGroupsAndTopicsOfSomeNodesOnly(t *testing.T) {
 	n1, n2, n3 := c.Nodes[0], c.Nodes[1], c.Nodes[2]
 	less := n3.Own()
 	less.Topics, less.Groups = []Topic{orders}, []Group{calls}
-	n3.Configure(less)
+	n3.configure(less)
 	c.StartAll(startLimit)
 
 	for _, asked := range []*Node{n1, n3} { // also the node that has none of it shows all
@@ -142,7 +142,7 @@ func TestGroupsAndTopicsOfSomeNodesOnly(t *testing.T) {
 		n.Term()
 		own := n.Own()
 		own.Groups = []Group{calls, side}
-		n.Configure(own)
+		n.configure(own)
 		n.Start()
 		c.WaitReady(startLimit)
 	}
@@ -166,7 +166,7 @@ func TestGroupsAndTopicsOfSomeNodesOnly(t *testing.T) {
 	n2.Term()
 	own := n2.Own()
 	own.Groups = []Group{calls, audit, side}
-	n2.Configure(own)
+	n2.configure(own)
 	n2.Start()
 	if code := n2.WaitExit(); code != 2 || !strings.Contains(n2.log(), `group "audit" was removed`) {
 		t.Errorf("a config with a removed group: exit code %d", code)
@@ -176,7 +176,7 @@ func TestGroupsAndTopicsOfSomeNodesOnly(t *testing.T) {
 // voters asks a node how many vote, and how many of them live.
 func (n *Node) voters() (api.Voters, error) {
 	var list api.NodeList
-	err := n.Ask(&list, "node", "list")
+	err := n.ask(&list, "node", "list")
 	return list.Voters, err
 }
 
@@ -209,7 +209,7 @@ func (n *Node) waitNotReady(limit time.Duration, text string) {
 func TestNodesJoinAndAreRemovedUnderLoad(t *testing.T) {
 	const partitions = 20
 	c := New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: partitions}}})
-	c.AddGroup(Group{Name: faultGroup, Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: 5 * time.Millisecond})})
+	c.addGroup(Group{Name: faultGroup, Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: 5 * time.Millisecond})})
 	c.StartAll(startLimit)
 	c.WaitBalanced(moveLimit, faultGroup)
 	n1, n2, n3 := c.Nodes[0], c.Nodes[1], c.Nodes[2]
@@ -278,7 +278,7 @@ func TestLostDiskAndSecondMachine(t *testing.T) {
 	c.waitVoters(n1, 3, 3)
 	twin.WipeDisk()
 	twin.ports.cluster = n2.ports.cluster
-	twin.Configure(twin.Own())
+	twin.configure(twin.Own())
 	twin.Start()
 	if code := twin.WaitExit(); code == 0 || !strings.Contains(twin.log(), "in use") {
 		t.Errorf("a second machine at the same address: exit code %d", code)

@@ -49,7 +49,7 @@ const markVariable = "LEASEHOLD_TEST_RUN"
 // nothing of it is left in the end.
 func TestHandlerThatMisbehaves(t *testing.T) {
 	c := New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: misbehavePartitions}}, LogLevel: "info"})
-	c.AddGroup(Group{
+	c.addGroup(Group{
 		Name: misbehaveGroup, Topic: "orders", Handler: c.backendHandler(misbehaveProcesses, markVariable+"="+c.Dir),
 		Extra: fmt.Sprintf("timeout = %q\nbackoff = { initial = \"20ms\", max = \"200ms\" }", misbehaveTimeout),
 	})

@@ -109,18 +109,13 @@ func (m *mover) step(name string, change func() int) step {
 	m.WaitReady(startLimit)
 	m.WaitBalanced(moveLimit, faultGroup)
 	now := m.Owners(faultGroup)
-	s.to, s.moved = monotonic.Now(), m.last.Claims(now)
+	s.to, s.moved = monotonic.Now(), m.last.claims(now)
 	for p := range now {
 		s.kept[p] = now[p].Epoch == m.last[p].Epoch
 	}
 	m.last = now
 	m.steps = append(m.steps, s)
 	return s
-}
-
-// without are the running nodes but one.
-func (c *Cluster) without(n *Node) []*Node {
-	return slices.DeleteFunc(c.running(), func(o *Node) bool { return o == n })
 }
 
 // stop asks the node to stop, and waits until its partitions are elsewhere.

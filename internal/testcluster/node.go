@@ -15,7 +15,6 @@ import (
 	"leasehold/internal/failpoint"
 	"leasehold/internal/history"
 	"leasehold/internal/skewclock"
-	"leasehold/internal/testcluster/monotonic"
 )
 
 // exitLimit is how long a signalled process may take to be gone; longer than
@@ -36,13 +35,13 @@ type Node struct {
 	proc    *process // nil before the first start and after an end
 }
 
-// NATS is the URL for clients, with credentials where it needs some.
-func (n *Node) NATS() string {
+// clientURL is the URL for clients, with credentials where it needs some.
+func (n *Node) clientURL() string {
 	return fmt.Sprintf("nats://%s%s:%d", n.login(), n.host.Address, n.ports.nats)
 }
 
-// HTTP is the base URL of health and status.
-func (n *Node) HTTP() string { return fmt.Sprintf("http://%s:%d", n.host.Address, n.ports.http) }
+// httpURL is the base URL of health and status.
+func (n *Node) httpURL() string { return fmt.Sprintf("http://%s:%d", n.host.Address, n.ports.http) }
 
 // DataDir is the node's data directory.
 func (n *Node) DataDir() string { return n.host.DataDir }
@@ -72,11 +71,11 @@ func (n *Node) Start() {
 	n.cluster.t.Helper()
 	switch spec := n.cluster.spec; {
 	case spec.Skewed:
-		n.StartAs(Skewed(n.cluster.t), skewclock.Variable+"="+n.skewFile())
+		n.startAs(skewedBinary(n.cluster.t), skewclock.Variable+"="+n.skewFile())
 	case spec.Binary != "":
-		n.StartAs(spec.Binary)
+		n.startAs(spec.Binary)
 	default:
-		n.StartAs(Leasehold(n.cluster.t))
+		n.startAs(leaseholdBinary(n.cluster.t))
 	}
 }
 
@@ -95,11 +94,11 @@ func (n *Node) Skew(s skewclock.Skew) {
 
 func (n *Node) skewFile() string { return n.ConfigFile + ".skew" }
 
-// StartFailing starts an agent that kills itself when it has passed the place
+// startFailing starts an agent that kills itself when it has passed the place
 // so many times.
-func (n *Node) StartFailing(place failpoint.Place, passes int) {
+func (n *Node) startFailing(place failpoint.Place, passes int) {
 	n.cluster.t.Helper()
-	n.StartAs(Failing(n.cluster.t),
+	n.startAs(failingBinary(n.cluster.t),
 		"LEASEHOLD_FAILPOINT="+string(place), fmt.Sprintf("LEASEHOLD_FAILPOINT_AFTER=%d", passes))
 }
 
@@ -117,9 +116,9 @@ func (n *Node) WaitFailed(limit time.Duration) {
 	n.cluster.note(history.Kill, n)
 }
 
-// StartAs starts the agent as another build of it, with more in its
+// startAs starts the agent as another build of it, with more in its
 // environment.
-func (n *Node) StartAs(binary string, environment ...string) {
+func (n *Node) startAs(binary string, environment ...string) {
 	t := n.cluster.t
 	t.Helper()
 	if n.proc != nil {
@@ -281,26 +280,3 @@ func (p *process) kill() {
 	p.cmd.Process.Kill() // fails only if it is gone
 	<-p.exited
 }
-
-// Struck notes that something was done to the node other than by a signal:
-// cut off, starved, its disk or its clock.
-func (n *Node) Struck() history.Event { return n.cluster.note(history.Struck, n) }
-
-// Sought records that the groups are about to be moved by a seek.
-func (c *Cluster) Sought() {
-	c.events = append(c.events, history.Event{Kind: history.Sought, At: monotonic.Now()})
-}
-
-// note records an event of the node.
-func (c *Cluster) note(kind history.EventKind, n *Node) history.Event {
-	e := history.Event{Kind: kind, Node: n.Name, At: monotonic.Now()}
-	c.events = append(c.events, e)
-	return e
-}
-
-// Paused and Resumed record a Stop and a Cont that the test makes, right after,
-// by other means than signals.
-func (n *Node) Paused() history.Event { return n.cluster.note(history.Stop, n) }
-
-// Resumed is the other half of Paused.
-func (n *Node) Resumed() history.Event { return n.cluster.note(history.Cont, n) }

@@ -80,7 +80,7 @@ func newOutages(t *testing.T) *outages {
 	topic := Topic{Name: "orders", Partitions: outagePartitions}
 	o := &outages{t: t, Cluster: New(t, Spec{Topics: []Topic{topic}, LogLevel: "info"})}
 	o.address = fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
-	o.AddGroup(Group{
+	o.addGroup(Group{
 		Name: outageGroup, Topic: "orders", Handler: fmt.Sprintf(`{ kind = "http", url = "http://%s/" }`, o.address),
 		Extra: fmt.Sprintf("timeout = %q\nmax_attempts = %d\nbackoff = { initial = %q, max = \"100ms\" }",
 			outageTimeout, outageAttempts, outageBackoff),

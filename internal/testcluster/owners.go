@@ -49,9 +49,9 @@ func (o Owners) agree(other Owners) error {
 // Of counts what the node owns.
 func (o Owners) Of(node string) int { return GroupStatus{Partitions: o}.Owned(node) }
 
-// Claims counts how often partitions were claimed between two looks: each
+// claims counts how often partitions were claimed between two looks: each
 // claim takes one epoch, so that there and back counts twice.
-func (o Owners) Claims(later Owners) int {
+func (o Owners) claims(later Owners) int {
 	n := 0
 	for p := range o {
 		n += int(later[p].Epoch - o[p].Epoch)

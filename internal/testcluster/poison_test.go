@@ -77,7 +77,7 @@ func newPoison(t *testing.T) *poison {
 	p := &poison{t: t, bad: keys[0], partition: partitioner.Of(poisonPartitions, keys[0]), ids: map[string]bool{}}
 	p.Cluster = New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: poisonPartitions}}, LogLevel: "info"})
 	for _, policy := range policies {
-		p.AddGroup(Group{
+		p.addGroup(Group{
 			Name: policy, Topic: "orders", Handler: p.backendHandler(2, ""),
 			Extra: fmt.Sprintf("timeout = \"10s\"\nmax_attempts = %d\non_exhausted = %q\nbackoff = { initial = \"200ms\", max = \"400ms\", jitter = 0.2 }",
 				poisonAttempts, policy),

@@ -9,7 +9,31 @@ import (
 	"time"
 
 	"leasehold/internal/history"
+	"leasehold/internal/testcluster/monotonic"
 )
+
+// Struck notes that something was done to the node other than by a signal:
+// cut off, starved, its disk or its clock.
+func (n *Node) Struck() history.Event { return n.cluster.note(history.Struck, n) }
+
+// Sought records that the groups are about to be moved by a seek.
+func (c *Cluster) Sought() {
+	c.events = append(c.events, history.Event{Kind: history.Sought, At: monotonic.Now()})
+}
+
+// note records an event of the node.
+func (c *Cluster) note(kind history.EventKind, n *Node) history.Event {
+	e := history.Event{Kind: kind, Node: n.Name, At: monotonic.Now()}
+	c.events = append(c.events, e)
+	return e
+}
+
+// Paused and Resumed record a Stop and a Cont that the test makes, right after,
+// by other means than signals.
+func (n *Node) Paused() history.Event { return n.cluster.note(history.Stop, n) }
+
+// Resumed is the other half of Paused.
+func (n *Node) Resumed() history.Event { return n.cluster.note(history.Cont, n) }
 
 // Calls reads what the logging handlers wrote so far.
 func (c *Cluster) Calls() []history.Call {
@@ -34,14 +58,11 @@ func (c *Cluster) Calls() []history.Call {
 	return calls
 }
 
-// Events are the starts and faults so far.
-func (c *Cluster) Events() []history.Event { return slices.Clone(c.events) }
-
 // History is the run so far, with what the load published. It is written to
 // Dir, where it stays if the test fails.
 func (c *Cluster) History(published []history.PublishRecord) history.History {
 	c.t.Helper()
-	h := history.History{Publishes: published, Calls: c.Calls(), Events: c.Events()}
+	h := history.History{Publishes: published, Calls: c.Calls(), Events: slices.Clone(c.events)}
 	save(c, "publishes.ndjson", h.Publishes)
 	save(c, "events.ndjson", h.Events)
 	return h

@@ -45,7 +45,7 @@ type asked struct {
 func TestRequestsAreAppliedOnce(t *testing.T) {
 	const partitions, messages = 12, 600
 	c := New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: partitions, Extra: `retain = "1h"`}}})
-	c.AddGroup(Group{Name: "calls", Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: 10 * time.Millisecond})})
+	c.addGroup(Group{Name: "calls", Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: 10 * time.Millisecond})})
 	c.StartAll(time.Minute)
 	c.WaitBalanced(time.Minute, "calls")
 	load := StartLoad(t, c.URLs(), LoadSpec{Topic: partitioner.Topic{Name: "orders", Partitions: partitions}, Keys: 60, Burst: messages})

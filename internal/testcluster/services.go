@@ -11,8 +11,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// Serve runs a program beside the nodes until the test ends.
-func (c *Cluster) Serve(program string, args ...string) *process {
+// runBeside runs a program beside the nodes until the test ends.
+func (c *Cluster) runBeside(program string, args ...string) *process {
 	c.t.Helper()
 	cmd := exec.Command(program, args...)
 	cmd.Stderr = os.Stderr
@@ -24,9 +24,9 @@ func (c *Cluster) Serve(program string, args ...string) *process {
 	return p
 }
 
-// LetServe adds the user that may answer the requests of these groups. It is
+// letServe adds the user that may answer the requests of these groups. It is
 // for before the nodes start.
-func (c *Cluster) LetServe(user, password string, groups ...string) {
+func (c *Cluster) letServe(user, password string, groups ...string) {
 	c.t.Helper()
 	file := c.passwordFile(user, password)
 	var names []string

@@ -124,7 +124,7 @@ func TestBootClockOfANodeJumps(t *testing.T) {
 }
 
 func TestOrdinaryBinaryHasNoSkewClock(t *testing.T) {
-	for path, want := range map[string]bool{Leasehold(t): false, Skewed(t): true} {
+	for path, want := range map[string]bool{leaseholdBinary(t): false, skewedBinary(t): true} {
 		binary, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -98,7 +98,7 @@ func (n *Node) Ready() error {
 func (n *Node) get(path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), requestLimit)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.HTTP()+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.httpURL()+path, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -3,19 +3,19 @@ package cgroup
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"leasehold/internal/chaos/process"
 )
 
 // group makes a group, or skips the test where the machine has none.
@@ -69,11 +69,10 @@ func line(t *testing.T, out *bufio.Scanner) string {
 // used is the CPU time of a process, in clock ticks.
 func used(t *testing.T, pid int) int {
 	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
+	fields := process.Stat(pid)
+	if len(fields) < 13 {
+		t.Fatalf("process %d has ended", pid)
 	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	user, _ := strconv.Atoi(fields[11])
 	system, _ := strconv.Atoi(fields[12])
 	return user + system

@@ -2,15 +2,12 @@
 package process
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +15,28 @@ import (
 // Tree is the process and all that stem from it now, by number. One of them may
 // have ended by the time that the caller sees it.
 func Tree(root int) ([]int, error) {
+	children, err := families()
+	if err != nil {
+		return nil, err
+	}
+	tree := []int{root}
+	for i := 0; i < len(tree); i++ {
+		tree = append(tree, children[tree[i]]...)
+	}
+	slices.Sort(tree)
+	return tree, nil
+}
+
+// Children are the processes that the process has started and that are there
+// now, by number.
+func Children(parent int) ([]int, error) {
+	children, err := families()
+	slices.Sort(children[parent])
+	return children[parent], err
+}
+
+// families are the children of each process.
+func families() (map[int][]int, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return nil, err
@@ -28,29 +47,24 @@ func Tree(root int) ([]int, error) {
 		if err != nil {
 			continue
 		}
-		if fields := stat(pid); len(fields) > 1 {
+		if fields := Stat(pid); len(fields) > 1 {
 			parent, _ := strconv.Atoi(fields[1])
 			children[parent] = append(children[parent], pid)
 		}
 	}
-	tree := []int{root}
-	for i := 0; i < len(tree); i++ {
-		tree = append(tree, children[tree[i]]...)
-	}
-	slices.Sort(tree)
-	return tree, nil
+	return children, nil
 }
 
 // Alive tells whether the process runs; one that only waits for its parent to
 // ask for it does not.
 func Alive(pid int) bool {
-	fields := stat(pid)
+	fields := Stat(pid)
 	return len(fields) > 0 && fields[0] != "Z" && fields[0] != "X"
 }
 
-// stat is what /proc says after the command's name, which may hold anything:
+// Stat is what /proc/PID/stat says after the command's name, which may hold anything:
 // state, parent, …; nothing if there is no such process.
-func stat(pid int) []string {
+func Stat(pid int) []string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return nil
@@ -98,6 +112,3 @@ func Memory(pid int) (int64, error) {
 	}
 	return resident * int64(os.Getpagesize()), nil
 }
-
-// Gone tells whether the error is that a process has ended meanwhile.
-func Gone(err error) bool { return errors.Is(err, syscall.ESRCH) || errors.Is(err, fs.ErrNotExist) }

@@ -2,7 +2,9 @@ package process
 
 import (
 	"bufio"
+	"errors"
 	"io"
+	"io/fs"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -82,7 +84,22 @@ func TestTreeHasWhatStemsFromIt(t *testing.T) {
 	if resident, err := Memory(pid); err != nil || resident < 100_000 {
 		t.Errorf("a shell of %d bytes, %v", resident, err)
 	}
-	if _, err := Memory(child); !Gone(err) {
+	if _, err := Memory(child); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("memory of a process that is gone: %v", err)
+	}
+}
+
+func TestChildrenAreThoseThatAreThere(t *testing.T) {
+	pid, say := talk(t)
+	child, err := strconv.Atoi(say(`sleep 60 >/dev/null & echo $!`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Children(pid); err != nil || !slices.Equal(got, []int{child}) {
+		t.Errorf("children %v, %v, want %d", got, err, child)
+	}
+	say(`kill $! && wait $!; echo gone`)
+	if got, err := Children(pid); err != nil || len(got) != 0 {
+		t.Errorf("children %v, %v, want none", got, err)
 	}
 }
