@@ -95,29 +95,35 @@ func (w *World) revive() {
 	w.Settle()
 }
 
-// handled waits until everything that is acknowledged by now was handled. A node counts a partition's lag by its own copy of
-// the topic, so that one whose copy is behind says 0 too early.
-func (w *World) handled() {
+// handled waits until everything that is acknowledged by now was handled by a call since then, on the clock of histories. It
+// is an error when that does not go on.
+func (w *World) handled(since int64) error {
 	w.T.Helper()
-	acked := make(map[string]bool)
+	owed := make(map[string]bool)
 	for _, r := range w.Load.Records() {
 		if r.Outcome == history.Stored || r.Outcome == history.Duplicate {
-			acked[r.ID] = true
+			owed[r.ID] = true
 		}
 	}
-	testcluster.Eventually(w.T, drainLimit, func() error {
-		done := make(map[string]bool)
-		for _, c := range w.Calls() {
-			if c.Result == "ok" && acked[c.ID] {
-				done[c.ID] = true
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	calls, last := w.TailCalls(), time.Now()
+	for all := len(owed); ; <-tick.C {
+		before := len(owed)
+		for _, c := range calls.Next() {
+			if c.Group == Group && c.Result == "ok" && c.Start > since {
+				delete(owed, c.ID)
 			}
 		}
-		if len(done) < len(acked) {
-			w.Wait(time.Second) // to read all calls takes the cluster's time
-			return fmt.Errorf("%d of %d acknowledged messages are handled", len(done), len(acked))
+		switch {
+		case len(owed) == 0:
+			return nil
+		case len(owed) < before:
+			last = time.Now()
+		case time.Since(last) > lostLimit:
+			return fmt.Errorf("of %d acknowledged messages %d are not handled, none within %s", all, len(owed), lostLimit)
 		}
-		return nil
-	})
+	}
 }
 
 // comesUp tells whether the node is ready within the limit; it is false at once when the node ends.

@@ -190,5 +190,4 @@ func (w *World) throttle() {
 	w.Did(diskThrottled, e, "a sync took %s", time.Since(started).Round(time.Millisecond))
 	w.must(d.Throttle(disk.Limit{}))
 	w.revive()
-	w.handled()
 }

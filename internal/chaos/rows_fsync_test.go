@@ -58,7 +58,6 @@ func slowSyncs(name string, delay time.Duration, ci bool, which func(w *World) [
 				w.did(Kind(fmt.Sprintf("fsync takes %s longer", delay)), history.Event{Node: n.Name}, injections[i])
 			}
 			w.revive()
-			w.handled()
 		},
 	}
 }

@@ -1,10 +1,8 @@
 package chaos
 
 import (
-	"fmt"
 	"time"
 
-	"leasehold/internal/history"
 	"leasehold/internal/testcluster"
 	"leasehold/internal/testcluster/monotonic"
 )
@@ -72,28 +70,10 @@ func (w *World) replayRot() {
 	w.Flows(1500)
 	n := w.damageAndKill(rotReplayed)
 	w.Settle()
-	stored := make(map[uint64]bool)
-	for _, r := range w.Load.Records() {
-		if r.Outcome == history.Stored || r.Outcome == history.Duplicate {
-			stored[r.Seq] = true
-		}
-	}
 	sought := monotonic.Now()
 	w.Sought()
 	w.order("seek", Group, "--to", "earliest", "--yes")
-	testcluster.Eventually(w.T, drainLimit, func() error {
-		again := make(map[uint64]bool)
-		for _, c := range w.Calls() {
-			if c.Start > sought && stored[c.Seq] {
-				again[c.Seq] = true
-			}
-		}
-		if len(again) < len(stored) {
-			w.Wait(time.Second)
-			return fmt.Errorf("%d of %d messages are replayed", len(again), len(stored))
-		}
-		return nil
-	})
+	w.must(w.handled(sought))
 	w.mended(n)
 }
 

@@ -27,7 +27,8 @@ const (
 	startLimit = 3 * time.Minute
 	moveLimit  = 2 * time.Minute
 	drainLimit = 5 * time.Minute
-	judgeLimit = 15 * time.Second
+	// lostLimit is how long nothing more is handled before the rest is lost.
+	lostLimit = time.Minute
 )
 
 // World is a row's cluster under load, and what was done to it.
@@ -222,17 +223,19 @@ func (w *World) judge() (history.History, history.Report) {
 	w.T.Helper()
 	published := w.Load.Stop(w.T, drainLimit)
 	if len(w.Row.Found) == 0 {
-		w.WaitDrained(drainLimit, Group)
+		w.drained()
 	}
-	rules := w.Row.rules(len(w.faults))
-	deadline := time.Now().Add(judgeLimit)
-	for {
-		h := w.History(published)
-		report := history.Check(h, rules)
-		// Lag is refreshed every few seconds: the last calls may be on their way.
-		if report.Err() == nil || len(w.Row.Found) > 0 || time.Now().After(deadline) {
-			return h, report
-		}
-		w.Wait(time.Second)
+	h := w.History(published)
+	return h, history.Check(h, w.Row.rules(len(w.faults)))
+}
+
+// drained waits until all that was acknowledged is handled, and then until the nodes say so, too: what was stored without an
+// acknowledgement is then not on its way. What stays unhandled is for the check of the history to tell.
+func (w *World) drained() {
+	w.T.Helper()
+	if err := w.handled(0); err != nil {
+		w.T.Log(err)
+		return
 	}
+	w.WaitDrained(drainLimit, Group)
 }

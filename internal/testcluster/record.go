@@ -1,8 +1,11 @@
 package testcluster
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,12 +41,8 @@ func (n *Node) Resumed() history.Event { return n.cluster.note(history.Cont, n) 
 // Calls reads what the logging handlers wrote so far.
 func (c *Cluster) Calls() []history.Call {
 	c.t.Helper()
-	files, err := filepath.Glob(filepath.Join(c.callDir(), "*.calls"))
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	var calls []history.Call
-	for _, name := range files {
+	for _, name := range c.callFiles() {
 		f, err := os.Open(name)
 		if err != nil {
 			c.t.Fatal(err)
@@ -56,6 +55,55 @@ func (c *Cluster) Calls() []history.Call {
 		calls = append(calls, some...)
 	}
 	return calls
+}
+
+func (c *Cluster) callFiles() []string {
+	c.t.Helper()
+	files, err := filepath.Glob(filepath.Join(c.callDir(), "*.calls"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return files
+}
+
+// CallTail reads what the logging handlers write as it comes.
+type CallTail struct {
+	cluster *Cluster
+	read    map[string]int64 // bytes, by file
+}
+
+// TailCalls begins with what they wrote so far.
+func (c *Cluster) TailCalls() *CallTail { return &CallTail{cluster: c, read: make(map[string]int64)} }
+
+// Next are the lines since the last time: one for each start of a call, and one
+// for each end, which has a result.
+func (t *CallTail) Next() []history.Call {
+	t.cluster.t.Helper()
+	var lines []history.Call
+	for _, name := range t.cluster.callFiles() {
+		some, err := t.more(name)
+		if err != nil {
+			t.cluster.t.Fatalf("%s: %v", name, err)
+		}
+		lines = append(lines, some...)
+	}
+	return lines
+}
+
+// more are the whole lines that a file has now.
+func (t *CallTail) more(name string) ([]history.Call, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.NewSectionReader(f, t.read[name], math.MaxInt64-t.read[name]))
+	if err != nil {
+		return nil, err
+	}
+	text = text[:bytes.LastIndexByte(text, '\n')+1]
+	t.read[name] += int64(len(text))
+	return history.Read[history.Call](bytes.NewReader(text))
 }
 
 // History is the run so far, with what the load published. It is written to
