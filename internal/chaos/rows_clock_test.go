@@ -39,20 +39,6 @@ var clockRows = []Row{
 
 func skewed(_ *World, s *testcluster.Spec) { s.Skewed = true }
 
-// skew puts a node's clocks wrong and waits until it says that they are.
-func (w *World) skew(n *testcluster.Node, s skewclock.Skew) (said string) {
-	w.T.Helper()
-	n.Skew(s)
-	said = fmt.Sprintf("skewclock: wall %v, drift %g, boot %v", s.Wall, s.Drift, s.Boot)
-	testcluster.Eventually(w.T, 10*time.Second, func() error {
-		if !strings.Contains(w.log(n), said+"\n") {
-			return fmt.Errorf("%s did not say %q", n.Name, said)
-		}
-		return nil
-	})
-	return said
-}
-
 // wallClock puts the wall clock of a node wrong, and right again by a step.
 func (w *World) wallClock(n *testcluster.Node) {
 	w.T.Helper()
@@ -65,9 +51,9 @@ func (w *World) wallClock(n *testcluster.Node) {
 		{wallBehind, skewclock.Skew{Wall: -time.Hour}},
 		{wallDrift, skewclock.Skew{Drift: 0.1}},
 	} {
-		said := w.skew(n, f.skew)
+		n.Skew(f.skew)
 		w.Wait(ttl + 3*time.Second)
-		w.Did(f.kind, history.Event{Node: n.Name}, "it says %s", said)
+		w.Did(f.kind, history.Event{Node: n.Name}, "it says %s", f.skew.Said())
 	}
 	n.Skew(skewclock.Skew{})
 	w.Wait(ttl)
@@ -77,16 +63,17 @@ func (w *World) wallClock(n *testcluster.Node) {
 // bootClock lets a node's boot-time clock jump, as a suspend does.
 func (w *World) bootClock(n *testcluster.Node) {
 	w.T.Helper()
-	fenced := strings.Count(w.log(n), "lane fenced")
+	fenced := strings.Count(n.Log(), "lane fenced")
+	skew := skewclock.Skew{Boot: time.Duration(len(w.faults)+1) * time.Minute} // it never goes back
 	e := n.Struck()
-	said := w.skew(n, skewclock.Skew{Boot: time.Minute})
+	n.Skew(skew)
 	testcluster.Eventually(w.T, moveLimit, func() error {
-		if strings.Count(w.log(n), "lane fenced") == fenced {
+		if strings.Count(n.Log(), "lane fenced") == fenced {
 			return fmt.Errorf("%s fenced no lane", n.Name)
 		}
 		return nil
 	})
-	w.Did(bootJump, e, "it says %s, and fenced %d lanes", said, strings.Count(w.log(n), "lane fenced")-fenced)
+	w.Did(bootJump, e, "it says %s, and fenced %d lanes", skew.Said(), strings.Count(n.Log(), "lane fenced")-fenced)
 	w.Wait(ttl + 2*time.Second) // what a late burial would need
 	n.StartIfGone(testcluster.WakeLimit)
 	w.Settle()

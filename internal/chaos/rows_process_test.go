@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -219,13 +218,6 @@ func (w *World) outOfMemory() {
 	w.Settle()
 }
 
-func (w *World) log(n *testcluster.Node) string {
-	w.T.Helper()
-	text, err := os.ReadFile(n.LogFile)
-	w.must(err)
-	return string(text)
-}
-
 // orphans kills a node whose handlers do not care.
 func (w *World) orphans() {
 	w.T.Helper()
@@ -252,7 +244,7 @@ func (w *World) crashLoop() {
 	w.T.Helper()
 	count := func() (n int) {
 		for _, node := range w.Nodes {
-			n += strings.Count(w.log(node), "group=crashing")
+			n += strings.Count(node.Log(), "group=crashing")
 		}
 		return n
 	}

@@ -209,13 +209,7 @@ func (w *World) Settle() {
 // Flows waits until so many more messages have their outcome.
 func (w *World) Flows(more int) {
 	w.T.Helper()
-	want := w.Load.Published() + more
-	testcluster.Eventually(w.T, moveLimit, func() error {
-		if n := w.Load.Published(); n < want {
-			return fmt.Errorf("%d of %d published", n, want)
-		}
-		return nil
-	})
+	w.Load.Flows(w.T, moveLimit, more)
 }
 
 // judge stops the load, waits until all is handled and checks the history.

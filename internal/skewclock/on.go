@@ -55,7 +55,7 @@ func (f *follower) look() {
 	s, err := Load(f.path)
 	if err == nil && s != f.skew {
 		f.skew, f.since = s, time.Now()
-		fmt.Fprintf(os.Stderr, "skewclock: wall %v, drift %g, boot %v\n", s.Wall, s.Drift, s.Boot)
+		fmt.Fprintln(os.Stderr, s.Said())
 	}
 	wall.Store(int64(f.skew.Wall) + int64(f.skew.Drift*float64(time.Since(f.since))))
 	boot.Store(int64(f.skew.Boot))

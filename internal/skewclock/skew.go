@@ -19,6 +19,11 @@ type Skew struct {
 	Boot  time.Duration // How far the boot-time clock is ahead, as after a suspend.
 }
 
+// Said is the line that the process prints when it has taken the skew in.
+func (s Skew) Said() string {
+	return fmt.Sprintf("skewclock: wall %v, drift %g, boot %v", s.Wall, s.Drift, s.Boot)
+}
+
 // Save writes the file, for the process to take in within about a tenth of a second. It replaces the file in one step,
 // so that nobody reads half of one.
 func (s Skew) Save(path string) error {

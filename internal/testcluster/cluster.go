@@ -53,7 +53,7 @@ func New(t testing.TB, spec Spec) *Cluster {
 		name := fmt.Sprintf("n%d", i+1)
 		c.Nodes = append(c.Nodes, &Node{
 			Name: name, cluster: c, host: c.hostOf(i, name),
-			ConfigFile: filepath.Join(dir, name+".toml"), LogFile: filepath.Join(dir, name+".log"),
+			ConfigFile: filepath.Join(dir, name+".toml"), logFile: filepath.Join(dir, name+".log"),
 			ports: ports{free[3*i], free[3*i+1], free[3*i+2]},
 		})
 	}

@@ -23,21 +23,13 @@ func TestDamagedCopyIsFoundAndFetchedAnew(t *testing.T) {
 	load := StartLoad(t, c.URLs(), LoadSpec{
 		Topic: partitioner.Topic{Name: "orders", Partitions: faultPartitions}, Keys: faultKeys, Rate: 50, Burst: burst,
 	})
-	published := func(count int) {
-		Eventually(t, moveLimit, func() error {
-			if n := load.Published(); n < count {
-				return fmt.Errorf("%d of %d published", n, count)
-			}
-			return nil
-		})
-	}
-	published(burst)
+	load.Flows(t, moveLimit, burst)
 	n1 := c.Nodes[0]
 	n1.Term()
 	n1.FlipPayload("orders")
 	n1.Start()
 	c.WaitReady(startLimit)
-	published(load.Published() + 200)
+	load.Flows(t, moveLimit, 200)
 	n1.Kill()
 	n2, n3 := c.Nodes[1], c.Nodes[2]
 	n3.Kill()
@@ -49,7 +41,7 @@ func TestDamagedCopyIsFoundAndFetchedAnew(t *testing.T) {
 	n3.Start()
 	c.WaitReady(startLimit)
 
-	_, found, told := strings.Cut(n1.log(), "copy of a topic is damaged")
+	_, found, told := strings.Cut(n1.Log(), "copy of a topic is damaged")
 	meanwhile, _, mended := strings.Cut(found, "copy was fetched anew and is whole")
 	if !told || !mended || !strings.Contains(meanwhile, "damaged copy set aside") {
 		t.Errorf("the log of n1 does not tell of the damage and its end: %v, %v", told, mended)

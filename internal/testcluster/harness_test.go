@@ -173,19 +173,11 @@ func TestLoadRecordsEveryOutcomeAcrossABrokerRestart(t *testing.T) {
 	topic := partitioner.Topic{Name: "orders", Partitions: 8, MaxBytes: 64 * bytesize.MiB}.WithDefaults()
 	stream := makeStream(t, port, topic)
 	load := StartLoad(t, []string{fmt.Sprintf("nats://127.0.0.1:%d", port)}, LoadSpec{Topic: topic, Keys: 20, Rate: 500, Burst: 100})
-	published := func(n int) func() error {
-		return func() error {
-			if got := load.Published(); got < n {
-				return fmt.Errorf("%d of %d published", got, n)
-			}
-			return nil
-		}
-	}
-	Eventually(t, 20*time.Second, published(200))
+	load.Flows(t, 20*time.Second, 200)
 	broker.Shutdown()
 	broker.WaitForShutdown()
 	broker = start()
-	Eventually(t, 20*time.Second, published(load.Published()+200))
+	load.Flows(t, 20*time.Second, 200)
 	records := load.Stop(t, 30*time.Second)
 
 	info, err := stream.Info(context.Background())

@@ -143,6 +143,18 @@ var outcomes = map[partitioner.Outcome]history.Outcome{
 	partitioner.Unknown:   history.Unknown,
 }
 
+// Flows waits until so many more messages have their outcome.
+func (l *Load) Flows(t testing.TB, limit time.Duration, more int) {
+	t.Helper()
+	want := l.Published() + more
+	Eventually(t, limit, func() error {
+		if n := l.Published(); n < want {
+			return fmt.Errorf("%d of %d messages have their outcome", n, want)
+		}
+		return nil
+	})
+}
+
 // Published is how many messages have their outcome so far.
 func (l *Load) Published() int {
 	l.mu.Lock()

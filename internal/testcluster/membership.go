@@ -53,7 +53,7 @@ func (c *Cluster) AddNode(name string, peers ...*Node) *Node {
 	free := freePorts(c.t, 3)
 	n := &Node{
 		Name: name, cluster: c, host: Host{Address: "127.0.0.1", DataDir: filepath.Join(c.Dir, label)},
-		ConfigFile: filepath.Join(c.Dir, label+".toml"), LogFile: filepath.Join(c.Dir, label+".log"),
+		ConfigFile: filepath.Join(c.Dir, label+".toml"), logFile: filepath.Join(c.Dir, label+".log"),
 		ports: ports{free[0], free[1], free[2]},
 	}
 	list := slices.DeleteFunc(slices.Clone(peers), func(p *Node) bool { return p.Name == name })

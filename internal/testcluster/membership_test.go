@@ -3,7 +3,6 @@ package testcluster
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -38,15 +37,6 @@ func (n *Node) check(code int, parts []string, args ...string) error {
 func (n *Node) waitOutput(limit time.Duration, code int, parts []string, args ...string) {
 	n.cluster.t.Helper()
 	Eventually(n.cluster.t, limit, func() error { return n.check(code, parts, args...) })
-}
-
-func (n *Node) log() string {
-	n.cluster.t.Helper()
-	text, err := os.ReadFile(n.LogFile)
-	if err != nil {
-		n.cluster.t.Fatal(err)
-	}
-	return string(text)
 }
 
 // waitOwned waits until each of these nodes owns so many partitions of the group, and nothing is without an owner.
@@ -129,10 +119,10 @@ func TestGroupsAndTopicsOfSomeNodesOnly(t *testing.T) {
 		}
 		return err
 	})
-	if strings.Contains(n3.log(), "lease._chores_extra") || !strings.Contains(n1.log()+n2.log(), "lease._chores_extra") {
+	if strings.Contains(n3.Log(), "lease._chores_extra") || !strings.Contains(n1.Log()+n2.Log(), "lease._chores_extra") {
 		t.Error("n3, which lacks the topic, had its chores, or nobody had them")
 	}
-	if strings.Contains(n3.log(), "lease.audit") {
+	if strings.Contains(n3.Log(), "lease.audit") {
 		t.Error("n3 ran a lane of a group that it lacks")
 	}
 	n1.want(11, []string{"served by n1, n2"}, "group", "remove", "audit", "--yes")
@@ -168,7 +158,7 @@ func TestGroupsAndTopicsOfSomeNodesOnly(t *testing.T) {
 	own.Groups = []Group{calls, audit, side}
 	n2.configure(own)
 	n2.Start()
-	if code := n2.WaitExit(); code != 2 || !strings.Contains(n2.log(), `group "audit" was removed`) {
+	if code := n2.WaitExit(); code != 2 || !strings.Contains(n2.Log(), `group "audit" was removed`) {
 		t.Errorf("a config with a removed group: exit code %d", code)
 	}
 }
@@ -238,7 +228,7 @@ func TestNodesJoinAndAreRemovedUnderLoad(t *testing.T) {
 	n1.want(0, []string{"removed; now 4 voters"}, "node", "remove", "n5", "--yes")
 	c.waitVoters(n2, 4, 4)
 	n5.Start()
-	if code := n5.WaitExit(); code != 2 || !strings.Contains(n5.log(), "was removed from the cluster") {
+	if code := n5.WaitExit(); code != 2 || !strings.Contains(n5.Log(), "was removed from the cluster") {
 		t.Errorf("a removed identity: exit code %d", code)
 	}
 
@@ -272,7 +262,7 @@ func TestLostDiskAndSecondMachine(t *testing.T) {
 	twin := c.AddNode("n2", n1, n2, n3)
 	twin.Start()
 	alive := fmt.Sprintf("another node n2 is alive at 127.0.0.1:%d", n2.ports.cluster)
-	if code := twin.WaitExit(); code != 2 || !strings.Contains(twin.log(), alive) {
+	if code := twin.WaitExit(); code != 2 || !strings.Contains(twin.Log(), alive) {
 		t.Errorf("a second machine with another address: exit code %d, want %q in its log", code, alive)
 	}
 	c.waitVoters(n1, 3, 3)
@@ -280,7 +270,7 @@ func TestLostDiskAndSecondMachine(t *testing.T) {
 	twin.ports.cluster = n2.ports.cluster
 	twin.configure(twin.Own())
 	twin.Start()
-	if code := twin.WaitExit(); code == 0 || !strings.Contains(twin.log(), "in use") {
+	if code := twin.WaitExit(); code == 0 || !strings.Contains(twin.Log(), "in use") {
 		t.Errorf("a second machine at the same address: exit code %d", code)
 	}
 	c.Nodes = c.Nodes[:3]

@@ -187,7 +187,7 @@ func (c *Cluster) checkUnharmed(w *watch, before map[string]usage) {
 	seconds := int(w.ended.Sub(w.began).Seconds()) + 1
 	c.t.Log(table("NODE\tCHILDREN\tOUTPUT LINES\tLOG KiB\tRSS MiB BEFORE\tPEAK\tNOT READY FOR", func(row func(...any)) {
 		for _, n := range c.Nodes {
-			log, peak := n.log(), n.procNumber("status", "VmHWM:")/1024
+			log, peak := n.Log(), n.procNumber("status", "VmHWM:")/1024
 			children, lines := strings.Count(log, "handler child ready"), strings.Count(log, "handler output:")
 			row(n.Name, children, lines, len(log)>>10, before[n.Name].rss, peak, short(w.unready[n.Name]))
 			if most := children*outputBurst + misbehaveProcesses*seconds*outputRate; lines > most {

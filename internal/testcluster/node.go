@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,11 +27,12 @@ const exitLimit = 40 * time.Second
 type Node struct {
 	Name       string
 	ConfigFile string
-	LogFile    string // of all lives, appended
 
+	logFile string // of all lives, appended
 	cluster *Cluster
 	host    Host // complete
 	ports   ports
+	skew    skewclock.Skew
 	own     *Own     // what its config says instead of the cluster's; nil: the same
 	proc    *process // nil before the first start and after an end
 }
@@ -79,17 +81,35 @@ func (n *Node) Start() {
 	}
 }
 
-// Skew puts the clocks of the node wrong, within a tenth of a second if it
-// runs, and for its next lives. Only in a cluster whose Spec says so.
+// Skew puts the clocks of the node wrong, also for its next lives. If it runs
+// it waits until the node says so. Only in a cluster whose Spec says so.
 func (n *Node) Skew(s skewclock.Skew) {
 	t := n.cluster.t
 	t.Helper()
 	if !n.cluster.spec.Skewed {
 		t.Fatal("this cluster's clocks cannot be put wrong")
 	}
+	if s == n.skew {
+		return
+	}
+	said := func() int { return strings.Count(n.Log(), s.Said()+"\n") }
+	before := 0
+	if n.proc != nil {
+		before = said()
+	}
 	if err := s.Save(n.skewFile()); err != nil {
 		t.Fatal(err)
 	}
+	n.skew = s
+	if n.proc == nil {
+		return
+	}
+	Eventually(t, moveLimit, func() error {
+		if said() == before {
+			return fmt.Errorf("%s did not say %q", n.Name, s.Said())
+		}
+		return nil
+	})
 }
 
 func (n *Node) skewFile() string { return n.ConfigFile + ".skew" }
@@ -125,7 +145,7 @@ func (n *Node) startAs(binary string, environment ...string) {
 		t.Fatalf("%s is running", n.Name)
 	}
 	n.cluster.note(history.Start, n)
-	log, err := os.OpenFile(n.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(n.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,19 +210,19 @@ func (n *Node) end(kind history.EventKind, sig os.Signal) history.Event {
 	return e
 }
 
-// Logged tells whether the node's log, of all its lives, has the text.
-func (n *Node) Logged(text string) bool {
+// Log is what the node has logged, in all its lives.
+func (n *Node) Log() string {
 	n.cluster.t.Helper()
-	log, err := os.ReadFile(n.LogFile)
+	log, err := os.ReadFile(n.logFile)
 	if err != nil {
 		n.cluster.t.Fatal(err)
 	}
-	return bytes.Contains(log, []byte(text))
+	return string(log)
 }
 
 // logTail is the end of the log, whole lines.
 func (n *Node) logTail(size int) string {
-	log, err := os.ReadFile(n.LogFile)
+	log, err := os.ReadFile(n.logFile)
 	if err != nil {
 		return err.Error()
 	}

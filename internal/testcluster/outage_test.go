@@ -252,7 +252,7 @@ func (o *outages) checkLetters(r *outageRow, before map[string]letter) {
 func (o *outages) logLengths() []int {
 	var lengths []int
 	for _, n := range o.Nodes {
-		lengths = append(lengths, len(n.log()))
+		lengths = append(lengths, len(n.Log()))
 	}
 	return lengths
 }
@@ -265,7 +265,7 @@ func (o *outages) checkLog(r *outageRow, from []int) {
 	o.t.Helper()
 	waits := map[string]int{}
 	for i, n := range o.Nodes {
-		for line := range strings.Lines(n.log()[from[i]:]) {
+		for line := range strings.Lines(n.Log()[from[i]:]) {
 			if !strings.Contains(line, "group="+outageGroup) {
 				continue
 			}

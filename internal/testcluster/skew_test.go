@@ -27,7 +27,6 @@ func TestWallClockOfANodeIsWrong(t *testing.T) {
 	before := c.Owners(faultGroup)
 	c.publish(topic, 20)
 	n.Skew(skewclock.Skew{Wall: -time.Hour})
-	Eventually(t, 5*time.Second, n.tookSkew("wall -1h0m0s"))
 	c.publish(topic, 40) // 20 of them are there
 	c.WaitDrained(drainLimit, faultGroup)
 	if err := SameOwners(before, c.Owners(faultGroup)); err != nil {
@@ -35,7 +34,7 @@ func TestWallClockOfANodeIsWrong(t *testing.T) {
 	}
 	n.Term() // which it logs
 
-	log := n.log()
+	log := n.Log()
 	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
 		if first := firstTime(t, log, time.Now().Add(ahead)); first == "" {
 			t.Errorf("the log has no time near %v ahead:\n%s", ahead, log)
@@ -48,16 +47,6 @@ func TestWallClockOfANodeIsWrong(t *testing.T) {
 
 func around(ahead time.Duration) func(time.Time) bool {
 	return func(at time.Time) bool { return time.Until(at.Add(-ahead)).Abs() < 3*time.Minute }
-}
-
-// tookSkew tells whether the node's clocks are that wrong by now.
-func (n *Node) tookSkew(text string) func() error {
-	return func() error {
-		if !strings.Contains(n.log(), "skewclock: "+text) {
-			return fmt.Errorf("%s did not say %q", n.Name, text)
-		}
-		return nil
-	}
 }
 
 var logTime = regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*(Z|[+-]\d\d:?\d\d)`)
@@ -110,11 +99,10 @@ func TestBootClockOfANodeJumps(t *testing.T) {
 	})
 	for i, n := range c.Nodes {
 		n.Skew(skewclock.Skew{Boot: time.Minute})
-		Eventually(t, 5*time.Second, n.tookSkew("wall 0s, drift 0, boot 1m0s"))
 		pass(sessionTTL + 2*time.Second) // what a burial would need
 		c.WaitReady(startLimit)
 		c.WaitBalanced(moveLimit, faultGroup)
-		if i == 0 && !strings.Contains(n.log(), "fence") {
+		if i == 0 && !strings.Contains(n.Log(), "fence") {
 			t.Errorf("%s did not notice", n.Name)
 		}
 	}

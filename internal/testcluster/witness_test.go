@@ -2,7 +2,6 @@ package testcluster
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,11 +34,7 @@ func startWitnessRun(t *testing.T, cluster string, o CallLogOptions) *Cluster {
 func (c *Cluster) burials(dead *Node) (lines []string) {
 	c.t.Helper()
 	for _, n := range c.without(dead) {
-		text, err := os.ReadFile(n.LogFile)
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
+		for line := range strings.Lines(n.Log()) {
 			if strings.Contains(line, buriedText) && strings.Contains(line, "node="+dead.Name) {
 				lines = append(lines, strings.TrimSpace(line))
 			}
