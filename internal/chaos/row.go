@@ -83,19 +83,3 @@ type Row struct {
 }
 
 func (r Row) rounds() int { return max(1, r.Rounds) }
-
-// slack is how many times a bound must be passed to fail a row: these machines are shared.
-const slack = 5
-
-// rules are what the history of a run with so many rounds must show.
-func (r Row) rules(faults int) history.Rules {
-	rules := history.Rules{
-		Groups: []string{Group}, Repeats: history.RepeatsAfterAnyKill,
-		MinAcked: 100, MinKeys: r.Load.Keys / 4, MinKills: min(faults, 1),
-		MaxStall: slack * r.Stall, MaxPublishGap: slack * r.Gap,
-	}
-	if r.Rules != nil {
-		r.Rules(&rules)
-	}
-	return rules
-}

@@ -35,7 +35,7 @@ var clientRows = []Row{
 	},
 	{
 		Name: "out-of-files", Expect: "it refuses connections, stays up and recovers by itself", CI: true, Load: Steady,
-		Rules: struckOnly, Stall: 10 * time.Second, Gap: 10 * time.Second,
+		Stall: 10 * time.Second, Gap: 10 * time.Second,
 		Round: (*World).outOfFiles,
 	},
 	{
@@ -44,12 +44,12 @@ var clientRows = []Row{
 		Round: (*World).hostile,
 	},
 	{
-		Name: "idle-clients", Expect: "nothing moves", Load: Steady, Rules: struckOnly, Stall: 5 * time.Second, Gap: 5 * time.Second,
+		Name: "idle-clients", Expect: "nothing moves", Load: Steady, Stall: 5 * time.Second, Gap: 5 * time.Second,
 		Round: (*World).idleClients,
 	},
 	{
 		Name: "client-storm", Expect: "their node may be fenced, even end itself, when all come or go at once; nothing is lost", Load: Steady,
-		Rules: struckOnly, Stall: 15 * time.Second, Gap: 15 * time.Second,
+		Stall: 15 * time.Second, Gap: 15 * time.Second,
 		Round: (*World).clientStorm,
 	},
 }
@@ -58,11 +58,11 @@ var clientRows = []Row{
 func (w *World) littleMemory() {
 	w.T.Helper()
 	n := w.Pick()
-	g := w.Groups[w.Place(n)]
+	g := w.GroupOf(n)
 	n.Term()
 	w.must(g.Memory(littleBytes))
 	n.Start()
-	w.must(g.Add(n.PID()))
+	w.must(g.Add(n.PID())) // before it has any handlers
 	w.Settle()
 	report := w.attack(n.Listeners(), strain)
 	effects, err := g.Effects()
@@ -114,15 +114,14 @@ func (w *World) attack(addresses []string, length time.Duration) hostile.Report 
 // hostile attacks every port of every node.
 func (w *World) hostile() {
 	w.T.Helper()
-	before, pids := w.Owners(Group), make(map[string]int)
 	var all []string
 	for _, n := range w.Nodes {
 		all = append(all, n.Listeners()...)
-		pids[n.Name] = n.PID()
 	}
-	report := w.attack(all, strain)
-	w.Did(attacked, history.Event{}, "%v", report.Total)
-	w.unmoved(before)
+	w.staysWhile(func() {
+		report := w.attack(all, strain)
+		w.Did(attacked, history.Event{}, "%v", report.Total)
+	})
 	for _, n := range w.Nodes {
 		resident, err := process.Memory(n.PID())
 		w.must(err)
@@ -139,7 +138,12 @@ const hello = "CONNECT {\"verbose\":false}\r\nPING\r\n"
 // idleClients connects very many clients to one node, which do nothing.
 func (w *World) idleClients() {
 	w.T.Helper()
-	n, before := w.Pick(), w.Owners(Group)
+	w.staysWhile(func() { w.connectIdle(w.Pick()) })
+}
+
+// connectIdle connects them, looks at the node while they are there, and lets them go.
+func (w *World) connectIdle(n *testcluster.Node) {
+	w.T.Helper()
 	e := n.Struck()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -168,7 +172,6 @@ func (w *World) idleClients() {
 		w.T.Errorf("idle clients: %v; %d files open", report.Idle, open)
 	}
 	w.Did(idleClients, history.Event{Node: e.Node}, "%v; %d files open, %d MiB", report.Idle, open, resident>>20)
-	w.unmoved(before)
 }
 
 // clientStorm lets as many come as fast as they can, and go all at once.

@@ -22,7 +22,7 @@ const (
 var crashRows = []Row{
 	{
 		Name: "quiet", Expect: "nothing happens, nothing is repeated", CI: true, Load: Steady, Stall: 2 * time.Second, Gap: time.Second,
-		Rules: func(r *history.Rules) { r.Repeats, r.MinKills = history.RepeatsNever, 0 },
+		Rules: nothingMoves,
 		Round: func(w *World) { w.Wait(15 * time.Second) },
 	},
 	{
@@ -42,8 +42,7 @@ var crashRows = []Row{
 			n := w.Pick()
 			e := n.Kill()
 			w.Did(killBackSoon, e, "process gone")
-			n.Start()
-			w.Settle()
+			w.startAgain(n)
 		},
 	},
 	{
@@ -56,10 +55,7 @@ var crashRows = []Row{
 				w.Did(killTwo, history.Event{Node: e.Node}, "process gone")
 			}
 			w.Wait(w.Between(2*time.Second, 12*time.Second))
-			for _, n := range dead {
-				n.Start()
-			}
-			w.Settle()
+			w.startAgain(dead...)
 		},
 	},
 	{
@@ -70,10 +66,7 @@ var crashRows = []Row{
 				n.Kill()
 			}
 			w.Did(killAll, history.Event{}, "three processes gone")
-			for _, n := range w.Nodes {
-				n.Start()
-			}
-			w.Settle()
+			w.startAgain(w.Nodes...)
 		},
 	},
 	{
@@ -91,36 +84,26 @@ var crashRows = []Row{
 	{
 		Name: "term", Expect: "its partitions are handed over, nothing is repeated", CI: true, Load: Backlogged,
 		Stall: 3 * time.Second, Gap: 10 * time.Second, Rounds: 2,
-		Rules: func(r *history.Rules) { r.Repeats = history.RepeatsNever },
+		Rules: nothingRepeats,
 		Round: func(w *World) {
 			n := w.Pick()
 			e := n.Term()
 			w.Did(stopped, e, "exit 0")
-			w.WaitLeft(moveLimit, Group, n)
-			n.Start()
-			w.Settle()
+			w.comeBack(n)
 		},
 	},
 	{
 		Name: "rolling-restart", Expect: "one node after the other, nothing is repeated", CI: true, Load: Steady,
 		Stall: 5 * time.Second, Gap: 10 * time.Second,
-		Rules: func(r *history.Rules) { r.Repeats = history.RepeatsNever },
+		Rules: nothingRepeats,
 		Round: func(w *World) {
 			for _, n := range w.Nodes {
 				e := n.Term()
 				w.Did(rolledRestart, history.Event{Node: e.Node}, "exit 0")
-				n.Start()
-				w.Settle()
+				w.startAgain(n)
 			}
 		},
 	},
-}
-
-// follower is any node that leads nothing of the broker's own.
-func (w *World) follower() *testcluster.Node {
-	w.T.Helper()
-	others := w.Others(w.Leader())
-	return others[w.Random.IntN(len(others))]
 }
 
 // killAndReturn kills a node, waits until the others have its partitions, and starts it again.
@@ -128,7 +111,5 @@ func (w *World) killAndReturn(kind Kind, n *testcluster.Node) {
 	w.T.Helper()
 	e := n.Kill()
 	w.Did(kind, e, "process gone")
-	w.WaitLeft(moveLimit, Group, n)
-	n.Start()
-	w.Settle()
+	w.comeBack(n)
 }

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -122,38 +121,16 @@ func (w *World) breakDisk(kind Kind, want error, broken func(n *testcluster.Node
 		w.T.Fatalf("a file can be made on a broken disk: %v", err)
 	}
 	w.Did(kind, e, "%v", err)
-	w.waitLost(n)
+	w.WaitLeft(moveLimit, Group, n)
 	w.end(n)
 	w.must(w.DiskOf(n).PowerOn())
 	w.startAgain(n)
 }
 
-// waitLost waits until another node says that this one owns nothing.
-func (w *World) waitLost(n *testcluster.Node) {
-	w.T.Helper()
-	testcluster.Eventually(w.T, moveLimit, func() error {
-		s, err := w.Others(n)[0].Status()
-		if err != nil {
-			return err
-		}
-		g := s.Group(Group)
-		if owned := g.Owned(n.Name); owned != 0 || g.Unowned != 0 || len(g.Partitions) == 0 {
-			return fmt.Errorf("%s owns %d of %d partitions, nobody owns %d", n.Name, owned, len(g.Partitions), g.Unowned)
-		}
-		return nil
-	})
-}
-
 // replaced removes the former identity of a node that was started with an empty disk.
 func (w *World) replaced(n *testcluster.Node) {
 	w.T.Helper()
-	other := w.Others(n)[0]
-	testcluster.Eventually(w.T, moveLimit, func() error {
-		if code, out := other.Command("node", "remove", n.Name, "--yes"); code != 0 {
-			return fmt.Errorf("node remove: %d: %s", code, out)
-		}
-		return nil
-	})
+	w.remove(n)
 	w.Settle()
 }
 

@@ -2,9 +2,7 @@ package chaos
 
 import (
 	"errors"
-	"fmt"
 	"net"
-	"os/exec"
 	"syscall"
 	"time"
 
@@ -150,9 +148,6 @@ var networkRows = []Row{
 	},
 }
 
-// nothingMoves is for faults that are none for the nodes.
-func nothingMoves(r *history.Rules) { r.Repeats, r.MinKills = history.RepeatsNever, 0 }
-
 // healed heals the network and counts the fault by the packets that it touched.
 func (w *World) healed(kind Kind, e history.Event) {
 	w.T.Helper()
@@ -171,44 +166,10 @@ func (w *World) cutOff(kind Kind, n *testcluster.Node, length time.Duration, cut
 	over := time.Now().Add(length)
 	e := n.Struck()
 	cut()
-	w.takenOver(n)
+	w.WaitLeft(moveLimit, Group, n)
 	w.Wait(time.Until(over))
 	w.healed(kind, e)
 	w.Settle()
-}
-
-// serving is the node that the load is connected to.
-func (w *World) serving() *testcluster.Node {
-	w.T.Helper()
-	for _, n := range w.Nodes {
-		connected, err := exec.Command("ss", "-Htn", "state", "established", "dst", n.Listeners()[0]).Output()
-		if err != nil {
-			w.T.Fatalf("look at connections to %s: %v", n.Name, err)
-		}
-		if len(connected) > 0 {
-			return n
-		}
-	}
-	w.T.Fatal("the load is connected to no node")
-	return nil
-}
-
-// takenOver waits until every other node says that all partitions are owned, and none by this one.
-func (w *World) takenOver(n *testcluster.Node) {
-	w.T.Helper()
-	testcluster.Eventually(w.T, moveLimit, func() error {
-		for _, other := range w.Others(n) {
-			s, err := other.Status()
-			if err != nil {
-				return err
-			}
-			g := s.Group(Group)
-			if owned := g.Owned(n.Name); len(g.Partitions) == 0 || owned > 0 || g.Unowned > 0 {
-				return fmt.Errorf("%s says that of %d partitions %s owns %d, and nobody %d", other.Name, len(g.Partitions), n.Name, owned, g.Unowned)
-			}
-		}
-		return nil
-	})
 }
 
 // oneWay cuts between a node and each other one.
@@ -232,19 +193,6 @@ func (w *World) cutPair() {
 	w.Flows(50)
 	w.healed(cutPair, history.Event{Node: two[0].Name})
 	w.Settle()
-}
-
-// staysWhile does something and wants every partition to be whose it was.
-func (w *World) staysWhile(do func()) {
-	w.T.Helper()
-	w.Settle()
-	before := w.Owners(Group)
-	do()
-	w.Wait(ttl + time.Second) // what a late burial would need
-	w.Settle()
-	if err := testcluster.SameOwners(before, w.Owners(Group)); err != nil {
-		w.T.Error(err)
-	}
 }
 
 // cutAllClients keeps clients from all nodes for a while; the nodes see one another.
@@ -298,7 +246,7 @@ func (w *World) unplug() {
 	e := n.Struck()
 	over := time.Now().Add(away)
 	w.Net.Unplug(w.Host(n))
-	w.takenOver(n)
+	w.WaitLeft(moveLimit, Group, n)
 	_, err := n.Status()
 	if err == nil {
 		w.T.Fatalf("%s answers without a cable", n.Name)

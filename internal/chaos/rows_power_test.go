@@ -59,7 +59,7 @@ var powerRows = []Row{
 	{
 		Name: "power-one-pauses", Expect: "no split, nothing acknowledged is lost", CI: true, Load: Steady,
 		Needs: []Need{Disks}, Stall: 30 * time.Second, Gap: 30 * time.Second,
-		Rules: func(r *history.Rules) { r.AllowStaleTail = true },
+		Rules: lateTails,
 		Round: (*World).losePowerBetweenPauses,
 	},
 }
@@ -92,14 +92,6 @@ func (w *World) losePower(nodes ...*testcluster.Node) history.Event {
 // unsynced is a file beside the node's data that nobody syncs.
 func (w *World) unsynced(n *testcluster.Node) string {
 	return filepath.Join(w.DiskOf(n).Dir(), "unsynced")
-}
-
-func (w *World) startAgain(nodes ...*testcluster.Node) {
-	w.T.Helper()
-	for _, n := range nodes {
-		n.Start()
-	}
-	w.Settle()
 }
 
 // losePowerBetweenPauses lets one node lose its power while another is paused, and pauses the third while the two find together.

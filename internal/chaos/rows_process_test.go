@@ -38,38 +38,44 @@ const (
 // processRows freeze, starve and limit processes.
 var processRows = []Row{
 	{
-		Name: "freeze-short", Expect: "nothing moves", CI: true, Load: Backlogged, Needs: []Need{Groups}, Rules: pausesOnly,
+		Name: "freeze-short", Expect: "nothing moves", CI: true, Load: Backlogged, Needs: []Need{Groups}, Rules: lateTails,
 		Stall: 5 * time.Second, Gap: 10 * time.Second,
-		Round: func(w *World) { w.freezeTree(frozenShort, freezeShort) },
+		Round: func(w *World) {
+			w.staysWhile(func() { w.freezeTree(frozenShort, freezeShort) })
+		},
 	},
 	{
 		Name: "freeze-long", Expect: "the others take its partitions; one late call for each of them at most", CI: true, Load: Backlogged,
-		Needs: []Need{Groups}, Rules: pausesOnly, Stall: 10 * time.Second, Gap: 10 * time.Second,
+		Needs: []Need{Groups}, Rules: lateTails, Stall: 10 * time.Second, Gap: 10 * time.Second,
 		Round: func(w *World) { w.freezeTree(frozenLong, freezeLong) },
 	},
 	{
 		Name: "freeze-node", Expect: "its handlers end the calls that they have; the others take its partitions", Load: Backlogged,
-		Rules: pausesOnly, Stall: 10 * time.Second, Gap: 10 * time.Second,
+		Rules: lateTails, Stall: 10 * time.Second, Gap: 10 * time.Second,
 		Round: func(w *World) { w.freezeNode(w.Pick()) },
 	},
 	{
 		Name: "freeze-handlers", Expect: "their calls take so long; nothing moves, nothing is repeated", Load: Steady,
 		Rules: nothingMoves, Stall: freezeLong, Gap: time.Second,
-		Round: func(w *World) { w.freezeHandlers(frozenHandlers, freezeLong) },
+		Round: func(w *World) {
+			w.staysWhile(func() { w.freezeHandlers(frozenHandlers, freezeLong) })
+		},
 	},
 	{
 		Name: "freeze-handlers-past-timeout", Expect: "they are killed at the timeout, and their calls made again", Load: Steady,
-		Rules: struckOnly, Stall: handlerTimeout + 5*time.Second, Gap: time.Second,
-		Round: func(w *World) { w.freezeHandlers(frozenTimeout, handlerTimeout+10*time.Second) },
+		Stall: handlerTimeout + 5*time.Second, Gap: time.Second,
+		Round: func(w *World) {
+			w.staysWhile(func() { w.freezeHandlers(frozenTimeout, handlerTimeout+10*time.Second) })
+		},
 	},
 	{
 		Name: "starve-one", Expect: "slower; no two owners at once", Load: Slow, Needs: []Need{Groups},
-		Rules: struckOnly, Stall: 15 * time.Second, Gap: 15 * time.Second,
+		Stall: 15 * time.Second, Gap: 15 * time.Second,
 		Round: func(w *World) { w.starve(starvedOne, w.Pick()) },
 	},
 	{
 		Name: "starve-all", Expect: "slower; no two owners at once", Load: Slow, Needs: []Need{Groups},
-		Rules: struckOnly, Stall: strain + 10*time.Second, Gap: strain + 10*time.Second,
+		Stall: strain + 10*time.Second, Gap: strain + 10*time.Second,
 		Round: func(w *World) { w.starve(starvedAll, w.Nodes...) },
 	},
 	{
@@ -89,29 +95,14 @@ var processRows = []Row{
 		Spec: func(_ *World, s *testcluster.Spec) {
 			s.Groups = append(s.Groups, testcluster.Group{Name: "crashing", Topic: Topic, Handler: `{ kind = "subprocess", command = ["false"] }`})
 		},
-		Round: (*World).crashLoop,
+		Round: func(w *World) { w.staysWhile(w.crashLoop) },
 	},
-}
-
-// pausesOnly: a paused node may end one call late.
-func pausesOnly(r *history.Rules) { r.AllowStaleTail = true }
-
-// struckOnly: calls may be repeated, and none may be late.
-func struckOnly(r *history.Rules) { r.MinKills = 0 }
-
-// unmoved wants every partition to be whose it was.
-func (w *World) unmoved(before testcluster.Owners) {
-	w.T.Helper()
-	w.Settle()
-	if err := testcluster.SameOwners(before, w.Owners(Group)); err != nil {
-		w.T.Errorf("seed %d: %v", w.Seed, err)
-	}
 }
 
 // freezeTree freezes a node with its handlers.
 func (w *World) freezeTree(kind Kind, length time.Duration) {
 	w.T.Helper()
-	n, before := w.Pick(), w.Owners(Group)
+	n := w.Pick()
 	g := w.Grouped(n)
 	e := n.Paused()
 	w.must(g.Freeze())
@@ -131,9 +122,6 @@ func (w *World) freezeTree(kind Kind, length time.Duration) {
 	w.must(g.Thaw())
 	n.StartIfGone(testcluster.WakeLimit)
 	w.Settle()
-	if length < ttl {
-		w.unmoved(before)
-	}
 }
 
 // freezeNode freezes the node only.
@@ -151,7 +139,7 @@ func (w *World) freezeNode(n *testcluster.Node) {
 // freezeHandlers freezes the handlers of a node only.
 func (w *World) freezeHandlers(kind Kind, length time.Duration) {
 	w.T.Helper()
-	n, before := w.Pick(), w.Owners(Group)
+	n := w.Pick()
 	handlers := n.Handlers()
 	e := n.Struck()
 	release := n.HoldHandlers()
@@ -167,7 +155,6 @@ func (w *World) freezeHandlers(kind Kind, length time.Duration) {
 	}
 	w.Did(kind, history.Event{Node: e.Node}, "%d handlers stood still for %s, %d of them are left", len(handlers), length, left)
 	release()
-	w.unmoved(before)
 }
 
 // starve leaves nodes little time to run.
@@ -180,7 +167,7 @@ func (w *World) starve(kind Kind, nodes ...*testcluster.Node) {
 	}
 	w.Wait(strain)
 	for _, n := range nodes {
-		g := w.Groups[w.Place(n)]
+		g := w.GroupOf(n)
 		effects, err := g.Effects()
 		w.must(err)
 		if effects.Throttled < 5 {
@@ -199,7 +186,7 @@ func (w *World) starve(kind Kind, nodes ...*testcluster.Node) {
 func (w *World) outOfMemory() {
 	w.T.Helper()
 	n := w.Pick()
-	g := w.Groups[w.Place(n)]
+	g := w.GroupOf(n)
 	n.Term()
 	w.must(g.Memory(tooLittle))
 	for i := range 3 {
@@ -214,8 +201,7 @@ func (w *World) outOfMemory() {
 		w.Did(outOfMemory, history.Event{Node: n.Name}, "%d processes killed for memory", effects.OOMKills)
 	}
 	w.must(g.Memory(0))
-	n.Start()
-	w.Settle()
+	w.startAgain(n)
 }
 
 // orphans kills a node whose handlers do not care.
@@ -234,9 +220,7 @@ func (w *World) orphans() {
 		return nil
 	})
 	w.Did(orphaned, e, "%d handlers gone within %s", len(handlers), time.Since(killed).Round(time.Millisecond))
-	w.WaitLeft(moveLimit, Group, n)
-	n.Start()
-	w.Settle()
+	w.comeBack(n)
 }
 
 // crashLoop watches the group whose handler ends at once.
@@ -248,7 +232,7 @@ func (w *World) crashLoop() {
 		}
 		return n
 	}
-	before, first := w.Owners(Group), count()
+	first := count()
 	w.Wait(strain)
 	more := count() - first
 	s, err := w.Status()
@@ -258,5 +242,4 @@ func (w *World) crashLoop() {
 		w.T.Errorf("%d lines of the crashing group, then %d in %s, lag %v", first, more, strain, lag)
 	}
 	w.Did(crashLoop, history.Event{}, "%d lines about it at first, %d in %s", first, more, strain)
-	w.unmoved(before)
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"leasehold/internal/chaos/disk"
+	"leasehold/internal/testcluster"
+	"leasehold/internal/testcluster/monotonic"
 )
 
 // rotLimit is how long a node with damaged files may take to be ready, or to mend itself, before it is taken to be lost.
@@ -74,4 +76,90 @@ func (w *World) rot(kind Kind, files disk.FileKind, damage func(path string, see
 	w.Did(kind, e, "%s", did)
 	w.Settle()
 	w.Flows(100)
+}
+
+// Kinds of damage that a reader comes by.
+const (
+	rotBehind   Kind = "bit flip in what a lagging lane has yet to read"
+	rotReplayed Kind = "bit flip in what is replayed"
+)
+
+// guardRows let readers come by damage. The broker does not notice it: after the next kill -9 its copy lacks the rest of the
+// file, and calls itself healthy.
+var guardRows = []Row{
+	{
+		Name: "flip-in-backlog", Expect: "the damage is found before its node takes a partition; nothing is skipped", CI: true, Load: Steady,
+		Spec: kept, Stall: 60 * time.Second, Gap: 30 * time.Second,
+		Round: func(w *World) {
+			n := w.rotInBacklog()
+			w.revive()
+			w.mended(n)
+		},
+	},
+	{
+		Name: "flip-replayed", Expect: "the damage is found before its node takes a partition; everything is replayed", CI: true, Load: Steady,
+		Spec: kept, Stall: 60 * time.Second, Gap: 30 * time.Second,
+		Round: (*World).replayRot,
+	},
+}
+
+// kept is a topic whose messages stay when they are handled: else a purge may take the damage away.
+func kept(_ *World, s *testcluster.Spec) { s.Topics[0].Extra = `retain = "1h"` }
+
+// rotInBacklog pauses the group, lets a backlog grow, damages a node's copy of it, kills that node when it has loaded it, and
+// resumes.
+func (w *World) rotInBacklog() *testcluster.Node {
+	w.T.Helper()
+	w.order("pause", Group, "--yes", "--reason", "a backlog is wanted")
+	w.Flows(1500)
+	n := w.damageAndKill(rotBehind)
+	w.order("resume", Group, "--yes")
+	w.Flows(300)
+	return n
+}
+
+// damageAndKill flips a bit of a payload in the middle of a node's copy of the topic. The node's next clean start does not show
+// it; the one after a kill -9 does.
+func (w *World) damageAndKill(kind Kind) *testcluster.Node {
+	w.T.Helper()
+	n := w.Pick()
+	n.Term()
+	n.FlipPayload(Topic)
+	n.Start()
+	w.WaitReady(startLimit)
+	w.Flows(200)
+	e := n.Kill()
+	w.Did(kind, e, "a bit of a payload flipped, then kill -9")
+	n.Start()
+	w.WaitReady(startLimit)
+	return n
+}
+
+// replayRot damages what is handled already, and has all of it handled again.
+func (w *World) replayRot() {
+	w.T.Helper()
+	w.Flows(1500)
+	n := w.damageAndKill(rotReplayed)
+	w.Settle()
+	sought := monotonic.Now()
+	w.Sought()
+	w.order("seek", Group, "--to", "earliest", "--yes")
+	w.must(w.handled(sought))
+	w.mended(n)
+}
+
+// mended wants the node to have found and fetched anew its copy.
+func (w *World) mended(n *testcluster.Node) {
+	w.T.Helper()
+	if !strings.Contains(n.Log(), "copy was fetched anew and is whole") {
+		w.T.Errorf("the log of %s does not tell that it has mended its copy", n.Name)
+	}
+}
+
+// order runs a command of the command line.
+func (w *World) order(args ...string) {
+	w.T.Helper()
+	if _, err := w.CLI(args...); err != nil {
+		w.T.Fatal(err)
+	}
 }

@@ -1,10 +1,8 @@
 package chaos
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
@@ -21,6 +19,9 @@ const (
 	Group = "calls"
 	Topic = "orders"
 )
+
+// ttl is how long a session lives under the timing lan.
+const ttl = 5 * time.Second
 
 // Generous, for two shared cores: they catch hangs.
 const (
@@ -85,68 +86,6 @@ func newWorld(t testing.TB, row Row, seed uint64) (*World, error) {
 	return w, nil
 }
 
-// makeHosts makes what the row needs besides nodes, and says where each is to run.
-func (w *World) makeHosts(hosts []testcluster.Host) error {
-	if err := w.makeGroups(len(hosts)); err != nil {
-		return err
-	}
-	if err := w.makeNetwork(hosts); err != nil || !slices.Contains(w.Row.Needs, Disks) {
-		return err
-	}
-	return w.makeDisks(hosts)
-}
-
-func (w *World) makeGroups(nodes int) error {
-	if !slices.Contains(w.Row.Needs, Groups) {
-		return nil
-	}
-	for i := range nodes {
-		g, err := cgroup.New(w.T, fmt.Sprintf("n%d", i+1))
-		if err != nil {
-			return err
-		}
-		w.Groups = append(w.Groups, g)
-		// Every controller that a row may ask for, while there is time to say no.
-		if err := errors.Join(g.CPU(0), g.Memory(0)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Grouped is the node's control group, with its present life and its handlers in it.
-func (w *World) Grouped(n *testcluster.Node) *cgroup.Group {
-	w.T.Helper()
-	g := w.Groups[w.Place(n)]
-	if err := g.Add(n.PID()); err != nil {
-		w.T.Fatal(err)
-	}
-	return g
-}
-
-func (w *World) makeNetwork(hosts []testcluster.Host) (err error) {
-	var host func(int) *network.Host
-	switch {
-	case slices.Contains(w.Row.Needs, Network):
-		if w.Net, err = network.New(w.T, len(hosts)); err == nil {
-			host = w.Net.Host
-		}
-	case slices.Contains(w.Row.Needs, Switched):
-		if w.Switch, err = network.NewSwitched(w.T, len(hosts)); err == nil {
-			host = w.Switch.Host
-		}
-	default:
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for i := range hosts {
-		hosts[i].Address, hosts[i].Namespace = host(i+1).Address, host(i+1).Namespace()
-	}
-	return nil
-}
-
 // Did counts a fault of the kind, with the effect that was seen. A fault without an effect is none, and fails the row.
 func (w *World) Did(kind Kind, e history.Event, effect string, args ...any) {
 	w.T.Helper()
@@ -158,8 +97,13 @@ func (w *World) Did(kind Kind, e history.Event, effect string, args ...any) {
 	w.T.Logf("%s %s: %s", f.Kind, f.Node, f.Effect)
 }
 
-// Pick is any node.
-func (w *World) Pick() *testcluster.Node { return w.Nodes[w.Random.IntN(len(w.Nodes))] }
+// must ends the row when something of the test itself does not work.
+func (w *World) must(err error) {
+	w.T.Helper()
+	if err != nil {
+		w.T.Fatal(err)
+	}
+}
 
 // Between is any time between the two.
 func (w *World) Between(least, most time.Duration) time.Duration {
@@ -168,49 +112,6 @@ func (w *World) Between(least, most time.Duration) time.Duration {
 
 // Wait lets time pass.
 func (w *World) Wait(d time.Duration) { <-time.NewTimer(d).C }
-
-// Leader is the node that leads, or else the first; see Other.
-func (w *World) Leader() *testcluster.Node {
-	w.T.Helper()
-	var leader *testcluster.Node
-	testcluster.Eventually(w.T, moveLimit, func() error {
-		s, err := w.Status()
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(w.Nodes, func(n *testcluster.Node) bool { return n.Name == s.Leader })
-		if i < 0 {
-			return fmt.Errorf("%s knows no leader", s.Node)
-		}
-		leader = w.Nodes[i]
-		return nil
-	})
-	return leader
-}
-
-// Others are all nodes but these.
-func (w *World) Others(not ...*testcluster.Node) []*testcluster.Node {
-	return slices.DeleteFunc(slices.Clone(w.Nodes), func(n *testcluster.Node) bool { return slices.Contains(not, n) })
-}
-
-// Place is the node's place in Nodes and Disks; its host in Net is one higher.
-func (w *World) Place(n *testcluster.Node) int { return slices.Index(w.Nodes, n) }
-
-// Host is the number of the node's host in Net or Switch.
-func (w *World) Host(n *testcluster.Node) int { return w.Place(n) + 1 }
-
-// Settle waits until every node runs, is ready and has its share.
-func (w *World) Settle() {
-	w.T.Helper()
-	w.WaitReady(startLimit)
-	w.WaitBalanced(moveLimit, Group)
-}
-
-// Flows waits until so many more messages have their outcome.
-func (w *World) Flows(more int) {
-	w.T.Helper()
-	w.Load.Flows(w.T, moveLimit, more)
-}
 
 // judge stops the load, waits until all is handled and checks the history.
 func (w *World) judge() (history.History, history.Report) {

@@ -18,7 +18,7 @@ const (
 var waveRows = []Row{{
 	Name: "wave", Expect: "faults of all kinds on one or two nodes at a time, then all heals", CI: true, Rounds: 2, Load: Steady,
 	Needs: []Need{Disks, Network}, Stall: waveLength, Gap: waveLength,
-	Rules: func(r *history.Rules) { r.AllowStaleTail = true },
+	Rules: lateTails,
 	Round: (*World).wave,
 }}
 
@@ -92,7 +92,7 @@ func (w *World) wave() {
 		w.Wait(w.Between(time.Second, 5*time.Second))
 	}
 	w.healDue(active, end.Add(time.Hour))
-	w.Settle()
+	w.revive()
 	w.Wait(waveQuiet)
 }
 
@@ -135,10 +135,4 @@ func (w *World) healNetwork() {
 	if w.Net.Effect() == 0 {
 		w.T.Log("this cut met no packet")
 	}
-}
-
-// other is any node but this one.
-func (w *World) other(n *testcluster.Node) *testcluster.Node {
-	others := w.Others(n)
-	return others[w.Random.IntN(len(others))]
 }
