@@ -13,9 +13,6 @@ import (
 	"leasehold/internal/testcluster"
 )
 
-// Kind is a kind of fault, as the table counts them.
-type Kind string
-
 // Need is something of the machine that a row cannot do without.
 type Need string
 

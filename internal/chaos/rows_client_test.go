@@ -11,15 +11,6 @@ import (
 	"leasehold/internal/testcluster"
 )
 
-// Kinds of faults of clients.
-const (
-	littleMemory Kind = "attack under a memory limit"
-	outOfFiles   Kind = "no more files and connections"
-	attacked     Kind = "hostile bytes on every port"
-	idleClients  Kind = "ten thousand idle clients"
-	clientStorm  Kind = "thousands of clients that come and go at once"
-)
-
 const (
 	littleBytes = 256 << 20 // of memory
 	idleCount   = 10_000

@@ -10,14 +10,6 @@ import (
 	"leasehold/internal/testcluster"
 )
 
-// Kinds of faults of clocks.
-const (
-	wallAhead  Kind = "wall clock an hour ahead"
-	wallBehind Kind = "wall clock an hour behind"
-	wallDrift  Kind = "wall clock that gains 100 ms a second"
-	bootJump   Kind = "boot-time clock jumps a minute ahead"
-)
-
 // clockRows put the clocks of a node wrong.
 var clockRows = []Row{
 	{

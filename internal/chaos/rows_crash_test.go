@@ -7,17 +7,6 @@ import (
 	"leasehold/internal/testcluster"
 )
 
-// Kinds of faults that end or restart processes.
-const (
-	killFollower  Kind = "kill -9, led nothing"
-	killLeader    Kind = "kill -9 of the leader"
-	killBackSoon  Kind = "kill -9, back within its ttl"
-	killAll       Kind = "kill -9 of all at once"
-	killTwo       Kind = "kill -9 of two of three"
-	stopped       Kind = "SIGTERM"
-	rolledRestart Kind = "rolling restart, one node of it"
-)
-
 // crashRows kill and stop processes.
 var crashRows = []Row{
 	{
@@ -75,7 +64,7 @@ var crashRows = []Row{
 		Round: func(w *World) {
 			n := w.Pick()
 			e := n.Kill()
-			w.Did("kill -9 in a loop", history.Event{Node: e.Node}, "process gone")
+			w.Did(killLoop, history.Event{Node: e.Node}, "process gone")
 			w.Wait(w.Between(0, 8*time.Second))
 			n.Start()
 			w.WaitReady(startLimit)
@@ -88,7 +77,7 @@ var crashRows = []Row{
 		Round: func(w *World) {
 			n := w.Pick()
 			e := n.Term()
-			w.Did(stopped, e, "exit 0")
+			w.Did(termOne, e, "exit 0")
 			w.comeBack(n)
 		},
 	},
@@ -99,7 +88,7 @@ var crashRows = []Row{
 		Round: func(w *World) {
 			for _, n := range w.Nodes {
 				e := n.Term()
-				w.Did(rolledRestart, history.Event{Node: e.Node}, "exit 0")
+				w.Did(termRolling, history.Event{Node: e.Node}, "exit 0")
 				w.startAgain(n)
 			}
 		},

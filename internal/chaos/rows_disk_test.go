@@ -13,17 +13,6 @@ import (
 	"leasehold/internal/testcluster"
 )
 
-// Kinds of faults of whole disks.
-const (
-	diskFull      Kind = "disk full"
-	diskFullAll   Kind = "disks of all full"
-	diskDead      Kind = "disk dead: every call fails"
-	diskReadOnly  Kind = "disk turns read-only"
-	diskWiped     Kind = "disk wiped"
-	diskStale     Kind = "disk replaced by an old copy"
-	diskThrottled Kind = "disk slow: 20 writes a second"
-)
-
 // diskRows make whole disks fail.
 var diskRows = []Row{
 	{

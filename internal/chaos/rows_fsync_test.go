@@ -2,19 +2,11 @@ package chaos
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"leasehold/internal/chaos/disk"
 	"leasehold/internal/history"
 	"leasehold/internal/testcluster"
-)
-
-// Kinds of faults of fsync.
-const (
-	fsyncOnce  Kind = "fsync fails with EIO, once"
-	fsyncFails Kind = "fsync fails with EIO for 20 s"
-	fsyncLies  Kind = "fsync lies for 20 s, then power loss"
 )
 
 // fsyncRows make fsync slow, fail and lie.
@@ -55,7 +47,7 @@ func slowSyncs(name string, delay time.Duration, ci bool, which func(w *World) [
 			}
 			w.Wait(20*time.Second + 5*delay)
 			for i, n := range nodes {
-				w.did(Kind(fmt.Sprintf("fsync takes %s longer", delay)), history.Event{Node: n.Name}, injections[i])
+				w.did(fsyncSlow(delay.String()), history.Event{Node: n.Name}, injections[i])
 			}
 			w.revive()
 		},

@@ -8,13 +8,6 @@ import (
 	"leasehold/internal/testcluster"
 )
 
-// Kinds of faults of memberships and quorums.
-const (
-	joined   Kind = "join of a fourth node, another killed meanwhile"
-	left     Kind = "leave and removal of the fourth node, another killed meanwhile"
-	noQuorum Kind = "no quorum for three ttls"
-)
-
 // memberRows let nodes join and leave, and take the quorum away.
 var memberRows = []Row{
 	{

@@ -20,7 +20,7 @@ var neededRows = []Row{
 			w.Wait(2 * time.Second)
 			n := w.follower()
 			e := n.Kill()
-			w.Did("kill -9, its handlers live on", e, "process gone")
+			w.Did(killOrphans, e, "process gone")
 			w.WaitLeft(moveLimit, Group, n)
 			w.Wait(10 * time.Second)
 		},
@@ -55,7 +55,7 @@ func cutForThreeTTLs(w *World) {
 	n.Struck()
 	w.Net.Isolate(w.Host(n))
 	w.Wait(3 * ttl)
-	w.healed("cut off for three ttls", n.Struck())
+	w.healed(cutTTLs, n.Struck())
 	w.Wait(2 * ttl)
 }
 

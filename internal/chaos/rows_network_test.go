@@ -11,25 +11,6 @@ import (
 	"leasehold/internal/testcluster"
 )
 
-// Kinds of faults of networks.
-const (
-	cutLeader   Kind = "leader cut off from the others"
-	cutMinute   Kind = "node cut off from the others for a minute"
-	cutServing  Kind = "node cut off from the others, but not from the publisher connected to it"
-	unheard     Kind = "node that the others do not hear"
-	deaf        Kind = "node that does not hear the others"
-	cutPair     Kind = "two of three nodes cut off from each other"
-	flapped     Kind = "node cut off for 2 to 8 s, again and again"
-	cutClients  Kind = "all nodes cut off from clients"
-	farApart    Kind = "latency of 50 ms ± 20 each way, 2 % lost, out of order"
-	lossy       Kind = "30 % of a node's packets lost"
-	slowLink    Kind = "1 Mbit/s for a node that catches up"
-	unplugged   Kind = "cable of a node unplugged"
-	refused     Kind = "cluster port refuses, connections stay"
-	refusedCut  Kind = "cluster port refuses, connections reset"
-	refusedBoth Kind = "cluster ports refuse both ways, connections reset"
-)
-
 // away is how long a node is cut off where it is to be taken over: a few times its ttl.
 const away = 20 * time.Second
 

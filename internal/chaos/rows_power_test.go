@@ -10,14 +10,6 @@ import (
 	"leasehold/internal/testcluster"
 )
 
-// Kinds of faults of the power.
-const (
-	powerOfAll    Kind = "power loss of all at once"
-	powerOfOne    Kind = "power loss of one"
-	powerOfPaused Kind = "power loss of one, pauses of the others around it"
-	powerUnsafe   Kind = "power loss of all, process-safe"
-)
-
 // powerRows cut the power: what was not synced is lost.
 var powerRows = []Row{
 	{

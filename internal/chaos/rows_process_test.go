@@ -10,20 +10,6 @@ import (
 	"leasehold/internal/testcluster"
 )
 
-// Kinds of faults of processes.
-const (
-	frozenShort    Kind = "node and handlers frozen, shorter than the ttl"
-	frozenLong     Kind = "node and handlers frozen, longer than the ttl"
-	frozenNode     Kind = "node frozen, its handlers not"
-	frozenHandlers Kind = "handlers frozen, the node not"
-	frozenTimeout  Kind = "handlers frozen past their timeout"
-	starvedOne     Kind = "a tenth of a core for a node"
-	starvedAll     Kind = "a tenth of a core for each node"
-	outOfMemory    Kind = "out of memory at the start"
-	orphaned       Kind = "kill -9, handlers deaf to it"
-	crashLoop      Kind = "handler that ends at once, for 20 s"
-)
-
 const (
 	freezeShort = 3 * time.Second
 	freezeLong  = 20 * time.Second
@@ -219,7 +205,7 @@ func (w *World) orphans() {
 		}
 		return nil
 	})
-	w.Did(orphaned, e, "%d handlers gone within %s", len(handlers), time.Since(killed).Round(time.Millisecond))
+	w.Did(killDeaf, e, "%d handlers gone within %s", len(handlers), time.Since(killed).Round(time.Millisecond))
 	w.comeBack(n)
 }
 

@@ -39,7 +39,7 @@ func rotRow(how string, kind disk.FileKind, ci bool, damage func(path string, se
 		Name: how + "-" + strings.ReplaceAll(string(kind), " ", "-"), CI: ci, Load: Steady,
 		Expect: "nothing is lost; the node mends itself, or is replaced by an empty one",
 		Stall:  60 * time.Second, Gap: 30 * time.Second,
-		Round: func(w *World) { w.rot(Kind(how+" of a "+string(kind)), kind, damage) },
+		Round: func(w *World) { w.rot(rotOf(how, string(kind)), kind, damage) },
 	}
 }
 
@@ -77,12 +77,6 @@ func (w *World) rot(kind Kind, files disk.FileKind, damage func(path string, see
 	w.Settle()
 	w.Flows(100)
 }
-
-// Kinds of damage that a reader comes by.
-const (
-	rotBehind   Kind = "bit flip in what a lagging lane has yet to read"
-	rotReplayed Kind = "bit flip in what is replayed"
-)
 
 // guardRows let readers come by damage. The broker does not notice it: after the next kill -9 its copy lacks the rest of the
 // file, and calls itself healthy.

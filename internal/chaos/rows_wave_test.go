@@ -36,10 +36,10 @@ var strikes = []strike{
 		n.Kill()
 		return n.Start
 	}},
-	{kind: "wave: SIGSTOP", do: func(w *World, n *testcluster.Node) func() {
+	{kind: "wave: freeze", do: func(w *World, n *testcluster.Node) func() {
 		return w.hold(n)
 	}},
-	{kind: "wave: cut off from the others", network: true, do: func(w *World, n *testcluster.Node) func() {
+	{kind: "wave: cut off", network: true, do: func(w *World, n *testcluster.Node) func() {
 		w.Net.Isolate(w.Host(n))
 		return w.healNetwork
 	}},
@@ -47,7 +47,7 @@ var strikes = []strike{
 		w.Net.Cut(w.Host(n), w.Host(w.other(n)))
 		return w.healNetwork
 	}},
-	{kind: "wave: 20 % of packets lost", network: true, do: func(w *World, n *testcluster.Node) func() {
+	{kind: "wave: packets lost", network: true, do: func(w *World, n *testcluster.Node) func() {
 		w.Net.Lose(w.Host(n), 20)
 		return w.healNetwork
 	}},
@@ -62,7 +62,7 @@ var strikes = []strike{
 		w.must(w.DiskOf(n).Fill())
 		return func() { w.must(w.DiskOf(n).Free()) }
 	}},
-	{kind: "wave: fsync takes 1 s", do: func(w *World, n *testcluster.Node) func() {
+	{kind: "wave: fsync slow", do: func(w *World, n *testcluster.Node) func() {
 		slow, err := disk.InjectFsync(n.PID(), disk.Fault{Delay: time.Second})
 		w.must(err)
 		return func() { w.must(slow.Stop()) }
