@@ -138,7 +138,9 @@ func (p *Publisher) onAnswer(m *nats.Msg) {
 // take acts on the answer to one attempt. Answers that come after the result change nothing.
 func (p *Publisher) take(num uint64, attempt int, a answer) {
 	p.mu.Lock()
-	p.heard = time.Now()
+	if a.verdict != missed { // what a node says that has been cut off for a while: nobody there takes the message
+		p.heard = time.Now()
+	}
 	e := p.flying[num]
 	if e == nil {
 		p.mu.Unlock()

@@ -173,17 +173,52 @@ func TestALimitIsBelievedWhenItIsSaidTwice(t *testing.T) {
 
 // A node that is cut off from the others, or frozen, keeps its clients and answers nothing.
 func TestRoamingPublisherLeavesAServerThatAnswersNothing(t *testing.T) {
-	mute, other := startBroker(t, ""), startBroker(t, "")
+	mute := startBroker(t, "")
 	mute.answer("orders.*", func(*nats.Msg) {})
+	wantRoam(t, mute)
+}
+
+// When it has noticed that the others are gone, it answers that nobody takes the message.
+func TestRoamingPublisherLeavesAServerWhereNobodyTakesMessages(t *testing.T) {
+	wantRoam(t, startBroker(t, ""))
+}
+
+// wantRoam wants a publisher that begins at a broker to get its answer from another one.
+func wantRoam(t *testing.T, first *broker) {
+	t.Helper()
+	other := startBroker(t, "")
 	other.answer("orders.*", func(m *nats.Msg) { _ = m.Respond([]byte(`{"stream":"orders","seq":7}`)) })
-	nc, err := nats.Connect(mute.url()+","+other.url(), nats.DontRandomize(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	nc, err := nats.Connect(first.url()+","+other.url(), nats.DontRandomize(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
 	p := newPublisher(t, nc, orders(), PublisherOptions{AckTimeout: 50 * time.Millisecond, Roam: true})
-	if r := publish(t, p, Message{Key: "a"}); r.Outcome != Stored || r.Sequence != 7 {
-		t.Errorf("got %+v", r)
+	ctx, cancel := context.WithTimeout(testContext(t), 10*time.Second)
+	defer cancel()
+	results := make(chan Result, 1)
+	tick := time.NewTicker(10 * time.Millisecond) // so that there is always a first attempt
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		err := p.Publish(ctx, Message{Key: fmt.Sprint(i)}, func(r Result) {
+			select {
+			case results <- r:
+			default:
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case r := <-results:
+			if r.Outcome != Stored || r.Sequence != 7 {
+				t.Errorf("got %+v", r)
+			}
+			return
+		case <-ctx.Done():
+			t.Fatal("it stayed")
+		case <-tick.C:
+		}
 	}
 }
 

@@ -27,9 +27,9 @@ type PublisherOptions struct {
 	// RetryFor ends the retries of a message, counted from its first send. Default half of dedup_window, at most
 	// three quarters: past the window the broker has forgotten the message id and a retry would be stored again.
 	RetryFor time.Duration
-	// Roam lets the publisher leave a server that has answered nothing for three AckTimeouts for another one that the
-	// connection knows: a node that is frozen, or cut off from the others, keeps its clients. For a connection that
-	// nobody else uses.
+	// Roam lets the publisher leave a server that has answered nothing for three AckTimeouts, or only that nobody takes
+	// the message, for another one that the connection knows: a node that is frozen, or cut off from the others, keeps
+	// its clients. For a connection that nobody else uses.
 	Roam bool
 }
 
@@ -89,7 +89,7 @@ type Publisher struct {
 	keys     map[string]*keyQueue // only keys with a message, or held
 	flying   map[uint64]*pending  // sent, no result yet; whoever removes an entry gives it its result
 	nextLook time.Time            // ≤ every flying due; zero if nothing flies
-	heard    time.Time            // when anything was last answered, or the server left that answered nothing
+	heard    time.Time            // when anybody last took or refused a message, or the server left that answered nothing
 	accepted int                  // taken by Publish, callback not yet returned; ≤ Window
 	bytes    int64                // weight of the accepted; ≤ MaxBytes
 	held     int                  // of accepted: behind a held key
