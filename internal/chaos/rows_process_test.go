@@ -37,7 +37,7 @@ var processRows = []Row{
 	},
 	{
 		Name: "freeze-node", Expect: "its handlers end the calls that they have; the others take its partitions", Load: Backlogged,
-		Rules: lateTails, Stall: 10 * time.Second, Gap: 10 * time.Second,
+		Rules: lateTails, Stall: 10 * time.Second, Gap: roamGap,
 		Round: func(w *World) { w.freezeNode(w.Pick()) },
 	},
 	{
