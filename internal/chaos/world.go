@@ -113,11 +113,15 @@ func (w *World) Between(least, most time.Duration) time.Duration {
 // Wait lets time pass.
 func (w *World) Wait(d time.Duration) { <-time.NewTimer(d).C }
 
-// judge stops the load, waits until all is handled and checks the history.
+// judge waits until the cluster is whole, stops the load, waits until all is handled and checks the history.
 func (w *World) judge() (history.History, history.Report) {
 	w.T.Helper()
+	sound := len(w.Row.Found) == 0
+	if sound {
+		w.revive()
+	}
 	published := w.Load.Stop(w.T, drainLimit)
-	if len(w.Row.Found) == 0 {
+	if sound {
 		w.drained()
 	}
 	h := w.History(published)
