@@ -52,10 +52,7 @@ var strikes = []strike{
 		return w.healNetwork
 	}},
 	{kind: "wave: power loss", do: func(w *World, n *testcluster.Node) func() {
-		n.Stop()
-		w.must(w.DiskOf(n).PowerOff())
-		n.Kill()
-		w.must(w.DiskOf(n).PowerOn())
+		w.losePower(n)
 		return n.Start
 	}},
 	{kind: "wave: disk full", do: func(w *World, n *testcluster.Node) func() {
@@ -63,8 +60,7 @@ var strikes = []strike{
 		return func() { w.must(w.DiskOf(n).Free()) }
 	}},
 	{kind: "wave: fsync slow", do: func(w *World, n *testcluster.Node) func() {
-		slow, err := disk.InjectFsync(n.PID(), disk.Fault{Delay: time.Second})
-		w.must(err)
+		slow := w.inject(n, disk.Fault{Delay: time.Second})
 		return func() { w.must(slow.Stop()) }
 	}},
 }

@@ -69,13 +69,13 @@ func (c *Cluster) FreezeAndReturn(n *Node, group string, length time.Duration) {
 // itself declared dead.
 const WakeLimit = 2 * time.Second
 
-// HoldHandlers stops the node's handlers (SIGSTOP), and returns what lets them
+// HoldHandlers stops what the node has of handlers (SIGSTOP), and returns what lets them
 // go on. Where the node is stopped, too, they go on before it: what they finish
 // then is as late as it can be.
 func (n *Node) HoldHandlers() (release func()) {
 	t := n.cluster.t
 	t.Helper()
-	handlers := n.Handlers()
+	handlers := n.children()
 	signalAll(t, handlers, syscall.SIGSTOP)
 	return func() {
 		t.Helper()
@@ -98,15 +98,23 @@ func (n *Node) StartIfGone(limit time.Duration) bool {
 	return true
 }
 
-// Handlers are the child processes of the node.
+// Handlers are the child processes of the node, of which there must be some.
 func (n *Node) Handlers() []int {
+	n.cluster.t.Helper()
+	pids := n.children()
+	if len(pids) == 0 {
+		n.cluster.t.Errorf("%s has no handlers", n.Name)
+	}
+	return pids
+}
+
+// children are the handlers that there are: none at a node that has just come
+// up and owns nothing yet.
+func (n *Node) children() []int {
 	n.cluster.t.Helper()
 	pids, err := proc.Children(n.PID())
 	if err != nil {
 		n.cluster.t.Fatal(err)
-	}
-	if len(pids) == 0 {
-		n.cluster.t.Errorf("%s has no handlers", n.Name)
 	}
 	return pids
 }

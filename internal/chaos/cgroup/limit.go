@@ -94,35 +94,6 @@ func (g *Group) Memory(bytes int64) error {
 	return errors.Join(write(d.path, "memory.limit_in_bytes", value), optional(d.path, "memory.memsw.limit_in_bytes", value))
 }
 
-// Pids limits how many processes and threads the group may have; 0 takes the
-// limit away.
-func (g *Group) Pids(n int) error {
-	d, err := g.use("pids")
-	if err != nil {
-		return err
-	}
-	value := "max"
-	if n > 0 {
-		value = strconv.Itoa(n)
-	}
-	return write(d.path, "pids.max", value)
-}
-
-// Heal thaws the group and takes every limit away.
-func (g *Group) Heal() error {
-	err := g.Thaw()
-	for controller, lift := range map[string]func() error{
-		"cpu":    func() error { return g.CPU(0) },
-		"memory": func() error { return g.Memory(0) },
-		"pids":   func() error { return g.Pids(0) },
-	} {
-		if _, used := g.dirs[controller]; used {
-			err = errors.Join(err, lift())
-		}
-	}
-	return err
-}
-
 // Effects is what the kernel says it did to the group since it was made.
 type Effects struct {
 	Frozen       bool
@@ -131,7 +102,6 @@ type Effects struct {
 	ThrottledFor time.Duration // summed over cores
 	MemoryPeak   int64         // the most memory it had at once, in bytes; 0 where the kernel does not say
 	OOMKills     int64         // processes killed for memory
-	ForksRefused int64         // for the limit of processes; 0 where the kernel does not count them
 }
 
 // Effects reads the counters of the controllers in use.
@@ -164,9 +134,6 @@ func (g *Group) Effects() (Effects, error) {
 	e.OOMKills = count("memory", kills, "oom_kill")
 	if g.counts("memory", peak) {
 		e.MemoryPeak = count("memory", peak, "")
-	}
-	if g.counts("pids", "pids.events") {
-		e.ForksRefused = count("pids", "pids.events", "max")
 	}
 	return e, errors.Join(errs...)
 }

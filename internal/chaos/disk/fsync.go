@@ -25,18 +25,13 @@ type Fault struct {
 	// Lie makes calls return success without being made. What a process writes
 	// through files opened with O_SYNC or O_DSYNC stays honest.
 	Lie bool
-	// From is the first call of each thread that it happens to, counted from 1,
-	// up to 65535. 0 is 1.
-	From int
 	// Once ends it after the first call that it happened to. Further calls may
 	// come in the few milliseconds that this takes; Hits tells.
 	Once bool
-	// Paths, if any, are the files whose calls it happens to, and then to write
-	// and pwrite64 as well: a file opened with O_SYNC is written through by
-	// these, without an fsync. A file must be named just as the process opened it, with
-	// no symbolic link on the way.
-	Paths []string
 }
+
+// calls are those that it happens to.
+const calls = "fsync,fdatasync"
 
 const (
 	// attachLimit is how long strace may take to hold all threads, and to let
@@ -46,8 +41,6 @@ const (
 	endingLimit = 10 * time.Second
 	// onceTick is how often a fault that happens once looks whether it has.
 	onceTick = time.Millisecond
-	// maxFrom is strace's bound.
-	maxFrom = 65535
 )
 
 // Injection is a fault that is at work on a process. It makes every system
@@ -80,13 +73,10 @@ func InjectFsync(pid int, f Fault) (*Injection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inject a fault: %w", err)
 	}
-	i := &Injection{pid: pid, dir: dir, exited: make(chan struct{}), quiet: f.Delay == 0 && len(f.Paths) == 0}
+	i := &Injection{pid: pid, dir: dir, exited: make(chan struct{}), quiet: f.Delay == 0}
 	i.ended = sync.OnceValue(i.end)
-	args := []string{"-f", "-qq", "-a", "1", "-s", "0", "-e", "trace=" + f.calls(), "-e", "signal=SIGSTOP,SIGCONT", "-e", what, "-o", i.log()}
-	for _, p := range f.Paths {
-		args = append(args, "-P", p)
-	}
-	i.cmd = exec.Command(strace, append(args, "-p", fmt.Sprint(pid))...)
+	args := []string{"-f", "-qq", "-a", "1", "-s", "0", "-e", "trace=" + calls, "-e", "signal=SIGSTOP,SIGCONT", "-e", what, "-o", i.log(), "-p", fmt.Sprint(pid)}
+	i.cmd = exec.Command(strace, args...)
 	i.cmd.Stderr = &i.said
 	if err := i.start(); err != nil {
 		os.RemoveAll(dir)
@@ -96,13 +86,6 @@ func InjectFsync(pid int, f Fault) (*Injection, error) {
 		go i.endAfterFirst()
 	}
 	return i, nil
-}
-
-func (f Fault) calls() string {
-	if len(f.Paths) > 0 {
-		return "fsync,fdatasync,write,pwrite64"
-	}
-	return "fsync,fdatasync"
 }
 
 // expression is the fault in strace's words.
@@ -120,13 +103,7 @@ func (f Fault) expression() (string, error) {
 	if len(does) != 1 {
 		return "", fmt.Errorf("a fault is just one of Delay, Error and Lie: %+v", f)
 	}
-	if f.From > maxFrom {
-		return "", fmt.Errorf("a fault begins with call %d at the latest, not %d", maxFrom, f.From)
-	}
-	if f.Lie && len(f.Paths) > 0 {
-		return "", errors.New("a write cannot lie: it would have written nothing, and say so")
-	}
-	return fmt.Sprintf("inject=%s:%s:when=%d+", f.calls(), does[0], max(f.From, 1)), nil
+	return fmt.Sprintf("inject=%s:%s:when=1+", calls, does[0]), nil
 }
 
 func (i *Injection) log() string { return filepath.Join(i.dir, "calls") }
