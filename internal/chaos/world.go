@@ -29,7 +29,7 @@ const (
 	moveLimit  = 2 * time.Minute
 	drainLimit = 5 * time.Minute
 	// lostLimit is how long nothing more is handled before the rest is lost.
-	lostLimit = time.Minute
+	lostLimit = 2 * time.Minute
 )
 
 // World is a row's cluster under load, and what was done to it.
