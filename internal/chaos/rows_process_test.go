@@ -76,7 +76,7 @@ var processRows = []Row{
 		Round: (*World).orphans,
 	},
 	{
-		Name: "handler-crash-loop", Expect: "it is started less and less often; its node and the other group do not notice", Load: Steady,
+		Name: "handler-crash-loop", Expect: "it is started with pauses; its node and the other group do not notice", Load: Steady,
 		Rules: nothingMoves, Stall: 2 * time.Second, Gap: time.Second, CI: true,
 		Spec: func(_ *World, s *testcluster.Spec) {
 			s.Groups = append(s.Groups, testcluster.Group{Name: "crashing", Topic: Topic, Handler: `{ kind = "subprocess", command = ["false"] }`})
