@@ -111,8 +111,11 @@ func (w *watchdog) run(ctx context.Context) {
 				l.Cancel(lease.ErrFenced)
 			}
 		}
-		if since <= fence {
+		if since < fence {
 			since = now
+			if now-fence <= int64(2*w.margin/10) {
+				since = fence // the looks went on, so this one is late by a tick only
+			}
 		}
 		w.insist(time.Duration(now - since))
 	}
@@ -130,9 +133,9 @@ func (w *watchdog) releaseRefused() {
 }
 
 // insist ends the process if a lane outlives its cancellation by half a margin: other nodes may own its partition soon.
-// That is counted from the first look at or after the fence, a tenth of a margin behind it at most. Only a process that
-// was stopped, or a machine that was suspended, looks later; its lanes had no chance to stop before, and to end it would
-// end their calls no sooner than to cancel them does.
+// That is counted from the fence, and is noticed a tenth of a margin later at most. Only a process that was stopped, or a
+// machine that was suspended, counts from its first look: its lanes had no chance to stop before, and to end it would end
+// their calls no sooner than to cancel them does.
 func (w *watchdog) insist(late time.Duration) {
 	if late < w.margin/2 {
 		return

@@ -188,8 +188,11 @@ func (r *routes) learn(open []*broker.RouteInfo, now time.Time) {
 func (s *Server) watchRoutes(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	touch, end := s.routeToucher()
-	defer end()
+	touch := &toucher{s: s}
+	defer touch.close()
+	if err := touch.connect(); err != nil { // the others must know of our interest before a route is lost
+		s.log.Debug("routes cannot be written to yet", "error", err)
+	}
 	made := time.Now()
 	for {
 		select {
@@ -198,7 +201,7 @@ func (s *Server) watchRoutes(ctx context.Context) {
 		case <-s.routes.made:
 			made = time.Now()
 		case <-s.routes.lost:
-			touch()
+			touch.touch()
 		case <-timer.C:
 		}
 		if list, err := s.broker.Routez(nil); err == nil {
@@ -218,30 +221,46 @@ const (
 	touchedSystem = "$SYS.REQ.SERVER.PING.VARZ" // not answered if there is nowhere to answer to (events.go, zReq)
 )
 
-// routeToucher returns what sends something over every route. A connection that something on the way has cut off is found
-// out when it is written to, and idle ones are written to seldom: the loss of one is reason to look at the others.
-func (s *Server) routeToucher() (touch, end func()) {
-	ours, err1 := s.connect("routes", s.users.internal)
-	system, err2 := s.connect("routes", s.users.system)
-	end = func() {
-		for _, nc := range []*nats.Conn{ours, system} {
-			if nc != nil {
-				nc.Close()
-			}
+// toucher sends something over every route. A connection that something on the way has cut off is found out when it is
+// written to, and idle ones are written to seldom: the loss of one is reason to look at the others.
+type toucher struct {
+	s            *Server
+	ours, system *nats.Conn // nil until they are made
+}
+
+// touch writes to every route. What fails is tried again when the next route is lost.
+func (t *toucher) touch() {
+	err := t.connect()
+	if err == nil {
+		err = errors.Join(t.ours.Publish(touchSubject, nil), t.system.Publish(touchedSystem, nil))
+	}
+	if err != nil {
+		t.s.log.Debug("routes could not be written to", "error", err)
+	}
+}
+
+func (t *toucher) connect() (err error) {
+	if t.ours == nil {
+		if t.ours, err = t.s.connect("routes", t.s.users.internal); err != nil {
+			return err
+		}
+		// Interest is what has the broker send it to the others.
+		if _, err = t.ours.Subscribe(touchSubject, func(*nats.Msg) {}); err != nil {
+			return err
 		}
 	}
-	if err := errors.Join(err1, err2); err != nil {
-		s.log.Warn("a lost route will not have the others looked at", "error", err)
-		return func() {}, end
+	if t.system == nil {
+		t.system, err = t.s.connect("routes", t.s.users.system)
 	}
-	if _, err := ours.Subscribe(touchSubject, func(*nats.Msg) {}); err != nil {
-		s.log.Warn("a lost route will not have the others looked at", "error", err)
-	}
-	return func() {
-		if err := errors.Join(ours.Publish(touchSubject, nil), system.Publish(touchedSystem, nil)); err != nil {
-			s.log.Debug("routes could not be written to", "error", err)
+	return err
+}
+
+func (t *toucher) close() {
+	for _, nc := range []*nats.Conn{t.ours, t.system} {
+		if nc != nil {
+			nc.Close()
 		}
-	}, end
+	}
 }
 
 // Endings tells when all routes to another process have ended by that side. It has one reader.

@@ -21,6 +21,7 @@ type own struct {
 
 	pending uint64    // Id of the write under way; 0 if none.
 	sent    []attempt // Attempts whose end is open.
+	read    attempt   // The latest whose landing a read has shown; its answer may be on its way.
 	nonces  uint64
 	nextAt  Time // When to write next.
 
@@ -143,8 +144,13 @@ func (c *Core) wroteOwn(in Wrote) {
 		return
 	}
 	i := slices.IndexFunc(o.sent, func(a attempt) bool { return a.id == in.ID })
-	if in.OK && i >= 0 {
+	switch {
+	case in.OK && i >= 0:
 		c.landed(o.sent[i], in.Revision, true)
+		return
+	case in.OK && in.ID == o.read.id && in.Revision == o.rev:
+		// A read was faster, and nothing has been written since.
+		c.landed(o.read, in.Revision, true)
 		return
 	}
 	o.nextAt = c.now + c.pause()
@@ -192,6 +198,7 @@ func (c *Core) sawOwn(rev uint64, rec *Session) {
 		return
 	}
 	if a, ok := c.attemptOf(rec); ok {
+		o.read = a
 		c.landed(a, rev, false)
 		return
 	}

@@ -42,3 +42,29 @@ func TestLongOutageKeepsFewAttempts(t *testing.T) {
 		t.Errorf("the session is in phase %d, expired %v, renewed on what was found: %v", c.phase, c.own.expired, renewed)
 	}
 }
+
+// TestAnswerAfterAReadOfTheSameRenewalCounts: a node polls its own record, so a read often shows a renewal before its answer
+// is there. The answer still ends a fence, unless something was written since.
+func TestAnswerAfterAReadOfTheSameRenewalCounts(t *testing.T) {
+	for _, since := range []bool{false, true} {
+		c, _ := state{phase: running, rec: "free", planned: "n1", expired: true}.build()
+		var renewal Write
+		c.Step(testNow, Wrote{ID: c.own.pending})
+		for _, a := range c.Step(testNow+c.pause(), Tick{}) {
+			if w, ok := a.(Write); ok && w.Session != nil {
+				renewal = w
+			}
+		}
+		c.Step(testNow+c.pause()+time.Millisecond, Saw{Key: SessionKey("n1"), Revision: testRev + 1, Session: renewal.Session})
+		if !c.own.expired {
+			t.Fatal("a read ended the fence")
+		}
+		if since {
+			c.Step(testNow+c.pause()+2*time.Millisecond, Saw{Key: SessionKey("n1"), Revision: testRev + 2, Session: bury(*renewal.Session)})
+		}
+		c.Step(testNow+c.pause()+3*time.Millisecond, Wrote{ID: renewal.ID, OK: true, Revision: testRev + 1})
+		if c.own.expired != since {
+			t.Errorf("buried since: %v, and fenced: %v", since, c.own.expired)
+		}
+	}
+}

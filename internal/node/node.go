@@ -58,6 +58,7 @@ type Node struct {
 	clientCA string // PEM of what clients trust, if the listener's certificate comes from the cluster's secret
 
 	mu      sync.Mutex
+	closing bool     // The broker closes its listeners by itself: no lane may start any more.
 	waiting []string // What the node waits for; empty means ready.
 	served  bool     // driver, topics, groups and ingest are set and do not change any more.
 }
@@ -269,6 +270,7 @@ func (n *Node) beforeClose(cause error) {
 	}
 	n.mu.Lock()
 	driver := n.driver
+	n.closing = true
 	n.mu.Unlock()
 	if driver != nil {
 		driver.Abort(fmt.Errorf("the broker gave up: %w", cause))
@@ -281,8 +283,8 @@ func (n *Node) cutOff() {
 	driver := n.driver
 	n.mu.Unlock()
 	if driver != nil && n.Config.Cluster.FastTakeover {
+		driver.CutOff() // first: a log can be slow
 		n.log.Warn("every route has ended: no call starts before the others are heard again")
-		driver.CutOff()
 	}
 }
 

@@ -96,8 +96,9 @@ func (n *Node) participate(ctx context.Context) error {
 		runPart(outer, stop, "status", n.answer(statusSubject, func(*nats.Msg) any { return n.report() })),
 		runPart(ctx, stop, "copies' answers", n.answer(copySubject, n.sayCopy)),
 		runPart(ctx, stop, "copies", n.watchCopies),
-		runPart(ctx, stop, "deaths' witness", n.answer(deathSubject, n.sayDeath)),
-		runPart(ctx, stop, "deaths", n.watchDeaths),
+		// A node that stops is still asked, and one that says nothing is no witness.
+		runPart(outer, stop, "deaths' witness", n.answer(deathSubject, n.sayDeath)),
+		runPart(outer, stop, "deaths", n.watchDeaths),
 		runPart(ctx, stop, "groups", n.confirmGroups),
 		runPart(ctx, stop, "membership", n.watchRemoval),
 		runPart(ctx, stop, "space", n.watchSpace),
@@ -218,9 +219,12 @@ func (n *Node) buildDriver() error {
 		Logger: n.Logger.Named("cluster"),
 	})
 	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing {
+		return errors.New("the broker is giving up")
+	}
 	n.driver, n.served = driver, true
 	n.ingest = newIngest(func() (*nats.Conn, error) { return n.broker.Conn("ingest") })
-	n.mu.Unlock()
 	return nil
 }
 

@@ -88,8 +88,9 @@ func (n *Node) investigate(ctx context.Context, e server.Ending) {
 	defer cancel()
 	d := death{Node: e.Node, ServerID: e.ServerID}
 	saw, ok := n.liveRecord(ctx, d)
-	// A process that lives and was cut off stops its lanes within this time of noticing that (cluster/DESIGN.md).
-	ripe := e.At.Add(c.Margin/2 + c.Margin/10)
+	// A process that lives and was cut off has stopped its lanes, or ended, within half a margin and a tick of its watchdog
+	// of noticing that (cluster/DESIGN.md); it may notice a little later than we did.
+	ripe := e.At.Add(c.Margin/2 + c.Margin/10 + refusalGap)
 	if !ok || !n.refuses(ctx, saw, time.Until(ripe)) {
 		return
 	}
@@ -134,14 +135,29 @@ func (n *Node) refuses(ctx context.Context, saw lease.Saw, over time.Duration) b
 }
 
 // refused reports whether the kernel at the address says that nobody listens there. A connection that is not answered
-// says nothing.
+// says nothing. A name may stand for several addresses: each of them has to refuse.
 func refused(ctx context.Context, address string) bool {
-	dialer := net.Dialer{Timeout: dialLimit}
-	nc, err := dialer.DialContext(ctx, "tcp", address)
-	if err == nil {
-		_ = nc.Close()
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
 	}
-	return errors.Is(err, unix.ECONNREFUSED)
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil || len(ips) == 0 {
+		return false
+	}
+	for _, ip := range ips {
+		nc, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(ip.String(), port))
+		if err == nil {
+			_ = nc.Close()
+		}
+		// At an unspecified address a node would ask itself.
+		if !errors.Is(err, unix.ECONNREFUSED) || ip.IsUnspecified() {
+			return false
+		}
+	}
+	return true
 }
 
 // agreed asks the others, and returns their names if every one whose session is live has seen the death too. One that

@@ -60,7 +60,7 @@ const atOnce = 3
 
 func newFailing(t *testing.T) *failing {
 	t.Helper()
-	f := &failing{t: t, Cluster: New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: 9}}})}
+	f := &failing{t: t, Cluster: New(t, Spec{Cluster: slowTakeover, Topics: []Topic{{Name: "orders", Partitions: 9}}})}
 	for group, policy := range map[string]string{"set": "dead_letter", "park": "park_key"} {
 		f.addGroup(Group{
 			Name: group, Topic: "orders", Handler: f.backendHandler(2, ""),

@@ -35,6 +35,10 @@ const (
 	judgeLimit = 10 * time.Second
 )
 
+// slowTakeover is for Spec.Cluster where a test needs what a node had to be its
+// own for a while after it was killed.
+const slowTakeover = "fast_takeover = false"
+
 // startFaultRun starts three nodes with a group that is behind.
 func startFaultRun(t *testing.T) (*Cluster, *Load) {
 	t.Helper()

@@ -198,7 +198,7 @@ func (n *Node) waitNotReady(limit time.Duration, text string) {
 // order of each key holds.
 func TestNodesJoinAndAreRemovedUnderLoad(t *testing.T) {
 	const partitions = 20
-	c := New(t, Spec{Topics: []Topic{{Name: "orders", Partitions: partitions}}})
+	c := New(t, Spec{Cluster: slowTakeover, Topics: []Topic{{Name: "orders", Partitions: partitions}}})
 	c.addGroup(Group{Name: faultGroup, Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: 5 * time.Millisecond})})
 	c.StartAll(startLimit)
 	c.WaitBalanced(moveLimit, faultGroup)

@@ -90,7 +90,7 @@ func TestKilledNodeIsBuriedByWitnesses(t *testing.T) {
 }
 
 func TestKilledNodeIsBuriedForItsSilenceWithoutFastTakeover(t *testing.T) {
-	c := startWitnessRun(t, "fast_takeover = false", CallLogOptions{})
+	c := startWitnessRun(t, slowTakeover, CallLogOptions{})
 	n := c.follower()
 	n.Kill()
 	c.wantBurial(n, bySilence)
