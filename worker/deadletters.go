@@ -50,7 +50,12 @@ const (
 	codeStoreFailed = 10077 // Any limit of the stream; only the text tells which.
 	codeNoMessage   = 10037
 	codeNoSequence  = 10043
+	codeNotDeleted  = 10057 // Only the text tells why.
 )
+
+// notFound is the text of codeNotDeleted for a message that is not there, where the stream holds none that old any more
+// (nats-server's ErrStoreMsgNotFound).
+const notFound = "no message found"
 
 // put publishes to a subject that takes one message: a second one is refused, for as long as the first is there.
 func (d *DeadLetters) put(ctx context.Context, l *Letter) (uint64, error) {
@@ -134,8 +139,11 @@ func (d *DeadLetters) remove(ctx context.Context, stored uint64) error {
 	if err := askStream(ctx, d.JS.Conn(), "STREAM.MSG.DELETE", d.stream(), request, &answer); err != nil {
 		return fmt.Errorf("remove dead letter %d: %w", stored, err)
 	}
-	if answer.Error != nil && answer.Error.Code != codeNoSequence {
-		return fmt.Errorf("remove dead letter %d: %w", stored, answer.Error)
+	switch e := answer.Error; {
+	case e == nil, e.Code == codeNoSequence, e.Code == codeNotDeleted && strings.Contains(e.Text, notFound):
+		// It is gone: an attempt before this one, whose answer was lost or came from a node without a leader, has removed it.
+		return nil
+	default:
+		return fmt.Errorf("remove dead letter %d: %w", stored, e)
 	}
-	return nil
 }
