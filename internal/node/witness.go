@@ -96,13 +96,16 @@ func (n *Node) investigate(ctx context.Context, e server.Ending) {
 	}
 	n.deaths.set(d, true)
 	defer n.deaths.set(d, false)
-	for pause(ctx, 0) {
+	for said := false; pause(ctx, 0); {
 		// The record is read first: whatever is found out is about what it says, and void if it moves.
 		if saw, ok = n.liveRecord(ctx, d); !ok || n.broker.HasRoute(d.ServerID) || !refused(ctx, saw.Session.Address) {
 			return
 		}
 		if by := n.agreed(ctx, d); len(by) > 0 {
-			n.log.Info("a node's process is gone", "node", d.Node, "boot", saw.Session.Boot, "server_id", d.ServerID, "agreed", by)
+			if !said {
+				said = true
+				n.log.Info("a node's process is gone", "node", d.Node, "boot", saw.Session.Boot, "server_id", d.ServerID, "agreed", by)
+			}
 			n.driver.Witness(saw, by)
 		}
 		if !pause(ctx, deathAgain) {

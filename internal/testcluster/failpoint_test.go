@@ -178,6 +178,7 @@ func (f *failing) settleAll() {
 // TestKillAtEveryFailpoint kills a node with itself at each place of internal/failpoint where a crash leaves something half
 // done, starts it again, and finds nothing lost, in order, and nothing stuck.
 func TestKillAtEveryFailpoint(t *testing.T) {
+	failingBinary(t) // built now: a node that is down for as long as that takes loses its partitions
 	f := newFailing(t)
 	table := failures
 	if !*everyFailpoint {

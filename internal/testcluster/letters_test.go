@@ -9,6 +9,7 @@ import (
 type letter struct {
 	Seq      uint64              `json:"seq"`
 	Reason   string              `json:"reason"`
+	Error    string              `json:"error"`
 	Attempts int                 `json:"attempts"`
 	Node     string              `json:"node"`
 	Key      string              `json:"key"`
