@@ -43,15 +43,8 @@ type runSpec struct {
 
 func startRun(t *testing.T, s runSpec) (*Cluster, *Load) {
 	t.Helper()
-	return startRunOf(t, Spec{}, s)
-}
-
-// startRunOf is startRun with nodes as the cluster's spec has them.
-func startRunOf(t *testing.T, spec Spec, s runSpec) (*Cluster, *Load) {
-	t.Helper()
 	topic := partitioner.Topic{Name: "orders", Partitions: s.partitions}
-	spec.Topics = []Topic{{Name: topic.Name, Partitions: s.partitions}}
-	c := New(t, spec)
+	c := New(t, Spec{Topics: []Topic{{Name: topic.Name, Partitions: s.partitions}}})
 	c.StartGroup(Group{Name: faultGroup, Topic: topic.Name, Handler: c.CallLogHandler(s.handler)})
 	load := StartLoad(t, c.URLs(), LoadSpec{Topic: topic, Keys: s.keys, Rate: s.rate, Burst: s.burst})
 	Eventually(t, moveLimit, func() error {

@@ -8,11 +8,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
-	"leasehold/internal/history"
 	"leasehold/internal/skewclock"
 )
 
@@ -88,27 +86,6 @@ func published(t *testing.T, dir string) (times []time.Time) {
 		}
 	}
 	return times
-}
-
-// The boot-time clock of a node jumps, as after a suspend: its session is over
-// by its own reckoning at once, and nobody else's is. It starts no call under
-// the old one, and goes on.
-func TestBootClockOfANodeJumps(t *testing.T) {
-	c, load := startRunOf(t, Spec{Skewed: true}, runSpec{
-		partitions: faultPartitions, keys: faultKeys, handler: CallLogOptions{Delay: faultDelay}, rate: faultRate, burst: faultBurst,
-	})
-	for i, n := range c.Nodes {
-		n.Skew(skewclock.Skew{Boot: time.Minute})
-		pass(sessionTTL + 2*time.Second) // what a burial would need
-		c.WaitReady(startLimit)
-		c.WaitBalanced(moveLimit, faultGroup)
-		if i == 0 && !strings.Contains(n.Log(), "fence") {
-			t.Errorf("%s did not notice", n.Name)
-		}
-	}
-	judge(t, c, load, history.Rules{
-		Groups: []string{faultGroup}, Repeats: history.RepeatsAfterAnyKill, MinAcked: faultBurst, MinKeys: faultKeys / 2,
-	})
 }
 
 func TestOrdinaryBinaryHasNoSkewClock(t *testing.T) {
