@@ -20,7 +20,8 @@ type brokerLog struct {
 
 	routes *routes // told of every route that is made or ends
 
-	removed atomic.Bool // the broker says that its server was removed from the cluster
+	removed     atomic.Bool // the broker says that its server was removed from the cluster
+	writeFailed atomic.Bool // the broker could not write to a file of a store
 
 	mu      sync.Mutex
 	last    map[string]time.Time // when a warning was last shown, by its text without numbers; at most maxKept
@@ -93,6 +94,8 @@ func (l *brokerLog) Errorf(format string, v ...any) {
 		level = hclog.Warn
 	case strings.Contains(text, removedText):
 		l.removed.Store(true)
+	case strings.Contains(text, writeFailedText):
+		l.writeFailed.Store(true)
 	}
 	l.show(level, text)
 }
@@ -158,6 +161,7 @@ const (
 	handshakeText   = "TLS route handshake error"
 	clusterNameText = "Rejecting connection, cluster name"
 	routeDialText   = "Error trying to connect to route"
+	writeFailedText = "Critical write error"                    // server/filestore.go and raft.go
 	removedText     = "our server was removed from the cluster" // server/jetstream_cluster.go
 )
 

@@ -163,6 +163,12 @@ func (s *Server) stop(startDone <-chan struct{}, looking *sync.WaitGroup) error 
 	if s.opt.Mode == Cluster {
 		raftTimers.release()
 	}
+	if s.out.writeFailed.Load() {
+		if err := s.opt.Dir.dropIndexes(); err != nil {
+			return err
+		}
+		s.log.Warn("a write had failed: the next start reads all messages anew")
+	}
 	s.log.Info("broker stopped", "took_ms", time.Since(begun).Milliseconds())
 	return nil
 }

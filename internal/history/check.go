@@ -54,6 +54,8 @@ type run struct {
 	epochs map[uint64]int64
 	// stale marks calls (by place in calls) that a stopped node made late.
 	stale map[int]bool
+	// sought is how many repeats were explained by a person's move of the group.
+	sought int
 }
 
 func (r *run) String() string { return fmt.Sprintf("%s/%d", r.group, r.partition) }

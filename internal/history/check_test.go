@@ -95,10 +95,10 @@ func (h *History) publish(p PublishRecord) {
 	h.Publishes = append(h.Publishes, p)
 }
 
-// repeatAll has the last owner of partition 0 make all its calls again, under the next epoch.
-func repeatAll(h *History, from int) {
+// repeatAll has the last owner of partition 0 make all its calls again, under an epoch.
+func repeatAll(h *History, epoch uint64, from int) {
 	for seq := uint64(1); seq <= 16; seq++ {
-		h.Calls = append(h.Calls, call(n1second, 0, 6, seq, from+10*int(seq)))
+		h.Calls = append(h.Calls, call(n1second, 0, epoch, seq, from+10*int(seq)))
 	}
 }
 
@@ -202,9 +202,10 @@ var plants = []struct {
 		h.Calls = append(h.Calls, c)
 		r.Repeats = RepeatsAlways
 	}},
-	{name: "repeated from the beginning, as nobody wanted", want: Rewind, do: func(h *History, r *Rules) {
-		h.Events = append(h.Events, Event{Kind: Sought, At: at(290)}) // before, so it was another one
-		repeatAll(h, 350)
+	{name: "repeated from the beginning, once more than a person wanted", want: Rewind, do: func(h *History, _ *Rules) {
+		h.Events = append(h.Events, Event{Kind: Sought, At: at(290)})
+		repeatAll(h, 6, 350)
+		repeatAll(h, 7, 550)
 	}},
 	{name: "next call before the end", want: SelfOverlap, do: func(h *History, _ *Rules) { h.of(3, 1).End = at(42) }},
 	{name: "late after a stop, not allowed", want: StaleTail, do: stopInsteadOfKill},
@@ -347,7 +348,7 @@ func TestLawfulRunsPass(t *testing.T) {
 		},
 		"repeated from the beginning, as a person wanted": func(h *History, _ *Rules) {
 			h.Events = append(h.Events, Event{Kind: Sought, At: at(340)})
-			repeatAll(h, 350)
+			repeatAll(h, 6, 350)
 		},
 		"repeat young enough":    func(_ *History, r *Rules) { r.RepeatWithin = 10 * time.Second },
 		"records in any order":   func(h *History, _ *Rules) { slices.Reverse(h.Calls); slices.Reverse(h.Events) },

@@ -1,7 +1,5 @@
 package history
 
-import "slices"
-
 // holding is one epoch of a partition as its calls show it. Positions are
 // places in the run's ascending list of called sequences.
 type holding struct {
@@ -76,9 +74,6 @@ func (c *checker) checkNewEpoch(r *run, h holding, call Call) {
 			c.report.Summary.Takeovers++
 		}
 	}
-	if c.soughtSince(h.first.Start, call.Start) {
-		return
-	}
 	place := r.index[call.Seq]
 	// A handler that dies by itself right before a planned move looks the same
 	// as one that the move killed: the history does not know why calls end.
@@ -86,14 +81,26 @@ func (c *checker) checkNewEpoch(r *run, h holding, call Call) {
 	switch {
 	case place > h.next:
 		c.checkHole(r, h, call)
+	case place < h.next && c.sought(r, call):
 	case place < h.next || cut:
 		c.checkRepeat(r, h, call)
 	}
 }
 
-// soughtSince tells whether a person moved the group in [from, to].
-func (c *checker) soughtSince(from, to int64) bool {
-	return slices.ContainsFunc(c.events, func(e Event) bool { return e.Kind == Sought && e.At >= from && e.At <= to })
+// sought tells whether the partition goes back because a person moved the group, which explains one repeat each: when it is
+// applied is not known.
+func (c *checker) sought(r *run, call Call) bool {
+	moves := 0
+	for _, e := range c.events {
+		if e.Kind == Sought && e.At <= call.Start {
+			moves++
+		}
+	}
+	if r.sought >= moves {
+		return false
+	}
+	r.sought++
+	return true
 }
 
 // checkRepeat judges the first call of a new epoch that repeats messages of
