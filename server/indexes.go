@@ -9,9 +9,12 @@ import (
 )
 
 // dropIndexes removes the broker's summaries of its stores, so that its next start reads the messages themselves. The broker
-// writes a summary when it stops, of what it has in memory. After a write that failed, that is more than the files hold: a
-// new value of a lease that is not on the disk, and the old one, which is, marked as deleted. Started from such a summary on
-// every node of a site whose disks had been full, it knew nothing of leases that had been written long before.
+// writes a summary when it stops, of what it has in memory, and nothing keeps it from doing so after a write that failed
+// (nats-server v2.15.2, filestore.go, _writeFullState): then that can be more than its files hold.
+//
+// Seen once, in twenty times that all disks of a cluster were full: every node came back without leases that had been
+// written a second before. Which file misled the brokers was not to be found out afterwards; without summaries it cannot have
+// been one of these.
 func (d *DataDir) dropIndexes() error {
 	var errs []error
 	for _, pattern := range []string{
