@@ -224,7 +224,7 @@ func (g *Group) Status() []LaneStatus {
 	now := time.Now()
 	statuses := make([]LaneStatus, 0, len(held))
 	for l, f := range held {
-		passed, lag := g.o.Reader.passed(f), g.o.Reader.lagOf(f, now) // Before done, lest a message finished between the two is in neither.
+		lag, passed := g.o.Reader.lagOf(f, now) // Before done, lest a message finished between the two is in neither.
 		s := l.status()
 		s.Lag, s.Passed = lag, passed
 		statuses = append(statuses, s)

@@ -67,36 +67,27 @@ func (r *Reader) atTail() (lanes []*Lane, position uint64) {
 	return lanes, r.tailPos - 1
 }
 
-// lagOf returns how many messages a lane still has before it; nil if that is unknown.
-func (r *Reader) lagOf(f *feed, now time.Time) *uint64 {
+// lagOf returns how many messages a lane still has before it, nil if that is unknown; and for a lane at the tail the last
+// sequence of the topic that the tail has passed, else 0.
+func (r *Reader) lagOf(f *feed, now time.Time) (lag *uint64, passed uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	backlog := f.lane.backlog()
 	if f.mode == feedTail {
+		passed = max(r.tailPos, 1) - 1
 		if !r.tailOpen {
-			return nil
+			return nil, passed
 		}
-		return &backlog
+		return &backlog, passed
 	}
 	if f.lagAt.IsZero() || now.Sub(f.lagAt) > lagValid {
-		return nil
+		return nil, 0
 	}
 	// A count that has become old may not pass for "nothing left": that is only known at the tail.
-	lag := max(f.lag, backlog)
-	if lag == 0 {
-		return nil
+	if backlog = max(f.lag, backlog); backlog == 0 {
+		return nil, 0
 	}
-	return &lag
-}
-
-// passed is the last sequence of the topic that a lane knows of: all that the tail has passed, for one that it feeds, else 0.
-func (r *Reader) passed(f *feed) uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if f.mode != feedTail || r.tailPos == 0 {
-		return 0
-	}
-	return r.tailPos - 1
+	return &backlog, 0
 }
 
 // runLag counts what lies before the lanes that lag.

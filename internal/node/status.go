@@ -165,8 +165,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	counted := <-asked
 	s.Nodes = n.nodes(view, said, counted)
 	s.Topics = topics
-	s.Groups = n.groupStatus(ctx, view, said, more.groups)
-	doubtLags(s.Groups, s.Topics, said)
+	s.Groups = n.groupStatus(ctx, view, told{said: said, topics: topics}, more.groups)
 	s.Warnings = slices.Concat(s.Warnings, diskWarnings(n.timing(), said, topics), damageWarnings(more.damage, s.Nodes), full, n.warnings(view),
 		n.memberWarnings(view, counted), more.warnings, letterWarnings(s.Groups))
 	return s, nil
@@ -271,8 +270,27 @@ func (n *Node) owned(view lease.View, rec lease.Session) (count int) {
 	return count
 }
 
+// told is what the nodes say of their lanes, and what was stored before they were asked.
+type told struct {
+	said   map[string]report // By node.
+	topics []api.Topic
+}
+
+// lanes are those of a group at a node.
+func (t told) lanes(node, group string) []laneState { return t.said[node].Lanes[group] }
+
+// lastSeq is the last sequence of a topic, 0 if that is not known.
+func (t told) lastSeq(topic string) uint64 {
+	for _, known := range t.topics {
+		if known.Name == topic {
+			return known.LastSeq
+		}
+	}
+	return 0
+}
+
 // groupStatus tells about this node's groups and those that only others serve.
-func (n *Node) groupStatus(ctx context.Context, view lease.View, said map[string]report, more []*group) []api.Group {
+func (n *Node) groupStatus(ctx context.Context, view lease.View, t told, more []*group) []api.Group {
 	leases := map[string][]lease.Lease{}
 	for _, g := range view.Groups {
 		leases[g.Name] = g.Leases
@@ -286,48 +304,19 @@ func (n *Node) groupStatus(ctx context.Context, view lease.View, said map[string
 	var groups []api.Group
 	for _, g := range slices.Concat(n.groups, more) {
 		out := api.Group{Name: g.name, Topic: g.topic.Name, DeadLetters: n.countLetters(ctx, g.name)}
-		sum := int64(0)
-		known := true
+		last := t.lastSeq(g.topic.Name)
 		for p, l := range leases[g.name] {
-			part := partitionStatus(p, l, said[l.Owner].Lanes[g.name])
+			part := partitionStatus(p, l, t.lanes(l.Owner, g.name), last)
 			if boot, ok := alive[l.Owner]; !ok || boot != l.Boot {
 				part.State, part.Lag = "unowned", nil
 				out.Unowned++
 			}
-			if part.Lag == nil {
-				known = false
-			} else {
-				sum += *part.Lag
-			}
 			out.Partitions = append(out.Partitions, part)
 		}
-		if known {
-			out.Lag = &sum
-		}
+		out.Lag = lagOf(out.Partitions)
 		groups = append(groups, out)
 	}
 	return groups
-}
-
-// doubtLags takes away the lag 0 of lanes that have not passed all that was stored before they were asked: the copy of the
-// topic that they read is behind.
-func doubtLags(groups []api.Group, topics []api.Topic, said map[string]report) {
-	last := map[string]uint64{}
-	for _, t := range topics {
-		last[t.Name] = t.LastSeq
-	}
-	for i := range groups {
-		g := &groups[i]
-		for p := range g.Partitions {
-			part := &g.Partitions[p]
-			for _, s := range said[part.Owner].Lanes[g.Name] {
-				behind := s.Passed > 0 && s.Passed < last[g.Topic]
-				if s.Partition == part.Partition && s.Epoch == part.Epoch && behind && part.Lag != nil && *part.Lag == 0 {
-					part.Lag, g.Lag = nil, nil
-				}
-			}
-		}
-	}
 }
 
 // countLetters counts a group's dead letters, -1 if nobody answers.
@@ -359,14 +348,35 @@ func letterWarnings(groups []api.Group) (out []string) {
 	return out
 }
 
+// lagOf is the lag of all partitions together, nil if that of one is unknown.
+func lagOf(partitions []api.Partition) *int64 {
+	sum := int64(0)
+	for _, p := range partitions {
+		if p.Lag == nil {
+			return nil
+		}
+		sum += *p.Lag
+	}
+	return &sum
+}
+
+// lag is what the lane says of it, but unknown where it says 0 and has not passed all that was stored before it was asked:
+// the copy of the topic that it reads is behind.
+func (s laneState) lag(last uint64) *int64 {
+	if behind := s.Passed > 0 && s.Passed < last; behind && s.Lag != nil && *s.Lag == 0 {
+		return nil
+	}
+	return s.Lag
+}
+
 // partitionStatus is what the lease says, and what its owner adds if it speaks of the same epoch.
-func partitionStatus(p int, l lease.Lease, lanes []laneState) api.Partition {
+func partitionStatus(p int, l lease.Lease, lanes []laneState, last uint64) api.Partition {
 	part := api.Partition{
 		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Done, Attempt: l.Attempt, State: "unknown", Paused: l.Paused,
 	}
 	for _, s := range lanes {
 		if s.Partition == p && s.Epoch == l.Epoch {
-			part.Done, part.Lag, part.State, part.Attempt, part.Error = s.Done, s.Lag, s.State, s.Attempt, s.Error
+			part.Done, part.Lag, part.State, part.Attempt, part.Error = s.Done, s.lag(last), s.State, s.Attempt, s.Error
 			part.RetryAt, part.Parked = s.RetryAt, s.Parked
 		}
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"testing"
 
+	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 )
 
@@ -24,13 +25,18 @@ func TestLagOfACopyThatIsBehindIsUnknown(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			lag, sum := c.lag, int64(0)
-			groups := []api.Group{{Name: "g", Topic: "orders", Lag: &sum, Partitions: []api.Partition{{Partition: 3, Owner: "n1", Epoch: 4, Lag: lag}}}}
-			said := map[string]report{"n1": {Lanes: map[string][]laneState{"g": {{Partition: 3, Epoch: c.epoch, Lag: c.lag, Passed: c.passed}}}}}
-			doubtLags(groups, []api.Topic{{Name: "orders", LastSeq: 100}}, said)
-			got := groups[0].Partitions[0].Lag
-			if (got == nil) != (c.want == nil) || (groups[0].Lag == nil) != (c.want == nil) {
-				t.Errorf("lag %v of the partition, %v of the group", got, groups[0].Lag)
+			const epoch = 4
+			lanes := []laneState{{Partition: 3, Epoch: c.epoch, Lag: c.lag, Passed: c.passed}}
+			if c.epoch != epoch { // The lane of this epoch is there, too.
+				lanes = append(lanes, laneState{Partition: 3, Epoch: epoch, Lag: c.lag, Passed: 100})
+			}
+			part := partitionStatus(3, lease.Lease{Owner: "n1", Epoch: epoch}, lanes, 100)
+			group := lagOf([]api.Partition{{Lag: &zero}, part})
+			if (part.Lag == nil) != (c.want == nil) || (group == nil) != (c.want == nil) {
+				t.Errorf("lag %v of the partition, %v of the group", part.Lag, group)
+			}
+			if c.want != nil && part.Lag != nil && (*part.Lag != *c.want || *group != *c.want) {
+				t.Errorf("lag %d of the partition, %d of the group", *part.Lag, *group)
 			}
 		})
 	}
