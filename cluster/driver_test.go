@@ -213,6 +213,18 @@ func (r *rig) deaths() []time.Time {
 	return slices.Clone(r.died)
 }
 
+// wantDeath fails the test unless the process was ended for a lane that did not stop: half a margin after something.
+func (r *rig) wantDeath(since time.Time, what string) {
+	r.t.Helper()
+	died := r.deaths()
+	if len(died) == 0 {
+		r.t.Fatal("the process goes on beside a lane that does not stop")
+	}
+	if late := died[0].Sub(since); late < margin/2 || late > margin/2+margin/5 {
+		r.t.Errorf("the process ended %v after %s", late, what)
+	}
+}
+
 // saved are the boot numbers on disk, in order.
 func (r *rig) saved() []uint64 {
 	r.mu.Lock()
@@ -448,13 +460,7 @@ func TestLaneThatDoesNotStopEndsTheProcess(t *testing.T) {
 		deaf.behave(0, true)
 		r.store.hang()
 		time.Sleep(ttl)
-		died := r.deaths()
-		if len(died) == 0 {
-			t.Fatal("the process goes on beside a lane that does not stop")
-		}
-		if late := died[0].Sub(r.fence()); late < margin/2 || late > margin/2+margin/5 {
-			t.Errorf("the process ended %v after the fence", late)
-		}
+		r.wantDeath(r.fence(), "the fence")
 		deaf.end()
 		r.store.heal()
 		r.endWell()

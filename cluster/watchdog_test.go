@@ -38,13 +38,7 @@ func TestLaneThatDoesNotStopAfterASuspendEndsTheProcess(t *testing.T) {
 		r.clock.offset.Add(int64(time.Hour))
 		woke := time.Now()
 		time.Sleep(ttl)
-		died := r.deaths()
-		if len(died) == 0 {
-			t.Fatal("the process goes on beside a lane that does not stop")
-		}
-		if late := died[0].Sub(woke); late < margin/2 || late > margin/2+margin/5 {
-			t.Errorf("the process ended %v after it woke up", late)
-		}
+		r.wantDeath(woke, "it woke up")
 		deaf.end()
 		r.store.heal()
 		r.endWell()

@@ -61,16 +61,23 @@ func TestCutOffStopsCallsAtOnce(t *testing.T) {
 // answersLate has writes answered 300 ms after they landed, and no read show one that was not answered yet.
 func answersLate(r *rig, _ *Options) { r.store.delay, r.store.stale = 300*time.Millisecond, 1 }
 
+// untilRenewing waits until a renewal has been sent that is answered late, and returns the lanes.
+func (r *rig) untilRenewing() []*fakeLane {
+	r.t.Helper()
+	time.Sleep(4 * time.Second)
+	lanes, before := r.wantRunning(partitions), r.fence()
+	for r.fence().Equal(before) {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(800 * time.Millisecond) // the next renewal is on its way
+	return lanes
+}
+
 // TestCutOffStopsCallsWhileTheLoopIsStuck: and what the loop does with the answer that it finds first does not undo it.
 func TestCutOffStopsCallsWhileTheLoopIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, newMemory(), "n1", answersLate)
-		time.Sleep(4 * time.Second)
-		lanes, before := r.wantRunning(partitions), r.fence()
-		for r.fence().Equal(before) {
-			time.Sleep(time.Millisecond)
-		}
-		time.Sleep(800 * time.Millisecond) // the next renewal is on its way
+		lanes := r.untilRenewing()
 		release := make(chan struct{})
 		r.driver.inbox.put(ask{func(*lease.Core) { <-release }})
 		time.Sleep(200 * time.Millisecond) // its answer waits before the stuck loop
@@ -97,12 +104,7 @@ func TestCutOffStopsCallsWhileTheLoopIsStuck(t *testing.T) {
 func TestRenewalSentBeforeTheCutDoesNotResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, newMemory(), "n1", answersLate)
-		time.Sleep(4 * time.Second)
-		lanes, before := r.wantRunning(partitions), r.fence()
-		for r.fence().Equal(before) {
-			time.Sleep(time.Millisecond)
-		}
-		time.Sleep(800 * time.Millisecond) // the next renewal is on its way
+		lanes := r.untilRenewing()
 		cut := time.Now()
 		r.driver.CutOff()
 		time.Sleep(250 * time.Millisecond) // and has been answered
@@ -129,13 +131,7 @@ func TestLaneThatDoesNotStopAtACutEndsTheProcess(t *testing.T) {
 		time.Sleep(margin / 4)
 		close(release)
 		time.Sleep(margin)
-		died := r.deaths()
-		if len(died) == 0 {
-			t.Fatal("the process goes on beside a lane that does not stop")
-		}
-		if late := died[0].Sub(cut); late < margin/2 || late > margin/2+margin/5 {
-			t.Errorf("the process ended %v after the cut", late)
-		}
+		r.wantDeath(cut, "the cut")
 		deaf.end()
 		r.store.heal()
 		r.endWell()

@@ -153,7 +153,6 @@ func (w *World) mended(n *testcluster.Node) {
 // order runs a command of the command line.
 func (w *World) order(args ...string) {
 	w.T.Helper()
-	if _, err := w.CLI(args...); err != nil {
-		w.T.Fatal(err)
-	}
+	_, err := w.CLI(args...)
+	w.must(err)
 }

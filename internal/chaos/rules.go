@@ -5,7 +5,7 @@ import "leasehold/internal/history"
 // slack is how many times a bound must be passed to fail a row: these machines are shared.
 const slack = 5
 
-// rules are what the history of a run with so many rounds must show.
+// rules are what the history of a run with so many faults must show.
 func (r Row) rules(faults int) history.Rules {
 	rules := history.Rules{
 		Groups: []string{Group}, Repeats: history.RepeatsAfterAnyKill,
