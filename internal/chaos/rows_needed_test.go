@@ -13,7 +13,7 @@ import (
 var neededRows = []Row{
 	{
 		Name: "without-child-kill", Expect: "a handler that outlives its node works on beside the next owner's",
-		Load:  Workload{Partitions: 8, Keys: 100, Rate: 20, Burst: 100, Delay: 7 * time.Second, Deaf: true},
+		Load:  Workload{Partitions: 8, Keys: 100, Rate: 20, Burst: 100, Delay: 9 * time.Second, Deaf: true},
 		Spec:  without("child-kill", overlay.Edit{File: "worker/process.go", Old: ", Pdeathsig: syscall.SIGKILL}", New: "}"}),
 		Found: []history.Kind{history.Overlap},
 		Round: func(w *World) {
