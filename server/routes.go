@@ -76,7 +76,11 @@ func (r *routes) notice(format string, v []any) {
 		return
 	}
 	if number, reason, ok := closedRoute(format, v); ok {
-		r.closed(number, endedByPeer(reason), time.Now())
+		if reason == broker.DuplicateRoute {
+			r.replaced(number)
+		} else {
+			r.closed(number, endedByPeer(reason), time.Now())
+		}
 		token(r.lost)
 	}
 }
@@ -123,6 +127,18 @@ func (r *routes) closed(number uint64, byPeer bool, now time.Time) {
 	alone := r.alone()
 	r.mu.Unlock()
 	// A route that is not in the table yet counts for nothing here. To be cut off once too often costs little.
+	if alone {
+		r.cutOff()
+	}
+}
+
+// replaced forgets a route that the broker closed because it has another one to the same process for the same traffic: its
+// end tells nothing of that process, which may die within the next second.
+func (r *routes) replaced(number uint64) {
+	r.mu.Lock()
+	delete(r.known, number)
+	alone := r.alone()
+	r.mu.Unlock()
 	if alone {
 		r.cutOff()
 	}

@@ -71,6 +71,15 @@ func TestRoutesThatEndApartAreNoDeath(t *testing.T) {
 	wantEnding(t, r, "n2 B")
 }
 
+// TestARouteThatWasReplacedHidesNoDeath: brokers that have just met close what they have too many of, and one may die then.
+func TestARouteThatWasReplacedHidesNoDeath(t *testing.T) {
+	r := watchedRoutes(nil)
+	ended(r, "7", broker.DuplicateRoute)
+	wantEnding(t, r, "")
+	ended(r, "8", broker.ReadError)
+	wantEnding(t, r, "n2 B")
+}
+
 // TestOtherNoticesAreNoEnds: only a route that has said who it is, and is in the table, is looked at.
 func TestOtherNoticesAreNoEnds(t *testing.T) {
 	r := watchedRoutes(func() { t.Error("taken for the end of the last route") })

@@ -22,6 +22,7 @@ const deathSubject = "leasehold.internal.death"
 const (
 	refusalGap = 100 * time.Millisecond // between two refused connections, and after the second
 	dialLimit  = 500 * time.Millisecond
+	dyingLimit = time.Second            // from a process's first connection that its kernel closes to its last socket
 	deathWait  = 300 * time.Millisecond // for what the others say
 	deathAgain = 100 * time.Millisecond // between two tries to have them say the same
 )
@@ -87,11 +88,13 @@ func (n *Node) investigate(ctx context.Context, e server.Ending) {
 	ctx, cancel := context.WithDeadline(ctx, e.At.Add(2*c.SessionTTL))
 	defer cancel()
 	d := death{Node: e.Node, ServerID: e.ServerID}
+	n.log.Debug("every route to a process has ended", "node", d.Node, "server_id", d.ServerID)
 	saw, ok := n.liveRecord(ctx, d)
 	// A process that lives and was cut off has stopped its lanes, or ended, within half a margin and a tick of its watchdog
 	// of noticing that (cluster/DESIGN.md); it may notice a little later than we did.
 	ripe := e.At.Add(c.Margin/2 + c.Margin/10 + refusalGap)
-	if !ok || !n.refuses(ctx, saw, time.Until(ripe)) {
+	if !ok || !refusesTwice(ctx, saw.Session.Address, e.At, ripe) || n.broker.HasRoute(d.ServerID) {
+		n.log.Debug("a process whose routes have ended may not be gone", "node", d.Node, "server_id", d.ServerID, "its session", ok)
 		return
 	}
 	n.deaths.set(d, true)
@@ -129,12 +132,16 @@ func (n *Node) liveRecord(ctx context.Context, d death) (lease.Saw, bool) {
 	}
 }
 
-// refuses reports whether the process's port refuses two connections, at least a gap apart, the second a gap before the
-// given time is over, and whether no route to it came back meanwhile.
-func (n *Node) refuses(ctx context.Context, saw lease.Saw, over time.Duration) bool {
-	address := saw.Session.Address
-	return refused(ctx, address) && pause(ctx, max(refusalGap, over-refusalGap)) && refused(ctx, address) &&
-		pause(ctx, refusalGap) && !n.broker.HasRoute(saw.Session.ServerID)
+// refusesTwice reports whether a dead process's port refuses two connections, at least a gap apart, the second a gap before
+// the proof is ripe. A kernel that ends a process closes one socket after the other: the port may still take connections
+// when the last route has ended.
+func refusesTwice(ctx context.Context, address string, ended, ripe time.Time) bool {
+	for !refused(ctx, address) {
+		if time.Since(ended) > dyingLimit || !pause(ctx, refusalGap) {
+			return false
+		}
+	}
+	return pause(ctx, max(refusalGap, time.Until(ripe)-refusalGap)) && refused(ctx, address) && pause(ctx, refusalGap)
 }
 
 // refused reports whether the kernel at the address says that nobody listens there. A connection that is not answered

@@ -3,6 +3,7 @@ package node
 import (
 	"net"
 	"testing"
+	"time"
 )
 
 // TestOnlyARefusalIsOne: a port that takes connections, also one that nobody answers on, and one that does not answer say
@@ -26,6 +27,25 @@ func TestOnlyARefusalIsOne(t *testing.T) {
 		if refused(t.Context(), address) {
 			t.Errorf("%q counts as refused", address)
 		}
+	}
+}
+
+// TestAProcessTakesTimeToDie: its port may outlive its routes, but not for long.
+func TestAProcessTakesTimeToDie(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, ended := l.Addr().String(), time.Now()
+	if refusesTwice(t.Context(), address, ended.Add(-dyingLimit), ended) {
+		t.Error("a port that goes on listening counts as refused")
+	}
+	time.AfterFunc(dyingLimit/4, func() { _ = l.Close() })
+	if !refusesTwice(t.Context(), address, ended, ended) {
+		t.Error("a port that listens for a moment longer than its process's routes last does not count as refused")
+	}
+	if took := time.Since(ended); took < dyingLimit/4+2*refusalGap {
+		t.Errorf("refused twice, with a gap between and after, within %s", took)
 	}
 }
 
