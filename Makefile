@@ -11,6 +11,8 @@ ROWS ?=
 SEED ?= 0
 ROUNDS ?= 0
 MINUTES ?= 0
+EACH  ?= 0
+TABLE ?= $(CURDIR)/bin/$@.txt
 
 # Where `make install` puts things; DESTDIR goes in front, for packages.
 PREFIX  ?= /usr/local
@@ -60,11 +62,11 @@ faults: build python3 ## kill and stop real nodes under load, 12 kills, and judg
 
 chaos: ## the fault matrix, CI's rows; others: ROWS='^kill' (a regular expression) SEED=7 ROUNDS=3 MINUTES=30 (no row starts later) (root)
 	@internal/chaos/need.sh && mkdir -p bin
-	go test -count=1 -timeout 180m -v ./internal/chaos -run '^TestMatrix$$' -args -chaos -rows '$(ROWS)' -seed $(SEED) -rounds $(ROUNDS) -minutes $(MINUTES) -table $(CURDIR)/bin/chaos.txt
+	go test -count=1 -timeout 180m -v ./internal/chaos -run '^TestMatrix$$' -args -chaos -rows '$(ROWS)' -seed $(SEED) -rounds $(ROUNDS) -minutes $(MINUTES) -table $(TABLE)
 
-soak: ## every row of the fault matrix again and again, with new seeds: MINUTES=60 ROWS= (root)
+soak: ## every row of the fault matrix again and again, with new seeds: MINUTES=60 EACH=20 (faults of each kind are enough) ROWS= (root)
 	@internal/chaos/need.sh && mkdir -p bin
-	go test -count=1 -timeout 0 -v ./internal/chaos -run '^TestMatrix$$' -args -chaos -soak -rows '$(ROWS)' -rounds $(ROUNDS) -minutes $(or $(filter-out 0,$(MINUTES)),60) -table $(CURDIR)/bin/soak.txt
+	go test -count=1 -timeout 0 -v ./internal/chaos -run '^TestMatrix$$' -args -chaos -soak -rows '$(ROWS)' -rounds $(ROUNDS) -each $(EACH) -minutes $(or $(filter-out 0,$(MINUTES)),60) -table $(TABLE)
 
 recipe: build ## 100,000 messages into PostgreSQL through kills, freezes and restarts, and a look at every effect
 	@examples/need.sh

@@ -1,8 +1,19 @@
 package chaos
 
+import "strings"
+
 // Kind is a kind of fault, as the table counts them: what was struck and how, under one name wherever it is done. Those of a
 // wave, which come on top of one another, are counted apart.
 type Kind string
+
+// class is what a soak wants enough of: a kind, and in one the damage to files of all kinds, or what a wave is made of.
+func (k Kind) class() string {
+	class, _, several := strings.Cut(string(k), ": ")
+	if several && (class == rotFlip || class == rotTruncate || class == inWave) {
+		return class
+	}
+	return string(k)
+}
 
 // Processes are killed and stopped.
 const (
@@ -41,12 +52,18 @@ const (
 	fsyncOnce     Kind = "fsync fails: once"
 	fsyncFails    Kind = "fsync fails: for 20 s"
 	fsyncLies     Kind = "fsync lies, then power loss"
-	rotBehind     Kind = "flip: in a backlog"
-	rotReplayed   Kind = "flip: in what is replayed"
+	rotBehind     Kind = "flip in a backlog"
+	rotReplayed   Kind = "flip in what is replayed"
 )
 
 // fsyncSlow is that each fsync takes so much longer.
 func fsyncSlow(by string) Kind { return Kind("fsync slow: " + by) }
+
+// How a file is damaged.
+const (
+	rotFlip     = "flip"
+	rotTruncate = "truncate"
+)
 
 // rotOf is damage to a kind of file.
 func rotOf(how, file string) Kind { return Kind(how + ": " + file) }
@@ -92,6 +109,9 @@ const (
 	wallDrift  Kind = "wall clock: gains 100 ms a second"
 	bootJump   Kind = "boot-time clock: jumps ahead"
 )
+
+// inWave is what a wave is made of.
+const inWave = "wave"
 
 // Clients.
 const (

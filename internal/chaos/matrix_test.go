@@ -21,6 +21,7 @@ var (
 	roundsFlag  = flag.Int("rounds", 0, "rounds of each row; 0: as many as CI runs")
 	minutesFlag = flag.Int("minutes", 0, "start no row after so many minutes; 0: run all")
 	soakFlag    = flag.Bool("soak", false, "run the rows again and again, with new seeds, until the minutes are over")
+	eachFlag    = flag.Int("each", 0, "end a soak earlier, when each fault was injected so often, and run no row that has enough; 0: do not")
 	tableFlag   = flag.String("table", "", "write the tables to this file, too")
 )
 
@@ -40,6 +41,9 @@ func TestMatrix(t *testing.T) {
 	defer r.print()
 	rows := chosen(t)
 	for r.round(rows) && *soakFlag && !t.Failed() {
+		if rows = r.due(rows, *eachFlag); len(rows) == 0 {
+			return
+		}
 		rand.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 	}
 }
@@ -92,6 +96,22 @@ func (r *runner) round(rows []Row) bool {
 		fmt.Printf("%s %s: %s, %d faults, %s\n", time.Now().Format(time.TimeOnly), row.Name, result.Verdict, len(result.Faults), result.Took.Round(time.Second))
 	}
 	return !r.over()
+}
+
+// due are the rows that inject a fault of which there are not enough yet.
+func (r *runner) due(rows []Row, each int) []Row {
+	if each == 0 {
+		return rows
+	}
+	times := r.report.classes("")
+	return slices.DeleteFunc(rows, func(row Row) bool {
+		for class := range r.report.classes(row.Name) {
+			if times[class] < each {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func (r *runner) over() bool {

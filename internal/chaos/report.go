@@ -75,6 +75,20 @@ func (r Report) Counts() map[Kind]int {
 	return counts
 }
 
+// classes are the counts of what a row injected, or all rows; "" stands for all.
+func (r Report) classes(name string) map[string]int {
+	classes := make(map[string]int)
+	for kind, times := range r.of(name).Counts() {
+		classes[kind.class()] += times
+	}
+	return classes
+}
+
+// of are the results of a row; "" stands for all.
+func (r Report) of(name string) Report {
+	return slices.DeleteFunc(slices.Clone(r), func(res Result) bool { return name != "" && res.Row != name })
+}
+
 // String is the tables for people: rows, kinds of faults, recovery.
 func (r Report) String() string {
 	var b strings.Builder

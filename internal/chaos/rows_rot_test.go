@@ -28,8 +28,8 @@ func rotRows() []Row {
 			continue
 		}
 		rows = append(rows,
-			rotRow("flip", kind, slices.Contains(rotInCI, kind), disk.Flip),
-			rotRow("truncate", kind, false, disk.Truncate))
+			rotRow(rotFlip, kind, slices.Contains(rotInCI, kind), disk.Flip),
+			rotRow(rotTruncate, kind, false, disk.Truncate))
 	}
 	return rows
 }

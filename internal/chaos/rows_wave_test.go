@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"fmt"
 	"time"
 
 	"leasehold/internal/chaos/disk"
@@ -22,47 +23,68 @@ var waveRows = []Row{{
 	Round: (*World).wave,
 }}
 
-// strike is a fault that a wave is made of. It does what it does to a node and returns what heals it.
+// strike is a fault that a wave is made of. It does what it does to a node and returns what heals it and says what effect
+// was seen: "" is none, and the fault does not count.
 type strike struct {
 	kind Kind
 	// network: it takes all rules of the network away when it heals, so there is
 	// one of these at a time.
 	network bool
-	do      func(w *World, n *testcluster.Node) (heal func())
+	do      func(w *World, n *testcluster.Node) (heal func() (effect string))
 }
 
 var strikes = []strike{
-	{kind: "wave: kill -9", do: func(w *World, n *testcluster.Node) func() {
+	{kind: inWave + ": kill -9", do: func(w *World, n *testcluster.Node) func() string {
 		n.Kill()
-		return n.Start
+		return func() string { n.Start(); return "its process was gone" }
 	}},
-	{kind: "wave: freeze", do: func(w *World, n *testcluster.Node) func() {
-		return w.hold(n)
+	{kind: inWave + ": freeze", do: func(w *World, n *testcluster.Node) func() string {
+		goOn := w.hold(n)
+		return func() string { goOn(); return "its processes were stopped" }
 	}},
-	{kind: "wave: cut off", network: true, do: func(w *World, n *testcluster.Node) func() {
+	{kind: inWave + ": cut off", network: true, do: func(w *World, n *testcluster.Node) func() string {
 		w.Net.Isolate(w.Host(n))
 		return w.healNetwork
 	}},
-	{kind: "wave: cut off in one direction", network: true, do: func(w *World, n *testcluster.Node) func() {
+	{kind: inWave + ": cut off in one direction", network: true, do: func(w *World, n *testcluster.Node) func() string {
 		w.Net.Cut(w.Host(n), w.Host(w.other(n)))
 		return w.healNetwork
 	}},
-	{kind: "wave: packets lost", network: true, do: func(w *World, n *testcluster.Node) func() {
+	{kind: inWave + ": packets lost", network: true, do: func(w *World, n *testcluster.Node) func() string {
 		w.Net.Lose(w.Host(n), 20)
 		return w.healNetwork
 	}},
-	{kind: "wave: power loss", do: func(w *World, n *testcluster.Node) func() {
+	{kind: inWave + ": power loss", do: func(w *World, n *testcluster.Node) func() string {
 		w.losePower(n)
-		return n.Start
+		return func() string { n.Start(); return "its file system was shut down, its process gone" }
 	}},
-	{kind: "wave: disk full", do: func(w *World, n *testcluster.Node) func() {
-		w.must(w.DiskOf(n).Fill())
-		return func() { w.must(w.DiskOf(n).Free()) }
+	{kind: inWave + ": disk full", do: func(w *World, n *testcluster.Node) func() string {
+		d := w.DiskOf(n)
+		w.must(d.Fill())
+		room, err := d.Room()
+		w.must(err)
+		return func() string {
+			w.must(d.Free())
+			return fmt.Sprintf("room for %d bytes", room)
+		}
 	}},
-	{kind: "wave: fsync slow", do: func(w *World, n *testcluster.Node) func() {
+	{kind: inWave + ": fsync slow", do: func(w *World, n *testcluster.Node) func() string {
 		slow := w.inject(n, disk.Fault{Delay: time.Second})
-		return func() { w.must(slow.Stop()) }
+		return func() string {
+			w.must(slow.Stop())
+			hits, err := slow.Hits()
+			w.must(err)
+			return some(hits, "syncs took a second")
+		}
 	}},
+}
+
+// some is how often an effect was seen, "" for never.
+func some(n int, what string) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n, " ", what)
 }
 
 // struck is a node under a strike.
@@ -70,7 +92,7 @@ type struck struct {
 	strike
 	node  *testcluster.Node
 	until time.Time
-	heal  func()
+	heal  func() string
 }
 
 // wave strikes nodes at random until its time is over, then heals everything and waits until all is well.
@@ -105,12 +127,10 @@ func (w *World) strikeSome(active []struck) (struck, bool) {
 		return struck{}, false // it gave up after a strike before, or has yet to recover
 	}
 	n.Struck()
-	heal := s.do(w, n)
-	w.Did(s.kind, history.Event{Node: n.Name}, "struck beside %d others", len(active))
-	return struck{strike: s, node: n, until: time.Now().Add(w.Between(time.Second, 12*time.Second)), heal: heal}, true
+	return struck{strike: s, node: n, heal: s.do(w, n), until: time.Now().Add(w.Between(time.Second, 12*time.Second))}, true
 }
 
-// healDue heals what is due by then and returns the rest.
+// healDue heals what is due by then, counts what had an effect and returns the rest.
 func (w *World) healDue(active []struck, by time.Time) []struck {
 	w.T.Helper()
 	var rest []struck
@@ -119,16 +139,16 @@ func (w *World) healDue(active []struck, by time.Time) []struck {
 			rest = append(rest, s)
 			continue
 		}
-		s.heal()
+		if effect := s.heal(); effect != "" {
+			w.Did(s.kind, history.Event{Node: s.node.Name}, "%s", effect)
+		}
 		s.node.Struck()
 		s.node.StartIfGone(100 * time.Millisecond)
 	}
 	return rest
 }
 
-func (w *World) healNetwork() {
+func (w *World) healNetwork() string {
 	w.Net.Heal()
-	if w.Net.Effect() == 0 {
-		w.T.Log("this cut met no packet")
-	}
+	return some(w.Net.Effect(), "packets met it")
 }
