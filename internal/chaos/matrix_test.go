@@ -93,6 +93,7 @@ func (r *runner) round(rows []Row) bool {
 		}
 		result := row.Run(r.t, seed, rounds)
 		r.report = append(r.report, result)
+		r.save()
 		fmt.Printf("%s %s: %s, %d faults, %s\n", time.Now().Format(time.TimeOnly), row.Name, result.Verdict, len(result.Faults), result.Took.Round(time.Second))
 	}
 	return !r.over()
@@ -120,12 +121,16 @@ func (r *runner) over() bool {
 
 // print shows the tables, whatever happened.
 func (r *runner) print() {
-	text := r.report.String()
-	fmt.Print("\n", text)
+	r.save()
+	fmt.Print("\n", r.report)
+}
+
+// save writes the tables as they are by now: a run may be ended at any time.
+func (r *runner) save() {
 	if *tableFlag == "" {
 		return
 	}
-	if err := os.WriteFile(*tableFlag, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(*tableFlag, []byte(r.report.String()), 0o644); err != nil {
 		r.t.Error(err)
 	}
 }
