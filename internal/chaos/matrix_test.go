@@ -88,7 +88,7 @@ func (r *runner) round(rows []Row) bool {
 			seed = rand.Uint64N(1_000_000) + 1
 		}
 		rounds := row.rounds()
-		if *roundsFlag > 0 {
+		if *roundsFlag > 0 && len(row.Found) == 0 { // what has to fail has enough of one
 			rounds = *roundsFlag
 		}
 		result := row.Run(r.t, seed, rounds)

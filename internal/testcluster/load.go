@@ -176,10 +176,11 @@ func (l *Load) Stop(t testing.TB, limit time.Duration) []history.PublishRecord {
 	l.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := errors.Join(<-l.done, l.pub.Flush(ctx)); err != nil {
+	err := <-l.done
+	l.done <- nil // for close
+	if err = errors.Join(err, l.pub.Flush(ctx)); err != nil {
 		t.Fatalf("load: %v", err)
 	}
-	l.done <- nil // for close
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.records
