@@ -166,21 +166,29 @@ func (r *run) finishedBefore(seq uint64, at int64) bool {
 // its last: the first one since.
 func (c *checker) firstFault(last Call, to int64) (Event, bool) {
 	for _, e := range c.events {
-		if e.At >= last.Start-killSlack && e.At <= to && e.isFault(last.Node) {
+		if e.At >= last.Start-e.slack() && e.At <= to && e.isFault(last.Node) {
 			return e, true
 		}
 	}
 	return Event{}, false
 }
 
-// lastFault finds the last kill or stop of the node in [from, to].
+// lastFault finds the last fault of the node in [from, to], or so little before that it explains a call at from.
 func (c *checker) lastFault(node string, from, to int64) (Event, bool) {
 	for _, e := range slices.Backward(c.events) {
-		if e.At >= from && e.At <= to && e.isFault(node) {
+		if e.At >= from-e.slack() && e.At <= to && e.isFault(node) {
 			return e, true
 		}
 	}
 	return Event{}, false
+}
+
+// slack is how long after the event a call may start that does not know of it yet.
+func (e Event) slack() int64 {
+	if e.Kind == Struck {
+		return struckSlack
+	}
+	return killSlack
 }
 
 // isFault tells whether the event takes partitions from the node without its

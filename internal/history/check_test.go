@@ -83,6 +83,12 @@ func (h *History) drop(seqs ...uint64) {
 	h.Calls = slices.DeleteFunc(h.Calls, func(c Call) bool { return slices.Contains(seqs, c.Seq) })
 }
 
+// struckBefore has the first owner be struck, instead of killed, so many seconds before its last call, after which another
+// owner repeats some.
+func (h *History) struckBefore(seconds int) {
+	h.Events[2] = Event{Struck, "n1", at(70 - seconds)}
+}
+
 // swap exchanges what two calls were called with, at their times.
 func swap(a, b *Call) {
 	a.Seq, b.Seq = b.Seq, a.Seq
@@ -246,6 +252,7 @@ var plants = []struct {
 	{name: "repeat after a clean stop", want: Rewind, do: func(h *History, _ *Rules) { h.Events[2].Kind = Term }},
 	{name: "repeat after the kill of another node", want: Rewind, do: func(h *History, _ *Rules) { h.Events[2].Node = "n3" }},
 	{name: "repeat after a kill before the owner's time", want: Rewind, do: func(h *History, _ *Rules) { h.Events[2].At = at(5) }},
+	{name: "repeat of a node that was struck long before its first call", want: Rewind, do: func(h *History, _ *Rules) { h.struckBefore(6) }},
 	{name: "repeat where nothing may repeat", want: Rewind, do: func(_ *History, r *Rules) { r.Repeats = RepeatsNever }},
 	{name: "call cut off by a planned move", want: Rewind, do: func(h *History, _ *Rules) {
 		h.of(12, 1).End, h.of(12, 1).Result = 0, ""
@@ -338,6 +345,7 @@ func TestLawfulRunsPass(t *testing.T) {
 			h.Events[2].Node = "n3"
 			r.Repeats = RepeatsAfterAnyKill
 		},
+		"repeat of a node that was struck a moment before its first call": func(h *History, _ *Rules) { h.struckBefore(4) },
 		"repeat without a kill, where allowed": func(h *History, r *Rules) {
 			h.Events = nil
 			r.Repeats = RepeatsAlways

@@ -127,7 +127,7 @@ func (c *checker) reasonToRepeat(h holding, call Call) (Event, bool) {
 	case RepeatsAfterOwnerKilled:
 		return c.firstFault(h.last, call.Start)
 	case RepeatsAfterAnyKill:
-		return c.lastFault("", h.first.Start-killSlack, call.Start)
+		return c.lastFault("", h.first.Start, call.Start)
 	case RepeatsAlways:
 		return Event{}, true
 	}

@@ -57,6 +57,10 @@ type Rules struct {
 // sent, and the parent-death signal comes after the parent's exit.
 const killSlack = int64(500 * time.Millisecond)
 
+// struckSlack is the same for a node that was struck, and lives: it may make its first call under a lease that it had
+// claimed before until it notices, which takes a ttl.
+const struckSlack = int64(5 * time.Second)
+
 // finished tells whether the call ended its message.
 func (r Rules) finished(c Call) bool {
 	switch {
