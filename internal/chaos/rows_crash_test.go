@@ -51,10 +51,11 @@ var crashRows = []Row{
 		Name: "kill-all", Expect: "all that was acknowledged is there after the start of all", CI: true, Load: Steady,
 		Stall: 20 * time.Second, Gap: 20 * time.Second, Rounds: 2,
 		Round: func(w *World) {
+			var e history.Event
 			for _, n := range w.Nodes {
-				n.Kill()
+				e = n.Kill()
 			}
-			w.Did(killAll, history.Event{}, "three processes gone")
+			w.Did(killAll, history.Event{At: e.At}, "three processes gone")
 			w.startAgain(w.Nodes...)
 		},
 	},

@@ -16,8 +16,8 @@ var powerRows = []Row{
 		Name: "power-all", Expect: "all that was acknowledged is there", CI: true, Load: Steady, Rounds: 2,
 		Needs: []Need{Disks}, Stall: 25 * time.Second, Gap: 25 * time.Second,
 		Round: func(w *World) {
-			w.losePower(w.Nodes...)
-			w.Did(powerOfAll, history.Event{}, "processes gone, unsynced files too")
+			e := w.losePower(w.Nodes...)
+			w.Did(powerOfAll, history.Event{At: e.At}, "processes gone, unsynced files too")
 			w.startAgain(w.Nodes...)
 		},
 	},

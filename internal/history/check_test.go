@@ -502,6 +502,9 @@ func TestResumedAfterCountsFromTheKill(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+	if got := ResumedAfter(*h, Event{At: h.Events[2].At}); !slices.Equal(got, want) {
+		t.Errorf("of all nodes: got %+v, want %+v", got, want)
+	}
 	h.drop(6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 	if got := ResumedAfter(*h, h.Events[2]); len(got) != 1 || got[0].To != "" {
 		t.Errorf("nobody went on: %+v", got)

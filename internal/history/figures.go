@@ -130,7 +130,7 @@ type Resumed struct {
 // ResumedAfter lists the partitions that the node owned when it was killed,
 // each with the time until another owner, which may be the node's own next
 // life, started a call. A node owned the partitions whose latest call before
-// the kill was its own.
+// the kill was its own; the empty node is all nodes.
 func ResumedAfter(h History, kill Event) []Resumed {
 	c := newChecker(History{Publishes: h.Publishes}, Rules{})
 	var list []Resumed
@@ -141,7 +141,7 @@ func ResumedAfter(h History, kill Event) []Resumed {
 				last = call
 			}
 		}
-		if last.Start != 0 && last.Node == kill.Node {
+		if last.Start != 0 && (kill.Node == "" || last.Node == kill.Node) {
 			list = append(list, c.resumed(r, last.owner(), kill.At))
 		}
 	}
