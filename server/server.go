@@ -78,13 +78,6 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.probeListeners(); err != nil {
 		return err
 	}
-	dropped, err := s.opt.Dir.checkIndexes()
-	if err != nil {
-		return err
-	}
-	if dropped > 0 {
-		s.log.Info("the last run did not end in order: all messages are read anew", "stores", dropped)
-	}
 	if s.opt.Mode == Cluster {
 		if err := raftTimers.acquire(s.opt.Timing); err != nil {
 			return err
@@ -171,9 +164,10 @@ func (s *Server) stop(startDone <-chan struct{}, looking *sync.WaitGroup) error 
 		raftTimers.release()
 	}
 	if s.out.writeFailed.Load() {
+		if err := s.opt.Dir.dropIndexes(); err != nil {
+			return err
+		}
 		s.log.Warn("a write had failed: the next start reads all messages anew")
-	} else if err := s.opt.Dir.keepIndexes(); err != nil {
-		s.log.Warn("the next start reads all messages anew", "because", err)
 	}
 	s.log.Info("broker stopped", "took_ms", time.Since(begun).Milliseconds())
 	return nil

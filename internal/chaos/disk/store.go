@@ -31,7 +31,6 @@ const (
 	NodeIdentity   FileKind = "node identity"    // who this node is
 	NodeBoot       FileKind = "node boot number" //
 	NodeFormed     FileKind = "node formed"      // the mark that the cluster was formed once
-	NodeWhole      FileKind = "node whole"       // the mark of a stop in order
 )
 
 // layout says which file is of which kind; paths are below the data directory.
@@ -56,14 +55,13 @@ var layout = []struct {
 	{NodeIdentity, regexp.MustCompile(`^identity\.json$`)},
 	{NodeBoot, regexp.MustCompile(`^boot$`)},
 	{NodeFormed, regexp.MustCompile(`^formed$`)},
-	{NodeWhole, regexp.MustCompile(`^stores\.whole$`)},
 }
 
 // Kinds are all kinds of files, in the order of the constants.
 func Kinds() []FileKind {
 	return []FileKind{
 		MessageBlock, MessageIndex, StreamMeta, ConsumerState, ConsumerMeta, MetaLog, MetaSnapshot, StreamLog,
-		StreamSnapshot, GroupIndex, GroupMeta, GroupVote, GroupPeers, GroupCommit, NodeIdentity, NodeBoot, NodeFormed, NodeWhole,
+		StreamSnapshot, GroupIndex, GroupMeta, GroupVote, GroupPeers, GroupCommit, NodeIdentity, NodeBoot, NodeFormed,
 	}
 }
 
