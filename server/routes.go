@@ -77,10 +77,9 @@ func (r *routes) notice(format string, v []any) {
 	}
 	if number, reason, ok := closedRoute(format, v); ok {
 		if reason == broker.DuplicateRoute {
-			r.replaced(number)
-		} else {
-			r.closed(number, endedByPeer(reason), time.Now())
+			r.forget(number)
 		}
+		r.closed(number, endedByPeer(reason), time.Now())
 		token(r.lost)
 	}
 }
@@ -132,16 +131,12 @@ func (r *routes) closed(number uint64, byPeer bool, now time.Time) {
 	}
 }
 
-// replaced forgets a route that the broker closed because it has another one to the same process for the same traffic: its
-// end tells nothing of that process, which may die within the next second.
-func (r *routes) replaced(number uint64) {
+// forget takes a route off the table that the broker closed because it has another one to the same process for the same
+// traffic: its end tells nothing of that process, which may die within the next second.
+func (r *routes) forget(number uint64) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	delete(r.known, number)
-	alone := r.alone()
-	r.mu.Unlock()
-	if alone {
-		r.cutOff()
-	}
 }
 
 // close says that all lanes are joined, and that the broker ends its routes now.

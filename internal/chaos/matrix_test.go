@@ -104,9 +104,9 @@ func (r *runner) due(rows []Row, each int) []Row {
 	if each == 0 {
 		return rows
 	}
-	times := r.report.classes("")
+	times := r.report.classes()
 	return slices.DeleteFunc(rows, func(row Row) bool {
-		for class := range r.report.classes(row.Name) {
+		for class := range r.report.of(row.Name).classes() {
 			if times[class] < each {
 				return false
 			}

@@ -75,18 +75,18 @@ func (r Report) Counts() map[Kind]int {
 	return counts
 }
 
-// classes are the counts of what a row injected, or all rows; "" stands for all.
-func (r Report) classes(name string) map[string]int {
+// classes are the counts by what a soak wants enough of.
+func (r Report) classes() map[string]int {
 	classes := make(map[string]int)
-	for kind, times := range r.of(name).Counts() {
+	for kind, times := range r.Counts() {
 		classes[kind.class()] += times
 	}
 	return classes
 }
 
-// of are the results of a row; "" stands for all.
+// of are the results of a row.
 func (r Report) of(name string) Report {
-	return slices.DeleteFunc(slices.Clone(r), func(res Result) bool { return name != "" && res.Row != name })
+	return slices.DeleteFunc(slices.Clone(r), func(res Result) bool { return res.Row != name })
 }
 
 // String is the tables for people: rows, kinds of faults, recovery.

@@ -44,7 +44,7 @@ var networkRows = []Row{
 		// missed a minute of a busy topic has been seen to need two more to be current again: the leader would not make a
 		// snapshot while a catch-up ran, which waited for one (nats-server v2.15.2).
 		Name: "cut-serving", Expect: "the publisher goes to another node; what was not answered is stored once",
-		CI: true, Needs: []Need{Network}, Load: Steady, Stall: 60 * time.Second, Gap: leaveGap,
+		CI: true, Needs: []Need{Network}, Load: Steady, Stall: 25 * time.Second, Gap: leaveGap,
 		Round: func(w *World) {
 			n := w.serving()
 			w.cutOff(cutServing, n, time.Minute, func() { w.Net.Isolate(w.Host(n)) })
