@@ -94,6 +94,7 @@ func (s *Server) Run(ctx context.Context) error {
 		looking.Go(func() { s.health.run(looks) })
 		if s.opt.Mode == Cluster {
 			looking.Go(func() { s.watchRoutes(looks) })
+			looking.Go(func() { s.watchLaggards(looks) })
 		}
 	})
 	if s.opt.BeforeClose != nil {

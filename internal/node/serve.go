@@ -123,19 +123,27 @@ func (n *Node) participate(ctx context.Context) error {
 // behind at one look or other, and nothing is wrong.
 const behindGrace = 2 * time.Second
 
-// currency remembers when all copies were last current.
-type currency struct{ last time.Time }
+// currentFor is how long the copies of a node that is not ready must all have been current: the broker calls a copy current
+// between two tries to catch up, of which neither gets anywhere.
+const currentFor = time.Second
+
+// currency remembers when all copies were last current, and when one was last behind.
+type currency struct{ last, behind time.Time }
 
 // reasons are those of the copies that are behind, as far as they count: to a node that is ready, not at once.
 func (c *currency) reasons(behind []string, ready bool, now time.Time) []string {
-	switch {
-	case len(behind) == 0:
-		c.last = now
-		return nil
-	case ready && now.Sub(c.last) < behindGrace:
-		return nil
+	if len(behind) > 0 {
+		c.behind = now
+		if ready && now.Sub(c.last) < behindGrace {
+			return nil
+		}
+		return behind
 	}
-	return behind
+	if !ready && now.Sub(c.behind) < currentFor {
+		return []string{"making sure that its copies stay current"}
+	}
+	c.last = now
+	return nil
 }
 
 // watchReady keeps readiness true to what is: own streams current, session live.

@@ -21,6 +21,9 @@ func TestAReadyNodeMayBeBehindForAMoment(t *testing.T) {
 		{4 * time.Second, behind, true, 0},
 		{3*time.Second + behindGrace, behind, true, 1},
 		{4*time.Second + behindGrace, behind, false, 1},
+		{4*time.Second + behindGrace + currentFor/2, nil, false, 1}, // Between two tries to catch up.
+		{5*time.Second + behindGrace, behind, false, 1},
+		{5*time.Second + behindGrace + currentFor, nil, false, 0},
 	} {
 		if got := c.reasons(look.behind, look.ready, start.Add(look.after)); len(got) != look.want {
 			t.Errorf("after %v: %v", look.after, got)
