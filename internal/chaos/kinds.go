@@ -73,6 +73,7 @@ const (
 	cutLeader   Kind = "cut off: leader"
 	cutMinute   Kind = "cut off: for a minute"
 	cutServing  Kind = "cut off: node that serves the publisher"
+	cutDiverged Kind = "cut off: leader, with writes that nobody confirms"
 	cutTTLs     Kind = "cut off: for three ttls"
 	unheard     Kind = "cut off: not heard by the others"
 	deaf        Kind = "cut off: does not hear the others"

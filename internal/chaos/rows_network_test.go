@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"leasehold/internal/chaos/network"
 	"leasehold/internal/history"
 	"leasehold/internal/testcluster"
@@ -20,6 +22,9 @@ const (
 	roamGap  = 15 * time.Second
 	leaveGap = 11 * time.Second
 )
+
+// diverged is how many entries a leader that is cut off takes alone. A try for each would take some minutes.
+const diverged = 200
 
 // networkRows cut, slow and falsify what is between nodes, and between nodes and clients.
 var networkRows = []Row{
@@ -49,6 +54,11 @@ var networkRows = []Row{
 			n := w.serving()
 			w.cutOff(cutServing, n, time.Minute, func() { w.Net.Isolate(w.Host(n)) })
 		},
+	},
+	{
+		Name: "cut-diverged", Expect: "what only the leader had taken is given up; its copy is current soon after, not a try a message later",
+		CI: true, Needs: []Need{Network}, Load: Steady, Stall: 6 * time.Second, Gap: roamGap,
+		Round: (*World).diverge,
 	},
 	{
 		Name: "unheard", Expect: "the others take its partitions and go on without it", CI: true, Needs: []Need{Network},
@@ -101,10 +111,12 @@ var networkRows = []Row{
 		Stall: 60 * time.Second, Gap: 30 * time.Second,
 		Round: func(w *World) {
 			n := w.Pick()
-			e := n.Struck()
 			w.Net.Lose(w.Host(n), 30)
-			w.Wait(time.Minute)
-			w.healed(lossy, history.Event{Node: e.Node})
+			for range 12 { // It may lose a lease, and what it could not commit, at any time.
+				n.Struck()
+				w.Wait(ttl)
+			}
+			w.healed(lossy, history.Event{Node: n.Name})
 			w.Settle()
 		},
 	},
@@ -168,6 +180,23 @@ func (w *World) oneWay(n *testcluster.Node, cut func(n, other int)) {
 	for _, other := range w.Others(n) {
 		cut(w.Host(n), w.Host(other))
 	}
+}
+
+// diverge cuts the leader of the topic off, and leaves entries in its Raft log that no other has: messages that every copy
+// refuses when it comes to them, so that they are none.
+func (w *World) diverge() {
+	w.T.Helper()
+	n := w.topicLeader()
+	nc, err := nats.Connect(w.URLs()[w.Place(n)])
+	w.must(err)
+	defer nc.Close()
+	w.cutOff(cutDiverged, n, away, func() {
+		w.Net.Isolate(w.Host(n))
+		for range diverged {
+			w.must(nc.PublishMsg(&nats.Msg{Subject: Topic + ".none", Header: nats.Header{nats.ExpectedLastMsgIdHdr: {"there is none"}}}))
+			w.Wait(5 * time.Millisecond) // Or several share an entry.
+		}
+	})
 }
 
 // cutPair cuts any two nodes off from each other; handling must go on while they are.

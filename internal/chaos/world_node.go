@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
+	"strings"
 
 	"leasehold/internal/chaos/cgroup"
 	"leasehold/internal/chaos/disk"
@@ -47,6 +48,28 @@ func (w *World) Leader() *testcluster.Node {
 func (w *World) follower() *testcluster.Node {
 	w.T.Helper()
 	return w.other(w.Leader())
+}
+
+// topicLeader is the node that leads the topic's stream: the last to log that it does.
+func (w *World) topicLeader() *testcluster.Node {
+	w.T.Helper()
+	var leader *testcluster.Node
+	last := ""
+	for _, n := range w.Nodes {
+		log := n.Log()
+		at := strings.LastIndex(log, "new stream leader for 'LEASEHOLD > "+Topic+"'")
+		if at < 0 {
+			continue
+		}
+		line := log[strings.LastIndexByte(log[:at], '\n')+1:]
+		if stamp, _, _ := strings.Cut(line, " "); stamp > last {
+			leader, last = n, stamp
+		}
+	}
+	if leader == nil {
+		w.T.Fatalf("no node says that it leads %s", Topic)
+	}
+	return leader
 }
 
 // serving is the node that the load is connected to.
