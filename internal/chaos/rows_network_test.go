@@ -45,9 +45,7 @@ var networkRows = []Row{
 		},
 	},
 	{
-		// A client is not told that its node has no quorum; the publisher leaves a node that answers nothing. A copy that
-		// missed a minute of a busy topic has been seen to need two more to be current again: the leader would not make a
-		// snapshot while a catch-up ran, which waited for one (nats-server v2.15.2).
+		// A client is not told that its node has no quorum; the publisher leaves a node that answers nothing.
 		Name: "cut-serving", Expect: "the publisher goes to another node; what was not answered is stored once",
 		CI: true, Needs: []Need{Network}, Load: Steady, Stall: 25 * time.Second, Gap: leaveGap,
 		Round: func(w *World) {
