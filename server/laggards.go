@@ -2,9 +2,12 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"slices"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	broker "github.com/nats-io/nats-server/v2/server"
 )
 
@@ -30,7 +33,7 @@ type standstill struct {
 	looks int    // At which it had come no closer.
 }
 
-// look takes what this node knows of the copies of the streams that it leads, and returns those streams of which one stands still.
+// look takes what this node knows of the copies of the streams that it leads, and returns the streams of which one stands still.
 func (l laggards) look(copies map[string][]*broker.PeerInfo) (stuck []string) {
 	seen := laggards{}
 	for stream, peers := range copies {
@@ -44,7 +47,8 @@ func (l laggards) look(copies map[string][]*broker.PeerInfo) (stuck []string) {
 				now.looks = before.looks + 1
 			}
 			seen[who] = now
-			if heard := p.Active > 0; heard && now.looks >= lagLooks && p.Active < lagHeard {
+			heard := p.Active > 0 && p.Active < lagHeard
+			if heard && now.looks >= lagLooks && !slices.Contains(stuck, stream) {
 				stuck = append(stuck, stream)
 			}
 		}
@@ -76,7 +80,7 @@ func (s *Server) watchLaggards(ctx context.Context) {
 				s.log.Debug("no snapshot for a copy that stands still yet", "stream", stream, "error", err)
 				continue
 			}
-			s.log.Info("a copy stands still: made a snapshot for it", "stream", stream)
+			s.out.show(hclog.Info, fmt.Sprintf("a copy of stream %s stands still: made a snapshot for it", stream))
 			l.forget(stream)
 		}
 	}
