@@ -6,8 +6,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"leasehold/internal/chaos/network"
 	"leasehold/internal/history"
 	"leasehold/internal/testcluster"
@@ -180,20 +178,13 @@ func (w *World) oneWay(n *testcluster.Node, cut func(n, other int)) {
 	}
 }
 
-// diverge cuts the leader of the topic off, and leaves entries in its Raft log that no other has: messages that every copy
-// refuses when it comes to them, so that they are none.
+// diverge cuts the leader of the topic off, and leaves entries in its Raft log that no other has.
 func (w *World) diverge() {
 	w.T.Helper()
 	n := w.topicLeader()
-	nc, err := nats.Connect(w.URLs()[w.Place(n)])
-	w.must(err)
-	defer nc.Close()
 	w.cutOff(cutDiverged, n, away, func() {
 		w.Net.Isolate(w.Host(n))
-		for range diverged {
-			w.must(nc.PublishMsg(&nats.Msg{Subject: Topic + ".none", Header: nats.Header{nats.ExpectedLastMsgIdHdr: {"there is none"}}}))
-			w.Wait(5 * time.Millisecond) // Or several share an entry.
-		}
+		w.Load.PublishAt(w.T, w.URLs()[w.Place(n)], diverged, 5*time.Millisecond)
 	})
 }
 
