@@ -42,18 +42,31 @@ func (c Copy) Damage(floor uint64) string {
 
 // Copies are this node's copies of our account's streams, by stream.
 func (s *Server) Copies() (map[string]Copy, error) {
+	streams, err := s.streams()
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]Copy, len(streams))
+	for _, d := range streams {
+		out[d.Name] = Copy{
+			Messages: d.State.Msgs, Bytes: d.State.Bytes, First: d.State.FirstSeq, Last: d.State.LastSeq, Leads: s.leads(d),
+		}
+	}
+	return out, nil
+}
+
+// streams is what the broker in this process says of our account's streams.
+func (s *Server) streams() ([]broker.StreamDetail, error) {
 	detail, err := s.broker.JszAccount(&broker.JSzOptions{Account: Account, Streams: true})
 	if err != nil {
 		return nil, fmt.Errorf("look at this node's copies: %w", err)
 	}
-	out := make(map[string]Copy, len(detail.Streams))
-	for _, d := range detail.Streams {
-		out[d.Name] = Copy{
-			Messages: d.State.Msgs, Bytes: d.State.Bytes, First: d.State.FirstSeq, Last: d.State.LastSeq,
-			Leads: d.Cluster != nil && d.Cluster.Leader == s.opt.Dir.ServerName(),
-		}
-	}
-	return out, nil
+	return detail.Streams, nil
+}
+
+// leads reports whether this node leads the stream.
+func (s *Server) leads(d broker.StreamDetail) bool {
+	return d.Cluster != nil && d.Cluster.Leader == s.opt.Dir.ServerName()
 }
 
 // HasCopy reports whether the cluster has given this node a copy of the stream, loaded or not.

@@ -38,7 +38,7 @@ func (l laggards) look(copies map[string][]*broker.PeerInfo) (stuck []string) {
 	seen := laggards{}
 	for stream, peers := range copies {
 		for _, p := range peers {
-			if p.Current || p.Offline || p.Lag == 0 {
+			if p.Offline || p.Lag == 0 {
 				continue
 			}
 			who := laggard{stream, p.Peer}
@@ -88,13 +88,13 @@ func (s *Server) watchLaggards(ctx context.Context) {
 
 // ledCopies are the other copies of the streams that this node leads, as it sees them.
 func (s *Server) ledCopies() map[string][]*broker.PeerInfo {
-	detail, err := s.broker.JszAccount(&broker.JSzOptions{Account: Account, Streams: true})
+	streams, err := s.streams()
 	if err != nil {
 		return nil
 	}
 	out := map[string][]*broker.PeerInfo{}
-	for _, d := range detail.Streams {
-		if d.Cluster != nil && d.Cluster.Leader == s.opt.Dir.ServerName() {
+	for _, d := range streams {
+		if s.leads(d) {
 			out[d.Name] = d.Cluster.Replicas
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 func TestACopyThatStandsStillIsNoticed(t *testing.T) {
 	heard := func(lag uint64, ago time.Duration) *broker.PeerInfo {
-		return &broker.PeerInfo{Peer: "p", Lag: lag, Active: ago, Current: lag == 0}
+		return &broker.PeerInfo{Peer: "p", Lag: lag, Active: ago}
 	}
 	const soon = 100 * time.Millisecond
 	for name, c := range map[string]struct {

@@ -108,7 +108,7 @@ var networkRows = []Row{
 		Round: func(w *World) {
 			n := w.Pick()
 			w.Net.Lose(w.Host(n), 30)
-			for range 12 { // It may lose a lease, and what it could not commit, at any time.
+			for range int(time.Minute / ttl) { // It may lose a lease, and what it could not commit, at any time.
 				n.Struck()
 				w.Wait(ttl)
 			}

@@ -143,8 +143,8 @@ var outcomes = map[partitioner.Outcome]history.Outcome{
 	partitioner.Unknown:   history.Unknown,
 }
 
-// PublishAt publishes messages of keys of their own at one node, one after the other at this distance, and waits for no answer: their
-// outcome is unknown.
+// PublishAt publishes messages of keys of their own at one node, one after the other at this distance, and waits for no answer:
+// their outcome is unknown.
 func (l *Load) PublishAt(t testing.TB, url string, count int, apart time.Duration) {
 	t.Helper()
 	nc, err := nats.Connect(url)
@@ -155,16 +155,16 @@ func (l *Load) PublishAt(t testing.TB, url string, count int, apart time.Duratio
 	prefix := fmt.Sprintf("alone%d-", l.Published())
 	for i := range count {
 		id := fmt.Sprint(prefix, i)
+		m := partitioner.Message{Key: id, ID: id, Data: l.spec.data(i, id)}
+		sent := monotonic.Now()
 		subject, err := l.spec.Topic.WithDefaults().PublishSubject(id)
 		if err == nil {
-			err = nc.PublishMsg(&nats.Msg{Subject: subject, Header: nats.Header{nats.MsgIdHdr: {id}}, Data: l.spec.data(i, id)})
+			err = nc.PublishMsg(&nats.Msg{Subject: subject, Header: nats.Header{nats.MsgIdHdr: {id}}, Data: m.Data})
 		}
 		if err != nil {
 			t.Fatalf("publish %s: %v", id, err)
 		}
-		l.mu.Lock()
-		l.records = append(l.records, history.PublishRecord{ID: id, Key: id, Outcome: history.Unknown, Sent: monotonic.Now(), Acked: monotonic.Now()})
-		l.mu.Unlock()
+		l.note(m, sent, partitioner.Result{Outcome: partitioner.Unknown})
 		time.Sleep(apart) // Or several share an entry of the broker's log.
 	}
 }
