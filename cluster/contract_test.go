@@ -143,12 +143,14 @@ func mustWrite(t *testing.T, ctx context.Context, s Store, w lease.Write) uint64
 	return rev
 }
 
-// readDone reads until a lease shows at least the revision: a replica may be behind.
+// readDone reads until a lease shows at least the revision: a replica may be behind, or have stopped with the question.
 func readDone(t *testing.T, ctx context.Context, s Store, k lease.Key, rev uint64) lease.Saw {
 	t.Helper()
 	var saw lease.Saw
 	servertest.Eventually(t, storeLimit, func() (err error) {
-		if saw, err = s.Read(ctx, k); err == nil && saw.Revision < rev {
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if saw, err = s.Read(short, k); err == nil && saw.Revision < rev {
 			err = fmt.Errorf("%v reads as revision %d, written was %d", k, saw.Revision, rev)
 		}
 		return err

@@ -746,7 +746,7 @@ func TestTwinEndsRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		r := start(t, m, "n1", nil)
-		time.Sleep(3 * time.Second)
+		time.Sleep(3*time.Second + renew/2) // between two renewals
 		h := m.history(lease.SessionKey("n1"))
 		rec := *h[len(h)-1].Session
 		rec.Boot, rec.DirID, rec.Nonce = 2, "another", "another"
