@@ -59,15 +59,16 @@ func exported(subject, limit string) string {
 	return fmt.Sprintf(`{ service: %q, threshold: %q }`, subject, limit)
 }
 
-func imported(from, subject string) string {
-	return fmt.Sprintf(`{ service: { account: %s, subject: %q } }`, from, subject)
+// imported lets an account's clients send to a subject of another account under a name of its own.
+func imported(from, subject, as string) string {
+	return fmt.Sprintf(`{ service: { account: %s, subject: %q }, to: %q }`, from, subject, as)
 }
 
-// publisherAccount holds one user that publishes.
-func publisherAccount(name, user string, subjects []string) account {
+// publisherAccount holds one user that publishes to subjects, which begin with prefix in our account.
+func publisherAccount(name, user, prefix string, subjects []string) account {
 	a := account{name: name, users: []string{user}}
 	for _, s := range subjects {
-		a.imports = append(a.imports, imported(Account, s))
+		a.imports = append(a.imports, imported(Account, prefix+s, s))
 	}
 	return a
 }
@@ -78,10 +79,14 @@ func (o Options) accounts(internal, system, local string) []account {
 	services := account{name: servicesAccount}
 	var publishers []account
 	var topics, groups []string
+	entry := "" // of users' messages: to their topics, or to the gate before them
+	if o.Mode == Cluster {
+		entry = gatePrefix(o.Node)
+	}
 	if o.admitsAnyone() {
 		anyone := fmt.Sprintf("{ nkey: %s, permissions: { publish: %s, subscribe: %s } }",
 			local, allowRule(o.PublishSubjects), allowRule([]string{inboxes}))
-		publishers = append(publishers, publisherAccount(localAccount, anyone, o.PublishSubjects))
+		publishers = append(publishers, publisherAccount(localAccount, anyone, entry, o.PublishSubjects))
 		topics = append(topics, o.PublishSubjects...)
 	}
 	for _, u := range o.Users {
@@ -90,15 +95,15 @@ func (o Options) accounts(internal, system, local string) []account {
 			groups = append(groups, u.Serve...)
 			continue
 		}
-		publishers = append(publishers, publisherAccount(userAccount+u.Name, u.text(), u.Publish))
+		publishers = append(publishers, publisherAccount(userAccount+u.Name, u.text(), entry, u.Publish))
 		topics = append(topics, u.Publish...)
 	}
 	for _, t := range unique(topics) {
-		ours.exports = append(ours.exports, exported(t, ackLimit))
+		ours.exports = append(ours.exports, exported(entry+t, ackLimit))
 	}
 	for _, g := range unique(groups) {
 		services.exports = append(services.exports, exported(ServeSubject(g), answerLimit))
-		ours.imports = append(ours.imports, imported(servicesAccount, ServeSubject(g)))
+		ours.imports = append(ours.imports, imported(servicesAccount, ServeSubject(g), ServeSubject(g)))
 	}
 	all := append([]account{ours, {name: systemAccount, users: []string{inProcess(system)}}}, publishers...)
 	if len(services.users) > 0 {

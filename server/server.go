@@ -121,6 +121,11 @@ func (s *Server) serve(ctx context.Context, startDone <-chan struct{}, up func()
 				continue
 			}
 			polls = nil
+			if s.opt.Mode == Cluster {
+				if err := s.openGate(); err != nil {
+					return err
+				}
+			}
 			s.log.Info("broker started", "server", s.opt.Dir.ServerName(), "clients", s.ClientAddr(), "cluster", s.opt.ClusterListen)
 			close(s.started)
 			up()
@@ -207,13 +212,13 @@ func (s *Server) Started() <-chan struct{} { return s.started }
 // Conn makes an in-process connection with all rights in our account. It reconnects by itself and keeps nothing back
 // while it is not connected: a write that could not be sent is an error at once, never sent later behind one's back.
 func (s *Server) Conn(name string) (*nats.Conn, error) {
+	if !isClosed(s.started) {
+		return nil, errors.New("connect to the broker: it has not started yet")
+	}
 	return s.connect(name, s.users.internal)
 }
 
 func (s *Server) connect(name string, user nkeys.KeyPair) (*nats.Conn, error) {
-	if !isClosed(s.started) {
-		return nil, errors.New("connect to the broker: it has not started yet")
-	}
 	public, err := user.PublicKey()
 	if err != nil {
 		return nil, err

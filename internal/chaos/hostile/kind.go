@@ -22,6 +22,10 @@ var kinds = []kind{
 	{name: "half a line", data: halfLine},
 	{name: "slow loris", slow: true, data: slowLoris},
 	{name: "giant header", data: giantHeader},
+	{name: "expected message", data: func(r *rand.Rand) []byte {
+		head := "NATS/1.0\r\nNats-Expected-Last-Msg-Id: " + pick(r, "none", "1", "") + "\r\n\r\n"
+		return fmt.Appendf(nil, "CONNECT {\"headers\":true}\r\nHPUB orders.k %d %d\r\n%s\r\nPING\r\n", len(head), len(head), head)
+	}},
 	{name: "giant line", data: func(r *rand.Rand) []byte {
 		return []byte(pick(r, "GET /", "PUB ", "CONNECT {\"user\":\"", "INFO {\"server_id\":\"") + strings.Repeat("a", 64<<10+r.IntN(2<<20)))
 	}},

@@ -1,0 +1,129 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	broker "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// In a cluster what users publish comes in at a gate of the node that they are connected to, and goes on from there to its
+// topic. The gate holds back what would stop the topic: a message with the header Nats-Expected-Last-Msg-Id is checked only
+// when a copy applies it, and the broker takes its own refusal for a failed write, so that every copy stops for good (seen with
+// nats-server v2.15.2; jetstream_cluster.go, applyStreamMsgOp, "errors that we can't recover from"). A stand-alone broker checks
+// it before it stores anything.
+
+// gatePrefix is before the subject of a message that has yet to pass the gate of a node. Each node has its own, so that what a
+// connection publishes stays in order.
+func gatePrefix(node string) string { return "leasehold.publish." + node + "." }
+
+// answerPrefix is before the publisher's reply subject in the one that the topic answers to: the broker keeps the publisher's for
+// its own use (_R_.…), and tells only the sender of a message that nobody is there to answer.
+func answerPrefix(node string) string { return "leasehold.answer." + node + "." }
+
+// clientHdr is the broker's own note of who publishes. A topic's stream would drop it.
+const clientHdr = broker.ClientInfoHdr
+
+// What may wait at the gate: more is refused at once, with the answer that the broker gives when a stream's own queue is full. A
+// waiting message takes some 2 kB beside its data, so their number counts as well.
+const (
+	gateRoom     = 64 << 20 // bytes
+	gateMessages = 20_000
+)
+
+// gateWarnEvery is how often at most the log says that messages are refused.
+const gateWarnEvery = time.Minute
+
+// gate passes users' messages on, one after another, and their answers back. It has no other state than its count.
+type gate struct {
+	nc       *nats.Conn
+	messages string // prefix
+	answers  string // prefix
+	log      hclog.Logger
+
+	refused int // messages since the last warning
+	warned  time.Time
+}
+
+// openGate lets users publish. It ends with the broker.
+func (s *Server) openGate() error {
+	nc, err := s.connect("gate", s.users.internal)
+	if err != nil {
+		return err
+	}
+	// What the client library finds wrong with messages, which is up to publishers, pass says.
+	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.log.Debug("gate", "error", err) })
+	g := &gate{nc: nc, messages: gatePrefix(s.opt.Node), answers: answerPrefix(s.opt.Node), log: s.log}
+	for subject, f := range map[string]nats.MsgHandler{g.messages: g.pass, g.answers: g.answer} {
+		sub, err := nc.Subscribe(subject+">", f)
+		if err == nil {
+			err = sub.SetPendingLimits(-1, -1) // the client library would drop messages without a word
+		}
+		if err != nil {
+			return fmt.Errorf("open the gate for publishers: %w", err)
+		}
+	}
+	return nc.Flush()
+}
+
+// pass sends one message on to its topic.
+func (g *gate) pass(m *nats.Msg) {
+	out := &nats.Msg{Subject: strings.TrimPrefix(m.Subject, g.messages), Header: m.Header, Data: m.Data}
+	if why := g.fault(m); why != nil {
+		g.refuse(out.Subject, m.Reply, why)
+		return
+	}
+	if m.Reply != "" {
+		out.Reply = g.answers + m.Reply
+	}
+	delete(out.Header, clientHdr)
+	g.send(out)
+}
+
+// answer sends on what a topic says of a message, or the broker's word that nobody leads the topic.
+func (g *gate) answer(m *nats.Msg) {
+	g.send(&nats.Msg{Subject: strings.TrimPrefix(m.Subject, g.answers), Header: m.Header, Data: m.Data})
+}
+
+func (g *gate) send(m *nats.Msg) {
+	if err := g.nc.PublishMsg(m); err != nil {
+		g.log.Debug("a message did not pass the gate", "subject", m.Subject, "error", err)
+	}
+}
+
+// fault says why a message must not pass, nil if it may.
+func (g *gate) fault(m *nats.Msg) *broker.ApiError {
+	if n, bytes, err := m.Sub.Pending(); err == nil && (n > gateMessages || bytes > gateRoom) {
+		return broker.NewJSStreamTooManyRequestsError()
+	}
+	if m.Header == nil && m.Size() > len(m.Subject)+len(m.Reply)+len(m.Data) {
+		return badHeader("the headers cannot be read")
+	}
+	for name := range m.Header {
+		if strings.EqualFold(name, nats.ExpectedLastMsgIdHdr) {
+			return badHeader("topics do not take the header " + name + "; Nats-Msg-Id makes a repeated publish harmless")
+		}
+	}
+	return nil
+}
+
+func badHeader(why string) *broker.ApiError {
+	return &broker.ApiError{Code: 400, ErrCode: uint16(broker.JSStreamWrongLastMsgIDErrF), Description: why}
+}
+
+// refuse answers as a stream does.
+func (g *gate) refuse(subject, reply string, why *broker.ApiError) {
+	if reply != "" {
+		answer, _ := json.Marshal(broker.JSPubAckResponse{Error: why})
+		g.send(&nats.Msg{Subject: reply, Data: answer})
+	}
+	g.refused++
+	if time.Since(g.warned) >= gateWarnEvery {
+		g.log.Warn("refused a publisher's message", "subject", subject, "reason", why.Description, "refused", g.refused)
+		g.refused, g.warned = 0, time.Now()
+	}
+}
