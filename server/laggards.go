@@ -21,6 +21,11 @@ const (
 	lagEvery = time.Second
 	lagLooks = 3                       // in a row at which a copy has come no closer: it stands still
 	lagHeard = 2500 * time.Millisecond // since a copy's last word, less than lagLooks: one that is cut off is not meant (0: none yet)
+
+	// While a try to catch up is under way the broker makes no snapshot, and the next try begins with the next heartbeat. So
+	// we ask often enough to meet the time between two, for longer than one takes.
+	snapshotEvery = 10 * time.Millisecond
+	snapshotLimit = 2500 * time.Millisecond
 )
 
 // laggards counts looks at copies that stand still.
@@ -75,13 +80,31 @@ func (s *Server) watchLaggards(ctx context.Context) {
 		case <-tick.C:
 		}
 		for _, stream := range l.look(s.ledCopies()) {
-			err := s.broker.JetStreamSnapshotStream(Account, stream)
-			if err != nil { // A try to catch up is under way; the next look may find none.
+			if err := s.snapshot(ctx, stream); err != nil {
 				s.log.Debug("no snapshot for a copy that stands still yet", "stream", stream, "error", err)
 				continue
 			}
 			s.out.show(hclog.Info, fmt.Sprintf("a copy of stream %s stands still: made a snapshot for it", stream))
 			l.forget(stream)
+		}
+	}
+}
+
+// snapshot has a stream that this node leads make a snapshot between two tries of a copy to catch up.
+func (s *Server) snapshot(ctx context.Context, stream string) error {
+	ctx, cancel := context.WithTimeout(ctx, snapshotLimit)
+	defer cancel()
+	again := time.NewTicker(snapshotEvery)
+	defer again.Stop()
+	for {
+		err := s.broker.JetStreamSnapshotStream(Account, stream)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-again.C:
 		}
 	}
 }

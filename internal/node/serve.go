@@ -14,6 +14,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/partitioner"
+	"leasehold/server"
 )
 
 // setupLimit bounds one try at asking the broker something during the set-up.
@@ -127,8 +128,11 @@ const behindGrace = 2 * time.Second
 // between two tries to catch up, of which neither gets anywhere.
 const currentFor = time.Second
 
-// currency remembers when all copies were last current, and when one was last behind.
+// currency remembers when all copies were last current, and when one was last behind, or may have been.
 type currency struct{ last, behind time.Time }
+
+// unknown notes that nobody could tell: a broker that has just found its leaders again calls every copy current.
+func (c *currency) unknown(now time.Time) { c.behind = now }
 
 // reasons are those of the copies that are behind, as far as they count: to a node that is ready, not at once.
 func (c *currency) reasons(behind []string, ready bool, now time.Time) []string {
@@ -154,8 +158,11 @@ func (n *Node) watchReady(ctx context.Context) error {
 	var copies currency
 	for {
 		reasons := n.notReady(ctx)
-		if len(reasons) == 0 {
+		switch {
+		case len(reasons) == 0:
 			reasons = copies.reasons(n.broker.ReadyStreams(n.streams()...), said, time.Now())
+		case n.Config.Mode() == server.Cluster:
+			copies.unknown(time.Now())
 		}
 		if ctx.Err() != nil {
 			return nil

@@ -30,3 +30,14 @@ func TestAReadyNodeMayBeBehindForAMoment(t *testing.T) {
 		}
 	}
 }
+
+func TestCopiesOfANodeThatCouldNotTellMustStayCurrent(t *testing.T) {
+	var c currency
+	lost := time.Now()
+	c.unknown(lost)
+	for after, want := range map[time.Duration]int{0: 1, currentFor / 2: 1, currentFor: 0} {
+		if got := c.reasons(nil, false, lost.Add(after)); len(got) != want {
+			t.Errorf("%v after it could not tell: %v", after, got)
+		}
+	}
+}
