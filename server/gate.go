@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -58,16 +59,21 @@ func (s *Server) openGate() error {
 	// What the client library finds wrong with messages, which is up to publishers, pass says.
 	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.log.Debug("gate", "error", err) })
 	g := &gate{nc: nc, messages: gatePrefix(s.opt.Node), answers: answerPrefix(s.opt.Node), log: s.log}
-	for subject, f := range map[string]nats.MsgHandler{g.messages: g.pass, g.answers: g.answer} {
-		sub, err := nc.Subscribe(subject+">", f)
-		if err == nil {
-			err = sub.SetPendingLimits(-1, -1) // the client library would drop messages without a word
-		}
-		if err != nil {
-			return fmt.Errorf("open the gate for publishers: %w", err)
-		}
+	err = errors.Join(g.take(g.messages, g.pass), g.take(g.answers, g.answer), nc.Flush())
+	if err != nil {
+		nc.Close()
+		return fmt.Errorf("open the gate for publishers: %w", err)
 	}
-	return nc.Flush()
+	return nil
+}
+
+// take subscribes without a limit: the client library would drop messages without a word.
+func (g *gate) take(prefix string, f nats.MsgHandler) error {
+	sub, err := g.nc.Subscribe(prefix+">", f)
+	if err != nil {
+		return err
+	}
+	return sub.SetPendingLimits(-1, -1)
 }
 
 // pass sends one message on to its topic.

@@ -120,12 +120,13 @@ func (s *Server) serve(ctx context.Context, startDone <-chan struct{}, up func()
 			if !isClosed(startDone) || !s.broker.ReadyForConnections(time.Millisecond) {
 				continue
 			}
-			polls = nil
 			if s.opt.Mode == Cluster {
-				if err := s.openGate(); err != nil {
-					return err
+				if err := s.openGate(); err != nil { // A machine may be too busy for a moment.
+					s.log.Warn("trying again", "error", err)
+					continue
 				}
 			}
+			polls = nil
 			s.log.Info("broker started", "server", s.opt.Dir.ServerName(), "clients", s.ClientAddr(), "cluster", s.opt.ClusterListen)
 			close(s.started)
 			up()
