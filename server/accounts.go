@@ -79,10 +79,7 @@ func (o Options) accounts(internal, system, local string) []account {
 	services := account{name: servicesAccount}
 	var publishers []account
 	var topics, groups []string
-	entry := "" // of users' messages: to their topics, or to the gate before them
-	if o.Mode == Cluster {
-		entry = gatePrefix(o.Node)
-	}
+	entry := o.entry()
 	if o.admitsAnyone() {
 		anyone := fmt.Sprintf("{ nkey: %s, permissions: { publish: %s, subscribe: %s } }",
 			local, allowRule(o.PublishSubjects), allowRule([]string{inboxes}))

@@ -18,16 +18,18 @@ import (
 // nats-server v2.15.2; jetstream_cluster.go, applyStreamMsgOp, "errors that we can't recover from"). A stand-alone broker checks
 // it before it stores anything.
 
-// gatePrefix is before the subject of a message that has yet to pass the gate of a node. Each node has its own, so that what a
-// connection publishes stays in order.
-func gatePrefix(node string) string { return "leasehold.publish." + node + "." }
+// entry is before the subject of a message that has yet to pass the gate of this node, "" if it has none. Each node has its own, so
+// that what a connection publishes stays in order.
+func (o Options) entry() string {
+	if o.Mode == Single {
+		return ""
+	}
+	return "leasehold.publish." + o.Node + "."
+}
 
 // answerPrefix is before the publisher's reply subject in the one that the topic answers to: the broker keeps the publisher's for
 // its own use (_R_.…), and tells only the sender of a message that nobody is there to answer.
 func answerPrefix(node string) string { return "leasehold.answer." + node + "." }
-
-// clientHdr is the broker's own note of who publishes. A topic's stream would drop it.
-const clientHdr = broker.ClientInfoHdr
 
 // What may wait at the gate: more is refused at once, with the answer that the broker gives when a stream's own queue is full. A
 // waiting message takes some 2 kB beside its data, so their number counts as well.
@@ -50,15 +52,19 @@ type gate struct {
 	warned  time.Time
 }
 
-// openGate lets users publish. It ends with the broker.
+// openGate lets users publish where there is a gate. It ends with the broker.
 func (s *Server) openGate() error {
-	nc, err := s.connect("gate", s.users.internal)
+	entry := s.opt.entry()
+	if entry == "" {
+		return nil
+	}
+	nc, err := s.dial("gate", s.users.internal)
 	if err != nil {
 		return err
 	}
 	// What the client library finds wrong with messages, which is up to publishers, pass says.
 	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.log.Debug("gate", "error", err) })
-	g := &gate{nc: nc, messages: gatePrefix(s.opt.Node), answers: answerPrefix(s.opt.Node), log: s.log}
+	g := &gate{nc: nc, messages: entry, answers: answerPrefix(s.opt.Node), log: s.log}
 	err = errors.Join(g.take(g.messages, g.pass), g.take(g.answers, g.answer), nc.Flush())
 	if err != nil {
 		nc.Close()
@@ -86,7 +92,7 @@ func (g *gate) pass(m *nats.Msg) {
 	if m.Reply != "" {
 		out.Reply = g.answers + m.Reply
 	}
-	delete(out.Header, clientHdr)
+	delete(out.Header, broker.ClientInfoHdr) // the broker's note of who publishes: a topic's stream would drop it
 	g.send(out)
 }
 

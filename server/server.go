@@ -120,11 +120,9 @@ func (s *Server) serve(ctx context.Context, startDone <-chan struct{}, up func()
 			if !isClosed(startDone) || !s.broker.ReadyForConnections(time.Millisecond) {
 				continue
 			}
-			if s.opt.Mode == Cluster {
-				if err := s.openGate(); err != nil { // A machine may be too busy for a moment.
-					s.log.Warn("trying again", "error", err)
-					continue
-				}
+			if err := s.openGate(); err != nil { // A machine may be too busy for a moment.
+				s.log.Warn("trying again", "error", err)
+				continue
 			}
 			polls = nil
 			s.log.Info("broker started", "server", s.opt.Dir.ServerName(), "clients", s.ClientAddr(), "cluster", s.opt.ClusterListen)
@@ -213,13 +211,18 @@ func (s *Server) Started() <-chan struct{} { return s.started }
 // Conn makes an in-process connection with all rights in our account. It reconnects by itself and keeps nothing back
 // while it is not connected: a write that could not be sent is an error at once, never sent later behind one's back.
 func (s *Server) Conn(name string) (*nats.Conn, error) {
-	if !isClosed(s.started) {
-		return nil, errors.New("connect to the broker: it has not started yet")
-	}
 	return s.connect(name, s.users.internal)
 }
 
 func (s *Server) connect(name string, user nkeys.KeyPair) (*nats.Conn, error) {
+	if !isClosed(s.started) {
+		return nil, errors.New("connect to the broker: it has not started yet")
+	}
+	return s.dial(name, user)
+}
+
+// dial connects to a broker that takes connections, whether others know of it yet or not.
+func (s *Server) dial(name string, user nkeys.KeyPair) (*nats.Conn, error) {
 	public, err := user.PublicKey()
 	if err != nil {
 		return nil, err

@@ -198,6 +198,12 @@ func (s *site) entries(t *testing.T) []attempt {
 
 // plainConnect speaks NATS without TLS and wants an answer to a ping.
 func plainConnect(addr string) error {
+	return speak(addr, `CONNECT {"verbose":false,"user":"press","pass":"press-password"}`+"\r\nPING\r\n",
+		func(line string) bool { return strings.HasPrefix(line, "PONG") })
+}
+
+// speak says something to a broker without TLS, after its greeting, and reads until the line that is wanted.
+func speak(addr, text string, wanted func(line string) bool) error {
 	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err != nil {
 		return err
@@ -208,7 +214,7 @@ func plainConnect(addr string) error {
 	if _, err := lines.ReadString('\n'); err != nil { // INFO
 		return err
 	}
-	if _, err := conn.Write([]byte(`CONNECT {"verbose":false,"user":"press","pass":"press-password"}` + "\r\nPING\r\n")); err != nil {
+	if _, err := conn.Write([]byte(text)); err != nil {
 		return err
 	}
 	for {
@@ -216,7 +222,7 @@ func plainConnect(addr string) error {
 		if err != nil {
 			return fmt.Errorf("connection closed: %w", err)
 		}
-		if strings.HasPrefix(line, "PONG") {
+		if wanted(line) {
 			return nil
 		}
 	}
