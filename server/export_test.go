@@ -8,7 +8,7 @@ import (
 )
 
 // SystemConn is a connection in the brokers' own account.
-func (s *Server) SystemConn() (*nats.Conn, error) { return s.connect("test", s.users.system) }
+func (s *Server) SystemConn() (*nats.Conn, error) { return s.connect("test", s.users.system.key) }
 
 // RaftTimers reads back what the broker uses.
 func RaftTimers() Timing {
@@ -21,8 +21,8 @@ const StockHeartbeat = time.Second
 
 // InternalUser is what Conn connects with.
 func (s *Server) InternalUser() (public string, sign nats.SignatureHandler) {
-	public, _ = s.users.internal.PublicKey()
-	return public, s.users.internal.Sign
+	public, _ = s.users.internal.key.PublicKey()
+	return public, s.users.internal.key.Sign
 }
 
 // ClientLeaf is a certificate for clients, signed by the CA that clients trust.

@@ -13,8 +13,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 	broker "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
+	"github.com/nats-io/nuid"
 
 	"leasehold/internal/bytesize"
+	"leasehold/server/ingress"
 )
 
 // Account holds everything of ours: topics, the bucket, dead letters.
@@ -35,14 +37,15 @@ const (
 
 // Config is the [server] table.
 type Config struct {
-	Listen     string        `toml:"listen"`      // where clients connect; port 0 takes any free one
-	Durability string        `toml:"durability"`  // "power-safe" or "process-safe"
-	MaxStore   bytesize.Size `toml:"max_store"`   // disk for streams; Raft logs come on top
-	MaxMemory  bytesize.Size `toml:"max_memory"`  // for streams kept in memory; ours are on disk
-	MaxPayload bytesize.Size `toml:"max_payload"` // what users may send in one message
-	MinFree    bytesize.Size `toml:"min_free"`    // free disk space below which publishes are refused; 0: by the disk's size
-	Ballast    bytesize.Size `toml:"ballast"`     // size of a file that is given up when the disk is full; 0: none
-	TLS        TLSConfig     `toml:"tls"`         // of the client listener; routes are always TLS
+	Listen         string        `toml:"listen"`          // where clients connect; port 0 takes any free one
+	Durability     string        `toml:"durability"`      // "power-safe" or "process-safe"
+	MaxStore       bytesize.Size `toml:"max_store"`       // disk for streams; Raft logs come on top
+	MaxMemory      bytesize.Size `toml:"max_memory"`      // for streams kept in memory; ours are on disk
+	MaxPayload     bytesize.Size `toml:"max_payload"`     // what users may send in one message
+	MaxConnections int           `toml:"max_connections"` // of clients at a time; less where the machine has too few descriptors
+	MinFree        bytesize.Size `toml:"min_free"`        // free disk space below which publishes are refused; 0: by the disk's size
+	Ballast        bytesize.Size `toml:"ballast"`         // size of a file that is given up when the disk is full; 0: none
+	TLS            TLSConfig     `toml:"tls"`             // of the client listener; routes are always TLS
 }
 
 // DefaultConfig is what a missing key means.
@@ -50,7 +53,7 @@ func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:4222", Durability: powerSafe,
 		MaxStore: 8 * bytesize.GiB, MaxMemory: 256 * bytesize.MiB, MaxPayload: bytesize.MiB,
-		Ballast: 64 * bytesize.MiB, TLS: DefaultTLSConfig(),
+		MaxConnections: 1000, Ballast: 64 * bytesize.MiB, TLS: DefaultTLSConfig(),
 	}
 }
 
@@ -62,6 +65,8 @@ const (
 	maxPayload = 8*bytesize.MiB - deadLetterRoom
 	minMinFree = 4 * bytesize.MiB // a quarter of it must do for the broker to start
 	minBallast = bytesize.MiB
+
+	maxMaxConnections = 100_000
 )
 
 // Validate reports every fault at once.
@@ -81,6 +86,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxPayload < minPayload || c.MaxPayload > maxPayload {
 		errs = append(errs, fmt.Errorf("server.max_payload: %s is not between %s and %s", c.MaxPayload, minPayload, maxPayload))
+	}
+	if c.MaxConnections < 1 || c.MaxConnections > maxMaxConnections {
+		errs = append(errs, fmt.Errorf("server.max_connections: %d is not between 1 and %d", c.MaxConnections, maxMaxConnections))
 	}
 	if c.MinFree != 0 && c.MinFree < minMinFree {
 		errs = append(errs, fmt.Errorf("server.min_free: %s is less than %s; 0 leaves it to the size of the disk", c.MinFree, minMinFree))
@@ -200,23 +208,31 @@ func (o Options) validateCluster() error {
 	return errors.Join(append(errs, checkSecrets(o.Secrets))...)
 }
 
-// credentials are the users of one process. The internal ones are keys that exist only in its memory and are accepted
-// only on in-process connections. The local user is the one that clients without credentials become; nobody needs to
-// sign for it.
+// credentials are the users of one process's broker.
 type credentials struct {
-	internal, system nkeys.KeyPair
-	local            string
+	internal, system identity
+	clients          map[string]identity // by the name of the ingress's user
 }
 
-func newCredentials() (credentials, error) {
-	internal, err1 := nkeys.CreateUser()
-	system, err2 := nkeys.CreateUser()
-	local, err3 := nkeys.CreateUser()
-	if err := errors.Join(err1, err2, err3); err != nil {
+func newCredentials(users []ingress.User) (credentials, error) {
+	c := credentials{clients: map[string]identity{}}
+	var errs [3]error
+	c.internal.key, errs[0] = nkeys.CreateUser()
+	c.system.key, errs[1] = nkeys.CreateUser()
+	for _, u := range users {
+		i := identity{publish: u.Publish, subscribe: u.Serve, answers: len(u.Serve) > 0}
+		if len(u.Serve) == 0 {
+			i.inbox = "_INGRESS." + nuid.Next() + "."
+		}
+		var err error
+		i.key, err = nkeys.CreateUser()
+		errs[2] = errors.Join(errs[2], err)
+		c.clients[u.Name] = i
+	}
+	if err := errors.Join(errs[:]...); err != nil {
 		return credentials{}, fmt.Errorf("make the broker's users: %w", err)
 	}
-	pub, err := local.PublicKey()
-	return credentials{internal: internal, system: system, local: pub}, err
+	return c, nil
 }
 
 // brokerOptions makes the broker's options. Accounts go through config text: built by hand they come up without
@@ -230,57 +246,31 @@ func (o Options) brokerOptions(users credentials) (*broker.Options, error) {
 	if err := b.ProcessConfigString(text); err != nil {
 		return nil, fmt.Errorf("broker options: %w", err)
 	}
-	b.Host, b.Port, err = splitListen(o.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("server.listen: %w", err)
-	}
+	b.Host, b.Port = "127.0.0.1", broker.RANDOM_PORT // nobody listens there: see withoutListener
 	b.ServerName = o.Dir.ServerName()
 	b.JetStream = true
 	b.StoreDir = o.Dir.Path() // the broker adds the last part of Dir.StoreDir itself
 	b.DisableJetStreamBanner = true
 	b.NoSigs = true // signals are main's
 	b.MaxPayload = int32(o.MaxPayload + deadLetterRoom)
-	b.AuthTimeout = authTimeout
-	b.TLSTimeout = clientTLSTimeout
-	if b.TLSConfig, err = ListenerTLS(o.TLS, o.Secrets, o.Logger); err != nil {
-		return nil, fmt.Errorf("server.tls: %w", err)
-	}
 	if o.Mode == Cluster {
 		return b, o.addCluster(b)
 	}
 	return b, nil
 }
 
-// How long a client may take to show who it is, in seconds. A site's devices all come back at once after a power cut, and
-// a small board checks a handful of passwords a second.
-const (
-	authTimeout      = 15.0
-	clientTLSTimeout = 5.0
-)
-
 // configText holds what only the config parser can set up.
 func (o Options) configText(users credentials) (string, error) {
-	internal, err1 := users.internal.PublicKey()
-	system, err2 := users.system.PublicKey()
-	if err := errors.Join(err1, err2); err != nil {
+	accounts, err := users.accounts()
+	if err != nil {
 		return "", err
 	}
 	syncInterval := "always"
 	if o.Durability == processSafe {
 		syncInterval = "2m"
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "system_account: %s\n", systemAccount)
-	if o.admitsAnyone() { // else the broker refuses whoever does not say who he is
-		fmt.Fprintf(&b, "no_auth_user: %s\n", users.local)
-	}
-	fmt.Fprintf(&b, "jetstream: { max_mem: %d, max_file: %d, sync_interval: %q }\n", int64(o.MaxMemory), int64(o.MaxStore), syncInterval)
-	b.WriteString("accounts: {\n")
-	for _, a := range o.accounts(internal, system, users.local) {
-		b.WriteString(a.text())
-	}
-	b.WriteString("}\n")
-	return b.String(), nil
+	return fmt.Sprintf("system_account: %s\njetstream: { max_mem: %d, max_file: %d, sync_interval: %q }\n%s",
+		systemAccount, int64(o.MaxMemory), int64(o.MaxStore), syncInterval, accounts), nil
 }
 
 // allowRule allows these subjects only. An empty allow list would mean everything to the broker.

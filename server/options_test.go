@@ -86,7 +86,7 @@ func TestDurabilityDecidesWhetherEveryWriteIsSynced(t *testing.T) {
 	for durability, always := range map[string]bool{powerSafe: true, processSafe: false} {
 		o := clusterOptions(t)
 		o.Durability = durability
-		users, err := newCredentials()
+		users, err := newCredentials(o.ingressUsers())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +97,7 @@ func TestDurabilityDecidesWhetherEveryWriteIsSynced(t *testing.T) {
 		if b.SyncAlways != always {
 			t.Errorf("%s: SyncAlways = %v", durability, b.SyncAlways)
 		}
-		if b.DontListen || !b.NoSigs || b.HTTPPort != 0 || b.JetStreamMaxStore != int64(o.MaxStore) ||
+		if !b.NoSigs || b.HTTPPort != 0 || b.JetStreamMaxStore != int64(o.MaxStore) ||
 			b.JetStreamMaxMemory != int64(o.MaxMemory) || len(b.Routes) != 3 {
 			t.Errorf("%s: broker options are %+v", durability, b)
 		}

@@ -14,7 +14,8 @@ import (
 	broker "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
-	"golang.org/x/sys/unix"
+
+	"leasehold/server/ingress"
 )
 
 // Bounds of start and stop.
@@ -34,6 +35,8 @@ type Server struct {
 	users  credentials
 	broker *broker.Server
 
+	ingress *ingress.Ingress // set before started is closed
+
 	ran     atomic.Bool
 	started chan struct{} // closed once the listeners are up
 	health  *health
@@ -48,7 +51,7 @@ func New(o Options) (*Server, error) {
 	if err := o.checkStore(); err != nil {
 		return nil, err
 	}
-	users, err := newCredentials()
+	users, err := newCredentials(o.ingressUsers())
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +62,9 @@ func New(o Options) (*Server, error) {
 	b, err := broker.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("build the broker: %w", err)
+	}
+	if err := withoutListener(b); err != nil {
+		return nil, err
 	}
 	log := o.Logger.Named("broker")
 	watched := newRoutes(o.CutOff)
@@ -78,6 +84,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.probeListeners(); err != nil {
 		return err
 	}
+	if err := s.listen(); err != nil {
+		return err
+	}
+	defer s.ingress.Close()
 	if s.opt.Mode == Cluster {
 		if err := raftTimers.acquire(s.opt.Timing); err != nil {
 			return err
@@ -91,6 +101,7 @@ func (s *Server) Run(ctx context.Context) error {
 	looks, stopLooking := context.WithCancel(context.WithoutCancel(ctx))
 	var looking sync.WaitGroup
 	cause := s.serve(ctx, startDone, func() {
+		looking.Go(s.ingress.Run)
 		looking.Go(func() { s.health.run(looks) })
 		if s.opt.Mode == Cluster {
 			looking.Go(func() { s.watchRoutes(looks) })
@@ -100,6 +111,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.opt.BeforeClose != nil {
 		s.opt.BeforeClose(cause)
 	}
+	s.ingress.Close()
 	s.routes.close()
 	stopLooking()
 	return errors.Join(cause, s.stop(startDone, &looking))
@@ -120,12 +132,8 @@ func (s *Server) serve(ctx context.Context, startDone <-chan struct{}, up func()
 			if !isClosed(startDone) || !s.broker.ReadyForConnections(time.Millisecond) {
 				continue
 			}
-			if err := s.openGate(); err != nil { // A machine may be too busy for a moment.
-				s.log.Warn("trying again", "error", err)
-				continue
-			}
 			polls = nil
-			s.log.Info("broker started", "server", s.opt.Dir.ServerName(), "clients", s.ClientAddr(), "cluster", s.opt.ClusterListen)
+			s.log.Info("broker started", "server", s.opt.Dir.ServerName(), "clients", s.ingress.Addr(), "cluster", s.opt.ClusterListen)
 			close(s.started)
 			up()
 		}
@@ -178,14 +186,12 @@ func (s *Server) stop(startDone <-chan struct{}, looking *sync.WaitGroup) error 
 	return nil
 }
 
-// probeListeners finds a taken port before the broker starts: it would notice only after its store has been opened
-// and its routes have been made.
+// probeListeners finds a taken cluster port before the broker starts: it would notice only after its store has been opened.
 func (s *Server) probeListeners() error {
-	err := probe("server.listen", s.opt.Listen)
-	if s.opt.Mode == Cluster {
-		err = errors.Join(err, probe("cluster.nodes", s.opt.ClusterListen))
+	if s.opt.Mode != Cluster {
+		return nil
 	}
-	return err
+	return probe("cluster.nodes", s.opt.ClusterListen)
 }
 
 func probe(key, addr string) error {
@@ -194,15 +200,10 @@ func probe(key, addr string) error {
 		return err
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort(host, fmt.Sprint(port)))
-	switch {
-	case err == nil:
-		return l.Close()
-	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("%s: %s is in use by another process; stop that process, or set another port", key, addr)
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("%s: %s is not an address of this machine", key, addr)
+	if err != nil {
+		return explainListen(key, addr, err)
 	}
-	return fmt.Errorf("%s: listen on %s: %w", key, addr, err)
+	return l.Close()
 }
 
 // Started is closed once the listeners are up and Conn works. That is not yet ready: see Ready.
@@ -211,12 +212,14 @@ func (s *Server) Started() <-chan struct{} { return s.started }
 // Conn makes an in-process connection with all rights in our account. It reconnects by itself and keeps nothing back
 // while it is not connected: a write that could not be sent is an error at once, never sent later behind one's back.
 func (s *Server) Conn(name string) (*nats.Conn, error) {
-	return s.connect(name, s.users.internal)
+	return s.connect(name, s.users.internal.key)
 }
+
+var errNotStarted = errors.New("connect to the broker: it has not started yet")
 
 func (s *Server) connect(name string, user nkeys.KeyPair) (*nats.Conn, error) {
 	if !isClosed(s.started) {
-		return nil, errors.New("connect to the broker: it has not started yet")
+		return nil, errNotStarted
 	}
 	return s.dial(name, user)
 }
@@ -227,13 +230,17 @@ func (s *Server) dial(name string, user nkeys.KeyPair) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.open(name, nats.InProcessServer(s.broker), nats.Nkey(public, user.Sign))
+}
+
+// open makes a connection that reconnects by itself and keeps nothing back while it is not connected.
+func (s *Server) open(name string, options ...nats.Option) (*nats.Conn, error) {
 	log := s.opt.Logger.Named("conn").With("conn", name)
-	nc, err := nats.Connect("",
-		nats.InProcessServer(s.broker), nats.Name(name), nats.Nkey(public, user.Sign),
+	nc, err := nats.Connect("", append(options, nats.Name(name),
 		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Debug("disconnected", "error", err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { logAsync(log, sub, err) }),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the broker: %w", err)
 	}
@@ -261,11 +268,10 @@ func (s *Server) Replicas() int {
 
 // ClientAddr is the host and port clients connect to, "" before Started.
 func (s *Server) ClientAddr() string {
-	addr := s.broker.Addr()
-	if addr == nil {
+	if !isClosed(s.started) {
 		return ""
 	}
-	return addr.String()
+	return s.ingress.Addr().String()
 }
 
 // ServerNodeName is the node's name in a broker's server name: all before the random id.

@@ -12,14 +12,8 @@ import (
 )
 
 // Clients on other machines are users: each may publish to the topics it is given, or answer for the groups it is given,
-// and receive answers. All else is refused by the broker, subject by subject, because every user has a list of what is
-// allowed and none of what is denied: what a later version adds is closed until somebody opens it.
-//
-// Permissions alone are not enough. The broker sends its acknowledgement to whatever reply subject a publisher names,
-// with the broker's own rights: in an account with our bucket, "publish to orders.a, reply to $KV.leasehold.lease.…"
-// overwrites a lease. So clients are in accounts of their own, one a user, which hold nothing and see of ours only the
-// subjects of their topics. A reply subject there reaches the user itself and its own topics, and one user's inbox is not
-// in the same world as another's.
+// and receive answers. Nothing else, and at two walls: the ingress passes on what is on the user's list and nothing else,
+// and the user's connection to the broker has permissions for the same list.
 
 // UserConfig is one [[user]] table.
 type UserConfig struct {
@@ -99,24 +93,6 @@ func (u User) String() string { return fmt.Sprintf("user %s", u.Name) }
 // ServeSubject is where the requests of a group with a handler of kind "nats" go. Its services answer on the reply
 // subject of each request; a queue group of any name spreads the requests over several of them.
 func ServeSubject(group string) string { return "leasehold.serve." + group }
-
-// text is the user in the broker's config.
-func (u User) text() string {
-	who := "nkey: " + u.NKey
-	if u.NKey == "" {
-		who = fmt.Sprintf("user: %q, password: %q", u.Name, u.PasswordHash)
-	}
-	subscribe, responses := []string{inboxes}, ""
-	if len(u.Serve) > 0 {
-		subscribe = nil
-		// Only to the reply subject of a request that it was sent, and once.
-		responses = fmt.Sprintf(`, allow_responses: { max: 1, expires: %q }`, answerLimit)
-	}
-	for _, g := range u.Serve {
-		subscribe = append(subscribe, ServeSubject(g))
-	}
-	return fmt.Sprintf("{ %s, permissions: { publish: %s, subscribe: %s%s } }", who, allowRule(u.Publish), allowRule(subscribe), responses)
-}
 
 func (u User) validate() error {
 	var errs []error

@@ -25,6 +25,12 @@ const (
 	brokerPrefix   = "nats-"
 )
 
+// The headers with which NATS services say that a request has failed (nats.go v1.52, micro/service.go).
+const (
+	serviceError     = "Nats-Service-Error"
+	serviceErrorCode = "Nats-Service-Error-Code"
+)
+
 // class is what a byte may stand in.
 type class uint8
 
@@ -144,7 +150,7 @@ func Payload(size, limit int64) *Refusal {
 
 // reserved refuses the broker's own headers, save the two that a publisher may send.
 func reserved[T string | []byte](name T) *Refusal {
-	if len(name) < len(brokerPrefix) || !isName(name[:len(brokerPrefix)], brokerPrefix) {
+	if !reservedName(name) {
 		return nil
 	}
 	if isName(name, MsgID) || isName(name, ExpectedStream) {
@@ -152,6 +158,10 @@ func reserved[T string | []byte](name T) *Refusal {
 	}
 	return HeaderNotAllowed.with("header %s is not allowed: of the names beginning with Nats-, publishers may send only %s and %s",
 		quote(name), MsgID, ExpectedStream)
+}
+
+func reservedName[T string | []byte](name T) bool {
+	return len(name) >= len(brokerPrefix) && isName(name[:len(brokerPrefix)], brokerPrefix)
 }
 
 // isName compares header names without regard to the case of their letters. Both are ASCII.

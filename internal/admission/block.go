@@ -15,6 +15,7 @@ const (
 type parsed struct {
 	id, stream       []byte
 	hasID, hasStream bool
+	answer           bool // of a service, not a publisher's message
 }
 
 // Rebuild appends to dst a header block with exactly what it read from block, or says why the message is refused; dst is
@@ -22,14 +23,21 @@ type parsed struct {
 // and a final CR LF, with nothing before, after or between. Values lose outer spaces and tabs; a repeated name keeps its
 // order. Nats-Expected-Stream and Nats-Msg-Id come first, in this spelling: the broker looks for names with a plain search
 // that can be misled by values before them. Rebuild allocates only to grow dst.
-func Rebuild(dst, block []byte) (out []byte, r *Refusal) {
+func Rebuild(dst, block []byte) (out []byte, r *Refusal) { return rebuild(dst, block, parsed{}) }
+
+// RebuildAnswer is Rebuild for the answer of a service to a request. Of the names that begin with Nats- it allows those with
+// which services say that a request has failed, and no others.
+func RebuildAnswer(dst, block []byte) (out []byte, r *Refusal) {
+	return rebuild(dst, block, parsed{answer: true})
+}
+
+func rebuild(dst, block []byte, p parsed) (out []byte, r *Refusal) {
 	if r := HeadersSize(len(block)); r != nil {
 		return dst, r
 	}
 	if len(block) < len(preamble) || string(block[:len(preamble)]) != preamble {
 		return dst, HeaderMalformed.with("header block does not begin with a line NATS/1.0")
 	}
-	var p parsed
 	out = append(dst, preamble...)
 	for rest := block[len(preamble):]; ; {
 		if len(rest) == len(lineEnd) && string(rest) == lineEnd {

@@ -239,7 +239,7 @@ func (n *Node) buildDriver() error {
 		return errors.New("the broker is giving up")
 	}
 	n.driver, n.served = driver, true
-	n.ingest = newIngest(func() (*nats.Conn, error) { return n.broker.Conn("ingest") })
+	n.ingest = newIngest(func() (*nats.Conn, error) { return n.broker.IngressConn("ingest") })
 	return nil
 }
 

@@ -1,0 +1,174 @@
+package ingress
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"crypto/tls"
+)
+
+// accept takes connections until the listener is closed.
+func (in *Ingress) accept() {
+	for {
+		conn, err := in.listener.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // out of descriptors, or memory: it passes
+			in.refusals.count(others, "accept_failed", err.Error())
+			in.pauseAccept()
+		default:
+			in.welcome(conn)
+		}
+	}
+}
+
+// acceptPause is how long no connection is taken after one could not be.
+const acceptPause = 100 * time.Millisecond
+
+func (in *Ingress) pauseAccept() {
+	timer := time.NewTimer(acceptPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-in.ctx.Done():
+	}
+}
+
+// welcome serves a connection, if there is room for one more.
+func (in *Ingress) welcome(conn net.Conn) {
+	c := in.newClient(conn)
+	host := address(conn)
+	if evicted, ok := in.pending.enter(c, host); !ok {
+		in.refusals.count(host, "too_many_logins", "")
+		reset(conn)
+		return
+	} else if evicted != nil {
+		in.refusals.count(address(evicted.raw), "too_many_logins", "")
+		evicted.end(nil)
+	}
+	in.mu.Lock()
+	full := in.live >= in.opt.Limits.Connections
+	in.mu.Unlock()
+	if full {
+		in.refusals.count(host, "too_many_connections", "")
+		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = conn.Write([]byte("-ERR '" + errMaxClients.text + "'\r\n"))
+		in.pending.left(c)
+		_ = conn.Close()
+		return
+	}
+	if !in.serve(c) {
+		in.pending.left(c)
+	}
+}
+
+// reset closes a connection without a farewell, which leaves nothing of it in the kernel.
+func reset(conn net.Conn) {
+	if t, ok := conn.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
+	_ = conn.Close()
+}
+
+// address is what failures of a client count for: its IP address, of IPv6 the network that one site has.
+func address(conn net.Conn) string {
+	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
+	if err != nil {
+		return conn.RemoteAddr().String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
+		return ip.Mask(net.CIDRMask(64, 128)).String()
+	}
+	return host
+}
+
+// tlsLimit bounds a handshake.
+const tlsLimit = 5 * time.Second
+
+// greet tells the client who we are, and makes TLS of the connection where that is asked for.
+func (c *client) greet() error {
+	_ = c.conn.SetDeadline(time.Now().Add(tlsLimit))
+	if _, err := c.conn.Write([]byte(c.info())); err != nil {
+		return err
+	}
+	if c.in.opt.TLS != nil && c.user == nil {
+		secure := tls.Server(c.conn, c.in.opt.TLS)
+		if err := secure.Handshake(); err != nil {
+			c.in.refusals.count(address(c.raw), "tls_handshake", err.Error())
+			return err
+		}
+		c.mu.Lock()
+		c.conn = secure
+		c.mu.Unlock()
+	}
+	return c.conn.SetDeadline(time.Time{})
+}
+
+// doorstep is where connections are until they have logged in.
+type doorstep struct {
+	mu        sync.Mutex
+	waiting   map[*client]string // with their address
+	byAddress map[string]int
+}
+
+// Bounds of the doorstep. A site whose devices all come back at once after a power cut logs in in turns.
+const (
+	maxWaiting   = 512
+	maxOfAddress = 128
+)
+
+func newDoorstep() *doorstep {
+	return &doorstep{waiting: map[*client]string{}, byAddress: map[string]int{}}
+}
+
+// enter admits a connection, if need be in the place of another: the oldest of the address that has most.
+func (d *doorstep) enter(c *client, host string) (evicted *client, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.byAddress[host] >= maxOfAddress {
+		return nil, false
+	}
+	if len(d.waiting) >= maxWaiting {
+		evicted = d.oldest()
+		d.remove(evicted)
+	}
+	d.waiting[c] = host
+	d.byAddress[host]++
+	return evicted, true
+}
+
+func (d *doorstep) oldest() (found *client) {
+	most := ""
+	for host, n := range d.byAddress {
+		if n > d.byAddress[most] {
+			most = host
+		}
+	}
+	for c, host := range d.waiting {
+		if host == most && (found == nil || c.id < found.id) {
+			found = c
+		}
+	}
+	return found
+}
+
+// left is told when a connection has logged in, or has ended.
+func (d *doorstep) left(c *client) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.remove(c)
+}
+
+func (d *doorstep) remove(c *client) {
+	host, ok := d.waiting[c]
+	if !ok {
+		return
+	}
+	delete(d.waiting, c)
+	if d.byAddress[host]--; d.byAddress[host] == 0 {
+		delete(d.byAddress, host)
+	}
+}

@@ -1,0 +1,408 @@
+package ingress
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// client is one connection. Two goroutines serve it: run reads, checks and passes on; write sends what is for it.
+type client struct {
+	in    *Ingress
+	raw   net.Conn // as it was accepted; to close it, and for deadlines
+	conn  net.Conn // to read and write: raw, or TLS over it
+	id    uint64
+	nonce string
+
+	// Of the reading goroutine.
+	user   *user     // nil until it has logged in
+	up     *upstream // likewise
+	opt    connectOptions
+	buf    []byte // received and not consumed: buf[r:w]
+	r, w   int
+	need   int    // bytes from r on that the next message has, 0: not known yet
+	held   int    // bytes of buf that are taken from the buffers' budget
+	skip   int    // bytes of a refused message that are to be dropped
+	batch  []byte // for the broker
+	header []byte // a rebuilt header block
+	inbox  []byte // the reply subject of the last message to the broker
+	idText []byte // the client's token in it, with a dot
+
+	// What sweep looks at.
+	begun    time.Time
+	loggedIn atomic.Bool
+	waiting  atomic.Bool  // for us, not for the client: its silence is not its fault
+	heard    atomic.Int64 // when bytes last arrived
+	partial  atomic.Int64 // since when a message is half received, 0: none is
+	pings    int          // sent and not answered; of housekeeping
+
+	mu      sync.Mutex
+	ended   bool
+	room    sync.Cond // the window, or out, has room again
+	ready   sync.Cond // out is not empty
+	window  window
+	subs    subscriptions
+	done    []*subscription    // scratch of tell
+	served  map[string]service // by the client's sid; of users that serve
+	replies map[string]int64   // reply subjects of requests that wait for the answer, with their time
+	out     []byte
+	writing bool
+}
+
+func (in *Ingress) newClient(conn net.Conn) *client {
+	in.mu.Lock()
+	in.lastID++
+	id := in.lastID
+	in.mu.Unlock()
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails
+	c := &client{
+		in: in, raw: conn, conn: conn, id: id, nonce: base64.RawURLEncoding.EncodeToString(random[:]),
+		begun: time.Now(), buf: make([]byte, firstBuffer),
+	}
+	c.opt.Verbose = true // what the protocol says for a client that says nothing
+	c.room.L, c.ready.L = &c.mu, &c.mu
+	c.heard.Store(in.now.Load())
+	return c
+}
+
+// run serves the connection until it ends.
+func (c *client) run() {
+	defer c.end(nil)
+	if err := c.greet(); err != nil {
+		return
+	}
+	c.in.running.Go(c.write)
+	err := c.read()
+	c.giveBuffer(nil)
+	if c.in.stopped.Load() {
+		c.waitEnded() // Close gives it the answers that are under way
+	}
+	var p *protocolError
+	if errors.As(err, &p) {
+		c.say("-ERR '" + p.text + "'\r\n")
+		c.flushOut(time.Second)
+	}
+}
+
+func (c *client) waitEnded() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.ended {
+		c.room.Wait()
+	}
+}
+
+// errEnded is for a connection that was ended from elsewhere.
+var errEnded = errors.New("connection has ended")
+
+// protocolError ends a connection with the broker's own words for it.
+type protocolError struct{ text string }
+
+func (e *protocolError) Error() string { return e.text }
+
+// Texts of nats-server v2.15.2 (server/errors.go, client.go), which client libraries know.
+var (
+	errControlLine = &protocolError{"Maximum Control Line Exceeded"}
+	errPayload     = &protocolError{"Maximum Payload Violation"}
+	errOperation   = &protocolError{"Unknown Protocol Operation"}
+	errParser      = &protocolError{"Parser Error"}
+	errAuth        = &protocolError{"Authorization Violation"}
+	errAuthTimeout = &protocolError{"Authentication Timeout"}
+	errStale       = &protocolError{"Stale Connection"}
+	errSlow        = &protocolError{"Slow Consumer"}
+	errMaxClients  = &protocolError{"maximum connections exceeded"}
+)
+
+// Sizes of a client's buffer.
+const (
+	firstBuffer = 4 << 10
+	freeBuffer  = 16 << 10 // beyond it the buffers' budget counts
+	maxBatch    = 32 << 10 // what goes to the broker in one piece
+)
+
+// read consumes what the client says.
+func (c *client) read() error {
+	for {
+		if err := c.consume(); err != nil {
+			return errors.Join(c.pass(), err)
+		}
+		if err := c.pass(); err != nil {
+			return err
+		}
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// pass sends the broker what has been allowed.
+func (c *client) pass() error {
+	if len(c.batch) == 0 {
+		return nil
+	}
+	err := c.up.write(c.batch)
+	c.batch = c.batch[:0]
+	if cap(c.batch) > 4*maxBatch {
+		c.batch = nil
+	}
+	return err
+}
+
+// fill reads more of what the client says.
+func (c *client) fill() error {
+	if err := c.makeRoom(); err != nil {
+		return err
+	}
+	if c.r < c.w || c.skip > 0 {
+		c.partial.CompareAndSwap(0, c.in.now.Load())
+	} else {
+		c.partial.Store(0)
+	}
+	if c.in.stopped.Load() {
+		return errEnded
+	}
+	n, err := c.conn.Read(c.buf[c.w:])
+	c.w += n
+	if n > 0 {
+		c.heard.Store(c.in.now.Load())
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// makeRoom sees to it that the buffer can take the message that is being received, or at least a line.
+func (c *client) makeRoom() error {
+	if c.r == c.w {
+		c.r, c.w = 0, 0
+		if c.held > 0 {
+			c.giveBuffer(make([]byte, freeBuffer))
+		}
+	}
+	if c.r > 0 && (c.w == len(c.buf) || c.need > len(c.buf)-c.r) {
+		c.w = copy(c.buf, c.buf[c.r:c.w])
+		c.r = 0
+	}
+	switch {
+	case c.need > len(c.buf) && c.need > freeBuffer:
+		return c.takeBuffer(c.need)
+	case c.w == len(c.buf) && len(c.buf) < freeBuffer:
+		c.buf = append(c.buf, make([]byte, len(c.buf))...)
+	}
+	return nil
+}
+
+// takeBuffer gets a buffer for a large message as soon as the budget has room for it.
+func (c *client) takeBuffer(n int) error {
+	if !c.in.buffers.try(c.user, n) {
+		if err := c.pass(); err != nil {
+			return err
+		}
+		c.waiting.Store(true)
+		defer c.waiting.Store(false)
+		if !c.in.buffers.wait(c.user, n, c.hasEnded) {
+			return errEnded
+		}
+	}
+	bigger := make([]byte, n)
+	c.w = copy(bigger, c.buf[c.r:c.w])
+	c.r = 0
+	c.giveBuffer(bigger)
+	c.held = n
+	return nil
+}
+
+// giveBuffer goes on with another buffer, and gives the budget back what the one before it took.
+func (c *client) giveBuffer(other []byte) {
+	c.buf = other
+	if c.held > 0 {
+		c.in.buffers.give(c.user, 1, c.held)
+		c.held = 0
+	}
+}
+
+func (c *client) hasEnded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
+}
+
+// interrupt has the reading goroutine stop at the next look.
+func (c *client) interrupt() { _ = c.raw.SetReadDeadline(time.Unix(1, 0)) }
+
+// end closes the connection, with an error for the client if there is one. What it has sent stays counted until the broker
+// has answered it.
+func (c *client) end(why *protocolError) {
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return
+	}
+	if why != nil {
+		c.out = append(c.out, "-ERR '"+why.text+"'\r\n"...)
+	}
+	last, conn := c.out, c.conn
+	c.ended, c.out = true, nil
+	busy := c.writing
+	open := c.window.open
+	c.room.Broadcast()
+	c.ready.Broadcast()
+	c.mu.Unlock()
+	if why != nil && !busy {
+		_ = c.raw.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = conn.Write(last)
+	}
+	_ = c.raw.Close()
+	c.in.left(c)
+	c.in.inflight.wake()
+	c.in.buffers.wake()
+	if open == 0 {
+		c.gone()
+	}
+}
+
+// gone forgets a connection that has ended and of which the broker has answered all.
+func (c *client) gone() {
+	c.in.forget(c)
+	if c.loggedIn.Load() {
+		c.up.remove(c)
+	}
+}
+
+// Bounds of what waits for a client.
+const (
+	writeLimit = 10 * time.Second // for one write to it
+	maxOut     = 1 << 20          // bytes for a publisher: it is read no more until it has read them
+	answerSize = 128              // bytes that an answer takes beside the reply subject, about
+)
+
+// say sends a line to the client.
+func (c *client) say(line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.out = append(c.out, line...)
+		c.ready.Signal()
+	}
+}
+
+// write sends what is for the client, until the end.
+func (c *client) write() {
+	var spare []byte
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		for len(c.out) == 0 && !c.ended {
+			c.ready.Wait()
+		}
+		if c.ended {
+			return
+		}
+		chunk := c.out
+		c.out, c.writing = spare[:0], true
+		c.mu.Unlock()
+		_ = c.conn.SetWriteDeadline(time.Now().Add(writeLimit))
+		_, err := c.conn.Write(chunk)
+		c.mu.Lock()
+		c.writing = false
+		c.room.Broadcast()
+		if err != nil {
+			c.mu.Unlock()
+			c.end(nil)
+			c.mu.Lock()
+			return
+		}
+		if spare = chunk; cap(spare) > maxBatch {
+			spare = nil
+		}
+	}
+}
+
+// flushOut waits for a while for what is for the client to be sent.
+func (c *client) flushOut(limit time.Duration) {
+	late := false
+	timer := time.AfterFunc(limit, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		late = true
+		c.room.Broadcast()
+	})
+	defer timer.Stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.ended && !late && (len(c.out) > 0 || c.writing) {
+		c.room.Wait()
+	}
+}
+
+// Limits of time, seconds being plenty for each.
+const (
+	loginLimit   = 10 * time.Second // from the connection to a login that is right
+	stallLimit   = 10 * time.Second // without a byte in the middle of a message
+	slowest      = 64 << 10         // bytes a second that a message must come with, once stallLimit is over
+	pingEvery    = 2 * time.Minute  // of silence
+	pingsAllowed = 2                // without an answer
+)
+
+// sweep ends a connection that takes too long and forgets messages that get no answer.
+func (c *client) sweep(now time.Time) {
+	c.expire(now.Add(-answerLimit).UnixNano())
+	if c.hasEnded() {
+		return
+	}
+	silent := now.UnixNano() - c.heard.Load()
+	partial := c.partial.Load()
+	switch {
+	case c.waiting.Load():
+	case !c.loggedIn.Load():
+		if now.Sub(c.begun) > loginLimit {
+			c.in.refusals.count(address(c.raw), "authentication_timeout", "")
+			c.end(errAuthTimeout)
+		}
+	case partial > 0 && (silent > int64(stallLimit) || now.UnixNano()-partial > int64(stallLimit)+int64(c.in.opt.Limits.MaxPayload/slowest)*int64(time.Second)):
+		c.in.refusals.count(c.user.String(), "slow_sender", "")
+		c.end(errStale)
+	case silent > int64(pingEvery)*int64(c.pings+1):
+		if c.pings++; c.pings > pingsAllowed {
+			c.end(errStale)
+			return
+		}
+		c.say("PING\r\n")
+	case silent < int64(pingEvery):
+		c.pings = 0
+	}
+}
+
+// expire counts messages sent before a time as answered.
+func (c *client) expire(before int64) {
+	c.mu.Lock()
+	messages, bytes := c.window.expire(before)
+	over := c.ended && c.window.open == 0
+	if messages > 0 {
+		c.room.Broadcast()
+	}
+	for reply, at := range c.replies {
+		if at < before-int64(serviceLimit) {
+			delete(c.replies, reply)
+		}
+	}
+	c.mu.Unlock()
+	if messages > 0 {
+		c.in.inflight.give(c.user, messages, bytes)
+	}
+	if over {
+		c.gone()
+	}
+}
+
+// appendNumber appends a number as it stands in subjects of the ingress.
+func appendNumber(b []byte, n uint64) []byte { return strconv.AppendUint(b, n, 36) }

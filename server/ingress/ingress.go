@@ -1,0 +1,248 @@
+package ingress
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Anonymous is the user that clients without credentials become, where Options.Users has it.
+const Anonymous = ""
+
+// User is who a client can be, and what it may do. A user publishes or serves, never both.
+type User struct {
+	Name         string   // Anonymous, or unique among the users
+	PasswordHash string   // bcrypt; "" if the user has no password
+	NKey         string   // public user key; "" if the user has none
+	Publish      []string // subject patterns of topics; "*" stands for one token
+	Serve        []string // subjects of the requests that its clients answer
+}
+
+// String keeps the hash out of logs.
+func (u User) String() string {
+	if u.Name == Anonymous {
+		return "anonymous"
+	}
+	return u.Name
+}
+
+// Limits bound what clients can make a node hold. Zero values are not valid: see DefaultLimits.
+type Limits struct {
+	Connections   int   // at a time
+	Subscriptions int   // of one connection
+	MaxPayload    int   // bytes of one message with its headers
+	Messages      int   // sent to the broker and not answered yet, of all clients
+	Bytes         int64 // likewise; also what half-received messages may take, counted apart
+}
+
+// Options are what an Ingress needs.
+type Options struct {
+	Listen  string      // HOST:PORT; port 0 takes a free one
+	TLS     *tls.Config // nil: clients speak plain text
+	Users   []User      // Anonymous among them admits clients without credentials; of users without key and password, only Dial makes clients
+	Limits  Limits
+	Name    string                              // the server name that clients are told
+	Version string                              // the broker's version that clients are told
+	Connect func(user string) (Upstream, error) // connects to the broker as the user of that name
+	Log     hclog.Logger
+}
+
+// Upstream is a connection to the broker that has been logged in: what follows on it are protocol lines. Inbox is a subject
+// prefix of its own, ending with ".", below which it may subscribe.
+type Upstream struct {
+	net.Conn
+	Inbox string
+}
+
+// Ingress is the listener and all connections of clients.
+type Ingress struct {
+	opt       Options
+	log       hclog.Logger
+	listener  net.Listener
+	users     map[string]*user // by name
+	keys      map[string]*user // by nkey
+	passwords *passwords
+	pending   *doorstep
+	inflight  *budget // messages that the broker has not answered
+	buffers   *budget // of messages that are not there as a whole yet
+	refusals  *refusals
+
+	ctx     context.Context // ends when the ingress closes
+	close   context.CancelFunc
+	running sync.WaitGroup
+	stopped atomic.Bool  // clients are not read any more
+	now     atomic.Int64 // coarse clock, nanoseconds; see housekeeping
+
+	mu      sync.Mutex
+	clients map[*client]bool // also those that have ended and whose messages the broker has not answered
+	live    int              // of them, connections that have not ended
+	lastID  uint64
+}
+
+// user is a User at work.
+type user struct {
+	User
+	mu sync.Mutex
+	up *upstream // nil until its first client, and after its end
+}
+
+// New takes the port. Clients may connect, and are served once Run is called.
+func New(o Options) (*Ingress, error) {
+	listener, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	in := &Ingress{
+		opt: o, log: o.Log, listener: listener, users: map[string]*user{}, keys: map[string]*user{},
+		pending: newDoorstep(), refusals: newRefusals(o.Log), clients: map[*client]bool{}, ctx: ctx, close: cancel,
+		inflight: newBudget(o.Limits.Messages, o.Limits.Bytes), buffers: newBudget(o.Limits.Connections, o.Limits.Bytes),
+	}
+	in.now.Store(time.Now().UnixNano())
+	in.passwords = newPasswords(o.Users)
+	for _, u := range o.Users {
+		w := &user{User: u}
+		in.users[u.Name] = w
+		if u.NKey != "" {
+			in.keys[u.NKey] = w
+		}
+	}
+	return in, nil
+}
+
+// Addr is where clients connect.
+func (in *Ingress) Addr() net.Addr { return in.listener.Addr() }
+
+// Run serves clients until Close.
+func (in *Ingress) Run() {
+	in.running.Go(in.housekeeping)
+	in.accept()
+	in.running.Wait()
+}
+
+// drainLimit bounds the wait for answers of the broker to what clients have sent before Close.
+const drainLimit = 500 * time.Millisecond
+
+// Close ends the listener, reads no more from clients, gives the broker a moment to answer what it has, and ends all
+// connections. It may be called without Run, and more than once.
+func (in *Ingress) Close() {
+	_ = in.listener.Close()
+	if in.stopped.Swap(true) {
+		return
+	}
+	for _, c := range in.list() {
+		c.interrupt()
+	}
+	in.inflight.empty(drainLimit)
+	in.close()
+	until := time.Now().Add(drainLimit)
+	for _, c := range in.list() {
+		c.flushOut(max(0, time.Until(until)))
+		c.end(nil)
+	}
+	for _, u := range in.users {
+		u.drop()
+	}
+}
+
+// Dial makes a client of a user inside this process, past listener and authentication and nothing else.
+func (in *Ingress) Dial(name string) (net.Conn, error) {
+	u := in.users[name]
+	if u == nil {
+		return nil, fmt.Errorf("no user %q", name)
+	}
+	ours, theirs := net.Pipe()
+	c := in.newClient(theirs)
+	c.user = u
+	if !in.serve(c) {
+		return nil, errors.Join(net.ErrClosed, ours.Close())
+	}
+	return ours, nil
+}
+
+// serve runs a client, unless the ingress closes.
+func (in *Ingress) serve(c *client) bool {
+	in.mu.Lock()
+	if in.stopped.Load() || in.ctx.Err() != nil {
+		in.mu.Unlock()
+		_ = c.raw.Close()
+		return false
+	}
+	in.clients[c] = true
+	in.live++
+	in.running.Add(1)
+	in.mu.Unlock()
+	go func() {
+		defer in.running.Done()
+		c.run()
+	}()
+	return true
+}
+
+func (in *Ingress) list() []*client {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	all := make([]*client, 0, len(in.clients))
+	for c := range in.clients {
+		all = append(all, c)
+	}
+	return all
+}
+
+// left is told when a connection has ended.
+func (in *Ingress) left(c *client) {
+	in.pending.left(c)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.clients[c] {
+		in.live--
+	}
+}
+
+// forget is told when a connection has ended and the broker has answered all that came over it.
+func (in *Ingress) forget(c *client) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	delete(in.clients, c)
+}
+
+// Housekeeping.
+const (
+	beat        = 100 * time.Millisecond // of the coarse clock
+	sweepEvery  = time.Second
+	answerLimit = 30 * time.Second // after which a message counts as not answered: it does not hold back others any more
+)
+
+// housekeeping keeps the coarse clock and ends what takes too long.
+func (in *Ingress) housekeeping() {
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	var swept time.Time
+	for {
+		select {
+		case <-in.ctx.Done():
+			return
+		case now := <-tick.C:
+			in.now.Store(now.UnixNano())
+			if now.Sub(swept) < sweepEvery {
+				continue
+			}
+			swept = now
+			for _, c := range in.list() {
+				c.sweep(now)
+			}
+			in.refusals.report(now)
+			in.passwords.sweep(now)
+		}
+	}
+}
+
+// Refused counts what was refused, by user and reason.
+func (in *Ingress) Refused() []Refused { return in.refusals.list() }

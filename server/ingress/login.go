@@ -1,0 +1,71 @@
+package ingress
+
+import (
+	"encoding/base64"
+
+	"github.com/nats-io/nkeys"
+)
+
+// login finds out which user a client is, and connects it with the user's way to the broker.
+func (c *client) login(o connectOptions) error {
+	if c.user == nil {
+		u, err := c.authenticate(o)
+		if err != nil {
+			return err
+		}
+		c.user = u
+	}
+	c.opt = o
+	up, err := c.in.connect(c.user)
+	if err != nil {
+		return err
+	}
+	up.add(c)
+	c.up = up
+	c.idText = append(appendNumber(nil, c.id), '.')
+	c.inbox = append(c.inbox, up.inbox...)
+	c.loggedIn.Store(true)
+	c.in.pending.left(c)
+	if c.hasEnded() { // which did not know of up yet
+		up.remove(c)
+		return errEnded
+	}
+	return nil
+}
+
+// authenticate returns the user that the client has shown to be. All failures look the same to it.
+func (c *client) authenticate(o connectOptions) (*user, error) {
+	var u *user
+	reason := "wrong_credentials"
+	switch {
+	case o.NKey != "":
+		u = c.in.keys[o.NKey]
+		if u != nil && !signed(o, c.nonce) {
+			u = nil
+		}
+	case o.User != "" || o.Pass != "":
+		c.waiting.Store(true)
+		u, reason = c.in.passwords.login(c.in.users[o.User], o.Pass, address(c.raw))
+		c.waiting.Store(false)
+	case o.Token != "" || o.JWT != "":
+	default:
+		u = c.in.users[Anonymous]
+	}
+	if u == nil {
+		c.in.refusals.count(address(c.raw), reason, "")
+		return nil, errAuth
+	}
+	return u, nil
+}
+
+// signed reports whether a client has signed the nonce with its key, in any of the encodings that clients use.
+func signed(o connectOptions, nonce string) bool {
+	signature, err := base64.RawURLEncoding.DecodeString(o.Signature)
+	if err != nil {
+		if signature, err = base64.StdEncoding.DecodeString(o.Signature); err != nil {
+			return false
+		}
+	}
+	key, err := nkeys.FromPublicKey(o.NKey)
+	return err == nil && key.Verify([]byte(nonce), signature) == nil
+}

@@ -1,0 +1,430 @@
+package ingress
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"unsafe"
+
+	"leasehold/internal/admission"
+)
+
+// maxLine is the longest protocol line of a client, as the broker has it.
+const maxLine = 4096
+
+// maxFields is how many arguments an operation can have, and one more, so that too many are seen.
+const maxFields = 6
+
+// split cuts a line at blanks and tabs. What is beyond maxFields is left in the last.
+func split(line []byte, fields *[maxFields][]byte) (n int) {
+	for n < maxFields {
+		for len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
+			line = line[1:]
+		}
+		if len(line) == 0 {
+			return n
+		}
+		end := bytes.IndexAny(line, " \t")
+		if end < 0 || n == maxFields-1 {
+			end = len(line)
+		}
+		fields[n] = line[:end]
+		line = line[end:]
+		n++
+	}
+	return n
+}
+
+// consume handles every operation that has been received as a whole.
+func (c *client) consume() error {
+	for {
+		if c.skip > 0 && !c.drop() {
+			return nil
+		}
+		data := c.buf[c.r:c.w]
+		if len(data) < c.need {
+			return nil
+		}
+		end := bytes.IndexByte(data, '\n')
+		if end < 0 && len(data) > maxLine || end > maxLine {
+			return errControlLine
+		}
+		if end < 0 {
+			return nil
+		}
+		line := data[:end]
+		if end > 0 && line[end-1] == '\r' {
+			line = line[:end-1]
+		}
+		done, err := c.operate(line, data[end+1:])
+		if err != nil || done == incomplete {
+			return err
+		}
+		c.r += end + 1 + done
+		c.need = 0
+		if len(c.batch) >= maxBatch {
+			if err := c.pass(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// incomplete says that an operation waits for more of its message; need says how much.
+const incomplete = -1
+
+// drop drops what has come of a refused message and says whether all of it has.
+func (c *client) drop() bool {
+	n := min(c.skip, c.w-c.r)
+	c.r += n
+	c.skip -= n
+	return c.skip == 0
+}
+
+// operate handles one operation. rest is what was received behind its line, and done how much of it belongs to it.
+func (c *client) operate(line, rest []byte) (done int, err error) {
+	var fields [maxFields][]byte
+	n := split(line, &fields)
+	if n == 0 {
+		return 0, errOperation
+	}
+	op, args := fields[0], fields[1:n]
+	if bytes.EqualFold(op, []byte("CONNECT")) {
+		return 0, c.connectAs(bytes.TrimSpace(line[len("CONNECT"):]))
+	}
+	if c.up == nil {
+		if err := c.login(connectOptions{Verbose: true}); err != nil {
+			return 0, err
+		}
+	}
+	switch {
+	case bytes.EqualFold(op, []byte("PUB")):
+		return c.publish(args, rest, false)
+	case bytes.EqualFold(op, []byte("HPUB")):
+		return c.publish(args, rest, true)
+	case bytes.EqualFold(op, []byte("SUB")):
+		return 0, c.subscribe(args)
+	case bytes.EqualFold(op, []byte("UNSUB")):
+		return 0, c.unsubscribe(args)
+	case bytes.EqualFold(op, []byte("PING")):
+		c.say("PONG\r\n")
+		return 0, nil
+	case bytes.EqualFold(op, []byte("PONG")):
+		return 0, nil
+	}
+	return 0, errOperation
+}
+
+// connectOptions is what a client says of itself.
+type connectOptions struct {
+	Verbose      bool   `json:"verbose"`
+	Headers      bool   `json:"headers"`
+	NoResponders bool   `json:"no_responders"`
+	User         string `json:"user"`
+	Pass         string `json:"pass"`
+	Token        string `json:"auth_token"`
+	NKey         string `json:"nkey"`
+	Signature    string `json:"sig"`
+	JWT          string `json:"jwt"`
+}
+
+func (c *client) connectAs(text []byte) error {
+	o := connectOptions{Verbose: true}
+	if err := json.Unmarshal(text, &o); err != nil {
+		return errParser
+	}
+	if c.loggedIn.Load() {
+		return errOperation // one connection, one user
+	}
+	if err := c.login(o); err != nil {
+		return err
+	}
+	c.ok()
+	return nil
+}
+
+// ok confirms an operation to a client that wants that.
+func (c *client) ok() {
+	if c.opt.Verbose {
+		c.say("+OK\r\n")
+	}
+}
+
+// info is what a client is told first. It says no more of the node than clients need.
+type info struct {
+	ID           string `json:"server_id"`
+	Name         string `json:"server_name"`
+	Version      string `json:"version"`
+	Proto        int    `json:"proto"`
+	Headers      bool   `json:"headers"`
+	MaxPayload   int    `json:"max_payload"`
+	JetStream    bool   `json:"jetstream"`
+	ClientID     uint64 `json:"client_id"`
+	AuthRequired bool   `json:"auth_required,omitempty"`
+	TLSRequired  bool   `json:"tls_required,omitempty"`
+	TLSVerify    bool   `json:"tls_verify,omitempty"`
+	TLSAvailable bool   `json:"tls_available,omitempty"`
+	Nonce        string `json:"nonce,omitempty"`
+}
+
+func (c *client) info() string {
+	in := c.in
+	i := info{
+		ID: in.opt.Name, Name: in.opt.Name, Version: in.opt.Version, Proto: 1, Headers: true, JetStream: true,
+		MaxPayload: in.opt.Limits.MaxPayload, ClientID: c.id,
+	}
+	if c.user == nil { // not from inside
+		i.AuthRequired = in.users[Anonymous] == nil
+		i.Nonce = c.nonce
+		if t := in.opt.TLS; t != nil {
+			i.TLSRequired, i.TLSAvailable, i.TLSVerify = true, true, t.ClientCAs != nil
+		}
+	}
+	text, err := json.Marshal(i)
+	if err != nil {
+		panic(err) // a struct of strings and numbers
+	}
+	return "INFO " + string(text) + "\r\n"
+}
+
+// publish handles PUB and HPUB.
+func (c *client) publish(args [][]byte, rest []byte, hasHeader bool) (done int, err error) {
+	sizes := 1
+	if hasHeader {
+		sizes = 2
+	}
+	if len(args) < 1+sizes || len(args) > 2+sizes {
+		return 0, errParser
+	}
+	p := publication{subject: args[0]}
+	if len(args) == 2+sizes {
+		p.reply = args[1]
+	}
+	size, ok1 := number(args[len(args)-1])
+	head, ok2 := number(args[len(args)-sizes])
+	if !hasHeader {
+		head = 0
+	}
+	if !ok1 || !ok2 || head > size {
+		return 0, errParser
+	}
+	p.size = size
+	if c.need == 0 { // seen for the first time
+		if refused, err := c.early(p); err != nil || refused {
+			c.skip = size + len("\r\n")
+			return 0, err
+		}
+	}
+	if c.need = len(c.lineOf(rest)) + size + len("\r\n"); len(rest) < size+len("\r\n") {
+		return incomplete, nil
+	}
+	if string(rest[size:size+2]) != "\r\n" {
+		return 0, errParser
+	}
+	p.header, p.data = rest[:head], rest[head:size]
+	if err := c.admit(p, hasHeader); err != nil {
+		return 0, err
+	}
+	c.ok()
+	return size + len("\r\n"), nil
+}
+
+// lineOf is what is before rest in the buffer: the line of the operation.
+func (c *client) lineOf(rest []byte) []byte { return c.buf[c.r : c.w-len(rest)] }
+
+// publication is a message that a client sends.
+type publication struct {
+	subject, reply, header, data []byte
+	size                         int // header and data
+}
+
+// payloadSlack is how much too large a message may be to be refused with an answer. Beyond it the connection ends, as
+// it does at a broker.
+const payloadSlack = 64 << 10
+
+// early refuses a message before any of it is held.
+func (c *client) early(p publication) (refused bool, err error) {
+	limit := c.in.opt.Limits.MaxPayload
+	if p.size > limit+payloadSlack {
+		return false, errPayload
+	}
+	if len(c.user.Serve) > 0 {
+		if p.size > limit || !c.asked(p.reply, p.subject) {
+			return true, c.forbid("Publish to", p.subject)
+		}
+		return false, nil
+	}
+	pattern := c.user.topic(p.subject)
+	if pattern == "" {
+		return true, c.forbid("Publish to", p.subject)
+	}
+	if len(p.reply) > 0 && admission.Reply(text(p.reply), inboxes) != nil {
+		return true, c.forbid("Publish with Reply of", p.reply)
+	}
+	r := admission.Subject(text(p.subject))
+	if r == nil && !matches(pattern, text(p.subject)) {
+		r = admission.NotOfTopic(string(p.subject), pattern)
+	}
+	if r == nil {
+		r = keyLength(pattern, string(p.subject))
+	}
+	if r == nil {
+		r = admission.Payload(int64(p.size), int64(limit))
+	}
+	if r != nil {
+		return true, c.refuse(p, r)
+	}
+	return false, nil
+}
+
+// admit rebuilds a message and puts it with what goes to the broker.
+func (c *client) admit(p publication, hasHeader bool) error {
+	if hasHeader {
+		var r *admission.Refusal
+		if c.header, r = c.rebuild(c.header[:0], p.header); r != nil {
+			return c.refuse(p, r)
+		}
+	}
+	size := len(p.data)
+	if hasHeader {
+		size += len(c.header)
+	}
+	if limit := c.in.opt.Limits.MaxPayload; size > limit { // a header line grows by a blank
+		return c.refuse(p, admission.Payload(int64(size), int64(limit)))
+	}
+	op := "PUB "
+	if hasHeader {
+		op = "HPUB "
+	}
+	reply := []byte(nil)
+	if len(c.user.Serve) == 0 {
+		n, err := c.count(p.reply, size)
+		if err != nil {
+			return err
+		}
+		reply = n
+	}
+	c.batch = append(append(c.batch, op...), p.subject...)
+	c.batch = append(append(append(c.batch, ' '), reply...), ' ')
+	if hasHeader {
+		c.batch = append(strconv.AppendInt(c.batch, int64(len(c.header)), 10), ' ')
+	}
+	c.batch = append(strconv.AppendInt(c.batch, int64(size), 10), "\r\n"...)
+	if hasHeader {
+		c.batch = append(c.batch, c.header...)
+	}
+	c.batch = append(append(c.batch, p.data...), "\r\n"...)
+	return nil
+}
+
+// count takes room for a message in the window and the budget, waits for it if need be, and returns the reply subject under
+// which the broker is asked for its answer.
+func (c *client) count(reply []byte, size int) ([]byte, error) {
+	if !c.roomy() || !c.in.inflight.try(c.user, size) {
+		if err := c.waitForRoom(size); err != nil {
+			return nil, err
+		}
+	}
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		c.in.inflight.give(c.user, 1, size)
+		return nil, errEnded
+	}
+	n := c.window.add(reply, size, c.in.now.Load())
+	c.mu.Unlock()
+	c.inbox = append(c.inbox[:len(c.up.inbox)], c.idText...)
+	c.inbox = appendNumber(c.inbox, n)
+	return c.inbox, nil
+}
+
+func (c *client) roomy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.roomyLocked()
+}
+
+func (c *client) roomyLocked() bool {
+	return !c.window.full() && len(c.out)+c.window.open*answerSize < maxOut
+}
+
+// waitForRoom first passes on what has been allowed, for that is what makes room.
+func (c *client) waitForRoom(size int) error {
+	if err := c.pass(); err != nil {
+		return err
+	}
+	c.waiting.Store(true)
+	defer c.waiting.Store(false)
+	c.mu.Lock()
+	for !c.roomyLocked() && !c.ended {
+		c.room.Wait()
+	}
+	ended := c.ended
+	c.mu.Unlock()
+	if ended || !c.in.inflight.wait(c.user, size, c.hasEnded) {
+		return errEnded
+	}
+	return nil
+}
+
+// answer gives the client the broker's answer to one of its messages.
+func (c *client) answer(n uint64, m message) {
+	c.mu.Lock()
+	s := c.window.settle(n)
+	if s == nil {
+		c.mu.Unlock()
+		return
+	}
+	size := s.size
+	if len(s.reply) > 0 {
+		c.tell(s.reply, m)
+	}
+	over := c.ended && c.window.open == 0
+	c.room.Signal()
+	c.mu.Unlock()
+	c.in.inflight.give(c.user, 1, size)
+	if over {
+		c.gone()
+	}
+}
+
+// refuse answers a message as the broker would, if it was sent with a reply subject.
+func (c *client) refuse(p publication, r *admission.Refusal) error {
+	c.in.refusals.count(c.user.String(), r.Reason, r.Description)
+	if len(p.reply) == 0 {
+		c.say(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n", p.subject, quotable(r.Error())))
+		return nil
+	}
+	answer, err := json.Marshal(refusalAnswer{Error: refusalError{r.Code, r.ErrCode, r.Description}})
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tell(p.reply, message{data: answer})
+	return nil
+}
+
+// refusalAnswer is an answer of JetStream to a publish that it does not take.
+type refusalAnswer struct {
+	Error  refusalError `json:"error"`
+	Stream string       `json:"stream"`
+	Seq    uint64       `json:"seq"`
+}
+
+type refusalError struct {
+	Code        int    `json:"code"`
+	ErrCode     uint16 `json:"err_code"`
+	Description string `json:"description"`
+}
+
+// forbid tells the client, in the broker's words, that it may not use a subject. The connection goes on.
+func (c *client) forbid(what string, subject []byte) error {
+	c.in.refusals.count(c.user.String(), "not_permitted", what+" "+strconv.Quote(shorten(string(subject))))
+	c.say(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what, quotable(shorten(string(subject)))))
+	return nil
+}
+
+// text reads bytes as a string without a copy, for a call that does not keep it.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,0 +1,161 @@
+package ingress
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/nats-io/nats-server/v2/server/gsl"
+
+	"leasehold/internal/admission"
+)
+
+// subscriptions are those of a publisher, to its inbox. The broker knows nothing of them.
+type subscriptions struct {
+	bySid   map[string]*subscription
+	matches *gsl.GenericSublist[*subscription]
+}
+
+type subscription struct {
+	sid, subject string
+	left         int // messages until it ends, 0: no end
+}
+
+func (s *subscriptions) add(sub *subscription) error {
+	if s.bySid == nil {
+		s.bySid, s.matches = map[string]*subscription{}, gsl.NewSublist[*subscription]()
+	}
+	if err := s.matches.Insert(sub.subject, sub); err != nil {
+		return err
+	}
+	s.bySid[sub.sid] = sub
+	return nil
+}
+
+func (s *subscriptions) remove(sub *subscription) {
+	delete(s.bySid, sub.sid)
+	_ = s.matches.Remove(sub.subject, sub)
+}
+
+// maxSid is the longest subscription id that a client may give: libraries count.
+const maxSid = 20
+
+// subscribe handles SUB.
+func (c *client) subscribe(args [][]byte) error {
+	if len(args) < 2 || len(args) > 3 || len(args[len(args)-1]) > maxSid {
+		return errParser
+	}
+	subject, sid, queue := args[0], string(args[len(args)-1]), []byte(nil)
+	if len(args) == 3 {
+		queue = args[1]
+	}
+	if len(c.user.Serve) > 0 {
+		return c.serveRequests(subject, queue, sid)
+	}
+	rest, own := bytes.CutPrefix(subject, []byte(inboxes))
+	if !own || queue != nil || len(subject) > admission.MaxSubject || len(rest) == 0 {
+		return c.forbid("Subscription to", subject)
+	}
+	c.mu.Lock()
+	if c.subs.bySid[sid] != nil {
+		c.mu.Unlock()
+		c.ok()
+		return nil // as the broker has it: the first stays
+	}
+	if len(c.subs.bySid) >= c.in.opt.Limits.Subscriptions {
+		c.mu.Unlock()
+		return c.tooMany()
+	}
+	err := c.subs.add(&subscription{sid: sid, subject: string(subject)})
+	c.mu.Unlock()
+	if err != nil {
+		c.say("-ERR 'Invalid Subject'\r\n")
+		return nil
+	}
+	c.ok()
+	return nil
+}
+
+func (c *client) tooMany() error {
+	c.in.refusals.count(c.user.String(), "too_many_subscriptions", "")
+	c.say("-ERR 'maximum subscriptions exceeded'\r\n")
+	return nil
+}
+
+// unsubscribe handles UNSUB.
+func (c *client) unsubscribe(args [][]byte) error {
+	if len(args) < 1 || len(args) > 2 {
+		return errParser
+	}
+	left := 0
+	if len(args) == 2 {
+		n, ok := number(args[1])
+		if !ok {
+			return errParser
+		}
+		left = n
+	}
+	if len(c.user.Serve) > 0 {
+		c.serveNoMore(string(args[0]), left)
+		c.ok()
+		return nil
+	}
+	c.mu.Lock()
+	if sub := c.subs.bySid[string(args[0])]; sub != nil {
+		if sub.left = left; left == 0 {
+			c.subs.remove(sub)
+		}
+	}
+	c.mu.Unlock()
+	c.ok()
+	return nil
+}
+
+// noResponders begins a header block by which the broker says that nobody takes a message.
+var noResponders = []byte("NATS/1.0 503")
+
+// tell sends a message to each subscription of the client that a subject matches. The caller has the lock.
+func (c *client) tell(subject []byte, m message) {
+	if c.ended || c.subs.matches == nil {
+		return
+	}
+	if bytes.HasPrefix(m.header, noResponders) && !c.opt.NoResponders {
+		return
+	}
+	empty := len(c.out) == 0
+	c.subs.matches.MatchBytes(subject, func(sub *subscription) {
+		c.out = appendMessage(c.out, subject, sub.sid, nil, m, c.opt.Headers)
+		if sub.left > 0 {
+			if sub.left--; sub.left == 0 {
+				c.done = append(c.done, sub)
+			}
+		}
+	})
+	for _, sub := range c.done { // not while they are being matched
+		c.subs.remove(sub)
+	}
+	c.done = c.done[:0]
+	if empty {
+		c.ready.Signal()
+	}
+}
+
+// appendMessage appends a message as a client gets it.
+func appendMessage(out, subject []byte, sid string, reply []byte, m message, headers bool) []byte {
+	op := "MSG "
+	header := m.header
+	if !headers {
+		header = nil
+	}
+	if len(header) > 0 {
+		op = "HMSG "
+	}
+	out = append(append(append(append(append(out, op...), subject...), ' '), sid...), ' ')
+	if len(reply) > 0 {
+		out = append(append(out, reply...), ' ')
+	}
+	if len(header) > 0 {
+		out = append(strconv.AppendInt(out, int64(len(header)), 10), ' ')
+	}
+	out = append(strconv.AppendInt(out, int64(len(header)+len(m.data)), 10), "\r\n"...)
+	return append(append(append(out, header...), m.data...), "\r\n"...)
+}

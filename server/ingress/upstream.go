@@ -1,0 +1,349 @@
+package ingress
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+)
+
+// upstream is a user's connection to the broker. All clients of the user share it: what they send while a write is under way
+// goes on together. It ends with the first error, all its clients with it, and the next client makes another.
+type upstream struct {
+	in    *Ingress
+	user  *user
+	conn  Upstream
+	inbox []byte
+
+	mu      sync.Mutex
+	err     error
+	busy    bool      // somebody writes
+	idle    sync.Cond // pending has become shorter
+	pending []byte    // what others want to write meanwhile
+	more    chan bool // buffered 1: pending is left to flush
+	clients map[uint64]*client
+	served  map[uint64]service // subscriptions of services, by our sid
+	lastSid uint64
+
+	line []byte // of the reading goroutine
+}
+
+// maxPending is how much may wait for a write: who has more to send waits.
+const maxPending = 64 << 10
+
+// inboxSid is our sid of the subscription to the answers.
+const inboxSid = 1
+
+// connect returns the user's connection to the broker, which it makes if there is none.
+func (in *Ingress) connect(u *user) (*upstream, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.up != nil {
+		return u.up, nil
+	}
+	if in.stopped.Load() {
+		return nil, errEnded
+	}
+	conn, err := in.opt.Connect(u.Name)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the broker for user %s: %w", u, err)
+	}
+	up := &upstream{
+		in: in, user: u, conn: conn, inbox: []byte(conn.Inbox), more: make(chan bool, 1),
+		clients: map[uint64]*client{}, served: map[uint64]service{}, lastSid: inboxSid,
+	}
+	up.idle.L = &up.mu
+	u.up = up
+	in.running.Go(up.flush)
+	in.running.Go(up.read)
+	if len(u.Serve) > 0 {
+		return up, nil
+	}
+	return up, up.write([]byte("SUB " + conn.Inbox + "> " + strconv.Itoa(inboxSid) + "\r\n"))
+}
+
+// drop ends the user's connection to the broker.
+func (u *user) drop() {
+	u.mu.Lock()
+	up := u.up
+	u.mu.Unlock()
+	if up != nil {
+		up.fail(errEnded)
+	}
+}
+
+func (up *upstream) add(c *client) {
+	up.mu.Lock()
+	defer up.mu.Unlock()
+	up.clients[c.id] = c
+}
+
+func (up *upstream) remove(c *client) {
+	up.mu.Lock()
+	delete(up.clients, c.id)
+	var lines []byte
+	for sid, s := range up.served {
+		if s.client == c {
+			delete(up.served, sid)
+			lines = fmt.Appendf(lines, "UNSUB %d\r\n", sid)
+		}
+	}
+	up.mu.Unlock()
+	if len(lines) > 0 {
+		up.post(string(lines))
+	}
+}
+
+// write sends one or several whole protocol messages. It waits while too much waits already.
+func (up *upstream) write(b []byte) error {
+	up.mu.Lock()
+	for up.busy && len(up.pending) >= maxPending && up.err == nil {
+		up.idle.Wait()
+	}
+	if up.err != nil || up.busy {
+		defer up.mu.Unlock()
+		if up.err == nil {
+			up.pending = append(up.pending, b...)
+		}
+		return up.err
+	}
+	up.busy = true
+	up.mu.Unlock()
+	_, err := up.conn.Write(b)
+	up.wrote(err)
+	return err
+}
+
+// wrote ends a write, and leaves to flush what has come in the meantime.
+func (up *upstream) wrote(err error) {
+	if err != nil {
+		up.fail(err)
+		return
+	}
+	up.mu.Lock()
+	defer up.mu.Unlock()
+	if len(up.pending) > 0 && up.err == nil {
+		up.more <- true
+		return
+	}
+	up.busy = false
+	up.idle.Broadcast()
+}
+
+// post sends something and waits for nothing: the goroutine that reads from the broker must not wait for one that writes to
+// it, for the broker may be writing to us.
+func (up *upstream) post(line string) {
+	up.mu.Lock()
+	defer up.mu.Unlock()
+	if up.err != nil {
+		return
+	}
+	up.pending = append(up.pending, line...)
+	if !up.busy {
+		up.busy = true
+		up.more <- true
+	}
+}
+
+// flush writes what has come while others wrote.
+func (up *upstream) flush() {
+	var spare []byte
+	for range up.more {
+		for {
+			up.mu.Lock()
+			b := up.pending
+			if len(b) == 0 || up.err != nil {
+				up.busy = false
+				up.idle.Broadcast()
+				up.mu.Unlock()
+				break
+			}
+			up.pending = spare[:0]
+			up.idle.Broadcast()
+			up.mu.Unlock()
+			if _, err := up.conn.Write(b); err != nil {
+				up.fail(err)
+				return
+			}
+			if spare = b; cap(spare) > 4*maxPending {
+				spare = nil
+			}
+		}
+	}
+}
+
+// fail ends the connection and all its clients.
+func (up *upstream) fail(err error) {
+	up.mu.Lock()
+	if up.err != nil {
+		up.mu.Unlock()
+		return
+	}
+	up.err = err
+	close(up.more)
+	clients := make([]*client, 0, len(up.clients))
+	for _, c := range up.clients {
+		clients = append(clients, c)
+	}
+	up.idle.Broadcast()
+	up.mu.Unlock()
+	_ = up.conn.Close()
+	up.user.mu.Lock()
+	if up.user.up == up {
+		up.user.up = nil
+	}
+	up.user.mu.Unlock()
+	if !up.in.stopped.Load() {
+		up.in.log.Warn("connection to the broker has ended, clients must connect again", "user", up.user.String(), "clients", len(clients), "error", err)
+	}
+	for _, c := range clients {
+		c.end(nil)
+		c.expire(up.in.now.Load() + 1) // nobody will answer
+	}
+}
+
+// read takes what the broker says.
+func (up *upstream) read() {
+	in := bufio.NewReaderSize(up.conn, 32<<10)
+	for {
+		line, err := in.ReadSlice('\n')
+		if err == nil {
+			err = up.take(in, bytes.TrimRight(line, "\r\n"))
+		}
+		if err != nil {
+			up.fail(err)
+			return
+		}
+	}
+}
+
+func (up *upstream) take(in *bufio.Reader, line []byte) error {
+	op, args, _ := bytes.Cut(line, []byte(" "))
+	switch string(op) {
+	case "MSG":
+		return up.deliver(in, args, false)
+	case "HMSG":
+		return up.deliver(in, args, true)
+	case "PING":
+		up.post("PONG\r\n")
+	case "-ERR":
+		return errors.New("broker: " + string(args))
+	}
+	return nil // INFO, PONG
+}
+
+// message is what the broker delivers. Its slices are valid until the call that takes it returns.
+type message struct {
+	subject, reply, header, data []byte
+}
+
+// deliver reads a message and gives it to its client.
+func (up *upstream) deliver(in *bufio.Reader, args []byte, hasHeader bool) error {
+	up.line = append(up.line[:0], args...) // in's buffer moves on
+	var fields [maxFields][]byte
+	n := split(up.line, &fields)
+	sizes := 1
+	if hasHeader {
+		sizes = 2
+	}
+	if n < 2+sizes || n > 3+sizes {
+		return fmt.Errorf("broker: message line %q", args)
+	}
+	sid, ok1 := number(fields[1])
+	total, ok2 := number(fields[n-1])
+	head, ok3 := number(fields[n-sizes])
+	if !hasHeader {
+		head = 0
+	}
+	if !ok1 || !ok2 || !ok3 || head > total {
+		return fmt.Errorf("broker: message line %q", args)
+	}
+	m := message{subject: fields[0]}
+	if n == 3+sizes {
+		m.reply = fields[2]
+	}
+	body, err := up.body(in, total+2)
+	if err != nil {
+		return err
+	}
+	m.header, m.data = body[:head], body[head:total]
+	up.give(uint64(sid), m)
+	if len(body) <= in.Size() {
+		_, err = in.Discard(len(body))
+	}
+	return err
+}
+
+// body is the next n bytes: in the reader's own buffer if they fit, to be discarded by the caller, else read into another.
+func (up *upstream) body(in *bufio.Reader, n int) ([]byte, error) {
+	if n <= in.Size() {
+		return in.Peek(n)
+	}
+	b := make([]byte, n)
+	_, err := io.ReadFull(in, b)
+	return b, err
+}
+
+func (up *upstream) give(sid uint64, m message) {
+	if sid != inboxSid || len(up.user.Serve) > 0 {
+		up.mu.Lock()
+		s, ok := up.served[sid]
+		up.mu.Unlock()
+		if ok {
+			s.client.request(s, m)
+		}
+		return
+	}
+	id, seq, ok := parseAnswer(m.subject[len(up.inbox):])
+	if !ok {
+		return
+	}
+	up.mu.Lock()
+	c := up.clients[id]
+	up.mu.Unlock()
+	if c != nil {
+		c.answer(seq, m)
+	}
+}
+
+// parseAnswer reads "<client>.<number>", both in base 36.
+func parseAnswer(tokens []byte) (id, seq uint64, ok bool) {
+	first, second, ok := bytes.Cut(tokens, []byte("."))
+	if !ok {
+		return 0, 0, false
+	}
+	id, ok1 := base36(first)
+	seq, ok2 := base36(second)
+	return id, seq, ok1 && ok2
+}
+
+func base36(b []byte) (n uint64, ok bool) {
+	for _, c := range b {
+		switch {
+		case '0' <= c && c <= '9':
+			n = n*36 + uint64(c-'0')
+		case 'a' <= c && c <= 'z':
+			n = n*36 + uint64(c-'a') + 10
+		default:
+			return 0, false
+		}
+	}
+	return n, len(b) > 0 && len(b) <= 12
+}
+
+// number reads a size of at most nine digits.
+func number(b []byte) (n int, ok bool) {
+	if len(b) == 0 || len(b) > 9 {
+		return 0, false
+	}
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n, true
+}
