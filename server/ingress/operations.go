@@ -393,7 +393,7 @@ func (c *client) answer(n uint64, m message) {
 func (c *client) refuse(p publication, r *admission.Refusal) error {
 	c.in.refusals.count(c.user.String(), r.Reason, r.Description)
 	if len(p.reply) == 0 {
-		c.say(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n", p.subject, quotable(r.Error())))
+		c.say(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n", quotable(shorten(string(p.subject))), quotable(r.Error())))
 		return nil
 	}
 	answer, err := json.Marshal(refusalAnswer{Error: refusalError{r.Code, r.ErrCode, r.Description}})
