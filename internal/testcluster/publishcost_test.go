@@ -27,6 +27,7 @@ var (
 	publishRounds = flag.Int("publish-rounds", 3, "TestPublishCosts: how often each cluster is started and measured, in turn")
 	publishTime   = flag.Duration("publish-time", 8*time.Second, "TestPublishCosts: how long a leg publishes")
 	publishCount  = flag.Int("publish-messages", 0, "TestPublishCosts: how many messages a leg publishes instead; 0: for as long as its time")
+	publishOther  = flag.String("publish-other", "", "TestPublishCosts: another build of leasehold, absolute, to measure beside this one as other and other-group; empty: none")
 	publishProf   = flag.String("publish-profile", "", "TestPublishCosts: the directory, absolute, for perf's profiles of the stream's leader, one for each async leg; empty: none")
 )
 
@@ -53,7 +54,9 @@ func newPublishPlan(t *testing.T) publishPlan {
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatalf("-publish or -publish-legs: %v", err)
 	}
-	p.kinds = slices.DeleteFunc(slices.Clone(publishKinds), func(k publishKind) bool { return !matchKind.MatchString(k.name) })
+	p.kinds = slices.DeleteFunc(slices.Clone(publishKinds), func(k publishKind) bool {
+		return !matchKind.MatchString(k.name) || k.other && *publishOther == ""
+	})
 	p.legs = slices.DeleteFunc(slices.Clone(publishLegList), func(l publishLeg) bool { return !matchLeg.MatchString(l.name()) })
 	if len(p.kinds) == 0 || len(p.legs) == 0 || p.rounds < 1 {
 		t.Fatalf("-publish %q, -publish-legs %q and -publish-rounds %d leave nothing to measure", kinds, legs, p.rounds)

@@ -23,6 +23,7 @@ var publishTopic = partitioner.Topic{Name: "orders", Partitions: 64, MaxBytes: 4
 // publishKind is a cluster to publish to: three processes on this machine, started by start.
 type publishKind struct {
 	name  string
+	other bool // It is of the build that -publish-other names.
 	start func(t *testing.T) *publishRig
 }
 
@@ -35,16 +36,18 @@ type publishRig struct {
 	settle  func() // Waits until what was published has been handled.
 }
 
-// publishKinds are measured in this order. The first is what the others are compared with; those after leasehold-user add
-// one thing to it that Leasehold has as well.
+// publishKinds are measured in this order. The first is what the others are compared with; the last ones have one
+// thing more that Leasehold has as well, or one less.
 var publishKinds = []publishKind{
-	{"bare", bareKind(bareOptions{})},
-	{"leasehold", leaseholdKind(leaseholdOptions{})},
-	{"leasehold-group", leaseholdKind(leaseholdOptions{group: true})},
-	{"leasehold-user", leaseholdKind(leaseholdOptions{user: true})},
-	{"bare-route-tls", bareKind(bareOptions{routeTLS: true})},
-	{"bare-accounts", bareKind(bareOptions{accounts: true})},
-	{"bare-discard-old", bareKind(bareOptions{discardOld: true})},
+	{name: "bare", start: bareKind(bareOptions{})},
+	{name: "leasehold", start: leaseholdKind(leaseholdOptions{})},
+	{name: "other", start: leaseholdKind(leaseholdOptions{other: true}), other: true},
+	{name: "leasehold-group", start: leaseholdKind(leaseholdOptions{group: true})},
+	{name: "other-group", start: leaseholdKind(leaseholdOptions{group: true, other: true}), other: true},
+	{name: "leasehold-user", start: leaseholdKind(leaseholdOptions{user: true})},
+	{name: "bare-route-tls", start: bareKind(bareOptions{routeTLS: true})},
+	{name: "bare-accounts", start: bareKind(bareOptions{accounts: true})},
+	{name: "bare-discard-old", start: bareKind(bareOptions{discardOld: true})},
 }
 
 // leads is which node leads the stream.
@@ -68,6 +71,7 @@ func (r *publishRig) leads(t *testing.T) int {
 type leaseholdOptions struct {
 	group bool // A group that handles every message, and does nothing with it.
 	user  bool // Clients show a key, over TLS; else they need no credentials.
+	other bool // It runs the build that -publish-other names.
 }
 
 func leaseholdKind(o leaseholdOptions) func(t *testing.T) *publishRig {
@@ -76,6 +80,9 @@ func leaseholdKind(o leaseholdOptions) func(t *testing.T) *publishRig {
 		spec := Spec{LogLevel: "info", Topics: []Topic{{
 			Name: publishTopic.Name, Partitions: publishTopic.Partitions, Extra: fmt.Sprintf("max_bytes = %q", publishTopic.MaxBytes),
 		}}}
+		if o.other {
+			spec.Binary = *publishOther
+		}
 		r := &publishRig{settle: func() {}}
 		if o.user {
 			r.options = append(r.options, keyUser(t, &spec))
