@@ -44,6 +44,7 @@ var publishKinds = []publishKind{
 	{name: "other", start: leaseholdKind(leaseholdOptions{other: true}), other: true},
 	{name: "leasehold-group", start: leaseholdKind(leaseholdOptions{group: true})},
 	{name: "other-group", start: leaseholdKind(leaseholdOptions{group: true, other: true}), other: true},
+	{name: "leasehold-group-rare-commits", start: leaseholdKind(leaseholdOptions{group: true, rare: true})},
 	{name: "leasehold-user", start: leaseholdKind(leaseholdOptions{user: true})},
 	{name: "bare-route-tls", start: bareKind(bareOptions{routeTLS: true})},
 	{name: "bare-accounts", start: bareKind(bareOptions{accounts: true})},
@@ -70,6 +71,7 @@ func (r *publishRig) leads(t *testing.T) int {
 // leaseholdOptions are what a cluster of Leasehold has beside its topic.
 type leaseholdOptions struct {
 	group bool // A group that handles every message, and does nothing with it.
+	rare  bool // The group's progress is stored once a minute.
 	user  bool // Clients show a key, over TLS; else they need no credentials.
 	other bool // It runs the build that -publish-other names.
 }
@@ -90,7 +92,7 @@ func leaseholdKind(o leaseholdOptions) func(t *testing.T) *publishRig {
 		c := New(t, spec)
 		r.leader = c.topicLeader
 		if o.group {
-			c.addGroup(Group{Name: faultGroup, Topic: publishTopic.Name, Handler: `{ kind = "discard" }`})
+			c.addGroup(o.discards())
 			r.settle = func() { c.WaitDrained(drainLimit, faultGroup) }
 		}
 		c.StartAll(startLimit)
@@ -105,6 +107,15 @@ func leaseholdKind(o leaseholdOptions) func(t *testing.T) *publishRig {
 		}
 		return r
 	}
+}
+
+// discards is the group.
+func (o leaseholdOptions) discards() Group {
+	g := Group{Name: faultGroup, Topic: publishTopic.Name, Handler: `{ kind = "discard" }`}
+	if o.rare {
+		g.Extra = `commit_interval = "1m"`
+	}
+	return g
 }
 
 // keyUser adds a user with a key, and TLS for clients.
