@@ -7,6 +7,12 @@ DIR   ?= .cluster
 SEEDS ?= 2000
 FUZZTIME ?= 30s
 KINDS ?= .
+CLUSTERS ?= ^(bare|leasehold)$$
+LEGS  ?=
+FOR   ?= 8s
+MESSAGES ?= 0
+PROFILES ?=
+OTHER ?=
 ROWS ?=
 SEED ?= 0
 ROUNDS ?= 0
@@ -18,7 +24,7 @@ TABLE ?= $(CURDIR)/bin/$@.txt
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: chaos soak install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs python3 recipe
+.PHONY: chaos soak install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs publish-costs python3 recipe
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -95,6 +101,11 @@ misbehave: build ## 10,000 messages to a handler that crashes, hangs, prints gar
 
 handler-costs: build python3 ## throughput, CPU and latency of every kind of handler: KINDS='^http' (a regular expression)
 	go test -count=1 -timeout 60m -v ./internal/testcluster -run '^TestHandlerCosts$$' -args -costs '$(KINDS)'
+
+publish-costs: build ## what publishing costs beside bare nats-servers: CLUSTERS=. (a regular expression) LEGS='^async' ROUNDS=3 FOR=8s MESSAGES=0 PROFILES=dir (perf) OTHER=another-build
+	@$(if $(PROFILES),mkdir -p '$(PROFILES)')
+	go test -count=1 -timeout 180m -v ./internal/testcluster -run '^TestPublishCosts$$' -args -publish '$(CLUSTERS)' -publish-legs '$(LEGS)' \
+	  -publish-rounds $(or $(filter-out 0,$(ROUNDS)),3) -publish-time $(FOR) -publish-messages $(MESSAGES) -publish-profile '$(if $(PROFILES),$(abspath $(PROFILES)))' -publish-other '$(if $(OTHER),$(abspath $(OTHER)))'
 
 fuzz: ## fuzz every parser for FUZZTIME each
 	@set -e; for pkg in $$(grep -rl --include=*_test.go 'func Fuzz' . | xargs -n1 dirname | sort -u); do \

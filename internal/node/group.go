@@ -1,15 +1,18 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
+	"leasehold/partitioner"
 	"leasehold/server"
 	"leasehold/worker"
 )
@@ -66,7 +69,10 @@ func NewHandler(c worker.Config, e worker.HandlerEnv) (worker.Handler, error) {
 	return handler, nil
 }
 
+// buildGroups builds the groups, and a reader for each topic that has one. It reads as long as the node takes part, also
+// while the node holds none of the topic's partitions: a takeover must not wait for a consumer to be created.
 func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
+	idle := rate.NewLimiter(5, 5) // Of the node, whatever the number of topics.
 	for _, c := range n.Config.Groups {
 		handler, err := NewHandler(c, worker.HandlerEnv{
 			App: "leasehold/" + n.Version, Node: n.Config.Node.Name, Group: c.Name, Topic: c.Topic,
@@ -76,6 +82,9 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 			return err
 		}
 		t := n.topics[c.Topic]
+		if t.reader == nil {
+			t.reader = n.newReader(t.Topic, idle)
+		}
 		w, err := worker.NewGroup(worker.GroupOptions{
 			Config: c, Topic: t.Topic, Node: n.Config.Node.Name, Handler: handler, Reader: t.reader, Logger: n.Logger,
 			Letters: n.letters(c.Name),
@@ -86,6 +95,26 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 		n.groups = append(n.groups, &group{name: c.Name, config: c, topic: t, start: starts[c.Name], worker: w})
 	}
 	return nil
+}
+
+func (n *Node) newReader(t partitioner.Topic, idle *rate.Limiter) *worker.Reader {
+	return worker.NewReader(worker.ReaderOptions{
+		Topic: t, JS: n.js, Logger: n.Logger, IdleWrites: idle, Pressure: n.pressure(t), LocalServer: n.localServer,
+	})
+}
+
+// runGroups runs the groups, after the readers of their topics.
+func (n *Node) runGroups(ctx context.Context, stop context.CancelCauseFunc) []*part {
+	var work []*part
+	for _, t := range n.topics {
+		if t.reader != nil {
+			work = append(work, runPart(ctx, stop, "reader of "+t.Name, t.reader.Run))
+		}
+	}
+	for _, g := range n.groups {
+		work = append(work, runPart(ctx, stop, "group "+g.name, g.worker.Run))
+	}
+	return work
 }
 
 // startLane starts the work of a lease that this node has claimed: a lane of a group, or a topic's chores.

@@ -85,13 +85,7 @@ func (n *Node) participate(ctx context.Context) error {
 	defer stop(nil)
 	n.endLife = func(err error) { stop(err) }
 	outer := context.WithoutCancel(ctx)
-	var work []*part // Ends last, and takes as long as handlers do.
-	for _, t := range n.topics {
-		work = append(work, runPart(outer, stop, "reader of "+t.Name, t.reader.Run))
-	}
-	for _, g := range n.groups {
-		work = append(work, runPart(outer, stop, "group "+g.name, g.worker.Run))
-	}
+	work := n.runGroups(outer, stop) // Ends last, and takes as long as handlers do.
 	watchers := []*part{
 		runPart(ctx, stop, "ingest", n.ingest.run),
 		runPart(outer, stop, "status", n.answer(statusSubject, func(*nats.Msg) any { return n.report() })),

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/time/rate"
 
 	"leasehold/cluster"
 	"leasehold/internal/bytesize"
@@ -24,7 +23,7 @@ import (
 type topic struct {
 	partitioner.Topic
 	stream jetstream.Stream
-	reader *worker.Reader
+	reader *worker.Reader // nil if this node has no group of the topic: to read costs, and nobody would get it.
 }
 
 // What is stored about the cluster, its topics and its groups when the first node defines them. None of it changes
@@ -129,8 +128,6 @@ func (n *Node) defineCluster(ctx context.Context) error {
 }
 
 func (n *Node) openTopics(ctx context.Context) error {
-	// The consumers' own heartbeat and the idle checkpoints are bounded per node, whatever the number of topics.
-	idle := rate.NewLimiter(5, 5)
 	for _, t := range n.Config.Topics {
 		if err := n.defineTopic(ctx, t); err != nil {
 			return err
@@ -146,10 +143,7 @@ func (n *Node) openTopics(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		n.topics[t.Name] = &topic{Topic: t, stream: stream, reader: worker.NewReader(worker.ReaderOptions{
-			Topic: t, JS: n.js, Logger: n.Logger, IdleWrites: idle, Pressure: n.pressure(t),
-			LocalServer: n.localServer,
-		})}
+		n.topics[t.Name] = &topic{Topic: t, stream: stream}
 	}
 	return nil
 }

@@ -1,0 +1,89 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/cluster"
+	"leasehold/internal/config"
+	"leasehold/server/servertest"
+)
+
+// A node reads the topics of its groups, from before it holds a partition until it stops, and no other topic: each message
+// of those would be delivered on every node, to nobody.
+func TestOnlyTopicsWithAGroupAreRead(t *testing.T) {
+	n := readingNode(t)
+	for name, want := range map[string]bool{"orders": true, "alarms": false, "visits": true} {
+		if got := n.topics[name].reader != nil; got != want {
+			t.Errorf("topic %s has a reader: %v, want %v", name, got, want)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	work := n.runGroups(ctx, cancel)
+	servertest.Eventually(t, time.Minute, func() error { return errors.Join(n.consumers(t, "orders", 1), n.consumers(t, "visits", 1)) })
+	if err := n.consumers(t, "alarms", 0); err != nil {
+		t.Error(err)
+	}
+	for _, p := range work {
+		if err := p.end(); err != nil {
+			t.Error(err)
+		}
+	}
+	servertest.Eventually(t, time.Minute, func() error { return errors.Join(n.consumers(t, "orders", 0), n.consumers(t, "visits", 0)) })
+	cancel(nil)
+}
+
+// readingNode is as much of a node as its readers need.
+func readingNode(t *testing.T) *Node {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	file := filepath.Join(t.TempDir(), "node.toml")
+	text := "[node]\nname = \"n1\"\n"
+	for _, topic := range []string{"orders", "alarms", "visits"} {
+		text += fmt.Sprintf("[[topic]]\nname = %q\npartitions = 4\nmax_bytes = \"64MiB\"\n", topic)
+	}
+	for group, topic := range map[string]string{"billing": "orders", "audit": "orders", "counts": "visits"} {
+		text += fmt.Sprintf("[[group]]\nname = %q\ntopic = %q\nhandler = { kind = \"discard\" }\n", group, topic)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := &Node{Options: Options{Logger: servertest.Logger(t)}, broker: servertest.Single(t), topics: map[string]*topic{}}
+	var err1, err2, err3, err4 error
+	n.Config, err1 = config.Load(file)
+	n.nc, err2 = n.broker.Conn("test")
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.nc.Close)
+	n.js, err3 = jetstream.New(n.nc)
+	n.kv, err4 = cluster.OpenKV(ctx, n.nc, cluster.BucketOptions{Replicas: 1, MaxBytes: 1 << 26})
+	if err := errors.Join(err3, err4, n.openTopics(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.buildGroups(nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// consumers reports that a topic's stream has not so many.
+func (n *Node) consumers(t *testing.T, topic string, want int) error {
+	t.Helper()
+	stream, err := n.js.Stream(t.Context(), topic)
+	if err != nil {
+		return err
+	}
+	if got := stream.CachedInfo().State.Consumers; got != want {
+		return fmt.Errorf("topic %s has %d consumers, want %d", topic, got, want)
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+package testcluster
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// asyncWindow is how many messages of an async leg wait for their acknowledgement at most.
+const asyncWindow = 1024
+
+// publishLeg is a way to publish: with the plain client, in messages of costPayload bytes with an id and one of costKeys
+// keys.
+type publishLeg struct {
+	async    bool // One connection and a window of asyncWindow; else each connection waits for each acknowledgement.
+	conns    int
+	toLeader bool // Through the node that leads the stream; else through one of the other two, the same for all clusters.
+}
+
+var publishLegList = []publishLeg{
+	{async: true, conns: 1}, {conns: 64}, {conns: 1},
+	{async: true, conns: 1, toLeader: true}, {conns: 64, toLeader: true}, {conns: 1, toLeader: true},
+}
+
+func (l publishLeg) name() string {
+	if l.async {
+		return fmt.Sprintf("async %d, %s", asyncWindow, l.through())
+	}
+	return fmt.Sprintf("sync × %d, %s", l.conns, l.through())
+}
+
+func (l publishLeg) through() string {
+	if l.toLeader {
+		return "leader"
+	}
+	return "follower"
+}
+
+// publishedLeg is what a leg has published.
+type publishedLeg struct {
+	count int
+	took  []time.Duration // Each acknowledgement of a sync leg.
+}
+
+// publishLoad is one leg under way.
+type publishLoad struct {
+	ids      string // Before the number of each message.
+	deadline time.Time
+	limit    int64 // Of messages; 0: none.
+	payload  []byte
+	next     atomic.Int64
+	refused  atomic.Int64
+	reason   atomic.Pointer[error] // Of the last refusal.
+}
+
+// publishFor publishes a leg.
+func (r *publishRig) publishFor(t *testing.T, leg publishLeg, plan publishPlan) publishedLeg {
+	t.Helper()
+	node := r.leads(t)
+	if !leg.toLeader {
+		node = (node + 1) % len(r.pids)
+	}
+	clients := make([]jetstream.JetStream, leg.conns)
+	for i := range clients {
+		clients[i] = r.client(t, node)
+		defer clients[i].Conn().Close()
+	}
+	l := &publishLoad{
+		ids: fmt.Sprintf("%d-", time.Now().UnixNano()), payload: []byte(strings.Repeat("x", costPayload)),
+		deadline: time.Now().Add(plan.duration), limit: int64(plan.messages),
+	}
+	var sent publishedLeg
+	if leg.async {
+		sent = l.async(clients[0])
+	} else {
+		sent = l.sync(clients)
+	}
+	if n := l.refused.Load(); n > 0 {
+		t.Fatalf("%s: %d of %d messages were not stored, the last because: %v", leg.name(), n, sent.count, *l.reason.Load())
+	}
+	return sent
+}
+
+// client connects to a node as publishers do.
+func (r *publishRig) client(t *testing.T, node int) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(r.urls[node], append([]nats.Option{nats.NoReconnect()}, r.options...)...)
+	if err != nil {
+		t.Fatalf("connect to %s: %v", r.urls[node], err)
+	}
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(asyncWindow))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+// message is the next one, nil after the last.
+func (l *publishLoad) message(random *rand.Rand) *nats.Msg {
+	n := l.next.Add(1)
+	if l.limit > 0 && n > l.limit || l.limit == 0 && time.Now().After(l.deadline) {
+		return nil
+	}
+	m := nats.NewMsg(fmt.Sprintf("%s.k%d", publishTopic.Name, random.IntN(costKeys)))
+	m.Header.Set(jetstream.MsgIDHeader, fmt.Sprint(l.ids, n))
+	m.Data = l.payload
+	return m
+}
+
+func (l *publishLoad) refuse(err error) {
+	l.refused.Add(1)
+	l.reason.Store(&err)
+}
+
+// async publishes on one connection and waits for the acknowledgements at the end only.
+func (l *publishLoad) async(js jetstream.JetStream) publishedLeg {
+	random := rand.New(rand.NewPCG(1, 1))
+	acks := make(chan jetstream.PubAckFuture, 2*asyncWindow)
+	var all sync.WaitGroup
+	all.Go(func() { l.collect(acks) })
+	n := 0
+	for m := l.message(random); m != nil; m = l.message(random) {
+		n++
+		ack, err := js.PublishMsgAsync(m, jetstream.WithStallWait(moveLimit))
+		if err != nil {
+			l.refuse(err)
+			break
+		}
+		acks <- ack
+	}
+	close(acks)
+	all.Wait()
+	return publishedLeg{count: n}
+}
+
+func (l *publishLoad) collect(acks <-chan jetstream.PubAckFuture) {
+	ctx, cancel := context.WithDeadline(context.Background(), l.deadline.Add(drainLimit))
+	defer cancel()
+	for ack := range acks {
+		select {
+		case <-ack.Ok():
+		case err := <-ack.Err():
+			l.refuse(err)
+		case <-ctx.Done():
+			l.refuse(fmt.Errorf("no acknowledgement within %s after the leg", drainLimit))
+		}
+	}
+}
+
+// sync publishes on each connection one message after the other.
+func (l *publishLoad) sync(clients []jetstream.JetStream) publishedLeg {
+	took := make([][]time.Duration, len(clients))
+	var all sync.WaitGroup
+	for i, js := range clients {
+		all.Go(func() { took[i] = l.oneByOne(js, uint64(i)) })
+	}
+	all.Wait()
+	var sent publishedLeg
+	for _, some := range took {
+		sent.took = append(sent.took, some...)
+	}
+	sent.count = len(sent.took)
+	return sent
+}
+
+func (l *publishLoad) oneByOne(js jetstream.JetStream, seed uint64) (took []time.Duration) {
+	random := rand.New(rand.NewPCG(seed, 2))
+	for m := l.message(random); m != nil; m = l.message(random) {
+		ctx, cancel := context.WithTimeout(context.Background(), moveLimit)
+		from := time.Now()
+		_, err := js.PublishMsg(ctx, m)
+		cancel()
+		took = append(took, time.Since(from))
+		if err != nil {
+			l.refuse(err)
+		}
+	}
+	return took
+}
