@@ -53,7 +53,7 @@ func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:4222", Durability: powerSafe,
 		MaxStore: 8 * bytesize.GiB, MaxMemory: 256 * bytesize.MiB, MaxPayload: bytesize.MiB,
-		MaxConnections: 1000, Ballast: 64 * bytesize.MiB, TLS: DefaultTLSConfig(),
+		MaxConnections: 16_384, Ballast: 64 * bytesize.MiB, TLS: DefaultTLSConfig(),
 	}
 }
 

@@ -116,8 +116,8 @@ type doorstep struct {
 
 // Bounds of the doorstep. A site whose devices all come back at once after a power cut logs in in turns.
 const (
-	maxWaiting   = 512
-	maxOfAddress = 128
+	maxWaiting   = 4096
+	maxOfAddress = 2048
 )
 
 func newDoorstep() *doorstep {

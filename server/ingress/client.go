@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// client is one connection. Two goroutines serve it: run reads, checks and passes on; write sends what is for it.
+// client is one connection. One goroutine serves it, which reads, checks and passes on, and another while there is something
+// to send to it.
 type client struct {
 	in    *Ingress
 	raw   net.Conn // as it was accepted; to close it, and for deadlines
@@ -45,14 +46,13 @@ type client struct {
 	mu      sync.Mutex
 	ended   bool
 	room    sync.Cond // the window, or out, has room again
-	ready   sync.Cond // out is not empty
 	window  window
 	subs    subscriptions
 	done    []*subscription    // scratch of tell
 	served  map[string]service // by the client's sid; of users that serve
 	replies map[string]int64   // reply subjects of requests that wait for the answer, with their time
 	out     []byte
-	writing bool
+	writing bool // a goroutine sends what is in out
 }
 
 func (in *Ingress) newClient(conn net.Conn) *client {
@@ -67,7 +67,7 @@ func (in *Ingress) newClient(conn net.Conn) *client {
 		begun: time.Now(), buf: make([]byte, firstBuffer),
 	}
 	c.opt.Verbose = true // what the protocol says for a client that says nothing
-	c.room.L, c.ready.L = &c.mu, &c.mu
+	c.room.L = &c.mu
 	c.heard.Store(in.now.Load())
 	return c
 }
@@ -78,7 +78,6 @@ func (c *client) run() {
 	if err := c.greet(); err != nil {
 		return
 	}
-	c.in.running.Go(c.write)
 	err := c.read()
 	c.giveBuffer(nil)
 	if c.in.stopped.Load() {
@@ -122,7 +121,7 @@ var (
 
 // Sizes of a client's buffer.
 const (
-	firstBuffer = 4 << 10
+	firstBuffer = 1 << 10
 	freeBuffer  = 16 << 10 // beyond it the buffers' budget counts
 	maxBatch    = 32 << 10 // what goes to the broker in one piece
 )
@@ -255,7 +254,6 @@ func (c *client) end(why *protocolError) {
 	busy := c.writing
 	open := c.window.open
 	c.room.Broadcast()
-	c.ready.Broadcast()
 	c.mu.Unlock()
 	if why != nil && !busy {
 		_ = c.raw.SetWriteDeadline(time.Now().Add(time.Second))
@@ -291,40 +289,42 @@ func (c *client) say(line string) {
 	defer c.mu.Unlock()
 	if !c.ended {
 		c.out = append(c.out, line...)
-		c.ready.Signal()
+		c.send()
 	}
 }
 
-// write sends what is for the client, until the end.
+// send has out sent. The caller has the lock.
+func (c *client) send() {
+	if !c.writing {
+		c.writing = true
+		c.in.running.Go(c.write)
+	}
+}
+
+// write sends what is for the client, until there is nothing more.
 func (c *client) write() {
 	var spare []byte
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
-		for len(c.out) == 0 && !c.ended {
-			c.ready.Wait()
-		}
-		if c.ended {
-			return
-		}
+	for len(c.out) > 0 && !c.ended {
 		chunk := c.out
-		c.out, c.writing = spare[:0], true
+		c.out = spare[:0]
 		c.mu.Unlock()
-		_ = c.conn.SetWriteDeadline(time.Now().Add(writeLimit))
+		_ = c.raw.SetWriteDeadline(time.Now().Add(writeLimit))
 		_, err := c.conn.Write(chunk)
-		c.mu.Lock()
-		c.writing = false
-		c.room.Broadcast()
 		if err != nil {
-			c.mu.Unlock()
 			c.end(nil)
-			c.mu.Lock()
-			return
 		}
+		c.mu.Lock()
+		c.room.Broadcast()
 		if spare = chunk; cap(spare) > maxBatch {
 			spare = nil
 		}
 	}
+	if c.writing = false; cap(c.out) < cap(spare) {
+		c.out = spare[:0] // for the next time
+	}
+	c.room.Broadcast()
 }
 
 // flushOut waits for a while for what is for the client to be sent.

@@ -88,7 +88,7 @@ func (c *client) request(s service, m message) {
 			c.remember(string(m.reply))
 		}
 		c.out = appendMessage(c.out, m.subject, s.sid, m.reply, m, c.opt.Headers)
-		c.ready.Signal()
+		c.send()
 	}
 	c.mu.Unlock()
 }

@@ -121,7 +121,6 @@ func (c *client) tell(subject []byte, m message) {
 	if bytes.HasPrefix(m.header, noResponders) && !c.opt.NoResponders {
 		return
 	}
-	empty := len(c.out) == 0
 	c.subs.matches.MatchBytes(subject, func(sub *subscription) {
 		c.out = appendMessage(c.out, subject, sub.sid, nil, m, c.opt.Headers)
 		if sub.left > 0 {
@@ -134,8 +133,8 @@ func (c *client) tell(subject []byte, m message) {
 		c.subs.remove(sub)
 	}
 	c.done = c.done[:0]
-	if empty {
-		c.ready.Signal()
+	if len(c.out) > 0 {
+		c.send()
 	}
 }
 
