@@ -16,7 +16,7 @@ const letterLimit = 2 * time.Second
 // settleRejected sets a message aside that will never work, unless the group skips nothing.
 func (l *Lane) settleRejected(j *job, r Result) step {
 	if l.config.OnExhausted == ExhaustedBlock || l.letters == nil {
-		return l.haltStep(StateBlocked, fmt.Sprintf("message %d was rejected: %s", j.seq, r.text()))
+		return l.haltStep(StateBlocked, fmt.Sprintf("message %d was rejected: %s; %s", j.seq, r.text(), l.waysOut(j.seq)))
 	}
 	now := time.Now()
 	if l.firstFail.IsZero() {
@@ -31,21 +31,21 @@ func (l *Lane) settleRejected(j *job, r Result) step {
 func (l *Lane) settleExhausted(j *job, r Result) step {
 	if l.config.OnExhausted == ExhaustedBlock || l.letters == nil {
 		l.grant.Wake()
-		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %d times: %s", j.seq, l.config.MaxAttempts, r.text()))
+		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %d times: %s; %s", j.seq, l.config.MaxAttempts, r.text(), l.waysOut(j.seq)))
 	}
 	l.grant.Wake()
 	if !l.awaitCommit() { // findParked and wasBuried rest on it.
 		return stepEnd
 	}
-	switch l.health.judge(l.began()) {
+	switch l.health.judge(l.began(), l.evidence.against(l.config.MaxAttempts)) {
 	case nobodyAtFault:
 		if !l.sleep(l.config.Backoff.Initial) {
 			return stepEnd
 		}
 		return stepAgain
 	case handlerAtFault:
-		r.Reason = fmt.Sprintf("%d messages in a row failed for good, the handler is taken for broken; trying message %d until it succeeds: %s",
-			buriedInARow, j.seq, r.text())
+		r.Reason = fmt.Sprintf("%d messages in a row used up their attempts, the handler is taken for broken; trying message %d until it succeeds: %s; %s",
+			buriedInARow, j.seq, r.text(), l.waysOut(j.seq))
 		return l.stall(j.seq, r)
 	case messageAtFault:
 	}
@@ -145,6 +145,16 @@ func (l *Lane) store(letter *Letter) (stored uint64, ok bool) {
 	return stored, err == nil
 }
 
+// waysOut says how an operator gets the partition going again that waits at a message.
+func (l *Lane) waysOut(seq uint64) string {
+	return fmt.Sprintf("%s tries it again, %s steps over it", l.resume(), l.stepOver(seq))
+}
+
+// resume is the command that has the partition go on.
+func (l *Lane) resume() string {
+	return fmt.Sprintf("`leasehold resume %s --partition %d`", l.config.Name, l.grant.Partition)
+}
+
 // stepOver is the command that has the partition go on behind a message.
 func (l *Lane) stepOver(seq uint64) string {
 	return fmt.Sprintf("`leasehold seek %s --partition %d --to seq:%d`", l.config.Name, l.grant.Partition, seq+1)
@@ -201,7 +211,7 @@ func (l *Lane) addParked(key partitioner.LetterKey) {
 	l.countParked()
 }
 
-// isParked reports whether messages of a key are set aside.
+// isParked reports whether messages of a key become dead letters without a call.
 func (l *Lane) isParked(key string) bool {
 	return len(l.setAside) > 0 && l.setAside[partitioner.NewLetterKey(key)]
 }

@@ -90,6 +90,7 @@ type Lane struct {
 	singly    int                            // So many of them are called one by one, because a batch with them failed.
 	looked    bool                           // The head message's attempts were looked at once.
 	firstFail time.Time                      // Of the head message, as far as this lane knows; zero if it has not failed here.
+	evidence  evidence                       // Against the head message.
 
 	mu         sync.Mutex
 	queue      queue
@@ -190,7 +191,7 @@ func (l *Lane) run() {
 		return
 	}
 	if l.grant.Paused != "" {
-		l.awaitEnd(StatePaused, l.grant.Paused)
+		l.awaitResume(l.grant.Paused)
 		return
 	}
 	if l.assign() && l.findParked() && l.release() {
@@ -316,7 +317,7 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 	head := &jobs[0]
 	switch {
 	case head.err != nil:
-		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v", head.seq, head.err))
+		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v; %s", head.seq, head.err, l.waysOut(head.seq)))
 	case l.isParked(head.m.Key):
 		return one(l.park(head))
 	case !l.looked && l.grant.Attempt >= l.config.MaxAttempts:
