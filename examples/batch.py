@@ -20,17 +20,17 @@ def handle(db, messages):
     return {"status": "partial", "ok_through": done, "failed": failed} if failed else {"status": "ok"}
 
 
-db = None
+db = token = None
 for line in sys.stdin:
     m = json.loads(line)
     out = {"type": "ack", "id": m["id"]}
     if m["type"] == "init":
         db = sqlite3.connect(m["config"]["db"], timeout=30)
         db.executescript("PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS readings(partition INTEGER, seq INTEGER, key TEXT, value REAL, PRIMARY KEY(partition, seq))")
-        out["wants"] = ["batch"]
+        out["wants"], token = ["batch"], m.get("token")
     elif m["type"] == "batch":
         out = {"type": "result", "id": m["id"], **handle(db, m["messages"])}
     elif m["type"] == "message":  # a batch of one
         answer = handle(db, [m])
         out = {"type": "result", "id": m["id"], **answer.get("failed", answer)}
-    print(json.dumps(out), flush=True)
+    print(json.dumps({**out, "token": token}), flush=True)

@@ -35,10 +35,10 @@ func startBatcher(t *testing.T, db string) *batcher {
 	return b
 }
 
-// hear checks the next answer, as JSON.
+// hear checks the next answer, as JSON. Each has the token of init.
 func (b *batcher) hear(want string) {
 	b.t.Helper()
-	var got, wanted any
+	var got, wanted map[string]any
 	select {
 	case line := <-b.said:
 		if err := json.Unmarshal([]byte(line), &got); err != nil {
@@ -52,6 +52,7 @@ func (b *batcher) hear(want string) {
 	if err := json.Unmarshal([]byte(want), &wanted); err != nil {
 		b.t.Fatal(err)
 	}
+	wanted["token"] = b.dialog.Token()
 	if fmt.Sprint(got) != fmt.Sprint(wanted) {
 		b.t.Errorf("answered %v, want %v", got, wanted)
 	}

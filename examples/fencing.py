@@ -26,13 +26,13 @@ def handle(db, m):
     return {"status": "ok"}
 
 
-db = None
+db = token = None
 for line in sys.stdin:
     m = json.loads(line)
     if m["type"] == "init":
-        db = sqlite3.connect(m["config"]["db"], timeout=30, isolation_level=None)
+        db, token = sqlite3.connect(m["config"]["db"], timeout=30, isolation_level=None), m.get("token")
         db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + SCHEMA)
     if m["type"] == "message":
-        print(json.dumps({"type": "result", "id": m["id"], **handle(db, m)}), flush=True)
+        print(json.dumps({"type": "result", "id": m["id"], "token": token, **handle(db, m)}), flush=True)
     elif m["type"] in ("init", "assign", "revoke", "stop"):
-        print(json.dumps({"type": "ack", "id": m["id"]}), flush=True)
+        print(json.dumps({"type": "ack", "id": m["id"], "token": token}), flush=True)

@@ -8,6 +8,7 @@ async function handle(m) {
 }
 
 async function main() {
+  let token; // of init; only a line with it is an answer, so a payload that is printed is none
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const m = JSON.parse(line);
     let out;
@@ -18,7 +19,8 @@ async function main() {
     } else {
       continue;
     }
-    process.stdout.write(JSON.stringify(out) + "\n");
+    token ??= m.token;
+    process.stdout.write(JSON.stringify({ ...out, token }) + "\n");
   }
 }
 

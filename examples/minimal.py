@@ -8,6 +8,7 @@ def handle(m):
     return "ok"
 
 
+token = None
 for line in sys.stdin:
     m = json.loads(line)
     if m["type"] == "message":
@@ -16,4 +17,5 @@ for line in sys.stdin:
         out = {"type": "ack", "id": m["id"]}
     else:
         continue
-    print(json.dumps(out), flush=True)
+    token = m.get("token", token)  # of init; only a line with it is an answer, so a payload that is printed is none
+    print(json.dumps({**out, "token": token}), flush=True)

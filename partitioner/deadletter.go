@@ -2,9 +2,12 @@ package partitioner
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -20,12 +23,59 @@ const (
 	Parked DeadLetterKind = "parked" // It waits with every later one of its key until the key is released.
 )
 
+// LetterKey is a message's key as the subject of its dead letter has it: the key itself, or its hash. Equal keys have equal
+// letter keys, and no others have.
+type LetterKey string
+
+// hashedKey begins a letter key that is a hash. No encoded key begins so: there, two hexadecimal digits follow a '%'.
+const hashedKey = "%sha256-"
+
+// NewLetterKey is the letter key of a key as Place.Key has it. Plain NATS clients may use keys that are as long as the
+// broker's protocol line, or that JSON cannot hold; these are hashed. So is a key that looks like a hash.
+func NewLetterKey(key string) LetterKey {
+	if key == "" || len(key) <= MaxKey && !strings.HasPrefix(key, hashedKey) && plainTokens(key) {
+		return LetterKey(key)
+	}
+	sum := sha256.Sum256([]byte(key))
+	return LetterKey(hashedKey + hex.EncodeToString(sum[:]))
+}
+
+// ParseLetterKey is NewLetterKey for a key that an operator names: a hash is taken as it is listed.
+func ParseLetterKey(named string) LetterKey {
+	if k := LetterKey(named); k.Hashed() {
+		return k
+	}
+	return NewLetterKey(named)
+}
+
+// Hashed reports whether the letter key is a hash, so that the key stands elsewhere.
+func (k LetterKey) Hashed() bool {
+	digits, ok := strings.CutPrefix(string(k), hashedKey)
+	sum, err := hex.DecodeString(digits)
+	return ok && err == nil && len(sum) == sha256.Size && digits == strings.ToLower(digits)
+}
+
+// plainTokens reports whether a key can stand in a subject, in JSON and in a list with blanks between.
+func plainTokens(key string) bool {
+	for token := range strings.SplitSeq(key, ".") {
+		if token == "" || token == "*" || token == ">" {
+			return false
+		}
+		for _, r := range token {
+			if r == unicode.ReplacementChar || r == ' ' || !unicode.IsPrint(r) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // DeadLetterPlace is where a dead letter is stored: "dlq.<group>.<partition>.<kind>.<key>.<seq>", each at most once.
 type DeadLetterPlace struct {
 	Group     string
 	Partition int
 	Kind      DeadLetterKind
-	Key       string // As Place.Key.
+	LetterKey LetterKey
 	Seq       uint64 // In the topic.
 }
 
@@ -34,12 +84,12 @@ func DeadLetterStream(group string) string { return "dlq_" + group }
 
 // Subject spells the place.
 func (p DeadLetterPlace) Subject() string {
-	return fmt.Sprintf("dlq.%s.%d.%s.%s.%d", p.Group, p.Partition, p.Kind, p.Key, p.Seq)
+	return fmt.Sprintf("dlq.%s.%d.%s.%s.%d", p.Group, p.Partition, p.Kind, p.LetterKey, p.Seq)
 }
 
 // DeadLetterFilter matches a group's dead letters: of one partition unless it is negative, of one kind and one key unless
 // they are empty.
-func DeadLetterFilter(group string, partition int, kind DeadLetterKind, key string) string {
+func DeadLetterFilter(group string, partition int, kind DeadLetterKind, key LetterKey) string {
 	number, which := "*", "*"
 	if partition >= 0 {
 		number = strconv.Itoa(partition)
@@ -49,7 +99,7 @@ func DeadLetterFilter(group string, partition int, kind DeadLetterKind, key stri
 	}
 	rest := ">"
 	if key != "" {
-		rest = key + ".*"
+		rest = string(key) + ".*"
 	}
 	return fmt.Sprintf("dlq.%s.%s.%s.%s", group, number, which, rest)
 }
@@ -58,19 +108,19 @@ func DeadLetterFilter(group string, partition int, kind DeadLetterKind, key stri
 func ParseDeadLetter(subject string) (DeadLetterPlace, error) {
 	parts := strings.SplitN(subject, ".", 5)
 	if len(parts) != 5 || parts[0] != "dlq" {
-		return DeadLetterPlace{}, fmt.Errorf("%q is no subject of a dead letter", subject)
+		return DeadLetterPlace{}, fmt.Errorf("%q is not a valid subject of a dead letter", subject)
 	}
 	p := DeadLetterPlace{Group: parts[1], Kind: DeadLetterKind(parts[3])}
 	partition, err1 := strconv.Atoi(parts[2])
 	dot := strings.LastIndexByte(parts[4], '.')
 	if err1 != nil || partition < 0 || dot <= 0 || p.Kind != Dead && p.Kind != Parked {
-		return DeadLetterPlace{}, fmt.Errorf("%q is no subject of a dead letter", subject)
+		return DeadLetterPlace{}, fmt.Errorf("%q is not a valid subject of a dead letter", subject)
 	}
 	seq, err := strconv.ParseUint(parts[4][dot+1:], 10, 64)
 	if err != nil {
-		return DeadLetterPlace{}, fmt.Errorf("%q is no subject of a dead letter: %w", subject, err)
+		return DeadLetterPlace{}, fmt.Errorf("%q is not a valid subject of a dead letter: %w", subject, err)
 	}
-	p.Partition, p.Key, p.Seq = partition, parts[4][:dot], seq
+	p.Partition, p.LetterKey, p.Seq = partition, LetterKey(parts[4][:dot]), seq
 	return p, nil
 }
 

@@ -9,14 +9,46 @@ import (
 
 func TestDeadLetterSubjectsComeBack(t *testing.T) {
 	for _, want := range []DeadLetterPlace{
-		{Group: "billing", Partition: 0, Kind: Dead, Key: "a", Seq: 1},
-		{Group: "b-2", Partition: 1023, Kind: Parked, Key: "a.b.c", Seq: 1<<64 - 1},
-		{Group: "g", Partition: 7, Kind: Parked, Key: "5", Seq: 6},
-		{Group: "g", Partition: 7, Kind: Dead, Key: strings.Repeat("x", MaxKey), Seq: 6},
+		{Group: "billing", Partition: 0, Kind: Dead, LetterKey: "a", Seq: 1},
+		{Group: "b-2", Partition: 1023, Kind: Parked, LetterKey: "a.b.c", Seq: 1<<64 - 1},
+		{Group: "g", Partition: 7, Kind: Parked, LetterKey: "5", Seq: 6},
+		{Group: "g", Partition: 7, Kind: Dead, LetterKey: LetterKey(strings.Repeat("x", MaxKey)), Seq: 6},
 	} {
 		got, err := ParseDeadLetter(want.Subject())
 		if err != nil || got != want {
 			t.Errorf("%s: %+v, %v", want.Subject(), got, err)
+		}
+	}
+}
+
+// TestLetterKeysAreBoundedAndTellKeysApart: whatever a plain NATS client uses as a key, and a forged hash.
+func TestLetterKeysAreBoundedAndTellKeysApart(t *testing.T) {
+	long := strings.Repeat("k", 4060)
+	forged := string(NewLetterKey(long))
+	keys := []string{
+		"a", "a.b.c", "Zürich", "50%", strings.Repeat("x", MaxKey), // Kept.
+		strings.Repeat("x", MaxKey+1), long, long + "k", strings.Repeat("ab.", 1300) + "c", forged, hashedKey, hashedKey + "1", // Hashed.
+		"\xff", "\xfe", "\ufffd", "a\x01", "a\u00a0b", "\U000e0001", "*", "a.>", "a..b", ".", // Neither JSON nor a list nor a filter holds these.
+	}
+	seen := map[LetterKey]string{}
+	for i, key := range keys {
+		k := NewLetterKey(key)
+		if other, twice := seen[k]; twice {
+			t.Errorf("keys %q and %q are both %q", key, other, k)
+		}
+		seen[k] = key
+		if k.Hashed() == (i < 5) || !k.Hashed() && string(k) != key {
+			t.Errorf("key %q is %q", key, k)
+		}
+		if ParseLetterKey(string(k)) != k {
+			t.Errorf("key %q is listed as %q and not found by that", key, k)
+		}
+		place := DeadLetterPlace{Group: strings.Repeat("g", 64), Partition: 1023, Kind: Parked, LetterKey: k, Seq: 1<<64 - 1}
+		if n := len(place.Subject()); n > MaxKey+128 {
+			t.Errorf("the subject of key %.20q has %d bytes", key, n)
+		}
+		if got, err := ParseDeadLetter(place.Subject()); err != nil || got != place {
+			t.Errorf("key %.20q: %+v, %v", key, got, err)
 		}
 	}
 }
@@ -30,7 +62,7 @@ func FuzzParseDeadLetter(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if p.Partition < 0 || p.Key == "" || p.Kind != Dead && p.Kind != Parked {
+		if p.Partition < 0 || p.LetterKey == "" || p.Kind != Dead && p.Kind != Parked {
 			t.Fatalf("%q is taken for %+v", subject, p)
 		}
 		if again, err := ParseDeadLetter(p.Subject()); err != nil || again != p {

@@ -132,7 +132,7 @@ func TestPublishRefusesWhatCannotBeStored(t *testing.T) {
 		"foreign subject":      {Message{Subject: "invoices.a"}, ErrSubject},
 		"stored subject":       {Message{Subject: "orders.1.3.a"}, ErrSubject},
 		"key and subject":      {Message{Key: "a", Subject: "orders.a"}, ErrSubject},
-		"over the topic's max": {Message{Key: "a", Data: make([]byte, 1<<20)}, ErrTooLarge},
+		"over the topic's max": {Message{Key: "a", Data: make([]byte, 1<<20+48<<10)}, ErrTooLarge},
 		"over the broker's":    {Message{Key: "a", Data: make([]byte, 2<<20)}, ErrTooLarge},
 		"broker's header":      {Message{Key: "a", Headers: nats.Header{"nats-rollup": {"all"}}}, ErrHeader},
 		"two ids":              {Message{Key: "a", ID: "x", Headers: nats.Header{nats.MsgIdHdr: {"y"}}}, ErrHeader},

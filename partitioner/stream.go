@@ -24,6 +24,10 @@ const (
 	metaPartitions = "leasehold_partitions"
 	metaKey        = "leasehold_key"
 
+	// requeueRoom is how much larger a stored message may be than a published one. A dead letter that is requeued gets headers
+	// of ours, and each of its own may be spelled a byte longer.
+	requeueRoom = 32 * bytesize.KiB
+
 	createTimeout  = 5 * time.Second // of one request to make or change a stream
 	lookTimeout    = time.Second     // of one to look at it: while it has no leader nobody answers, now or later
 	createMinPause = 100 * time.Millisecond
@@ -124,12 +128,20 @@ func (t Topic) streamConfig(opt StreamOptions) jetstream.StreamConfig {
 	}
 }
 
-// maxMsgSize is the stream's limit; unset means none of its own.
+// maxMsgSize is the stream's limit for a max_payload; unset means none of its own.
 func maxMsgSize(n bytesize.Size) int32 {
-	if n <= 0 || n > math.MaxInt32 {
+	if n <= 0 || n > math.MaxInt32-requeueRoom {
 		return -1
 	}
-	return int32(n)
+	return int32(n + requeueRoom)
+}
+
+// larger is the larger of two limits of a stream. A negative one is none.
+func larger(a, b int32) int32 {
+	if a < 0 || b < 0 {
+		return -1
+	}
+	return max(a, b)
 }
 
 // ensureOnce finds or makes a stream. adopt looks at one that exists: it may change its config, or refuse it.
@@ -160,6 +172,8 @@ func (t Topic) adopt(want jetstream.StreamConfig) func(have *jetstream.StreamCon
 		if diffs := differences(*have, want); len(diffs) > 0 {
 			return false, &MismatchError{Topic: t.Name, Differences: diffs}
 		}
+		// Never lowered: dead letters of larger messages may be requeued, and nodes whose max_payload differs would take turns.
+		want.MaxMsgSize = larger(have.MaxMsgSize, want.MaxMsgSize)
 		same := limitsEqual(*have, want)
 		have.MaxBytes, have.Duplicates = want.MaxBytes, want.Duplicates
 		have.MaxMsgSize, have.MaxConsumers = want.MaxMsgSize, want.MaxConsumers

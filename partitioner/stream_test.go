@@ -18,7 +18,7 @@ func TestEnsureStreamCreatesWhatTheDesignSays(t *testing.T) {
 	cfg := ensure(t, js, orders()).CachedInfo().Config
 	if cfg.Storage != jetstream.FileStorage || cfg.Retention != jetstream.LimitsPolicy || cfg.Discard != jetstream.DiscardNew ||
 		!cfg.DenyDelete || !cfg.AllowDirect || cfg.MaxAge != 0 || cfg.MaxBytes != int64(64*bytesize.MiB) || cfg.DenyPurge ||
-		cfg.MaxMsgSize != 1<<20 || cfg.Duplicates != 2*time.Minute || cfg.MaxConsumers != MaxConsumers || cfg.Replicas != 1 {
+		cfg.MaxMsgSize != 1<<20+int32(requeueRoom) || cfg.Duplicates != 2*time.Minute || cfg.MaxConsumers != MaxConsumers || cfg.Replicas != 1 {
 		t.Errorf("created as %+v", cfg)
 	}
 	want := jetstream.SubjectTransformConfig{Source: "orders.*", Destination: "orders.1.{{partition(12,1)}}.{{wildcard(1)}}"}
@@ -35,6 +35,30 @@ func TestEnsureStreamUpdatesLimitsAndKeepsTheTransform(t *testing.T) {
 	cfg := ensure(t, js, topic).CachedInfo().Config
 	if cfg.MaxBytes != int64(topic.MaxBytes) || cfg.Duplicates != topic.DedupWindow || *cfg.SubjectTransform != *created.SubjectTransform {
 		t.Errorf("updated to %+v", cfg)
+	}
+}
+
+// TestEnsureStreamOnlyRaisesTheLargestMessage: a stream of before there was room for a requeue, then nodes with other max_payloads.
+func TestEnsureStreamOnlyRaisesTheLargestMessage(t *testing.T) {
+	js := newJetStream(t, startBroker(t, "").connect())
+	old := ensure(t, js, orders()).CachedInfo().Config
+	old.MaxMsgSize = 1 << 20
+	if _, err := js.UpdateStream(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		payload bytesize.Size
+		want    int32
+	}{
+		{bytesize.MiB, 1<<20 + 32<<10}, {bytesize.KiB, 1<<20 + 32<<10}, {2 * bytesize.MiB, 2<<20 + 32<<10}, {0, -1}, {bytesize.MiB, -1},
+	} {
+		stream, err := EnsureStream(testContext(t), js, orders(), StreamOptions{Replicas: 1, MaxPayload: c.payload})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := stream.CachedInfo().Config.MaxMsgSize; got != c.want {
+			t.Errorf("max_payload %v: largest message %d, want %d", c.payload, got, c.want)
+		}
 	}
 }
 

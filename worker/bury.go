@@ -16,7 +16,7 @@ const letterLimit = 2 * time.Second
 // settleRejected sets a message aside that will never work, unless the group skips nothing.
 func (l *Lane) settleRejected(j *job, r Result) step {
 	if l.config.OnExhausted == ExhaustedBlock || l.letters == nil {
-		return l.haltStep(StateBlocked, fmt.Sprintf("message %d was rejected: %s", j.seq, r.text()))
+		return l.haltStep(StateBlocked, fmt.Sprintf("message %d was rejected: %s; %s", j.seq, r.text(), l.waysOut(j.seq)))
 	}
 	now := time.Now()
 	if l.firstFail.IsZero() {
@@ -31,28 +31,28 @@ func (l *Lane) settleRejected(j *job, r Result) step {
 func (l *Lane) settleExhausted(j *job, r Result) step {
 	if l.config.OnExhausted == ExhaustedBlock || l.letters == nil {
 		l.grant.Wake()
-		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %d times: %s", j.seq, l.config.MaxAttempts, r.text()))
+		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %d times: %s; %s", j.seq, l.config.MaxAttempts, r.text(), l.waysOut(j.seq)))
 	}
 	l.grant.Wake()
 	if !l.awaitCommit() { // findParked and wasBuried rest on it.
 		return stepEnd
 	}
-	switch l.health.judge(l.began()) {
+	switch l.health.judge(l.began(), l.evidence.against(l.config.MaxAttempts)) {
 	case nobodyAtFault:
 		if !l.sleep(l.config.Backoff.Initial) {
 			return stepEnd
 		}
 		return stepAgain
 	case handlerAtFault:
-		r.Reason = fmt.Sprintf("%d messages in a row failed for good, the handler is taken for broken; trying message %d until it succeeds: %s",
-			buriedInARow, j.seq, r.text())
+		r.Reason = fmt.Sprintf("%d messages in a row used up their attempts, the handler is taken for broken; trying message %d until it succeeds: %s; %s",
+			buriedInARow, j.seq, r.text(), l.waysOut(j.seq))
 		return l.stall(j.seq, r)
 	case messageAtFault:
 	}
 	letter := l.letter(j, ReasonMaxAttempts, r)
 	if l.config.OnExhausted == ExhaustedPark {
 		letter.Kind = partitioner.Parked
-		l.addParked(letter.Key)
+		l.addParked(letter.LetterKey)
 	}
 	return l.bury(letter)
 }
@@ -79,7 +79,7 @@ func (l *Lane) wasBuried(j *job) (next step, done bool) {
 	}
 	letter := l.letter(j, ReasonMaxAttempts, Result{})
 	found := false
-	ok := l.insist("look for the dead letter of the head message", func(ctx context.Context) (err error) {
+	ok := l.must("look for the dead letter of the head message", func(ctx context.Context) (err error) {
 		found, err = l.letters.has(ctx, letter.DeadLetterPlace)
 		return err
 	})
@@ -99,10 +99,10 @@ func (l *Lane) letter(j *job, why LetterReason, r Result) *Letter {
 	l.mu.Unlock()
 	letter := &Letter{
 		DeadLetterPlace: partitioner.DeadLetterPlace{
-			Group: j.m.Group, Partition: l.grant.Partition, Kind: partitioner.Dead, Key: j.m.Key, Seq: j.seq,
+			Group: j.m.Group, Partition: l.grant.Partition, Kind: partitioner.Dead, LetterKey: partitioner.NewLetterKey(j.m.Key), Seq: j.seq,
 		},
-		Topic: j.m.Topic, Subject: j.m.Subject, Reason: why, Error: r.text(), Attempts: attempts, FirstFail: l.firstFail,
-		Node: j.m.Node, Epoch: l.grant.Epoch, Published: j.published, Requeues: requeues(j.headers), Headers: j.headers, Data: j.data,
+		Key: j.m.Key, Topic: j.m.Topic, Subject: j.m.Subject, Reason: why, Error: r.text(), Attempts: attempts, FirstFail: l.firstFail,
+		Node: j.m.Node, Epoch: l.grant.Epoch, Published: j.published, Requeues: requeues(j.m.Headers), Headers: j.m.Headers, Data: j.data,
 	}
 	if !l.firstFail.IsZero() {
 		letter.LastFail = time.Now()
@@ -125,49 +125,95 @@ func (l *Lane) bury(letter *Letter) step {
 	return l.finished(letter.Seq, 1, stored)
 }
 
-// store stores a dead letter and returns its sequence among them. It returns false if the lane ends first.
+// store stores a dead letter and returns its sequence among them. One that can never be stored as it is goes without the
+// publisher's headers. If not even that is possible, the partition stops at the message: nothing is passed that is not
+// stored. It returns false if the lane ends first.
 func (l *Lane) store(letter *Letter) (stored uint64, ok bool) {
-	ok = l.insist("store a dead letter", func(ctx context.Context) (err error) {
+	put := func(ctx context.Context) (err error) {
 		stored, err = l.letters.put(ctx, letter)
 		return err
-	})
-	return stored, ok
+	}
+	err := l.insist("store a dead letter", put)
+	if errors.Is(err, errFinal) {
+		letter = letter.bare(err)
+		l.log.Error("dead letter is stored without the headers of its message", "seq", letter.Seq, "error", err)
+		err = l.insist("store a dead letter", put)
+	}
+	if errors.Is(err, errFinal) {
+		l.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s", letter.Seq, err, l.stepOver(letter.Seq)))
+	}
+	return stored, err == nil
 }
 
-// insist does something with the dead letters until it works, after a look at the fence each time, for it is as much a
-// deed of the owner as a call is. Meanwhile the partition stands, and says why. It returns false if the lane ends first.
-func (l *Lane) insist(what string, do func(ctx context.Context) error) bool {
+// waysOut says how an operator gets the partition going again that waits at a message.
+func (l *Lane) waysOut(seq uint64) string {
+	return fmt.Sprintf("%s tries it again, %s steps over it", l.resume(), l.stepOver(seq))
+}
+
+// resume is the command that has the partition go on.
+func (l *Lane) resume() string {
+	return fmt.Sprintf("`leasehold resume %s --partition %d`", l.config.Name, l.grant.Partition)
+}
+
+// stepOver is the command that has the partition go on behind a message.
+func (l *Lane) stepOver(seq uint64) string {
+	return fmt.Sprintf("`leasehold seek %s --partition %d --to seq:%d`", l.config.Name, l.grant.Partition, seq+1)
+}
+
+// must is insist for what cannot be refused for ever, whatever a message holds.
+func (l *Lane) must(what string, do func(ctx context.Context) error) bool {
+	err := l.insist(what, do)
+	if errors.Is(err, errFinal) {
+		l.halt(StateBlocked, fmt.Sprintf("%s: %v; see `leasehold dlq list %s --partition %d`", what, err, l.config.Name, l.grant.Partition))
+	}
+	return err == nil
+}
+
+// errLaneEnds is insist's error when the lane ends first.
+var errLaneEnds = errors.New("the lane ends")
+
+// insist does something with the dead letters until it works or can never work (errFinal), after a look at the fence each
+// time, for it is as much a deed of the owner as a call is. Meanwhile the partition stands, and says why.
+func (l *Lane) insist(what string, do func(ctx context.Context) error) error {
 	for n := 1; ; n++ {
 		if !l.grant.MayStart() {
 			l.awaitEnd(StateFenced, "")
-			return false
+			return errLaneEnds
 		}
 		ctx, cancel := context.WithTimeout(l.calls, letterLimit)
 		err := do(ctx)
 		cancel()
-		if err == nil {
-			return true
+		if err == nil || errors.Is(err, errFinal) {
+			return err
 		}
 		if l.live.Err() != nil {
-			return false
+			return errLaneEnds
+		}
+		if errors.Is(err, ErrLettersFull) {
+			err = fmt.Errorf("%w; see `leasehold dlq list %s`", err, l.config.Name)
 		}
 		l.setState(StateUnavailable, fmt.Sprintf("%s: %v", what, err))
 		if n == 1 {
 			l.log.Error("the partition waits for its dead letters", "doing", what, "error", err, "full", errors.Is(err, ErrLettersFull))
 		}
 		if !l.sleep(l.config.Backoff.wait(n)) {
-			return false
+			return errLaneEnds
 		}
 	}
 }
 
 // addParked notes that messages of a key are set aside from now on.
-func (l *Lane) addParked(key string) {
+func (l *Lane) addParked(key partitioner.LetterKey) {
 	if l.setAside == nil {
-		l.setAside = map[string]bool{}
+		l.setAside = map[partitioner.LetterKey]bool{}
 	}
 	l.setAside[key] = true
 	l.countParked()
+}
+
+// isParked reports whether messages of a key become dead letters without a call.
+func (l *Lane) isParked(key string) bool {
+	return len(l.setAside) > 0 && l.setAside[partitioner.NewLetterKey(key)]
 }
 
 func (l *Lane) countParked() {

@@ -23,9 +23,11 @@ type fakeLetters struct {
 	mu      sync.Mutex
 	letters []*Letter // By Stored.
 	last    uint64
+	puts    int // Asked of refuse.
 	full    bool
-	fail    error  // Of every call, if set.
-	behind  uint64 // So many letters are not known yet to a look for parked ones.
+	fail    error                 // Of every call, if set.
+	refuse  func(l *Letter) error // Of put; may be nil.
+	behind  uint64                // So many letters are not known yet to a look for parked ones.
 }
 
 func (f *fakeLetters) put(_ context.Context, l *Letter) (uint64, error) {
@@ -33,6 +35,12 @@ func (f *fakeLetters) put(_ context.Context, l *Letter) (uint64, error) {
 	defer f.mu.Unlock()
 	if f.fail != nil {
 		return 0, f.fail
+	}
+	if f.refuse != nil {
+		f.puts++
+		if err := f.refuse(l); err != nil {
+			return 0, err
+		}
 	}
 	if have := f.find(l.DeadLetterPlace); have != nil {
 		return have.Stored, nil
@@ -71,17 +79,17 @@ func (f *fakeLetters) take(_ context.Context, p partitioner.DeadLetterPlace) (*L
 	return nil, ErrNoLetter
 }
 
-func (f *fakeLetters) parked(_ context.Context, partition int, least uint64) (map[string][]partitioner.DeadLetterPlace, error) {
+func (f *fakeLetters) parked(_ context.Context, partition int, least uint64) (parkedPlaces, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if known := f.last - f.behind; known < least {
 		f.behind--
 		return nil, errors.New("the leader is behind")
 	}
-	found := map[string][]partitioner.DeadLetterPlace{}
+	found := parkedPlaces{}
 	for _, l := range f.letters {
 		if l.Kind == partitioner.Parked && l.Partition == partition {
-			found[l.Key] = append(found[l.Key], l.DeadLetterPlace)
+			found[l.LetterKey] = append(found[l.LetterKey], l.DeadLetterPlace)
 		}
 	}
 	for _, places := range found {
@@ -103,7 +111,7 @@ func (f *fakeLetters) text() string {
 	defer f.mu.Unlock()
 	var out []string
 	for _, l := range f.letters {
-		out = append(out, fmt.Sprintf("%s %s %d %s %d", l.Kind, l.Key, l.Seq, l.Reason, l.Attempts))
+		out = append(out, fmt.Sprintf("%s %s %d %s %d", l.Kind, l.LetterKey, l.Seq, l.Reason, l.Attempts))
 	}
 	return strings.Join(out, "; ")
 }
@@ -204,6 +212,53 @@ func TestOnlyWhatIsStoredIsPassed(t *testing.T) {
 	})
 }
 
+func TestLetterThatDoesNotFitGoesWithoutHeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{answers: always(refuses, 1)}, &fakeLetters{}
+		box.refuse = func(l *Letter) error {
+			if l.Headers != nil {
+				return fmt.Errorf("%w: too many headers", errFinal)
+			}
+			return nil
+		}
+		s := newStand(t, h, standOptions{config: deadLetter(), letters: box})
+		s.push(&entry{seq: 1, subject: "a", headers: map[string][]string{"x": {"y"}}, data: []byte("payload")})
+		s.signal()
+		s.feedKeys(t, "a/2")
+		time.Sleep(time.Minute)
+		wantCalls(t, h, "1/1", "2/1")
+		box.want(t, "dead a 1 rejected 1")
+		if l := box.letters[0]; string(l.Data) != "payload" || !strings.Contains(l.LeftOut, "1 headers") || !strings.Contains(l.LeftOut, "too many headers") {
+			t.Errorf("letter %+v", l)
+		}
+	})
+}
+
+// TestLetterThatCanNeverBeStoredStopsThePartitionWithItsWayOut: it is not tried for ever, and status names the command.
+func TestLetterThatCanNeverBeStoredStopsThePartitionWithItsWayOut(t *testing.T) {
+	for name, r := range map[string]Result{"rejected": refuses, "exhausted": fails} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, box := &script{answers: always(r, 7)}, &fakeLetters{}
+				box.refuse = func(*Letter) error { return fmt.Errorf("%w: nothing fits", errFinal) }
+				config := deadLetter()
+				config.Name = "billing"
+				s := newStand(t, h, standOptions{config: config, letters: box, grant: Grant{Partition: 3}})
+				s.feedKeys(t, "a/7", "a/8")
+				time.Sleep(time.Hour)
+				wantDone(t, s.Lane, 0, s.status().Attempt)
+				st := s.status()
+				if st.State != StateBlocked || !strings.Contains(st.Error, "nothing fits") || !strings.Contains(st.Error, "leasehold seek billing --partition 3 --to seq:8") {
+					t.Errorf("status %+v", st)
+				}
+				if box.puts != 2 {
+					t.Errorf("tried %d times", box.puts)
+				}
+			})
+		})
+	}
+}
+
 func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
@@ -279,6 +334,33 @@ func TestParkedKeyKeepsItsOrderAndOthersGoOn(t *testing.T) {
 	})
 }
 
+// TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre: nothing but the letters' names knows of the hash.
+func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
+	for _, key := range []string{strings.Repeat("k", 4060), "M\xfcller", "a\u00a0b", "%sha256-x"} {
+		synctest.Test(t, func(t *testing.T) {
+			h, box := &script{answers: map[uint64][]Result{1: {fails, fails}}}, &fakeLetters{}
+			s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
+			s.feedKeys(t, key+"/1", key+"x/2", key+"/3")
+			time.Sleep(time.Minute)
+			wantCalls(t, h, "1/1", "1/2", "2/1")
+			hash := partitioner.NewLetterKey(key)
+			box.want(t, fmt.Sprintf("parked %s 1 max_attempts 2; parked %s 3 parked 0", hash, hash))
+			if box.letters[1].Key != key {
+				t.Errorf("the letter of %q has the key %q", key, box.letters[1].Key)
+			}
+			s.Drain()
+			<-s.Stopped()
+			p, _ := s.Progress()
+			p.Release = string(hash)
+			next := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
+			next.feedKeys(t, key+"/4")
+			time.Sleep(time.Minute)
+			wantCalls(t, h, "1/1", "1/2", "2/1", "1/1", "3/1", "4/1")
+			box.want(t, "")
+		})
+	}
+}
+
 func TestNextOwnerKnowsTheParkedKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		box := &fakeLetters{}
@@ -303,7 +385,7 @@ func TestMessageSetAsideByAnOwnerThatDiedIsNotCalledAgain(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, box := &script{}, &fakeLetters{}
-				place := partitioner.DeadLetterPlace{Group: "billing", Kind: kind, Key: "a", Seq: 4}
+				place := partitioner.DeadLetterPlace{Group: "billing", Kind: kind, LetterKey: "a", Seq: 4}
 				if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
 					t.Fatal(err)
 				}
@@ -417,7 +499,7 @@ func TestHandlersPauseIsStoredAndLasts(t *testing.T) {
 		next.feedKeys(t, "a/1", "a/2")
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1")
-		if st := next.status(); st.State != StatePaused || st.Error != p.Paused {
+		if st := next.status(); st.State != StatePaused || !strings.HasPrefix(st.Error, p.Paused) || !strings.Contains(st.Error, "leasehold resume ") {
 			t.Errorf("status %+v", st)
 		}
 	})
@@ -427,9 +509,11 @@ func TestHandlersPauseIsStoredAndLasts(t *testing.T) {
 func parkSome(t *testing.T) *fakeLetters {
 	t.Helper()
 	box := &fakeLetters{}
-	for _, p := range []partitioner.DeadLetterPlace{{Key: "a", Seq: 5}, {Key: "b", Seq: 2}, {Key: "a", Seq: 1}, {Key: "a", Seq: 3}} {
+	for _, p := range []partitioner.DeadLetterPlace{
+		{LetterKey: "a", Seq: 5}, {LetterKey: "b", Seq: 2}, {LetterKey: "a", Seq: 1}, {LetterKey: "a", Seq: 3},
+	} {
 		p.Group, p.Kind = "billing", partitioner.Parked
-		if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: p, Topic: "orders", Subject: "orders." + p.Key, Reason: ReasonParked}); err != nil {
+		if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: p, Key: string(p.LetterKey), Topic: "orders", Reason: ReasonParked}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -127,6 +127,10 @@ func (c *child) take(line []byte) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if a.Type == "result" && a.Token != c.token && c.token != "" {
+		c.takeUnsigned(line)
+		return
+	}
 	i := slices.IndexFunc(c.pending, func(r *request) bool { return r.answeredBy(a) })
 	if i < 0 {
 		c.ignored++
@@ -137,6 +141,15 @@ func (c *child) take(line []byte) {
 	c.dropLocked(r)
 	r.answer = &a
 	close(r.done)
+}
+
+// takeUnsigned takes a line that looks like a result and has not the child's token: a payload that it printed, for example.
+// mu is held.
+func (c *child) takeUnsigned(line []byte) {
+	if c.unsigned++; c.unsigned == 1 {
+		c.log.Warn("result without the token of init taken for output: a child that acknowledges the token must repeat it in every result")
+	}
+	c.out.stdout(line)
 }
 
 // answeredBy reports whether a answers r.
@@ -169,7 +182,11 @@ func (c *child) expire() {
 		c.rearmLocked()
 		return
 	}
-	c.killLocked(&ending{how: timedOut, culprit: r, text: fmt.Sprintf("no answer within %s", r.timeout)})
+	text := fmt.Sprintf("no answer within %s", r.timeout)
+	if c.unsigned > 0 {
+		text += fmt.Sprintf(" (%d lines were results without the token of init)", c.unsigned)
+	}
+	c.killLocked(&ending{how: timedOut, culprit: r, text: text})
 }
 
 // cancel kills the child because r must end, unless it just has.

@@ -30,6 +30,8 @@ type child struct {
 	clock    *time.Timer    // Runs for pending[0].
 	assigned map[int]uint64 // Partitions it has acknowledged, with their epoch.
 	batches  bool           // It has asked for batches.
+	token    string         // It repeats this in every result: a line without it is output, whatever it looks like. "": it does not.
+	unsigned int            // Lines that would be results but for the token.
 	messages int            // Messages it has been given, a batch being one.
 	nextID   int            // Of control lines.
 	ignored  int            // Answers that nobody waited for.

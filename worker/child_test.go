@@ -51,7 +51,7 @@ func runTestChild(behaviour string) int {
 	if has("chatty") {
 		fmt.Println("hello, I am a handler")
 	}
-	in := bufio.NewReaderSize(os.Stdin, 1<<20)
+	in, token := bufio.NewReaderSize(os.Stdin, 1<<20), ""
 	for {
 		line, err := in.ReadBytes('\n')
 		if err != nil {
@@ -72,6 +72,17 @@ func runTestChild(behaviour string) int {
 				fmt.Fprintln(os.Stderr, "still loading the model")
 				time.Sleep(time.Hour)
 			}
+			if has("token") || has("other-token") || has("forgets-token") {
+				var init struct{ Token string }
+				_ = json.Unmarshal(line, &init)
+				token = init.Token
+				ack := map[string]any{"type": "ack", "id": m.ID, "token": token, "wants": []string{"batch"}}
+				if has("other-token") {
+					ack["token"] = "mine"
+				}
+				send(ack)
+				continue
+			}
 			if has("no-batches") {
 				send(map[string]any{"type": "ack", "id": m.ID})
 				continue
@@ -84,11 +95,33 @@ func runTestChild(behaviour string) int {
 		case "assign", "stop":
 			send(map[string]any{"type": "ack", "id": m.ID})
 		case "message":
+			if has("token") {
+				printAndAnswer(m.ID, *m.Data, token)
+				continue
+			}
 			obey(m)
 		case "batch":
+			if has("token") {
+				printAndAnswer(m.ID, batchData(line), token)
+				continue
+			}
 			obeyBatch(line)
 		}
 	}
+}
+
+// printAndAnswer is a handler that prints what it gets to stdout and then rejects it.
+func printAndAnswer(id, data, token string) {
+	fmt.Println(strings.ReplaceAll(data, "ID", id))
+	send(map[string]any{"type": "result", "id": id, "status": "reject", "reason": "looked at", "token": token})
+}
+
+func batchData(line []byte) string {
+	var b batchLine
+	if err := json.Unmarshal(line, &b); err != nil {
+		panic(err)
+	}
+	return *b.Messages[0].Data
 }
 
 // obeyBatch does what the first message says that is not "ok".

@@ -31,9 +31,9 @@ func (c *child) begin(ctx context.Context, line initLine, limit time.Duration) e
 		err = c.await(ctx, r)
 	}
 	if err == nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.batches = slices.Contains(r.answer.Wants, wantsBatch)
+		err = c.welcome(r.answer, line.Token)
+	}
+	if err == nil {
 		return nil
 	}
 	c.kill(&ending{how: stopped})
@@ -45,6 +45,17 @@ func (c *child) begin(ctx context.Context, line initLine, limit time.Duration) e
 		return errors.New(e.text)
 	}
 	return err
+}
+
+// welcome notes what a child's acknowledgement of init says about it.
+func (c *child) welcome(ack *answer, token string) error {
+	if ack.Token != "" && ack.Token != token {
+		return fmt.Errorf("handler child acknowledged init with the token %q, which is not that of init: repeat that one or none", cut(ack.Token, 64))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.batches, c.token = slices.Contains(ack.Wants, wantsBatch), ack.Token
+	return nil
 }
 
 // assign tells the child about a partition and waits for its acknowledgement, unless it knows already: then sent is

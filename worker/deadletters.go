@@ -18,6 +18,9 @@ import (
 var (
 	ErrLettersFull = errors.New("the group's dead letters are full (dlq_max_bytes): requeue, release or drop some, or raise it")
 	ErrNoLetter    = errors.New("there is no such dead letter")
+
+	// errFinal is for what no repetition can change.
+	errFinal = errors.New("refused whenever it is tried")
 )
 
 // letterBox is where lanes put what their handler cannot handle, and find it again.
@@ -26,9 +29,8 @@ type letterBox interface {
 	put(ctx context.Context, l *Letter) (stored uint64, err error)
 	// has reports whether there is a letter at a place.
 	has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error)
-	// parked lists the places of parked letters of a partition by key, each key's by sequence. The answer knows all that was
-	// stored up to the letter that least names.
-	parked(ctx context.Context, partition int, least uint64) (map[string][]partitioner.DeadLetterPlace, error)
+	// parked lists the parked letters of a partition. The answer knows all that was stored up to the letter that least names.
+	parked(ctx context.Context, partition int, least uint64) (parkedPlaces, error)
 	// take reads the letter at a place.
 	take(ctx context.Context, p partitioner.DeadLetterPlace) (*Letter, error)
 	// remove deletes a letter that was read.
@@ -48,10 +50,15 @@ type DeadLetters struct {
 // Codes of nats-server's errors.json.
 const (
 	codeStoreFailed = 10077 // Any limit of the stream; only the text tells which.
+	codeMsgTooLarge = 10054
+	codeHeaderSize  = 10097
 	codeNoMessage   = 10037
 	codeNoSequence  = 10043
 	codeNotDeleted  = 10057 // Only the text tells why.
 )
+
+// tooLarge is the text of codeStoreFailed for a message that a stream's files cannot hold (nats-server's ErrMsgTooLarge).
+const tooLarge = "message too large"
 
 // notFound is the text of codeNotDeleted for a message that is not there, where the stream holds none that old any more
 // (nats-server's ErrStoreMsgNotFound).
@@ -59,10 +66,11 @@ const notFound = "no message found"
 
 // put publishes to a subject that takes one message: a second one is refused, for as long as the first is there.
 func (d *DeadLetters) put(ctx context.Context, l *Letter) (uint64, error) {
-	m := &nats.Msg{Subject: l.DeadLetterPlace.Subject(), Header: l.encode(), Data: l.Data}
+	headers, data := l.encode()
+	m := &nats.Msg{Subject: l.DeadLetterPlace.Subject(), Header: headers, Data: data}
 	answer, err := d.JS.Conn().RequestMsgWithContext(ctx, m)
 	if err != nil {
-		return 0, fmt.Errorf("store dead letter: %w", err)
+		return 0, fmt.Errorf("store dead letter: %w", finalOf(err))
 	}
 	var ack struct {
 		Seq   uint64    `json:"seq"`
@@ -75,7 +83,7 @@ func (d *DeadLetters) put(ctx context.Context, l *Letter) (uint64, error) {
 	case ack.Error == nil && ack.Seq > 0:
 		return ack.Seq, nil
 	case ack.Error == nil || ack.Error.Code != codeStoreFailed:
-		return 0, fmt.Errorf("store dead letter: %w", ack.Error)
+		return 0, fmt.Errorf("store dead letter: %w", finalOf(ack.Error))
 	case strings.Contains(ack.Error.Text, "per subject"):
 		stored, err := d.take(ctx, l.DeadLetterPlace)
 		if err != nil {
@@ -85,7 +93,20 @@ func (d *DeadLetters) put(ctx context.Context, l *Letter) (uint64, error) {
 	case strings.Contains(ack.Error.Text, "maximum bytes"):
 		return 0, ErrLettersFull
 	}
-	return 0, fmt.Errorf("store dead letter: %w", ack.Error)
+	return 0, fmt.Errorf("store dead letter: %w", finalOf(ack.Error))
+}
+
+// finalOf marks an error that says that a message can never be stored as it is.
+func finalOf(err error) error {
+	var api *apiError
+	switch {
+	case errors.As(err, &api) && api != nil && (api.Code == codeMsgTooLarge || api.Code == codeHeaderSize || strings.Contains(api.Text, tooLarge)):
+	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadHeaderMsg), errors.Is(err, nats.ErrBadSubject),
+		errors.Is(err, nats.ErrHeadersNotSupported):
+	default:
+		return err
+	}
+	return fmt.Errorf("%w: %w", errFinal, err)
 }
 
 func (d *DeadLetters) has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error) {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"leasehold/internal/bytesize"
 	"leasehold/partitioner"
 )
@@ -26,7 +28,8 @@ func letterBoxes(t *testing.T) map[string]letterBox {
 }
 
 func letterAt(kind partitioner.DeadLetterKind, partition int, key string, seq uint64) *Letter {
-	return &Letter{DeadLetterPlace: partitioner.DeadLetterPlace{Group: "billing", Partition: partition, Kind: kind, Key: key, Seq: seq}}
+	place := partitioner.DeadLetterPlace{Group: "billing", Partition: partition, Kind: kind, LetterKey: partitioner.NewLetterKey(key), Seq: seq}
+	return &Letter{DeadLetterPlace: place, Key: key}
 }
 
 func TestLetterBoxContract(t *testing.T) {
@@ -81,7 +84,7 @@ func wantPlaces(t *testing.T, box letterBox, partition int, want string) {
 	var got []string
 	for _, key := range slices.Sorted(maps.Keys(found)) {
 		for _, p := range found[key] {
-			got = append(got, fmt.Sprint(p.Key, " ", p.Seq))
+			got = append(got, fmt.Sprint(p.LetterKey, " ", p.Seq))
 		}
 	}
 	if strings.Join(got, ", ") != want {
@@ -118,6 +121,111 @@ func TestLetterComesBackWhole(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		got.Data, want.Data = nil, nil
 		t.Errorf("got\n%+v, want\n%+v", got, want)
+	}
+}
+
+// TestLetterOfAnyMessageFitsAndComesBack: what a plain NATS client can have stored, with our headers at their longest, and
+// once more when it is requeued.
+func TestLetterOfAnyMessageFitsAndComesBack(t *testing.T) {
+	box := letterBoxes(t)["real"]
+	many := map[string][]string{"Nats-a": slices.Repeat([]string{"x"}, 5400)}
+	names := map[string][]string{}
+	for i := range 4000 {
+		names[fmt.Sprintf("n%04d", i)] = []string{""}
+	}
+	for name, c := range map[string]struct {
+		key     string
+		headers map[string][]string
+		size    int
+	}{
+		"key as long as the line":  {key: strings.Repeat("k", 4060)},
+		"key of many tokens":       {key: strings.Repeat("ab.", 1300) + "c"},
+		"key that is not UTF-8":    {key: "M\xfcller"},
+		"key with a control":       {key: "a\x01b"},
+		"key beyond JSON escapes":  {key: "\U000e0001"},
+		"headers of 65,300 bytes":  {key: "k", headers: map[string][]string{"X": {strings.Repeat("h", 65300)}}},
+		"5,400 reserved headers":   {key: "k", headers: many},
+		"4,000 names":              {key: "k", headers: names},
+		"name with a blank":        {key: "k", headers: map[string][]string{"a b": {"c"}, "d": {"e"}}},
+		"name in Latin-1":          {key: "k", headers: map[string][]string{"\xfc": {"\xe9"}}},
+		"value with outer blanks":  {key: "k", headers: map[string][]string{"a": {" b ", "\tc"}}},
+		"value with a bare return": {key: "k", headers: map[string][]string{"a": {"b\rc"}}},
+		"largest, all at once":     {key: strings.Repeat("k", 4000), headers: map[string][]string{"X y": {strings.Repeat("h", 65000)}}, size: 1<<20 - 65100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := letterAt(partitioner.Parked, 3, c.key, 7)
+			want.Topic, want.Subject, want.Error = "orders", "orders."+c.key, strings.Repeat("e", maxReason)
+			want.Headers, want.Data = c.headers, bytes.Repeat([]byte("x"), c.size)
+			stored, err := box.put(t.Context(), want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := box.take(t.Context(), want.DeadLetterPlace)
+			if err != nil || got.Key != c.key || got.Subject != want.Subject || !bytes.Equal(got.Data, want.Data) || len(got.Headers)+len(c.headers) > 0 && !reflect.DeepEqual(got.Headers, c.headers) {
+				t.Fatalf("came back with key %.20q, %d headers, %d bytes: %v", got.Key, len(got.Headers), len(got.Data), err)
+			}
+			wantPlaces(t, box, 3, fmt.Sprint(partitioner.NewLetterKey(c.key), " 7"))
+			if err := box.remove(t.Context(), stored); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestRequeuedHeadersArriveAsTheyWere: sent by the client library, read as a lane reads them.
+func TestRequeuedHeadersArriveAsTheyWere(t *testing.T) {
+	nc := startBroker(t).Conn()
+	sub, err := nc.SubscribeSync("again")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]string{
+		"plain": {"v", "w"}, "a b": {"c"}, "": {"none"}, "caf\xe9": {" x ", "y\rz"}, "(comment)": {""}, "empty": {""},
+		"big one": {strings.Repeat("h", 30<<10)},
+	}
+	l := letterAt(partitioner.Dead, 3, "k", 7)
+	l.Topic, l.Headers = "orders", want
+	if err := nc.PublishMsg(&nats.Msg{Subject: "again", Header: l.RequeueHeaders()}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := sub.NextMsg(10 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := restored(m.Header)
+	if id := got[originalIDHdr]; len(id) != 1 || id[0] != "orders/3/7" || requeues(got) != 1 {
+		t.Errorf("id %v, requeued %d times", id, requeues(got))
+	}
+	delete(got, originalIDHdr)
+	delete(got, HeaderRequeues)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %.300q", got)
+	}
+	for _, broken := range []string{"?", "AQ", "/////w==", "AWEB"} { // No base64, or nothing that was packed.
+		h := map[string][]string{hdrPacked: {broken}, "a": {"b"}}
+		if got := restored(h); !reflect.DeepEqual(got, h) {
+			t.Errorf("%q is read as %q", broken, got)
+		}
+	}
+}
+
+// TestWhatCanNeverBeStoredIsToldFromWhatMayBe: a letter that is too large is not worth a second try; a stream that is away is.
+func TestWhatCanNeverBeStoredIsToldFromWhatMayBe(t *testing.T) {
+	box := letterBoxes(t)["real"]
+	huge := letterAt(partitioner.Dead, 3, "a", 1)
+	huge.Data = make([]byte, 2<<20)
+	badName, long := letterAt(partitioner.Dead, 3, "a", 2), letterAt(partitioner.Dead, 3, "a", 3)
+	badName.Topic, long.Topic = "or\tders", strings.Repeat("t", 70<<10)
+	badName.Group = "bill ing"
+	away := letterAt(partitioner.Dead, 3, "a", 4)
+	away.Group = "other"
+	for name, c := range map[string]struct {
+		letter *Letter
+		final  bool
+	}{"payload": {huge, true}, "subject": {badName, true}, "headers": {long, true}, "no such stream": {away, false}} {
+		if _, err := box.put(t.Context(), c.letter); err == nil || errors.Is(err, errFinal) != c.final {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

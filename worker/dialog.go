@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,9 @@ type Dialog struct {
 	cfg HandlerConfig
 	env HandlerEnv
 	c   *child
+
+	mu    sync.Mutex
+	token string // Of the last init line.
 }
 
 // StartDialog starts a child and tells it nothing. Each line of its stdout goes to heard, from one goroutine; the line is
@@ -36,7 +40,20 @@ func StartDialog(cfg HandlerConfig, env HandlerEnv, heard func(line []byte)) (*D
 }
 
 // Init sends the init line.
-func (d *Dialog) Init(id string) error { return d.control(newInitLine(d.cfg, d.env, id)) }
+func (d *Dialog) Init(id string) error {
+	line := newInitLine(d.cfg, d.env, id)
+	d.mu.Lock()
+	d.token = line.Token
+	d.mu.Unlock()
+	return d.control(line)
+}
+
+// Token is that of the last init line.
+func (d *Dialog) Token() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.token
+}
 
 // Assign sends an assign line.
 func (d *Dialog) Assign(id string, a Assignment) error { return d.control(newAssignLine(a, id)) }

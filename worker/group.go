@@ -256,7 +256,7 @@ func storedMessage(t *partitioner.Topic, e *entry) (Message, error) {
 	id = strconv.AppendUint(append(id, '/'), e.seq, 10)
 	m := Message{
 		ID: string(id), Topic: t.Name, Partition: place.Partition, Seq: e.seq,
-		Key: place.Key, Subject: place.Subject, Published: e.published, Headers: e.headers, Data: e.data,
+		Key: place.Key, Subject: place.Subject, Published: e.published, Headers: restored(e.headers), Data: e.data,
 	}
 	m.fromHeaders()
 	return m, nil

@@ -103,8 +103,8 @@ func TestHTTPStatusesMapToResults(t *testing.T) {
 	h := newHTTP(t, url, func(c *HandlerConfig) { c.OKStatus = []int{418} })
 	for status, codes := range map[Status][]int{
 		OK:          {200, 201, 202, 204, 418},
-		Retry:       {408, 409, 425, 431, 451, 500, 501, 505, 507, 599},
-		Reject:      {400, 413, 415, 422},
+		Retry:       {408, 409, 425, 451, 500, 501, 505, 507, 599},
+		Reject:      {400, 413, 414, 415, 422, 431},
 		Unavailable: {300, 301, 302, 303, 304, 307, 308, 401, 402, 403, 404, 405, 407, 429, 502, 503, 504},
 		Pause:       {410},
 	} {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"leasehold/partitioner"
 )
 
 // Causes with which the context of a call ends.
@@ -82,12 +84,13 @@ type Lane struct {
 	onStop  func() // The lane has stopped. Called before Stopped is closed.
 
 	// What only the lane's goroutine uses.
-	lastDown  int             // Times in a row that the handler was unavailable.
-	setAside  map[string]bool // Parked keys: their messages go to the dead letters.
-	jobs      []job           // Messages at hand.
-	singly    int             // So many of them are called one by one, because a batch with them failed.
-	looked    bool            // The head message's attempts were looked at once.
-	firstFail time.Time       // Of the head message, as far as this lane knows; zero if it has not failed here.
+	lastDown  int                            // Times in a row that the handler was unavailable.
+	setAside  map[partitioner.LetterKey]bool // Parked keys: their messages go to the dead letters.
+	jobs      []job                          // Messages at hand.
+	singly    int                            // So many of them are called one by one, because a batch with them failed.
+	looked    bool                           // The head message's attempts were looked at once.
+	firstFail time.Time                      // Of the head message, as far as this lane knows; zero if it has not failed here.
+	evidence  evidence                       // Against the head message.
 
 	mu         sync.Mutex
 	queue      queue
@@ -188,7 +191,7 @@ func (l *Lane) run() {
 		return
 	}
 	if l.grant.Paused != "" {
-		l.awaitEnd(StatePaused, l.grant.Paused)
+		l.awaitResume(l.grant.Paused)
 		return
 	}
 	if l.assign() && l.findParked() && l.release() {
@@ -314,8 +317,8 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 	head := &jobs[0]
 	switch {
 	case head.err != nil:
-		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v", head.seq, head.err))
-	case l.setAside[head.m.Key]:
+		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v; %s", head.seq, head.err, l.waysOut(head.seq)))
+	case l.isParked(head.m.Key):
 		return one(l.park(head))
 	case !l.looked && l.grant.Attempt >= l.config.MaxAttempts:
 		l.looked = true

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"fmt"
 	"net/textproto"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ const (
 // Letter is a message that was set aside, with all that is known of why.
 type Letter struct {
 	partitioner.DeadLetterPlace
+	Key       string // As Place.Key; its LetterKey may be a hash.
 	Topic     string
 	Subject   string // Subject that the publisher used.
 	Reason    LetterReason
@@ -32,7 +34,8 @@ type Letter struct {
 	Node      string // Who set it aside, under which epoch.
 	Epoch     uint64
 	Published time.Time
-	Requeues  int // How often it has been sent to its topic again.
+	Requeues  int    // How often it has been sent to its topic again.
+	LeftOut   string // What of the message could not be stored; empty: nothing.
 
 	Headers map[string][]string // The publisher's.
 	Data    []byte
@@ -54,20 +57,42 @@ const (
 	hdrTopic        = headerPrefix + "Topic"
 	hdrSubject      = headerPrefix + "Subject"
 	hdrPublished    = headerPrefix + "Published"
+	hdrKey          = headerPrefix + "Key"          // If the subject holds its hash only.
+	hdrPackedBytes  = headerPrefix + "Packed-Bytes" // The payload begins with the publisher's headers, in so many bytes.
+	hdrLeftOut      = headerPrefix + "Left-Out"
 
 	// HeaderRequeues counts how often a message was sent to its topic again. It stands in messages too.
 	HeaderRequeues = headerPrefix + "Requeues"
 )
 
-// encode makes the headers of the stored letter. Sequence, key, partition and group stand in its subject.
-func (l *Letter) encode() map[string][]string {
-	h := make(map[string][]string, len(l.Headers)+12)
+// letterHeaderBytes is how long the headers of a letter may get before the publisher's are packed. The broker takes 64 KiB;
+// what is our own, with a subject, a key and an error text of the greatest length, is below 11 KiB.
+const letterHeaderBytes = 32 << 10
+
+// encode makes headers and payload of the stored letter. Sequence, key, partition and group stand in its subject. The
+// publisher's headers are headers of the letter, or the beginning of its payload if they do not fit or cannot be sent.
+func (l *Letter) encode() (headers map[string][]string, data []byte) {
+	h := l.ownHeaders()
+	plain := true
 	for name, values := range l.Headers {
+		plain = plain && sendable(name, values)
 		if reservedHeader(name) {
 			name = originalPrefix + name
 		}
 		h[name] = values
 	}
+	if plain && headerBytes(h) <= letterHeaderBytes {
+		return h, l.Data
+	}
+	h = l.ownHeaders()
+	packed := packHeaders(l.Headers)
+	h[hdrPackedBytes] = []string{strconv.Itoa(len(packed))}
+	return h, append(packed, l.Data...)
+}
+
+// ownHeaders are the headers of the stored letter that are not the publisher's.
+func (l *Letter) ownHeaders() map[string][]string {
+	h := make(map[string][]string, len(l.Headers)+14)
 	set := func(name, value string) {
 		if value != "" {
 			h[name] = []string{value}
@@ -84,7 +109,19 @@ func (l *Letter) encode() map[string][]string {
 	set(hdrSubject, l.Subject)
 	set(hdrPublished, TimeText(l.Published))
 	set(HeaderRequeues, strconv.Itoa(l.Requeues))
+	set(hdrLeftOut, oneLine(l.LeftOut))
+	if l.LetterKey.Hashed() {
+		set(hdrKey, l.Key)
+	}
 	return h
+}
+
+// bare is the letter without the publisher's headers, which says so.
+func (l *Letter) bare(why error) *Letter {
+	bare := *l
+	bare.LeftOut = fmt.Sprintf("the message's %d headers, of %d bytes: %v", len(l.Headers), headerBytes(l.Headers), why)
+	bare.Headers = nil
+	return &bare
 }
 
 // decodeLetter reads a stored letter. What is missing or makes no sense stays zero: a letter that cannot be shown in full
@@ -92,9 +129,12 @@ func (l *Letter) encode() map[string][]string {
 func decodeLetter(place partitioner.DeadLetterPlace, stored uint64, headers map[string][]string, data []byte) *Letter {
 	get := func(name string) string { return first(headers, name) }
 	l := &Letter{
-		DeadLetterPlace: place, Topic: get(hdrTopic), Subject: get(hdrSubject), Reason: LetterReason(get(hdrReason)), Error: get(hdrError),
-		FirstFail: parseTime(get(hdrFirstFailure)), LastFail: parseTime(get(hdrLastFailure)), Node: get(hdrNode),
-		Published: parseTime(get(hdrPublished)), Headers: map[string][]string{}, Data: data, Stored: stored,
+		DeadLetterPlace: place, Key: string(place.LetterKey), Topic: get(hdrTopic), Subject: get(hdrSubject), Reason: LetterReason(get(hdrReason)),
+		Error: get(hdrError), FirstFail: parseTime(get(hdrFirstFailure)), LastFail: parseTime(get(hdrLastFailure)), Node: get(hdrNode),
+		Published: parseTime(get(hdrPublished)), LeftOut: get(hdrLeftOut), Headers: map[string][]string{}, Data: data, Stored: stored,
+	}
+	if key := get(hdrKey); place.LetterKey.Hashed() && key != "" {
+		l.Key = key
 	}
 	l.Attempts, _ = strconv.Atoi(get(hdrAttempts))
 	l.Requeues, _ = strconv.Atoi(get(HeaderRequeues))
@@ -105,7 +145,19 @@ func decodeLetter(place partitioner.DeadLetterPlace, stored uint64, headers map[
 			l.Headers[original] = values
 		}
 	}
+	l.unpack(get(hdrPackedBytes))
 	return l
+}
+
+// unpack takes the publisher's headers from the beginning of the payload, if they are there.
+func (l *Letter) unpack(length string) {
+	n, err := strconv.Atoi(length)
+	if err != nil || n < 0 || n > len(l.Data) {
+		return
+	}
+	if headers, err := unpackHeaders(l.Data[:n]); err == nil {
+		l.Headers, l.Data = headers, l.Data[n:]
+	}
 }
 
 // requeues is how often a message was sent to its topic again, by its headers.

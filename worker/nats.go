@@ -97,6 +97,8 @@ func (h *NATS) request(ctx context.Context, req *nats.Msg) (*nats.Msg, Result) {
 		return nil, unavailable("no service answers on %s: %w", h.subject, err)
 	case errors.Is(err, nats.ErrMaxPayload):
 		return nil, Result{Status: Reject, Reason: "the message is too large for a request, with the envelope in its headers", Err: err}
+	case errors.Is(err, nats.ErrBadHeaderMsg):
+		return nil, Result{Status: Reject, Reason: "the message has a header whose name a request cannot carry", Err: err}
 	}
 	return nil, unavailable("request to %s: %w", h.subject, err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,24 @@ func reply(t *testing.T, req *nats.Msg, code, text string) {
 	}
 }
 
+// TestMessageThatNoRequestCanCarryIsRejected: were it called unavailable, its partition would wait for it for ever.
+func TestMessageThatNoRequestCanCarryIsRejected(t *testing.T) {
+	r := newNATSRig(t, HandlerConfig{})
+	r.serve(t, func(req *nats.Msg) { reply(t, req, "", "") })
+	for name, m := range map[string]*Message{
+		"name with a blank": {Headers: map[string][]string{"a b": {"c"}}},
+		"name in brackets":  {Headers: map[string][]string{"(a)": {"c"}}},
+		"name in Latin-1":   {Headers: map[string][]string{"\xfc": {"c"}}},
+		"payload":           {Data: make([]byte, 2<<20)},
+		"headers":           {Headers: map[string][]string{"x": slices.Repeat([]string{strings.Repeat("y", 1000)}, 2000)}},
+	} {
+		m.Timeout = 10 * time.Second
+		if got := r.Handle(t.Context(), m); got.Status != Reject || got.Reason == "" {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 func TestNATSServiceAnswersMapToResults(t *testing.T) {
 	r := newNATSRig(t, HandlerConfig{OKStatus: []int{418}})
 	r.serve(t, func(req *nats.Msg) {
@@ -113,6 +132,8 @@ func TestNATSServiceAnswersMapToResults(t *testing.T) {
 		{"", Result{Status: OK}},
 		{"418 seen before", Result{Status: OK}},
 		{"400 because", Result{Status: Reject, Reason: "400 Bad Request: because"}},
+		{"414 long", Result{Status: Reject, Reason: "414 Request URI Too Long: long"}},
+		{"431 many", Result{Status: Reject, Reason: "431 Request Header Fields Too Large: many"}},
 		{"409 because", Result{Status: Retry, Reason: "409 Conflict: because", After: 3 * time.Second}},
 		{"410", Result{Status: Pause, Reason: "410 Gone"}},
 		{"404", Result{Status: Unavailable, Reason: "404 Not Found", After: 3 * time.Second}},

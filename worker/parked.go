@@ -9,11 +9,14 @@ import (
 	"leasehold/partitioner"
 )
 
+// parkedPlaces are where a partition's parked letters are, by key, each key's by sequence.
+type parkedPlaces map[partitioner.LetterKey][]partitioner.DeadLetterPlace
+
 // parkedRead is one look at all parked letters of a group, for every lane that asked before it began.
 type parkedRead struct {
 	done  chan struct{}
 	last  uint64 // The stream's last sequence.
-	found map[int]map[string][]partitioner.DeadLetterPlace
+	found map[int]parkedPlaces
 	err   error
 }
 
@@ -21,7 +24,7 @@ type parkedRead struct {
 //
 // A stream's leader that has only just been elected may not have applied everything that an earlier one acknowledged. So a
 // look that does not know the letter that the lease names is an error, and is to be repeated.
-func (d *DeadLetters) parked(ctx context.Context, partition int, least uint64) (map[string][]partitioner.DeadLetterPlace, error) {
+func (d *DeadLetters) parked(ctx context.Context, partition int, least uint64) (parkedPlaces, error) {
 	r := d.join(ctx)
 	select {
 	case <-r.done:
@@ -81,8 +84,8 @@ type streamSubjects struct {
 
 // readParked lists the subjects of the group's parked letters. The last sequence is that of the first page, so that no
 // page is older.
-func (d *DeadLetters) readParked(ctx context.Context) (map[int]map[string][]partitioner.DeadLetterPlace, uint64, error) {
-	found := map[int]map[string][]partitioner.DeadLetterPlace{}
+func (d *DeadLetters) readParked(ctx context.Context) (map[int]parkedPlaces, uint64, error) {
+	found := map[int]parkedPlaces{}
 	var last uint64
 	for offset := 0; ; {
 		var page streamSubjects
@@ -115,9 +118,9 @@ func (d *DeadLetters) readParked(ctx context.Context) (map[int]map[string][]part
 	return found, last, nil
 }
 
-func addParked(found map[int]map[string][]partitioner.DeadLetterPlace, p partitioner.DeadLetterPlace) {
+func addParked(found map[int]parkedPlaces, p partitioner.DeadLetterPlace) {
 	if found[p.Partition] == nil {
-		found[p.Partition] = map[string][]partitioner.DeadLetterPlace{}
+		found[p.Partition] = parkedPlaces{}
 	}
-	found[p.Partition][p.Key] = append(found[p.Partition][p.Key], p)
+	found[p.Partition][p.LetterKey] = append(found[p.Partition][p.LetterKey], p)
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type initLine struct {
 	V        int            `json:"v"`
 	Type     string         `json:"type"` // "init"
 	ID       string         `json:"id"`
+	Token    string         `json:"token"` // A child whose ack has it repeats it in every result. See child.token.
 	App      string         `json:"app"`
 	Node     string         `json:"node"`
 	Group    string         `json:"group"`
@@ -35,7 +37,7 @@ type initLine struct {
 
 func newInitLine(cfg HandlerConfig, env HandlerEnv, id string) initLine {
 	line := initLine{
-		V: protocolVersion, Type: "init", ID: id, App: env.App,
+		V: protocolVersion, Type: "init", ID: id, Token: rand.Text(), App: env.App,
 		Node: env.Node, Group: env.Group, Topic: env.Topic, MaxBatch: cfg.Batch, Config: cfg.Config,
 	}
 	if line.Config == nil {
@@ -142,8 +144,9 @@ const wantsBatch = "batch"
 
 // answer is a line from a child, or what a service says about a batch.
 type answer struct {
-	Type string `json:"type"` // "ack" or "result"
-	ID   string `json:"id"`
+	Type  string `json:"type"` // "ack" or "result"
+	ID    string `json:"id"`
+	Token string `json:"token"` // Of init, if its ack had it.
 	outcome
 	Attempt   int           `json:"attempt"`    // Optional echo; an answer to another attempt is not one to this.
 	Wants     []string      `json:"wants"`      // Of the ack of init.
@@ -178,7 +181,7 @@ func parseAnswer(line []byte) (answer, bool) {
 	case err != nil && (a.ID == "" || !errors.As(err, &wrong)), a.Type != "ack" && a.Type != "result":
 		return answer{}, false
 	case err != nil:
-		return answer{Type: a.Type, ID: a.ID, outcome: outcome{Status: string(Retry), Reason: "unreadable answer: " + err.Error()}}, true
+		return answer{Type: a.Type, ID: a.ID, Token: a.Token, outcome: outcome{Status: string(Retry), Reason: "unreadable answer: " + err.Error()}}, true
 	}
 	return a, true
 }

@@ -37,6 +37,11 @@ func eventually(t testing.TB, limit time.Duration, check func() error) {
 // startBroker runs a stand-alone broker in this process.
 func startBroker(t testing.TB) jetstream.JetStream {
 	t.Helper()
+	return connect(t, startServer(t))
+}
+
+func startServer(t testing.TB) *server.Server {
+	t.Helper()
 	ns, err := server.NewServer(&server.Options{
 		ServerName: "test", Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
 		MaxPayload: 1<<20 + 64<<10, // As a node's: the largest message, and what a dead letter adds to it.
@@ -49,6 +54,11 @@ func startBroker(t testing.TB) jetstream.JetStream {
 	if !ns.ReadyForConnections(20 * time.Second) {
 		t.Fatal("the broker does not start")
 	}
+	return ns
+}
+
+func connect(t testing.TB, ns *server.Server) jetstream.JetStream {
+	t.Helper()
 	nc, err := nats.Connect("", nats.InProcessServer(ns))
 	if err != nil {
 		t.Fatal(err)

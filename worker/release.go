@@ -22,7 +22,7 @@ func (l *Lane) findParked() bool {
 	if l.letters == nil || never {
 		return true
 	}
-	ok := l.insist("look for parked keys", func(ctx context.Context) error {
+	ok := l.must("look for parked keys", func(ctx context.Context) error {
 		found, err := l.letters.parked(ctx, l.grant.Partition, l.grant.Letters)
 		for key := range found {
 			l.addParked(key)
@@ -41,7 +41,7 @@ func (l *Lane) release() bool {
 		if l.letters == nil || len(keys) == 0 {
 			return true
 		}
-		todo := keys[:1]
+		todo := []partitioner.LetterKey{partitioner.LetterKey(keys[0])}
 		if keys[0] == ReleaseAll {
 			todo = slices.Sorted(maps.Keys(l.setAside))
 		}
@@ -67,9 +67,9 @@ func (l *Lane) released(left []string) bool {
 
 // releaseKey handles a key's parked messages. If one of them fails for good, it and those after it stay parked. It returns
 // false if the lane ends first.
-func (l *Lane) releaseKey(key string) bool {
+func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 	var places []partitioner.DeadLetterPlace
-	ok := l.insist("look for parked messages", func(ctx context.Context) error {
+	ok := l.must("look for parked messages", func(ctx context.Context) error {
 		found, err := l.letters.parked(ctx, l.grant.Partition, l.p.Letters)
 		places = found[key]
 		return err
@@ -82,21 +82,21 @@ func (l *Lane) releaseKey(key string) bool {
 		case stepEnd:
 			return false
 		case stepAgain:
-			l.log.Error("a released message failed for good again: its key stays parked", "key", key, "seq", p.Seq, "left", len(places)-i)
+			l.log.Error("a released message failed for good again: its key stays parked", "key", string(key), "seq", p.Seq, "left", len(places)-i)
 			return true
 		case stepNext:
 		}
 	}
 	delete(l.setAside, key)
 	l.countParked()
-	l.log.Info("key released", "key", key, "messages", len(places))
+	l.log.Info("key released", "key", string(key), "messages", len(places))
 	return true
 }
 
 // releaseOne handles one parked message and removes it: stepNext. stepAgain says that it failed for good.
 func (l *Lane) releaseOne(p partitioner.DeadLetterPlace) step {
 	var letter *Letter
-	ok := l.insist("read a parked message", func(ctx context.Context) (err error) {
+	ok := l.must("read a parked message", func(ctx context.Context) (err error) {
 		letter, err = l.letters.take(ctx, p)
 		if errors.Is(err, ErrNoLetter) {
 			err = nil // Dropped meanwhile.
@@ -118,7 +118,7 @@ func (l *Lane) releaseOne(p partitioner.DeadLetterPlace) step {
 }
 
 func (l *Lane) removeLetter(letter *Letter) step {
-	ok := l.insist("remove a parked message", func(ctx context.Context) error { return l.letters.remove(ctx, letter.Stored) })
+	ok := l.must("remove a parked message", func(ctx context.Context) error { return l.letters.remove(ctx, letter.Stored) })
 	if !ok {
 		return stepEnd
 	}

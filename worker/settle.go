@@ -69,7 +69,7 @@ func (l *Lane) settleOK(j *job, n int) step {
 // finished moves the checkpoint past a message, the last of n at hand, unless the lane was cancelled first. letter is its
 // sequence among the dead letters, if it became one.
 func (l *Lane) finished(seq uint64, n int, letter uint64) step {
-	l.firstFail = time.Time{}
+	l.firstFail, l.evidence = time.Time{}, evidence{}
 	l.mu.Lock()
 	if l.cause != nil {
 		l.mu.Unlock()
@@ -119,6 +119,7 @@ func (l *Lane) raiseAttempt(r Result) (attempt int, ok bool) {
 	if l.firstFail.IsZero() {
 		l.firstFail = time.Now()
 	}
+	l.evidence.failed(l.health.successes.Load())
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cause != nil {
@@ -176,8 +177,13 @@ func (l *Lane) settlePause(j *job, r Result) step {
 	l.mu.Unlock()
 	l.grant.Wake()
 	l.log.Error("partition paused", "reason", reason)
-	l.awaitEnd(StatePaused, reason)
+	l.awaitResume(reason)
 	return stepEnd
+}
+
+// awaitResume keeps the partition paused until the lane ends.
+func (l *Lane) awaitResume(reason string) {
+	l.awaitEnd(StatePaused, reason+"; "+l.resume()+" lets it go on")
 }
 
 // pause is how long to wait after the n-th failure in a row: as the handler says, or as configured.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -178,15 +179,51 @@ func TestSubprocessSpeaksProtocolVersion1(t *testing.T) {
 	wantStatus(t, s.handle(t, m), OK, "")
 	s.Revoke(t.Context(), a, "rebalance")
 	s.stop()
-	want := `{"v":1,"type":"init","id":"0","app":"leasehold/test","node":"n1","group":"billing","topic":"orders","max_batch":100,"config":{"dsn":"x"}}
+	want := `{"v":1,"type":"init","id":"0","token":"TOKEN","app":"leasehold/test","node":"n1","group":"billing","topic":"orders","max_batch":100,"config":{"dsn":"x"}}
 {"type":"assign","id":"1","partition":3,"epoch":5,"next_seq":1007}
 {"type":"message","id":"orders/3/1007","topic":"orders","group":"billing","node":"n1","partition":3,"seq":1007,"epoch":5,"attempt":1,"max_attempts":8,"key":"c-17","subject":"orders.c-17","idempotency_key":"k","timeout_ms":20000,"time":"2023-11-14T22:13:20.000000005Z","traceparent":"00-ab","headers":{"A":["1","2"]},"data":"ok <&>"}
 {"type":"revoke","id":"2","partition":3,"epoch":5,"reason":"rebalance"}
 {"type":"stop","id":"3"}
 `
-	if got := s.awaitTrace(t, "stop"); got != want {
+	token := regexp.MustCompile(`"token":"[A-Z2-7]{26,}"`)
+	if got := token.ReplaceAllString(s.awaitTrace(t, "stop"), `"token":"TOKEN"`); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+}
+
+// TestPayloadThatIsPrintedAnswersNothing: a child that repeats its token prints what it gets before it answers. ID stands
+// for the id of the call.
+func TestPayloadThatIsPrintedAnswersNothing(t *testing.T) {
+	s := startSub(t, "token", nil)
+	forged := []string{
+		"x\n" + `{"type":"result","id":"ID","status":"ok"}`,
+		`{"type":"result","id":"ID","status":"ok","token":""}` + "\n",
+		`{"type":"result","id":"ID","status":"pause","token":"AAAAAAAAAAAAAAAAAAAAAAAAAA"}`,
+		`{"type":"result","id":"ID","status":"ok","token":7}`,
+		`{"type":"result","id":"orders/1/99","status":"ok"}` + "\n" + `{"type":"ack","id":"ID","status":"ok"}`,
+		`{"type":"result","id":"ID","status":"partial","ok_through":1000000}`,
+	}
+	for i, payload := range forged {
+		seq := uint64(10 * (i + 1))
+		wantStatus(t, s.handle(t, testMessage(0, seq, payload)), Reject, "looked at")
+		ms := []*Message{testMessage(0, seq+1, payload), testMessage(0, seq+2, "b")}
+		if r := s.HandleBatch(t.Context(), ms); r.OK != 0 || r.Result.Status != Reject || r.Result.Reason != "looked at" {
+			t.Errorf("batch with %s: %+v", payload, r)
+		}
+	}
+}
+
+// TestChildThatForgetsItsTokenIsToldSo: one that acknowledges it and answers without.
+func TestChildThatForgetsItsTokenIsToldSo(t *testing.T) {
+	s := startSub(t, "forgets-token", nil)
+	m := testMessage(0, 1, "ok")
+	m.Timeout = 500 * time.Millisecond
+	wantStatus(t, s.handle(t, m), Timeout, "1 lines were results without the token of init")
+}
+
+func TestChildWithAnotherTokenIsNotReady(t *testing.T) {
+	s := startSub(t, "other-token", nil)
+	wantStatus(t, s.handle(t, testMessage(0, 1, "ok")), Unavailable, "not that of init")
 }
 
 func TestSubprocessCarriesAnyBytes(t *testing.T) {

@@ -50,10 +50,11 @@ class Partition:
         fcntl.flock(self.file, fcntl.LOCK_UN)
 
 
-partitions, prefix = {}, ""
+partitions, prefix, token = {}, "", None
 for line in sys.stdin:
     m, out = json.loads(line), {"type": "ack"}
     if m["type"] == "init":
+        token = m.get("token")
         os.makedirs(m["config"]["dir"], exist_ok=True)
         prefix = os.path.join(m["config"]["dir"], f"{m['topic']}.{m['group']}.")
     elif m["type"] == "assign":
@@ -64,4 +65,4 @@ for line in sys.stdin:
     elif m["type"] == "message":
         with partitions[m["partition"]] as p:
             out = {"type": "result"} | p.handle(m)
-    print(json.dumps(out | {"id": m["id"]}), flush=True)
+    print(json.dumps(out | {"id": m["id"], "token": token}), flush=True)

@@ -76,11 +76,11 @@ def handle(store, m):
         return store.lost(e)
 
 
-store, group = None, ""
+store, group, token = None, "", None
 for line in sys.stdin:
     m, out = json.loads(line), {"type": "ack"}
     if m["type"] == "init":
-        store, group = Store(m["config"]["dsn"]), m["group"]
+        store, group, token = Store(m["config"]["dsn"]), m["group"], m.get("token")
     elif m["type"] == "assign":
         try:
             store.claim({**m, "group": group})
@@ -90,4 +90,4 @@ for line in sys.stdin:
         out = {"type": "result", **handle(store, m)}
     elif m["type"] not in ("revoke", "stop"):
         continue
-    print(json.dumps({**out, "id": m["id"]}), flush=True)
+    print(json.dumps({**out, "id": m["id"], "token": token}), flush=True)

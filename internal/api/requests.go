@@ -91,7 +91,8 @@ type Letter struct {
 	Epoch        uint64 `json:"epoch"`
 	Published    string `json:"published"`
 	Requeues     int    `json:"requeues"`
-	Bytes        int    `json:"bytes"` // Of the payload.
+	Bytes        int    `json:"bytes"`              // Of the payload.
+	LeftOut      string `json:"left_out,omitempty"` // What of the message could not be stored.
 
 	Headers map[string][]string `json:"headers,omitempty"`
 	jsondata.Payload

@@ -215,6 +215,9 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	} {
 		fmt.Fprintf(a.Out, "%-14s%s\n", row[0], row[1])
 	}
+	if l.LeftOut != "" {
+		fmt.Fprintf(a.Out, "%-14s%s\n", "left out", l.LeftOut)
+	}
 	for name, values := range l.Headers {
 		fmt.Fprintf(a.Out, "%-14s%s: %s\n", "header", name, strings.Join(values, ", "))
 	}

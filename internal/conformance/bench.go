@@ -83,7 +83,10 @@ func (b *bench) start() (*life, error) {
 		return nil, err
 	}
 	b.lives = append(b.lives, l)
-	return l, b.control(l, b.o.Handler.StartTimeout, l.dialog.Init)
+	if err := b.control(l, b.o.Handler.StartTimeout, l.dialog.Init); err != nil {
+		return l, err
+	}
+	return l, l.takeToken()
 }
 
 // assign gives a child a partition under the present epoch.
@@ -200,6 +203,8 @@ func (b *bench) describe(l *life, err error) string {
 func (b *bench) unanswered(l *life, err error, ended string) finding {
 	advice := ended
 	switch {
+	case errors.As(err, new(badAnswer)) && !l.answered(ack("1")): // Of init.
+		advice = `acknowledge init with its "token" as it is, and repeat it in every result; or leave it out`
 	case errors.As(err, new(badAnswer)):
 		advice = `answer {"type":"result","id":ID,"status":STATUS} with one of ok, retry, reject, unavailable, pause; all else counts as retry`
 	case errors.Is(err, errForeign):
@@ -218,6 +223,8 @@ func (b *bench) silent(l *life) finding {
 		l.end()
 	}
 	switch {
+	case l.unsigned() > 0:
+		return wrong(`repeat the "token" of init in every result line, or leave it out of the ack: without it a line is output`, "%s: it answered without the token that it had acknowledged", said)
 	case !l.complete():
 		return wrong("answer every init, assign, revoke and message line within its time; a child that does not is killed, and the message charged", "%s in time", said)
 	case mute:

@@ -31,10 +31,12 @@ func TestMain(m *testing.M) {
 // subject is a handler that is good save for one thing.
 type subject struct {
 	behaviour string
+	token     string // Of init.
 }
 
 type request struct {
 	Type, ID string
+	Token    string
 	Attempt  int
 	Data     *string
 	Later    any `json:"of_a_later_version"`
@@ -70,13 +72,34 @@ func (s *subject) run() int {
 		if err := json.Unmarshal(line, &r); err != nil {
 			panic(err)
 		}
+		if r.Token != "" && s.repeats() {
+			s.token = r.Token
+		}
 		for _, answer := range s.answers(r) {
-			fmt.Fprintln(out, answer)
+			fmt.Fprintln(out, s.signed(answer))
 		}
 		if !s.is("never flushes") {
 			out.Flush()
 		}
 	}
+}
+
+// repeats reports whether the handler knows of tokens.
+func (s *subject) repeats() bool {
+	return !s.is("knows no token") && !s.is("prints payloads without a token")
+}
+
+// signed is an answer with the token, if it is one of ours.
+func (s *subject) signed(answer string) string {
+	switch {
+	case s.token == "" || !strings.HasPrefix(answer, `{"type":`):
+		return answer
+	case s.is("has its own token"):
+		return strings.TrimSuffix(answer, "}") + `,"token":"mine"}`
+	case s.is("forgets the token") && strings.Contains(answer, "result"):
+		return answer
+	}
+	return strings.TrimSuffix(answer, "}") + fmt.Sprintf(`,"token":%q}`, s.token)
 }
 
 func (s *subject) answers(r request) []string {
@@ -116,6 +139,8 @@ func (s *subject) results(r request) []string {
 		return []string{`{"type":"result","id":"1","status":"ok"}`}
 	case s.is("acknowledges messages"):
 		return []string{fmt.Sprintf(`{"type":"ack","id":%q}`, r.ID)}
+	case strings.HasPrefix(s.behaviour, "prints payloads") && r.Data != nil && len(*r.Data) < 1000:
+		return []string{" " + *r.Data, ok}
 	case s.is("prints"):
 		return []string{"handling " + r.ID, "", `{"level":"info"}`, ok}
 	case s.is("has its own status"):
@@ -242,6 +267,11 @@ func TestBadHandlersAreFoundOut(t *testing.T) {
 		{"batches too much", nil, []string{"batch"}, []string{"stale epoch"}, "ok_through"},
 		{"batches with a hole", nil, []string{"batch"}, []string{"stale epoch"}, "failed.seq"},
 		{"batches without a status", nil, []string{"batch"}, []string{"stale epoch"}, `status ""`},
+		{"knows no token", nil, nil, []string{"token", "stale epoch"}, "answers without a token"},
+		{"forgets the token", call, []string{"message"}, nil, "without the token that it had acknowledged"},
+		{"has its own token", nil, []string{"start"}, nil, "not that of init"},
+		{"prints payloads", nil, nil, []string{"stale epoch", "stdout"}, "looks like an answer is none"},
+		{"prints payloads without a token", nil, []string{"forged answer", "one answer each"}, []string{"token", "stale epoch"}, "has answered for its message"},
 		{"rejects all", nil, nil, []string{"message", "stale epoch"}, "--message"},
 	} {
 		t.Run(c.behaviour, func(t *testing.T) {

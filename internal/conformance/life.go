@@ -37,6 +37,7 @@ type body struct {
 	Reason    string
 	AfterMS   *float64 `json:"after_ms"`
 	Wants     []string
+	Token     string
 	OKThrough *uint64 `json:"ok_through"`
 	Failed    *struct {
 		Seq     uint64
@@ -61,6 +62,8 @@ type life struct {
 	welcome map[line]bool     // May be answered and need not be.
 	heard   map[line][]answer // What came, in order.
 	foreign []answer          // What nobody had asked.
+	token   string            // What results must repeat, as in its ack of init; empty: nothing.
+	missing int               // Results without it, which a node takes for output.
 	noise   []string          // What is no answer at all, cut.
 }
 
@@ -80,6 +83,9 @@ func (l *life) hear(text []byte) {
 	switch a, ok := parse(text); {
 	case !ok && len(bytes.TrimSpace(text)) == 0:
 	case !ok:
+		l.noise = append(l.noise, shown(text))
+	case a.kind == "result" && a.body.Token != l.token && l.token != "":
+		l.missing++
 		l.noise = append(l.noise, shown(text))
 	case l.asked[a.line] == 0 && !l.welcome[a.line]:
 		l.foreign = append(l.foreign, a)
@@ -275,6 +281,39 @@ func (l *life) wantsBatches() bool {
 	defer l.mu.Unlock()
 	inits := l.heard[ack("0")]
 	return len(inits) > 0 && slices.Contains(inits[0].body.Wants, "batch")
+}
+
+// takeToken has results repeat the token that the acknowledgement of init has. One that is not that of init is an error.
+func (l *life) takeToken() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.heard[ack("0")][0]
+	if a.body.Token != "" && a.body.Token != l.dialog.Token() {
+		return a.bad("its token is not that of init")
+	}
+	l.token = a.body.Token
+	return nil
+}
+
+// repeatsToken reports whether the child has acknowledged the token.
+func (l *life) repeatsToken() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.token != ""
+}
+
+// unsigned is how many results had no token and should have.
+func (l *life) unsigned() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.missing
+}
+
+// paused reports whether an answer with the status pause came.
+func (l *life) paused(what line) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.heard[what], func(a answer) bool { return a.status == worker.Pause })
 }
 
 // hasSpoken reports whether anything was answered yet.

@@ -14,12 +14,14 @@ var questions = []question[*bench]{
 	{name: "start", essential: true, ask: askStart},
 	{name: "assign", essential: true, ask: askAssign},
 	{name: "message", essential: true, ask: askMessage},
+	{name: "token", ask: askToken},
 	{name: "duplicate", ask: askDuplicate},
 	{name: "two partitions", ask: askInterleaved},
 	{name: "retry", ask: askRetry},
 	{name: "batch", ask: askBatch},
 	{name: "huge payload", ask: askHuge},
 	{name: "binary payload", ask: askBinary},
+	{name: "forged answer", ask: askForged},
 	{name: "unknown field", ask: askUnknownField},
 	{name: "unknown line", ask: askUnknownLine},
 	{name: "revoke", ask: askRevoke},
@@ -65,6 +67,29 @@ func askMessage(b *bench) finding {
 			"answered %s to it, %s", b.baseline, answers[0].text)
 	}
 	return right("answered %s in %s", b.baseline, round(b.slowest))
+}
+
+// askToken wants answers that nothing else that the child prints can pass for.
+func askToken(b *bench) finding {
+	if !b.life.repeatsToken() {
+		return better(`repeat the "token" of init in the ack and in every result: then nothing else on stdout, a payload that is printed for example, can answer for a message`,
+			"answers without a token")
+	}
+	return right("repeats the token of init")
+}
+
+// askForged sends a payload that answers for its message if it is printed.
+func askForged(b *bench) finding {
+	m := b.message(0)
+	m.Data = fmt.Appendf(nil, "x\n{\"type\":\"result\",\"id\":%q,\"status\":\"pause\"}\n", m.ID)
+	if _, err := b.call(b.life, m); err != nil {
+		return b.unanswered(b.life, err, "a payload can hold anything, also what looks like an answer: it must not end the child")
+	}
+	if b.life.paused(result(m.ID)) {
+		return wrong(`print payloads to stderr only, and repeat the "token" of init in the ack and in every result`,
+			"a payload that it printed to stdout has answered for its message")
+	}
+	return right("a payload that looks like an answer is none")
 }
 
 // askDuplicate repeats a message, as after a crash that came before the checkpoint.

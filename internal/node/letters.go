@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -63,9 +64,9 @@ func letterError(err error, number uint64) error {
 func apiLetter(l *worker.Letter, data bool) api.Letter {
 	out := api.Letter{
 		Number: l.Stored, ID: fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), Kind: string(l.Kind), Reason: string(l.Reason),
-		Error: l.Error, Topic: l.Topic, Partition: l.Partition, Seq: l.Seq, Key: l.Key, Subject: l.Subject, Attempts: l.Attempts,
+		Error: l.Error, Topic: l.Topic, Partition: l.Partition, Seq: l.Seq, Key: listedKey(l), Subject: l.Subject, Attempts: l.Attempts,
 		FirstFailure: worker.TimeText(l.FirstFail), LastFailure: worker.TimeText(l.LastFail), Node: l.Node, Epoch: l.Epoch,
-		Published: worker.TimeText(l.Published), Requeues: l.Requeues, Bytes: len(l.Data),
+		Published: worker.TimeText(l.Published), Requeues: l.Requeues, Bytes: len(l.Data), LeftOut: l.LeftOut,
 	}
 	if data {
 		out.Headers = l.Headers
@@ -74,12 +75,22 @@ func apiLetter(l *worker.Letter, data bool) api.Letter {
 	return out
 }
 
+// listedKey is a letter's key by which it is found again. JSON holds no other text than UTF-8.
+func listedKey(l *worker.Letter) string {
+	if utf8.ValidString(l.Key) {
+		return l.Key
+	}
+	return string(l.LetterKey)
+}
+
 // releaseKeys checks that something of each key is parked, and lists them as a request does.
 func (n *Node) releaseKeys(ctx context.Context, g about, keys []string) (string, error) {
 	if len(keys) == 0 {
 		return lease.AllKeys, nil
 	}
-	for _, key := range keys {
+	letterKeys := make([]string, len(keys))
+	for i, key := range keys {
+		letterKeys[i] = string(partitioner.ParseLetterKey(key))
 		found := false
 		_, err := n.letters(g.name).List(ctx, worker.LetterQuery{Partition: -1, Kind: partitioner.Parked, Key: key}, func(*worker.Letter) bool {
 			found = true
@@ -92,7 +103,7 @@ func (n *Node) releaseKeys(ctx context.Context, g about, keys []string) (string,
 			return "", api.Mark(api.ErrNotFound, fmt.Sprintf("nothing of key %q is parked in group %q", key, g.name))
 		}
 	}
-	return strings.Join(keys, " "), nil
+	return strings.Join(letterKeys, " "), nil
 }
 
 // Requeue publishes dead letters to their topic once more and then removes them. A crash between the two repeats a message; it
@@ -112,6 +123,10 @@ func (n *Node) Requeue(ctx context.Context, group string, o api.LetterOrder) (*a
 // publishAgain publishes a letter's message under an id of its own, so that a repeated requeue is stored once: the id that
 // it came with is still known to the broker, which would take the message for a duplicate and drop it.
 func (n *Node) publishAgain(ctx context.Context, group string, l *worker.Letter) error {
+	if len(l.Subject) > partitioner.MaxSubject {
+		return fmt.Errorf("its subject has %d bytes, and a node publishes to at most %d: take it with `leasehold dlq export %s`, then drop it",
+			len(l.Subject), partitioner.MaxSubject, group)
+	}
 	m := nats.NewMsg(l.Subject)
 	m.Data = l.Data
 	m.Header = l.RequeueHeaders()

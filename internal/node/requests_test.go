@@ -334,7 +334,7 @@ func TestPauseLastsUntilSomebodyResumes(t *testing.T) {
 	a.start(t)
 	servertest.Eventually(t, time.Minute, func() error {
 		for _, p := range a.group().Partitions {
-			if p.State != "paused" || p.Paused != "lunch" || p.Error != "lunch" {
+			if p.State != "paused" || p.Paused != "lunch" || p.Error != fmt.Sprintf("lunch; `leasehold resume billing --partition %d` lets it go on", p.Partition) {
 				return fmt.Errorf("partition %+v", p)
 			}
 		}

@@ -1,0 +1,126 @@
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"leasehold/internal/api"
+	"leasehold/partitioner"
+	"leasehold/server/servertest"
+)
+
+// publishAs publishes messages as a plain NATS client, under ids.
+func (a *asked) publishAs(messages ...*nats.Msg) {
+	a.t.Helper()
+	nc, err := nats.Connect("nats://" + a.cfg.Server.Listen)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer nc.Close()
+	for i, m := range messages {
+		if m.Header == nil {
+			m.Header = nats.Header{}
+		}
+		m.Header.Set(nats.MsgIdHdr, fmt.Sprintf("id-%d", i))
+		if _, err := nc.RequestMsgWithContext(a.t.Context(), m); err != nil {
+			a.t.Fatalf("message %d: %v", i, err)
+		}
+	}
+}
+
+// largest is a message that with its headers has exactly max_payload bytes.
+func (a *asked) largest(key string, headers nats.Header) *nats.Msg {
+	m := &nats.Msg{Subject: "orders." + key, Header: headers}
+	n := len("NATS/1.0\r\nNats-Msg-Id: id-0\r\n\r\n")
+	for name, values := range headers {
+		for _, v := range values {
+			n += len(name) + len(": \r\n") + len(v)
+		}
+	}
+	m.Data = bytes.Repeat([]byte("x"), int(a.cfg.Server.MaxPayload)-n)
+	return m
+}
+
+// TestLargestMessagesAreRequeued: what a publisher may send at most comes back to its topic, with its headers, more than once.
+func TestLargestMessagesAreRequeued(t *testing.T) {
+	a := newAsked(t, "")
+	many := nats.Header{}
+	for i := range 1000 {
+		many[fmt.Sprintf("header-%04d", i)] = []string{"v"}
+	}
+	messages := []*nats.Msg{
+		a.largest("a", nil), a.largest("b", nats.Header{"X": {strings.Repeat("h", 31<<10)}}), a.largest("c", many),
+	}
+	say := map[string]string{}
+	for _, m := range messages {
+		say[string(m.Data)] = "reject"
+	}
+	a.say(say)
+	a.publishAs(messages...)
+	for round := range 3 {
+		letters := a.waitRequeued(len(messages), round)
+		order := api.LetterOrder{}
+		for i, l := range letters {
+			m := messages[strings.Index("abc", l.Key)]
+			if l.LeftOut != "" || *l.Data != string(m.Data) {
+				t.Errorf("round %d, letter %d: %d bytes, left out %q", round, i, len(*l.Data), l.LeftOut)
+			}
+			for name, values := range m.Header {
+				if name != nats.MsgIdHdr && (len(l.Headers[name]) != 1 || l.Headers[name][0] != values[0]) {
+					t.Errorf("round %d, letter %d: header %s has changed", round, i, name)
+				}
+			}
+			order.Numbers = append(order.Numbers, l.Number)
+		}
+		done, err := a.client.Requeue(context.Background(), "billing", order)
+		if err != nil || len(done.Failed) > 0 {
+			t.Fatalf("requeue: %+v, %v", done, err)
+		}
+	}
+	a.waitRequeued(len(messages), 3)
+	a.end(t)
+}
+
+// waitRequeued waits for n letters of messages that were requeued so often.
+func (a *asked) waitRequeued(n, requeues int) (found []api.Letter) {
+	a.t.Helper()
+	servertest.Eventually(a.t, time.Minute, func() error {
+		found = nil
+		for _, l := range a.letters() {
+			if l.Requeues == requeues {
+				found = append(found, l)
+			}
+		}
+		if len(found) != n {
+			return fmt.Errorf("%d letters were requeued %d times, want %d", len(found), requeues, n)
+		}
+		return nil
+	})
+	return found
+}
+
+// TestHashedKeysAreFoundByTheirKeyAndReleased: a key that looks like a hash stands as one in its letters' subjects.
+func TestHashedKeysAreFoundByTheirKeyAndReleased(t *testing.T) {
+	a := newAsked(t, `on_exhausted = "park_key"`)
+	key := "%sha256-of-mine"
+	a.say(map[string]string{"k1": "retry"})
+	a.publishAs(&nats.Msg{Subject: "orders." + key, Data: []byte("k1")}, &nats.Msg{Subject: "orders." + key, Data: []byte("k2")})
+	a.waitLetters("parked max_attempts k1", "parked parked k2")
+	for _, named := range []string{key, string(partitioner.NewLetterKey(key))} {
+		list, err := a.client.DeadLetters(context.Background(), "billing", api.LetterFilter{Key: named})
+		if err != nil || len(list.Letters) != 2 || list.Letters[0].Key != key || list.Letters[0].Subject != "orders."+key {
+			t.Errorf("letters of key %s: %+v, %v", named, list, err)
+		}
+	}
+	a.say(map[string]string{})
+	a.ask(api.Ask{Kind: "release", Keys: []string{key}})
+	a.waitLetters()
+	a.waitDone("k1", "k2")
+	a.end(t)
+}
