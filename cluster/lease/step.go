@@ -9,10 +9,12 @@ type (
 	// Tick is the passing of time; feed one at least every Config.Renew / 10.
 	Tick struct{}
 
-	// Saw is a record as a read or a message showed it, however old. Revision 0 means that no record was there.
+	// Saw is a record as a read or a message showed it, however old. Revision 0 means that no record was there. A revision
+	// without a record was deleted or, if Invalid says why, is not a record.
 	Saw struct {
 		Key      Key
 		Revision uint64
+		Invalid  string
 		Session  *Session
 		Lease    *Lease
 		Requests *Requests

@@ -59,10 +59,10 @@ func janitorNode(t *testing.T, ctx context.Context) (*Node, *topic) {
 	if n.kv, err = cluster.OpenKV(ctx, nc, cluster.BucketOptions{Replicas: 1, MaxBytes: 1 << 26}); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.kv.Put(ctx, topicKey("orders"), 0, topicDefinition{Version: 1, Partitions: 1, Groups: []string{"early"}}); err != nil {
+	if err := n.kv.Put(ctx, topicKey("orders"), 0, topicDefinition{Version: 1, Partitions: 1, Subject: "orders.*", Groups: []string{"early"}}); err != nil {
 		t.Fatal(err)
 	}
-	done := lease.Write{Key: lease.Key{Group: "early"}, Lease: &lease.Lease{Version: 1, Done: 10}}
+	done := lease.Write{Key: lease.Key{Group: "early"}, Lease: &lease.Lease{Version: 1, Epoch: 1, Done: 10}}
 	if _, err := n.kv.Write(ctx, done); err != nil {
 		t.Fatal(err)
 	}
