@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/partitioner"
@@ -414,6 +415,9 @@ func (n *Node) warnings(view lease.View) (out []string) {
 		case rec.ConfigHash != own:
 			out = append(out, fmt.Sprintf("node %s runs with other topic or group settings than this node", rec.Node))
 		}
+	}
+	for _, a := range view.Alarms {
+		out = append(out, fmt.Sprintf("%s; look at sequence %d of the stream %s for what wrote it", a.Text, a.Revision, cluster.Stream))
 	}
 	if !view.Live {
 		out = append(out, "this node: "+view.State)
