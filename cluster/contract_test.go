@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/cluster/lease"
+	"leasehold/server"
 	"leasehold/server/servertest"
 )
 
@@ -58,7 +59,7 @@ func TestContractOnCluster(t *testing.T) {
 }
 
 // kvBackend is the real store over two connections.
-func kvBackend(t *testing.T, conn, other func(string) (*nats.Conn, error), replicas int) backend {
+func kvBackend(t *testing.T, conn, other func(server.Role) (*nats.Conn, error), replicas int) backend {
 	t.Helper()
 	s, nc := openKV(t, conn, replicas)
 	o, _ := openKV(t, other, replicas)
@@ -82,7 +83,7 @@ func kvBackend(t *testing.T, conn, other func(string) (*nats.Conn, error), repli
 	}
 }
 
-func openKV(t *testing.T, conn func(string) (*nats.Conn, error), replicas int) (*KV, *nats.Conn) {
+func openKV(t *testing.T, conn func(server.Role) (*nats.Conn, error), replicas int) (*KV, *nats.Conn) {
 	t.Helper()
 	nc, err := conn("test")
 	if err != nil {

@@ -73,9 +73,9 @@ func publisherAccount(name, user, prefix string, subjects []string) account {
 	return a
 }
 
-// accounts lists every account. users are the keys of our own.
-func (o Options) accounts(internal, system, local string) []account {
-	ours := account{name: Account, storage: true, users: []string{inProcess(internal)}}
+// accounts lists every account. roles are the users of our own, the others keys.
+func (o Options) accounts(roles []string, system, local string) []account {
+	ours := account{name: Account, storage: true, users: roles}
 	services := account{name: servicesAccount}
 	var publishers []account
 	var topics, groups []string

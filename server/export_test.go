@@ -19,10 +19,10 @@ func RaftTimers() Timing {
 // StockHeartbeat is nats-server's own (v2.15.2, server/raft.go: hbIntervalDefault).
 const StockHeartbeat = time.Second
 
-// InternalUser is what Conn connects with.
+// InternalUser is what Conn("test") connects with.
 func (s *Server) InternalUser() (public string, sign nats.SignatureHandler) {
-	public, _ = s.users.internal.PublicKey()
-	return public, s.users.internal.Sign
+	public, _ = s.users.roles[everything].PublicKey()
+	return public, s.users.roles[everything].Sign
 }
 
 // ClientLeaf is a certificate for clients, signed by the CA that clients trust.

@@ -58,7 +58,7 @@ func (s *Server) openGate() error {
 	if entry == "" {
 		return nil
 	}
-	nc, err := s.dial("gate", s.users.internal)
+	nc, err := s.dial(roleGate, s.users.roles[roleGate])
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -125,6 +126,14 @@ type Options struct {
 	// PublishSubjects is what local clients, which need no password, may publish to. They may do nothing else, and
 	// there are none when other machines can reach the listener.
 	PublishSubjects []string
+	// Topics and Groups name those that this node serves: what the connections of the roles may work with.
+	Topics, Groups []string
+	// Unlimited adds the role "test", which may do everything. It is for tests.
+	Unlimited bool
+	// ConnClosed, if set, is called when a connection that Conn made has ended for good, and the node did not close it: the
+	// client library does not reconnect after some of the broker's refusals. It must not block.
+	ConnClosed func(role Role, err error)
+
 	// Users are the clients that show who they are. A listener that other machines can reach needs at least one.
 	Users []User
 
@@ -150,6 +159,11 @@ func (o Options) validate() error {
 	for _, s := range o.PublishSubjects {
 		if !isPlainSubject(s) {
 			errs = append(errs, fmt.Errorf("topic.subject: %q is no subject", s))
+		}
+	}
+	for _, name := range slices.Concat(o.Topics, o.Groups) {
+		if !isPlainSubject(name) || strings.ContainsAny(name, ".*>") {
+			errs = append(errs, fmt.Errorf("topic.name, group.name: %q is not a valid name", name))
 		}
 	}
 	for _, u := range o.Users {
@@ -200,23 +214,31 @@ func (o Options) validateCluster() error {
 	return errors.Join(append(errs, checkSecrets(o.Secrets))...)
 }
 
-// credentials are the users of one process. The internal ones are keys that exist only in its memory and are accepted
-// only on in-process connections. The local user is the one that clients without credentials become; nobody needs to
-// sign for it.
+// credentials are the users of one process. Those of roles and of the system account are keys that exist only in its memory
+// and are accepted only on in-process connections. The local user is the one that clients without credentials become; nobody
+// needs to sign for it.
 type credentials struct {
-	internal, system nkeys.KeyPair
-	local            string
+	roles  map[Role]nkeys.KeyPair
+	system nkeys.KeyPair
+	local  string
 }
 
-func newCredentials() (credentials, error) {
-	internal, err1 := nkeys.CreateUser()
-	system, err2 := nkeys.CreateUser()
-	local, err3 := nkeys.CreateUser()
-	if err := errors.Join(err1, err2, err3); err != nil {
+func (o Options) newCredentials() (credentials, error) {
+	c := credentials{roles: map[Role]nkeys.KeyPair{}}
+	var errs [3]error
+	for _, role := range o.roleNames() {
+		var err error
+		c.roles[role], err = nkeys.CreateUser()
+		errs[0] = errors.Join(errs[0], err)
+	}
+	c.system, errs[1] = nkeys.CreateUser()
+	local, err := nkeys.CreateUser()
+	errs[2] = err
+	if err := errors.Join(errs[:]...); err != nil {
 		return credentials{}, fmt.Errorf("make the broker's users: %w", err)
 	}
-	pub, err := local.PublicKey()
-	return credentials{internal: internal, system: system, local: pub}, err
+	c.local, err = local.PublicKey()
+	return c, err
 }
 
 // brokerOptions makes the broker's options. Accounts go through config text: built by hand they come up without
@@ -260,7 +282,7 @@ const (
 
 // configText holds what only the config parser can set up.
 func (o Options) configText(users credentials) (string, error) {
-	internal, err1 := users.internal.PublicKey()
+	roles, err1 := o.roleUsers(users.roles)
 	system, err2 := users.system.PublicKey()
 	if err := errors.Join(err1, err2); err != nil {
 		return "", err
@@ -276,7 +298,7 @@ func (o Options) configText(users credentials) (string, error) {
 	}
 	fmt.Fprintf(&b, "jetstream: { max_mem: %d, max_file: %d, sync_interval: %q }\n", int64(o.MaxMemory), int64(o.MaxStore), syncInterval)
 	b.WriteString("accounts: {\n")
-	for _, a := range o.accounts(internal, system, users.local) {
+	for _, a := range o.accounts(roles, system, users.local) {
 		b.WriteString(a.text())
 	}
 	b.WriteString("}\n")

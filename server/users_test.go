@@ -83,15 +83,15 @@ func TestWithoutUsersNobodyElseMayReachTheListener(t *testing.T) {
 	if _, err := New(o); err != nil {
 		t.Errorf("with a user: %v", err)
 	}
-	text, err := o.configText(mustCredentials(t))
+	text, err := o.configText(mustCredentials(t, o))
 	if err != nil || strings.Contains(text, "no_auth_user") || strings.Contains(text, localAccount) {
 		t.Errorf("anonymous clients are let in: %s, %v", text, err)
 	}
 }
 
-func mustCredentials(t *testing.T) credentials {
+func mustCredentials(t *testing.T, o Options) credentials {
 	t.Helper()
-	users, err := newCredentials()
+	users, err := o.newCredentials()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -187,7 +187,7 @@ func retryConflict(ctx context.Context, try func() error) (err error) {
 func (n *Node) lastSeq(ctx context.Context, topic string) (uint64, bool) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	stream, err := n.js.Stream(ctx, topic)
+	stream, err := n.conns.operator.Stream(ctx, topic)
 	if err != nil {
 		return 0, false
 	}
@@ -221,7 +221,7 @@ func (n *Node) topicDetail(ctx context.Context, name string, def topicDefinition
 	slices.Sort(d.Groups)
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	stream, err := n.js.Stream(ctx, name)
+	stream, err := n.conns.operator.Stream(ctx, name)
 	if err != nil {
 		d.Error = err.Error()
 		return d

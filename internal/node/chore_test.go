@@ -52,8 +52,8 @@ func janitorNode(t *testing.T, ctx context.Context) (*Node, *topic) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	n := &Node{Options: Options{Logger: servertest.Logger(t)}, nc: nc}
-	if n.js, err = jetstream.New(nc); err != nil {
+	n := &Node{Options: Options{Logger: servertest.Logger(t)}}
+	if n.conns.operator, err = jetstream.New(nc); err != nil {
 		t.Fatal(err)
 	}
 	if n.kv, err = cluster.OpenKV(ctx, nc, cluster.BucketOptions{Replicas: 1, MaxBytes: 1 << 26}); err != nil {

@@ -224,7 +224,7 @@ func (n *Node) Asked(ctx context.Context, group string, id uint64) (*api.Asked, 
 
 // seekTarget turns what a person wrote into the sequence after which to go on.
 func (n *Node) seekTarget(ctx context.Context, topic, to string) (uint64, error) {
-	stream, err := n.js.Stream(ctx, topic)
+	stream, err := n.conns.operator.Stream(ctx, topic)
 	if err != nil {
 		return 0, fmt.Errorf("look at topic %s: %w", topic, err)
 	}
@@ -273,7 +273,7 @@ func seekTime(to string) (time.Time, error) {
 
 // lastBefore is the sequence of the last message stored before a moment.
 func (n *Node) lastBefore(ctx context.Context, topic string, at time.Time, state jetstream.StreamState) (uint64, error) {
-	msgs, err := jetstreamext.GetBatch(ctx, n.js, topic, 1, jetstreamext.GetBatchStartTime(at))
+	msgs, err := jetstreamext.GetBatch(ctx, n.conns.operator, topic, 1, jetstreamext.GetBatchStartTime(at))
 	if err != nil {
 		return 0, fmt.Errorf("find the first message at %v of topic %s: %w", at, topic, err)
 	}
@@ -301,17 +301,17 @@ func (n *Node) foresee(ctx context.Context, g about, r lease.Request, out *api.A
 	out.Again, out.Skipped = 0, 0
 	t, ok := n.topics[g.def.Topic]
 	if !ok {
-		return api.Mark(api.ErrNotFound, fmt.Sprintf("topic %q is not in this node's config: ask a node that has it", g.def.Topic))
+		return api.Mark(api.ErrNotFound, errNotServed(g.def.Topic).Error())
 	}
 	for p, l := range all {
 		if !r.Covers(p) || l.Done == r.Seq {
 			continue
 		}
-		from, err := worker.CountFrom(ctx, n.js, t.Topic, p, min(l.Done, r.Seq)+1)
+		from, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, p, min(l.Done, r.Seq)+1)
 		if err != nil {
 			return err
 		}
-		rest, err := worker.CountFrom(ctx, n.js, t.Topic, p, max(l.Done, r.Seq)+1)
+		rest, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, p, max(l.Done, r.Seq)+1)
 		if err != nil {
 			return err
 		}

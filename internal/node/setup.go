@@ -115,10 +115,18 @@ func (n *Node) setUp(ctx context.Context) (map[string]uint64, error) {
 }
 
 func (n *Node) openBucket(ctx context.Context) error {
-	kv, err := cluster.OpenKV(ctx, n.nc, cluster.BucketOptions{
+	nc, err := n.openConn(server.Leases)
+	if err != nil {
+		return err
+	}
+	n.conns.leases, err = cluster.OpenKV(ctx, nc, cluster.BucketOptions{
 		Replicas: n.broker.Replicas(), MaxBytes: int64(n.Config.Reserve()),
 		Waiting: func(err error) { n.wait(fmt.Sprintf("the bucket with sessions and leases: %v", err)) },
 	})
+	if err != nil {
+		return err
+	}
+	kv, err := cluster.LookKV(n.conns.operator.Conn())
 	n.mu.Lock()
 	n.kv = kv
 	n.mu.Unlock()
@@ -149,7 +157,7 @@ func (n *Node) openTopics(ctx context.Context) error {
 		if err := n.defineTopic(ctx, t); err != nil {
 			return err
 		}
-		stream, err := partitioner.EnsureStream(ctx, n.js, t, partitioner.StreamOptions{
+		stream, err := partitioner.EnsureStream(ctx, n.conns.operator, t, partitioner.StreamOptions{
 			Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload,
 			Waiting: func(err error) { n.wait(fmt.Sprintf("topic %s: %v", t.Name, err)) },
 		})
@@ -161,7 +169,7 @@ func (n *Node) openTopics(ctx context.Context) error {
 			return err
 		}
 		n.topics[t.Name] = &topic{Topic: t, stream: stream, reader: worker.NewReader(worker.ReaderOptions{
-			Topic: t, JS: n.js, Logger: n.Logger, IdleWrites: idle, Pressure: n.pressure(t),
+			Topic: t, JS: n.conns.readers, Logger: n.Logger, IdleWrites: idle, Pressure: n.pressure(t),
 			LocalServer: n.localServer,
 		})}
 	}
@@ -171,7 +179,7 @@ func (n *Node) openTopics(ctx context.Context) error {
 // openLetters makes or finds the streams of the groups' dead letters.
 func (n *Node) openLetters(ctx context.Context) error {
 	for _, g := range n.Config.Groups {
-		_, err := partitioner.EnsureDeadLetters(ctx, n.js, g.Name, partitioner.DeadLetterOptions{
+		_, err := partitioner.EnsureDeadLetters(ctx, n.conns.operator, g.Name, partitioner.DeadLetterOptions{
 			Replicas: n.broker.Replicas(), MaxBytes: g.DLQMaxBytes,
 			Waiting: func(err error) { n.wait(fmt.Sprintf("dead letters of group %s: %v", g.Name, err)) },
 		})
@@ -297,7 +305,7 @@ func (n *Node) pressure(t partitioner.Topic) func() bool {
 		at = time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if stream, err := n.js.Stream(ctx, t.Name); err == nil {
+		if stream, err := n.conns.operator.Stream(ctx, t.Name); err == nil {
 			pressed = bytesize.Size(stream.CachedInfo().State.Bytes) > t.MaxBytes/2
 		}
 		return pressed

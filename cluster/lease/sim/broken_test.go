@@ -43,7 +43,6 @@ var brokenRules = []broken{
 	{"ttl of a forged session believed", []edit{{"peers.go", "return max(rec.TTL, c.cfg.TTL)", "return rec.TTL"}}},
 	{"vanished lease taken at once", []edit{{"vanish.go",
 		"return c.now-h.vanishedAt >= c.cfg.TTL+10*c.cfg.Renew", "return true"}}},
-	{"vanished lease reclaimed by a former owner at once", []edit{{"vanish.go", "case h.ours && c.mine(h):", "case c.mine(h):"}}},
 	{"vanished lease claimed under a known epoch", []edit{{"vanish.go", "rec.Epoch = max(rec.Epoch+1, in.Revision)", "rec.Epoch += 0"}}},
 	{"burial keeps the nonce", []edit{{"peers.go", "rec.State, rec.Nonce = Buried, \"\"", "rec.State = Buried"}, {"own.go",
 		" && a.rec.State == rec.State", ""}}},
