@@ -17,6 +17,10 @@ import (
 	"leasehold/server/ingress"
 )
 
+// HTTPUser is the ingress user as which a node publishes what it is given over HTTP. It may publish to every topic; no
+// configured user can have this name.
+const HTTPUser = "@http"
+
 // ingressUsers are the users that the ingress lets in.
 func (o Options) ingressUsers() []ingress.User {
 	users := []ingress.User{{Name: HTTPUser, Publish: o.PublishSubjects}}
@@ -100,7 +104,7 @@ const loginLimit = 5 * time.Second
 // connectClient makes a connection to the broker for a user of the ingress. It speaks the protocol itself: the ingress passes
 // lines on, and a client library would read them again.
 func (s *Server) connectClient(user string) (up ingress.Upstream, err error) {
-	who, ok := s.users.clients[user]
+	who, ok := s.users.roles[ingressRole(user)]
 	if !ok {
 		return up, fmt.Errorf("no user %q", user)
 	}
@@ -119,7 +123,7 @@ func (s *Server) connectClient(user string) (up ingress.Upstream, err error) {
 	if err := who.logIn(conn, user); err != nil {
 		return up, err
 	}
-	return ingress.Upstream{Conn: conn, Inbox: who.inbox}, conn.SetDeadline(time.Time{})
+	return ingress.Upstream{Conn: conn, Inbox: who.inbox + "."}, conn.SetDeadline(time.Time{})
 }
 
 // logIn reads the broker's greeting, shows the key and waits for the broker's word.
@@ -165,11 +169,11 @@ func (i identity) logIn(conn net.Conn, name string) error {
 
 // IngressConn makes a connection through the ingress, as any client has it, which may publish to every topic. What the node
 // publishes for others goes this way.
-func (s *Server) IngressConn(name string) (*nats.Conn, error) {
+func (s *Server) IngressConn() (*nats.Conn, error) {
 	if !isClosed(s.started) {
 		return nil, errNotStarted
 	}
-	return s.open(name, nats.InProcessServer(fromInside{s.ingress}))
+	return s.open(roleIngress, nats.InProcessServer(fromInside{s.ingress}))
 }
 
 // fromInside gives the client library its connection.

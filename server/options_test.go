@@ -86,7 +86,7 @@ func TestDurabilityDecidesWhetherEveryWriteIsSynced(t *testing.T) {
 	for durability, always := range map[string]bool{powerSafe: true, processSafe: false} {
 		o := clusterOptions(t)
 		o.Durability = durability
-		users, err := newCredentials(o.ingressUsers())
+		users, err := o.newCredentials()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,5 +1,11 @@
 package lease
 
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
 // View is what a node knows about ownership, for people to look at. It proves nothing.
 type View struct {
 	Boot     uint64
@@ -7,6 +13,7 @@ type View struct {
 	State    string
 	Sessions []Session // Of every node, by name; ours too once it was written.
 	Groups   []GroupView
+	Alarms   []Alarm // By key.
 }
 
 // GroupView is one group's leases by partition.
@@ -41,6 +48,7 @@ func (c *Core) View() View {
 	if own != nil {
 		v.Sessions = append(v.Sessions, *own)
 	}
+	v.Alarms = slices.SortedFunc(maps.Values(c.alarms), func(a, b Alarm) int { return cmp.Compare(a.Key.String(), b.Key.String()) })
 	for _, g := range c.groups {
 		gv := GroupView{Name: g.Name, Requests: g.requests}
 		for _, h := range g.leases {

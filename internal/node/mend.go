@@ -181,7 +181,7 @@ func (n *Node) mendOne(ctx context.Context, m *mender, topic string) (waits []st
 // othersWhole says what is missing to the certainty that every other copy of a topic is whole and current, and that this
 // node has the room for a new one. If nothing is, last is how far the stream has got.
 func (n *Node) othersWhole(ctx context.Context, topic string) (last uint64, waits []string) {
-	stream, err := n.js.Stream(ctx, topic)
+	stream, err := n.conns.operator.Stream(ctx, topic)
 	if err != nil || stream.CachedInfo().Cluster == nil {
 		return 0, []string{fmt.Sprintf("the stream of topic %s to answer: %v", topic, err)}
 	}
@@ -195,7 +195,7 @@ func (n *Node) othersWhole(ctx context.Context, topic string) (last uint64, wait
 		others = append(others, r.Name)
 	}
 	others = slices.DeleteFunc(others, func(name string) bool { return name == n.dir.ServerName() || name == "" })
-	return info.State.LastSeq, notWhole(others, askNodes[copyAnswer](ctx, n.nc, question{
+	return info.State.LastSeq, notWhole(others, askNodes[copyAnswer](ctx, n.conns.peers, question{
 		subject: copySubject, data: []byte(topic), answers: max(len(others), len(n.Config.Peers())-1), wait: copyWait,
 	}))
 }

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/cluster"
 	"leasehold/internal/api"
@@ -41,8 +39,7 @@ type Node struct {
 	dir    *server.DataDir
 	disk   *server.Disk
 	broker *server.Server
-	nc     *nats.Conn
-	js     jetstream.JetStream
+	conns  conns
 	kv     *cluster.KV
 	driver *cluster.Driver
 	topics map[string]*topic
@@ -54,6 +51,7 @@ type Node struct {
 	holes   copyHoles
 	mended  aside       // The copy that was set aside before this life.
 	endLife func(error) // Ends this life. Set before the first lane starts.
+	stop    func(error) // Ends this life, whatever it is doing. Set before the broker starts.
 
 	clientCA string // PEM of what clients trust, if the listener's certificate comes from the cluster's secret
 
@@ -103,6 +101,7 @@ func runLife(ctx context.Context, o Options, before againError, pause time.Durat
 func (n *Node) run(ctx context.Context, web *api.Server) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	n.stop = stop
 	outer := context.WithoutCancel(ctx)
 	disk := runPart(outer, stop, "disk", n.disk.Run)
 	face := runPart(outer, stop, "http", web.Run)
@@ -113,7 +112,8 @@ func (n *Node) run(ctx context.Context, web *api.Server) error {
 		stop(again)
 	}
 	n.wait("the end of this node: it is stopping")
-	err = errors.Join(err, news.endSoon(), face.end(), n.closeConn())
+	err = errors.Join(err, news.endSoon(), face.end())
+	n.conns.close()
 	stuck := broker()
 	err = ending(context.Cause(ctx), errors.Join(err, disk.endSoon()), stuck)
 	if err == nil {
@@ -147,13 +147,6 @@ func (n *Node) live(ctx context.Context, stop context.CancelCauseFunc) (end func
 	storage := runPart(ctx, stop, "storage", n.watchStorage)
 	err = n.serve(ctx)
 	return broker.end, errors.Join(err, storage.endSoon())
-}
-
-func (n *Node) closeConn() error {
-	if n.nc != nil {
-		n.nc.Close()
-	}
-	return nil
 }
 
 // part is something that runs beside the rest.
@@ -250,15 +243,18 @@ func (n *Node) newBroker(secrets config.Secrets) (*server.Server, error) {
 	for _, w := range slices.Concat(c.Warnings(), secrets.Warnings, handlers) {
 		n.log.Warn(w)
 	}
-	var subjects []string
+	var subjects, topics, groups []string
 	for _, t := range c.Topics {
-		subjects = append(subjects, t.Subject)
+		subjects, topics = append(subjects, t.Subject), append(topics, t.Name)
+	}
+	for _, g := range c.Groups {
+		groups = append(groups, g.Name)
 	}
 	return server.New(server.Options{
 		Config: c.Server, Identity: c.Identity(), Dir: n.dir,
 		ClusterListen: c.ClusterListen(), Advertise: c.Cluster.Advertise, Peers: c.Peers(),
-		Secrets: secrets.Keys, Timing: timing, PublishSubjects: subjects, Users: users,
-		BeforeClose: n.beforeClose, CutOff: n.cutOff, Logger: n.Logger,
+		Secrets: secrets.Keys, Timing: timing, PublishSubjects: subjects, Topics: topics, Groups: groups, Users: users,
+		BeforeClose: n.beforeClose, CutOff: n.cutOff, ConnClosed: n.connClosed, Logger: n.Logger,
 	})
 }
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
@@ -68,15 +67,10 @@ func (n *Node) connect(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	var err error
-	if n.nc, err = n.broker.Conn("node"); err != nil {
+	if err := n.openConns(); err != nil {
 		return err
 	}
-	if err := n.brokerReady(ctx); err != nil {
-		return err
-	}
-	n.js, err = jetstream.New(n.nc)
-	return err
+	return n.brokerReady(ctx)
 }
 
 // participate runs readers, groups and the driver. The driver stops first, and all lanes with it; then what they used.
@@ -218,7 +212,7 @@ func (n *Node) buildDriver() error {
 		intervals[g.name] = g.config.CommitInterval
 	}
 	driver := cluster.New(cluster.Options{
-		Lease: cfg, Store: n.kv, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Die: n.die,
+		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Die: n.die,
 		CommitInterval: func(group string) time.Duration {
 			if d, ok := intervals[group]; ok {
 				return d
@@ -233,7 +227,7 @@ func (n *Node) buildDriver() error {
 		return errors.New("the broker is giving up")
 	}
 	n.driver, n.served = driver, true
-	n.ingest = newIngest(func() (*nats.Conn, error) { return n.broker.IngressConn("ingest") })
+	n.ingest = newIngest(n.broker.IngressConn)
 	return nil
 }
 
