@@ -251,3 +251,18 @@ func ratio[F float64 | time.Duration](all, bare []publishCost, figure func(publi
 	a, b := median(sortedBy(all, figure)), median(sortedBy(bare, figure))
 	return fmt.Sprintf("%.2f", float64(a)/float64(b))
 }
+
+func TestPublishTableComparesMediansWithBare(t *testing.T) {
+	leg, costs := publishLegList[1], publishCosts{}
+	for i, rate := range []float64{9000, 10_000, 40_000} {
+		micros := time.Duration(100+i) * time.Microsecond
+		costs.add(publishKinds[0], leg, publishCost{rate: rate, nodes: micros, switches: 2})
+		costs.add(publishKinds[1], leg, publishCost{rate: rate / 2, nodes: 2 * micros, switches: 3, took: history.Figures{Median: 4 * time.Millisecond}})
+	}
+	text := costs.table(publishPlan{kinds: publishKinds[:2], legs: publishLegList[:2]})
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	want := "sync × 64, follower leasehold 5000 (4500–20000) 0.50 202 2.00 3.00 4.0 0.0 0"
+	if len(lines) != 3 || strings.Join(strings.Fields(lines[2]), " ") != want {
+		t.Errorf("want a head, bare and %q, got%s", want, text)
+	}
+}
