@@ -26,7 +26,7 @@ const upperHex = "0123456789ABCDEF"
 // anything beyond ASCII) become %XX with upper-case digits. The encoding is canonical: one raw key, one token.
 func EncodeKey(raw string) (string, error) {
 	if raw == "" {
-		return "", ErrNoKey
+		return "", refuse(ErrNoKey, "it is empty")
 	}
 	escaped := 0
 	for i := range len(raw) {

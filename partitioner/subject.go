@@ -30,10 +30,10 @@ type Place struct {
 // whole subject, and the publisher must.
 func (t Topic) PublishSubject(keyTokens ...string) (string, error) {
 	if n := strings.Count(t.Subject, "*"); n != len(t.Key) {
-		return "", fmt.Errorf("topic %s has the subject %q with wildcards outside its key: give the full subject instead of a key", t.Name, t.Subject)
+		return "", refuse(ErrSubject, "topic %s has the subject %q with wildcards outside its key: give the full subject instead of a key", t.Name, t.Subject)
 	}
 	if len(keyTokens) != len(t.Key) {
-		return "", fmt.Errorf("topic %s has a key of %d tokens in its subject %q, got %d: give the full subject", t.Name, len(t.Key), t.Subject, len(keyTokens))
+		return "", refuse(ErrSubject, "topic %s has a key of %d tokens in its subject %q, got %d: give the full subject", t.Name, len(t.Key), t.Subject, len(keyTokens))
 	}
 	var buf [maxWildcards]string
 	wild := append(buf[:0], keyTokens...)

@@ -116,7 +116,7 @@ func (f *form) at(line int, err error) error {
 	if errors.Is(err, ErrTooLarge) {
 		kind = ErrTooLarge
 	}
-	return Mark(kind, fmt.Sprintf("%s %d: %s; nothing was published", f.unit, line, plain(err)))
+	return &marked{kind: kind, text: fmt.Sprintf("%s %d: %s; nothing was published", f.unit, line, plain(err)), cause: err}
 }
 
 // readOne takes the body as it is: one message of any content, a CloudEvent in binary mode too.

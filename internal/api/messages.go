@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"leasehold/internal/admission"
 )
 
 // Messages takes messages for the topics of a node, and shows those that are stored. Its errors wrap ErrNotFound,
@@ -64,8 +66,9 @@ const (
 type Published struct {
 	V        int       `json:"v"`
 	Topic    string    `json:"topic"`
-	Messages []Receipt `json:"messages"`        // In the order of the body.
-	Error    string    `json:"error,omitempty"` // How many are not stored, and why the first of them is not.
+	Messages []Receipt `json:"messages"`           // In the order of the body.
+	Error    string    `json:"error,omitempty"`    // How many are not stored, and why the first of them is not.
+	ErrCode  uint16    `json:"err_code,omitempty"` // Why nothing was published; docs/errors.md.
 }
 
 // Receipt is what became of one message.
@@ -193,7 +196,12 @@ func worse(a, b int) int {
 func (h *handler) failWith(w http.ResponseWriter, err error) {
 	code := codeOf(err)
 	askLater(w, code)
-	h.fail(w, code, plain(err))
+	body := failure{Error: plain(err)}
+	var r *admission.Refusal
+	if errors.As(err, &r) {
+		body.ErrCode = r.ErrCode
+	}
+	h.write(w, code, body)
 }
 
 // askLater says when to send again what may work then.

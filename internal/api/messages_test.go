@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"leasehold/internal/admission"
 )
 
 // fakeMessages keeps what it is given, and gives the receipts that a test wants.
@@ -157,6 +159,23 @@ func TestBodiesBecomeMessages(t *testing.T) {
 		if !reflect.DeepEqual(f.got, c.want) {
 			t.Errorf("%s:\ngot  %+v\nwant %+v", name, f.got, c.want)
 		}
+	}
+}
+
+func TestLongEventIDsStayDistinctAndFit(t *testing.T) {
+	seen := map[string]bool{}
+	for _, last := range []string{"a", "b", "a"} {
+		f := &fakeMessages{}
+		_, socket := serveMessages(t, f, "")
+		long := strings.Repeat("é", 200) + last
+		post{query: "?key=k", contentType: event, body: `{"specversion":"1.0","id":"` + long + `","source":"/s","type":"t"}`}.send(t, socket)
+		if len(f.got) != 1 || admission.MessageID(f.got[0].ID) != nil || f.got[0].ID == "" {
+			t.Fatalf("got %+v", f.got)
+		}
+		seen[f.got[0].ID] = true
+	}
+	if len(seen) != 2 {
+		t.Errorf("two events have the ids %v", seen)
 	}
 }
 

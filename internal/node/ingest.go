@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
+	"leasehold/internal/admission"
 	"leasehold/internal/api"
 	"leasehold/partitioner"
 )
@@ -123,13 +124,11 @@ func keyQueues(t partitioner.Topic, maxPayload int64, messages []api.NewMessage)
 	for i, in := range messages {
 		m := partitioner.Message{Key: in.Key, Subject: in.Subject, ID: in.ID, Headers: in.Header, Data: in.Data}
 		place, err := m.Check(t)
-		switch {
-		case errors.Is(err, partitioner.ErrNoKey) && in.Subject == "":
-			err = api.Mark(api.ErrBadRequest, "message has no key: give ?key=, the header Leasehold-Key, or an event's partitionkey")
-		case err != nil:
-			err = api.Mark(api.ErrBadRequest, err.Error())
-		case m.WireSize() > maxPayload:
-			err = api.Mark(api.ErrTooLarge, fmt.Sprintf("message has %d bytes with its headers; at most %d are allowed (max_payload)", m.WireSize(), maxPayload))
+		if errors.Is(err, partitioner.ErrNoKey) && in.Subject == "" {
+			err = admission.SubjectInvalid.Refuse("message has no key: give ?key=, the header Leasehold-Key, or an event's partitionkey")
+		}
+		if r := admission.Payload(m.WireSize(), maxPayload); err == nil && r != nil {
+			err = r
 		}
 		if err != nil {
 			return nil, &api.MessageError{Index: i, Err: err}
