@@ -73,14 +73,6 @@ func (f *form) check(allowed []string, r *http.Request) error {
 	return nil
 }
 
-// weight is how much memory the body may take.
-func (f *form) weight(r *http.Request) int64 {
-	if r.ContentLength >= 0 {
-		return r.ContentLength
-	}
-	return f.limit
-}
-
 func (f *form) tooLarge() error {
 	if f.unit == "" {
 		return Mark(ErrTooLarge, fmt.Sprintf("the body has more than %d bytes", f.limit))
@@ -213,8 +205,9 @@ func (f *form) readEvents(body io.Reader) ([]NewMessage, error) {
 
 func (f *form) notJSON(err error, want string) error {
 	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return f.tooLarge()
+	var m *marked
+	if errors.As(err, &tooLarge) || errors.As(err, &m) {
+		return f.failed(err)
 	}
 	text := "the body is not " + want
 	if err != nil {

@@ -24,7 +24,7 @@ func newHandler(opt Options, log hclog.Logger, closing <-chan struct{}) http.Han
 	for pattern, f := range h.requestRoutes(opt.Requests, guardChange(opt.Token)) {
 		mux.Handle(pattern, f)
 	}
-	for pattern, f := range h.messageRoutes(opt.Messages, guardPrivate(opt.Token), closing) {
+	for pattern, f := range h.messageRoutes(opt, closing) {
 		mux.Handle(pattern, f)
 	}
 	mux.HandleFunc("GET /livez", h.live)

@@ -172,6 +172,7 @@ func codeOf(err error) int {
 		{ErrNotFound, http.StatusNotFound},
 		{ErrRefused, http.StatusConflict},
 		{ErrTooLarge, http.StatusRequestEntityTooLarge},
+		{ErrSlow, http.StatusRequestTimeout},
 		{ErrBusy, http.StatusTooManyRequests},
 		{ErrFull, http.StatusInsufficientStorage},
 		{ErrNotYet, http.StatusServiceUnavailable},

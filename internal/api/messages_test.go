@@ -295,41 +295,6 @@ func TestAnUnknownTopicIsNotFound(t *testing.T) {
 	}
 }
 
-// slowMessages holds requests until it is told to go on.
-type slowMessages struct {
-	fakeTaps
-	entered, leave chan struct{}
-}
-
-func (s slowMessages) Publish(context.Context, string, []NewMessage) ([]Receipt, error) {
-	s.entered <- struct{}{}
-	<-s.leave
-	return []Receipt{{}}, nil
-}
-
-func TestBodiesHaveABoundedShareOfMemory(t *testing.T) {
-	slow := slowMessages{entered: make(chan struct{}), leave: make(chan struct{})}
-	_, socket := serveMessages(t, slow, "")
-	big := post{query: "?key=k", contentType: ndjson, body: strings.Repeat("x", maxBatchBytes)}
-	done := make(chan int)
-	for range maxBodies / maxBatchBytes {
-		go func() {
-			resp, _ := big.send(t, socket)
-			done <- resp.StatusCode
-		}()
-		<-slow.entered
-	}
-	if resp, _ := (post{query: "?key=k", body: "x"}).send(t, socket); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("with all memory taken: got %s", resp.Status)
-	}
-	close(slow.leave)
-	for range maxBodies / maxBatchBytes {
-		if code := <-done; code != http.StatusOK {
-			t.Errorf("got %d", code)
-		}
-	}
-}
-
 func FuzzBodiesBecomeMessagesOrAnError(f *testing.F) {
 	f.Add(0, `{"k":"a"}`+"\n"+`{"k":7}`, "key_field=k")
 	f.Add(1, `{"specversion":"1.0","id":"1","source":"s","type":"t","data":{"a":[1]},"x":true}`, "key=a")

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -30,6 +31,22 @@ type Options struct {
 	Token  string
 	TLS    *tls.Config  // Of the port; nil: none.
 	Logger hclog.Logger // nil logs nothing.
+
+	limits limits // For tests; zero fields for the usual.
+}
+
+// limits bound what callers may take.
+type limits struct {
+	bodies      int64 // Bytes of all bodies together.
+	connections int   // Of each listener.
+	pace, body  time.Duration
+}
+
+func (l limits) withDefaults() limits {
+	return limits{
+		bodies: cmp.Or(l.bodies, maxBodies), connections: cmp.Or(l.connections, connectionLimit()),
+		pace: cmp.Or(l.pace, paceTimeout), body: cmp.Or(l.body, bodyTimeout),
+	}
 }
 
 // Server answers on a port and a socket.
@@ -47,7 +64,7 @@ const (
 	readTimeout   = 10 * time.Second
 	writeTimeout  = 30 * time.Second
 	idleTimeout   = 2 * time.Minute
-	maxHeader     = 64 << 10
+	maxHeader     = 48 << 10        // The headers of a message, and what else belongs to a request.
 	shutdownLimit = 2 * time.Second // For answers under way when the node stops.
 )
 
@@ -58,12 +75,15 @@ func New(opt Options) (*Server, error) {
 			return nil, fmt.Errorf("http.listen: %w", err)
 		}
 	}
+	opt.limits = opt.limits.withDefaults()
 	s := &Server{opt: opt, log: opt.Logger, started: make(chan struct{}), closing: make(chan struct{})}
 	if s.log == nil {
 		s.log = hclog.NewNullLogger()
 	}
 	s.http = &http.Server{
-		Handler:           guard(opt.Token, newHandler(opt, s.log, s.closing)),
+		Handler:           refuseSurplus(closeStrangers(opt.Token, guard(opt.Token, newHandler(opt, s.log, s.closing)))),
+		ConnState:         connState,
+		ConnContext:       withOrigin,
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -111,6 +131,7 @@ func (s *Server) listen() (listeners []net.Listener, err error) {
 			return nil, err
 		}
 		s.addr = l.Addr().String()
+		l = newBoundedListener(l, s.opt.limits.connections)
 		if s.opt.TLS != nil {
 			l = tls.NewListener(l, s.opt.TLS)
 		}
@@ -124,7 +145,7 @@ func (s *Server) listen() (listeners []net.Listener, err error) {
 			}
 			return nil, err
 		}
-		listeners = append(listeners, l)
+		listeners = append(listeners, newBoundedListener(l, s.opt.limits.connections))
 	}
 	return listeners, nil
 }
