@@ -92,6 +92,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var looking sync.WaitGroup
 	cause := s.serve(ctx, startDone, func() {
 		looking.Go(func() { s.health.run(looks) })
+		looking.Go(func() { s.watchCaches(looks) })
 		if s.opt.Mode == Cluster {
 			looking.Go(func() { s.watchRoutes(looks) })
 			looking.Go(func() { s.watchLaggards(looks) })
