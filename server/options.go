@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/memory"
 )
 
 // Account holds everything of ours: topics, the bucket, dead letters.
@@ -240,6 +241,8 @@ func (o Options) brokerOptions(users credentials) (*broker.Options, error) {
 	b.DisableJetStreamBanner = true
 	b.NoSigs = true // signals are main's
 	b.MaxPayload = int32(o.MaxPayload + deadLetterRoom)
+	b.StreamMaxBufferedSize = max(memory.Share(maxBuffered, bufferedPart), 8*int64(b.MaxPayload))
+	b.JetStreamMaxCatchup = max(memory.Share(maxCatchup, bufferedPart), 8*int64(b.MaxPayload))
 	b.AuthTimeout = authTimeout
 	b.TLSTimeout = clientTLSTimeout
 	if b.TLSConfig, err = ListenerTLS(o.TLS, o.Secrets, o.Logger); err != nil {
@@ -256,6 +259,14 @@ func (o Options) brokerOptions(users credentials) (*broker.Options, error) {
 const (
 	authTimeout      = 15.0
 	clientTLSTimeout = 5.0
+)
+
+// What the broker may hold in memory: its own defaults, or a part of the memory limit where that is less. More is refused with
+// "too many requests", and sent again by publishers.
+const (
+	maxBuffered  = 128 << 20 // bytes published to a topic that are not in its Raft log yet
+	maxCatchup   = 64 << 20  // bytes on the way to replicas that catch up
+	bufferedPart = 8
 )
 
 // configText holds what only the config parser can set up.

@@ -26,9 +26,9 @@ type form struct {
 	request     http.Header
 }
 
-// readForm reads everything but the body.
-func readForm(r *http.Request, topic TopicInfo) (*form, error) {
-	f := &form{limit: max(maxBatchBytes, 2*topic.MaxPayload), contentType: r.Header.Get("Content-Type"), query: r.URL.Query(), request: r.Header}
+// readForm reads everything but the body, which may have so many bytes if several messages are in it.
+func readForm(r *http.Request, topic TopicInfo, batch int64) (*form, error) {
+	f := &form{limit: max(batch, 2*topic.MaxPayload), contentType: r.Header.Get("Content-Type"), query: r.URL.Query(), request: r.Header}
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
 		return nil, badRequest("Content-Encoding %q is not understood; send the body as it is", coding)
 	}

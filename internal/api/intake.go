@@ -12,6 +12,8 @@ import (
 // Limits of the bodies that are being read or published, all together and each.
 const (
 	maxBodies    = 64 << 20         // Bytes.
+	bodiesPart   = 8                // Of the memory limit, where that is less.
+	batchPart    = 4                // Of that is what one body may have, if several messages are in it.
 	requestCost  = 64 << 10         // What a request weighs before any of its body is there; bounds their number.
 	bodyTimeout  = 60 * time.Second // For a whole body.
 	paceTimeout  = 10 * time.Second // For the next paceBytes of it.

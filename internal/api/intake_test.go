@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -105,8 +106,26 @@ func TestOneClientLeavesRoomForOthers(t *testing.T) {
 		}
 	}
 	go func() { <-slow.entered }()
-	if code := publishFrom(t, addr, "127.0.0.1", 3<<20); code != http.StatusOK {
+	if code := publishFrom(t, addr, "127.0.0.1", 2<<20); code != http.StatusOK {
 		t.Errorf("once all is free again: got %d", code)
+	}
+}
+
+// TestSmallMemoryMeansSmallBodies: a body that could never have its share is refused for its size, not to be sent again.
+func TestSmallMemoryMeansSmallBodies(t *testing.T) {
+	before := debug.SetMemoryLimit(64 << 20)
+	defer debug.SetMemoryLimit(before)
+	for maxPayload, want := range map[int64]int64{1024: 8 << 20, 4 << 20: 32 << 20} {
+		if l := (limits{}).withDefaults(maxPayload); l.bodies != want {
+			t.Errorf("for messages of %d bytes: %d bytes, want %d", maxPayload, l.bodies, want)
+		}
+	}
+	addr, _ := serveLimited(t, &fakeMessages{}, limits{})
+	if code := publishFrom(t, addr, "127.0.0.1", 2<<20+1); code != http.StatusRequestEntityTooLarge {
+		t.Errorf("more than a quarter: got %d", code)
+	}
+	if code := publishFrom(t, addr, "127.0.0.1", 2<<20); code != http.StatusOK {
+		t.Errorf("a quarter: got %d", code)
 	}
 }
 

@@ -121,7 +121,7 @@ func (p *publishing) answer(w http.ResponseWriter, r *http.Request) {
 		p.noTopic(w, r)
 		return
 	}
-	form, err := readForm(r, info)
+	form, err := readForm(r, info, min(maxBatchBytes, p.limits.bodies/batchPart))
 	if err != nil {
 		p.failWith(w, err)
 		return

@@ -308,7 +308,7 @@ func FuzzBodiesBecomeMessagesOrAnError(f *testing.F) {
 		}
 		r.URL.RawQuery = query
 		r.Header.Set("Content-Type", types[uint(kind)%uint(len(types))])
-		form, err := readForm(r, TopicInfo{MaxPayload: 1024})
+		form, err := readForm(r, TopicInfo{MaxPayload: 1024}, maxBatchBytes)
 		if err != nil {
 			return
 		}

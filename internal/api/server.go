@@ -13,6 +13,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
+
+	"leasehold/internal/memory"
 )
 
 // Options are what a Server needs.
@@ -28,9 +30,11 @@ type Options struct {
 	Messages Messages
 	// Token is what callers on the port must show for all but health; empty: nothing. The socket's file mode protects
 	// the socket.
-	Token  string
-	TLS    *tls.Config  // Of the port; nil: none.
-	Logger hclog.Logger // nil logs nothing.
+	Token string
+	// MaxPayload is what one message may have, in bytes; there is memory for the bodies of a few of them in any case.
+	MaxPayload int64
+	TLS        *tls.Config  // Of the port; nil: none.
+	Logger     hclog.Logger // nil logs nothing.
 
 	limits limits // For tests; zero fields for the usual.
 }
@@ -42,10 +46,11 @@ type limits struct {
 	pace, body  time.Duration
 }
 
-func (l limits) withDefaults() limits {
+func (l limits) withDefaults(maxPayload int64) limits {
 	return limits{
-		bodies: cmp.Or(l.bodies, maxBodies), connections: cmp.Or(l.connections, connectionLimit()),
-		pace: cmp.Or(l.pace, paceTimeout), body: cmp.Or(l.body, bodyTimeout),
+		bodies:      cmp.Or(l.bodies, max(memory.Share(maxBodies, bodiesPart), 8*maxPayload)),
+		connections: cmp.Or(l.connections, connectionLimit()),
+		pace:        cmp.Or(l.pace, paceTimeout), body: cmp.Or(l.body, bodyTimeout),
 	}
 }
 
@@ -75,7 +80,7 @@ func New(opt Options) (*Server, error) {
 			return nil, fmt.Errorf("http.listen: %w", err)
 		}
 	}
-	opt.limits = opt.limits.withDefaults()
+	opt.limits = opt.limits.withDefaults(opt.MaxPayload)
 	s := &Server{opt: opt, log: opt.Logger, started: make(chan struct{}), closing: make(chan struct{})}
 	if s.log == nil {
 		s.log = hclog.NewNullLogger()

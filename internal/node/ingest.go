@@ -12,6 +12,8 @@ import (
 
 	"leasehold/internal/admission"
 	"leasehold/internal/api"
+	"leasehold/internal/bytesize"
+	"leasehold/internal/memory"
 	"leasehold/partitioner"
 )
 
@@ -20,6 +22,8 @@ const (
 	ingestLimit = 30 * time.Second // For all messages of a request.
 	ingestKeys  = 256              // Keys of a request that are published side by side.
 	ingestFlush = time.Second      // For messages under way when the node stops.
+	ingestBytes = 64 << 20         // Messages of a topic that wait for the broker; no more than this part of the memory limit:
+	ingestPart  = 8
 )
 
 // ingest publishes what others bring over HTTP. It has a connection of its own, so that a flood of messages does not
@@ -71,7 +75,9 @@ func (g *ingest) publisher(t partitioner.Topic) (*partitioner.Publisher, error) 
 		}
 		g.nc = nc
 	}
-	p, err := partitioner.NewPublisher(g.nc, t, partitioner.PublisherOptions{RetryFor: min(ingestRetry, t.DedupWindow/2)})
+	p, err := partitioner.NewPublisher(g.nc, t, partitioner.PublisherOptions{
+		RetryFor: min(ingestRetry, t.DedupWindow/2), MaxBytes: bytesize.Size(memory.Share(ingestBytes, ingestPart)),
+	})
 	if err != nil {
 		return nil, api.Mark(api.ErrNotYet, err.Error())
 	}
