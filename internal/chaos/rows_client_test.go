@@ -58,8 +58,8 @@ func (w *World) littleMemory() {
 	g := w.GroupOf(n)
 	n.Term()
 	w.must(g.Memory(littleBytes))
+	n.Within = g.Within()
 	n.Start()
-	w.must(g.Add(n.PID())) // before it has any handlers
 	w.Settle()
 	report := w.attack(n.Listeners(), strain)
 	effects, err := g.Effects()
