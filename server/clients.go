@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 
+	"leasehold/internal/memory"
 	"leasehold/server/ingress"
 )
 
@@ -45,6 +46,7 @@ const (
 	maxSubscriptions = 1000     // of one connection
 	maxUnanswered    = 8192     // messages that the broker has not answered, of all clients
 	maxUnansweredMem = 32 << 20 // bytes of them, and as much again of messages that are not there as a whole
+	unansweredPart   = 12       // at most one part in so many of the memory limit is for each of the two
 	descriptorsKept  = 512      // for the store, the cluster and handlers
 )
 
@@ -60,7 +62,7 @@ func (o Options) limits() (ingress.Limits, error) {
 		Subscriptions: maxSubscriptions,
 		MaxPayload:    int(o.MaxPayload),
 		Messages:      maxUnanswered,
-		Bytes:         maxUnansweredMem,
+		Bytes:         max(memory.Share(maxUnansweredMem, unansweredPart), 2*int64(o.MaxPayload)),
 	}, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/memory"
 )
 
 // Account holds everything of ours: topics, the bucket, dead letters.
@@ -267,11 +268,21 @@ func (o Options) brokerOptions(users credentials) (*broker.Options, error) {
 	b.DisableJetStreamBanner = true
 	b.NoSigs = true // signals are main's
 	b.MaxPayload = int32(o.MaxPayload + deadLetterRoom)
+	b.StreamMaxBufferedSize = max(memory.Share(maxBuffered, bufferedPart), 8*int64(b.MaxPayload))
+	b.JetStreamMaxCatchup = max(memory.Share(maxCatchup, bufferedPart), 8*int64(b.MaxPayload))
 	if o.Mode == Cluster {
 		return b, o.addCluster(b)
 	}
 	return b, nil
 }
+
+// What the broker may hold in memory: its own defaults, or a part of the memory limit where that is less. More is refused with
+// "too many requests", and sent again by publishers.
+const (
+	maxBuffered  = 128 << 20 // bytes published to a topic that are not in its Raft log yet
+	maxCatchup   = 64 << 20  // bytes on the way to replicas that catch up
+	bufferedPart = 8
+)
 
 // configText holds what only the config parser can set up.
 func (o Options) configText(users credentials) (string, error) {

@@ -2,8 +2,10 @@ package server
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -106,6 +108,27 @@ func TestDurabilityDecidesWhetherEveryWriteIsSynced(t *testing.T) {
 
 // Its votes are gone: joining as if it had never voted, it could help to elect a second leader, and as a survivor of
 // nothing it would delete its streams as orphans.
+func TestTheBrokersBuffersFollowTheMemoryLimit(t *testing.T) {
+	users, err := newCredentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := debug.SetMemoryLimit(math.MaxInt64)
+	defer debug.SetMemoryLimit(before)
+	for limit, want := range map[int64][2]int64{
+		math.MaxInt64: {128 << 20, 64 << 20}, 192 << 20: {24 << 20, 24 << 20}, 16 << 20: {8 * int64(bytesize.MiB+deadLetterRoom), 8 * int64(bytesize.MiB+deadLetterRoom)},
+	} {
+		debug.SetMemoryLimit(limit)
+		b, err := clusterOptions(t).brokerOptions(users)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]int64{b.StreamMaxBufferedSize, b.JetStreamMaxCatchup}; got != want {
+			t.Errorf("with a limit of %d: %d, want %d", limit, got, want)
+		}
+	}
+}
+
 func TestStoreThatLostItsClusterStateIsRefused(t *testing.T) {
 	meta := filepath.Join(systemAccount, "_js_", "_meta_")
 	for name, c := range map[string]struct {

@@ -103,6 +103,7 @@ func (s *Server) Run(ctx context.Context) error {
 	cause := s.serve(ctx, startDone, func() {
 		looking.Go(s.ingress.Run)
 		looking.Go(func() { s.health.run(looks) })
+		looking.Go(func() { s.watchCaches(looks) })
 		if s.opt.Mode == Cluster {
 			looking.Go(func() { s.watchRoutes(looks) })
 			looking.Go(func() { s.watchLaggards(looks) })

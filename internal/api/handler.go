@@ -24,7 +24,7 @@ func newHandler(opt Options, log hclog.Logger, closing <-chan struct{}) http.Han
 	for pattern, f := range h.requestRoutes(opt.Requests, guardChange(opt.Token)) {
 		mux.Handle(pattern, f)
 	}
-	for pattern, f := range h.messageRoutes(opt.Messages, guardPrivate(opt.Token), closing) {
+	for pattern, f := range h.messageRoutes(opt, closing) {
 		mux.Handle(pattern, f)
 	}
 	mux.HandleFunc("GET /livez", h.live)
@@ -80,7 +80,8 @@ func (h *handler) unknown(w http.ResponseWriter, r *http.Request) {
 
 // failure is the body of every answer that is not what was asked for.
 type failure struct {
-	Error string `json:"error"`
+	Error   string `json:"error"`
+	ErrCode uint16 `json:"err_code,omitempty"` // Of the admission.Kind, if a message was refused.
 }
 
 func (h *handler) fail(w http.ResponseWriter, code int, text string) {

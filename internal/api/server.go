@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
+
+	"leasehold/internal/memory"
 )
 
 // Options are what a Server needs.
@@ -27,9 +30,28 @@ type Options struct {
 	Messages Messages
 	// Token is what callers on the port must show for all but health; empty: nothing. The socket's file mode protects
 	// the socket.
-	Token  string
-	TLS    *tls.Config  // Of the port; nil: none.
-	Logger hclog.Logger // nil logs nothing.
+	Token string
+	// MaxPayload is what one message may have, in bytes; there is memory for the bodies of a few of them in any case.
+	MaxPayload int64
+	TLS        *tls.Config  // Of the port; nil: none.
+	Logger     hclog.Logger // nil logs nothing.
+
+	limits limits // For tests; zero fields for the usual.
+}
+
+// limits bound what callers may take.
+type limits struct {
+	bodies      int64 // Bytes of all bodies together.
+	connections int   // Of each listener.
+	pace, body  time.Duration
+}
+
+func (l limits) withDefaults(maxPayload int64) limits {
+	return limits{
+		bodies:      cmp.Or(l.bodies, max(memory.Share(maxBodies, bodiesPart), 8*maxPayload)),
+		connections: cmp.Or(l.connections, connectionLimit()),
+		pace:        cmp.Or(l.pace, paceTimeout), body: cmp.Or(l.body, bodyTimeout),
+	}
 }
 
 // Server answers on a port and a socket.
@@ -47,7 +69,7 @@ const (
 	readTimeout   = 10 * time.Second
 	writeTimeout  = 30 * time.Second
 	idleTimeout   = 2 * time.Minute
-	maxHeader     = 64 << 10
+	maxHeader     = 48 << 10        // The headers of a message, and what else belongs to a request.
 	shutdownLimit = 2 * time.Second // For answers under way when the node stops.
 )
 
@@ -58,12 +80,15 @@ func New(opt Options) (*Server, error) {
 			return nil, fmt.Errorf("http.listen: %w", err)
 		}
 	}
+	opt.limits = opt.limits.withDefaults(opt.MaxPayload)
 	s := &Server{opt: opt, log: opt.Logger, started: make(chan struct{}), closing: make(chan struct{})}
 	if s.log == nil {
 		s.log = hclog.NewNullLogger()
 	}
 	s.http = &http.Server{
-		Handler:           guard(opt.Token, newHandler(opt, s.log, s.closing)),
+		Handler:           refuseSurplus(closeStrangers(opt.Token, guard(opt.Token, newHandler(opt, s.log, s.closing)))),
+		ConnState:         connState,
+		ConnContext:       withOrigin,
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -111,6 +136,7 @@ func (s *Server) listen() (listeners []net.Listener, err error) {
 			return nil, err
 		}
 		s.addr = l.Addr().String()
+		l = newBoundedListener(l, s.opt.limits.connections)
 		if s.opt.TLS != nil {
 			l = tls.NewListener(l, s.opt.TLS)
 		}
@@ -124,7 +150,7 @@ func (s *Server) listen() (listeners []net.Listener, err error) {
 			}
 			return nil, err
 		}
-		listeners = append(listeners, l)
+		listeners = append(listeners, newBoundedListener(l, s.opt.limits.connections))
 	}
 	return listeners, nil
 }

@@ -214,7 +214,7 @@ func (n *Node) newFace(secrets config.Secrets) (*api.Server, error) {
 	}
 	return api.New(api.Options{
 		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: n, Requests: n, Messages: n,
-		Token: token.Text, TLS: protection, Logger: n.Logger,
+		Token: token.Text, MaxPayload: int64(c.Server.MaxPayload), TLS: protection, Logger: n.Logger,
 	})
 }
 
