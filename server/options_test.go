@@ -106,10 +106,8 @@ func TestDurabilityDecidesWhetherEveryWriteIsSynced(t *testing.T) {
 	}
 }
 
-// Its votes are gone: joining as if it had never voted, it could help to elect a second leader, and as a survivor of
-// nothing it would delete its streams as orphans.
 func TestTheBrokersBuffersFollowTheMemoryLimit(t *testing.T) {
-	users, err := newCredentials()
+	users, err := clusterOptions(t).newCredentials()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +127,8 @@ func TestTheBrokersBuffersFollowTheMemoryLimit(t *testing.T) {
 	}
 }
 
+// Its votes are gone: joining as if it had never voted, it could help to elect a second leader, and as a survivor of
+// nothing it would delete its streams as orphans.
 func TestStoreThatLostItsClusterStateIsRefused(t *testing.T) {
 	meta := filepath.Join(systemAccount, "_js_", "_meta_")
 	for name, c := range map[string]struct {
