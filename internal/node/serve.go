@@ -97,7 +97,9 @@ func (n *Node) participate(ctx context.Context) error {
 		runPart(ctx, stop, "groups", n.confirmGroups),
 		runPart(ctx, stop, "membership", n.watchRemoval),
 		runPart(ctx, stop, "space", n.watchSpace),
+		runPart(ctx, stop, "doors", n.doors.run),
 		runPart(ctx, func(error) {}, "readiness", n.watchReady),
+		runPart(outer, stop, "liveness", n.watchAlive),
 	}
 	n.log.Info("taking part", "topics", len(n.topics), "groups", len(n.groups))
 
@@ -188,7 +190,16 @@ func (n *Node) notReady(ctx context.Context) []string {
 	case !view.Live:
 		return []string{"the session: " + view.State}
 	}
-	return nil
+	return n.doors.reasons()
+}
+
+// newDoors makes a probe of each topic.
+func (n *Node) newDoors() *doors {
+	probes := map[string]probe{}
+	for name, t := range n.topics {
+		probes[name] = newProbe(n.conns.publish.Conn(), t.Topic)
+	}
+	return newDoors(probes)
 }
 
 // streams are those that this node works with.
@@ -233,6 +244,7 @@ func (n *Node) buildDriver() error {
 		return errors.New("the broker is giving up")
 	}
 	n.driver, n.served = driver, true
+	n.doors = n.newDoors()
 	n.ingest = newIngest(func() (*nats.Conn, error) { return n.broker.Conn(server.Publish) })
 	return nil
 }
