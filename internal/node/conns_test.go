@@ -19,11 +19,24 @@ import (
 // life is one life of a node in single mode, with one topic and one group.
 type life struct {
 	*Node
+	quit  func()
 	ended chan error
 }
 
 // newLives returns what starts the lives of one node, one after the other, and waits until each is ready.
 func newLives(t *testing.T) func() life {
+	t.Helper()
+	cfg := loadSingle(t)
+	return func() life {
+		t.Helper()
+		n := startLife(t, cfg)
+		n.waitReady(t)
+		return n
+	}
+}
+
+// loadSingle is the config of a node in single mode, with one topic and one group.
+func loadSingle(t *testing.T) *config.Config {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "node.toml")
@@ -50,15 +63,15 @@ handler = { kind = "discard" }
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func() life {
-		t.Helper()
-		n := life{newLife(Options{Config: cfg, Logger: servertest.Logger(t), Version: "test"}, againError{}, 0), make(chan error, 1)}
-		ctx, stop := context.WithCancel(context.Background())
-		t.Cleanup(stop)
-		go func() { n.ended <- n.runLife(ctx) }()
-		n.waitReady(t)
-		return n
-	}
+	return cfg
+}
+
+func startLife(t *testing.T, cfg *config.Config) life {
+	ctx, stop := context.WithCancel(context.Background())
+	t.Cleanup(stop)
+	n := life{newLife(Options{Config: cfg, Logger: servertest.Logger(t), Version: "test"}, againError{}, 0), stop, make(chan error, 1)}
+	go func() { n.ended <- n.runLife(ctx) }()
+	return n
 }
 
 func (l life) waitReady(t *testing.T) {
@@ -86,6 +99,17 @@ func (l life) waitEnd(t *testing.T) error {
 	return nil
 }
 
+func (l life) leasesConn(t *testing.T) *nats.Conn {
+	t.Helper()
+	for _, nc := range l.conns.all {
+		if nc.Opts.Name == "leases" {
+			return nc
+		}
+	}
+	t.Fatal("there is no connection for leases")
+	return nil
+}
+
 // Whatever connection the broker ends for good, the node notices and starts again in the process, and is then as it was.
 func TestANodeWhoseConnectionEndedStartsAgain(t *testing.T) {
 	start := newLives(t)
@@ -94,12 +118,7 @@ func TestANodeWhoseConnectionEndedStartsAgain(t *testing.T) {
 		"deadletters": func(n life) error { return n.conns.letters.Conn().Publish("dlq.audit.0.final."+long+".1", nil) },
 		"services":    func(n life) error { return n.conns.services.Publish("leasehold.serve."+long, nil) },
 		"leases": func(n life) error {
-			for _, nc := range n.conns.all {
-				if nc.Opts.Name == "leases" {
-					return nc.Publish("$KV.leasehold."+long, nil)
-				}
-			}
-			return errors.New("there is no such connection")
+			return n.leasesConn(t).Publish("$KV.leasehold."+long, nil)
 		},
 	} {
 		n := start()
