@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -204,6 +205,9 @@ func (n *Node) elsewhere(ctx context.Context, view *lease.View) (more elsewhere)
 	}
 	c, err := n.catalog(ctx, n.kv, known)
 	if err != nil {
+		if errors.Is(err, cluster.ErrNotARecord) {
+			err = fmt.Errorf("%w; restart a node that has it in its config, which writes it again", err)
+		}
 		more.warnings = append(more.warnings, fmt.Sprintf("groups that only other nodes serve are not shown: %v", err))
 		return more
 	}
