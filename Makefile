@@ -6,6 +6,7 @@ GOFLAGS_BUILD := -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION
 DIR   ?= .cluster
 SEEDS ?= 2000
 FUZZTIME ?= 30s
+FUZZ ?= .
 KINDS ?= .
 ROWS ?=
 SEED ?= 0
@@ -96,9 +97,9 @@ misbehave: build ## 10,000 messages to a handler that crashes, hangs, prints gar
 handler-costs: build python3 ## throughput, CPU and latency of every kind of handler: KINDS='^http' (a regular expression)
 	go test -count=1 -timeout 60m -v ./internal/testcluster -run '^TestHandlerCosts$$' -args -costs '$(KINDS)'
 
-fuzz: ## fuzz every parser for FUZZTIME each
+fuzz: ## fuzz every parser for FUZZTIME each, or so many cases: FUZZTIME=1000000x FUZZ=. (a regular expression)
 	@set -e; for pkg in $$(grep -rl --include=*_test.go 'func Fuzz' . | xargs -n1 dirname | sort -u); do \
-	  for f in $$(grep -rhoE 'func Fuzz[A-Za-z0-9_]+' $$pkg/*_test.go | sed 's/func //'); do \
+	  for f in $$(grep -rhoE 'func Fuzz[A-Za-z0-9_]+' $$pkg/*_test.go | sed 's/func //' | grep -E '$(FUZZ)' || true); do \
 	    echo "== $$pkg $$f"; go test $$pkg -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done; done
 
 install: ## install binary, units and docs (as root; PREFIX=/usr/local, DESTDIR= for packages)
