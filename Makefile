@@ -78,7 +78,7 @@ recipe: build ## 100,000 messages into PostgreSQL through kills, freezes and res
 	@examples/need.sh
 	go test -count=1 -timeout 30m -v ./examples/postgres -run '^TestCluster' -args -messages 100000 -rounds 3
 
-figures: moves freeze idle handler-costs ## measure moves, freezes, idle cost and handlers at length, and print the tables (45 minutes)
+figures: moves freeze idle handler-costs publish-costs ## measure moves, freezes, idle cost, handlers and publishing at length, and print the tables (50 minutes)
 
 moves: build ## five rounds of every planned move of partitions under load
 	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestMoves$$' -args -moves 5

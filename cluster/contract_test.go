@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/cluster/lease"
+	"leasehold/server"
 	"leasehold/server/servertest"
 )
 
@@ -25,7 +26,7 @@ type backend struct {
 	other   Store                                   // The same records over another connection.
 	delete  func(t *testing.T, k lease.Key)         // Leaves a deletion's marker, as somebody's tool would.
 	unheard func(t *testing.T, w lease.Write)       // Lands a write whose answer nobody hears.
-	foreign func(t *testing.T, key, value string)   // Stores what is neither session nor lease. May be nil.
+	foreign func(t *testing.T, key, value string)   // Stores what is no record of the lease protocol, by any name. May be nil.
 	broken  func(t *testing.T, f func(what string)) // Calls f while nothing answers. May be nil.
 }
 
@@ -58,7 +59,7 @@ func TestContractOnCluster(t *testing.T) {
 }
 
 // kvBackend is the real store over two connections.
-func kvBackend(t *testing.T, conn, other func(string) (*nats.Conn, error), replicas int) backend {
+func kvBackend(t *testing.T, conn, other func(server.Role) (*nats.Conn, error), replicas int) backend {
 	t.Helper()
 	s, nc := openKV(t, conn, replicas)
 	o, _ := openKV(t, other, replicas)
@@ -82,7 +83,7 @@ func kvBackend(t *testing.T, conn, other func(string) (*nats.Conn, error), repli
 	}
 }
 
-func openKV(t *testing.T, conn func(string) (*nats.Conn, error), replicas int) (*KV, *nats.Conn) {
+func openKV(t *testing.T, conn func(server.Role) (*nats.Conn, error), replicas int) (*KV, *nats.Conn) {
 	t.Helper()
 	nc, err := conn("test")
 	if err != nil {
@@ -119,12 +120,18 @@ func contract(t *testing.T, b backend) {
 		"leases are complete beyond a chunk":                leasesAreComplete,
 		"sessions are complete and nothing else":            sessionsAreComplete,
 		"deleted record is a marker that can be built on":   markerCanBeBuiltOn,
+		"invalid record can be built on":                    invalidRecordCanBeBuiltOn,
 		"announcements reach others":                        announcementsReachOthers,
 		"ended ctx ends everything with an error":           endedContextEndsEverything,
 		"nothing answering ends with ctx and with an error": nothingAnswering,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, ctx, b) })
 	}
+}
+
+// session is the record of a live node.
+func session(node string, boot uint64) *lease.Session {
+	return &lease.Session{Version: 1, Node: node, Boot: boot, State: lease.Live, Nonce: "x-1", TTL: 5 * time.Second, Weight: 1}
 }
 
 func leaseWrite(group string, p int, rev, done uint64) lease.Write {
@@ -307,10 +314,10 @@ func checkLeases(saws []lease.Saw, partitions int, never map[int]bool) error {
 func sessionsAreComplete(t *testing.T, ctx context.Context, b backend) {
 	for i := range 5 {
 		node := fmt.Sprint("node-", i)
-		mustWrite(t, ctx, b, lease.Write{Key: lease.SessionKey(node), Session: &lease.Session{Node: node, Boot: uint64(i)}})
+		mustWrite(t, ctx, b, lease.Write{Key: lease.SessionKey(node), Session: session(node, uint64(i)+1)})
 	}
 	mustWrite(t, ctx, b, leaseWrite("session", 1, 0, 1)) // a group may be called anything
-	mustWrite(t, ctx, b, lease.Write{Key: lease.RequestsKey("lease"), Requests: &lease.Requests{LastID: 3}})
+	mustWrite(t, ctx, b, lease.Write{Key: lease.RequestsKey("lease"), Requests: &lease.Requests{Version: 1, LastID: 3}})
 	if b.foreign != nil {
 		b.foreign(t, "topic.orders", `{"partitions":64}`)
 	}
@@ -325,7 +332,7 @@ func sessionsAreComplete(t *testing.T, ctx context.Context, b backend) {
 				return fmt.Errorf("%v is among the sessions", s.Key)
 			}
 			for i := range 5 {
-				if s.Key.Node == fmt.Sprint("node-", i) && s.Session.Boot == uint64(i) {
+				if s.Key.Node == fmt.Sprint("node-", i) && s.Session.Boot == uint64(i)+1 {
 					found++
 				}
 			}
@@ -339,7 +346,7 @@ func sessionsAreComplete(t *testing.T, ctx context.Context, b backend) {
 
 func markerCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 	k := lease.SessionKey("deleted")
-	rev := mustWrite(t, ctx, b, lease.Write{Key: k, Session: &lease.Session{Node: "deleted", Boot: 3}})
+	rev := mustWrite(t, ctx, b, lease.Write{Key: k, Session: session("deleted", 3)})
 	b.delete(t, k)
 	marker := readDone(t, ctx, b, k, rev+1)
 	if marker.Session != nil {
@@ -355,11 +362,11 @@ func markerCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 		return errors.Join(err, errors.New("the marker is not among the sessions"))
 	})
 	for _, old := range []uint64{0, rev} {
-		if _, err := b.Write(ctx, lease.Write{Key: k, Revision: old, Session: &lease.Session{Node: "deleted"}}); !errors.Is(err, ErrConflict) {
+		if _, err := b.Write(ctx, lease.Write{Key: k, Revision: old, Session: session("deleted", 9)}); !errors.Is(err, ErrConflict) {
 			t.Errorf("a write on revision %d over the marker at %d ended with %v", old, marker.Revision, err)
 		}
 	}
-	mustWrite(t, ctx, b, lease.Write{Key: k, Revision: marker.Revision, Session: &lease.Session{Node: "deleted", Boot: 4}})
+	mustWrite(t, ctx, b, lease.Write{Key: k, Revision: marker.Revision, Session: session("deleted", 4)})
 }
 
 func announcementsReachOthers(t *testing.T, ctx context.Context, b backend) {
@@ -367,9 +374,9 @@ func announcementsReachOthers(t *testing.T, ctx context.Context, b backend) {
 	heard, ended := make(chan lease.Saw, 100), make(chan error, 1)
 	go func() { ended <- b.other.Listen(ctx, func(s lease.Saw) { heard <- s }) }()
 	for _, want := range []lease.Saw{
-		{Key: lease.SessionKey("loud"), Revision: 7, Session: &lease.Session{Node: "loud", Boot: 2}},
-		{Key: lease.Key{Group: "loud", Partition: 3}, Revision: 8, Lease: &lease.Lease{Owner: "n1", Epoch: 5}},
-		{Key: lease.RequestsKey("loud"), Revision: 9, Requests: &lease.Requests{LastID: 5}},
+		{Key: lease.SessionKey("loud"), Revision: 7, Session: session("loud", 2)},
+		{Key: lease.Key{Group: "loud", Partition: 3}, Revision: 8, Lease: &lease.Lease{Version: 1, Owner: "n1", Boot: 1, Epoch: 5}},
+		{Key: lease.RequestsKey("loud"), Revision: 9, Requests: &lease.Requests{Version: 1, LastID: 5}},
 	} {
 		servertest.Eventually(t, storeLimit, func() error {
 			b.Announce(want) // again and again: the other may not have begun to listen

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -20,13 +19,32 @@ func (s *KV) Define(ctx context.Context, key string, definition, stored any) err
 	for {
 		rev, data, err := s.defineOnce(ctx, key, definition)
 		if err == nil && rev > 0 {
-			if err := json.Unmarshal(data, stored); err != nil {
-				return fmt.Errorf("definition %s at revision %d: %w", key, rev, err)
-			}
-			return nil
+			return Decode(key, rev, data, stored)
 		}
 		if !sleep(ctx, 100*time.Millisecond) {
 			return fmt.Errorf("define %s: %w", key, errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+// Replace puts a definition in the place of one that is not a valid record, and decodes what is stored then into stored. It
+// leaves a valid one alone. Like Define it tries until ctx ends.
+func (s *KV) Replace(ctx context.Context, key string, definition, stored any) error {
+	for {
+		rev, err := s.ReadDefinition(ctx, key, stored)
+		if err == nil && rev > 0 {
+			return nil
+		}
+		if err == nil || errors.Is(err, ErrNotARecord) {
+			try, cancel := context.WithTimeout(ctx, tryLimit)
+			_, err = s.put(try, key, rev, definition)
+			cancel()
+		}
+		if err == nil {
+			continue // what is stored counts
+		}
+		if !sleep(ctx, 100*time.Millisecond) {
+			return fmt.Errorf("replace %s: %w", key, errors.Join(err, ctx.Err()))
 		}
 	}
 }
@@ -57,8 +75,8 @@ func (s *KV) Update(ctx context.Context, key string, value any, change func() er
 		return err
 	}
 	if len(data) > 0 {
-		if err := json.Unmarshal(data, value); err != nil {
-			return fmt.Errorf("record %s at revision %d: %w", key, rev, err)
+		if err := Decode(key, rev, data, value); err != nil {
+			return err
 		}
 	}
 	if err := change(); err != nil {
@@ -101,8 +119,8 @@ func (s *KV) withoutRemoved(ctx context.Context, groups []string) ([]string, err
 	for _, name := range groups {
 		var def groupRecord
 		if d, ok := defs[name]; ok {
-			if err := json.Unmarshal(d.Data, &def); err != nil {
-				return nil, fmt.Errorf("definition of group %s: %w", name, err)
+			if err := Decode("group."+name, d.Revision, d.Data, &def); err != nil {
+				return nil, err
 			}
 		}
 		if !def.Removed || len(servers[name]) > 0 {

@@ -198,6 +198,9 @@ func (d *Driver) act(a lease.Action) {
 		if l := d.lanes[a.Key]; l != nil && l.epoch == a.Epoch {
 			l.Committed(a.Progress)
 		}
+	case lease.Alarm:
+		d.log.Error("a record of the bucket is not what a node writes: look for what wrote it", "key", a.Key.String(),
+			"revision", a.Revision, "fault", a.Text)
 	case lease.Exit:
 		d.result, d.ended = a.Err, true
 	case lease.Finished:

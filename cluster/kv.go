@@ -31,9 +31,8 @@ const (
 // KV is the Store on a JetStream key-value bucket: compare-and-set through the stream's leader, reads by direct get from
 // any replica, so that they go on during an election, and announcements as plain messages.
 type KV struct {
-	nc          *nats.Conn
-	js          jetstream.JetStream
-	undecodable func(error)
+	nc *nats.Conn
+	js jetstream.JetStream
 }
 
 // BucketOptions say how the bucket is to be.
@@ -41,16 +40,6 @@ type BucketOptions struct {
 	Replicas int
 	MaxBytes int64
 	Waiting  func(error) // Told why it could not be opened yet, before each further try. May be nil.
-
-	// Undecodable is told of each session or lease record that cannot be read and is therefore left out. May be nil.
-	Undecodable func(error)
-}
-
-func (o BucketOptions) undecodable() func(error) {
-	if o.Undecodable == nil {
-		return func(error) {}
-	}
-	return o.Undecodable
 }
 
 // OpenKV returns the store, making the bucket if there is none. It tries until ctx ends: a cluster's first create often
@@ -68,7 +57,7 @@ func OpenKV(ctx context.Context, nc *nats.Conn, o BucketOptions) (*KV, error) {
 	for {
 		have, err := openBucket(ctx, js, cfg)
 		if err == nil {
-			return &KV{nc: nc, js: js, undecodable: o.undecodable()}, checkBucket(have, cfg)
+			return &KV{nc: nc, js: js}, checkBucket(have, cfg)
 		}
 		if o.Waiting != nil {
 			o.Waiting(err)
@@ -178,7 +167,8 @@ func (s *KV) Read(ctx context.Context, k lease.Key) (lease.Saw, error) {
 	if err != nil {
 		return lease.Saw{}, err
 	}
-	return decode(k, rev, data)
+	saw, _ := decode(k, rev, data)
+	return saw, nil
 }
 
 // Sessions reads every session record, and what is asked of the groups.
@@ -214,11 +204,7 @@ func (s *KV) last(ctx context.Context, keys []string) ([]lease.Saw, error) {
 		if m.Header.Get("KV-Operation") != "" {
 			m.Data = nil
 		}
-		saw, err := decode(k, m.Sequence, m.Data)
-		if err != nil { // one record that cannot be read must not hide all the others
-			s.undecodable(err)
-			return nil
-		}
+		saw, _ := decode(k, m.Sequence, m.Data) // one that is not a record says so itself, and must not hide all the others
 		saws = append(saws, saw)
 		return nil
 	})
@@ -277,7 +263,7 @@ func (a announcement) saw() (lease.Saw, bool) {
 	saw := lease.Saw{Key: k, Revision: a.Revision, Session: a.Session, Lease: a.Lease, Requests: a.Requests}
 	requests := k == lease.RequestsKey(k.Group)
 	fits := (k.Node != "") == (a.Session != nil) && requests == (a.Requests != nil) && (k.Node == "" && !requests) == (a.Lease != nil)
-	return saw, ok && a.Revision > 0 && fits
+	return saw, ok && a.Revision > 0 && fits && valid(saw) == nil
 }
 
 // Listen hands over what other nodes announce.
@@ -297,31 +283,6 @@ func (s *KV) Listen(ctx context.Context, f func(lease.Saw)) error {
 	defer sub.Unsubscribe() //nolint:errcheck // the connection is going away
 	<-ctx.Done()
 	return nil
-}
-
-// decode makes a record of what is stored. No data at a revision above 0 is a marker left by a deletion: the record is
-// gone, and whoever makes it anew names the marker's revision.
-func decode(k lease.Key, rev uint64, data []byte) (lease.Saw, error) {
-	saw := lease.Saw{Key: k, Revision: rev}
-	if len(data) == 0 {
-		return saw, nil
-	}
-	var err error
-	switch k {
-	case lease.SessionKey(k.Node):
-		saw.Session = &lease.Session{}
-		err = json.Unmarshal(data, saw.Session)
-	case lease.RequestsKey(k.Group):
-		saw.Requests = &lease.Requests{}
-		err = json.Unmarshal(data, saw.Requests)
-	default:
-		saw.Lease = &lease.Lease{}
-		err = json.Unmarshal(data, saw.Lease)
-	}
-	if err != nil {
-		return lease.Saw{}, fmt.Errorf("record %v at revision %d: %w", k, rev, err)
-	}
-	return saw, nil
 }
 
 // parseKey reads a key as Key.String spells it.

@@ -41,8 +41,8 @@ func TestLostAnswersAreAskedForAgain(t *testing.T) {
 	defer cancel()
 	defined := make(chan error, 1)
 	go func() {
-		var have string
-		defined <- (&KV{nc: nc}).Define(ctx, "test", "as it is", &have)
+		var have definition
+		defined <- (&KV{nc: nc}).Define(ctx, "test", definition{Version: 1}, &have)
 	}()
 	<-asked
 	if _, err := OpenKV(ctx, nc, BucketOptions{Replicas: 1, MaxBytes: 1 << 26}); err != nil {

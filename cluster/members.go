@@ -26,7 +26,7 @@ func LookKV(nc *nats.Conn) (*KV, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look into the bucket %s: %w", bucket, err)
 	}
-	return &KV{nc: nc, js: js, undecodable: func(error) {}}, nil
+	return &KV{nc: nc, js: js}, nil
 }
 
 // Definition is one stored definition or other record that is not of the lease protocol.
@@ -49,18 +49,16 @@ func (s *KV) Definitions(ctx context.Context, kind string) ([]Definition, error)
 	return all, err
 }
 
-// ReadDefinition decodes one record into value and returns its revision, 0 if there is none.
+// ReadDefinition decodes one record into value and returns its revision, 0 if there is none. One that is not valid, or was
+// deleted, is an ErrNotARecord, with the revision to write over.
 func (s *KV) ReadDefinition(ctx context.Context, key string, value any) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
 	rev, data, err := s.get(ctx, key)
-	if err != nil || rev == 0 || len(data) == 0 {
+	if err != nil || rev == 0 {
 		return 0, err
 	}
-	if err := json.Unmarshal(data, value); err != nil {
-		return 0, fmt.Errorf("record %s at revision %d: %w", key, rev, err)
-	}
-	return rev, nil
+	return rev, Decode(key, rev, data, value)
 }
 
 // EndSession says for a node that was removed that its session life is over. Only a dead one can be ended by others: a
@@ -72,6 +70,8 @@ func (s *KV) EndSession(ctx context.Context, node string) error {
 	switch {
 	case err != nil:
 		return err
+	case saw.Invalid != "":
+		return errors.New(saw.Invalid)
 	case saw.Session == nil:
 		return ErrUnknown
 	case saw.Session.State == lease.Live:
@@ -95,6 +95,14 @@ type groupRecord struct {
 	Removed bool   `json:"removed"`
 }
 
+// Valid says what is missing.
+func (r groupRecord) Valid() error {
+	if r.Topic == "" {
+		return errors.New("it names no topic")
+	}
+	return nil
+}
+
 // groupsAndServers reads the definitions of groups, and who lists which of them in a live session. One replica answers
 // for both, so whoever is seen to have confirmed a definition is seen to be live as well.
 func (s *KV) groupsAndServers(ctx context.Context) (defs map[string]Definition, servers map[string][]string, err error) {
@@ -107,11 +115,12 @@ func (s *KV) groupsAndServers(ctx context.Context) (defs map[string]Definition, 
 			defs[name] = Definition{Name: name, Revision: m.Sequence, Data: m.Data}
 			return nil
 		}
-		var rec lease.Session
-		if err := json.Unmarshal(m.Data, &rec); err != nil {
-			return fmt.Errorf("record %s at revision %d: %w", m.Subject, m.Sequence, err)
+		k, _ := parseKey(strings.TrimPrefix(m.Subject, subjects))
+		saw, err := decode(k, m.Sequence, m.Data)
+		if err != nil { // it may be that of a node which serves any group
+			return err
 		}
-		if rec.State == lease.Live {
+		if rec := saw.Session; rec != nil && rec.State == lease.Live {
 			for _, g := range rec.Groups {
 				servers[g] = append(servers[g], rec.Node)
 			}
@@ -144,8 +153,8 @@ func (s *KV) RemoveGroup(ctx context.Context, group string, dry bool) (servers [
 		return nodes, ErrAlive
 	}
 	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(def.Data, &fields); err != nil {
-		return nil, fmt.Errorf("definition of group %s at revision %d: %w", group, def.Revision, err)
+	if err := Decode("group."+group, def.Revision, def.Data, &fields); err != nil {
+		return nil, err
 	}
 	if dry || string(fields["removed"]) == "true" {
 		return nil, nil
@@ -163,8 +172,8 @@ func (s *KV) ConfirmGroup(ctx context.Context, group string) (removed bool, err 
 		return false, err
 	}
 	var rec groupRecord
-	if err := json.Unmarshal(data, &rec); err != nil {
-		return false, fmt.Errorf("definition of group %s at revision %d: %w", group, rev, err)
+	if err := Decode("group."+group, rev, data, &rec); err != nil {
+		return false, err
 	}
 	if rec.Removed {
 		return true, nil

@@ -25,6 +25,7 @@ func sessionOf(t *testing.T, ctx context.Context, s *KV, rec lease.Session) {
 }
 
 type definition struct {
+	Version int    `json:"v"`
 	Topic   string `json:"topic"`
 	Done    uint64 `json:"done"`
 	Removed bool   `json:"removed"`
@@ -39,10 +40,11 @@ func TestGroupIsRemovedOnlyWhenNobodyServesIt(t *testing.T) {
 	}
 	const done = 1<<62 + 1 // A number that a float would not hold.
 	var def definition
-	if err := s.Define(ctx, "group.audit", definition{Topic: "orders", Done: done}, &def); err != nil {
+	if err := s.Define(ctx, "group.audit", definition{Version: 1, Topic: "orders", Done: done}, &def); err != nil {
 		t.Fatal(err)
 	}
-	live := lease.Session{Node: "n1", Boot: 3, State: lease.Live, Groups: []string{"audit", "billing"}}
+	live := *session("n1", 3)
+	live.Groups = []string{"audit", "billing"}
 	sessionOf(t, ctx, s, live)
 	if nodes, err := s.RemoveGroup(ctx, "audit", false); !errors.Is(err, ErrAlive) || fmt.Sprint(nodes) != "[n1]" {
 		t.Errorf("a served group: %v, %v", nodes, err)
@@ -85,14 +87,16 @@ func TestConfirmedGroupIsNotRemovedOnAnOldLook(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var def definition
-	if err := s.Define(ctx, "group.audit", definition{Topic: "orders"}, &def); err != nil {
+	if err := s.Define(ctx, "group.audit", definition{Version: 1, Topic: "orders"}, &def); err != nil {
 		t.Fatal(err)
 	}
 	defs, _, err := s.groupsAndServers(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sessionOf(t, ctx, s, lease.Session{Node: "n1", Boot: 1, State: lease.Live, Groups: []string{"audit"}})
+	sessionOf(t, ctx, s, lease.Session{
+		Version: 1, Node: "n1", Boot: 1, State: lease.Live, Nonce: "x-1", TTL: time.Second, Weight: 1, Groups: []string{"audit"},
+	})
 	if _, err := s.ConfirmGroup(ctx, "audit"); err != nil {
 		t.Fatal(err)
 	}
@@ -106,12 +110,12 @@ func TestOnlyADeadSessionIsEnded(t *testing.T) {
 	s, _ := openKV(t, servertest.Single(t).Conn, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	rec := lease.Session{Node: "n2", Boot: 7, State: lease.Live, Nonce: "x-1"}
+	rec := *session("n2", 7)
 	sessionOf(t, ctx, s, rec)
 	if err := s.EndSession(ctx, "n2"); !errors.Is(err, ErrAlive) {
 		t.Errorf("a live one: %v", err)
 	}
-	rec.State = lease.Buried
+	rec.State, rec.Nonce = lease.Buried, ""
 	sessionOf(t, ctx, s, rec)
 	for range 2 {
 		if err := s.EndSession(ctx, "n2"); err != nil {

@@ -29,8 +29,17 @@ var storedRecords = []struct{ key, data string }{
 	{"cluster", `{"v":1}`},
 	{"", ""},
 	{"session.n1", ""},
+	{"session.n1", pubAck}, {"lease.billing.00001", pubAck}, {"control.billing", pubAck},
+	{"session.n1", traceEvent}, {"lease.billing.00001", traceEvent}, {"control.billing", traceEvent},
 	{"lease.billing.00001", `{"owner":`},
 }
+
+// What a broker itself may have been made to publish to a key: an acknowledgement, and a trace event.
+const (
+	pubAck     = `{"stream":"orders","seq":17,"domain":"","duplicate":true}`
+	traceEvent = `{"server":{"name":"n1-a","host":"10.0.0.1","id":"NA","ver":"2.15.2","jetstream":true,"seq":9,"time":"2026-01-01T00:00:00Z"},` +
+		`"request":{"header":{"X":["a"]},"msgsize":21},"hops":0,"events":[{"type":"in","ts":"2026-01-01T00:00:00Z","kind":0,"cid":5,"name":"x","acc":"LEASEHOLD","subj":"orders.a"}]}`
+)
 
 // Whatever is stored under a key of ours is refused, or comes back from being
 // stored again as it was; and a node that sees it does not panic.
@@ -48,11 +57,15 @@ func FuzzStoredRecord(f *testing.F) {
 		}
 		saw, err := decode(key, rev, data)
 		if err != nil {
+			if saw.Invalid == "" || saw.Revision != rev || saw.Session != nil || saw.Lease != nil || saw.Requests != nil {
+				t.Fatalf("%s is refused, and seen as %+v", data, saw)
+			}
+			feed(saw)
 			return
 		}
 		stored := encodeSaw(t, saw)
 		again, err := decode(key, rev, stored)
-		if err != nil || !reflect.DeepEqual(again, saw) {
+		if err != nil || !reflect.DeepEqual(again, saw) || len(data) > 0 && valid(saw) != nil {
 			t.Fatalf("%s is %s, stored again %s: %v", name, data, encodeSaw(t, again), err)
 		}
 		feed(saw)

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+
+	"leasehold/internal/admission"
 )
 
 // verdict is what one answer says about one attempt to publish.
@@ -88,10 +90,26 @@ func refusal(code, errCode int, text string) answer {
 		return answer{verdict: missed, err: fmt.Errorf("broker: %s (%d)", text, errCode)}
 	}
 	err := fmt.Errorf("broker: %s (%d)", text, errCode)
+	if kind := refusedBy(errCode); kind != nil {
+		err = fmt.Errorf("%w: %s (%d)", kind, text, errCode)
+	}
 	if code >= 500 {
 		return answer{verdict: undecided, err: err}
 	}
 	return answer{verdict: declined, err: err}
+}
+
+// refusedBy is the sentinel for a node's refusal of a message before the broker saw it.
+func refusedBy(errCode int) error {
+	switch uint16(errCode) {
+	case admission.SubjectInvalid.ErrCode:
+		return ErrSubject
+	case admission.HeaderMalformed.ErrCode, admission.HeaderNotAllowed.ErrCode, admission.HeadersTooLarge.ErrCode, admission.MessageIDTooLong.ErrCode:
+		return ErrHeader
+	case admission.ReplyNotAllowed.ErrCode:
+		return ErrNotPermitted
+	}
+	return nil
 }
 
 // storeFailed tells the stream's own limits from failures of its storage, which may be one replica's alone.

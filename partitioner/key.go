@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"leasehold/internal/admission"
 )
 
 // MaxKey is the longest key in bytes, encoded; several tokens count with the dots between them.
@@ -28,7 +30,7 @@ const upperHex = "0123456789ABCDEF"
 // anything beyond ASCII) become %XX with upper-case digits. The encoding is canonical: one raw key, one token.
 func EncodeKey(raw string) (string, error) {
 	if raw == "" {
-		return "", ErrNoKey
+		return "", refuse(ErrNoKey, "it is empty")
 	}
 	escaped := 0
 	for i := range len(raw) {
@@ -105,7 +107,31 @@ func unhex(c byte) int {
 
 func checkKeyLength(encoded int) error {
 	if encoded > MaxKey {
-		return fmt.Errorf("%w: %d bytes encoded, at most %d are allowed", ErrKeyTooLong, encoded, MaxKey)
+		return refuse(ErrKeyTooLong, "%d bytes encoded, at most %d are allowed", encoded, MaxKey)
 	}
 	return nil
+}
+
+// refused is a refusal with the sentinel of this package that fits it.
+type refused struct {
+	kind    error
+	refusal *admission.Refusal
+}
+
+func (e *refused) Error() string { return e.refusal.Error() }
+
+func (e *refused) Unwrap() []error { return []error{e.kind, e.refusal} }
+
+// refuse is about a message's subject or key.
+func refuse(kind error, format string, args ...any) error {
+	text := kind.Error() + ": " + fmt.Sprintf(format, args...)
+	return &refused{kind: kind, refusal: admission.SubjectInvalid.Refuse("%s", text)}
+}
+
+// badHeader is about a message's headers or id; nil stays nil.
+func badHeader(r *admission.Refusal) error {
+	if r == nil {
+		return nil
+	}
+	return &refused{kind: ErrHeader, refusal: r}
 }

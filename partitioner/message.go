@@ -3,11 +3,11 @@ package partitioner
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
+
+	"leasehold/internal/admission"
 )
 
 // Message is one message to publish. Headers and Data belong to the publisher until its result is there.
@@ -15,7 +15,7 @@ type Message struct {
 	Key     string      // raw key, encoded by the publisher; for topics whose subject has one wildcard
 	Subject string      // instead of Key: the full subject
 	ID      string      // message id for de-duplication within dedup_window, over all keys; generated if empty
-	Headers nats.Header // kept as they are; names beginning with "Nats-" are refused, save Nats-Msg-Id for the ID
+	Headers nats.Header // kept as they are; package admission says what they may be
 	Data    []byte      // with the headers at most max_payload
 }
 
@@ -60,7 +60,7 @@ type Result struct {
 }
 
 // Why a message is refused, or Publish does not take it. Result.Err wraps one of these, or ErrNoKey, ErrKeyTooLong,
-// ErrSubject, or what the broker said.
+// ErrSubject, or what the broker said; beside them, an *admission.Refusal for what no broker was asked about.
 var (
 	// ErrTopicFull: the topic is at its max_bytes. Nothing is lost; publish again later.
 	ErrTopicFull = errors.New("topic is full (max_bytes): its groups must catch up, or max_bytes be raised")
@@ -68,7 +68,7 @@ var (
 	ErrDiskShort = errors.New("topic takes no messages because a node is short of disk space: `leasehold status` says which")
 	// ErrTooLarge: headers and data exceed max_payload.
 	ErrTooLarge = errors.New("message with its headers is larger than max_payload")
-	// ErrHeader: a header name or message id that is not allowed.
+	// ErrHeader: headers or a message id that are not allowed.
 	ErrHeader = errors.New("header is not allowed")
 	// ErrNotPermitted: the user may not publish to this subject, or not receive answers.
 	ErrNotPermitted = errors.New("not permitted")
@@ -96,18 +96,37 @@ func (m *Message) Check(t Topic) (Place, error) {
 
 // WireSize is what counts towards max_payload: data and headers as they are sent, with a message id of ours if there is
 // none.
-func (m *Message) WireSize() int64 {
-	idLength := len(m.ID)
+func (m *Message) WireSize() int64 { return int64(m.headerSize(m.givenID()) + len(m.Data)) }
+
+// headerSize is how many bytes the headers take with this id, or one of ours if it is empty.
+func (m *Message) headerSize(id string) int {
+	idLength := len(id)
 	if idLength == 0 {
 		idLength = generatedID
 	}
-	n := len("NATS/1.0\r\n") + len(nats.MsgIdHdr) + len(": ") + idLength + len("\r\n\r\n") + len(m.Data)
+	n := len("NATS/1.0\r\n") + len(nats.MsgIdHdr) + len(": ") + idLength + len("\r\n\r\n")
 	for name, values := range m.Headers {
+		if strings.EqualFold(name, nats.MsgIdHdr) {
+			continue
+		}
 		for _, value := range values {
 			n += len(name) + len(": ") + len(value) + len("\r\n")
 		}
 	}
-	return int64(n)
+	return n
+}
+
+// givenID is the message's id as its caller gave it, in a field or a header.
+func (m *Message) givenID() string {
+	if m.ID != "" {
+		return m.ID
+	}
+	for name, values := range m.Headers {
+		if len(values) > 0 && strings.EqualFold(name, nats.MsgIdHdr) {
+			return values[0]
+		}
+	}
+	return ""
 }
 
 // generatedID is the length of the ids that a publisher makes.
@@ -125,42 +144,43 @@ func (m *Message) place(t Topic) (Place, error) {
 			return Place{}, err
 		}
 	} else if m.Key != "" {
-		return Place{}, fmt.Errorf("%w: give a key or a subject, not both", ErrSubject)
+		return Place{}, refuse(ErrSubject, "give a key or a subject, not both")
 	}
-	place, err := t.Placement(subject)
-	if err != nil {
-		return Place{}, err
-	}
-	return place, checkKeyLength(len(place.Key))
+	return t.Placement(subject)
 }
 
 // header is the message's header to send, and the id in it. The caller's map is never changed.
 func (m *Message) header() (header nats.Header, id string, err error) {
-	id = m.ID
+	id = m.givenID()
+	if err := m.checkHeader(id); err != nil {
+		return nil, id, err
+	}
+	header = make(nats.Header, len(m.Headers)+1)
 	for name, values := range m.Headers {
-		if slices.ContainsFunc(values, func(v string) bool { return strings.ContainsAny(v, "\r\n") }) {
-			return nil, id, fmt.Errorf("%w: %q: line breaks would not survive", ErrHeader, name)
+		switch {
+		case strings.EqualFold(name, nats.MsgIdHdr):
+		case strings.EqualFold(name, nats.ExpectedStreamHdr): // The broker knows this spelling only.
+			header[nats.ExpectedStreamHdr] = values
+		default:
+			header[name] = values
 		}
-		if len(name) < len("Nats-") || !strings.EqualFold(name[:len("Nats-")], "Nats-") {
-			continue
-		}
-		if !strings.EqualFold(name, nats.MsgIdHdr) || len(values) != 1 {
-			return nil, id, fmt.Errorf("%w: %q: names beginning with Nats- are the broker's own", ErrHeader, name)
-		}
-		if id != "" && id != values[0] {
-			return nil, id, fmt.Errorf("%w: message id %q differs from %s %q", ErrHeader, id, name, values[0])
-		}
-		id = values[0]
 	}
-	if strings.IndexFunc(id, func(r rune) bool { return r < ' ' }) >= 0 || strings.TrimSpace(id) != id {
-		return nil, id, fmt.Errorf("%w: message id %q has control characters or outer spaces", ErrHeader, id)
-	}
-	header = maps.Clone(m.Headers)
-	if header == nil {
-		header = make(nats.Header, 1)
-	}
-	maps.DeleteFunc(header, func(name string, _ []string) bool { return strings.EqualFold(name, nats.MsgIdHdr) })
 	return header, id, nil
+}
+
+func (m *Message) checkHeader(id string) error {
+	if r := admission.Headers(m.Headers); r != nil {
+		return badHeader(r)
+	}
+	for name, values := range m.Headers {
+		if len(values) > 0 && values[0] != id && strings.EqualFold(name, nats.MsgIdHdr) {
+			return badHeader(admission.HeaderNotAllowed.Refuse("message id %s differs from that of header %s, %s", admission.Quote(id), name, admission.Quote(values[0])))
+		}
+	}
+	if r := admission.MessageID(id); r != nil {
+		return badHeader(r)
+	}
+	return badHeader(admission.HeadersSize(m.headerSize(id)))
 }
 
 // size is about what the message takes in memory and on the wire, in bytes.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"leasehold/internal/admission"
 )
 
 // Layout is the version of the stored subjects' layout, their second token. A topic's stream keeps the layout it
@@ -28,12 +30,12 @@ type Place struct {
 // whole subject, and the publisher must.
 func (t Topic) PublishSubject(keyTokens ...string) (string, error) {
 	if n := strings.Count(t.Subject, "*"); n != len(t.Key) {
-		return "", fmt.Errorf("topic %s has the subject %q with wildcards outside its key: give the full subject instead of a key", t.Name, t.Subject)
+		return "", refuse(ErrSubject, "topic %s has the subject %q with wildcards outside its key: give the full subject instead of a key", t.Name, t.Subject)
 	}
 	if len(keyTokens) != len(t.Key) {
-		return "", fmt.Errorf("topic %s has a key of %d tokens in its subject %q, got %d: give the full subject", t.Name, len(t.Key), t.Subject, len(keyTokens))
+		return "", refuse(ErrSubject, "topic %s has a key of %d tokens in its subject %q, got %d: give the full subject", t.Name, len(t.Key), t.Subject, len(keyTokens))
 	}
-	var buf [8]string
+	var buf [maxWildcards]string
 	wild := append(buf[:0], keyTokens...)
 	for i, index := range t.Key {
 		if err := checkToken(keyTokens[i]); err != nil {
@@ -44,14 +46,20 @@ func (t Topic) PublishSubject(keyTokens ...string) (string, error) {
 	return fill(t.Subject, wild), nil
 }
 
-// Placement is the place of a publisher's subject. It wraps ErrNoKey or ErrSubject.
+// Placement is the place of a publisher's subject. It wraps ErrNoKey, ErrKeyTooLong or ErrSubject, and an
+// *admission.Refusal. It allocates only for a key whose tokens do not stand side by side in the subject.
 func (t Topic) Placement(subject string) (Place, error) {
-	var buf [8]string
+	if len(subject) > admission.MaxSubject {
+		return Place{}, refuse(ErrSubject, "subject %s has %d bytes, at most %d are allowed", admission.Quote(subject), len(subject), admission.MaxSubject)
+	}
+	var buf [maxWildcards]string
+	var at [maxWildcards]int
 	wild := buf[:0]
 	rest, more := subject, true
 	pattern, patternMore := t.Subject, true
 	for more && patternMore {
 		var got, want string
+		start := len(subject) - len(rest)
 		got, rest, more = strings.Cut(rest, ".")
 		want, pattern, patternMore = strings.Cut(pattern, ".")
 		if want != "*" {
@@ -61,14 +69,18 @@ func (t Topic) Placement(subject string) (Place, error) {
 			continue
 		}
 		if err := checkToken(got); err != nil {
-			return Place{}, fmt.Errorf("subject %q of topic %s: %w", subject, t.Name, err)
+			return Place{}, err
 		}
+		at[len(wild)] = start
 		wild = append(wild, got)
 	}
 	if more || patternMore {
 		return Place{}, t.strange(subject)
 	}
-	return t.place(subject, wild), nil
+	if err := checkKeyLength(t.keyLength(wild)); err != nil {
+		return Place{}, err
+	}
+	return t.place(subject, wild, at[:]), nil
 }
 
 // Parse is the place of a stored subject. The partition is taken from the subject, where the broker put it.
@@ -80,7 +92,7 @@ func (t Topic) Parse(stored string) (Place, error) {
 	if !ok || !isLayout || !more || err != nil || partition < 0 || partition >= t.Partitions {
 		return Place{}, t.strange(stored)
 	}
-	var buf [8]string
+	var buf [maxWildcards]string
 	wild := buf[:0]
 	for more {
 		var token string
@@ -147,9 +159,35 @@ func (t Topic) transform() string {
 	return b.String()
 }
 
-func (t Topic) place(subject string, wild []string) Place {
-	var buf [8]string
-	return Place{Partition: Of(t.Partitions, t.keyTokens(buf[:0], wild)...), Key: t.joinKey(wild), Subject: subject}
+func (t Topic) place(subject string, wild []string, at []int) Place {
+	var buf [maxWildcards]string
+	key, ok := t.keyWithin(subject, wild, at)
+	if !ok {
+		key = t.joinKey(wild)
+	}
+	return Place{Partition: Of(t.Partitions, t.keyTokens(buf[:0], wild)...), Key: key, Subject: subject}
+}
+
+// keyWithin is the key as a part of its subject, if its tokens stand side by side there. at is where each of wild begins.
+func (t Topic) keyWithin(subject string, wild []string, at []int) (string, bool) {
+	begin := at[t.Key[0]-1]
+	end := begin - 1
+	for _, index := range t.Key {
+		if at[index-1] != end+1 {
+			return "", false
+		}
+		end = at[index-1] + len(wild[index-1])
+	}
+	return subject[begin:end], true
+}
+
+// keyLength is how long a key is with the dots between its tokens.
+func (t Topic) keyLength(wild []string) int {
+	n := len(t.Key) - 1
+	for _, index := range t.Key {
+		n += len(wild[index-1])
+	}
+	return n
 }
 
 func (t Topic) keyTokens(into, wild []string) []string {
@@ -163,12 +201,12 @@ func (t Topic) joinKey(wild []string) string {
 	if len(t.Key) == 1 {
 		return wild[t.Key[0]-1]
 	}
-	var buf [8]string
+	var buf [maxWildcards]string
 	return strings.Join(t.keyTokens(buf[:0], wild), ".")
 }
 
 func (t Topic) strange(subject string) error {
-	return fmt.Errorf("%w: %q is not among %q of topic %s", ErrSubject, subject, t.Subject, t.Name)
+	return refuse(ErrSubject, "%s is not among %q of topic %s", admission.Quote(subject), t.Subject, t.Name)
 }
 
 // fill puts tokens in the places of a pattern's wildcards, in order.
@@ -188,10 +226,10 @@ func fill(pattern string, wild []string) string {
 // checkToken refuses what cannot stand for a wildcard in a published subject.
 func checkToken(token string) error {
 	if token == "" {
-		return ErrNoKey
+		return refuse(ErrNoKey, "a token of the subject is empty")
 	}
-	if token == "*" || token == ">" || strings.IndexFunc(token, func(r rune) bool { return r <= ' ' }) >= 0 {
-		return fmt.Errorf("%w: %q is no subject token", ErrSubject, token)
+	if admission.Subject(token) != nil {
+		return refuse(ErrSubject, "%s is not a valid subject token", admission.Quote(token))
 	}
 	return nil
 }

@@ -14,12 +14,19 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 
+	"leasehold/internal/memory"
 	"leasehold/server/ingress"
+)
+
+// The node's own users of the ingress, which may publish to every topic. No configured user can have these names.
+const (
+	HTTPUser  = "@http"  // publishes what is brought over HTTP
+	ProbeUser = "@probe" // tries whether topics take messages
 )
 
 // ingressUsers are the users that the ingress lets in.
 func (o Options) ingressUsers() []ingress.User {
-	users := []ingress.User{{Name: HTTPUser, Publish: o.PublishSubjects}}
+	users := []ingress.User{{Name: HTTPUser, Publish: o.PublishSubjects}, {Name: ProbeUser, Publish: o.PublishSubjects}}
 	if o.admitsAnyone() {
 		users = append(users, ingress.User{Name: ingress.Anonymous, Publish: o.PublishSubjects})
 	}
@@ -41,6 +48,7 @@ const (
 	maxSubscriptions = 1000     // of one connection
 	maxUnanswered    = 8192     // messages that the broker has not answered, of all clients
 	maxUnansweredMem = 32 << 20 // bytes of them, and as much again of messages that are not there as a whole
+	unansweredPart   = 12       // at most one part in so many of the memory limit is for each of the two
 	descriptorsKept  = 512      // for the store, the cluster and handlers
 )
 
@@ -56,7 +64,7 @@ func (o Options) limits() (ingress.Limits, error) {
 		Subscriptions: maxSubscriptions,
 		MaxPayload:    int(o.MaxPayload),
 		Messages:      maxUnanswered,
-		Bytes:         maxUnansweredMem,
+		Bytes:         max(memory.Share(maxUnansweredMem, unansweredPart), 2*int64(o.MaxPayload)),
 	}, nil
 }
 
@@ -100,7 +108,7 @@ const loginLimit = 5 * time.Second
 // connectClient makes a connection to the broker for a user of the ingress. It speaks the protocol itself: the ingress passes
 // lines on, and a client library would read them again.
 func (s *Server) connectClient(user string) (up ingress.Upstream, err error) {
-	who, ok := s.users.clients[user]
+	who, ok := s.users.roles[ingressRole(user)]
 	if !ok {
 		return up, fmt.Errorf("no user %q", user)
 	}
@@ -119,7 +127,7 @@ func (s *Server) connectClient(user string) (up ingress.Upstream, err error) {
 	if err := who.logIn(conn, user); err != nil {
 		return up, err
 	}
-	return ingress.Upstream{Conn: conn, Inbox: who.inbox}, conn.SetDeadline(time.Time{})
+	return ingress.Upstream{Conn: conn, Inbox: who.inbox + "."}, conn.SetDeadline(time.Time{})
 }
 
 // logIn reads the broker's greeting, shows the key and waits for the broker's word.
@@ -163,20 +171,22 @@ func (i identity) logIn(conn net.Conn, name string) error {
 	}
 }
 
-// IngressConn makes a connection through the ingress, as any client has it, which may publish to every topic. What the node
-// publishes for others goes this way.
-func (s *Server) IngressConn(name string) (*nats.Conn, error) {
+// IngressConn makes a connection through the ingress, as any client has it, for one of the node's own users.
+func (s *Server) IngressConn(user string) (*nats.Conn, error) {
 	if !isClosed(s.started) {
 		return nil, errNotStarted
 	}
-	return s.open(name, nats.InProcessServer(fromInside{s.ingress}))
+	return s.open(roleIngress, nats.InProcessServer(fromInside{s.ingress, user}))
 }
 
 // fromInside gives the client library its connection.
-type fromInside struct{ *ingress.Ingress }
+type fromInside struct {
+	ingress *ingress.Ingress
+	user    string
+}
 
 // InProcessConn is what nats.go calls.
-func (i fromInside) InProcessConn() (net.Conn, error) { return i.Dial(HTTPUser) }
+func (i fromInside) InProcessConn() (net.Conn, error) { return i.ingress.Dial(i.user) }
 
 // Refused counts what the ingress has refused since the start, by user and reason.
 func (s *Server) Refused() []ingress.Refused {

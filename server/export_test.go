@@ -8,7 +8,7 @@ import (
 )
 
 // SystemConn is a connection in the brokers' own account.
-func (s *Server) SystemConn() (*nats.Conn, error) { return s.connect("test", s.users.system.key) }
+func (s *Server) SystemConn() (*nats.Conn, error) { return s.connect("test", s.users.system) }
 
 // RaftTimers reads back what the broker uses.
 func RaftTimers() Timing {
@@ -19,10 +19,10 @@ func RaftTimers() Timing {
 // StockHeartbeat is nats-server's own (v2.15.2, server/raft.go: hbIntervalDefault).
 const StockHeartbeat = time.Second
 
-// InternalUser is what Conn connects with.
+// InternalUser is what Conn("test") connects with.
 func (s *Server) InternalUser() (public string, sign nats.SignatureHandler) {
-	public, _ = s.users.internal.key.PublicKey()
-	return public, s.users.internal.key.Sign
+	public, _ = s.users.roles[everything].key.PublicKey()
+	return public, s.users.roles[everything].key.Sign
 }
 
 // ClientLeaf is a certificate for clients, signed by the CA that clients trust.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,10 +14,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	broker "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
-	"github.com/nats-io/nuid"
 
 	"leasehold/internal/bytesize"
-	"leasehold/server/ingress"
+	"leasehold/internal/memory"
 )
 
 // Account holds everything of ours: topics, the bucket, dead letters.
@@ -133,6 +133,14 @@ type Options struct {
 	// PublishSubjects is what local clients, which need no password, may publish to. They may do nothing else, and
 	// there are none when other machines can reach the listener.
 	PublishSubjects []string
+	// Topics and Groups name those that this node serves: what the connections of the roles may work with.
+	Topics, Groups []string
+	// Unlimited adds the role "test", which may do everything. It is for tests.
+	Unlimited bool
+	// ConnClosed, if set, is called when a connection that Conn made has ended for good, and the node did not close it: the
+	// client library does not reconnect after some of the broker's refusals. It must not block.
+	ConnClosed func(role Role, err error)
+
 	// Users are the clients that show who they are. A listener that other machines can reach needs at least one.
 	Users []User
 
@@ -158,6 +166,11 @@ func (o Options) validate() error {
 	for _, s := range o.PublishSubjects {
 		if !isPlainSubject(s) {
 			errs = append(errs, fmt.Errorf("topic.subject: %q is no subject", s))
+		}
+	}
+	for _, name := range slices.Concat(o.Topics, o.Groups) {
+		if !isPlainSubject(name) || strings.ContainsAny(name, ".*>") {
+			errs = append(errs, fmt.Errorf("topic.name, group.name: %q is not a valid name", name))
 		}
 	}
 	for _, u := range o.Users {
@@ -208,28 +221,30 @@ func (o Options) validateCluster() error {
 	return errors.Join(append(errs, checkSecrets(o.Secrets))...)
 }
 
-// credentials are the users of one process's broker.
-type credentials struct {
-	internal, system identity
-	clients          map[string]identity // by the name of the ingress's user
+// identity is a user of the broker with what it may do. Its key exists only in this process's memory, and the broker takes
+// only in-process connections.
+type identity struct {
+	key nkeys.KeyPair
+	rights
 }
 
-func newCredentials(users []ingress.User) (credentials, error) {
-	c := credentials{clients: map[string]identity{}}
-	var errs [3]error
-	c.internal.key, errs[0] = nkeys.CreateUser()
-	c.system.key, errs[1] = nkeys.CreateUser()
-	for _, u := range users {
-		i := identity{publish: u.Publish, subscribe: u.Serve, answers: len(u.Serve) > 0}
-		if len(u.Serve) == 0 {
-			i.inbox = "_INGRESS." + nuid.Next() + "."
-		}
-		var err error
-		i.key, err = nkeys.CreateUser()
-		errs[2] = errors.Join(errs[2], err)
-		c.clients[u.Name] = i
+// credentials are the users of one process's broker.
+type credentials struct {
+	roles  map[Role]identity
+	system nkeys.KeyPair
+}
+
+func (o Options) newCredentials() (credentials, error) {
+	c := credentials{roles: map[Role]identity{}}
+	var errs []error
+	for role, r := range o.roles() {
+		key, err := nkeys.CreateUser()
+		c.roles[role] = identity{key, r}
+		errs = append(errs, err)
 	}
-	if err := errors.Join(errs[:]...); err != nil {
+	var err error
+	c.system, err = nkeys.CreateUser()
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return credentials{}, fmt.Errorf("make the broker's users: %w", err)
 	}
 	return c, nil
@@ -253,11 +268,21 @@ func (o Options) brokerOptions(users credentials) (*broker.Options, error) {
 	b.DisableJetStreamBanner = true
 	b.NoSigs = true // signals are main's
 	b.MaxPayload = int32(o.MaxPayload + deadLetterRoom)
+	b.StreamMaxBufferedSize = max(memory.Share(maxBuffered, bufferedPart), 8*int64(b.MaxPayload))
+	b.JetStreamMaxCatchup = max(memory.Share(maxCatchup, bufferedPart), 8*int64(b.MaxPayload))
 	if o.Mode == Cluster {
 		return b, o.addCluster(b)
 	}
 	return b, nil
 }
+
+// What the broker may hold in memory: its own defaults, or a part of the memory limit where that is less. More is refused with
+// "too many requests", and sent again by publishers.
+const (
+	maxBuffered  = 128 << 20 // bytes published to a topic that are not in its Raft log yet
+	maxCatchup   = 64 << 20  // bytes on the way to replicas that catch up
+	bufferedPart = 8
+)
 
 // configText holds what only the config parser can set up.
 func (o Options) configText(users credentials) (string, error) {

@@ -2,8 +2,10 @@ package server
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -86,7 +88,7 @@ func TestDurabilityDecidesWhetherEveryWriteIsSynced(t *testing.T) {
 	for durability, always := range map[string]bool{powerSafe: true, processSafe: false} {
 		o := clusterOptions(t)
 		o.Durability = durability
-		users, err := newCredentials(o.ingressUsers())
+		users, err := o.newCredentials()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,6 +102,27 @@ func TestDurabilityDecidesWhetherEveryWriteIsSynced(t *testing.T) {
 		if !b.NoSigs || b.HTTPPort != 0 || b.JetStreamMaxStore != int64(o.MaxStore) ||
 			b.JetStreamMaxMemory != int64(o.MaxMemory) || len(b.Routes) != 3 {
 			t.Errorf("%s: broker options are %+v", durability, b)
+		}
+	}
+}
+
+func TestTheBrokersBuffersFollowTheMemoryLimit(t *testing.T) {
+	users, err := clusterOptions(t).newCredentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := debug.SetMemoryLimit(math.MaxInt64)
+	defer debug.SetMemoryLimit(before)
+	for limit, want := range map[int64][2]int64{
+		math.MaxInt64: {128 << 20, 64 << 20}, 192 << 20: {24 << 20, 24 << 20}, 16 << 20: {8 * int64(bytesize.MiB+deadLetterRoom), 8 * int64(bytesize.MiB+deadLetterRoom)},
+	} {
+		debug.SetMemoryLimit(limit)
+		b, err := clusterOptions(t).brokerOptions(users)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]int64{b.StreamMaxBufferedSize, b.JetStreamMaxCatchup}; got != want {
+			t.Errorf("with a limit of %d: %d, want %d", limit, got, want)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (s *Server) systemRequest(ctx context.Context, subject string, request, ans
 	if err != nil {
 		return err
 	}
-	nc, err := s.connect("membership", s.users.system.key)
+	nc, err := s.connect("membership", s.users.system)
 	if err != nil {
 		return err
 	}

@@ -252,7 +252,7 @@ func (t *toucher) touch() {
 
 func (t *toucher) connect() (err error) {
 	if t.ours == nil {
-		if t.ours, err = t.s.connect("routes", t.s.users.internal.key); err != nil {
+		if t.ours, err = t.s.connect(roleRoutes, t.s.users.roles[roleRoutes].key); err != nil {
 			return err
 		}
 		// Interest is what has the broker send it to the others.
@@ -261,7 +261,7 @@ func (t *toucher) connect() (err error) {
 		}
 	}
 	if t.system == nil {
-		t.system, err = t.s.connect("routes", t.s.users.system.key)
+		t.system, err = t.s.connect(roleRoutes, t.s.users.system)
 	}
 	return err
 }

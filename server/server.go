@@ -51,7 +51,7 @@ func New(o Options) (*Server, error) {
 	if err := o.checkStore(); err != nil {
 		return nil, err
 	}
-	users, err := newCredentials(o.ingressUsers())
+	users, err := o.newCredentials()
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +103,7 @@ func (s *Server) Run(ctx context.Context) error {
 	cause := s.serve(ctx, startDone, func() {
 		looking.Go(s.ingress.Run)
 		looking.Go(func() { s.health.run(looks) })
+		looking.Go(func() { s.watchCaches(looks) })
 		if s.opt.Mode == Cluster {
 			looking.Go(func() { s.watchRoutes(looks) })
 			looking.Go(func() { s.watchLaggards(looks) })
@@ -209,42 +210,56 @@ func probe(key, addr string) error {
 // Started is closed once the listeners are up and Conn works. That is not yet ready: see Ready.
 func (s *Server) Started() <-chan struct{} { return s.started }
 
-// Conn makes an in-process connection with all rights in our account. It reconnects by itself and keeps nothing back
+// Conn makes an in-process connection in our account, with a role's rights. It reconnects by itself and keeps nothing back
 // while it is not connected: a write that could not be sent is an error at once, never sent later behind one's back.
-func (s *Server) Conn(name string) (*nats.Conn, error) {
-	return s.connect(name, s.users.internal.key)
+func (s *Server) Conn(role Role) (*nats.Conn, error) {
+	who, ok := s.users.roles[role]
+	if !ok {
+		return nil, fmt.Errorf("connect to the broker: there is no role %q", role)
+	}
+	return s.connect(role, who.key)
 }
 
 var errNotStarted = errors.New("connect to the broker: it has not started yet")
 
-func (s *Server) connect(name string, user nkeys.KeyPair) (*nats.Conn, error) {
+func (s *Server) connect(role Role, user nkeys.KeyPair) (*nats.Conn, error) {
 	if !isClosed(s.started) {
 		return nil, errNotStarted
 	}
-	return s.dial(name, user)
+	return s.dial(role, user)
 }
 
 // dial connects to a broker that takes connections, whether others know of it yet or not.
-func (s *Server) dial(name string, user nkeys.KeyPair) (*nats.Conn, error) {
+func (s *Server) dial(role Role, user nkeys.KeyPair) (*nats.Conn, error) {
 	public, err := user.PublicKey()
 	if err != nil {
 		return nil, err
 	}
-	return s.open(name, nats.InProcessServer(s.broker), nats.Nkey(public, user.Sign))
+	return s.open(role, nats.InProcessServer(s.broker), nats.Nkey(public, user.Sign), nats.CustomInboxPrefix(s.opt.inboxPrefix(role)))
 }
 
 // open makes a connection that reconnects by itself and keeps nothing back while it is not connected.
-func (s *Server) open(name string, options ...nats.Option) (*nats.Conn, error) {
-	log := s.opt.Logger.Named("conn").With("conn", name)
-	nc, err := nats.Connect("", append(options, nats.Name(name),
+func (s *Server) open(role Role, options ...nats.Option) (*nats.Conn, error) {
+	log := s.opt.Logger.Named("conn").With("conn", string(role))
+	nc, err := nats.Connect("", append(options, nats.Name(string(role)),
 		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Debug("disconnected", "error", err) }),
+		nats.NoCallbacksAfterClientClose(), nats.ClosedHandler(func(nc *nats.Conn) { s.connClosed(role, nc.LastError()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { logAsync(log, sub, err) }),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the broker: %w", err)
 	}
 	return nc, nil
+}
+
+// connClosed tells that a connection ended that nobody here has closed. With most of the broker's errors the client library
+// reconnects; the others it takes to be final, such as that of a line which is too long.
+func (s *Server) connClosed(role Role, err error) {
+	s.log.Error("broker ended a connection of this node, which does not reconnect by itself", "conn", string(role), "error", err)
+	if s.opt.ConnClosed != nil {
+		s.opt.ConnClosed(role, err)
+	}
 }
 
 // logAsync replaces the client library's handler, which prints to stderr.

@@ -13,13 +13,16 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"leasehold/internal/memory"
 	"leasehold/partitioner"
 )
 
-// Bounds of a lane's queue. All lanes of a group together hold at most queueBytes, unless each has its least.
+// Bounds of a lane's queue. All lanes of a group together hold at most queueBytes, or a part of the memory limit where that is
+// less, unless each has its least.
 const (
 	queueEntries  = 512
 	queueBytes    = 64 << 20
+	queuePart     = 8
 	laneBytesMin  = 64 << 10
 	laneBytesMax  = 1 << 20
 	messageIDHdr  = "Nats-Msg-Id"
@@ -76,12 +79,17 @@ func NewGroup(o GroupOptions) (*Group, error) {
 	}
 	if o.queueEntries == 0 {
 		o.queueEntries = queueEntries
-		o.queueBytes = min(max(queueBytes/o.Topic.Partitions, laneBytesMin), laneBytesMax)
+		o.queueBytes = laneBytes(o.Topic.Partitions)
 	}
 	log := o.Logger.Named("worker").With("group", o.Config.Name)
 	return &Group{
 		o: o, log: log, health: newHealth(log), ready: make(chan struct{}), held: map[*Lane]*feed{}, acted: map[int]uint64{},
 	}, nil
+}
+
+// laneBytes is what the queue of one lane may hold.
+func laneBytes(partitions int) int {
+	return min(max(int(memory.Share(queueBytes, queuePart))/partitions, laneBytesMin), laneBytesMax)
 }
 
 // Run runs the handler and the lanes, until ctx ends or the handler fails. It returns when all of them have stopped.

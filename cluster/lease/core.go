@@ -51,6 +51,7 @@ type Core struct {
 
 	lastID uint64
 	writes map[uint64]Key // Writes under way that still matter.
+	alarms map[Key]Alarm  // The latest of each record.
 }
 
 // group is one group's leases as far as they are known, and the plan made from them.
@@ -65,7 +66,7 @@ type group struct {
 
 // New returns the core of a node that has just started. Feed it Saw for every record there is, then Loaded.
 func New(cfg Config) *Core {
-	c := &Core{cfg: cfg, writes: map[uint64]Key{}}
+	c := &Core{cfg: cfg, writes: map[uint64]Key{}, alarms: map[Key]Alarm{}}
 	c.own.boot = cfg.Boot
 	for _, g := range cfg.Groups {
 		gr := &group{Group: g, target: make([]string, g.Partitions)}
@@ -144,7 +145,7 @@ func (c *Core) write(w Write) uint64 {
 func (c *Core) saw(in Saw) {
 	switch {
 	case in.Key.Node == c.cfg.Self.Node:
-		c.sawOwn(in.Revision, in.Session)
+		c.sawOwn(in)
 	case in.Key.Node != "":
 		c.sawPeer(in)
 	case in.Key.Partition == ofGroup:

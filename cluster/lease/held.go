@@ -33,6 +33,11 @@ type held struct {
 	claimedAt Time
 	drainAt   Time
 	lost      bool // The lane is cancelled because the lease went to somebody else.
+
+	believed   *Lease // The newest record that can be believed; nil if none was seen.
+	vanished   bool   // Revision rev has none: rec is what is remembered.
+	vanishedAt Time   // When that was seen.
+	ours       bool   // It vanished under a lane of ours, which no hand-over had been sent for: nobody else can have it.
 }
 
 // mine reports whether the record names this session life.
@@ -45,23 +50,18 @@ func (c *Core) sawLease(in Saw) {
 	if h == nil || in.Revision <= h.rev {
 		return
 	}
-	rec := h.afterDeletion()
-	if in.Lease != nil {
-		rec = *in.Lease
+	if in.Lease == nil || c.wentBack(h, *in.Lease) {
+		c.vanish(h, in)
+		return
 	}
-	c.learn(h, in.Revision, rec)
+	c.learn(h, in.Revision, *in.Lease)
 	c.decide(h)
-}
-
-// afterDeletion is what a lease counts as whose record somebody deleted: free, at the progress that is known here, which
-// is too low at most, and with an epoch above all that can have been given out without this node's knowledge.
-func (h *held) afterDeletion() Lease {
-	return Lease{Version: 1, Epoch: h.rec.Epoch + 1<<32, Applied: h.rec.Applied}.with(h.rec.progress())
 }
 
 // learn takes in a revision above the known one, and drops a lane whose lease it shows in other hands.
 func (c *Core) learn(h *held, rev uint64, rec Lease) {
 	h.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0
+	h.believed, h.vanished = &rec, false
 	if h.lane == none {
 		return
 	}
@@ -104,6 +104,7 @@ func (c *Core) wroteLease(h *held, in Wrote) {
 // without a lane, at stop, comes by here too, free; and one that a request gave a new epoch, which does not make it young.
 func (c *Core) claimed(h *held, rev uint64, rec Lease) {
 	h.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0
+	h.believed, h.vanished = &rec, false
 	if !c.mine(h) {
 		h.lane = none
 		return
@@ -128,6 +129,9 @@ func (c *Core) stopped(k Key, epoch uint64, p Progress) {
 		return
 	}
 	h.progress = h.progress.later(p)
+	if h.vanished && h.ours && c.mine(h) {
+		h.rec = h.rec.with(h.rec.progress().later(h.progress))
+	}
 	if h.lost || c.phase == rejoining {
 		h.lane = none
 	} else {
@@ -194,6 +198,7 @@ func (c *Core) decide(h *held) {
 // decideFree takes a lease that nothing runs for here, if it may be taken and is ours to take.
 func (c *Core) decideFree(h *held) {
 	switch {
+	case h.vanished && !c.mayReclaim(h):
 	case c.mine(h) && c.stopping:
 		c.put(h, c.freed(h), true) // a claim of ours that landed unheard
 	case c.stopping || c.own.expired:

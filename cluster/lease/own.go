@@ -73,10 +73,19 @@ func (c *Core) setFence() { c.do(Fence{At: c.own.fence, Cut: c.own.cuts}) }
 // begin starts a new session life, if the record of our name allows it.
 func (c *Core) begin() {
 	o := &c.own
-	if o.rec != nil && o.rec.State == Live && !o.rec.sameHome(c.cfg.Self) {
+	if o.vanished() || o.rec != nil && o.rec.State == Live && !o.rec.sameHome(c.cfg.Self) {
 		c.phase, o.seenAt, o.moves = watching, c.now, 0
 		return
 	}
+	c.takeBoot()
+}
+
+// vanished reports whether a record was there and is not any more. Whoever wrote it may be alive.
+func (o *own) vanished() bool { return o.rec == nil && o.rev > 0 }
+
+// takeBoot begins a session life under a boot above all that are known. No earlier life can start a call any more.
+func (c *Core) takeBoot() {
+	o := &c.own
 	// A live record from our own directory under this kernel was written by a former life of this process: the lock on
 	// the directory, which we hold, proves it dead. Its partitions need not wait.
 	o.settled = o.rec != nil && o.rec.State == Live
@@ -140,7 +149,7 @@ func (c *Core) wroteOwn(in Wrote) {
 	}
 	o.pending = 0
 	if in.OK && c.phase == watching {
-		c.sawOwn(in.Revision, bury(*c.own.rec))
+		c.sawOwn(Saw{Key: SessionKey(c.cfg.Self.Node), Revision: in.Revision, Session: bury(*c.own.rec)})
 		return
 	}
 	i := slices.IndexFunc(o.sent, func(a attempt) bool { return a.id == in.ID })
@@ -192,8 +201,8 @@ func (c *Core) landed(a attempt, rev uint64, answered bool) {
 }
 
 // sawOwn takes in a read of our own record. Only revisions above the known one say anything.
-func (c *Core) sawOwn(rev uint64, rec *Session) {
-	o := &c.own
+func (c *Core) sawOwn(in Saw) {
+	o, rev, rec := &c.own, in.Revision, in.Session
 	if rev <= o.rev {
 		return
 	}
@@ -203,6 +212,9 @@ func (c *Core) sawOwn(rev uint64, rec *Session) {
 		return
 	}
 	before := o.rec
+	if rec == nil || rec.Boot < o.boot && c.phase >= running || before != nil && rec.Boot < before.Boot {
+		c.alarm(in, sessionEnds)
+	}
 	o.rev, o.rec, o.sent, o.pending = rev, rec, nil, 0
 	switch c.phase {
 	case loading:
@@ -219,14 +231,12 @@ func (c *Core) sawOwn(rev uint64, rec *Session) {
 func (c *Core) judgeOwn() {
 	o := &c.own
 	switch {
-	case o.rec != nil && o.rec.Boot == o.boot && o.rec.State != Live:
+	case o.rec == nil || o.rec.State != Live || o.rec.Boot < o.boot:
+		// What was written in between may not have been seen, so it is not renewed over under the same boot.
 		c.rejoin()
-	case o.rec != nil && o.rec.Boot >= o.boot:
+	default:
 		c.exit(fmt.Errorf("%w: %s has written boot %d over ours, %d, from %s: stop one of the two",
 			ErrNameTaken, o.rec.Node, o.rec.Boot, o.boot, o.rec.Address))
-	default:
-		c.exit(fmt.Errorf("the session record of %s went back to an earlier life: was the bucket restored under running nodes?",
-			c.cfg.Self.Node))
 	}
 }
 
@@ -267,7 +277,11 @@ func (c *Core) advanceOwn() {
 	o := &c.own
 	switch c.phase {
 	case watching:
-		if o.pending == 0 && c.now >= o.nextAt && c.now-o.seenAt >= o.rec.TTL {
+		switch {
+		case o.pending != 0 || c.now < o.nextAt || c.now-o.seenAt < c.patience(o.rec):
+		case o.vanished():
+			c.takeBoot()
+		default:
 			o.pending = c.write(Write{Key: SessionKey(o.rec.Node), Revision: o.rev, Session: bury(*c.own.rec), Announce: true})
 		}
 	case publishing, running:

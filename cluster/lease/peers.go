@@ -3,6 +3,7 @@ package lease
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"leasehold/cluster/plan"
 )
@@ -12,6 +13,7 @@ type peer struct {
 	name     string
 	rev      uint64
 	rec      *Session // nil while no record was seen.
+	boot     uint64   // Highest boot that any revision has shown.
 	quietAt  Time     // Since when this revision has been silent, on our clock.
 	joinedAt Time     // When it was first seen live after not being so.
 	settled  bool     // It takes part in plans: no newcomer any more.
@@ -39,6 +41,12 @@ func (c *Core) sawPeer(in Saw) {
 		return
 	}
 	wasLive, was := p.live(), p.rec
+	if in.Session == nil || in.Session.Boot < p.boot {
+		c.alarm(in, peerBuried)
+	}
+	if in.Session != nil {
+		p.boot = max(p.boot, in.Session.Boot)
+	}
 	p.rev, p.rec, p.quietAt = in.Revision, in.Session, c.now
 	if p.live() && !wasLive {
 		p.joinedAt, p.settled = c.now, c.phase == loading
@@ -92,8 +100,33 @@ func (p *peer) proven() bool {
 	return p.live() && p.rec.Provable && w.Revision == p.rev && w.ServerID != "" && w.ServerID == p.rec.ServerID
 }
 
+// silent reports whether a peer has to be declared dead because its revision has not moved. A record of a dead life that
+// is behind one which leases name frees nobody's partitions, so it counts as silence, too.
 func (c *Core) silent(p *peer) bool {
-	return p.live() && c.now-p.quietAt >= p.rec.TTL || p.rec == nil && c.now-p.quietAt >= c.cfg.TTL
+	if p.rec != nil && !p.live() && p.rec.Boot >= c.bootOf(p) {
+		return false
+	}
+	return c.now-p.quietAt >= c.patience(p.rec)
+}
+
+// patience is how long a session record must be unchanged before its node may be declared dead. Ours is the shortest: what
+// is there may have been written by something other than a node, while the node's own fence counts the cluster's ttl.
+func (c *Core) patience(rec *Session) time.Duration {
+	if rec == nil {
+		return c.cfg.TTL
+	}
+	return max(rec.TTL, c.cfg.TTL)
+}
+
+// bootOf is the highest boot known of a peer. Above that of its record it shows that the record is not its latest.
+func (c *Core) bootOf(p *peer) uint64 {
+	boot := p.boot
+	c.eachHeld(func(h *held) {
+		if h.rec.Owner == p.name {
+			boot = max(boot, h.rec.Boot)
+		}
+	})
+	return boot
 }
 
 // buryTheDead declares dead whoever kept one revision for the ttl that stands in it, counted while our own renewals
@@ -104,7 +137,7 @@ func (c *Core) buryTheDead() {
 		return
 	}
 	for _, p := range c.peers {
-		proven := p.proven()
+		proven := p.proven() && p.rec.Boot >= c.bootOf(p)
 		if !proven && !c.silent(p) || p.pending != 0 || c.now < p.retryAt {
 			continue
 		}
@@ -120,20 +153,14 @@ func (c *Core) buryTheDead() {
 	}
 }
 
-// burial is the record that declares a peer dead. One that has no record at all, though leases name it, gets one with
-// the highest boot that they name; boot 0 says that no lease does.
+// burial is the record that declares a peer dead, under the highest boot that is known of it: one that has no record at
+// all, though leases name it, gets one. Boot 0 says that nothing is known of it.
 func (c *Core) burial(p *peer) *Session {
-	var rec Session
+	rec := Session{Version: 1, Node: p.name, TTL: c.cfg.TTL}
 	if p.rec != nil {
 		rec = *p.rec
-	} else {
-		rec = Session{Version: 1, Node: p.name, TTL: c.cfg.TTL}
-		c.eachHeld(func(h *held) {
-			if h.rec.Owner == p.name {
-				rec.Boot = max(rec.Boot, h.rec.Boot)
-			}
-		})
 	}
+	rec.Boot = max(rec.Boot, c.bootOf(p))
 	return bury(rec)
 }
 

@@ -52,6 +52,11 @@ func (r Requests) due(partition int, l Lease) bool {
 	return slices.ContainsFunc(r.Open, func(q Request) bool { return q.ID > l.Applied && q.Covers(partition) })
 }
 
+// seeks reports whether a seek is due, which says where a partition begins whatever it was at before.
+func (r Requests) seeks(partition int, l Lease) bool {
+	return slices.ContainsFunc(r.Open, func(q Request) bool { return q.Kind == Seek && q.ID > l.Applied && q.Covers(partition) })
+}
+
 // apply returns the lease as it is once everything that is due has been done.
 func (r Requests) apply(partition int, l Lease) Lease {
 	for _, q := range r.Open {
@@ -97,10 +102,12 @@ func (c *Core) sawRequests(in Saw) {
 		if g.Name != in.Key.Group || in.Revision <= g.requestsRev {
 			continue
 		}
-		g.requestsRev, g.requests = in.Revision, Requests{}
-		if in.Requests != nil {
-			g.requests = *in.Requests
+		g.requestsRev = in.Revision
+		if in.Requests == nil || in.Requests.LastID < g.requests.LastID {
+			c.alarm(in, requestsKept)
+			return
 		}
+		g.requests = *in.Requests
 		for _, h := range g.leases {
 			c.decide(h)
 		}

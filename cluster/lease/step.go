@@ -9,10 +9,12 @@ type (
 	// Tick is the passing of time; feed one at least every Config.Renew / 10.
 	Tick struct{}
 
-	// Saw is a record as a read or a message showed it, however old. Revision 0 means that no record was there.
+	// Saw is a record as a read or a message showed it, however old. Revision 0 means that no record was there. A revision
+	// without a record was deleted or, if Invalid says why, is not a record.
 	Saw struct {
 		Key      Key
 		Revision uint64
+		Invalid  string
 		Session  *Session
 		Lease    *Lease
 		Requests *Requests
@@ -133,6 +135,14 @@ type (
 		Progress Progress
 	}
 
+	// Alarm says that a record is not what it can be, if nothing but nodes write records, and what comes of it. An operator
+	// has to look for what wrote it.
+	Alarm struct {
+		Key      Key
+		Revision uint64
+		Text     string
+	}
+
 	// Exit asks for the end of the process: Err says why this node must not go on.
 	Exit struct{ Err error }
 
@@ -148,6 +158,7 @@ func (Start) action()     {}
 func (Drain) action()     {}
 func (Cancel) action()    {}
 func (Committed) action() {}
+func (Alarm) action()     {}
 func (Exit) action()      {}
 func (Finished) action()  {}
 
@@ -171,5 +182,6 @@ type Group struct {
 	Name       string
 	Partitions int
 	Start      uint64        // Done of a lease that was never written.
+	Idle       bool          // Its lanes store no progress: a lease that nothing is remembered of may begin anywhere.
 	Handover   time.Duration // How long a draining lane may finish its call.
 }

@@ -119,6 +119,7 @@ func (s state) build() (*Core, *held) {
 	s.buildOwn(c)
 	c.addPeer("n2", peerSession("n2", 1, Live))
 	h, steer := c.groups[0].leases[1], c.groups[0].leases[0]
+	steer.believed = &Lease{Version: 1, Epoch: 1}
 	steer.rev, steer.rec, steer.retryAt = testRev, Lease{Version: 1, Owner: "n2", Boot: 1, Epoch: 1}, 1000*time.Hour
 	if s.planned == "n2" {
 		steer.rec.Owner, steer.rec.Boot = "n1", testBoot // takes n1's share
@@ -166,7 +167,7 @@ func (c *Core) addPeer(name string, rec *Session) *peer {
 	p := c.peer(name)
 	p.rec, p.quietAt, p.settled = rec, testNow-time.Second, true
 	if rec != nil {
-		p.rev = testRev
+		p.rev, p.boot = testRev, rec.Boot
 	}
 	return p
 }
@@ -178,12 +179,14 @@ func (s state) buildLease(c *Core, h *held) {
 		}
 		h.rec = r.lease
 		h.rec.Version, h.rec.Done, h.rec.Attempt, h.rev = 1, 30, 1, testRev
+		believed := h.rec
+		h.believed = &believed
 		if r.lease.Owner == "n3" || r.lease.Next == "n3" {
 			c.addPeer("n3", r.n3)
 		}
 	}
 	if s.rec == "never-written" {
-		h.rec, h.rev = Lease{Done: 3}, 0
+		h.rec, h.rev, h.believed = Lease{Done: 3}, 0, nil
 	}
 	since := testNow - 100*time.Millisecond
 	if s.old {
@@ -907,6 +910,8 @@ func describeAction(a Action) string {
 		return fmt.Sprintf("committed %d.%d", a.Progress.Done, a.Progress.Attempt)
 	case Exit:
 		return "exit: " + causeName(a.Err)
+	case Alarm:
+		return "alarm of " + a.Key.String()
 	case Finished:
 		return "finished"
 	}
@@ -922,7 +927,7 @@ func causeName(err error) string {
 			return name
 		}
 	}
-	return "record from an earlier life"
+	return err.Error()
 }
 
 func describeWrite(w Write) string {

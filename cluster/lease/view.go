@@ -1,12 +1,20 @@
 package lease
 
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
 // View is what a node knows about ownership, for people to look at. It proves nothing.
 type View struct {
 	Boot     uint64
 	Live     bool // Our session is live and its fence ahead.
 	State    string
+	Renewing bool      // It tries to renew the session or to begin one, and has no answer in time.
 	Sessions []Session // Of every node, by name; ours too once it was written.
 	Groups   []GroupView
+	Alarms   []Alarm // By key.
 }
 
 // GroupView is one group's leases by partition.
@@ -25,6 +33,7 @@ var phaseNames = map[phase]string{
 // View copies what is known.
 func (c *Core) View() View {
 	v := View{Boot: c.own.boot, Live: c.phase == running && !c.own.expired, State: phaseNames[c.phase]}
+	v.Renewing = c.phase == publishing || c.phase == running && c.own.expired
 	if c.phase == running && c.own.expired {
 		v.State = "session could not be renewed in time"
 	}
@@ -41,6 +50,7 @@ func (c *Core) View() View {
 	if own != nil {
 		v.Sessions = append(v.Sessions, *own)
 	}
+	v.Alarms = slices.SortedFunc(maps.Values(c.alarms), func(a, b Alarm) int { return cmp.Compare(a.Key.String(), b.Key.String()) })
 	for _, g := range c.groups {
 		gv := GroupView{Name: g.Name, Requests: g.requests}
 		for _, h := range g.leases {

@@ -77,7 +77,7 @@ func prefix[T string | []byte](s T, of class) int {
 // HeaderName says why a header of this name is refused, nil if it is not.
 func HeaderName(name string) *Refusal {
 	if name == "" || len(name) > MaxHeaderName || prefix(name, inName) < len(name) {
-		return HeaderMalformed.with("header name %s is not 1 to %d letters, digits or any of !#$%%&'*+-.^_`|~", quote(name), MaxHeaderName)
+		return HeaderMalformed.Refuse("header name %s is not 1 to %d letters, digits or any of !#$%%&'*+-.^_`|~", Quote(name), MaxHeaderName)
 	}
 	return reserved(name)
 }
@@ -85,7 +85,7 @@ func HeaderName(name string) *Refusal {
 // HeaderValue says why a header with this value is refused, nil if it is not.
 func HeaderValue(value string) *Refusal {
 	if prefix(value, inValue) < len(value) {
-		return HeaderMalformed.with("header value %s has a control character", quote(value))
+		return HeaderMalformed.Refuse("header value %s has a control character", Quote(value))
 	}
 	return nil
 }
@@ -121,7 +121,7 @@ func Headers(h map[string][]string) *Refusal {
 // HeadersSize says whether a header block of so many bytes is refused, nil if it is not.
 func HeadersSize(n int) *Refusal {
 	if n > MaxHeaders {
-		return HeadersTooLarge.with("headers take %d bytes, at most %d are allowed", n, MaxHeaders)
+		return HeadersTooLarge.Refuse("headers take %d bytes, at most %d are allowed", n, MaxHeaders)
 	}
 	return nil
 }
@@ -143,7 +143,7 @@ func WireSize(h map[string][]string) int {
 // Payload says whether a message of so many bytes, headers included, is refused, nil if it is not.
 func Payload(size, limit int64) *Refusal {
 	if size > limit {
-		return PayloadTooLarge.with("message has %d bytes with its headers, at most %d are allowed (max_payload)", size, limit)
+		return PayloadTooLarge.Refuse("message has %d bytes with its headers, at most %d are allowed (max_payload)", size, limit)
 	}
 	return nil
 }
@@ -156,8 +156,8 @@ func reserved[T string | []byte](name T) *Refusal {
 	if isName(name, MsgID) || isName(name, ExpectedStream) {
 		return nil
 	}
-	return HeaderNotAllowed.with("header %s is not allowed: of the names beginning with Nats-, publishers may send only %s and %s",
-		quote(name), MsgID, ExpectedStream)
+	return HeaderNotAllowed.Refuse("header %s is not allowed: of the names beginning with Nats-, publishers may send only %s and %s",
+		Quote(name), MsgID, ExpectedStream)
 }
 
 func reservedName[T string | []byte](name T) bool {
@@ -186,14 +186,14 @@ func lower(c byte) byte {
 
 func messageID[T string | []byte](id T) *Refusal {
 	if len(id) > MaxMsgID {
-		return MessageIDTooLong.with("message id %s has %d bytes, at most %d are allowed", quote(id), len(id), MaxMsgID)
+		return MessageIDTooLong.Refuse("message id %s has %d bytes, at most %d are allowed", Quote(id), len(id), MaxMsgID)
 	}
 	if n := len(id); prefix(id, inID) < n || n > 0 && (id[0] == ' ' || id[n-1] == ' ') {
-		return HeaderMalformed.with("message id %s has a control character or an outer space", quote(id))
+		return HeaderMalformed.Refuse("message id %s has a control character or an outer space", Quote(id))
 	}
 	return nil
 }
 
 func repeated() *Refusal {
-	return HeaderNotAllowed.with("%s and %s may stand in a message once", MsgID, ExpectedStream)
+	return HeaderNotAllowed.Refuse("%s and %s may stand in a message once", MsgID, ExpectedStream)
 }

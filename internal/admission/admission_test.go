@@ -112,10 +112,10 @@ func TestPayload(t *testing.T) {
 }
 
 func TestQuotesAreShort(t *testing.T) {
-	if q := quote(strings.Repeat("é", 40) + "\x1b"); len(q) > 100 || !strings.Contains(q, "(81 bytes)") {
+	if q := Quote(strings.Repeat("é", 40) + "\x1b"); len(q) > 100 || !strings.Contains(q, "(81 bytes)") {
 		t.Errorf("%s", q)
 	}
-	if q := quote([]byte("a\x1b\u0085\u202e\xff")); q != `"a\x1b\u0085\u202e\xff"` {
+	if q := Quote([]byte("a\x1b\u0085\u202e\xff")); q != `"a\x1b\u0085\u202e\xff"` {
 		t.Errorf("%s", q)
 	}
 }

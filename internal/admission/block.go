@@ -36,7 +36,7 @@ func rebuild(dst, block []byte, p parsed) (out []byte, r *Refusal) {
 		return dst, r
 	}
 	if len(block) < len(preamble) || string(block[:len(preamble)]) != preamble {
-		return dst, HeaderMalformed.with("header block does not begin with a line NATS/1.0")
+		return dst, HeaderMalformed.Refuse("header block does not begin with a line NATS/1.0")
 	}
 	out = append(dst, preamble...)
 	for rest := block[len(preamble):]; ; {
@@ -68,7 +68,7 @@ func nextLine(block []byte) (name, value, rest []byte, r *Refusal) {
 	n = prefix(rest, inValue)
 	value, rest = rest[:n], rest[n:]
 	if len(rest) < len(lineEnd) || string(rest[:len(lineEnd)]) != lineEnd {
-		return nil, nil, nil, HeaderMalformed.with("value of header %s has a control character or does not end with CR LF", quote(name))
+		return nil, nil, nil, HeaderMalformed.Refuse("value of header %s has a control character or does not end with CR LF", Quote(name))
 	}
 	return name, bytes.Trim(value, " \t"), rest[len(lineEnd):], nil
 }
@@ -76,19 +76,23 @@ func nextLine(block []byte) (name, value, rest []byte, r *Refusal) {
 // badLine says what is wrong with the beginning of a line.
 func badLine(block []byte) *Refusal {
 	if len(block) == 0 {
-		return HeaderMalformed.with("header block does not end with an empty line")
+		return HeaderMalformed.Refuse("header block does not end with an empty line")
 	}
 	line, _, _ := bytes.Cut(block, []byte("\n"))
 	if len(line) <= 1 {
-		return HeaderMalformed.with("header block has bytes after its final empty line, or an empty line that does not end with CR LF")
+		return HeaderMalformed.Refuse("header block has bytes after its final empty line, or an empty line that does not end with CR LF")
 	}
-	return HeaderMalformed.with("header line %s does not begin with a name of 1 to %d allowed characters and a colon", quote(line), MaxHeaderName)
+	return HeaderMalformed.Refuse("header line %s does not begin with a name of 1 to %d allowed characters and a colon", Quote(line), MaxHeaderName)
 }
 
 // take appends a header, or keeps it back for front.
 func (p *parsed) take(out, name, value []byte) ([]byte, *Refusal) {
 	switch {
 	case name[0]|0x20 != 'n':
+	case p.answer:
+		if reservedName(name) && !isName(name, serviceError) && !isName(name, serviceErrorCode) {
+			return out, HeaderNotAllowed.Refuse("header %s is not allowed in an answer", Quote(name))
+		}
 	case string(name) == MsgID || isName(name, MsgID):
 		if p.hasID {
 			return out, repeated()

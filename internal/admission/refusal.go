@@ -50,15 +50,16 @@ func (r *Refusal) Is(target error) bool {
 	return ok && r.ErrCode == other.ErrCode
 }
 
-func (k Kind) with(format string, args ...any) *Refusal {
+// Refuse makes a refusal of this kind. Text of a publisher must go through Quote.
+func (k Kind) Refuse(format string, args ...any) *Refusal {
 	return &Refusal{Code: k.Code, ErrCode: k.ErrCode, Reason: k.Reason, Description: fmt.Sprintf(format, args...)}
 }
 
 // quoted is how many bytes of a publisher's text a description repeats.
 const quoted = 64
 
-// quote makes text safe for a log line or a terminal, and short.
-func quote[T string | []byte](text T) string {
+// Quote makes text of a publisher safe for a log line or a terminal, and short.
+func Quote[T string | []byte](text T) string {
 	if len(text) <= quoted {
 		return strconv.Quote(string(text))
 	}

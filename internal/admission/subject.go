@@ -9,7 +9,7 @@ import (
 // one subject, not a pattern.
 func Subject(subject string) *Refusal {
 	if why := subjectFault(subject); why != "" {
-		return SubjectInvalid.with("subject %s %s", quote(subject), why)
+		return SubjectInvalid.Refuse("subject %s %s", Quote(subject), why)
 	}
 	return nil
 }
@@ -21,22 +21,12 @@ func Reply(reply, inbox string) *Refusal {
 		return nil
 	}
 	if !strings.HasPrefix(reply, inbox) {
-		return ReplyNotAllowed.with("reply subject %s is not under the client's inbox %s", quote(reply), quote(inbox))
+		return ReplyNotAllowed.Refuse("reply subject %s is not under the client's inbox %s", Quote(reply), Quote(inbox))
 	}
 	if why := subjectFault(reply); why != "" {
-		return ReplyNotAllowed.with("reply subject %s %s", quote(reply), why)
+		return ReplyNotAllowed.Refuse("reply subject %s %s", Quote(reply), why)
 	}
 	return nil
-}
-
-// NotOfTopic refuses a subject that does not match its topic.
-func NotOfTopic(subject, pattern string) *Refusal {
-	return SubjectInvalid.with("subject %s is not one of the topic's: %s", quote(subject), quote(pattern))
-}
-
-// Key refuses a subject for its key.
-func Key(subject, why string) *Refusal {
-	return SubjectInvalid.with("subject %s: %s", quote(subject), why)
 }
 
 // subjectFault is what is wrong with a subject, "" if nothing is.

@@ -26,9 +26,9 @@ type form struct {
 	request     http.Header
 }
 
-// readForm reads everything but the body.
-func readForm(r *http.Request, topic TopicInfo) (*form, error) {
-	f := &form{limit: max(maxBatchBytes, 2*topic.MaxPayload), contentType: r.Header.Get("Content-Type"), query: r.URL.Query(), request: r.Header}
+// readForm reads everything but the body, which may have so many bytes if several messages are in it.
+func readForm(r *http.Request, topic TopicInfo, batch int64) (*form, error) {
+	f := &form{limit: max(batch, 2*topic.MaxPayload), contentType: r.Header.Get("Content-Type"), query: r.URL.Query(), request: r.Header}
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
 		return nil, badRequest("Content-Encoding %q is not understood; send the body as it is", coding)
 	}
@@ -73,14 +73,6 @@ func (f *form) check(allowed []string, r *http.Request) error {
 	return nil
 }
 
-// weight is how much memory the body may take.
-func (f *form) weight(r *http.Request) int64 {
-	if r.ContentLength >= 0 {
-		return r.ContentLength
-	}
-	return f.limit
-}
-
 func (f *form) tooLarge() error {
 	if f.unit == "" {
 		return Mark(ErrTooLarge, fmt.Sprintf("the body has more than %d bytes", f.limit))
@@ -116,7 +108,7 @@ func (f *form) at(line int, err error) error {
 	if errors.Is(err, ErrTooLarge) {
 		kind = ErrTooLarge
 	}
-	return Mark(kind, fmt.Sprintf("%s %d: %s; nothing was published", f.unit, line, plain(err)))
+	return &marked{kind: kind, text: fmt.Sprintf("%s %d: %s; nothing was published", f.unit, line, plain(err)), cause: err}
 }
 
 // readOne takes the body as it is: one message of any content, a CloudEvent in binary mode too.
@@ -213,8 +205,9 @@ func (f *form) readEvents(body io.Reader) ([]NewMessage, error) {
 
 func (f *form) notJSON(err error, want string) error {
 	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return f.tooLarge()
+	var m *marked
+	if errors.As(err, &tooLarge) || errors.As(err, &m) {
+		return f.failed(err)
 	}
 	text := "the body is not " + want
 	if err != nil {

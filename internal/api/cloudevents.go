@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -9,6 +10,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"leasehold/internal/admission"
 )
 
 // CloudEvents 1.0 (github.com/cloudevents/spec): an event is stored as its NATS binding has it in binary mode, whatever
@@ -110,8 +113,17 @@ func useAttributes(m *NewMessage, attributes map[string]string) {
 		m.Key = attributes["partitionkey"]
 	}
 	if m.ID == "" && attributes["id"] != "" && attributes["source"] != "" {
-		m.ID = encodeAttribute(attributes["source"]) + " " + encodeAttribute(attributes["id"])
+		m.ID = eventID(attributes)
 	}
+}
+
+// eventID is the message id of an event. One that would be too long stands in by its hash.
+func eventID(attributes map[string]string) string {
+	id := encodeAttribute(attributes["source"]) + " " + encodeAttribute(attributes["id"])
+	if len(id) > admission.MaxMsgID {
+		return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(id)))
+	}
+	return id
 }
 
 // addEventData makes the payload: JSON as it is written, other content as the text or bytes that it stands for.

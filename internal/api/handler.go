@@ -11,12 +11,13 @@ import (
 // handler answers requests from a Source.
 type handler struct {
 	source Source
+	alive  func() error
 	log    hclog.Logger
 }
 
 // newHandler is the table of routes. Answers without an end are ended when closing is closed.
 func newHandler(opt Options, log hclog.Logger, closing <-chan struct{}) http.Handler {
-	h := &handler{source: opt.Source, log: log}
+	h := &handler{source: opt.Source, alive: opt.Alive, log: log}
 	mux := http.NewServeMux()
 	for pattern, f := range h.memberRoutes(opt.Membership, guardChange(opt.Token)) {
 		mux.Handle(pattern, f)
@@ -24,7 +25,7 @@ func newHandler(opt Options, log hclog.Logger, closing <-chan struct{}) http.Han
 	for pattern, f := range h.requestRoutes(opt.Requests, guardChange(opt.Token)) {
 		mux.Handle(pattern, f)
 	}
-	for pattern, f := range h.messageRoutes(opt.Messages, guardPrivate(opt.Token), closing) {
+	for pattern, f := range h.messageRoutes(opt, closing) {
 		mux.Handle(pattern, f)
 	}
 	mux.HandleFunc("GET /livez", h.live)
@@ -36,7 +37,13 @@ func newHandler(opt Options, log hclog.Logger, closing <-chan struct{}) http.Han
 }
 
 func (h *handler) live(w http.ResponseWriter, _ *http.Request) {
-	h.write(w, http.StatusOK, map[string]bool{"live": true})
+	if h.alive != nil {
+		if err := h.alive(); err != nil {
+			h.write(w, http.StatusServiceUnavailable, Liveness{Reason: err.Error()})
+			return
+		}
+	}
+	h.write(w, http.StatusOK, Liveness{Live: true})
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
@@ -80,7 +87,8 @@ func (h *handler) unknown(w http.ResponseWriter, r *http.Request) {
 
 // failure is the body of every answer that is not what was asked for.
 type failure struct {
-	Error string `json:"error"`
+	Error   string `json:"error"`
+	ErrCode uint16 `json:"err_code,omitempty"` // Of the admission.Kind, if a message was refused.
 }
 
 func (h *handler) fail(w http.ResponseWriter, code int, text string) {

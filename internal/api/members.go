@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+
+	"leasehold/internal/admission"
 )
 
 // Membership answers about who and what belongs to the cluster, and changes it. Its errors wrap ErrNotFound, ErrRefused
@@ -149,7 +151,7 @@ func answer(h *handler, f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := f(r)
 		if err != nil {
-			h.fail(w, codeOf(err), plain(err))
+			h.failWith(w, err)
 			return
 		}
 		h.write(w, http.StatusOK, body)
@@ -158,6 +160,10 @@ func answer(h *handler, f func(*http.Request) (any, error)) http.HandlerFunc {
 
 // codeOf is the status code of an error.
 func codeOf(err error) int {
+	var r *admission.Refusal
+	if errors.As(err, &r) {
+		return r.Code
+	}
 	for _, k := range []struct {
 		kind error
 		code int
@@ -166,6 +172,7 @@ func codeOf(err error) int {
 		{ErrNotFound, http.StatusNotFound},
 		{ErrRefused, http.StatusConflict},
 		{ErrTooLarge, http.StatusRequestEntityTooLarge},
+		{ErrSlow, http.StatusRequestTimeout},
 		{ErrBusy, http.StatusTooManyRequests},
 		{ErrFull, http.StatusInsufficientStorage},
 		{ErrNotYet, http.StatusServiceUnavailable},
@@ -184,18 +191,28 @@ func plain(err error) string {
 	if errors.As(err, &m) {
 		return m.text
 	}
+	var r *admission.Refusal
+	if errors.As(err, &r) {
+		return r.Description
+	}
 	return err.Error()
 }
 
 // marked is an error of one of the kinds that have a code of their own.
 type marked struct {
-	kind error
-	text string
+	kind  error
+	text  string
+	cause error // nil if the text says it all
 }
 
 func (m *marked) Error() string { return m.kind.Error() + ": " + m.text }
 
-func (m *marked) Unwrap() error { return m.kind }
+func (m *marked) Unwrap() []error {
+	if m.cause == nil {
+		return []error{m.kind}
+	}
+	return []error{m.kind, m.cause}
+}
 
 // Mark makes an error of one of the kinds that have a code of their own.
 func Mark(kind error, text string) error { return &marked{kind: kind, text: text} }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"leasehold/internal/admission"
 )
 
 // Messages takes messages for the topics of a node, and shows those that are stored. Its errors wrap ErrNotFound,
@@ -64,8 +66,9 @@ const (
 type Published struct {
 	V        int       `json:"v"`
 	Topic    string    `json:"topic"`
-	Messages []Receipt `json:"messages"`        // In the order of the body.
-	Error    string    `json:"error,omitempty"` // How many are not stored, and why the first of them is not.
+	Messages []Receipt `json:"messages"`           // In the order of the body.
+	Error    string    `json:"error,omitempty"`    // How many are not stored, and why the first of them is not.
+	ErrCode  uint16    `json:"err_code,omitempty"` // Why nothing was published; docs/errors.md.
 }
 
 // Receipt is what became of one message.
@@ -81,23 +84,21 @@ type Receipt struct {
 	Err error `json:"-"` // Why it is not stored; nil if it is.
 }
 
-// Limits of one request to publish, and of all at a time.
+// Limits of one request to publish.
 const (
 	maxBatchBytes = 16 << 20
 	maxBatch      = 10_000
-	maxBodies     = 64 << 20         // Bytes of the bodies that are being read or published.
-	bodyTimeout   = 60 * time.Second // For a slow line to deliver a body.
-	publishLimit  = 90 * time.Second // From the request to the end of its answer; a node takes half a minute at most.
 )
 
 // messageRoutes are the routes of messages. They are users' data, and publishing is a change: none of them is open on a
 // port without a token.
-func (h *handler) messageRoutes(m Messages, private func(http.HandlerFunc) http.Handler, closing <-chan struct{}) map[string]http.Handler {
+func (h *handler) messageRoutes(opt Options, closing <-chan struct{}) map[string]http.Handler {
+	m, private := opt.Messages, guardPrivate(opt.Token)
 	if m == nil {
 		return nil
 	}
 	t := &tapping{handler: h, messages: m, open: semaphore.NewWeighted(maxTaps), closing: closing}
-	p := &publishing{handler: h, messages: m, bodies: semaphore.NewWeighted(maxBodies)}
+	p := &publishing{handler: h, messages: m, bodies: newIntake(opt.limits.bodies), limits: opt.limits}
 	return map[string]http.Handler{
 		"POST /v1/topics/{topic}/messages":      private(p.answer),
 		"GET /v1/topics/{topic}/messages/{seq}": private(answer(h, t.message)),
@@ -110,7 +111,8 @@ func (h *handler) messageRoutes(m Messages, private func(http.HandlerFunc) http.
 type publishing struct {
 	*handler
 	messages Messages
-	bodies   *semaphore.Weighted // Bounds the memory of bodies.
+	bodies   *intake
+	limits   limits
 }
 
 func (p *publishing) answer(w http.ResponseWriter, r *http.Request) {
@@ -119,32 +121,43 @@ func (p *publishing) answer(w http.ResponseWriter, r *http.Request) {
 		p.noTopic(w, r)
 		return
 	}
-	form, err := readForm(r, info)
+	form, err := readForm(r, info, min(maxBatchBytes, p.limits.bodies/batchPart))
 	if err != nil {
 		p.failWith(w, err)
 		return
 	}
-	weight := min(form.weight(r), maxBodies)
-	if !p.bodies.TryAcquire(weight) {
-		p.failWith(w, Mark(ErrBusy, "other requests fill the memory for bodies; send this again in a moment"))
-		return
-	}
-	defer p.bodies.Release(weight)
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // A server that cannot has no limit of its own.
-	_ = control.SetWriteDeadline(time.Now().Add(publishLimit))
-	messages, err := form.read(http.MaxBytesReader(w, r.Body, form.limit))
+	from, _ := r.Context().Value(originKey{}).(origin)
+	share, err := p.bodies.open(from.client)
 	if err != nil {
 		p.failWith(w, err)
 		return
 	}
-	_ = control.SetReadDeadline(time.Time{}) // It would end the request while it is being published.
+	defer share.close()
+	messages, err := p.read(w, r, form, share)
+	if err != nil {
+		w.Header().Set("Connection", "close") // What is left of the body is not wanted.
+		p.failWith(w, err)
+		return
+	}
 	receipts, err := p.messages.Publish(r.Context(), info.Name, messages)
 	if err != nil {
 		p.failWith(w, form.blame(messages, err))
 		return
 	}
 	p.report(w, info.Name, messages, receipts)
+}
+
+// read reads the body within the limits.
+func (p *publishing) read(w http.ResponseWriter, r *http.Request, f *form, s *share) ([]NewMessage, error) {
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(publishLimit)) // A server that cannot has no limit of its own.
+	body := &pacedBody{body: http.MaxBytesReader(w, r.Body, f.limit), share: s, control: control, step: p.limits.pace, end: time.Now().Add(p.limits.body)}
+	body.extend()
+	messages, err := f.read(body)
+	if err == nil {
+		_ = control.SetReadDeadline(time.Time{}) // It would end the request while it is being published.
+	}
+	return messages, err
 }
 
 // report answers with the receipts and the worst code among them.
@@ -193,7 +206,12 @@ func worse(a, b int) int {
 func (h *handler) failWith(w http.ResponseWriter, err error) {
 	code := codeOf(err)
 	askLater(w, code)
-	h.fail(w, code, plain(err))
+	body := failure{Error: plain(err)}
+	var r *admission.Refusal
+	if errors.As(err, &r) {
+		body.ErrCode = r.ErrCode
+	}
+	h.write(w, code, body)
 }
 
 // askLater says when to send again what may work then.

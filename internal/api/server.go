@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
+
+	"leasehold/internal/memory"
 )
 
 // Options are what a Server needs.
@@ -19,6 +22,8 @@ type Options struct {
 	Listen string // host:port, loopback only without a Token; empty: no port.
 	Socket string // Path of the Unix socket; empty: none.
 	Source Source
+	// Alive says why the process should be replaced, nil if nothing suggests it; a nil function means that nothing ever does.
+	Alive func() error
 	// Membership answers about nodes, groups and topics, and removes them; nil: there are no such routes.
 	Membership Membership
 	// Requests takes what people ask of groups, and looks after their dead letters; nil: there are no such routes.
@@ -27,9 +32,28 @@ type Options struct {
 	Messages Messages
 	// Token is what callers on the port must show for all but health; empty: nothing. The socket's file mode protects
 	// the socket.
-	Token  string
-	TLS    *tls.Config  // Of the port; nil: none.
-	Logger hclog.Logger // nil logs nothing.
+	Token string
+	// MaxPayload is what one message may have, in bytes; there is memory for the bodies of a few of them in any case.
+	MaxPayload int64
+	TLS        *tls.Config  // Of the port; nil: none.
+	Logger     hclog.Logger // nil logs nothing.
+
+	limits limits // For tests; zero fields for the usual.
+}
+
+// limits bound what callers may take.
+type limits struct {
+	bodies      int64 // Bytes of all bodies together.
+	connections int   // Of each listener.
+	pace, body  time.Duration
+}
+
+func (l limits) withDefaults(maxPayload int64) limits {
+	return limits{
+		bodies:      cmp.Or(l.bodies, max(memory.Share(maxBodies, bodiesPart), 8*maxPayload)),
+		connections: cmp.Or(l.connections, connectionLimit()),
+		pace:        cmp.Or(l.pace, paceTimeout), body: cmp.Or(l.body, bodyTimeout),
+	}
 }
 
 // Server answers on a port and a socket.
@@ -47,7 +71,7 @@ const (
 	readTimeout   = 10 * time.Second
 	writeTimeout  = 30 * time.Second
 	idleTimeout   = 2 * time.Minute
-	maxHeader     = 64 << 10
+	maxHeader     = 48 << 10        // The headers of a message, and what else belongs to a request.
 	shutdownLimit = 2 * time.Second // For answers under way when the node stops.
 )
 
@@ -58,12 +82,15 @@ func New(opt Options) (*Server, error) {
 			return nil, fmt.Errorf("http.listen: %w", err)
 		}
 	}
+	opt.limits = opt.limits.withDefaults(opt.MaxPayload)
 	s := &Server{opt: opt, log: opt.Logger, started: make(chan struct{}), closing: make(chan struct{})}
 	if s.log == nil {
 		s.log = hclog.NewNullLogger()
 	}
 	s.http = &http.Server{
-		Handler:           guard(opt.Token, newHandler(opt, s.log, s.closing)),
+		Handler:           refuseSurplus(closeStrangers(opt.Token, guard(opt.Token, newHandler(opt, s.log, s.closing)))),
+		ConnState:         connState,
+		ConnContext:       withOrigin,
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -111,6 +138,7 @@ func (s *Server) listen() (listeners []net.Listener, err error) {
 			return nil, err
 		}
 		s.addr = l.Addr().String()
+		l = newBoundedListener(l, s.opt.limits.connections)
 		if s.opt.TLS != nil {
 			l = tls.NewListener(l, s.opt.TLS)
 		}
@@ -124,7 +152,7 @@ func (s *Server) listen() (listeners []net.Listener, err error) {
 			}
 			return nil, err
 		}
-		listeners = append(listeners, l)
+		listeners = append(listeners, newBoundedListener(l, s.opt.limits.connections))
 	}
 	return listeners, nil
 }

@@ -100,6 +100,12 @@ type Readiness struct {
 	Reasons []string `json:"reasons,omitempty"` // What the node waits for.
 }
 
+// Liveness is the answer of GET /livez.
+type Liveness struct {
+	Live   bool   `json:"live"`
+	Reason string `json:"reason,omitempty"` // Why the process should be replaced.
+}
+
 // Source is where the answers come from. Its methods are called from many goroutines.
 type Source interface {
 	// Ready lists what the node waits for; empty means ready.

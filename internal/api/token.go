@@ -27,6 +27,18 @@ func guard(token string, next http.Handler) http.Handler {
 	})
 }
 
+// closeStrangers ends the port's connections behind an answer to a caller who has not shown the token, so that those who ask
+// only for health hold none.
+func closeStrangers(token string, next http.Handler) http.Handler {
+	want := sha256.Sum256([]byte(token))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !onSocket(r) && (token == "" || !shows(r, want)) {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 func onSocket(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	return ok && local.Network() == "unix"

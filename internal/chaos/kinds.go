@@ -116,8 +116,9 @@ const inWave = "wave"
 
 // Clients.
 const (
-	attacked     Kind = "hostile clients"
-	littleMemory Kind = "hostile clients, 256 MiB of memory"
-	idleClients  Kind = "idle clients: 10,000"
-	clientStorm  Kind = "client storm: 10,000"
+	attacked      Kind = "hostile clients"
+	littleMemory  Kind = "hostile clients, 256 MiB of memory"
+	largeMessages Kind = "messages of 1 MB, 256 MiB of memory"
+	idleClients   Kind = "idle clients: 10,000"
+	clientStorm   Kind = "client storm: 10,000"
 )

@@ -7,6 +7,8 @@
 package chaos
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"leasehold/internal/history"
@@ -34,6 +36,7 @@ type Workload struct {
 	Partitions int
 	Keys       int
 	Rate       int // Messages a second.
+	Size       int // Of each message, in bytes; 0: a few.
 	Burst      int // As fast as they go, before.
 	Delay      time.Duration
 	RetryEvery uint64 // Every so many sequences fail at first; 0: none.
@@ -46,10 +49,25 @@ var (
 	Steady = Workload{Partitions: 16, Keys: 200, Rate: 300, Delay: 2 * time.Millisecond, RetryEvery: 500}
 	// Slow has long calls, so that a fault falls into many of them.
 	Slow = Workload{Partitions: 16, Keys: 200, Rate: 60, Delay: 150 * time.Millisecond}
+	// Large has messages about as large as max_payload lets them be.
+	Large = Workload{Partitions: 64, Keys: 200, Rate: 30, Size: 1_000_000, Delay: 300 * time.Millisecond}
 	// Backlogged has every partition behind, so that each has something to call
 	// the moment it may.
 	Backlogged = Workload{Partitions: 32, Keys: 1009, Rate: 350, Burst: 3000, Delay: 70 * time.Millisecond}
 )
+
+// data is the payload of the i-th message, of text that does not compress to nearly nothing.
+func (l Workload) data(i int, _ string) []byte {
+	text := fmt.Appendf(nil, `{"n":%d`, i)
+	if l.Size == 0 {
+		return append(text, '}')
+	}
+	text = append(text, `,"pad":"`...)
+	for random := rand.New(rand.NewPCG(uint64(i), 11)); len(text) < l.Size; {
+		text = fmt.Appendf(text, "%016x", random.Uint64())
+	}
+	return append(text[:max(0, l.Size-len(`"}`))], `"}`...)
+}
 
 // Row is one line of the matrix.
 type Row struct {
@@ -63,6 +81,9 @@ type Row struct {
 	Rounds int
 	Needs  []Need
 	Load   Workload
+	// Memory is what each node may have with its handlers, in bytes; 0: all that
+	// there is. It needs Groups.
+	Memory int64
 	// Spec changes the cluster before it is made; nil: three nodes, defaults.
 	Spec func(w *World, s *testcluster.Spec)
 	// Rules changes what the history must show; nil: what fits a crash.

@@ -13,6 +13,7 @@ import (
 
 const (
 	littleBytes = 256 << 20 // of memory
+	largeCount  = 300       // messages of 1 MB
 	idleCount   = 10_000
 	idleRate    = 500 // a second
 )
@@ -23,6 +24,11 @@ var clientRows = []Row{
 		Name: "little-memory", Expect: "256 MiB are enough, whatever clients send", Load: Steady, Needs: []Need{Groups},
 		Rules: nothingMoves, Stall: 5 * time.Second, Gap: 5 * time.Second,
 		Round: (*World).littleMemory,
+	},
+	{
+		Name: "large-messages", Expect: "256 MiB for each node and its handlers are enough for messages of 1 MB", Load: Large, Needs: []Need{Groups},
+		Memory: littleBytes, Rules: nothingMoves, Stall: 5 * time.Second, Gap: 5 * time.Second,
+		Round: (*World).largeMessages,
 	},
 	{
 		Name: "out-of-files", Expect: "it refuses connections, stays up and recovers by itself", CI: true, Load: Steady,
@@ -52,8 +58,8 @@ func (w *World) littleMemory() {
 	g := w.GroupOf(n)
 	n.Term()
 	w.must(g.Memory(littleBytes))
+	n.Within = g.Within()
 	n.Start()
-	w.must(g.Add(n.PID())) // before it has any handlers
 	w.Settle()
 	report := w.attack(n.Listeners(), strain)
 	effects, err := g.Effects()
@@ -64,6 +70,22 @@ func (w *World) littleMemory() {
 	w.Did(littleMemory, history.Event{Node: n.Name}, "%v; it had %d MiB at most", report.Total, effects.MemoryPeak>>20)
 	w.must(g.Memory(0))
 	w.Settle()
+}
+
+// largeMessages sends what is as large as it may be to nodes that have not much memory.
+func (w *World) largeMessages() {
+	w.T.Helper()
+	w.staysWhile(func() { w.Flows(largeCount) })
+	peaks := ""
+	for _, n := range w.Nodes {
+		effects, err := w.GroupOf(n).Effects()
+		w.must(err)
+		if effects.OOMKills > 0 {
+			w.T.Errorf("%s: %d processes killed for memory", n.Name, effects.OOMKills)
+		}
+		peaks += fmt.Sprintf(" %s %d MiB", n.Name, effects.MemoryPeak>>20)
+	}
+	w.Did(largeMessages, history.Event{}, "%d messages of %d bytes; at most:%s", largeCount, w.Row.Load.Size, peaks)
 }
 
 // outOfFiles lets a node have no more files than it has, and strangers take what becomes free.

@@ -75,12 +75,13 @@ func newWorld(t testing.TB, row Row, seed uint64) (*World, error) {
 		return nil, err
 	}
 	w.Cluster = testcluster.New(t, spec)
+	w.limitMemory()
 	w.StartGroup(testcluster.Group{Name: Group, Topic: Topic, Handler: w.CallLogHandler(testcluster.CallLogOptions{
 		Delay: row.Load.Delay, RetryEvery: row.Load.RetryEvery, Deaf: row.Load.Deaf,
 	})})
 	w.Load = testcluster.StartLoad(t, w.URLs(), testcluster.LoadSpec{
 		Topic: partitioner.Topic{Name: Topic, Partitions: row.Load.Partitions},
-		Keys:  row.Load.Keys, Rate: row.Load.Rate, Burst: row.Load.Burst, Seed: seed,
+		Keys:  row.Load.Keys, Rate: row.Load.Rate, Burst: row.Load.Burst, Seed: seed, Data: row.Load.data,
 	})
 	w.Flows(max(row.Load.Burst, 50))
 	return w, nil

@@ -46,6 +46,18 @@ func (w *World) makeGroups(nodes int) error {
 	return nil
 }
 
+// limitMemory gives each node, with its handlers, the memory that the row says, before its first process is there.
+func (w *World) limitMemory() {
+	w.T.Helper()
+	if w.Row.Memory == 0 {
+		return
+	}
+	for i, n := range w.Nodes {
+		w.must(w.Groups[i].Memory(w.Row.Memory))
+		n.Within = w.Groups[i].Within()
+	}
+}
+
 func (w *World) makeNetwork(hosts []testcluster.Host) (err error) {
 	var host func(int) *network.Host
 	switch {

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/internal/config"
+	"leasehold/internal/memory"
 	"leasehold/internal/node"
 )
 
@@ -17,5 +18,6 @@ func Main(ctx context.Context, args []string) int {
 }
 
 func runNode(ctx context.Context, c *config.Config, log hclog.Logger, version string) error {
+	memory.SetLimit(log)
 	return node.Run(ctx, node.Options{Config: c, Logger: log, Version: version})
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,8 +54,8 @@ func definitions[T any](ctx context.Context, kv *cluster.KV, kind string) (map[s
 	all := map[string]T{}
 	for _, d := range defs {
 		var def T
-		if err := json.Unmarshal(d.Data, &def); err != nil {
-			return nil, fmt.Errorf("definition of %s %s at revision %d: %w", kind, d.Name, d.Revision, err)
+		if err := cluster.Decode(kind+"."+d.Name, d.Revision, d.Data, &def); err != nil {
+			return nil, err
 		}
 		all[d.Name] = def
 	}
@@ -77,7 +76,8 @@ func (n *Node) look(ctx context.Context) (*cluster.KV, catalog, error) {
 	return kv, c, err
 }
 
-// leases reads a group's leases by partition; those never written are free and begin at the group's start.
+// leases reads a group's leases by partition; those never written are free and begin at the group's start. With an error
+// about leases that are not valid records, the others are there.
 func leases(ctx context.Context, kv *cluster.KV, group string, partitions int, start uint64) ([]lease.Lease, error) {
 	all := make([]lease.Lease, partitions)
 	for p := range all {
@@ -85,7 +85,10 @@ func leases(ctx context.Context, kv *cluster.KV, group string, partitions int, s
 	}
 	saws, err := kv.Leases(ctx, group, partitions)
 	for _, s := range saws {
-		if s.Lease != nil && s.Key.Partition < partitions {
+		switch {
+		case s.Invalid != "":
+			err = errors.Join(err, fmt.Errorf("%w: %s", cluster.ErrNotARecord, s.Invalid))
+		case s.Lease != nil && s.Key.Partition < partitions:
 			all[s.Key.Partition] = *s.Lease
 		}
 	}
@@ -116,7 +119,7 @@ func (n *Node) GroupList(ctx context.Context) (*api.GroupList, error) {
 	for name, def := range c.groups {
 		partitions := c.topics[def.Topic].Partitions
 		all, err := leases(ctx, kv, name, partitions, def.Done)
-		if err != nil {
+		if err != nil && !errors.Is(err, cluster.ErrNotARecord) { // status warns of those
 			return nil, err
 		}
 		info := api.GroupInfo{
@@ -184,7 +187,7 @@ func retryConflict(ctx context.Context, try func() error) (err error) {
 func (n *Node) lastSeq(ctx context.Context, topic string) (uint64, bool) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	stream, err := n.js.Stream(ctx, topic)
+	stream, err := n.conns.operator.Stream(ctx, topic)
 	if err != nil {
 		return 0, false
 	}
@@ -218,7 +221,7 @@ func (n *Node) topicDetail(ctx context.Context, name string, def topicDefinition
 	slices.Sort(d.Groups)
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	stream, err := n.js.Stream(ctx, name)
+	stream, err := n.conns.operator.Stream(ctx, name)
 	if err != nil {
 		d.Error = err.Error()
 		return d

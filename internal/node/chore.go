@@ -60,7 +60,7 @@ const janitorEvery = 5 * time.Second
 func (n *Node) janitor(t *topic) *partitioner.Janitor {
 	var def topicDefinition // Of the latest Finished; one goroutine calls both.
 	return &partitioner.Janitor{
-		Topic: t.Topic, JS: n.js, Every: janitorEvery, Logger: n.Logger.Named("janitor"),
+		Topic: t.Topic, JS: n.conns.operator, Every: janitorEvery, Logger: n.Logger.Named("janitor"),
 		Finished: func(ctx context.Context) (f partitioner.Finished, ok bool, err error) {
 			def = topicDefinition{}
 			if f.Revision, err = n.kv.ReadDefinition(ctx, topicKey(t.Name), &def); err != nil || f.Revision == 0 {

@@ -52,17 +52,17 @@ func janitorNode(t *testing.T, ctx context.Context) (*Node, *topic) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	n := &Node{Options: Options{Logger: servertest.Logger(t)}, nc: nc}
-	if n.js, err = jetstream.New(nc); err != nil {
+	n := &Node{Options: Options{Logger: servertest.Logger(t)}}
+	if n.conns.operator, err = jetstream.New(nc); err != nil {
 		t.Fatal(err)
 	}
 	if n.kv, err = cluster.OpenKV(ctx, nc, cluster.BucketOptions{Replicas: 1, MaxBytes: 1 << 26}); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.kv.Put(ctx, topicKey("orders"), 0, topicDefinition{Version: 1, Partitions: 1, Groups: []string{"early"}}); err != nil {
+	if err := n.kv.Put(ctx, topicKey("orders"), 0, topicDefinition{Version: 1, Partitions: 1, Subject: "orders.*", Groups: []string{"early"}}); err != nil {
 		t.Fatal(err)
 	}
-	done := lease.Write{Key: lease.Key{Group: "early"}, Lease: &lease.Lease{Version: 1, Done: 10}}
+	done := lease.Write{Key: lease.Key{Group: "early"}, Lease: &lease.Lease{Version: 1, Epoch: 1, Done: 10}}
 	if _, err := n.kv.Write(ctx, done); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -91,6 +92,9 @@ func (n *Node) suspects(ctx context.Context, sure bool) (map[string]string, erro
 func (n *Node) sureFloor(ctx context.Context, topic string) (uint64, error) {
 	var def topicDefinition
 	rev, err := n.kv.ReadDefinition(ctx, topicKey(topic), &def)
+	if err == nil && rev == 0 {
+		err = errors.New("its definition is gone")
+	}
 	if err == nil {
 		err = n.kv.Put(ctx, topicKey(topic), rev, def)
 	}

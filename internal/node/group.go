@@ -26,9 +26,10 @@ type group struct {
 	worker *worker.Group
 }
 
-// letters are the group's dead letters.
+// letters are the dead letters of a group, as operators look after them. The lanes of this node's groups have their own
+// connection for theirs.
 func (n *Node) letters(group string) *worker.DeadLetters {
-	return &worker.DeadLetters{Group: group, JS: n.js}
+	return &worker.DeadLetters{Group: group, JS: n.conns.operator}
 }
 
 // newHandler builds the handler of each kind.
@@ -76,7 +77,7 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 	for _, c := range n.Config.Groups {
 		handler, err := NewHandler(c, worker.HandlerEnv{
 			App: "leasehold/" + n.Version, Node: n.Config.Node.Name, Group: c.Name, Topic: c.Topic,
-			Conn: n.nc, Subject: server.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
+			Conn: n.conns.services, Subject: server.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
 		})
 		if err != nil {
 			return err
@@ -87,7 +88,7 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 		}
 		w, err := worker.NewGroup(worker.GroupOptions{
 			Config: c, Topic: t.Topic, Node: n.Config.Node.Name, Handler: handler, Reader: t.reader, Logger: n.Logger,
-			Letters: n.letters(c.Name),
+			Letters: &worker.DeadLetters{Group: c.Name, JS: n.conns.letters},
 		})
 		if err != nil {
 			return fmt.Errorf("group %q: %w", c.Name, err)
@@ -99,7 +100,7 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 
 func (n *Node) newReader(t partitioner.Topic, idle *rate.Limiter) *worker.Reader {
 	return worker.NewReader(worker.ReaderOptions{
-		Topic: t, JS: n.js, Logger: n.Logger, IdleWrites: idle, Pressure: n.pressure(t), LocalServer: n.localServer,
+		Topic: t, JS: n.conns.readers, Logger: n.Logger, IdleWrites: idle, Pressure: n.pressure(t), LocalServer: n.localServer,
 	})
 }
 

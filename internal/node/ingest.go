@@ -10,7 +10,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
+	"leasehold/internal/admission"
 	"leasehold/internal/api"
+	"leasehold/internal/bytesize"
+	"leasehold/internal/memory"
 	"leasehold/partitioner"
 )
 
@@ -19,6 +22,8 @@ const (
 	ingestLimit = 30 * time.Second // For all messages of a request.
 	ingestKeys  = 256              // Keys of a request that are published side by side.
 	ingestFlush = time.Second      // For messages under way when the node stops.
+	ingestBytes = 64 << 20         // Messages of a topic that wait for the broker; no more than this part of the memory limit:
+	ingestPart  = 8
 )
 
 // ingest publishes what others bring over HTTP. It has a connection of its own, so that a flood of messages does not
@@ -70,7 +75,9 @@ func (g *ingest) publisher(t partitioner.Topic) (*partitioner.Publisher, error) 
 		}
 		g.nc = nc
 	}
-	p, err := partitioner.NewPublisher(g.nc, t, partitioner.PublisherOptions{RetryFor: min(ingestRetry, t.DedupWindow/2)})
+	p, err := partitioner.NewPublisher(g.nc, t, partitioner.PublisherOptions{
+		RetryFor: min(ingestRetry, t.DedupWindow/2), MaxBytes: bytesize.Size(memory.Share(ingestBytes, ingestPart)),
+	})
 	if err != nil {
 		return nil, api.Mark(api.ErrNotYet, err.Error())
 	}
@@ -123,13 +130,11 @@ func keyQueues(t partitioner.Topic, maxPayload int64, messages []api.NewMessage)
 	for i, in := range messages {
 		m := partitioner.Message{Key: in.Key, Subject: in.Subject, ID: in.ID, Headers: in.Header, Data: in.Data}
 		place, err := m.Check(t)
-		switch {
-		case errors.Is(err, partitioner.ErrNoKey) && in.Subject == "":
-			err = api.Mark(api.ErrBadRequest, "message has no key: give ?key=, the header Leasehold-Key, or an event's partitionkey")
-		case err != nil:
-			err = api.Mark(api.ErrBadRequest, err.Error())
-		case m.WireSize() > maxPayload:
-			err = api.Mark(api.ErrTooLarge, fmt.Sprintf("message has %d bytes with its headers; at most %d are allowed (max_payload)", m.WireSize(), maxPayload))
+		if errors.Is(err, partitioner.ErrNoKey) && in.Subject == "" {
+			err = admission.SubjectInvalid.Refuse("message has no key: give ?key=, the header Leasehold-Key, or an event's partitionkey")
+		}
+		if r := admission.Payload(m.WireSize(), maxPayload); err == nil && r != nil {
+			err = r
 		}
 		if err != nil {
 			return nil, &api.MessageError{Index: i, Err: err}

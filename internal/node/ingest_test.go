@@ -86,10 +86,14 @@ func TestBadMessagesOverHTTPLeaveTheGoodOnesUnpublished(t *testing.T) {
 		{"?subject=others.a", "text/plain", "x", 400, "does not belong"},
 		{"?key=a&subject=orders.a", "text/plain", "x", 400, "not both"},
 		{"?key=a", "text/plain", strings.Repeat("x", fits+1), 413, "max_payload"},
+		{"?subject=orders." + strings.Repeat("k", 4070), "text/plain", "x", 400, "1024"},
+		{"?subject=orders.*", "text/plain", "x", 400, "not a valid subject token"},
+		{"?subject=orders.a%1b", "text/plain", "x", 400, "not a valid subject token"},
+		{"?key=a", "text/plain\x80" + strings.Repeat("y", 33<<10), "x", 413, "at most 32768"},
 	} {
 		code, p := o.post(t, c.query, c.contentType, c.body)
-		if code != c.code || !strings.Contains(p.Error, c.want) {
-			t.Errorf("%s: got %d, %q", c.query, code, p.Error)
+		if code != c.code || !strings.Contains(p.Error, c.want) || p.ErrCode == 0 {
+			t.Errorf("%.100s: got %d, %d, %q", c.query, code, p.ErrCode, p.Error)
 		}
 	}
 	code, p := o.post(t, "?subject=orders.a", "text/plain", strings.Repeat("x", fits))

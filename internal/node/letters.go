@@ -131,7 +131,10 @@ func (n *Node) publishAgain(ctx context.Context, group string, l *worker.Letter)
 	m.Data = l.Data
 	m.Header = l.RequeueHeaders()
 	id := fmt.Sprintf("dlq/%s/%d", group, l.Stored)
-	ack, err := n.js.PublishMsg(ctx, m, jetstream.WithMsgID(id))
+	if _, ok := n.topics[l.Topic]; !ok {
+		return errNotServed(l.Topic)
+	}
+	ack, err := n.conns.publish.PublishMsg(ctx, m, jetstream.WithMsgID(id))
 	if err == nil && ack.Stream != l.Topic {
 		err = fmt.Errorf("stream %s took it", ack.Stream)
 	}

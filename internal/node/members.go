@@ -3,7 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -25,6 +25,14 @@ type peerRecord struct {
 	Server  string `json:"server"`
 	DirID   string `json:"dir_id"`
 	Removed bool   `json:"removed,omitempty"`
+}
+
+// Valid says what is missing.
+func (r peerRecord) Valid() error {
+	if r.Node == "" && !r.Removed || r.Server == "" {
+		return errors.New("it names no node or no server")
+	}
+	return nil
 }
 
 func peerKey(id string) string { return "peer." + id }
@@ -91,7 +99,7 @@ func (n *Node) voters(ctx context.Context, kv *cluster.KV) (voters, error) {
 	known := map[string]peerRecord{}
 	for _, d := range defs {
 		var rec peerRecord
-		if json.Unmarshal(d.Data, &rec) == nil { // one that cannot be read names nobody
+		if err := cluster.Decode("peer."+d.Name, d.Revision, d.Data, &rec); err == nil { // one that is not a record names no node
 			known[d.Name] = rec
 		}
 	}

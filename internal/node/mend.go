@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"leasehold/cluster"
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
 	"leasehold/server"
@@ -181,7 +182,7 @@ func (n *Node) mendOne(ctx context.Context, m *mender, topic string) (waits []st
 // othersWhole says what is missing to the certainty that every other copy of a topic is whole and current, and that this
 // node has the room for a new one. If nothing is, last is how far the stream has got.
 func (n *Node) othersWhole(ctx context.Context, topic string) (last uint64, waits []string) {
-	stream, err := n.js.Stream(ctx, topic)
+	stream, err := n.conns.operator.Stream(ctx, topic)
 	if err != nil || stream.CachedInfo().Cluster == nil {
 		return 0, []string{fmt.Sprintf("the stream of topic %s to answer: %v", topic, err)}
 	}
@@ -195,7 +196,7 @@ func (n *Node) othersWhole(ctx context.Context, topic string) (last uint64, wait
 		others = append(others, r.Name)
 	}
 	others = slices.DeleteFunc(others, func(name string) bool { return name == n.dir.ServerName() || name == "" })
-	return info.State.LastSeq, notWhole(others, askNodes[copyAnswer](ctx, n.nc, question{
+	return info.State.LastSeq, notWhole(others, askNodes[copyAnswer](ctx, n.conns.peers, question{
 		subject: copySubject, data: []byte(topic), answers: max(len(others), len(n.Config.Peers())-1), wait: copyWait,
 	}))
 }
@@ -226,7 +227,7 @@ const copiesLeft = 2
 func (n *Node) takeTurn(ctx context.Context, m *mender, topic string) error {
 	mine := turnRecord{Version: 1, Server: n.dir.ServerName(), Topic: topic}
 	var turn turnRecord
-	return n.kv.Update(ctx, turnKey, &turn, func() error {
+	err := n.kv.Update(ctx, turnKey, &turn, func() error {
 		if turn != m.turn {
 			m.turn, m.since = turn, time.Now()
 		}
@@ -236,12 +237,24 @@ func (n *Node) takeTurn(ctx context.Context, m *mender, topic string) error {
 		turn = mine
 		return nil
 	})
+	if errors.Is(err, cluster.ErrNotARecord) { // It may have been another node's turn, which ends by itself.
+		if m.since.IsZero() || m.turn != (turnRecord{}) {
+			m.turn, m.since = turnRecord{}, time.Now()
+		}
+		if time.Since(m.since) >= mendStale {
+			return n.kv.Replace(ctx, turnKey, mine, &turn)
+		}
+	}
+	return err
 }
 
 // endTurn lets others have theirs.
 func (n *Node) endTurn(ctx context.Context) []string {
 	var turn turnRecord
 	rev, err := n.kv.ReadDefinition(ctx, turnKey, &turn)
+	if errors.Is(err, cluster.ErrNotARecord) {
+		return nil // what is not valid gives nobody a turn
+	}
 	if err == nil && rev > 0 && turn.Server == n.dir.ServerName() {
 		err = n.kv.Put(ctx, turnKey, rev, turnRecord{Version: 1})
 	}
@@ -267,8 +280,12 @@ func (n *Node) noteDamage(ctx context.Context, want damageRecord) {
 	key := damageKind + "." + n.Config.Node.Name
 	var have damageRecord
 	rev, err := n.kv.ReadDefinition(ctx, key, &have)
+	invalid := errors.Is(err, cluster.ErrNotARecord)
+	if invalid {
+		err = nil
+	}
 	same := fmt.Sprint(have.Topics, have.Waits) == fmt.Sprint(want.Topics, want.Waits)
-	if err == nil && !same {
+	if err == nil && (invalid || !same) {
 		err = n.kv.Put(ctx, key, rev, want)
 	}
 	if err != nil {

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/cluster"
 	"leasehold/internal/api"
@@ -41,19 +39,22 @@ type Node struct {
 	dir    *server.DataDir
 	disk   *server.Disk
 	broker *server.Server
-	nc     *nats.Conn
-	js     jetstream.JetStream
+	conns  conns
 	kv     *cluster.KV
 	driver *cluster.Driver
 	topics map[string]*topic
 	groups []*group
 	ingest *ingest
 
+	doors    *doors // Whether the topics take messages.
+	liveness liveness
+
 	deaths deaths // What this node has seen of the deaths of others.
 
 	holes   copyHoles
 	mended  aside       // The copy that was set aside before this life.
 	endLife func(error) // Ends this life. Set before the first lane starts.
+	stop    func(error) // Ends this life, whatever it is doing. Set before the broker starts.
 
 	clientCA string // PEM of what clients trust, if the listener's certificate comes from the cluster's secret
 
@@ -63,10 +64,15 @@ type Node struct {
 	served  bool     // driver, topics, groups and ingest are set and do not change any more.
 }
 
-// runLife runs a node from the data directory to the broker's end. before is how the life before it ended, pause how long
-// to wait if that was a fault.
-func runLife(ctx context.Context, o Options, before againError, pause time.Duration) error {
-	n := &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}, before: before, pause: pause}
+// newLife is a node before it has done anything. before is how the life before it ended, pause how long to wait if that was a
+// fault.
+func newLife(o Options, before againError, pause time.Duration) *Node {
+	return &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}, before: before, pause: pause}
+}
+
+// runLife runs the node from the data directory to the broker's end.
+func (n *Node) runLife(ctx context.Context) error {
+	o := n.Options
 	n.wait("the data directory")
 	dir, err := server.OpenDataDir(o.Config.Node.DataDir, o.Config.Identity())
 	if errors.Is(err, server.ErrMismatch) {
@@ -91,8 +97,8 @@ func runLife(ctx context.Context, o Options, before againError, pause time.Durat
 	if n.broker, err = n.newBroker(secrets); err != nil {
 		return err
 	}
-	if before.aside.topic != "" {
-		if err := n.setAside(before.aside); err != nil {
+	if aside := n.before.aside; aside.topic != "" {
+		if err := n.setAside(aside); err != nil {
 			return err
 		}
 	}
@@ -103,6 +109,7 @@ func runLife(ctx context.Context, o Options, before againError, pause time.Durat
 func (n *Node) run(ctx context.Context, web *api.Server) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	n.stop = stop
 	outer := context.WithoutCancel(ctx)
 	disk := runPart(outer, stop, "disk", n.disk.Run)
 	face := runPart(outer, stop, "http", web.Run)
@@ -113,7 +120,8 @@ func (n *Node) run(ctx context.Context, web *api.Server) error {
 		stop(again)
 	}
 	n.wait("the end of this node: it is stopping")
-	err = errors.Join(err, news.endSoon(), face.end(), n.closeConn())
+	err = errors.Join(err, news.endSoon(), face.end())
+	n.conns.close()
 	stuck := broker()
 	err = ending(context.Cause(ctx), errors.Join(err, disk.endSoon()), stuck)
 	if err == nil {
@@ -147,13 +155,6 @@ func (n *Node) live(ctx context.Context, stop context.CancelCauseFunc) (end func
 	storage := runPart(ctx, stop, "storage", n.watchStorage)
 	err = n.serve(ctx)
 	return broker.end, errors.Join(err, storage.endSoon())
-}
-
-func (n *Node) closeConn() error {
-	if n.nc != nil {
-		n.nc.Close()
-	}
-	return nil
 }
 
 // part is something that runs beside the rest.
@@ -220,8 +221,8 @@ func (n *Node) newFace(secrets config.Secrets) (*api.Server, error) {
 		return nil, fmt.Errorf("http.tls: %w", err)
 	}
 	return api.New(api.Options{
-		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: n, Requests: n, Messages: n,
-		Token: token.Text, TLS: protection, Logger: n.Logger,
+		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: n, Requests: n, Messages: n, Alive: n.Alive,
+		Token: token.Text, MaxPayload: int64(c.Server.MaxPayload), TLS: protection, Logger: n.Logger,
 	})
 }
 
@@ -250,15 +251,18 @@ func (n *Node) newBroker(secrets config.Secrets) (*server.Server, error) {
 	for _, w := range slices.Concat(c.Warnings(), secrets.Warnings, handlers) {
 		n.log.Warn(w)
 	}
-	var subjects []string
+	var subjects, topics, groups []string
 	for _, t := range c.Topics {
-		subjects = append(subjects, t.Subject)
+		subjects, topics = append(subjects, t.Subject), append(topics, t.Name)
+	}
+	for _, g := range c.Groups {
+		groups = append(groups, g.Name)
 	}
 	return server.New(server.Options{
 		Config: c.Server, Identity: c.Identity(), Dir: n.dir,
 		ClusterListen: c.ClusterListen(), Advertise: c.Cluster.Advertise, Peers: c.Peers(),
-		Secrets: secrets.Keys, Timing: timing, PublishSubjects: subjects, Users: users,
-		BeforeClose: n.beforeClose, CutOff: n.cutOff, Logger: n.Logger,
+		Secrets: secrets.Keys, Timing: timing, PublishSubjects: subjects, Topics: topics, Groups: groups, Users: users,
+		BeforeClose: n.beforeClose, CutOff: n.cutOff, ConnClosed: n.connClosed, Logger: n.Logger,
 	})
 }
 

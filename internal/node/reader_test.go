@@ -59,13 +59,14 @@ func readingNode(t *testing.T) *Node {
 	n := &Node{Options: Options{Logger: servertest.Logger(t)}, broker: servertest.Single(t), topics: map[string]*topic{}}
 	var err1, err2, err3, err4 error
 	n.Config, err1 = config.Load(file)
-	n.nc, err2 = n.broker.Conn("test")
+	nc, err2 := n.broker.Conn("test")
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(n.nc.Close)
-	n.js, err3 = jetstream.New(n.nc)
-	n.kv, err4 = cluster.OpenKV(ctx, n.nc, cluster.BucketOptions{Replicas: 1, MaxBytes: 1 << 26})
+	t.Cleanup(nc.Close)
+	js, err3 := jetstream.New(nc)
+	n.conns = conns{readers: js, letters: js, operator: js}
+	n.kv, err4 = cluster.OpenKV(ctx, nc, cluster.BucketOptions{Replicas: 1, MaxBytes: 1 << 26})
 	if err := errors.Join(err3, err4, n.openTopics(ctx)); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func readingNode(t *testing.T) *Node {
 // consumers reports that a topic's stream has not so many.
 func (n *Node) consumers(t *testing.T, topic string, want int) error {
 	t.Helper()
-	stream, err := n.js.Stream(t.Context(), topic)
+	stream, err := n.conns.operator.Stream(t.Context(), topic)
 	if err != nil {
 		return err
 	}

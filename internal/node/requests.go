@@ -44,8 +44,14 @@ func (n *Node) about(ctx context.Context, group string) (about, error) {
 	return about{name: group, kv: kv, def: def, partitions: c.topics[def.Topic].Partitions}, nil
 }
 
+// leases are the group's. What an operator asks is how a lease gets well that is not a valid record, so that one counts as a
+// lease to which nothing was applied yet.
 func (g about) leases(ctx context.Context) ([]lease.Lease, error) {
-	return leases(ctx, g.kv, g.name, g.partitions, g.def.Done)
+	all, err := leases(ctx, g.kv, g.name, g.partitions, g.def.Done)
+	if errors.Is(err, cluster.ErrNotARecord) {
+		err = nil
+	}
+	return all, err
 }
 
 // Ask records what a person asks of a group. Its owners find it there, within a poll at the latest, and apply it.
@@ -114,10 +120,7 @@ func (n *Node) record(ctx context.Context, g about, r lease.Request) (id uint64,
 		if err != nil {
 			return err
 		}
-		next := lease.Requests{Version: 1}
-		if saw.Requests != nil {
-			next = *saw.Requests
-		}
+		next := n.knownRequests(ctx, g.name, saw, all)
 		next.Open = slices.DeleteFunc(slices.Clone(next.Open), func(q lease.Request) bool { return len(waiting(q.ID, q, all)) == 0 })
 		if len(next.Open) >= maxOpen {
 			return refuse("%d requests to group %q have not been applied yet: is it served by a live node? `leasehold group list` says so", len(next.Open), g.name)
@@ -133,6 +136,31 @@ func (n *Node) record(ctx context.Context, g about, r lease.Request) (id uint64,
 		return nil
 	})
 	return r.ID, err
+}
+
+// knownRequests are the requests that a new one is added to. If their record is gone or not valid, they are what this node
+// remembers of it, and no id is used again that a lease names: it would pass for applied.
+func (n *Node) knownRequests(ctx context.Context, group string, saw lease.Saw, all []lease.Lease) lease.Requests {
+	known := lease.Requests{Version: lease.RecordVersion}
+	if saw.Requests != nil {
+		known = *saw.Requests
+	}
+	n.mu.Lock()
+	driver := n.driver
+	n.mu.Unlock()
+	if saw.Requests == nil && saw.Revision > 0 && driver != nil {
+		if view, err := driver.Snapshot(ctx); err == nil {
+			for _, g := range view.Groups {
+				if g.Name == group {
+					known.LastID, known.Open = g.Requests.LastID, g.Requests.Open
+				}
+			}
+		}
+	}
+	for _, l := range all {
+		known.LastID = max(known.LastID, l.Applied)
+	}
+	return known
 }
 
 // spread tells every node of a record, this one too.
@@ -169,6 +197,9 @@ func (n *Node) Asked(ctx context.Context, group string, id uint64) (*api.Asked, 
 	if err != nil {
 		return nil, err
 	}
+	if saw.Invalid != "" {
+		return nil, errors.New(saw.Invalid)
+	}
 	if saw.Requests == nil || id == 0 || id > saw.Requests.LastID {
 		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("nobody asked for a request %d of group %q", id, group))
 	}
@@ -193,7 +224,7 @@ func (n *Node) Asked(ctx context.Context, group string, id uint64) (*api.Asked, 
 
 // seekTarget turns what a person wrote into the sequence after which to go on.
 func (n *Node) seekTarget(ctx context.Context, topic, to string) (uint64, error) {
-	stream, err := n.js.Stream(ctx, topic)
+	stream, err := n.conns.operator.Stream(ctx, topic)
 	if err != nil {
 		return 0, fmt.Errorf("look at topic %s: %w", topic, err)
 	}
@@ -242,7 +273,7 @@ func seekTime(to string) (time.Time, error) {
 
 // lastBefore is the sequence of the last message stored before a moment.
 func (n *Node) lastBefore(ctx context.Context, topic string, at time.Time, state jetstream.StreamState) (uint64, error) {
-	msgs, err := jetstreamext.GetBatch(ctx, n.js, topic, 1, jetstreamext.GetBatchStartTime(at))
+	msgs, err := jetstreamext.GetBatch(ctx, n.conns.operator, topic, 1, jetstreamext.GetBatchStartTime(at))
 	if err != nil {
 		return 0, fmt.Errorf("find the first message at %v of topic %s: %w", at, topic, err)
 	}
@@ -270,17 +301,17 @@ func (n *Node) foresee(ctx context.Context, g about, r lease.Request, out *api.A
 	out.Again, out.Skipped = 0, 0
 	t, ok := n.topics[g.def.Topic]
 	if !ok {
-		return api.Mark(api.ErrNotFound, fmt.Sprintf("topic %q is not in this node's config: ask a node that has it", g.def.Topic))
+		return api.Mark(api.ErrNotFound, errNotServed(g.def.Topic).Error())
 	}
 	for p, l := range all {
 		if !r.Covers(p) || l.Done == r.Seq {
 			continue
 		}
-		from, err := worker.CountFrom(ctx, n.js, t.Topic, p, min(l.Done, r.Seq)+1)
+		from, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, p, min(l.Done, r.Seq)+1)
 		if err != nil {
 			return err
 		}
-		rest, err := worker.CountFrom(ctx, n.js, t.Topic, p, max(l.Done, r.Seq)+1)
+		rest, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, p, max(l.Done, r.Seq)+1)
 		if err != nil {
 			return err
 		}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
@@ -68,15 +67,10 @@ func (n *Node) connect(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	var err error
-	if n.nc, err = n.broker.Conn("node"); err != nil {
+	if err := n.openConns(); err != nil {
 		return err
 	}
-	if err := n.brokerReady(ctx); err != nil {
-		return err
-	}
-	n.js, err = jetstream.New(n.nc)
-	return err
+	return n.brokerReady(ctx)
 }
 
 // participate runs readers, groups and the driver. The driver stops first, and all lanes with it; then what they used.
@@ -97,7 +91,9 @@ func (n *Node) participate(ctx context.Context) error {
 		runPart(ctx, stop, "groups", n.confirmGroups),
 		runPart(ctx, stop, "membership", n.watchRemoval),
 		runPart(ctx, stop, "space", n.watchSpace),
+		runPart(ctx, stop, "doors", n.doors.run),
 		runPart(ctx, func(error) {}, "readiness", n.watchReady),
+		runPart(outer, stop, "liveness", n.watchAlive),
 	}
 	n.log.Info("taking part", "topics", len(n.topics), "groups", len(n.groups))
 
@@ -188,7 +184,16 @@ func (n *Node) notReady(ctx context.Context) []string {
 	case !view.Live:
 		return []string{"the session: " + view.State}
 	}
-	return nil
+	return n.doors.reasons()
+}
+
+// newDoors makes a probe of each topic.
+func (n *Node) newDoors() *doors {
+	probes := map[string]probe{}
+	for name, t := range n.topics {
+		probes[name] = newProbe(n.conns.probe, t.Topic)
+	}
+	return newDoors(probes)
 }
 
 // streams are those that this node works with.
@@ -218,7 +223,7 @@ func (n *Node) buildDriver() error {
 		intervals[g.name] = g.config.CommitInterval
 	}
 	driver := cluster.New(cluster.Options{
-		Lease: cfg, Store: n.kv, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Die: n.die,
+		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Die: n.die,
 		CommitInterval: func(group string) time.Duration {
 			if d, ok := intervals[group]; ok {
 				return d
@@ -233,7 +238,8 @@ func (n *Node) buildDriver() error {
 		return errors.New("the broker is giving up")
 	}
 	n.driver, n.served = driver, true
-	n.ingest = newIngest(func() (*nats.Conn, error) { return n.broker.IngressConn("ingest") })
+	n.doors = n.newDoors()
+	n.ingest = newIngest(func() (*nats.Conn, error) { return n.broker.IngressConn(server.HTTPUser) })
 	return nil
 }
 
@@ -255,7 +261,7 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 		})
 	}
 	for _, t := range n.topics {
-		cfg.Groups = append(cfg.Groups, lease.Group{Name: choreGroup(t.Name), Partitions: 1, Handover: c.Cluster.Renew})
+		cfg.Groups = append(cfg.Groups, lease.Group{Name: choreGroup(t.Name), Partitions: 1, Idle: true, Handover: c.Cluster.Renew})
 	}
 	return cfg
 }

@@ -57,14 +57,29 @@ type (
 	}
 )
 
-// UnmarshalJSON refuses a number of partitions that nobody can have stored: tables are made of it.
-func (d *topicDefinition) UnmarshalJSON(data []byte) error {
-	type plain topicDefinition
-	if err := json.Unmarshal(data, (*plain)(d)); err != nil {
-		return err
+// Valid says what is missing.
+func (d clusterDefinition) Valid() error {
+	if d.Mode != server.Single && d.Mode != server.Cluster || d.TTL <= 0 || d.Renew <= 0 || d.Margin <= 0 {
+		return fmt.Errorf("mode %q with session_ttl %v, renew %v, margin %v", d.Mode, d.TTL, d.Renew, d.Margin)
 	}
+	return nil
+}
+
+// Valid says what is missing, and refuses a number of partitions that no node can have stored: tables are made of it.
+func (d topicDefinition) Valid() error {
 	if d.Partitions < 1 || d.Partitions > partitioner.MaxPartitions {
 		return fmt.Errorf("%d partitions are not 1 to %d", d.Partitions, partitioner.MaxPartitions)
+	}
+	if d.Subject == "" {
+		return errors.New("it has no subject")
+	}
+	return nil
+}
+
+// Valid says what is missing.
+func (d groupDefinition) Valid() error {
+	if d.Topic == "" || d.Start == "" {
+		return fmt.Errorf("topic %q with start %q", d.Topic, d.Start)
 	}
 	return nil
 }
@@ -99,11 +114,18 @@ func (n *Node) setUp(ctx context.Context) (map[string]uint64, error) {
 }
 
 func (n *Node) openBucket(ctx context.Context) error {
-	kv, err := cluster.OpenKV(ctx, n.nc, cluster.BucketOptions{
+	nc, err := n.openConn(server.Leases)
+	if err != nil {
+		return err
+	}
+	n.conns.leases, err = cluster.OpenKV(ctx, nc, cluster.BucketOptions{
 		Replicas: n.broker.Replicas(), MaxBytes: int64(n.Config.Reserve()),
-		Waiting:     func(err error) { n.wait(fmt.Sprintf("the bucket with sessions and leases: %v", err)) },
-		Undecodable: func(err error) { n.log.Error("a record cannot be read and is left out", "error", err) },
+		Waiting: func(err error) { n.wait(fmt.Sprintf("the bucket with sessions and leases: %v", err)) },
 	})
+	if err != nil {
+		return err
+	}
+	kv, err := cluster.LookKV(n.conns.operator.Conn())
 	n.mu.Lock()
 	n.kv = kv
 	n.mu.Unlock()
@@ -116,7 +138,11 @@ func (n *Node) defineCluster(ctx context.Context) error {
 		Version: 1, Mode: n.Config.Mode(), Timing: c.Timing, TTL: c.SessionTTL, Renew: c.Renew, Margin: c.Margin,
 	}
 	var have clusterDefinition
-	if err := n.kv.Define(ctx, "cluster", want, &have); err != nil {
+	err := n.kv.Define(ctx, "cluster", want, &have)
+	if errors.Is(err, cluster.ErrNotARecord) {
+		err = n.redefine(ctx, rebuilt{key: "cluster", fault: err, want: want, have: &have}, n.sessionsAgree(ctx))
+	}
+	if err != nil {
 		return err
 	}
 	if have != want {
@@ -132,14 +158,7 @@ func (n *Node) openTopics(ctx context.Context) error {
 		if err := n.defineTopic(ctx, t); err != nil {
 			return err
 		}
-		stream, err := partitioner.EnsureStream(ctx, n.js, t, partitioner.StreamOptions{
-			Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload,
-			Waiting: func(err error) { n.wait(fmt.Sprintf("topic %s: %v", t.Name, err)) },
-		})
-		var mismatch *partitioner.MismatchError
-		if errors.As(err, &mismatch) {
-			err = fmt.Errorf("%w: %w", ErrConfig, err)
-		}
+		stream, err := n.ensureStream(ctx, t)
 		if err != nil {
 			return err
 		}
@@ -148,10 +167,22 @@ func (n *Node) openTopics(ctx context.Context) error {
 	return nil
 }
 
+func (n *Node) ensureStream(ctx context.Context, t partitioner.Topic) (jetstream.Stream, error) {
+	stream, err := partitioner.EnsureStream(ctx, n.conns.operator, t, partitioner.StreamOptions{
+		Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload,
+		Waiting: func(err error) { n.wait(fmt.Sprintf("topic %s: %v", t.Name, err)) },
+	})
+	var mismatch *partitioner.MismatchError
+	if errors.As(err, &mismatch) {
+		err = fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return stream, err
+}
+
 // openLetters makes or finds the streams of the groups' dead letters.
 func (n *Node) openLetters(ctx context.Context) error {
 	for _, g := range n.Config.Groups {
-		_, err := partitioner.EnsureDeadLetters(ctx, n.js, g.Name, partitioner.DeadLetterOptions{
+		_, err := partitioner.EnsureDeadLetters(ctx, n.conns.operator, g.Name, partitioner.DeadLetterOptions{
 			Replicas: n.broker.Replicas(), MaxBytes: g.DLQMaxBytes,
 			Waiting: func(err error) { n.wait(fmt.Sprintf("dead letters of group %s: %v", g.Name, err)) },
 		})
@@ -175,10 +206,17 @@ func topicKey(topic string) string { return "topic." + topic }
 func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
 	want := topicDefinition{Version: 1, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key}
 	var have topicDefinition
-	if err := n.kv.Define(ctx, topicKey(t.Name), want, &have); err != nil {
+	err := n.kv.Define(ctx, topicKey(t.Name), want, &have)
+	if errors.Is(err, cluster.ErrNotARecord) {
+		fault := err
+		err = n.topicAgrees(ctx, t, &want)
+		err = n.redefine(ctx, rebuilt{key: topicKey(t.Name), fault: fault, want: want, have: &have}, err)
+	}
+	if err != nil {
 		return err
 	}
 	have.Floor, have.Groups = 0, nil
+	want.Floor, want.Groups = 0, nil
 	if fmt.Sprint(have) != fmt.Sprint(want) {
 		return fmt.Errorf("%w: topic %q exists with partitions %d, subject %q, key %v; this config says %d, %q, %v: they are "+
 			"fixed once a topic exists, so set them back or use a new name",
@@ -211,8 +249,14 @@ func (n *Node) defineGroups(ctx context.Context) (map[string]uint64, error) {
 // up, and last it is defined. What was purged before the first step is below the recorded floor, and nothing is purged
 // after it without asking the group.
 func (n *Node) defineGroup(ctx context.Context, want groupDefinition, name string, have *groupDefinition) error {
-	if rev, err := n.kv.ReadDefinition(ctx, "group."+name, have); err == nil && rev > 0 {
+	rev, err := n.kv.ReadDefinition(ctx, "group."+name, have)
+	switch {
+	case err == nil && rev > 0:
 		return nil
+	case errors.Is(err, cluster.ErrNotARecord):
+		fault := err
+		err = n.groupAgrees(ctx, name, &want)
+		return n.redefine(ctx, rebuilt{key: "group." + name, fault: fault, want: want, have: have}, err)
 	}
 	floor, err := n.joinTopic(ctx, want.Topic, name)
 	if err != nil {
@@ -235,6 +279,9 @@ func (n *Node) joinTopic(ctx context.Context, topic, group string) (floor uint64
 	err = n.until(ctx, 100*time.Millisecond, func() []string {
 		var def topicDefinition
 		err := n.kv.Update(ctx, topicKey(topic), &def, func() error {
+			if def.Version == 0 {
+				return errors.New("its definition is gone")
+			}
 			if !slices.Contains(def.Groups, group) {
 				def.Groups = append(def.Groups, group)
 			}
@@ -274,7 +321,7 @@ func (n *Node) pressure(t partitioner.Topic) func() bool {
 		at = time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if stream, err := n.js.Stream(ctx, t.Name); err == nil {
+		if stream, err := n.conns.operator.Stream(ctx, t.Name); err == nil {
 			pressed = bytesize.Size(stream.CachedInfo().State.Bytes) > t.MaxBytes/2
 		}
 		return pressed

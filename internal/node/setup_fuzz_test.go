@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"testing"
 
+	"leasehold/cluster"
 	"leasehold/partitioner"
 )
 
@@ -16,6 +17,7 @@ func FuzzStoredDefinition(f *testing.F) {
 		`{"v":1,"partitions":64,"subject":"orders.*","key":[1],"floor":17,"groups":["billing"]}`,
 		`{"v":1,"topic":"orders","start":"earliest","done":0,"removed":true}`,
 		`{"v":-1,"partitions":-5,"key":[0,-1,99999999999],"floor":18446744073709551616}`,
+		`{"stream":"orders","seq":17}`, `{"v":1}`, `{"v":1} {"v":1}`,
 		`{"mode":7}`, `{"groups":["",null]}`, `null`, `[]`, ``, `{"subject":"\ud800"}`,
 	} {
 		f.Add([]byte(s))
@@ -30,12 +32,12 @@ func FuzzStoredDefinition(f *testing.F) {
 func comesBack[T any](t *testing.T, data []byte) {
 	t.Helper()
 	var def, again T
-	if json.Unmarshal(data, &def) != nil {
+	if cluster.Decode("test", 1, data, &def) != nil {
 		return
 	}
 	stored, err := json.Marshal(def)
 	if err == nil {
-		err = json.Unmarshal(stored, &again)
+		err = cluster.Decode("test", 1, stored, &again)
 	}
 	if d, ok := any(def).(topicDefinition); ok && (d.Partitions < 1 || d.Partitions > partitioner.MaxPartitions) {
 		t.Fatalf("%s was read as a topic of %d partitions", data, d.Partitions)

@@ -58,7 +58,7 @@ func (n *Node) holdTopics(ctx context.Context) error {
 		return err
 	}
 	for name := range topics {
-		changed, err := partitioner.Hold(ctx, n.js, name, true)
+		changed, err := partitioner.Hold(ctx, n.conns.operator, name, true)
 		if err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func (n *Node) releaseTopics(ctx context.Context) error {
 	}
 	roomy := false // Asked once, if need be.
 	for name := range topics {
-		stream, err := n.js.Stream(ctx, name)
+		stream, err := n.conns.operator.Stream(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -90,7 +90,7 @@ func (n *Node) releaseTopics(ctx context.Context) error {
 			return nil
 		}
 		roomy = true
-		changed, err := partitioner.Hold(ctx, n.js, name, false)
+		changed, err := partitioner.Hold(ctx, n.conns.operator, name, false)
 		if err != nil {
 			return err
 		}

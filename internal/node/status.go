@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/partitioner"
@@ -66,7 +68,7 @@ func (n *Node) report() report {
 // answer is a part that answers the nodes' questions on a subject until ctx ends.
 func (n *Node) answer(subject string, say func(*nats.Msg) any) func(context.Context) error {
 	return func(ctx context.Context) error {
-		sub, err := n.nc.Subscribe(subject, func(m *nats.Msg) {
+		sub, err := n.conns.peers.Subscribe(subject, func(m *nats.Msg) {
 			if data, err := json.Marshal(say(m)); err == nil {
 				_ = m.Respond(data) // who asked shows what it got
 			}
@@ -83,7 +85,7 @@ func (n *Node) answer(subject string, say func(*nats.Msg) any) func(context.Cont
 // reports asks the live nodes what their lanes are doing. Who does not answer in time is left out.
 func (n *Node) reports(ctx context.Context, live int) map[string]report {
 	got := map[string]report{}
-	for _, r := range askNodes[report](ctx, n.nc, question{subject: statusSubject, answers: live, wait: statusWait}) {
+	for _, r := range askNodes[report](ctx, n.conns.peers, question{subject: statusSubject, answers: live, wait: statusWait}) {
 		got[r.Node] = r
 	}
 	return got
@@ -203,6 +205,9 @@ func (n *Node) elsewhere(ctx context.Context, view *lease.View) (more elsewhere)
 	}
 	c, err := n.catalog(ctx, n.kv, known)
 	if err != nil {
+		if errors.Is(err, cluster.ErrNotARecord) {
+			err = fmt.Errorf("%w; restart a node that has it in its config, which writes it again", err)
+		}
 		more.warnings = append(more.warnings, fmt.Sprintf("groups that only other nodes serve are not shown: %v", err))
 		return more
 	}
@@ -323,7 +328,7 @@ func (n *Node) groupStatus(ctx context.Context, view lease.View, t told, more []
 func (n *Node) countLetters(ctx context.Context, group string) int64 {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	stream, err := n.js.Stream(ctx, partitioner.DeadLetterStream(group))
+	stream, err := n.conns.operator.Stream(ctx, partitioner.DeadLetterStream(group))
 	if err != nil {
 		return -1
 	}
@@ -414,6 +419,9 @@ func (n *Node) warnings(view lease.View) (out []string) {
 		case rec.ConfigHash != own:
 			out = append(out, fmt.Sprintf("node %s runs with other topic or group settings than this node", rec.Node))
 		}
+	}
+	for _, a := range view.Alarms {
+		out = append(out, fmt.Sprintf("%s; look at sequence %d of the stream %s for what wrote it", a.Text, a.Revision, cluster.Stream))
 	}
 	if !view.Live {
 		out = append(out, "this node: "+view.State)

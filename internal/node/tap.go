@@ -17,7 +17,7 @@ func (n *Node) Tap(ctx context.Context, name string, o api.TapOptions) (api.Mess
 	if err != nil {
 		return nil, err
 	}
-	opt := worker.TapOptions{Topic: t.Topic, JS: n.js, From: o.FromSeq, Last: o.Last, Follow: o.Follow}
+	opt := worker.TapOptions{Topic: t.Topic, JS: n.conns.operator, From: o.FromSeq, Last: o.Last, Follow: o.Follow}
 	if o.Since > 0 {
 		opt.Since = time.Now().Add(-o.Since)
 	}
@@ -81,7 +81,7 @@ func (n *Node) Message(ctx context.Context, name string, seq uint64) (*api.Messa
 	if err != nil {
 		return nil, err
 	}
-	m, err := worker.Stored(ctx, n.js, t.Topic, seq)
+	m, err := worker.Stored(ctx, n.conns.operator, t.Topic, seq)
 	switch {
 	case errors.Is(err, worker.ErrNotStored):
 		return nil, api.Mark(api.ErrNotFound, err.Error())
@@ -97,10 +97,10 @@ func (n *Node) Count(ctx context.Context, name string, o api.CountOptions) (uint
 	if err != nil || o.Before <= o.After+1 {
 		return 0, err
 	}
-	all, err := worker.CountFrom(ctx, n.js, t.Topic, o.Partition, o.After+1)
+	all, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, o.Partition, o.After+1)
 	rest := uint64(0)
 	if err == nil && all > 0 {
-		rest, err = worker.CountFrom(ctx, n.js, t.Topic, o.Partition, o.Before)
+		rest, err = worker.CountFrom(ctx, n.conns.operator, t.Topic, o.Partition, o.Before)
 	}
 	if err != nil {
 		return 0, api.Mark(api.ErrNotYet, err.Error())

@@ -121,7 +121,7 @@ func (n *Node) investigate(ctx context.Context, e server.Ending) {
 func (n *Node) liveRecord(ctx context.Context, d death) (lease.Saw, bool) {
 	for {
 		try, cancel := context.WithTimeout(ctx, n.Config.Cluster.Renew/2)
-		saw, err := n.kv.Read(try, lease.SessionKey(d.Node))
+		saw, err := n.conns.leases.Read(try, lease.SessionKey(d.Node))
 		cancel()
 		if err == nil {
 			return saw, saw.Session != nil && saw.Session.State == lease.Live && saw.Session.ServerID == d.ServerID && saw.Session.Provable
@@ -189,7 +189,7 @@ func (n *Node) agreed(ctx context.Context, d death) []string {
 	}
 	seen := map[string]bool{}
 	// This node answers its own question, too.
-	for _, a := range askNodes[deathAnswer](ctx, n.nc, question{subject: deathSubject, data: data, answers: len(others) + 1, wait: deathWait}) {
+	for _, a := range askNodes[deathAnswer](ctx, n.conns.peers, question{subject: deathSubject, data: data, answers: len(others) + 1, wait: deathWait}) {
 		seen[a.Node] = a.Seen
 	}
 	for _, name := range others {

@@ -156,19 +156,7 @@ func TestProcessIsKilledEvenWhenStopped(t *testing.T) {
 
 func TestLoadRecordsEveryOutcomeAcrossABrokerRestart(t *testing.T) {
 	dir, port := t.TempDir(), freePorts(t, 1)[0]
-	start := func() *server.Server {
-		s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Start()
-		if !s.ReadyForConnections(10 * time.Second) {
-			t.Fatal("broker is not ready")
-		}
-		return s
-	}
-	broker := start()
-	defer func() { broker.Shutdown(); broker.WaitForShutdown() }()
+	broker := startPlainBroker(t, dir, port)
 
 	topic := partitioner.Topic{Name: "orders", Partitions: 8, MaxBytes: 64 * bytesize.MiB}.WithDefaults()
 	stream := makeStream(t, port, topic)
@@ -176,7 +164,7 @@ func TestLoadRecordsEveryOutcomeAcrossABrokerRestart(t *testing.T) {
 	load.Flows(t, 20*time.Second, 200)
 	broker.Shutdown()
 	broker.WaitForShutdown()
-	broker = start()
+	startPlainBroker(t, dir, port)
 	load.Flows(t, 20*time.Second, 200)
 	records := load.Stop(t, 30*time.Second)
 
@@ -197,6 +185,21 @@ func TestLoadRecordsEveryOutcomeAcrossABrokerRestart(t *testing.T) {
 	if len(ids) != len(records) || acked != int(info.State.Msgs) {
 		t.Errorf("%d records of %d ids, %d acked, %d stored", len(records), len(ids), acked, info.State.Msgs)
 	}
+}
+
+// startPlainBroker runs a stand-alone broker in this process until the end of the test.
+func startPlainBroker(t *testing.T, dir string, port int) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("broker is not ready")
+	}
+	return s
 }
 
 func makeStream(t *testing.T, port int, topic partitioner.Topic) jetstream.Stream {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,6 +28,9 @@ const exitLimit = 40 * time.Second
 type Node struct {
 	Name       string
 	ConfigFile string
+	// Within is a command that becomes the agent, whose command line it gets as
+	// arguments; nil: none.
+	Within []string
 
 	logFile string // of all lives, appended
 	cluster *Cluster
@@ -150,7 +154,8 @@ func (n *Node) startAs(binary string, environment ...string) {
 		t.Fatal(err)
 	}
 	defer log.Close() // the child has its own
-	cmd := exec.Command(binary, "agent", "--config", n.ConfigFile)
+	line := append(slices.Clone(n.Within), binary, "agent", "--config", n.ConfigFile)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, filepath.Dir(n.ConfigFile)
 	cmd.Env = append(os.Environ(), environment...)
 	if n.proc, err = startProcessIn(n.host.Namespace, cmd); err != nil {

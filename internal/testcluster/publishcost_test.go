@@ -27,7 +27,7 @@ var (
 	publishRounds = flag.Int("publish-rounds", 3, "TestPublishCosts: how often each cluster is started and measured, in turn")
 	publishTime   = flag.Duration("publish-time", 8*time.Second, "TestPublishCosts: how long a leg publishes")
 	publishCount  = flag.Int("publish-messages", 0, "TestPublishCosts: how many messages a leg publishes instead; 0: for as long as its time")
-	publishOther  = flag.String("publish-other", "", "TestPublishCosts: another build of leasehold, absolute, to measure beside this one as other and other-group; empty: none")
+	publishOther  = flag.String("publish-other", "", "TestPublishCosts: another build of leasehold, absolute, to measure beside this one as other, other-group and other-user; empty: none")
 	publishProf   = flag.String("publish-profile", "", "TestPublishCosts: the directory, absolute, for perf's profiles of the stream's leader, one for each async leg; empty: none")
 )
 
@@ -99,6 +99,7 @@ type publishCost struct {
 	nodes, client time.Duration // Processor time a message: of the three nodes together, and of the test, which publishes.
 	switches      float64       // Context switches of the three nodes a message.
 	took          history.Figures
+	again         int // Messages that had to be published again.
 }
 
 // measure publishes a leg and says what it cost.
@@ -125,6 +126,7 @@ func (r *publishRig) measure(t *testing.T, leg publishLeg, plan publishPlan) pub
 		client:   time.Duration(float64(own) / n),
 		switches: float64(after.switches-before.switches) / n,
 		took:     history.Summarize(sent.took),
+		again:    sent.again,
 	}
 }
 
@@ -214,9 +216,10 @@ func (c publishCosts) add(k publishKind, leg publishLeg, cost publishCost) {
 	c[cell] = append(c[cell], cost)
 }
 
-// table shows medians, what those of the rate are of, and how they compare with the bare servers'.
+// table shows medians, what those of the rate are of, and how they compare with the bare servers'. A leg whose messages had to
+// be published again stood still meanwhile and says little.
 func (c publishCosts) table(plan publishPlan) string {
-	head := "LEG\tCLUSTER\tMESSAGES/s\t(FROM–TO)\tOF BARE\tNODES, µs OF CPU EACH\tOF BARE\tSWITCHES EACH\tp50 ms\tp99 ms\tCLIENT, µs OF CPU EACH"
+	head := "LEG\tCLUSTER\tMESSAGES/s\t(FROM–TO)\tOF BARE\tNODES, µs OF CPU EACH\tOF BARE\tSWITCHES EACH\tp50 ms\tp99 ms\tCLIENT, µs OF CPU EACH\tSENT AGAIN"
 	return table(head, func(row func(...any)) {
 		for _, leg := range plan.legs {
 			bare := c[publishCell(publishKinds[0], leg)]
@@ -234,10 +237,18 @@ func (c publishCosts) table(plan publishPlan) string {
 				row(leg.name(), k.name, fmt.Sprintf("%.0f", median(rates)), fmt.Sprintf("(%.0f–%.0f)", rates[0], rates[len(rates)-1]),
 					ratio(all, bare, publishCost.byRate), micros(all, publishCost.byNodes), ratio(all, bare, publishCost.byNodes),
 					fmt.Sprintf("%.2f", median(sortedBy(all, func(c publishCost) float64 { return c.switches }))),
-					p50, p99, micros(all, func(c publishCost) time.Duration { return c.client }))
+					p50, p99, micros(all, func(c publishCost) time.Duration { return c.client }), againOf(all))
 			}
 		}
 	})
+}
+
+// againOf is how many messages of all rounds had to be published again.
+func againOf(all []publishCost) (again int) {
+	for _, c := range all {
+		again += c.again
+	}
+	return again
 }
 
 func (c publishCost) byRate() float64        { return c.rate }
@@ -250,4 +261,19 @@ func ratio[F float64 | time.Duration](all, bare []publishCost, figure func(publi
 	}
 	a, b := median(sortedBy(all, figure)), median(sortedBy(bare, figure))
 	return fmt.Sprintf("%.2f", float64(a)/float64(b))
+}
+
+func TestPublishTableComparesMediansWithBare(t *testing.T) {
+	leg, costs := publishLegList[1], publishCosts{}
+	for i, rate := range []float64{9000, 10_000, 40_000} {
+		micros := time.Duration(100+i) * time.Microsecond
+		costs.add(publishKinds[0], leg, publishCost{rate: rate, nodes: micros, switches: 2})
+		costs.add(publishKinds[1], leg, publishCost{rate: rate / 2, nodes: 2 * micros, switches: 3, again: i, took: history.Figures{Median: 4 * time.Millisecond}})
+	}
+	text := costs.table(publishPlan{kinds: publishKinds[:2], legs: publishLegList[:2]})
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	want := "sync × 64, follower leasehold 5000 (4500–20000) 0.50 202 2.00 3.00 4.0 0.0 0 3"
+	if len(lines) != 3 || strings.Join(strings.Fields(lines[2]), " ") != want {
+		t.Errorf("want a head, bare and %q, got%s", want, text)
+	}
 }

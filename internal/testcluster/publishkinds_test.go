@@ -46,6 +46,7 @@ var publishKinds = []publishKind{
 	{name: "other-group", start: leaseholdKind(leaseholdOptions{group: true, other: true}), other: true},
 	{name: "leasehold-group-rare-commits", start: leaseholdKind(leaseholdOptions{group: true, rare: true})},
 	{name: "leasehold-user", start: leaseholdKind(leaseholdOptions{user: true})},
+	{name: "other-user", start: leaseholdKind(leaseholdOptions{user: true, other: true}), other: true},
 	{name: "bare-route-tls", start: bareKind(bareOptions{routeTLS: true})},
 	{name: "bare-accounts", start: bareKind(bareOptions{accounts: true})},
 	{name: "bare-discard-old", start: bareKind(bareOptions{discardOld: true})},

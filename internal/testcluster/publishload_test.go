@@ -2,6 +2,7 @@ package testcluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -44,10 +45,15 @@ func (l publishLeg) through() string {
 	return "follower"
 }
 
+// ackWait is how long a message waits for its acknowledgement before it is published again, with the same id: a stream whose
+// leader changes, as on a machine that is too busy, answers nothing to what was under way.
+const ackWait = 5 * time.Second
+
 // publishedLeg is what a leg has published.
 type publishedLeg struct {
 	count int
-	took  []time.Duration // Each acknowledgement of a sync leg.
+	again int             // Of them, those that were published more than once.
+	took  []time.Duration // Of each message of a sync leg, until it was acknowledged.
 }
 
 // publishLoad is one leg under way.
@@ -57,8 +63,9 @@ type publishLoad struct {
 	limit    int64 // Of messages; 0: none.
 	payload  []byte
 	next     atomic.Int64
-	refused  atomic.Int64
-	reason   atomic.Pointer[error] // Of the last refusal.
+	again    atomic.Int64
+	lost     atomic.Int64          // Messages that were not stored in all that time.
+	reason   atomic.Pointer[error] // Of the last of them.
 }
 
 // publishFor publishes a leg.
@@ -73,19 +80,29 @@ func (r *publishRig) publishFor(t *testing.T, leg publishLeg, plan publishPlan) 
 		clients[i] = r.client(t, node)
 		defer clients[i].Conn().Close()
 	}
-	l := &publishLoad{
+	l := newPublishLoad(plan)
+	sent := l.publish(leg, clients)
+	if n := l.lost.Load(); n > 0 {
+		t.Fatalf("%s: %d of %d messages were not stored, the last because: %v", leg.name(), n, sent.count, *l.reason.Load())
+	}
+	return sent
+}
+
+func newPublishLoad(plan publishPlan) *publishLoad {
+	return &publishLoad{
 		ids: fmt.Sprintf("%d-", time.Now().UnixNano()), payload: []byte(strings.Repeat("x", costPayload)),
 		deadline: time.Now().Add(plan.duration), limit: int64(plan.messages),
 	}
+}
+
+func (l *publishLoad) publish(leg publishLeg, clients []jetstream.JetStream) publishedLeg {
 	var sent publishedLeg
 	if leg.async {
 		sent = l.async(clients[0])
 	} else {
 		sent = l.sync(clients)
 	}
-	if n := l.refused.Load(); n > 0 {
-		t.Fatalf("%s: %d of %d messages were not stored, the last because: %v", leg.name(), n, sent.count, *l.reason.Load())
-	}
+	sent.again = int(l.again.Load())
 	return sent
 }
 
@@ -96,7 +113,7 @@ func (r *publishRig) client(t *testing.T, node int) jetstream.JetStream {
 	if err != nil {
 		t.Fatalf("connect to %s: %v", r.urls[node], err)
 	}
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(asyncWindow))
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(asyncWindow), jetstream.WithPublishAsyncTimeout(ackWait))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,9 +132,24 @@ func (l *publishLoad) message(random *rand.Rand) *nats.Msg {
 	return m
 }
 
-func (l *publishLoad) refuse(err error) {
-	l.refused.Add(1)
-	l.reason.Store(&err)
+// insist publishes a message until it is stored: err is what came of the try before.
+func (l *publishLoad) insist(js jetstream.JetStream, m *nats.Msg, err error) {
+	l.again.Add(1)
+	deadline := time.Now().Add(drainLimit)
+	for err != nil && !time.Now().After(deadline) {
+		err = publishOnce(js, m)
+	}
+	if err != nil {
+		l.lost.Add(1)
+		l.reason.Store(&err)
+	}
+}
+
+func publishOnce(js jetstream.JetStream, m *nats.Msg) error {
+	ctx, cancel := context.WithTimeout(context.Background(), ackWait)
+	defer cancel()
+	_, err := js.PublishMsg(ctx, m)
+	return err
 }
 
 // async publishes on one connection and waits for the acknowledgements at the end only.
@@ -125,34 +157,28 @@ func (l *publishLoad) async(js jetstream.JetStream) publishedLeg {
 	random := rand.New(rand.NewPCG(1, 1))
 	acks := make(chan jetstream.PubAckFuture, 2*asyncWindow)
 	var all sync.WaitGroup
-	all.Go(func() { l.collect(acks) })
+	all.Go(func() {
+		for ack := range acks {
+			select {
+			case <-ack.Ok():
+			case err := <-ack.Err():
+				l.insist(js, ack.Msg(), err)
+			}
+		}
+	})
 	n := 0
 	for m := l.message(random); m != nil; m = l.message(random) {
 		n++
-		ack, err := js.PublishMsgAsync(m, jetstream.WithStallWait(moveLimit))
+		ack, err := js.PublishMsgAsync(m, jetstream.WithStallWait(drainLimit))
 		if err != nil {
-			l.refuse(err)
-			break
+			l.insist(js, m, err)
+			continue
 		}
 		acks <- ack
 	}
 	close(acks)
 	all.Wait()
 	return publishedLeg{count: n}
-}
-
-func (l *publishLoad) collect(acks <-chan jetstream.PubAckFuture) {
-	ctx, cancel := context.WithDeadline(context.Background(), l.deadline.Add(drainLimit))
-	defer cancel()
-	for ack := range acks {
-		select {
-		case <-ack.Ok():
-		case err := <-ack.Err():
-			l.refuse(err)
-		case <-ctx.Done():
-			l.refuse(fmt.Errorf("no acknowledgement within %s after the leg", drainLimit))
-		}
-	}
 }
 
 // sync publishes on each connection one message after the other.
@@ -174,14 +200,41 @@ func (l *publishLoad) sync(clients []jetstream.JetStream) publishedLeg {
 func (l *publishLoad) oneByOne(js jetstream.JetStream, seed uint64) (took []time.Duration) {
 	random := rand.New(rand.NewPCG(seed, 2))
 	for m := l.message(random); m != nil; m = l.message(random) {
-		ctx, cancel := context.WithTimeout(context.Background(), moveLimit)
 		from := time.Now()
-		_, err := js.PublishMsg(ctx, m)
-		cancel()
-		took = append(took, time.Since(from))
-		if err != nil {
-			l.refuse(err)
+		if err := publishOnce(js, m); err != nil {
+			l.insist(js, m, err)
 		}
+		took = append(took, time.Since(from))
 	}
 	return took
+}
+
+// A stream that does not answer for a while makes a leg longer, and loses none of its messages.
+func TestPublishLegsInsistUntilStored(t *testing.T) {
+	for _, leg := range publishLegList[:2] {
+		t.Run(leg.name(), func(t *testing.T) {
+			port := freePorts(t, 1)[0]
+			startPlainBroker(t, t.TempDir(), port)
+			r := &publishRig{urls: []string{fmt.Sprintf("nats://127.0.0.1:%d", port)}}
+			clients := make([]jetstream.JetStream, leg.conns)
+			for i := range clients {
+				clients[i] = r.client(t, 0)
+				defer clients[i].Conn().Close()
+			}
+			l, done := newPublishLoad(publishPlan{messages: 200}), make(chan publishedLeg, 1)
+			go func() { done <- l.publish(leg, clients) }()
+			Eventually(t, moveLimit, func() error {
+				if l.again.Load() == 0 {
+					return errors.New("no message is published again")
+				}
+				return nil
+			})
+			stream := makeStream(t, port, publishTopic)
+			sent := <-done
+			info, err := stream.Info(t.Context())
+			if err != nil || l.lost.Load() > 0 || sent.count != 200 || info.State.Msgs != 200 {
+				t.Errorf("%d messages, %d lost, %v: %+v", sent.count, l.lost.Load(), err, info)
+			}
+		})
+	}
 }

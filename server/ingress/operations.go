@@ -269,7 +269,7 @@ func (c *client) early(p publication) (refused bool, err error) {
 	}
 	r := admission.Subject(text(p.subject))
 	if r == nil && !matches(pattern, text(p.subject)) {
-		r = admission.NotOfTopic(string(p.subject), pattern)
+		r = admission.SubjectInvalid.Refuse("subject %s is not one of the topic's: %s", admission.Quote(p.subject), pattern)
 	}
 	if r == nil {
 		r = keyLength(pattern, string(p.subject))

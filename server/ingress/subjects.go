@@ -50,7 +50,7 @@ func keyLength(pattern, subject string) *admission.Refusal {
 	}
 	fixed := len(strings.ReplaceAll(pattern, "*", ""))
 	if len(subject)-fixed+strings.Count(pattern, "*")-1 > maxKey {
-		return admission.Key(subject, "its key has more than 512 bytes")
+		return admission.SubjectInvalid.Refuse("subject %s: its key has more than %d bytes", admission.Quote(subject), maxKey)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func StartCluster(t testing.TB, n int) []*Node {
 func SingleOptions(t testing.TB) Options {
 	return Options{Path: t.TempDir(), Options: server.Options{
 		Config: config(), Identity: server.Identity{Node: "n1", Cluster: "test", Mode: server.Single},
-		PublishSubjects: []string{"orders.*"}, Logger: Logger(t).Named("n1"),
+		PublishSubjects: []string{"orders.*"}, Unlimited: true, Logger: Logger(t).Named("n1"),
 	}}
 }
 

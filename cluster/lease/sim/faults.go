@@ -104,6 +104,9 @@ func (w *world) leaseLanded(k lease.Key, old, rec lease.Lease) {
 	if err := w.truths[k].landed(k, old, rec); err != nil {
 		w.fail(err)
 	}
+	if w.forging && old.Owner == "" && rec.Owner != "" && w.r.IntN(3) == 0 { // before its former owner may have heard of it
+		w.at(w.dur(0, 5*time.Millisecond), func() { w.forge(k) })
+	}
 	if w.rest && rec.Owner != old.Owner {
 		w.fail(fmt.Errorf("%v: moved from %q to %q, though it had no reason to", k, old.Owner, rec.Owner))
 	}
@@ -156,6 +159,10 @@ func (w *world) chooseFaults() {
 	}
 	if len(w.faults) == 0 || w.r.IntN(4) == 0 {
 		w.faults = faultKinds
+	}
+	if w.forging {
+		forge := func(w *world, _ *node) { w.forge(w.allKeys()[w.r.IntN(len(w.allKeys()))]) }
+		w.faults = append(slices.Clone(w.faults), forge, forge)
 	}
 }
 
@@ -216,8 +223,8 @@ func (w *world) ask() {
 func (w *world) record(r lease.Request, about []lease.Key) {
 	k := lease.RequestsKey("g")
 	var all lease.Requests
-	if vs := w.store.keys[k]; len(vs) > 0 {
-		all = *vs[len(vs)-1].asked
+	if v, ok := w.store.written(k); ok {
+		all = *v.asked
 	}
 	all.LastID++
 	r.ID = all.LastID
@@ -240,6 +247,53 @@ func (w *world) appliedEverywhere(r lease.Request) bool {
 		}
 	}
 	return true
+}
+
+// forge has something other than a node write to a record: what is not valid, or what was true long ago.
+func (w *world) forge(k lease.Key) {
+	old, ok := w.store.written(k)
+	if !ok || !w.store.up || w.calm {
+		return
+	}
+	v := version{forged: true}
+	what := "invalid"
+	if w.r.IntN(3) == 0 {
+		what = "old"
+		switch {
+		case old.session != nil:
+			rec := *old.session
+			rec.Boot, rec.State, rec.Nonce, rec.TTL, rec.ServerID = 1+w.r.Uint64N(rec.Boot), lease.Live, "forged", time.Millisecond, "forged"
+			v.session = &rec
+		case old.lease != nil:
+			rec := *old.lease
+			rec.Done -= w.r.Uint64N(rec.Done + 1)
+			v.lease = &rec
+		}
+	}
+	switch {
+	case k.Node != "":
+		w.cover("forged session: " + what)
+	case old.lease != nil:
+		w.cover("forged lease: " + what)
+		w.truths[k].rebuilt = true
+	default:
+		w.cover("forged requests")
+		for _, t := range w.truths {
+			t.rebuilt, t.asked = true, nil
+		}
+	}
+	w.note("forged: %v, %s", k, what)
+	w.store.add(k, v)
+}
+
+// seekForgotten has an operator say where partitions begin whose record is forged, and that no node remembers.
+func (w *world) seekForgotten() {
+	for _, k := range w.leaseKeys {
+		if w.store.isForged(k) {
+			w.cover("forgotten lease")
+			w.record(lease.Request{Kind: lease.Seek, Seq: w.truths[k].finished, Partitions: []int{k.Partition}}, []lease.Key{k})
+		}
+	}
 }
 
 func (w *world) killNode(n *node) {

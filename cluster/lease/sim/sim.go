@@ -64,6 +64,7 @@ type world struct {
 	truths     map[lease.Key]*truth
 	faults     []func(*world, *node) // Those of this run.
 	witnesses  bool                  // Nodes look for proofs of a death.
+	forging    bool                  // Something other than a node writes records.
 	calm       bool                  // No new faults.
 	rest       bool                  // No partition may change its owner any more.
 	res        Result
@@ -81,7 +82,8 @@ func Run(seed uint64, o Options) Result {
 	end := w.dur(60*time.Second, 120*time.Second)
 	w.runUntil(end)
 	w.heal()
-	w.runUntil(end + 45*time.Second)
+	w.at(25*time.Second, w.seekForgotten)
+	w.runUntil(end + 50*time.Second)
 	return w.result()
 }
 
@@ -128,6 +130,7 @@ func newWorld(seed uint64, o Options) *world {
 	w := &world{
 		o: o, r: rand.New(rand.NewPCG(seed, 7)), store: newStore(), hash: fnv.New64a(),
 		truths: map[lease.Key]*truth{}, res: Result{Covered: map[string]int{}},
+		forging: seed%4 == 3, // in few runs: what is rebuilt from memory is checked less
 	}
 	w.setUp()
 	return w

@@ -48,6 +48,7 @@ func TestNoTwoOwnersAndAlwaysConverges(t *testing.T) {
 	for _, must := range []string{
 		"takeover", "burial", "burial by witness", "death witnessed", "severed", "wrongly witnessed", "hand-over", "clean stop", "claimed again", "write landed late", "answer lost",
 		"disk wiped", "machine rebooted", "asked: pause", "asked: resume", "asked: seek", "asked: restart", "quorum lost", "frozen", "cut off", "stale read",
+		"forged session: invalid", "forged session: old", "forged lease: invalid", "forged lease: old", "forged requests", "forgotten lease",
 	} {
 		if total.Covered[must] == 0 {
 			t.Errorf("no run had a %q: the simulation tests less than it says", must)

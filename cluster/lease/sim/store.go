@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 
 	"leasehold/cluster/lease"
 )
@@ -12,6 +13,7 @@ type version struct {
 	session *lease.Session
 	lease   *lease.Lease
 	asked   *lease.Requests
+	forged  bool // Not written by a node. Without a record it shows none that is valid.
 }
 
 // store is the model of the KV bucket: a log of revisions per key, compare-and-set on the newest, and reads that may
@@ -44,13 +46,28 @@ func (s *store) add(k lease.Key, v version) {
 	s.keys[k] = append(s.keys[k], v)
 }
 
-// latest returns the newest lease of a partition and whether one was ever written.
+// latest returns the newest lease of a partition that a node wrote, and whether there is one.
 func (s *store) latest(k lease.Key) (lease.Lease, bool) {
-	vs := s.keys[k]
-	if len(vs) == 0 {
-		return lease.Lease{}, false
+	if v, ok := s.written(k); ok {
+		return *v.lease, true
 	}
-	return *vs[len(vs)-1].lease, true
+	return lease.Lease{}, false
+}
+
+// written returns the newest revision of a key that was not forged.
+func (s *store) written(k lease.Key) (version, bool) {
+	for _, v := range slices.Backward(s.keys[k]) {
+		if !v.forged {
+			return v, true
+		}
+	}
+	return version{}, false
+}
+
+// isForged reports whether the newest revision of a key was.
+func (s *store) isForged(k lease.Key) bool {
+	vs := s.keys[k]
+	return len(vs) > 0 && vs[len(vs)-1].forged
 }
 
 // read returns what a reader may see: back says how many revisions it lags.
@@ -60,7 +77,11 @@ func (s *store) read(k lease.Key, back int) lease.Saw {
 		return lease.Saw{Key: k}
 	}
 	v := s.keys[k][i]
-	return lease.Saw{Key: k, Revision: v.rev, Session: v.session, Lease: v.lease, Requests: v.asked}
+	saw := lease.Saw{Key: k, Revision: v.rev, Session: v.session, Lease: v.lease, Requests: v.asked}
+	if v.session == nil && v.lease == nil && v.asked == nil {
+		saw.Invalid = "forged"
+	}
+	return saw
 }
 
 // call is one call of a handler.
@@ -83,6 +104,7 @@ type truth struct {
 	asked   []lease.Request // What people asked for that is not applied yet.
 	applied uint64          // Epoch of the latest lease that something was applied to.
 	paused  bool            // What the newest lease says.
+	rebuilt bool            // Its record or what was asked was forged: nodes go on from what they remember.
 }
 
 // started checks a call at its start: the look at the fence.
@@ -129,6 +151,8 @@ func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 		return fmt.Errorf("%v: epoch went from %d to %d", k, old.Epoch, rec.Epoch)
 	case rec.Owner != "" && (rec.Owner != old.Owner || rec.Boot != old.Boot) && rec.Epoch == old.Epoch:
 		return fmt.Errorf("%v: %s/%d took over from %s/%d without raising the epoch", k, rec.Owner, rec.Boot, old.Owner, old.Boot)
+	case t.rebuilt:
+		t.remembered(old, rec)
 	case rec.Applied != old.Applied:
 		return t.requestsLanded(k, old, rec)
 	case rec.Done < old.Done:
@@ -139,6 +163,16 @@ func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 		return fmt.Errorf("%v: done is %d, but only messages to %d are finished", k, rec.Done, t.finished)
 	}
 	return nil
+}
+
+// remembered takes in a lease that may rest on what a node remembers of a forged one: too little is as good as it gets, so
+// messages may be handled again and requests be applied again.
+func (t *truth) remembered(old, rec lease.Lease) {
+	if rec.Applied != old.Applied {
+		t.applied, t.finished = rec.Epoch, max(t.finished, rec.Done)
+	}
+	t.paused = rec.Paused != ""
+	t.asked = slices.DeleteFunc(t.asked, func(r lease.Request) bool { return r.ID <= rec.Applied })
 }
 
 // requestsLanded checks a lease write that applies what was asked for: everything of an id up to the one it names, once,

@@ -124,6 +124,16 @@ func (g *Group) Add(pid int) error {
 	}
 }
 
+// Within is a command that enters the group and becomes the command that its
+// further arguments are, which so never runs outside.
+func (g *Group) Within() []string {
+	script := ""
+	for _, d := range g.dirs {
+		script += fmt.Sprintf("echo $$ > '%s/cgroup.procs' && ", d.path)
+	}
+	return []string{"sh", "-c", script + `exec "$@"`, "sh"}
+}
+
 // move puts the processes into the directory. One that has ended is no error.
 func (d dir) move(pids []int) error {
 	for _, pid := range pids {

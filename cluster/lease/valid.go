@@ -1,0 +1,92 @@
+package lease
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// RecordVersion is the version of every record that this program writes and understands.
+const RecordVersion = 1
+
+// Bounds of what a node can have written. A number next to the end of its range leaves no room for the next one, and a
+// session that may not be declared dead for days would keep its partitions for as long.
+const (
+	maxCounter = math.MaxUint64 - 1<<40
+	maxTTL     = time.Hour
+)
+
+// Valid says why no node can have written this session under its key, nil if one can.
+func (s Session) Valid(k Key) error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(s.Version == RecordVersion, "v is %d, not %d", s.Version, RecordVersion)
+	check(s.Node == k.Node, "node is %q, the key says %q", s.Node, k.Node)
+	check(s.Boot > 0 && s.Boot < maxCounter, "boot %d is out of range", s.Boot)
+	check(s.State == Live || s.State == Buried || s.State == Ended, "unknown state %q", s.State)
+	check((s.State == Live) == (s.Nonce != "") || s.State == Ended, "state %q with nonce %q", s.State, s.Nonce)
+	check(s.TTL > 0 && s.TTL <= maxTTL, "ttl_ns %d is out of range", s.TTL)
+	check(s.Weight > 0 || s.Weight == 0 && s.State != Live, "weight %d is out of range", s.Weight)
+	return errors.Join(errs...)
+}
+
+// Valid says why no node can have written this lease, nil if one can.
+func (l Lease) Valid() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(l.Version == RecordVersion, "v is %d, not %d", l.Version, RecordVersion)
+	check((l.Owner == "") == (l.Boot == 0), "owner %q with boot %d", l.Owner, l.Boot)
+	check(l.Boot < maxCounter, "boot %d is out of range", l.Boot)
+	check(l.Epoch > 0 && l.Epoch < maxCounter, "epoch %d is out of range", l.Epoch)
+	check(l.Done < maxCounter, "done %d is out of range", l.Done)
+	check(l.Attempt >= 0, "attempt %d is out of range", l.Attempt)
+	return errors.Join(errs...)
+}
+
+// Valid says why no node can have written these requests, nil if one can.
+func (r Requests) Valid() error {
+	if r.Version != RecordVersion {
+		return fmt.Errorf("v is %d, not %d", r.Version, RecordVersion)
+	}
+	if r.LastID == 0 || r.LastID >= maxCounter {
+		return fmt.Errorf("last_id %d is out of range", r.LastID)
+	}
+	last := uint64(0)
+	for _, q := range r.Open {
+		if q.ID <= last || q.ID > r.LastID {
+			return fmt.Errorf("request %d follows %d of %d", q.ID, last, r.LastID)
+		}
+		last = q.ID
+		if err := q.valid(); err != nil {
+			return fmt.Errorf("request %d: %w", q.ID, err)
+		}
+	}
+	return nil
+}
+
+func (r Request) valid() error {
+	for _, p := range r.Partitions {
+		if p < 0 {
+			return fmt.Errorf("partition %d is out of range", p)
+		}
+	}
+	switch r.Kind {
+	case Pause:
+		if r.Reason == "" {
+			return errors.New("a pause without a reason")
+		}
+	case Resume, Seek, Release, Restart:
+	default:
+		return fmt.Errorf("unknown kind %q", r.Kind)
+	}
+	return nil
+}

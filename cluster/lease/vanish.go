@@ -1,0 +1,57 @@
+package lease
+
+// This file is about leases whose record is gone, or is not one that can be believed: something other than a node has
+// written to the bucket.
+
+// wentBack reports whether a record cannot follow the one that is known. Under one epoch nothing lowers Done, and only this
+// node writes a boot of its own.
+func (c *Core) wentBack(h *held, rec Lease) bool {
+	switch {
+	case h.believed == nil:
+		return false
+	case rec.Owner == c.cfg.Self.Node && rec.Boot > c.own.boot && c.phase >= running:
+		return true
+	}
+	last := *h.believed
+	return rec.Epoch < last.Epoch || rec.Epoch == last.Epoch && rec.Done < last.Done
+}
+
+// vanish takes in that a lease's record is gone, or is not one that can be believed. What it said last is remembered, except
+// for the epoch, which has to exceed all that were given out without this node's knowledge: every epoch is at most the
+// revision that it was written as, for each claim raises it by one.
+func (c *Core) vanish(h *held, in Saw) {
+	believed, rec := h.believed, h.rec
+	again := h.vanished && in.Lease != nil && in.Lease.Owner == rec.Owner && in.Lease.Boot == rec.Boot
+	h.ours = h.vanished && h.ours || h.lane != none && h.lane != handing && !h.lost && c.mine(h) && rec.Epoch == h.epoch
+	switch {
+	case h.ours && h.lane != none:
+		rec = rec.with(rec.progress().later(h.progress))
+	case !h.ours && in.Lease != nil: // a node that has just started may believe it
+		rec.Owner, rec.Boot = in.Lease.Owner, in.Lease.Boot
+	}
+	rec.Version, rec.Next = RecordVersion, ""
+	rec.Epoch = max(rec.Epoch+1, in.Revision)
+	c.learn(h, in.Revision, rec)
+	h.believed, h.vanished, h.vanishedAt = believed, true, c.now
+	switch {
+	case again: // a node that believes it goes on writing
+	case believed != nil || h.group.Idle:
+		c.alarm(in, leaseReclaimed)
+	default:
+		c.alarm(in, leaseUnknown)
+	}
+	c.decide(h)
+}
+
+// mayReclaim reports whether a lease that vanished may be claimed on what is remembered of it. Its last owner may, whose
+// lane is joined. Others wait until that one has heard of it and done so, or is dead: what they remember may be old. A node
+// that remembers nothing needs to be told where the partition begins.
+func (c *Core) mayReclaim(h *held) bool {
+	switch {
+	case h.believed == nil && !h.group.Idle && !h.group.requests.seeks(h.key.Partition, h.rec):
+		return false
+	case h.ours && c.mine(h):
+		return true
+	}
+	return c.now-h.vanishedAt >= c.cfg.TTL+10*c.cfg.Renew
+}

@@ -1,0 +1,195 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxConnections is how many connections the port may have, and the socket. An idle one takes some 20 KB.
+	maxConnections = 512
+	// surplus is how many more are let in only to be told so.
+	surplus = 32
+	// descriptorShare of all descriptors of the process may be connections of one listener; the rest is for the store, the
+	// cluster and handlers.
+	descriptorShare = 8
+)
+
+// connectionLimit is maxConnections, or less where the process may have few descriptors.
+func connectionLimit() int {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return maxConnections
+	}
+	return int(min(maxConnections, max(files.Cur/descriptorShare, 1)))
+}
+
+// boundedListener has a bounded number of connections. A new one beyond that takes the place of one that waits for a
+// request, first of those that never made one, the oldest first. If every connection is in a request, the new one is
+// surplus.
+type boundedListener struct {
+	net.Listener
+	most int
+
+	mu   sync.Mutex
+	open map[*boundedConn]struct{} // at most most+surplus
+}
+
+func newBoundedListener(l net.Listener, most int) *boundedListener {
+	return &boundedListener{Listener: l, most: most, open: map[*boundedConn]struct{}{}}
+}
+
+// boundedConn is a connection of a boundedListener.
+type boundedConn struct {
+	net.Conn
+	from    *boundedListener
+	surplus bool
+
+	state http.ConnState // guarded by from.mu
+	since time.Time      // of state
+}
+
+// Accept returns the next connection that there is room for.
+func (l *boundedListener) Accept() (net.Conn, error) {
+	for {
+		raw, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &boundedConn{Conn: raw, from: l, since: time.Now()}
+		evicted, ok := l.admit(c)
+		if evicted != nil {
+			evicted.Close()
+		}
+		if ok {
+			return c, nil
+		}
+		raw.Close()
+	}
+}
+
+// admit makes room for a connection, and reports whether there is any.
+func (l *boundedListener) admit(c *boundedConn) (evicted *boundedConn, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.open) >= l.most {
+		if evicted = l.waitingLocked(); evicted != nil {
+			delete(l.open, evicted)
+		}
+		c.surplus = evicted == nil
+	}
+	if len(l.open) >= l.most+surplus {
+		return evicted, false
+	}
+	l.open[c] = struct{}{}
+	return evicted, true
+}
+
+// waitingLocked is the connection that can best be done without, nil if all are in a request.
+func (l *boundedListener) waitingLocked() (best *boundedConn) {
+	for c := range l.open {
+		if c.state == http.StateActive || c.surplus {
+			continue
+		}
+		if best == nil || c.state < best.state || c.state == best.state && c.since.Before(best.since) {
+			best = c // StateNew is less than StateIdle.
+		}
+	}
+	return best
+}
+
+// Close ends the connection and gives its place back.
+func (c *boundedConn) Close() error {
+	c.from.mu.Lock()
+	delete(c.from.open, c)
+	c.from.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// connState notes what a connection does; for http.Server.
+func connState(conn net.Conn, state http.ConnState) {
+	if c := bounded(conn); c != nil {
+		c.from.mu.Lock()
+		defer c.from.mu.Unlock()
+		c.state, c.since = state, time.Now()
+	}
+}
+
+func bounded(conn net.Conn) *boundedConn {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	c, _ := conn.(*boundedConn)
+	return c
+}
+
+// origin is where a request comes from.
+type origin struct {
+	client  string // who shares a client's share of what there is
+	surplus bool
+}
+
+type originKey struct{}
+
+// withOrigin notes where a connection's requests come from; for http.Server.
+func withOrigin(ctx context.Context, conn net.Conn) context.Context {
+	c := bounded(conn)
+	if c == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, originKey{}, origin{client: clientOf(c.Conn), surplus: c.surplus})
+}
+
+// clientOf tells clients apart: by address on the port, an IPv6 network counting as one, and by user on the socket.
+func clientOf(conn net.Conn) string {
+	if u, ok := conn.(*net.UnixConn); ok {
+		return "uid " + strconv.Itoa(peerUser(u))
+	}
+	from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	if err != nil {
+		return conn.RemoteAddr().String()
+	}
+	ip := from.Addr().Unmap()
+	if ip.Is6() {
+		network, _ := ip.Prefix(64) // Fails only for more than 128 bits.
+		return network.String()
+	}
+	return ip.String()
+}
+
+// peerUser is the user at the other end of the socket, -1 if the kernel does not say.
+func peerUser(conn *net.UnixConn) int {
+	user := -1
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return user
+	}
+	_ = raw.Control(func(fd uintptr) { // A closed connection has no user either.
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			user = int(cred.Uid)
+		}
+	})
+	return user
+}
+
+// refuseSurplus answers what came in on a connection too many.
+func refuseSurplus(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if from, _ := r.Context().Value(originKey{}).(origin); !from.surplus {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Connection", "close")
+		askLater(w, http.StatusServiceUnavailable)
+		_ = writeJSON(w, http.StatusServiceUnavailable, failure{Error: "too many connections; close some, or try again in a moment"})
+	})
+}

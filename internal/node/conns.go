@@ -1,0 +1,77 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/cluster"
+	"leasehold/server"
+)
+
+// conns are the node's connections to its broker, one for each role: what goes wrong with one is no matter of the others. The
+// ingest has one more of its own.
+type conns struct {
+	all []*nats.Conn
+
+	peers, services, probe              *nats.Conn
+	readers, letters, publish, operator jetstream.JetStream
+
+	leases *cluster.KV // What the lease protocol writes. All else about the bucket goes over the operator's connection.
+}
+
+// openConns connects to a broker that has started.
+func (n *Node) openConns() error {
+	c := &n.conns
+	var err error
+	if c.peers, err = n.openConn(server.Peers); err != nil {
+		return err
+	}
+	if c.services, err = n.openConn(server.Services); err != nil {
+		return err
+	}
+	if c.probe, err = n.broker.IngressConn(server.ProbeUser); err != nil {
+		return err
+	}
+	c.all = append(c.all, c.probe)
+	for _, js := range []struct {
+		role server.Role
+		into *jetstream.JetStream
+	}{{server.Readers, &c.readers}, {server.DeadLetters, &c.letters}, {server.Publish, &c.publish}, {server.Operator, &c.operator}} {
+		nc, err := n.openConn(js.role)
+		if err == nil {
+			*js.into, err = jetstream.New(nc)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Node) openConn(role server.Role) (*nats.Conn, error) {
+	nc, err := n.broker.Conn(role)
+	if err == nil {
+		n.conns.all = append(n.conns.all, nc)
+	}
+	return nc, err
+}
+
+func (c *conns) close() {
+	for _, nc := range c.all {
+		nc.Close()
+	}
+}
+
+// connClosed ends this life: without the connection a part of the node would stand still, and nothing would say so. The next
+// life makes new ones.
+func (n *Node) connClosed(role server.Role, err error) {
+	n.stop(&againError{reason: fmt.Sprintf("the broker ended the connection of the role %s: %v", role, err), fault: true})
+}
+
+// errNotServed is for what a node is asked about a topic that its config does not have.
+func errNotServed(topic string) error {
+	return errors.New("topic " + topic + " is not in this node's config: ask a node that has it")
+}
