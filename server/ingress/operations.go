@@ -256,16 +256,16 @@ func (c *client) early(p publication) (refused bool, err error) {
 	}
 	if len(c.user.Serve) > 0 {
 		if p.size > limit || !c.asked(p.reply, p.subject) {
-			return true, c.forbid("Publish to", p.subject)
+			return true, c.forbid(notPermitted, "Publish to", p.subject)
 		}
 		return false, nil
 	}
 	pattern := c.user.topic(p.subject)
 	if pattern == "" {
-		return true, c.forbid("Publish to", p.subject)
+		return true, c.forbid(notPermitted, "Publish to", p.subject)
 	}
-	if len(p.reply) > 0 && admission.Reply(text(p.reply), inboxes) != nil {
-		return true, c.forbid("Publish with Reply of", p.reply)
+	if r := admission.Reply(text(p.reply), inboxes); r != nil {
+		return true, c.forbid(r.Reason, "Publish with Reply of", p.reply)
 	}
 	r := admission.Subject(text(p.subject))
 	if r == nil && !matches(pattern, text(p.subject)) {
@@ -431,9 +431,12 @@ type refusalError struct {
 	Description string `json:"description"`
 }
 
+// notPermitted is the reason for a subject that is not on the user's list.
+const notPermitted = "not_permitted"
+
 // forbid tells the client, in the broker's words, that it may not use a subject. The connection goes on.
-func (c *client) forbid(what string, subject []byte) error {
-	c.in.refusals.count(c.user.String(), "not_permitted", what+" "+strconv.Quote(shorten(string(subject))))
+func (c *client) forbid(reason, what string, subject []byte) error {
+	c.in.refusals.count(c.user.String(), reason, what+" "+strconv.Quote(shorten(string(subject))))
 	c.say(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what, quotable(shorten(string(subject)))))
 	return nil
 }

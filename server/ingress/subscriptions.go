@@ -53,7 +53,7 @@ func (c *client) subscribe(args [][]byte) error {
 	}
 	rest, own := bytes.CutPrefix(subject, []byte(inboxes))
 	if !own || queue != nil || len(subject) > admission.MaxSubject || len(rest) == 0 {
-		return c.forbid("Subscription to", subject)
+		return c.forbid(notPermitted, "Subscription to", subject)
 	}
 	c.mu.Lock()
 	if c.subs.bySid[sid] != nil {
