@@ -105,3 +105,29 @@ func TestAnswersToManySubscriptionsEndAClientThatReadsNothing(t *testing.T) {
 		t.Errorf("another client: %v", err)
 	}
 }
+
+// TestSilentConnectionsMakeRoomForClients: connections that do not log in keep nobody out, and push out no client that has.
+func TestSilentConnectionsMakeRoomForClients(t *testing.T) {
+	o := servertest.SingleOptions(t)
+	o.PublishSubjects, o.MaxConnections = []string{"orders.*"}, 20
+	n := servertest.Start(t, o)
+	n.WaitReady(t)
+	stream(t, n.Server, "orders", "orders.*")
+	before := &person{name: "before", addr: n.ClientAddr()}
+	if err := before.request("orders.k").try(t); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		conn, err := net.Dial("tcp", n.ClientAddr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	after := &person{name: "after", addr: n.ClientAddr()}
+	for _, p := range []*person{before, after} {
+		if err := p.request("orders.k").try(t); err != nil {
+			t.Errorf("%s: %v", p.name, err)
+		}
+	}
+}
