@@ -38,6 +38,7 @@ type client struct {
 	// What sweep looks at.
 	begun    time.Time
 	loggedIn atomic.Bool
+	full     atomic.Bool  // more than maxOut waits for the client: what it says must wait, too
 	waiting  atomic.Bool  // for us, not for the client: its silence is not its fault
 	heard    atomic.Int64 // when bytes last arrived
 	partial  atomic.Int64 // since when a message is half received, 0: none is
@@ -295,6 +296,9 @@ func (c *client) say(line string) {
 
 // send has out sent. The caller has the lock.
 func (c *client) send() {
+	if len(c.out) > maxOut {
+		c.full.Store(true)
+	}
 	if !c.writing {
 		c.writing = true
 		c.in.running.Go(c.write)

@@ -42,6 +42,11 @@ func (c *client) consume() error {
 		if c.skip > 0 && !c.drop() {
 			return nil
 		}
+		if c.full.Load() {
+			if err := c.waitSent(); err != nil {
+				return err
+			}
+		}
 		data := c.buf[c.r:c.w]
 		if len(data) < c.need {
 			return nil
@@ -358,7 +363,7 @@ func (c *client) roomy() bool {
 }
 
 func (c *client) roomyLocked() bool {
-	return !c.window.full() && len(c.out)+c.window.open*answerSize < maxOut
+	return !c.window.full() && len(c.out)+c.window.open*answerSize+c.window.replies < maxOut
 }
 
 // waitForRoom first passes on what has been allowed, for that is what makes room.
@@ -388,9 +393,9 @@ func (c *client) answer(n uint64, m message) {
 		c.mu.Unlock()
 		return
 	}
-	size := s.size
+	size, slow := s.size, false
 	if len(s.reply) > 0 {
-		c.tell(s.reply, m)
+		slow = c.tell(s.reply, m)
 	}
 	over := c.ended && c.window.open == 0
 	c.room.Signal()
@@ -398,6 +403,9 @@ func (c *client) answer(n uint64, m message) {
 	c.in.inflight.give(c.user, 1, size)
 	if over {
 		c.gone()
+	}
+	if slow {
+		c.endSlow()
 	}
 }
 
@@ -413,8 +421,12 @@ func (c *client) refuse(p publication, r *admission.Refusal) error {
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.tell(p.reply, message{data: answer})
+	slow := c.tell(p.reply, message{data: answer})
+	c.mu.Unlock()
+	if slow {
+		c.endSlow()
+		return errEnded
+	}
 	return nil
 }
 

@@ -79,8 +79,7 @@ func (c *client) request(s service, m message) {
 	c.mu.Lock()
 	if len(c.out) > maxOut+2*c.in.opt.Limits.MaxPayload {
 		c.mu.Unlock()
-		c.in.refusals.count(c.user.String(), "slow_consumer", "")
-		c.end(errSlow)
+		c.endSlow()
 		return
 	}
 	if !c.ended {
