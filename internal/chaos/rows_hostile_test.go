@@ -77,7 +77,7 @@ func (w *World) hostile() {
 	w.T.Helper()
 	chosen, err := regexp.Compile(*attacksFlag)
 	w.must(err)
-	group, err := cgroup.New(w.T, "attackers")
+	group, err := cgroup.New(w.T, fmt.Sprintf("attackers%d", len(w.faults))) // one for each round
 	w.must(err)
 	w.must(group.Yield())
 	s := &siege{w: w, attackers: group}

@@ -84,11 +84,16 @@ type Ingress struct {
 	clients map[*client]bool // also those that have ended and whose messages the broker has not answered
 	live    int              // of them, connections that have not ended
 	lastID  uint64
+	// Who publishes on other nodes, by node.
+	elsewhere map[string]heard
 }
 
 // user is a User at work.
 type user struct {
 	User
+	published atomic.Int64 // when it last published, coarse clock; 0: not yet
+	pace      pace         // of the lock of Ingress.inflight
+
 	mu sync.Mutex
 	up *upstream // nil until its first client, and after its end
 }
@@ -102,9 +107,10 @@ func New(o Options) (*Ingress, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	in := &Ingress{
 		opt: o, log: o.Log, listener: listener, users: map[string]*user{}, keys: map[string]*user{},
-		pending: newDoorstep(), refusals: newRefusals(o.Log), clients: map[*client]bool{}, ctx: ctx, close: cancel,
+		pending: newDoorstep(), refusals: newRefusals(o.Log), clients: map[*client]bool{}, elsewhere: map[string]heard{}, ctx: ctx, close: cancel,
 		inflight: newBudget(o.Limits.Messages, o.Limits.Bytes), buffers: newBudget(o.Limits.Connections, o.Limits.Bytes),
 	}
+	in.inflight.paced = true
 	in.now.Store(time.Now().UnixNano())
 	in.passwords = newPasswords(o.Users)
 	for _, u := range o.Users {
@@ -231,6 +237,7 @@ func (in *Ingress) housekeeping() {
 			return
 		case now := <-tick.C:
 			in.now.Store(now.UnixNano())
+			in.crowd(now.UnixNano())
 			if now.Sub(swept) < sweepEvery {
 				continue
 			}
