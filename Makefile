@@ -15,6 +15,7 @@ MESSAGES ?= 0
 PROFILES ?=
 OTHER ?=
 ROWS ?=
+ATTACKS ?=
 SEED ?= 0
 ROUNDS ?= 0
 MINUTES ?= 0
@@ -69,7 +70,7 @@ faults: build python3 ## kill and stop real nodes under load, 12 kills, and judg
 
 chaos: ## the fault matrix, CI's rows; others: ROWS='^kill' (a regular expression) SEED=7 ROUNDS=3 MINUTES=30 (no row starts later) (root)
 	@internal/chaos/need.sh && mkdir -p bin
-	go test -count=1 -timeout 180m -v ./internal/chaos -run '^TestMatrix$$' -args -chaos -rows '$(ROWS)' -seed $(SEED) -rounds $(ROUNDS) -minutes $(MINUTES) -table $(TABLE)
+	go test -count=1 -timeout 180m -v ./internal/chaos -run '^TestMatrix$$' -args -chaos -rows '$(ROWS)' -seed $(SEED) -rounds $(ROUNDS) -minutes $(MINUTES) -attacks '$(ATTACKS)' -table $(TABLE)
 
 soak: ## every row of the fault matrix again and again, with new seeds: MINUTES=60 EACH=20 (faults of each kind are enough) ROWS= (root)
 	@internal/chaos/need.sh && mkdir -p bin

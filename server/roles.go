@@ -29,8 +29,9 @@ const (
 
 // Roles of connections that the server keeps itself.
 const (
-	roleIngress Role = "ingress" // through the ingress, as any client
-	roleRoutes  Role = "routes"
+	roleIngress  Role = "ingress" // through the ingress, as any client
+	roleRoutes   Role = "routes"
+	roleActivity Role = "activity"
 )
 
 // everything is a role without limits. Only a server with Options.Unlimited has it.
@@ -69,8 +70,9 @@ func (o Options) roles() map[Role]rights {
 			publish:   []string{"leasehold.internal.status", "leasehold.internal.copy", "leasehold.internal.death", "_INBOX." + string(Peers) + ".>"},
 			subscribe: []string{"leasehold.internal.status", "leasehold.internal.copy", "leasehold.internal.death"},
 		},
-		Operator:   operatorRights(),
-		roleRoutes: {publish: []string{touchSubject}, subscribe: []string{touchSubject}},
+		Operator:     operatorRights(),
+		roleRoutes:   {publish: []string{touchSubject}, subscribe: []string{touchSubject}},
+		roleActivity: {publish: []string{activeSubject}, subscribe: []string{activeSubject}},
 	}
 	if o.Unlimited {
 		all[everything] = rights{publish: []string{">"}, subscribe: []string{">"}}

@@ -107,6 +107,7 @@ func (s *Server) Run(ctx context.Context) error {
 		if s.opt.Mode == Cluster {
 			looking.Go(func() { s.watchRoutes(looks) })
 			looking.Go(func() { s.watchLaggards(looks) })
+			looking.Go(func() { s.shareActivity(looks) })
 		}
 	})
 	if s.opt.BeforeClose != nil {

@@ -116,8 +116,8 @@ const inWave = "wave"
 
 // Clients.
 const (
-	attacked      Kind = "hostile clients"
-	littleMemory  Kind = "hostile clients, 256 MiB of memory"
+	attacked      Kind = "hostile clients, 256 MiB of memory each"
+	littleMemory  Kind = "hostile bytes, 256 MiB of memory"
 	largeMessages Kind = "messages of 1 MB, 256 MiB of memory"
 	idleClients   Kind = "idle clients: 10,000"
 	clientStorm   Kind = "client storm: 10,000"

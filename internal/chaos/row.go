@@ -47,6 +47,8 @@ type Workload struct {
 var (
 	// Steady has short calls and keeps up.
 	Steady = Workload{Partitions: 16, Keys: 200, Rate: 300, Delay: 2 * time.Millisecond, RetryEvery: 500}
+	// Watched is a publisher whose acknowledgements are timed: often enough for a p99, and too little to keep anything busy.
+	Watched = Workload{Partitions: 16, Keys: 200, Rate: 100, Delay: 2 * time.Millisecond}
 	// Slow has long calls, so that a fault falls into many of them.
 	Slow = Workload{Partitions: 16, Keys: 200, Rate: 60, Delay: 150 * time.Millisecond}
 	// Large has messages about as large as max_payload lets them be.

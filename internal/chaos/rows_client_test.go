@@ -36,8 +36,8 @@ var clientRows = []Row{
 		Round: (*World).outOfFiles,
 	},
 	{
-		Name: "hostile", Expect: "no crash, no growth, nobody else notices", CI: true, Load: Steady, Rules: nothingMoves,
-		Stall: 5 * time.Second, Gap: 5 * time.Second,
+		Name: "hostile", Expect: "no crash, no growth, nobody else notices", CI: true, Load: Watched, Needs: []Need{Groups},
+		Memory: littleBytes, Spec: (*World).letStrangersIn, Rules: nothingMoves, Stall: 5 * time.Second, Gap: 5 * time.Second,
 		Round: (*World).hostile,
 	},
 	{
@@ -122,27 +122,6 @@ func (w *World) attack(addresses []string, length time.Duration) hostile.Report 
 		w.T.Errorf("hardly an attack: %v", report.Total)
 	}
 	return report
-}
-
-// hostile attacks every port of every node.
-func (w *World) hostile() {
-	w.T.Helper()
-	var all []string
-	for _, n := range w.Nodes {
-		all = append(all, n.Listeners()...)
-	}
-	w.staysWhile(func() {
-		report := w.attack(all, strain)
-		w.Did(attacked, history.Event{}, "%v", report.Total)
-	})
-	for _, n := range w.Nodes {
-		resident, err := process.Memory(n.PID())
-		w.must(err)
-		w.T.Logf("%s has %d MiB afterwards", n.Name, resident>>20)
-		if resident > 2*littleBytes {
-			w.T.Errorf("%s has %d MiB after the attack", n.Name, resident>>20)
-		}
-	}
 }
 
 // hello is what a client says that wants nothing.

@@ -85,6 +85,11 @@ func Edited(t testing.TB, name string, edits []overlay.Edit) string {
 	return build(t, "leasehold-"+name, "leasehold", "-overlay", changed)
 }
 
+// AttackerBinary is the path of the program that makes an assault.
+func AttackerBinary(t testing.TB) string {
+	return build(t, "attacker", "leasehold/internal/chaos/hostile/attacker")
+}
+
 // skewedBinary is the path of a leasehold binary whose clocks can be put wrong while
 // it runs.
 func skewedBinary(t testing.TB) string {

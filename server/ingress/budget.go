@@ -8,10 +8,11 @@ import (
 // budget is what all clients of a node may use of something, in messages and bytes. A user may take as much as is left for
 // others (dynamic threshold, Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998): one
 // that floods takes half, two take a third each, and there is always as much room for one who comes new. What does
-// not fit waits, and with it the connection's socket.
+// not fit waits, and with it the connection's socket. A budget that is paced bounds each user by its pace, too.
 type budget struct {
 	messages int
 	bytes    int64
+	paced    bool
 
 	mu      sync.Mutex
 	freed   *sync.Cond
@@ -61,7 +62,7 @@ func (b *budget) take(u *user, n int) bool {
 		b.usedBy[u] = mine
 	}
 	fits := mine.bytes+int64(n) <= b.bytes-b.used.bytes && mine.messages < b.messages-b.used.messages
-	if !fits && mine.messages > 0 {
+	if mine.messages > 0 && (!fits || b.paced && !u.pace.admits(units(mine.messages+1, mine.bytes+int64(n)))) {
 		return false
 	}
 	mine.messages++
@@ -78,6 +79,29 @@ func (b *budget) give(u *user, messages, n int) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.giveLocked(u, messages, n)
+}
+
+// answered gives back room for a message of n bytes that the broker has answered.
+func (b *budget) answered(u *user, n int, sent, now int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	u.pace.answered(time.Duration(now-sent), now)
+	b.giveLocked(u, 1, n)
+}
+
+// crowd says whether others than the user publish, and reports whether that is new.
+func (b *budget) crowd(u *user, others bool, now int64) (changed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	changed = u.pace.crowd(others, now)
+	if changed && !others {
+		b.freed.Broadcast()
+	}
+	return changed
+}
+
+func (b *budget) giveLocked(u *user, messages, n int) {
 	mine := b.usedBy[u]
 	mine.messages -= messages
 	mine.bytes -= int64(n)

@@ -23,6 +23,7 @@ type User struct {
 	NKey         string   // public user key; "" if the user has none
 	Publish      []string // subject patterns of topics; "*" stands for one token
 	Serve        []string // subjects of the requests that its clients answer
+	Background   bool     // what it publishes does not count as traffic that others make room for
 }
 
 // String keeps the hash out of logs.
@@ -77,7 +78,7 @@ type Ingress struct {
 	ctx     context.Context // ends when the ingress closes
 	close   context.CancelFunc
 	running sync.WaitGroup
-	stopped atomic.Bool  // clients are not read any more
+	stopped atomic.Bool // clients are not read any more
 	started time.Time
 	now     atomic.Int64 // coarse clock: nanoseconds since started, from 1 on; see housekeeping
 
@@ -85,11 +86,16 @@ type Ingress struct {
 	clients map[*client]bool // also those that have ended and whose messages the broker has not answered
 	live    int              // of them, connections that have not ended
 	lastID  uint64
+	// Who publishes on other nodes, by node.
+	elsewhere map[string]heard
 }
 
 // user is a User at work.
 type user struct {
 	User
+	published atomic.Int64 // when it last published, coarse clock; 0: not yet
+	pace      pace         // of the lock of Ingress.inflight
+
 	mu sync.Mutex
 	up *upstream // nil until its first client, and after its end
 }
@@ -103,9 +109,10 @@ func New(o Options) (*Ingress, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	in := &Ingress{
 		opt: o, log: o.Log, listener: listener, users: map[string]*user{}, keys: map[string]*user{},
-		pending: newDoorstep(), refusals: newRefusals(o.Log), clients: map[*client]bool{}, ctx: ctx, close: cancel,
+		pending: newDoorstep(), refusals: newRefusals(o.Log), clients: map[*client]bool{}, elsewhere: map[string]heard{}, ctx: ctx, close: cancel,
 		inflight: newBudget(o.Limits.Messages, o.Limits.Bytes), buffers: newBudget(o.Limits.Connections, o.Limits.Bytes),
 	}
+	in.inflight.paced = true
 	in.started = time.Now()
 	in.now.Store(in.since(in.started))
 	in.passwords = newPasswords(o.Users)
@@ -233,6 +240,7 @@ func (in *Ingress) housekeeping() {
 			return
 		case now := <-tick.C:
 			in.now.Store(in.since(now))
+			in.crowd(in.since(now))
 			if now.Sub(swept) < sweepEvery {
 				continue
 			}

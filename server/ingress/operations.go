@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"time"
 	"unsafe"
 
 	"leasehold/internal/admission"
@@ -349,8 +350,9 @@ func (c *client) count(reply []byte, size int) ([]byte, error) {
 		c.in.inflight.give(c.user, 1, size)
 		return nil, errEnded
 	}
-	n := c.window.add(reply, size, c.in.now.Load())
+	n := c.window.add(reply, size, c.in.since(time.Now()))
 	c.mu.Unlock()
+	c.user.published.Store(c.in.now.Load())
 	c.inbox = append(c.inbox[:len(c.up.inbox)], c.idText...)
 	c.inbox = appendNumber(c.inbox, n)
 	return c.inbox, nil
@@ -393,14 +395,14 @@ func (c *client) answer(n uint64, m message) {
 		c.mu.Unlock()
 		return
 	}
-	size, slow := s.size, false
+	size, sent, slow := s.size, s.sent, false
 	if len(s.reply) > 0 {
 		slow = c.tell(s.reply, m)
 	}
 	over := c.ended && c.window.open == 0
 	c.room.Signal()
 	c.mu.Unlock()
-	c.in.inflight.give(c.user, 1, size)
+	c.in.inflight.answered(c.user, size, sent, c.in.since(time.Now()))
 	if over {
 		c.gone()
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"sync"
 )
@@ -218,7 +219,7 @@ func (up *upstream) fail(err error) {
 	}
 	for _, c := range clients {
 		c.end(nil)
-		c.expire(up.in.now.Load() + 1) // nobody will answer
+		c.expire(math.MaxInt64) // nobody will answer
 	}
 }
 

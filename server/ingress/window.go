@@ -17,7 +17,7 @@ const maxWindow = 4096
 type slot struct {
 	reply   []byte // where the client wants the answer; empty: nowhere
 	size    int
-	sent    int64 // coarse nanoseconds
+	sent    int64 // nanoseconds
 	settled bool
 }
 

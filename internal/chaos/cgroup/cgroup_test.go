@@ -152,6 +152,29 @@ func TestCPUQuotaThrottles(t *testing.T) {
 	}
 }
 
+// Two processes that want more than one core has: who yields gets next to nothing of it.
+func TestYieldLeavesTheProcessorToOthers(t *testing.T) {
+	g := group(t, "yield")
+	can(t, g.Yield())
+	fair := group(t, "fair")
+	can(t, fair.CPU(0))
+	spin := `while :; do :; done`
+	pids := make([]int, 2)
+	for i, g := range []*Group{g, fair} {
+		cmd, _ := shell(t, "taskset -p -c 0 $$ > /dev/null; "+spin)
+		pids[i] = cmd.Process.Pid
+		if err := g.Add(pids[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for until := time.Now().Add(30 * time.Second); used(t, pids[1]) < 50 && time.Now().Before(until); {
+		wait(100 * time.Millisecond)
+	}
+	if yielding, other := used(t, pids[0]), used(t, pids[1]); other < 50 || yielding > other/2 {
+		t.Errorf("the one that yields ran for %d ticks, the other for %d", yielding, other)
+	}
+}
+
 func TestMemoryLimitKills(t *testing.T) {
 	g := group(t, "memory")
 	can(t, g.Memory(32<<20))

@@ -70,6 +70,18 @@ func (g *Group) CPU(fraction float64) error {
 	return write(d.path, "cpu.cfs_quota_us", "-1")
 }
 
+// Yield has the group run only where nobody else wants the processor, or nearly so.
+func (g *Group) Yield() error {
+	d, err := g.use("cpu")
+	switch {
+	case err != nil:
+		return err
+	case d.v2:
+		return write(d.path, "cpu.weight", "1")
+	}
+	return write(d.path, "cpu.shares", "2") // the least
+}
+
 // Memory limits what the group takes from now on, in bytes; 0 takes the limit
 // away. What a process had before it was under this controller is not counted:
 // call it before the processes are added where that matters.

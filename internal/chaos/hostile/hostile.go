@@ -47,10 +47,16 @@ type Count struct {
 	Refused int   // not made
 	Closed  int   // by the other side, while we looked
 	Sent    int64 // bytes
+
+	// Of an Assault.
+	Messages int // sent, whatever a message is to its form
+	Answered int // of them, acknowledged
+	Rejected int // of them, with an error
 }
 
 func (c *Count) add(d Count) {
 	c.Made, c.Refused, c.Closed, c.Sent = c.Made+d.Made, c.Refused+d.Refused, c.Closed+d.Closed, c.Sent+d.Sent
+	c.Messages, c.Answered, c.Rejected = c.Messages+d.Messages, c.Answered+d.Answered, c.Rejected+d.Rejected
 }
 
 // Report is what an attack did.

@@ -2,12 +2,14 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -111,4 +113,18 @@ func Memory(pid int) (int64, error) {
 		return 0, fmt.Errorf("read the memory of process %d: %w", pid, err)
 	}
 	return resident * int64(os.Getpagesize()), nil
+}
+
+// ticksASecond is the unit of processor times in /proc: 100 on every Linux.
+const ticksASecond = 100
+
+// Time is how much processor time the process has used, its children apart.
+func Time(pid int) (time.Duration, error) {
+	fields := Stat(pid)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("read the processor time of process %d: it does not run", pid)
+	}
+	user, err1 := strconv.Atoi(fields[11])
+	system, err2 := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * time.Second / ticksASecond, errors.Join(err1, err2)
 }

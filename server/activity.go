@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// activeSubject is where nodes say whose clients publish on them, so that each knows whether a user of its own is alone (see
+// ingress.Ingress.ActiveElsewhere). A message that is lost costs some fairness for a second.
+const (
+	activeSubject = "leasehold.internal.active"
+	sayActive     = time.Second
+)
+
+// activeUsers is what a node says.
+type activeUsers struct {
+	Node  string   `json:"node"`
+	Users []string `json:"users"`
+}
+
+// shareActivity tells the other nodes whose clients publish here, and hears it of theirs, until ctx ends.
+func (s *Server) shareActivity(ctx context.Context) {
+	var nc *nats.Conn
+	defer func() {
+		if nc != nil {
+			nc.Close()
+		}
+	}()
+	tick := time.NewTicker(sayActive)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := error(nil)
+		if nc == nil {
+			nc, err = s.hearActivity()
+		}
+		if err == nil {
+			err = s.tellActivity(nc)
+		}
+		if err != nil {
+			s.log.Debug("other nodes do not learn who publishes here", "error", err)
+		}
+	}
+}
+
+func (s *Server) tellActivity(nc *nats.Conn) error {
+	users := s.ingress.Active()
+	if len(users) == 0 {
+		return nil
+	}
+	data, err := json.Marshal(activeUsers{s.opt.Node, users})
+	if err != nil {
+		return err
+	}
+	return nc.Publish(activeSubject, data)
+}
+
+func (s *Server) hearActivity() (*nats.Conn, error) {
+	nc, err := s.Conn(roleActivity)
+	if err != nil {
+		return nil, err
+	}
+	_, err = nc.Subscribe(activeSubject, func(m *nats.Msg) {
+		var a activeUsers
+		if err := json.Unmarshal(m.Data, &a); err != nil {
+			s.log.Debug("who publishes on another node is not readable", "error", err)
+		} else if a.Node != s.opt.Node {
+			s.ingress.ActiveElsewhere(a.Node, a.Users)
+		}
+	})
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return nc, nil
+}

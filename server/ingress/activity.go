@@ -1,0 +1,67 @@
+package ingress
+
+import (
+	"slices"
+	"time"
+)
+
+// How long a user counts as one who publishes after its last message, and after the last word of another node.
+const (
+	activeFor = 10 * time.Second
+	heardFor  = 5 * time.Second
+)
+
+// heard is who publishes on another node, as it last said.
+type heard struct {
+	users []string
+	at    int64 // coarse clock
+}
+
+// Active are the users that have published here lately.
+func (in *Ingress) Active() []string {
+	var names []string
+	for name, u := range in.users {
+		if !u.Background && u.active(in.now.Load()) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// ActiveElsewhere takes who has published lately on another node. It is forgotten unless it is said again.
+func (in *Ingress) ActiveElsewhere(node string, users []string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.elsewhere[node] = heard{users, in.now.Load()}
+}
+
+func (u *user) active(now int64) bool {
+	at := u.published.Load()
+	return at > 0 && now-at < int64(activeFor)
+}
+
+// crowd tells the budget which users are not alone.
+func (in *Ingress) crowd(now int64) {
+	active := map[string]bool{}
+	for _, name := range in.Active() {
+		active[name] = true
+	}
+	in.mu.Lock()
+	for node, h := range in.elsewhere {
+		if now-h.at > int64(heardFor) {
+			delete(in.elsewhere, node)
+			continue
+		}
+		for _, name := range h.users {
+			active[name] = true
+		}
+	}
+	in.mu.Unlock()
+	for name, u := range in.users {
+		others := len(active) > 1 || len(active) == 1 && !active[name]
+		if in.inflight.crowd(u, others, now) {
+			in.log.Debug("window of a user", "user", u.String(), "bounded_because_others_publish", others)
+		}
+	}
+}

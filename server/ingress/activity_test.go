@@ -1,0 +1,111 @@
+package ingress
+
+import (
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// newQuiet is an ingress whose clock the test moves.
+func newQuiet(t *testing.T, users ...string) *Ingress {
+	t.Helper()
+	o := Options{Listen: "127.0.0.1:0", Limits: Limits{Connections: 10, Messages: 8192, Bytes: 32 << 20}, Log: hclog.NewNullLogger()}
+	for _, name := range users {
+		o.Users = append(o.Users, User{Name: name})
+	}
+	in, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(in.Close)
+	in.now.Store(0)
+	in.after(time.Hour)
+	return in
+}
+
+func (in *Ingress) after(d time.Duration) {
+	in.now.Add(int64(d))
+	in.crowd(in.now.Load())
+}
+
+// takes is how many small messages of a user are let through at once.
+func (in *Ingress) takes(name string) int {
+	u, n := in.users[name], 0
+	for in.inflight.try(u, 200) {
+		n++
+	}
+	in.inflight.give(u, n, n*200)
+	return n
+}
+
+func TestUserIsBoundedWhileOthersPublish(t *testing.T) {
+	in := newQuiet(t, "press", "scanner", "quiet")
+	flooded := func(want int, when string) {
+		t.Helper()
+		if n := in.takes("press"); n != want {
+			t.Errorf("%s: %d messages are let through at once, want %d", when, n, want)
+		}
+	}
+	const alone = 8192 / 2
+	in.users["press"].published.Store(in.now.Load())
+	in.after(0)
+	flooded(alone, "alone")
+	in.users["scanner"].published.Store(in.now.Load())
+	in.after(time.Second)
+	flooded(leastWindow, "beside another user")
+	in.after(activeFor)
+	flooded(alone, "when the other one has stopped")
+	in.users["press"].published.Store(in.now.Load())
+	in.ActiveElsewhere("n2", []string{"press"})
+	in.after(time.Second)
+	flooded(alone, "with its own clients on another node")
+	in.ActiveElsewhere("n2", []string{"press", "stranger"})
+	in.after(time.Second)
+	flooded(leastWindow, "beside another user on another node")
+	in.ActiveElsewhere("n3", []string{"press"})
+	in.after(heardFor + time.Second)
+	flooded(alone, "when the other node says nothing any more")
+	if got := in.Active(); !slices.Equal(got, []string{"press"}) {
+		t.Errorf("active are %q", got)
+	}
+}
+
+// A message larger than the window gets through, one at a time.
+func TestBoundedUserGetsLargeMessagesThrough(t *testing.T) {
+	in := newQuiet(t, "press")
+	in.ActiveElsewhere("n2", []string{"scanner"})
+	in.after(0)
+	u := in.users["press"]
+	for range 3 {
+		if !in.inflight.try(u, 1<<20) || in.inflight.try(u, 1) {
+			t.Fatal("a large message is not let through, or not alone")
+		}
+		in.inflight.answered(u, 1<<20, 0, int64(time.Millisecond))
+	}
+}
+
+// What waits for the window goes on when the user is alone again.
+func TestWaitingUserGoesOnWhenItIsAlone(t *testing.T) {
+	in := newQuiet(t, "press")
+	in.ActiveElsewhere("n2", []string{"scanner"})
+	in.after(0)
+	u := in.users["press"]
+	for in.inflight.try(u, 200) {
+	}
+	through := make(chan bool)
+	go func() { through <- in.inflight.wait(u, 200, func() bool { return false }) }()
+	for waits := false; !waits; runtime.Gosched() {
+		in.inflight.mu.Lock()
+		waits = in.inflight.waiting > 0
+		in.inflight.mu.Unlock()
+	}
+	in.after(heardFor + time.Second)
+	select {
+	case <-through:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits although nobody else publishes")
+	}
+}
