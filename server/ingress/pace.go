@@ -5,14 +5,20 @@ import "time"
 // pace bounds how much of one user is on its way to the broker while other users publish as well. What is on its way beyond
 // what the broker works at makes queues, in the processor, in Raft and before the disk, and everybody waits in them. The bound
 // follows the time that the broker takes to answer, as TCP Vegas does (Brakmo, O'Malley and Peterson, 1994): it grows while
-// answers take about as long as with little on its way, and shrinks when they take more than queueLimit times that. How long
-// that is can be different a minute later, so each epoch starts again with little. A user alone has no bound: a deep
-// queue saves it time, and costs nobody any.
+// answers take at most queueLimit times as long as without a queue, and shrinks when they take longer.
+//
+// How long they take without a queue is the shortest that was seen. A pace that began behind somebody's queue finds it out by
+// having little on its way from time to time: who takes a queue for the broker's own time is the only one to have more. And
+// the broker may have become slower, if answers take too long with little on the way: base goes up then, and only then, so
+// nodes do not learn each other's queues.
+//
+// A user alone has no bound: a deep queue saves it time, and costs nobody any.
 type pace struct {
 	window float64       // units; 0: no bound
-	base   time.Duration // shortest mean delay of a round in this epoch; 0: none yet
-	epoch  int64         // when it began, nanoseconds
+	base   time.Duration // mean delay of a round without a queue, as far as known; 0: not yet
 	held   bool          // something waited for the window in this round
+
+	probed int64 // when the window was last reduced to see how long answers take, nanoseconds
 
 	begun int64 // of the round
 	sum   time.Duration
@@ -25,9 +31,10 @@ const (
 	leastWindow = 16
 	queueLimit  = 2
 	growth      = 1.25
+	leak        = 1.002 // of base in a round
 	roundTime   = 20 * time.Millisecond
 	roundCount  = 8 // answers that a mean is of, at least
-	epochTime   = 30 * time.Second
+	probeEvery  = 10 * time.Second
 )
 
 // units weighs messages of so many bytes together.
@@ -38,14 +45,12 @@ func (p *pace) crowd(others bool, now int64) (changed bool) {
 	if others == (p.window > 0) {
 		return false
 	}
-	*p = pace{}
+	*p = pace{base: p.base}
 	if others {
-		p.restart(now)
+		p.window, p.probed, p.begun = leastWindow, now, now
 	}
 	return true
 }
-
-func (p *pace) restart(now int64) { *p = pace{window: leastWindow, epoch: now, begun: now} }
 
 // admits reports whether so many units may be on their way.
 func (p *pace) admits(units float64) bool {
@@ -66,11 +71,10 @@ func (p *pace) answered(delay time.Duration, now int64) {
 	if p.count < roundCount || now-p.begun < int64(roundTime) {
 		return
 	}
-	if now-p.epoch > int64(epochTime) {
-		p.restart(now)
-		return
-	}
 	p.adjust(p.sum / time.Duration(p.count))
+	if now-p.probed > int64(probeEvery) {
+		p.window, p.probed = leastWindow, now
+	}
 	p.begun, p.sum, p.count, p.held = now, 0, 0, false
 }
 
@@ -81,9 +85,12 @@ func (p *pace) adjust(mean time.Duration) {
 	}
 	limit := float64(queueLimit * p.base)
 	switch {
-	case float64(mean) > limit:
-		p.window = max(leastWindow, p.window*max(0.5, limit/float64(mean)))
-	case p.held:
+	case float64(mean) <= limit && p.held:
 		p.window *= growth // the budget is what bounds it at last
+	case float64(mean) <= limit:
+	case p.window > leastWindow:
+		p.window = max(leastWindow, p.window*max(0.5, limit/float64(mean)))
+	default:
+		p.base = time.Duration(leak * float64(p.base))
 	}
 }

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -47,19 +48,43 @@ func TestPaceFillsTheBottleneckAndHardlyQueues(t *testing.T) {
 	}
 }
 
+// Nodes that flood the same bottleneck do not take each other's queues for its own delay, whoever comes when.
+func TestPacesOfSeveralNodesShareOneQueue(t *testing.T) {
+	b := bottleneck{rate: 20, least: 3 * time.Millisecond}
+	nodes := make([]pace, 3)
+	random := rand.New(rand.NewPCG(1, 1))
+	worst := time.Duration(0)
+	for now := int64(1); now < int64(10*time.Minute); now += int64(time.Millisecond) {
+		total := 0.0
+		for i := range nodes {
+			if random.IntN(10_000) == 0 { // it comes, or goes
+				nodes[i].crowd(nodes[i].window == 0, now)
+			}
+			total += nodes[i].window
+		}
+		worst = max(worst, b.delay(total))
+		d := time.Duration(float64(b.delay(total)) * (1 + random.Float64()/2)) // noise
+		for i := range nodes {
+			nodes[i].admits(nodes[i].window + 1)
+			nodes[i].answered(d, now)
+		}
+	}
+	if worst > 2*queueLimit*queueLimit*b.least {
+		t.Errorf("answers take up to %s, %s is the least", worst, b.least)
+	}
+}
+
 // A machine that becomes slower is not taken for a queue forever, nor is a queue for a slow machine.
 func TestPaceLearnsTheBottleneckAgain(t *testing.T) {
 	before, after := bottleneck{rate: 20, least: 3 * time.Millisecond}, bottleneck{rate: 20, least: 30 * time.Millisecond}
 	var p pace
 	p.crowd(true, 1)
-	now := p.flood(before, 1, epochTime/2)
-	now = p.flood(after, now, epochTime)
-	now = p.flood(after, now, epochTime/2)
-	if p.window < after.product() {
+	now := p.flood(before, 1, 20*time.Second)
+	now = p.flood(after, now, time.Minute)
+	if p.window < 0.8*after.product() { // it swings
 		t.Errorf("a window of %.0f after the machine became slower, %.0f fill it", p.window, after.product())
 	}
-	now = p.flood(before, now, epochTime)
-	p.flood(before, now, epochTime/2)
+	p.flood(before, now, 20*time.Second)
 	if d := before.delay(p.window); d > time.Duration(queueLimit*growth*float64(before.least)) {
 		t.Errorf("answers take %s after the machine became faster, %s is the least", d, before.least)
 	}
