@@ -27,6 +27,28 @@ func (s *KV) Define(ctx context.Context, key string, definition, stored any) err
 	}
 }
 
+// Replace puts a definition in the place of one that is not a valid record, and decodes what is stored then into stored. It
+// leaves a valid one alone. Like Define it tries until ctx ends.
+func (s *KV) Replace(ctx context.Context, key string, definition, stored any) error {
+	for {
+		rev, err := s.ReadDefinition(ctx, key, stored)
+		if err == nil && rev > 0 {
+			return nil
+		}
+		if err == nil || errors.Is(err, ErrNotARecord) {
+			try, cancel := context.WithTimeout(ctx, tryLimit)
+			_, err = s.put(try, key, rev, definition)
+			cancel()
+		}
+		if err == nil {
+			continue // what is stored counts
+		}
+		if !sleep(ctx, 100*time.Millisecond) {
+			return fmt.Errorf("replace %s: %w", key, errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
 func (s *KV) defineOnce(ctx context.Context, key string, definition any) (rev uint64, data []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()

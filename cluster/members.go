@@ -49,12 +49,13 @@ func (s *KV) Definitions(ctx context.Context, kind string) ([]Definition, error)
 	return all, err
 }
 
-// ReadDefinition decodes one record into value and returns its revision, 0 if there is none.
+// ReadDefinition decodes one record into value and returns its revision, 0 if there is none. One that is not valid, or was
+// deleted, is an ErrNotARecord, with the revision to write over.
 func (s *KV) ReadDefinition(ctx context.Context, key string, value any) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
 	rev, data, err := s.get(ctx, key)
-	if err != nil || rev == 0 || len(data) == 0 {
+	if err != nil || rev == 0 {
 		return 0, err
 	}
 	return rev, Decode(key, rev, data, value)

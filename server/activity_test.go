@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
 
+	"leasehold/server"
 	"leasehold/server/servertest"
 )
 
@@ -64,7 +65,7 @@ func TestNodesTellEachOtherWhoPublishes(t *testing.T) {
 		return nc
 	}
 	first, third := anonymous(nodes[0]), anonymous(nodes[2])
-	http, err := nodes[1].IngressConn()
+	http, err := nodes[1].IngressConn(server.HTTPUser)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,13 +18,15 @@ import (
 	"leasehold/server/ingress"
 )
 
-// HTTPUser is the ingress user as which a node publishes what it is given over HTTP. It may publish to every topic; no
-// configured user can have this name.
-const HTTPUser = "@http"
+// The node's own users of the ingress, which may publish to every topic. No configured user can have these names.
+const (
+	HTTPUser  = "@http"  // publishes what is brought over HTTP
+	ProbeUser = "@probe" // tries whether topics take messages
+)
 
 // ingressUsers are the users that the ingress lets in.
 func (o Options) ingressUsers() []ingress.User {
-	users := []ingress.User{{Name: HTTPUser, Publish: o.PublishSubjects}}
+	users := []ingress.User{{Name: HTTPUser, Publish: o.PublishSubjects}, {Name: ProbeUser, Publish: o.PublishSubjects}}
 	if o.admitsAnyone() {
 		users = append(users, ingress.User{Name: ingress.Anonymous, Publish: o.PublishSubjects})
 	}
@@ -169,20 +171,22 @@ func (i identity) logIn(conn net.Conn, name string) error {
 	}
 }
 
-// IngressConn makes a connection through the ingress, as any client has it, which may publish to every topic. What the node
-// publishes for others goes this way.
-func (s *Server) IngressConn() (*nats.Conn, error) {
+// IngressConn makes a connection through the ingress, as any client has it, for one of the node's own users.
+func (s *Server) IngressConn(user string) (*nats.Conn, error) {
 	if !isClosed(s.started) {
 		return nil, errNotStarted
 	}
-	return s.open(roleIngress, nats.InProcessServer(fromInside{s.ingress}))
+	return s.open(roleIngress, nats.InProcessServer(fromInside{s.ingress, user}))
 }
 
 // fromInside gives the client library its connection.
-type fromInside struct{ *ingress.Ingress }
+type fromInside struct {
+	ingress *ingress.Ingress
+	user    string
+}
 
 // InProcessConn is what nats.go calls.
-func (i fromInside) InProcessConn() (net.Conn, error) { return i.Dial(HTTPUser) }
+func (i fromInside) InProcessConn() (net.Conn, error) { return i.ingress.Dial(i.user) }
 
 // Refused counts what the ingress has refused since the start, by user and reason.
 func (s *Server) Refused() []ingress.Refused {

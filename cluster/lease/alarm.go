@@ -7,8 +7,8 @@ const (
 	sessionEnds    = "this node stops its lanes and takes a new session once no earlier one can be alive"
 	peerBuried     = "its partitions go to other nodes if it does not write a new session within its ttl"
 	leaseReclaimed = "its owner claims it again under a higher epoch, and if it has none another node does, from what nodes remember of it"
-	leaseUnknown   = "no node that has just started can tell how far the partition was: if it stays unowned, give it a " +
-		"position with `leasehold seek`"
+	leaseUnknown   = "this node has never seen a valid one, so it does not know how far the partition was: if no other node claims " +
+		"it, give it a position with `leasehold seek`"
 	requestsKept = "requests that this node remembers stay in force; the next `leasehold pause`, `resume` or `seek` writes it again"
 )
 

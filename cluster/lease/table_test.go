@@ -167,7 +167,7 @@ func (c *Core) addPeer(name string, rec *Session) *peer {
 	p := c.peer(name)
 	p.rec, p.quietAt, p.settled = rec, testNow-time.Second, true
 	if rec != nil {
-		p.rev = testRev
+		p.rev, p.boot = testRev, rec.Boot
 	}
 	return p
 }

@@ -11,6 +11,7 @@ type View struct {
 	Boot     uint64
 	Live     bool // Our session is live and its fence ahead.
 	State    string
+	Renewing bool      // It tries to renew the session or to begin one, and has no answer in time.
 	Sessions []Session // Of every node, by name; ours too once it was written.
 	Groups   []GroupView
 	Alarms   []Alarm // By key.
@@ -32,6 +33,7 @@ var phaseNames = map[phase]string{
 // View copies what is known.
 func (c *Core) View() View {
 	v := View{Boot: c.own.boot, Live: c.phase == running && !c.own.expired, State: phaseNames[c.phase]}
+	v.Renewing = c.phase == publishing || c.phase == running && c.own.expired
 	if c.phase == running && c.own.expired {
 		v.State = "session could not be renewed in time"
 	}

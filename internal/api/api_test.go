@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -126,6 +127,31 @@ func TestHealthAnswersCarryTheirCodes(t *testing.T) {
 		resp.Body.Close()
 		if resp.StatusCode != want {
 			t.Errorf("%s: %d, want %d", path, resp.StatusCode, want)
+		}
+	}
+}
+
+func TestLivezSaysWhyTheProcessShouldBeReplaced(t *testing.T) {
+	var fault error
+	s, err := New(Options{Listen: "127.0.0.1:0", Source: fakeSource{}, Alive: func() error { return fault }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runUntilEnd(t, s)
+	for _, c := range []struct {
+		fault error
+		code  int
+		body  string
+	}{{nil, 200, `{"live":true}`}, {errors.New("no session"), 503, `{"live":false,"reason":"no session"}`}} {
+		fault = c.fault
+		resp, err := http.Get("http://" + s.Addr() + "/livez")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != c.code || strings.TrimSpace(string(body)) != c.body {
+			t.Errorf("%v: %d %s, %v", c.fault, resp.StatusCode, body, err)
 		}
 	}
 }

@@ -11,12 +11,13 @@ import (
 // handler answers requests from a Source.
 type handler struct {
 	source Source
+	alive  func() error
 	log    hclog.Logger
 }
 
 // newHandler is the table of routes. Answers without an end are ended when closing is closed.
 func newHandler(opt Options, log hclog.Logger, closing <-chan struct{}) http.Handler {
-	h := &handler{source: opt.Source, log: log}
+	h := &handler{source: opt.Source, alive: opt.Alive, log: log}
 	mux := http.NewServeMux()
 	for pattern, f := range h.memberRoutes(opt.Membership, guardChange(opt.Token)) {
 		mux.Handle(pattern, f)
@@ -36,7 +37,13 @@ func newHandler(opt Options, log hclog.Logger, closing <-chan struct{}) http.Han
 }
 
 func (h *handler) live(w http.ResponseWriter, _ *http.Request) {
-	h.write(w, http.StatusOK, map[string]bool{"live": true})
+	if h.alive != nil {
+		if err := h.alive(); err != nil {
+			h.write(w, http.StatusServiceUnavailable, Liveness{Reason: err.Error()})
+			return
+		}
+	}
+	h.write(w, http.StatusOK, Liveness{Live: true})
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {

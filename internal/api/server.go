@@ -22,6 +22,8 @@ type Options struct {
 	Listen string // host:port, loopback only without a Token; empty: no port.
 	Socket string // Path of the Unix socket; empty: none.
 	Source Source
+	// Alive says why the process should be replaced, nil if nothing suggests it; a nil function means that nothing ever does.
+	Alive func() error
 	// Membership answers about nodes, groups and topics, and removes them; nil: there are no such routes.
 	Membership Membership
 	// Requests takes what people ask of groups, and looks after their dead letters; nil: there are no such routes.

@@ -58,7 +58,7 @@ func Run(ctx context.Context, o Options) error {
 	var pause time.Duration // After the last fault.
 	for {
 		begun := time.Now()
-		err := runLife(ctx, o, before, pause)
+		err := newLife(o, before, pause).runLife(ctx)
 		again := startsAgain(err)
 		switch {
 		case again == nil:

@@ -16,7 +16,7 @@ import (
 type conns struct {
 	all []*nats.Conn
 
-	peers, services                     *nats.Conn
+	peers, services, probe              *nats.Conn
 	readers, letters, publish, operator jetstream.JetStream
 
 	leases *cluster.KV // What the lease protocol writes. All else about the bucket goes over the operator's connection.
@@ -32,6 +32,10 @@ func (n *Node) openConns() error {
 	if c.services, err = n.openConn(server.Services); err != nil {
 		return err
 	}
+	if c.probe, err = n.broker.IngressConn(server.ProbeUser); err != nil {
+		return err
+	}
+	c.all = append(c.all, c.probe)
 	for _, js := range []struct {
 		role server.Role
 		into *jetstream.JetStream

@@ -86,6 +86,8 @@ func (n *Node) takeIdentity(ctx context.Context) error {
 	err := n.until(ctx, 300*time.Millisecond, func() []string {
 		rev, err := n.kv.ReadDefinition(ctx, n.ownPeer(), &rec)
 		switch {
+		case errors.Is(err, cluster.ErrNotARecord): // The others count this identity, or it would not be here: it was not removed.
+			return nil
 		case err != nil:
 			return []string{err.Error()}
 		case rev > 0:
@@ -106,7 +108,11 @@ func (n *Node) takeIdentity(ctx context.Context) error {
 			ErrConfig, lease.ErrNameTaken, n.Config.Node.Name, other.seen.Address)
 	}
 	want := peerRecord{Version: 1, Node: n.Config.Node.Name, Server: n.dir.ServerName(), DirID: n.dir.DirID()}
-	if err := n.kv.Define(ctx, n.ownPeer(), want, &rec); err != nil {
+	err = n.kv.Define(ctx, n.ownPeer(), want, &rec)
+	if errors.Is(err, cluster.ErrNotARecord) {
+		err = n.redefine(ctx, rebuilt{key: n.ownPeer(), fault: err, want: want, have: &rec}, nil)
+	}
+	if err != nil {
 		return err
 	}
 	if rec.Removed {

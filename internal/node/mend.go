@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"leasehold/cluster"
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
 	"leasehold/server"
@@ -226,7 +227,7 @@ const copiesLeft = 2
 func (n *Node) takeTurn(ctx context.Context, m *mender, topic string) error {
 	mine := turnRecord{Version: 1, Server: n.dir.ServerName(), Topic: topic}
 	var turn turnRecord
-	return n.kv.Update(ctx, turnKey, &turn, func() error {
+	err := n.kv.Update(ctx, turnKey, &turn, func() error {
 		if turn != m.turn {
 			m.turn, m.since = turn, time.Now()
 		}
@@ -236,12 +237,24 @@ func (n *Node) takeTurn(ctx context.Context, m *mender, topic string) error {
 		turn = mine
 		return nil
 	})
+	if errors.Is(err, cluster.ErrNotARecord) { // It may have been another node's turn, which ends by itself.
+		if m.since.IsZero() || m.turn != (turnRecord{}) {
+			m.turn, m.since = turnRecord{}, time.Now()
+		}
+		if time.Since(m.since) >= mendStale {
+			return n.kv.Replace(ctx, turnKey, mine, &turn)
+		}
+	}
+	return err
 }
 
 // endTurn lets others have theirs.
 func (n *Node) endTurn(ctx context.Context) []string {
 	var turn turnRecord
 	rev, err := n.kv.ReadDefinition(ctx, turnKey, &turn)
+	if errors.Is(err, cluster.ErrNotARecord) {
+		return nil // what is not valid gives nobody a turn
+	}
 	if err == nil && rev > 0 && turn.Server == n.dir.ServerName() {
 		err = n.kv.Put(ctx, turnKey, rev, turnRecord{Version: 1})
 	}
@@ -267,8 +280,12 @@ func (n *Node) noteDamage(ctx context.Context, want damageRecord) {
 	key := damageKind + "." + n.Config.Node.Name
 	var have damageRecord
 	rev, err := n.kv.ReadDefinition(ctx, key, &have)
+	invalid := errors.Is(err, cluster.ErrNotARecord)
+	if invalid {
+		err = nil
+	}
 	same := fmt.Sprint(have.Topics, have.Waits) == fmt.Sprint(want.Topics, want.Waits)
-	if err == nil && !same {
+	if err == nil && (invalid || !same) {
 		err = n.kv.Put(ctx, key, rev, want)
 	}
 	if err != nil {

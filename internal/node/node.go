@@ -46,6 +46,9 @@ type Node struct {
 	groups []*group
 	ingest *ingest
 
+	doors    *doors // Whether the topics take messages.
+	liveness liveness
+
 	deaths deaths // What this node has seen of the deaths of others.
 
 	holes   copyHoles
@@ -61,10 +64,15 @@ type Node struct {
 	served  bool     // driver, topics, groups and ingest are set and do not change any more.
 }
 
-// runLife runs a node from the data directory to the broker's end. before is how the life before it ended, pause how long
-// to wait if that was a fault.
-func runLife(ctx context.Context, o Options, before againError, pause time.Duration) error {
-	n := &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}, before: before, pause: pause}
+// newLife is a node before it has done anything. before is how the life before it ended, pause how long to wait if that was a
+// fault.
+func newLife(o Options, before againError, pause time.Duration) *Node {
+	return &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}, before: before, pause: pause}
+}
+
+// runLife runs the node from the data directory to the broker's end.
+func (n *Node) runLife(ctx context.Context) error {
+	o := n.Options
 	n.wait("the data directory")
 	dir, err := server.OpenDataDir(o.Config.Node.DataDir, o.Config.Identity())
 	if errors.Is(err, server.ErrMismatch) {
@@ -89,8 +97,8 @@ func runLife(ctx context.Context, o Options, before againError, pause time.Durat
 	if n.broker, err = n.newBroker(secrets); err != nil {
 		return err
 	}
-	if before.aside.topic != "" {
-		if err := n.setAside(before.aside); err != nil {
+	if aside := n.before.aside; aside.topic != "" {
+		if err := n.setAside(aside); err != nil {
 			return err
 		}
 	}
@@ -213,7 +221,7 @@ func (n *Node) newFace(secrets config.Secrets) (*api.Server, error) {
 		return nil, fmt.Errorf("http.tls: %w", err)
 	}
 	return api.New(api.Options{
-		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: n, Requests: n, Messages: n,
+		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: n, Requests: n, Messages: n, Alive: n.Alive,
 		Token: token.Text, MaxPayload: int64(c.Server.MaxPayload), TLS: protection, Logger: n.Logger,
 	})
 }

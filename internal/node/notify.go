@@ -103,6 +103,9 @@ func (o *notifier) once(ctx context.Context, limit time.Duration, said string) s
 // proveProgress asks the loop that renews the session and decides about every lease; before there is one, the node's own
 // face, by the way that local commands take.
 func (n *Node) proveProgress(ctx context.Context) (string, error) {
+	if err := n.Alive(); err != nil {
+		return "", err
+	}
 	n.mu.Lock()
 	driver := n.driver
 	n.mu.Unlock()

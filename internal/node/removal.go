@@ -177,10 +177,15 @@ func removalWarnings(after api.Voters) []string {
 func (n *Node) removePeer(ctx context.Context, kv *cluster.KV, p peer) error {
 	err := again(ctx, func() error {
 		var rec peerRecord
-		return kv.Update(ctx, peerKey(p.ID), &rec, func() error {
-			rec = peerRecord{Version: 1, Node: p.name(), Server: p.server(), DirID: p.DirID, Removed: true}
+		removed := peerRecord{Version: 1, Node: p.name(), Server: p.server(), DirID: p.DirID, Removed: true}
+		err := kv.Update(ctx, peerKey(p.ID), &rec, func() error {
+			rec = removed
 			return nil
 		})
+		if errors.Is(err, cluster.ErrNotARecord) {
+			err = kv.Replace(ctx, peerKey(p.ID), removed, &rec)
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("note that %s is removed: %w", p.server(), err)

@@ -91,7 +91,9 @@ func (n *Node) participate(ctx context.Context) error {
 		runPart(ctx, stop, "groups", n.confirmGroups),
 		runPart(ctx, stop, "membership", n.watchRemoval),
 		runPart(ctx, stop, "space", n.watchSpace),
+		runPart(ctx, stop, "doors", n.doors.run),
 		runPart(ctx, func(error) {}, "readiness", n.watchReady),
+		runPart(outer, stop, "liveness", n.watchAlive),
 	}
 	n.log.Info("taking part", "topics", len(n.topics), "groups", len(n.groups))
 
@@ -182,7 +184,16 @@ func (n *Node) notReady(ctx context.Context) []string {
 	case !view.Live:
 		return []string{"the session: " + view.State}
 	}
-	return nil
+	return n.doors.reasons()
+}
+
+// newDoors makes a probe of each topic.
+func (n *Node) newDoors() *doors {
+	probes := map[string]probe{}
+	for name, t := range n.topics {
+		probes[name] = newProbe(n.conns.probe, t.Topic)
+	}
+	return newDoors(probes)
 }
 
 // streams are those that this node works with.
@@ -227,7 +238,8 @@ func (n *Node) buildDriver() error {
 		return errors.New("the broker is giving up")
 	}
 	n.driver, n.served = driver, true
-	n.ingest = newIngest(n.broker.IngressConn)
+	n.doors = n.newDoors()
+	n.ingest = newIngest(func() (*nats.Conn, error) { return n.broker.IngressConn(server.HTTPUser) })
 	return nil
 }
 
@@ -249,7 +261,7 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 		})
 	}
 	for _, t := range n.topics {
-		cfg.Groups = append(cfg.Groups, lease.Group{Name: choreGroup(t.Name), Partitions: 1, Handover: c.Cluster.Renew})
+		cfg.Groups = append(cfg.Groups, lease.Group{Name: choreGroup(t.Name), Partitions: 1, Idle: true, Handover: c.Cluster.Renew})
 	}
 	return cfg
 }

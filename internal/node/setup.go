@@ -138,7 +138,11 @@ func (n *Node) defineCluster(ctx context.Context) error {
 		Version: 1, Mode: n.Config.Mode(), Timing: c.Timing, TTL: c.SessionTTL, Renew: c.Renew, Margin: c.Margin,
 	}
 	var have clusterDefinition
-	if err := n.kv.Define(ctx, "cluster", want, &have); err != nil {
+	err := n.kv.Define(ctx, "cluster", want, &have)
+	if errors.Is(err, cluster.ErrNotARecord) {
+		err = n.redefine(ctx, rebuilt{key: "cluster", fault: err, want: want, have: &have}, n.sessionsAgree(ctx))
+	}
+	if err != nil {
 		return err
 	}
 	if have != want {
@@ -154,20 +158,25 @@ func (n *Node) openTopics(ctx context.Context) error {
 		if err := n.defineTopic(ctx, t); err != nil {
 			return err
 		}
-		stream, err := partitioner.EnsureStream(ctx, n.conns.operator, t, partitioner.StreamOptions{
-			Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload,
-			Waiting: func(err error) { n.wait(fmt.Sprintf("topic %s: %v", t.Name, err)) },
-		})
-		var mismatch *partitioner.MismatchError
-		if errors.As(err, &mismatch) {
-			err = fmt.Errorf("%w: %w", ErrConfig, err)
-		}
+		stream, err := n.ensureStream(ctx, t)
 		if err != nil {
 			return err
 		}
 		n.topics[t.Name] = &topic{Topic: t, stream: stream}
 	}
 	return nil
+}
+
+func (n *Node) ensureStream(ctx context.Context, t partitioner.Topic) (jetstream.Stream, error) {
+	stream, err := partitioner.EnsureStream(ctx, n.conns.operator, t, partitioner.StreamOptions{
+		Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload,
+		Waiting: func(err error) { n.wait(fmt.Sprintf("topic %s: %v", t.Name, err)) },
+	})
+	var mismatch *partitioner.MismatchError
+	if errors.As(err, &mismatch) {
+		err = fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return stream, err
 }
 
 // openLetters makes or finds the streams of the groups' dead letters.
@@ -197,10 +206,17 @@ func topicKey(topic string) string { return "topic." + topic }
 func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
 	want := topicDefinition{Version: 1, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key}
 	var have topicDefinition
-	if err := n.kv.Define(ctx, topicKey(t.Name), want, &have); err != nil {
+	err := n.kv.Define(ctx, topicKey(t.Name), want, &have)
+	if errors.Is(err, cluster.ErrNotARecord) {
+		fault := err
+		err = n.topicAgrees(ctx, t, &want)
+		err = n.redefine(ctx, rebuilt{key: topicKey(t.Name), fault: fault, want: want, have: &have}, err)
+	}
+	if err != nil {
 		return err
 	}
 	have.Floor, have.Groups = 0, nil
+	want.Floor, want.Groups = 0, nil
 	if fmt.Sprint(have) != fmt.Sprint(want) {
 		return fmt.Errorf("%w: topic %q exists with partitions %d, subject %q, key %v; this config says %d, %q, %v: they are "+
 			"fixed once a topic exists, so set them back or use a new name",
@@ -233,8 +249,14 @@ func (n *Node) defineGroups(ctx context.Context) (map[string]uint64, error) {
 // up, and last it is defined. What was purged before the first step is below the recorded floor, and nothing is purged
 // after it without asking the group.
 func (n *Node) defineGroup(ctx context.Context, want groupDefinition, name string, have *groupDefinition) error {
-	if rev, err := n.kv.ReadDefinition(ctx, "group."+name, have); err == nil && rev > 0 {
+	rev, err := n.kv.ReadDefinition(ctx, "group."+name, have)
+	switch {
+	case err == nil && rev > 0:
 		return nil
+	case errors.Is(err, cluster.ErrNotARecord):
+		fault := err
+		err = n.groupAgrees(ctx, name, &want)
+		return n.redefine(ctx, rebuilt{key: "group." + name, fault: fault, want: want, have: have}, err)
 	}
 	floor, err := n.joinTopic(ctx, want.Topic, name)
 	if err != nil {

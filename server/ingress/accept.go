@@ -37,10 +37,16 @@ func (in *Ingress) pauseAccept() {
 	}
 }
 
-// welcome serves a connection, if there is room for one more.
+// welcome serves a connection, if there is room for one more: those that have not logged in make room.
 func (in *Ingress) welcome(conn net.Conn) {
 	c := in.newClient(conn)
 	host := address(conn)
+	if in.crowded() {
+		if evicted := in.pending.evict(); evicted != nil {
+			in.refusals.count(address(evicted.raw), "too_many_logins", "")
+			evicted.end(nil)
+		}
+	}
 	if evicted, ok := in.pending.enter(c, host); !ok {
 		in.refusals.count(host, "too_many_logins", "")
 		reset(conn)
@@ -49,10 +55,7 @@ func (in *Ingress) welcome(conn net.Conn) {
 		in.refusals.count(address(evicted.raw), "too_many_logins", "")
 		evicted.end(nil)
 	}
-	in.mu.Lock()
-	full := in.live >= in.opt.Limits.Connections
-	in.mu.Unlock()
-	if full {
+	if in.crowded() {
 		in.refusals.count(host, "too_many_connections", "")
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = conn.Write([]byte("-ERR '" + errMaxClients.text + "'\r\n"))
@@ -63,6 +66,13 @@ func (in *Ingress) welcome(conn net.Conn) {
 	if !in.serve(c) {
 		in.pending.left(c)
 	}
+}
+
+// crowded reports whether there are as many connections as there may be.
+func (in *Ingress) crowded() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.live >= in.opt.Limits.Connections
 }
 
 // reset closes a connection without a farewell, which leaves nothing of it in the kernel.
@@ -138,6 +148,15 @@ func (d *doorstep) enter(c *client, host string) (evicted *client, ok bool) {
 	d.waiting[c] = host
 	d.byAddress[host]++
 	return evicted, true
+}
+
+// evict chooses one that has to go, nil if nobody waits.
+func (d *doorstep) evict() *client {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	evicted := d.oldest()
+	d.remove(evicted)
+	return evicted
 }
 
 func (d *doorstep) oldest() (found *client) {

@@ -38,6 +38,7 @@ type client struct {
 	// What sweep looks at.
 	begun    time.Time
 	loggedIn atomic.Bool
+	full     atomic.Bool  // more than maxOut waits for the client: what it says must wait, too
 	waiting  atomic.Bool  // for us, not for the client: its silence is not its fault
 	heard    atomic.Int64 // when bytes last arrived
 	partial  atomic.Int64 // since when a message is half received, 0: none is
@@ -236,7 +237,7 @@ func (c *client) hasEnded() bool {
 }
 
 // interrupt has the reading goroutine stop at the next look.
-func (c *client) interrupt() { _ = c.raw.SetReadDeadline(time.Unix(1, 0)) }
+func (c *client) interrupt() { _ = c.raw.SetReadDeadline(time.Now()) }
 
 // end closes the connection, with an error for the client if there is one. What it has sent stays counted until the broker
 // has answered it.
@@ -295,6 +296,9 @@ func (c *client) say(line string) {
 
 // send has out sent. The caller has the lock.
 func (c *client) send() {
+	if len(c.out) > maxOut {
+		c.full.Store(true)
+	}
 	if !c.writing {
 		c.writing = true
 		c.in.running.Go(c.write)
@@ -355,11 +359,12 @@ const (
 
 // sweep ends a connection that takes too long and forgets messages that get no answer.
 func (c *client) sweep(now time.Time) {
-	c.expire(now.Add(-answerLimit).UnixNano())
+	at := c.in.since(now)
+	c.expire(at - int64(answerLimit))
 	if c.hasEnded() {
 		return
 	}
-	silent := now.UnixNano() - c.heard.Load()
+	silent := at - c.heard.Load()
 	partial := c.partial.Load()
 	switch {
 	case c.waiting.Load():
@@ -368,7 +373,7 @@ func (c *client) sweep(now time.Time) {
 			c.in.refusals.count(address(c.raw), "authentication_timeout", "")
 			c.end(errAuthTimeout)
 		}
-	case partial > 0 && (silent > int64(stallLimit) || now.UnixNano()-partial > int64(stallLimit)+int64(c.in.opt.Limits.MaxPayload/slowest)*int64(time.Second)):
+	case partial > 0 && (silent > int64(stallLimit) || at-partial > int64(c.in.messageLimit())):
 		c.in.refusals.count(c.user.String(), "slow_sender", "")
 		c.end(errStale)
 	case silent > int64(pingEvery)*int64(c.pings+1):
@@ -380,6 +385,11 @@ func (c *client) sweep(now time.Time) {
 	case silent < int64(pingEvery):
 		c.pings = 0
 	}
+}
+
+// messageLimit is how long the bytes of one message may take to arrive.
+func (in *Ingress) messageLimit() time.Duration {
+	return stallLimit + time.Duration(in.opt.Limits.MaxPayload/slowest)*time.Second
 }
 
 // expire counts messages sent before a time as answered.

@@ -43,6 +43,11 @@ func (c *client) consume() error {
 		if c.skip > 0 && !c.drop() {
 			return nil
 		}
+		if c.full.Load() {
+			if err := c.waitSent(); err != nil {
+				return err
+			}
+		}
 		data := c.buf[c.r:c.w]
 		if len(data) < c.need {
 			return nil
@@ -90,31 +95,46 @@ func (c *client) operate(line, rest []byte) (done int, err error) {
 	if n == 0 {
 		return 0, errOperation
 	}
-	op, args := fields[0], fields[1:n]
-	if bytes.EqualFold(op, []byte("CONNECT")) {
-		return 0, c.connectAs(bytes.TrimSpace(line[len("CONNECT"):]))
+	op, args := operation(fields[0]), fields[1:n]
+	if op == "CONNECT" {
+		_, text, _ := bytes.Cut(line, fields[0])
+		return 0, c.connectAs(bytes.TrimSpace(text))
 	}
 	if c.up == nil {
 		if err := c.login(connectOptions{Verbose: true}); err != nil {
 			return 0, err
 		}
 	}
-	switch {
-	case bytes.EqualFold(op, []byte("PUB")):
+	switch op {
+	case "PUB":
 		return c.publish(args, rest, false)
-	case bytes.EqualFold(op, []byte("HPUB")):
+	case "HPUB":
 		return c.publish(args, rest, true)
-	case bytes.EqualFold(op, []byte("SUB")):
+	case "SUB":
 		return 0, c.subscribe(args)
-	case bytes.EqualFold(op, []byte("UNSUB")):
+	case "UNSUB":
 		return 0, c.unsubscribe(args)
-	case bytes.EqualFold(op, []byte("PING")):
+	case "PING":
 		c.say("PONG\r\n")
 		return 0, nil
-	case bytes.EqualFold(op, []byte("PONG")):
+	case "PONG":
 		return 0, nil
 	}
 	return 0, errOperation
+}
+
+// operations are what a client may say.
+var operations = []string{"PUB", "HPUB", "SUB", "UNSUB", "PING", "PONG", "CONNECT"}
+
+// operation is the protocol's spelling of a client's word, whose letters may be of either case; "" if it is not a valid one.
+// The lengths must be equal: Unicode folds letters to ours that are not ASCII, and those have more bytes.
+func operation(word []byte) string {
+	for _, op := range operations {
+		if len(op) == len(word) && bytes.EqualFold(word, []byte(op)) {
+			return op
+		}
+	}
+	return ""
 }
 
 // connectOptions is what a client says of itself.
@@ -224,11 +244,7 @@ func (c *client) publish(args [][]byte, rest []byte, hasHeader bool) (done int, 
 		return 0, errParser
 	}
 	p.header, p.data = rest[:head], rest[head:size]
-	if err := c.admit(p, hasHeader); err != nil {
-		return 0, err
-	}
-	c.ok()
-	return size + len("\r\n"), nil
+	return size + len("\r\n"), c.admit(p, hasHeader)
 }
 
 // lineOf is what is before rest in the buffer: the line of the operation.
@@ -252,16 +268,16 @@ func (c *client) early(p publication) (refused bool, err error) {
 	}
 	if len(c.user.Serve) > 0 {
 		if p.size > limit || !c.asked(p.reply, p.subject) {
-			return true, c.forbid("Publish to", p.subject)
+			return true, c.forbid(notPermitted, "Publish to", p.subject)
 		}
 		return false, nil
 	}
 	pattern := c.user.topic(p.subject)
 	if pattern == "" {
-		return true, c.forbid("Publish to", p.subject)
+		return true, c.forbid(notPermitted, "Publish to", p.subject)
 	}
-	if len(p.reply) > 0 && admission.Reply(text(p.reply), inboxes) != nil {
-		return true, c.forbid("Publish with Reply of", p.reply)
+	if r := admission.Reply(text(p.reply), inboxes); r != nil {
+		return true, c.forbid(r.Reason, "Publish with Reply of", p.reply)
 	}
 	r := admission.Subject(text(p.subject))
 	if r == nil && !matches(pattern, text(p.subject)) {
@@ -279,7 +295,7 @@ func (c *client) early(p publication) (refused bool, err error) {
 	return false, nil
 }
 
-// admit rebuilds a message and puts it with what goes to the broker.
+// admit rebuilds a message and puts it with what goes to the broker, or refuses it.
 func (c *client) admit(p publication, hasHeader bool) error {
 	if hasHeader {
 		var r *admission.Refusal
@@ -316,6 +332,7 @@ func (c *client) admit(p publication, hasHeader bool) error {
 		c.batch = append(c.batch, c.header...)
 	}
 	c.batch = append(append(c.batch, p.data...), "\r\n"...)
+	c.ok()
 	return nil
 }
 
@@ -333,7 +350,7 @@ func (c *client) count(reply []byte, size int) ([]byte, error) {
 		c.in.inflight.give(c.user, 1, size)
 		return nil, errEnded
 	}
-	n := c.window.add(reply, size, time.Now().UnixNano())
+	n := c.window.add(reply, size, c.in.since(time.Now()))
 	c.mu.Unlock()
 	c.user.published.Store(c.in.now.Load())
 	c.inbox = append(c.inbox[:len(c.up.inbox)], c.idText...)
@@ -348,7 +365,7 @@ func (c *client) roomy() bool {
 }
 
 func (c *client) roomyLocked() bool {
-	return !c.window.full() && len(c.out)+c.window.open*answerSize < maxOut
+	return !c.window.full() && len(c.out)+c.window.open*answerSize+c.window.replies < maxOut
 }
 
 // waitForRoom first passes on what has been allowed, for that is what makes room.
@@ -378,16 +395,19 @@ func (c *client) answer(n uint64, m message) {
 		c.mu.Unlock()
 		return
 	}
-	size, sent := s.size, s.sent
+	size, sent, slow := s.size, s.sent, false
 	if len(s.reply) > 0 {
-		c.tell(s.reply, m)
+		slow = c.tell(s.reply, m)
 	}
 	over := c.ended && c.window.open == 0
 	c.room.Signal()
 	c.mu.Unlock()
-	c.in.inflight.answered(c.user, size, sent, time.Now().UnixNano())
+	c.in.inflight.answered(c.user, size, sent, c.in.since(time.Now()))
 	if over {
 		c.gone()
+	}
+	if slow {
+		c.endSlow()
 	}
 }
 
@@ -403,8 +423,12 @@ func (c *client) refuse(p publication, r *admission.Refusal) error {
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.tell(p.reply, message{data: answer})
+	slow := c.tell(p.reply, message{data: answer})
+	c.mu.Unlock()
+	if slow {
+		c.endSlow()
+		return errEnded
+	}
 	return nil
 }
 
@@ -421,9 +445,12 @@ type refusalError struct {
 	Description string `json:"description"`
 }
 
+// notPermitted is the reason for a subject that is not on the user's list.
+const notPermitted = "not_permitted"
+
 // forbid tells the client, in the broker's words, that it may not use a subject. The connection goes on.
-func (c *client) forbid(what string, subject []byte) error {
-	c.in.refusals.count(c.user.String(), "not_permitted", what+" "+strconv.Quote(shorten(string(subject))))
+func (c *client) forbid(reason, what string, subject []byte) error {
+	c.in.refusals.count(c.user.String(), reason, what+" "+strconv.Quote(shorten(string(subject))))
 	c.say(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what, quotable(shorten(string(subject)))))
 	return nil
 }

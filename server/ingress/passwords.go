@@ -17,6 +17,7 @@ import (
 // are let in at once whatever others do.
 type passwords struct {
 	slots chan bool // one for each check that may run
+	again chan bool // the one place in the queue for slots of addresses whose last password was wrong
 	dummy []byte    // a hash to compare with where there is no such user, nil: nobody has a password
 	key   [32]byte  // of the remembered hashes; of this process
 
@@ -38,6 +39,7 @@ type attempts struct {
 const (
 	maxChecks      = 2 // at a time, and one less than there are processors
 	maxQueued      = 32
+	maxAgain       = maxQueued / 2 // of addresses whose last password was wrong: others find room whatever those do
 	queuedAddress  = 4
 	firstDelay     = 100 * time.Millisecond // after the first failure, doubled by each
 	longestDelay   = time.Second            // less than clients wait for their login
@@ -47,7 +49,7 @@ const (
 
 func newPasswords(users []User) *passwords {
 	p := &passwords{
-		slots: make(chan bool, max(1, min(maxChecks, runtime.GOMAXPROCS(0)-1))),
+		slots: make(chan bool, max(1, min(maxChecks, runtime.GOMAXPROCS(0)-1))), again: make(chan bool, 1),
 		right: map[string][sha256.Size]byte{}, addresses: map[string]*attempts{},
 	}
 	_, _ = rand.Read(p.key[:]) // never fails
@@ -119,7 +121,11 @@ func (p *passwords) enter(address string) *attempts {
 		a = &attempts{}
 		p.addresses[address] = a
 	}
-	if p.queued >= maxQueued || a.queued >= queuedAddress {
+	room := maxQueued
+	if a.failed > 0 {
+		room = maxAgain
+	}
+	if p.queued >= room || a.queued >= queuedAddress {
 		return nil
 	}
 	p.queued++
@@ -127,14 +133,19 @@ func (p *passwords) enter(address string) *attempts {
 	return a
 }
 
-// check waits for its turn and compares. After a wrong one the processor rests for as long as the check took.
+// check waits for its turn and compares. After a wrong one the processor rests for as long as the check took. An address that was
+// not wrong waits for one that was at most.
 func (p *passwords) check(a *attempts, u *user, password string) bool {
 	a.turn.Lock()
 	defer a.turn.Unlock()
 	p.mu.Lock()
-	next := a.next
+	next, failed := a.next, a.failed > 0
 	p.mu.Unlock()
 	time.Sleep(time.Until(next))
+	if failed {
+		p.again <- true
+		defer func() { <-p.again }()
+	}
 	p.slots <- true
 	defer func() { <-p.slots }()
 	hash, known := p.dummy, u != nil && u.PasswordHash != ""

@@ -26,7 +26,7 @@ const (
 // serveRequests subscribes at the broker: it is the broker that spreads requests over the services of all nodes.
 func (c *client) serveRequests(subject, queue []byte, sid string) error {
 	if !slices.Contains(c.user.Serve, string(subject)) || len(queue) > maxQueue || admission.Subject(text(queue)) != nil && queue != nil {
-		return c.forbid("Subscription to", subject)
+		return c.forbid(notPermitted, "Subscription to", subject)
 	}
 	c.mu.Lock()
 	if _, twice := c.served[sid]; twice || len(c.served) >= c.in.opt.Limits.Subscriptions {
@@ -79,8 +79,7 @@ func (c *client) request(s service, m message) {
 	c.mu.Lock()
 	if len(c.out) > maxOut+2*c.in.opt.Limits.MaxPayload {
 		c.mu.Unlock()
-		c.in.refusals.count(c.user.String(), "slow_consumer", "")
-		c.end(errSlow)
+		c.endSlow()
 		return
 	}
 	if !c.ended {

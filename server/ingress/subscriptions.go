@@ -53,7 +53,7 @@ func (c *client) subscribe(args [][]byte) error {
 	}
 	rest, own := bytes.CutPrefix(subject, []byte(inboxes))
 	if !own || queue != nil || len(subject) > admission.MaxSubject || len(rest) == 0 {
-		return c.forbid("Subscription to", subject)
+		return c.forbid(notPermitted, "Subscription to", subject)
 	}
 	c.mu.Lock()
 	if c.subs.bySid[sid] != nil {
@@ -113,15 +113,19 @@ func (c *client) unsubscribe(args [][]byte) error {
 // noResponders begins a header block by which the broker says that nobody takes a message.
 var noResponders = []byte("NATS/1.0 503")
 
-// tell sends a message to each subscription of the client that a subject matches. The caller has the lock.
-func (c *client) tell(subject []byte, m message) {
+// tell sends a message to each subscription of the client that a subject matches, and reports whether the client is too slow for
+// that: the caller then ends it, once it has released the lock, which it holds.
+func (c *client) tell(subject []byte, m message) (slow bool) {
 	if c.ended || c.subs.matches == nil {
-		return
+		return false
 	}
 	if bytes.HasPrefix(m.header, noResponders) && !c.opt.NoResponders {
-		return
+		return false
 	}
 	c.subs.matches.MatchBytes(subject, func(sub *subscription) {
+		if slow = len(c.out) > tooMuchOut; slow {
+			return
+		}
 		c.out = appendMessage(c.out, subject, sub.sid, nil, m, c.opt.Headers)
 		if sub.left > 0 {
 			if sub.left--; sub.left == 0 {
@@ -136,6 +140,7 @@ func (c *client) tell(subject []byte, m message) {
 	if len(c.out) > 0 {
 		c.send()
 	}
+	return slow
 }
 
 // appendMessage appends a message as a client gets it.

@@ -3,10 +3,11 @@ package ingress
 // window holds what one connection has sent to the broker and is not answered, in the order of sending. Its owner is the
 // client's lock.
 type window struct {
-	slots []slot // a ring; its length is a power of two
-	base  uint64 // number of the oldest
-	next  uint64 // number of the next; next - base ≤ maxWindow
-	open  int    // slots not settled
+	slots   []slot // a ring; its length is a power of two
+	base    uint64 // number of the oldest
+	next    uint64 // number of the next; next - base ≤ maxWindow
+	open    int    // slots not settled
+	replies int    // bytes of their reply subjects
 }
 
 // maxWindow is how many messages of one connection may be without an answer: more than any client library's own default.
@@ -32,6 +33,7 @@ func (w *window) add(reply []byte, size int, now int64) uint64 {
 	s.size, s.sent, s.settled = size, now, false
 	w.next++
 	w.open++
+	w.replies += len(reply)
 	return w.next - 1
 }
 
@@ -56,6 +58,7 @@ func (w *window) settle(n uint64) *slot {
 	}
 	s.settled = true
 	w.open--
+	w.replies -= len(s.reply)
 	w.advance()
 	return s
 }
@@ -76,6 +79,7 @@ func (w *window) expire(before int64) (messages, bytes int) {
 		if !s.settled {
 			s.settled = true
 			w.open--
+			w.replies -= len(s.reply)
 			messages++
 			bytes += s.size
 		}
