@@ -22,7 +22,7 @@ const (
 var clientRows = []Row{
 	{
 		Name: "little-memory", Expect: "256 MiB are enough, whatever clients send", Load: Steady, Needs: []Need{Groups},
-		Rules: nothingMoves, Stall: 5 * time.Second, Gap: 5 * time.Second,
+		Spec: (*World).letStrangersIn, Rules: nothingMoves, Stall: 5 * time.Second, Gap: 5 * time.Second,
 		Round: (*World).littleMemory,
 	},
 	{

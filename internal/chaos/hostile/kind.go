@@ -24,7 +24,7 @@ var kinds = []kind{
 	{name: "giant header", data: giantHeader},
 	{name: "expected message", data: func(r *rand.Rand) []byte {
 		head := "NATS/1.0\r\nNats-Expected-Last-Msg-Id: " + pick(r, "none", "1", "") + "\r\n\r\n"
-		return fmt.Appendf(nil, "CONNECT {\"headers\":true}\r\nHPUB orders.k %d %d\r\n%s\r\nPING\r\n", len(head), len(head), head)
+		return fmt.Appendf(nil, "CONNECT {\"headers\":true}\r\nHPUB bulk.k %d %d\r\n%s\r\nPING\r\n", len(head), len(head), head)
 	}},
 	{name: "giant line", data: func(r *rand.Rand) []byte {
 		return []byte(pick(r, "GET /", "PUB ", "CONNECT {\"user\":\"", "INFO {\"server_id\":\"") + strings.Repeat("a", 64<<10+r.IntN(2<<20)))
@@ -57,7 +57,7 @@ func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 
 // path is one that an HTTP server of ours may look at twice.
 func path(r *rand.Rand) string {
-	return pick(r, "/", "/v1/status", "/metrics", "/readyz", "/v1/topics/orders/messages", "/v1/requests",
+	return pick(r, "/", "/v1/status", "/metrics", "/readyz", "/v1/topics/bulk/messages", "/v1/requests",
 		"/%2e%2e/%2e%2e/etc/passwd", "/v1/"+strings.Repeat("../", 200), "//////", "/%00", "*")
 }
 
@@ -78,13 +78,13 @@ func randomLines(r *rand.Rand) []byte {
 
 // halfLine is the beginning of something valid.
 func halfLine(r *rand.Rand) []byte {
-	whole := pick(r, "CONNECT {\"verbose\":false,\"user\":\"a\",\"pass\":\"b\"}\r\n", "PUB orders.k 5\r\nhello\r\n", "SUB > 1\r\n",
-		"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", "HPUB orders.k 12 17\r\nNATS/1.0\r\n\r\nhello\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	whole := pick(r, "CONNECT {\"verbose\":false,\"user\":\"a\",\"pass\":\"b\"}\r\n", "PUB bulk.k 5\r\nhello\r\n", "SUB > 1\r\n",
+		"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", "HPUB bulk.k 12 17\r\nNATS/1.0\r\n\r\nhello\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 	return []byte(whole[:1+r.IntN(len(whole)-1)])
 }
 
 func slowLoris(r *rand.Rand) []byte {
-	return []byte(pick(r, "GET / HTTP/1.1\r\nHost: x\r\n", "CONNECT {}\r\nPUB orders.k 1000000\r\n", "\x16\x03\x01\x02\x00") + strings.Repeat("X-A: b\r\n", 100))
+	return []byte(pick(r, "GET / HTTP/1.1\r\nHost: x\r\n", "CONNECT {}\r\nPUB bulk.k 1000000\r\n", "\x16\x03\x01\x02\x00") + strings.Repeat("X-A: b\r\n", 100))
 }
 
 func giantHeader(r *rand.Rand) []byte {
@@ -93,19 +93,19 @@ func giantHeader(r *rand.Rand) []byte {
 		return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: x\r\nX-Big: %s\r\n\r\n", path(r), strings.Repeat("a", size))
 	}
 	head := "NATS/1.0\r\n" + strings.Repeat("Nats-Expected-Last-Sequence: 1\r\n", size/32) + "\r\n"
-	return fmt.Appendf(nil, "CONNECT {\"headers\":true}\r\nHPUB orders.k %d %d\r\n%s\r\n", len(head), len(head), head)
+	return fmt.Appendf(nil, "CONNECT {\"headers\":true}\r\nHPUB bulk.k %d %d\r\n%s\r\n", len(head), len(head), head)
 }
 
 // oversizeFrame promises more than anybody may send, and sends a little of it.
 func oversizeFrame(r *rand.Rand) []byte {
-	frame := pick(r, "PUB orders.k %s\r\n", "PUB orders.k reply %s\r\n", "HPUB orders.k 10 %s\r\n", "HPUB orders.k %s 10\r\n",
-		"RMSG $G orders.k %s\r\n", "LMSG orders.k %s\r\n", "HMSG $G a %s 10\r\n", "MSG a 1 %s\r\n")
+	frame := pick(r, "PUB bulk.k %s\r\n", "PUB bulk.k reply %s\r\n", "HPUB bulk.k 10 %s\r\n", "HPUB bulk.k %s 10\r\n",
+		"RMSG $G bulk.k %s\r\n", "LMSG bulk.k %s\r\n", "HMSG $G a %s 10\r\n", "MSG a 1 %s\r\n")
 	return append([]byte("CONNECT {\"headers\":true}\r\n"+fmt.Sprintf(frame, length(r))), noise(r, r.IntN(100_000))...)
 }
 
 func badText(r *rand.Rand) []byte {
 	bad := pick(r, "\xff\xfe", "\xc3\x28", "\xed\xa0\x80", "\xf8\x88\x80\x80\x80", "\x00", "\xc0\xaf", "\u202e\ufeff")
-	frame := pick(r, "CONNECT {\"user\":\"%[1]s\",\"pass\":\"%[1]s\",\"name\":\"%[1]s\"}\r\nPING\r\n", "PUB orders.%[1]s 1\r\nx\r\n",
+	frame := pick(r, "CONNECT {\"user\":\"%[1]s\",\"pass\":\"%[1]s\",\"name\":\"%[1]s\"}\r\nPING\r\n", "PUB bulk.%[1]s 1\r\nx\r\n",
 		"CONNECT {}\r\nSUB %[1]s 1\r\n", "GET /%[1]s HTTP/1.1\r\nHost: %[1]s\r\nAuthorization: Bearer %[1]s\r\n\r\n",
 		"POST /v1/topics/%[1]s/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n%[1]s: a\r\n\r\n{}")
 	return fmt.Appendf(nil, frame, bad)
@@ -144,8 +144,8 @@ func natsTalk(r *rand.Rand) []byte {
 	for range 1 + r.IntN(50) {
 		b.WriteString(pick(r, "CONNECT {}\r\n", "CONNECT {\"user\":\"admin\",\"pass\":\"admin\",\"no_responders\":true,\"headers\":true}\r\n",
 			"CONNECT {\"jwt\":\"a.b.c\",\"nkey\":\"U\",\"sig\":\"x\"}\r\n", "SUB > 1\r\n", "SUB $SYS.> 2\r\n", "SUB $KV.> 3\r\n", "UNSUB 1 99999999999999999999\r\n",
-			"SUB "+strings.Repeat("a.", 3000)+"a 4\r\n", "PUB $KV.leasehold.session.n1 3\r\nbad\r\n", "PUB $JS.API.STREAM.DELETE.orders 0\r\n\r\n",
-			"PUB $JS.API.STREAM.PURGE.orders in 0\r\n\r\n", "PUB $SYS.REQ.SERVER.PING 0\r\n\r\n", "PING\r\n", "PONG\r\n", "+OK\r\n", "-ERR 'go away'\r\n",
+			"SUB "+strings.Repeat("a.", 3000)+"a 4\r\n", "PUB $KV.leasehold.session.n1 3\r\nbad\r\n", "PUB $JS.API.STREAM.DELETE.bulk 0\r\n\r\n",
+			"PUB $JS.API.STREAM.PURGE.bulk in 0\r\n\r\n", "PUB $SYS.REQ.SERVER.PING 0\r\n\r\n", "PING\r\n", "PONG\r\n", "+OK\r\n", "-ERR 'go away'\r\n",
 			"INFO {}\r\n", "PUB a..b 0\r\n\r\n", "PUB a.* 0\r\n\r\n", "\r\n\r\n", "ping\r\n", "SUB\ta\t1\r\n"))
 	}
 	return []byte(b.String())
