@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -230,6 +231,9 @@ func (a *arena) restart() {
 	a.node.Term()
 	a.node.Start()
 	a.WaitReady(startLimit)
+	if log := a.node.Log(); strings.Contains(log, "corrupt") {
+		a.t.Errorf("%s: the broker finds its store damaged by what was sent: see the log of %s", a.mode, a.node.Name)
+	}
 	a.note("a good message after a restart", a.ask(pub("events.good", "200")), stored)
 	for _, g := range a.spec.Groups {
 		a.Owners(g.Name)

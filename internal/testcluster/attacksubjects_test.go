@@ -138,7 +138,7 @@ func (a *arena) wildcards() {
 	for _, subject := range []string{
 		"events.*", "events.>", "plant.*.b", "plant.a.*", "plant.a.>", "plant.>", "plant.*.*", "plant.>.b",
 		"events.", "events..", "events..k", "plant.a.", "plant..b", "plant.a", "plant.a.b.c", "plant.a..b",
-		"events.a\x00b", "events.a\x1bb", "events.a\x7f",
+		"events.a\x00b", "events.a\x1bb", "events.a\x7f", "events.\xff", "events.caf\xe9", "events.\ufffd", "events.\xed\xa0\x80",
 	} {
 		a.send(probe{subject, pub(subject, "200"), refusedOrLost})
 	}
@@ -150,7 +150,7 @@ func (a *arena) wildcards() {
 		probe{"a > within a token", pub("events.a>b", "200"), stored},
 		probe{"pedantic, a wildcard", "CONNECT {\"pedantic\":true}\r\n" + pub("events.*", "200"), "^(-ERR|closed|refused 4)"},
 	)
-	for _, query := range []string{"subject=plant.*.a", "subject=plant.a.%3E", "subject=plant..a", "subject=plant.a", "subject=plant.a.b.c", "subject=events.k"} {
+	for _, query := range []string{"subject=plant.*.a", "subject=plant.a.%3E", "subject=plant..a", "subject=plant.a", "subject=plant.a.b.c", "subject=events.k", "subject=plant.%FF.a", "subject=plant.a.%EF%BF%BD"} {
 		a.note("HTTP: "+query, a.post("plant/messages?"+query, "200"), httpRefused)
 	}
 	a.note("HTTP: key=*, encoded", a.post("events/messages?key=*", "200"), httpStored)

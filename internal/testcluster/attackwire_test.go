@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 // answerLimit is how long an attacker waits for an answer; it catches hangs.
@@ -185,15 +186,17 @@ func (a *arena) send(probes ...probe) {
 // note writes down what was answered and holds it against what must be.
 func (a *arena) note(sent, answered, want string) {
 	a.t.Helper()
-	a.rows = append(a.rows, attackRow{mode: a.mode, id: a.id, sent: sent, answered: brief(answered)})
+	a.rows = append(a.rows, attackRow{mode: a.mode, id: a.id, sent: brief(sent), answered: brief(answered)})
 	if !regexp.MustCompile(want).MatchString(answered) {
 		a.t.Errorf("%s %s: %s: answered %.300q, want %s", a.mode, a.id, sent, answered, want)
 	}
 }
 
+// brief makes a text fit for a cell of the table.
 func brief(text string) string {
+	text = strings.ToValidUTF8(text, "?")
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) {
 			return '.'
 		}
 		return r
