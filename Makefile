@@ -6,6 +6,7 @@ GOFLAGS_BUILD := -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION
 DIR   ?= .cluster
 SEEDS ?= 2000
 FUZZTIME ?= 30s
+FUZZ ?= .
 KINDS ?= .
 CLUSTERS ?= ^(bare|leasehold)$$
 LEGS  ?=
@@ -111,9 +112,9 @@ publish-costs: build ## what publishing costs beside bare nats-servers: CLUSTERS
 	go test -count=1 -timeout 180m -v ./internal/testcluster -run '^TestPublishCosts$$' -args -publish '$(CLUSTERS)' -publish-legs '$(LEGS)' \
 	  -publish-rounds $(or $(filter-out 0,$(ROUNDS)),3) -publish-time $(FOR) -publish-messages $(MESSAGES) -publish-profile '$(if $(PROFILES),$(abspath $(PROFILES)))' -publish-other '$(if $(OTHER),$(abspath $(OTHER)))'
 
-fuzz: ## fuzz every parser for FUZZTIME each
+fuzz: ## fuzz every parser for FUZZTIME each, or so many cases: FUZZTIME=1000000x FUZZ=. (a regular expression)
 	@set -e; for pkg in $$(grep -rl --include=*_test.go 'func Fuzz' . | xargs -n1 dirname | sort -u); do \
-	  for f in $$(grep -rhoE 'func Fuzz[A-Za-z0-9_]+' $$pkg/*_test.go | sed 's/func //'); do \
+	  for f in $$(grep -rhoE 'func Fuzz[A-Za-z0-9_]+' $$pkg/*_test.go | sed 's/func //' | grep -E '$(FUZZ)' || true); do \
 	    echo "== $$pkg $$f"; go test $$pkg -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done; done
 
 install: ## install binary, units and docs (as root; PREFIX=/usr/local, DESTDIR= for packages)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"net"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -9,6 +10,9 @@ import (
 
 // SystemConn is a connection in the brokers' own account.
 func (s *Server) SystemConn() (*nats.Conn, error) { return s.connect("test", s.users.system) }
+
+// IngressPipe is a client of an ingress user inside this process.
+func (s *Server) IngressPipe(user string) (net.Conn, error) { return s.ingress.Dial(user) }
 
 // RaftTimers reads back what the broker uses.
 func RaftTimers() Timing {

@@ -226,11 +226,6 @@ func (s *Server) connect(role Role, user nkeys.KeyPair) (*nats.Conn, error) {
 	if !isClosed(s.started) {
 		return nil, errNotStarted
 	}
-	return s.dial(role, user)
-}
-
-// dial connects to a broker that takes connections, whether others know of it yet or not.
-func (s *Server) dial(role Role, user nkeys.KeyPair) (*nats.Conn, error) {
 	public, err := user.PublicKey()
 	if err != nil {
 		return nil, err

@@ -39,7 +39,16 @@ type Node struct {
 	DiskShort  bool    `json:"disk_short"`   // That is less than min_free, so publishes are refused on all nodes.
 	FsyncP99MS float64 `json:"fsync_p99_ms"` // Within which 99 of 100 small synced writes ended, of the last hour; 0 if unknown.
 
+	Refused []Refused `json:"refused,omitempty"` // What it has refused clients since its start, most frequent first.
+
 	Damaged []string `json:"damaged"` // Topics whose copy on that node is damaged; it takes no part until they are mended.
+}
+
+// Refused is how often something of a client was refused.
+type Refused struct {
+	User   string `json:"user"`   // Or the address of a client that had not logged in.
+	Reason string `json:"reason"` // See docs/errors.md.
+	Count  uint64 `json:"count"`
 }
 
 // NodeLive is the state of a node whose session is alive.

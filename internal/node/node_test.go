@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,4 +188,28 @@ func TestNodeProcessesInOrderAndGoesOnAfterARestart(t *testing.T) {
 			t.Errorf("key k%d: got %v, want %v", k, got, want)
 		}
 	}
+}
+
+func TestStatusCountsWhatClientsAreRefused(t *testing.T) {
+	o := newOne(t, "")
+	o.start(t)
+	nc, err := nats.Connect("nats://" + o.cfg.Server.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for range 3 {
+		m := &nats.Msg{Subject: "orders.a", Header: nats.Header{"Nats-Rollup": {"all"}}}
+		if answer, err := nc.RequestMsg(m, time.Minute); err != nil || !strings.Contains(string(answer.Data), `"err_code":20003`) {
+			t.Fatalf("answered with %v, %v", answer, err)
+		}
+	}
+	servertest.Eventually(t, time.Minute, func() error {
+		s, err := api.NewClient(o.http).Status(context.Background())
+		if err == nil && !slices.Contains(s.Nodes[0].Refused, api.Refused{User: "anonymous", Reason: "header_not_allowed", Count: 3}) {
+			err = fmt.Errorf("refused: %+v", s.Nodes[0].Refused)
+		}
+		return err
+	})
+	o.end(t)
 }

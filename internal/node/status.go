@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,8 @@ type report struct {
 	Ready bool                   `json:"ready"`
 	Lanes map[string][]laneState `json:"lanes"` // By group.
 	Disk  diskReport             `json:"disk"`
+
+	Refused []api.Refused `json:"refused,omitempty"`
 }
 
 // laneState is one lane.
@@ -48,7 +51,7 @@ type laneState struct {
 
 // report tells what this node's lanes are doing.
 func (n *Node) report() report {
-	r := report{Node: n.Config.Node.Name, Ready: len(n.Ready()) == 0, Lanes: map[string][]laneState{}, Disk: newDiskReport(n.disk.State())}
+	r := report{Node: n.Config.Node.Name, Ready: len(n.Ready()) == 0, Lanes: map[string][]laneState{}, Disk: newDiskReport(n.disk.State()), Refused: n.refused()}
 	for _, g := range n.groups {
 		for _, l := range g.worker.Status() {
 			s := laneState{
@@ -227,6 +230,19 @@ func (n *Node) elsewhere(ctx context.Context, view *lease.View) (more elsewhere)
 	return more
 }
 
+// maxRefused bounds what a report says of refusals.
+const maxRefused = 50
+
+// refused is what this node has refused clients, most frequent first.
+func (n *Node) refused() []api.Refused {
+	var all []api.Refused
+	for _, r := range n.broker.Refused() {
+		all = append(all, api.Refused(r))
+	}
+	slices.SortStableFunc(all, func(a, b api.Refused) int { return cmp.Compare(b.Count, a.Count) })
+	return all[:min(len(all), maxRefused)]
+}
+
 // nodes lists every node that ever had a session, and every configured one, but for those that were removed from the
 // cluster and from the config.
 func (n *Node) nodes(view lease.View, said map[string]report, v voters) []api.Node {
@@ -243,6 +259,7 @@ func (n *Node) nodes(view lease.View, said map[string]report, v voters) []api.No
 		}
 		if d := said[rec.Node].Disk; node.State == api.NodeLive {
 			node.DiskFree, node.DiskShort, node.FsyncP99MS = d.Free, d.Short, d.FsyncP99MS
+			node.Refused = said[rec.Node].Refused
 		}
 		switch {
 		case rec.State == lease.Live:

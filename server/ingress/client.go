@@ -237,7 +237,7 @@ func (c *client) hasEnded() bool {
 }
 
 // interrupt has the reading goroutine stop at the next look.
-func (c *client) interrupt() { _ = c.raw.SetReadDeadline(time.Unix(1, 0)) }
+func (c *client) interrupt() { _ = c.raw.SetReadDeadline(time.Now()) }
 
 // end closes the connection, with an error for the client if there is one. What it has sent stays counted until the broker
 // has answered it.
@@ -359,11 +359,12 @@ const (
 
 // sweep ends a connection that takes too long and forgets messages that get no answer.
 func (c *client) sweep(now time.Time) {
-	c.expire(now.Add(-answerLimit).UnixNano())
+	at := c.in.since(now)
+	c.expire(at - int64(answerLimit))
 	if c.hasEnded() {
 		return
 	}
-	silent := now.UnixNano() - c.heard.Load()
+	silent := at - c.heard.Load()
 	partial := c.partial.Load()
 	switch {
 	case c.waiting.Load():
@@ -372,7 +373,7 @@ func (c *client) sweep(now time.Time) {
 			c.in.refusals.count(address(c.raw), "authentication_timeout", "")
 			c.end(errAuthTimeout)
 		}
-	case partial > 0 && (silent > int64(stallLimit) || now.UnixNano()-partial > int64(stallLimit)+int64(c.in.opt.Limits.MaxPayload/slowest)*int64(time.Second)):
+	case partial > 0 && (silent > int64(stallLimit) || at-partial > int64(c.in.messageLimit())):
 		c.in.refusals.count(c.user.String(), "slow_sender", "")
 		c.end(errStale)
 	case silent > int64(pingEvery)*int64(c.pings+1):
@@ -384,6 +385,11 @@ func (c *client) sweep(now time.Time) {
 	case silent < int64(pingEvery):
 		c.pings = 0
 	}
+}
+
+// messageLimit is how long the bytes of one message may take to arrive.
+func (in *Ingress) messageLimit() time.Duration {
+	return stallLimit + time.Duration(in.opt.Limits.MaxPayload/slowest)*time.Second
 }
 
 // expire counts messages sent before a time as answered.

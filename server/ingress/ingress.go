@@ -78,7 +78,8 @@ type Ingress struct {
 	close   context.CancelFunc
 	running sync.WaitGroup
 	stopped atomic.Bool  // clients are not read any more
-	now     atomic.Int64 // coarse clock, nanoseconds; see housekeeping
+	started time.Time
+	now     atomic.Int64 // coarse clock: nanoseconds since started, from 1 on; see housekeeping
 
 	mu      sync.Mutex
 	clients map[*client]bool // also those that have ended and whose messages the broker has not answered
@@ -105,7 +106,8 @@ func New(o Options) (*Ingress, error) {
 		pending: newDoorstep(), refusals: newRefusals(o.Log), clients: map[*client]bool{}, ctx: ctx, close: cancel,
 		inflight: newBudget(o.Limits.Messages, o.Limits.Bytes), buffers: newBudget(o.Limits.Connections, o.Limits.Bytes),
 	}
-	in.now.Store(time.Now().UnixNano())
+	in.started = time.Now()
+	in.now.Store(in.since(in.started))
 	in.passwords = newPasswords(o.Users)
 	for _, u := range o.Users {
 		w := &user{User: u}
@@ -230,7 +232,7 @@ func (in *Ingress) housekeeping() {
 		case <-in.ctx.Done():
 			return
 		case now := <-tick.C:
-			in.now.Store(now.UnixNano())
+			in.now.Store(in.since(now))
 			if now.Sub(swept) < sweepEvery {
 				continue
 			}
@@ -243,6 +245,9 @@ func (in *Ingress) housekeeping() {
 		}
 	}
 }
+
+// since is a time on the coarse clock. It takes no notice of steps of the wall clock, which many machines do once after boot.
+func (in *Ingress) since(t time.Time) int64 { return int64(t.Sub(in.started)) + 1 }
 
 // Refused counts what was refused, by user and reason.
 func (in *Ingress) Refused() []Refused { return in.refusals.list() }

@@ -16,11 +16,10 @@ func (c *client) login(o connectOptions) error {
 		c.user = u
 	}
 	c.opt = o
-	up, err := c.in.connect(c.user)
+	up, err := c.in.connect(c)
 	if err != nil {
 		return err
 	}
-	up.add(c)
 	c.up = up
 	c.idText = append(appendNumber(nil, c.id), '.')
 	c.inbox = append(c.inbox, up.inbox...)

@@ -94,31 +94,46 @@ func (c *client) operate(line, rest []byte) (done int, err error) {
 	if n == 0 {
 		return 0, errOperation
 	}
-	op, args := fields[0], fields[1:n]
-	if bytes.EqualFold(op, []byte("CONNECT")) {
-		return 0, c.connectAs(bytes.TrimSpace(line[len("CONNECT"):]))
+	op, args := operation(fields[0]), fields[1:n]
+	if op == "CONNECT" {
+		_, text, _ := bytes.Cut(line, fields[0])
+		return 0, c.connectAs(bytes.TrimSpace(text))
 	}
 	if c.up == nil {
 		if err := c.login(connectOptions{Verbose: true}); err != nil {
 			return 0, err
 		}
 	}
-	switch {
-	case bytes.EqualFold(op, []byte("PUB")):
+	switch op {
+	case "PUB":
 		return c.publish(args, rest, false)
-	case bytes.EqualFold(op, []byte("HPUB")):
+	case "HPUB":
 		return c.publish(args, rest, true)
-	case bytes.EqualFold(op, []byte("SUB")):
+	case "SUB":
 		return 0, c.subscribe(args)
-	case bytes.EqualFold(op, []byte("UNSUB")):
+	case "UNSUB":
 		return 0, c.unsubscribe(args)
-	case bytes.EqualFold(op, []byte("PING")):
+	case "PING":
 		c.say("PONG\r\n")
 		return 0, nil
-	case bytes.EqualFold(op, []byte("PONG")):
+	case "PONG":
 		return 0, nil
 	}
 	return 0, errOperation
+}
+
+// operations are what a client may say.
+var operations = []string{"PUB", "HPUB", "SUB", "UNSUB", "PING", "PONG", "CONNECT"}
+
+// operation is the protocol's spelling of a client's word, whose letters may be of either case; "" if it is not a valid one.
+// The lengths must be equal: Unicode folds letters to ours that are not ASCII, and those have more bytes.
+func operation(word []byte) string {
+	for _, op := range operations {
+		if len(op) == len(word) && bytes.EqualFold(word, []byte(op)) {
+			return op
+		}
+	}
+	return ""
 }
 
 // connectOptions is what a client says of itself.
@@ -228,11 +243,7 @@ func (c *client) publish(args [][]byte, rest []byte, hasHeader bool) (done int, 
 		return 0, errParser
 	}
 	p.header, p.data = rest[:head], rest[head:size]
-	if err := c.admit(p, hasHeader); err != nil {
-		return 0, err
-	}
-	c.ok()
-	return size + len("\r\n"), nil
+	return size + len("\r\n"), c.admit(p, hasHeader)
 }
 
 // lineOf is what is before rest in the buffer: the line of the operation.
@@ -283,7 +294,7 @@ func (c *client) early(p publication) (refused bool, err error) {
 	return false, nil
 }
 
-// admit rebuilds a message and puts it with what goes to the broker.
+// admit rebuilds a message and puts it with what goes to the broker, or refuses it.
 func (c *client) admit(p publication, hasHeader bool) error {
 	if hasHeader {
 		var r *admission.Refusal
@@ -320,6 +331,7 @@ func (c *client) admit(p publication, hasHeader bool) error {
 		c.batch = append(c.batch, c.header...)
 	}
 	c.batch = append(append(c.batch, p.data...), "\r\n"...)
+	c.ok()
 	return nil
 }
 

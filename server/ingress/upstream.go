@@ -37,16 +37,29 @@ const maxPending = 64 << 10
 // inboxSid is our sid of the subscription to the answers.
 const inboxSid = 1
 
-// connect returns the user's connection to the broker, which it makes if there is none.
-func (in *Ingress) connect(u *user) (*upstream, error) {
+// connect gives a client its user's connection to the broker, which it makes if there is none.
+func (in *Ingress) connect(c *client) (*upstream, error) {
+	u := c.user
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.up != nil {
+	if u.up != nil && u.up.add(c) {
 		return u.up, nil
 	}
-	if in.stopped.Load() {
+	if in.stopped.Load() || c.hasEnded() { // it may have waited for long while others could not connect
 		return nil, errEnded
 	}
+	up, err := in.open(u)
+	if err != nil {
+		return nil, err
+	}
+	up.add(c)
+	u.up = up
+	return up, nil
+}
+
+// open makes a connection to the broker for a user. The caller has the user's lock, so nothing here may wait for a write:
+// whoever ends the connection takes that lock.
+func (in *Ingress) open(u *user) (*upstream, error) {
 	conn, err := in.opt.Connect(u.Name)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the broker for user %s: %w", u, err)
@@ -56,13 +69,12 @@ func (in *Ingress) connect(u *user) (*upstream, error) {
 		clients: map[uint64]*client{}, served: map[uint64]service{}, lastSid: inboxSid,
 	}
 	up.idle.L = &up.mu
-	u.up = up
 	in.running.Go(up.flush)
 	in.running.Go(up.read)
-	if len(u.Serve) > 0 {
-		return up, nil
+	if len(u.Serve) == 0 {
+		up.post("SUB " + conn.Inbox + "> " + strconv.Itoa(inboxSid) + "\r\n")
 	}
-	return up, up.write([]byte("SUB " + conn.Inbox + "> " + strconv.Itoa(inboxSid) + "\r\n"))
+	return up, nil
 }
 
 // drop ends the user's connection to the broker.
@@ -75,10 +87,15 @@ func (u *user) drop() {
 	}
 }
 
-func (up *upstream) add(c *client) {
+// add reports whether the connection still lasts; else nobody would tell the client of its end.
+func (up *upstream) add(c *client) bool {
 	up.mu.Lock()
 	defer up.mu.Unlock()
+	if up.err != nil {
+		return false
+	}
 	up.clients[c.id] = c
+	return true
 }
 
 func (up *upstream) remove(c *client) {
@@ -230,6 +247,10 @@ func (up *upstream) take(in *bufio.Reader, line []byte) error {
 	case "PING":
 		up.post("PONG\r\n")
 	case "-ERR":
+		if bytes.HasPrefix(args, []byte("'Permissions Violation")) { // our list and the broker's differ; its connection lasts
+			up.in.refusals.count(up.user.String(), "refused_by_broker", shorten(string(args)))
+			return nil
+		}
 		return errors.New("broker: " + string(args))
 	}
 	return nil // INFO, PONG
