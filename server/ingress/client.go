@@ -165,6 +165,9 @@ func (c *client) fill() error {
 	} else {
 		c.partial.Store(0)
 	}
+	if err := c.awaitReader(); err != nil {
+		return err
+	}
 	if c.in.stopped.Load() {
 		return errEnded
 	}
@@ -178,6 +181,27 @@ func (c *client) fill() error {
 		err = io.ErrNoProgress
 	}
 	return err
+}
+
+// awaitReader waits while too much is there for the client to read: what it says costs us more than its own bytes.
+func (c *client) awaitReader() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) >= c.maxOut() && !c.ended {
+		c.room.Wait()
+	}
+	if c.ended {
+		return errEnded
+	}
+	return nil
+}
+
+// maxOut is how many bytes may wait for a client that is read. A service that reads no requests ends before that: see request.
+func (c *client) maxOut() int {
+	if len(c.user.serves()) > 0 {
+		return maxOut + 3*c.in.opt.Limits.MaxPayload
+	}
+	return maxOut
 }
 
 // makeRoom sees to it that the buffer can take the message that is being received, or at least a line.
@@ -208,7 +232,7 @@ func (c *client) takeBuffer(n int) error {
 			return err
 		}
 		c.waiting.Store(true)
-		defer c.waiting.Store(false)
+		defer c.resume()
 		if !c.in.buffers.wait(c.user, n, c.hasEnded) {
 			return errEnded
 		}
@@ -228,6 +252,13 @@ func (c *client) giveBuffer(other []byte) {
 		c.in.buffers.give(c.user, 1, c.held)
 		c.held = 0
 	}
+}
+
+// resume ends a wait for us: the time does not count for the client.
+func (c *client) resume() {
+	c.heard.Store(c.in.now.Load())
+	c.partial.Store(0)
+	c.waiting.Store(false)
 }
 
 func (c *client) hasEnded() bool {
@@ -257,7 +288,7 @@ func (c *client) end(why *protocolError) {
 	c.room.Broadcast()
 	c.ready.Broadcast()
 	c.mu.Unlock()
-	if why != nil && !busy {
+	if why != nil && !busy && len(last) <= farewell {
 		_ = c.raw.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = conn.Write(last)
 	}
@@ -282,7 +313,9 @@ func (c *client) gone() {
 const (
 	writeLimit = 10 * time.Second // for one write to it
 	maxOut     = 1 << 20          // bytes for a publisher: it is read no more until it has read them
+	mostOut    = 4 * maxOut       // likewise: it is ended, for it has many subscriptions to the same answers
 	answerSize = 128              // bytes that an answer takes beside the reply subject, about
+	farewell   = 4 << 10          // bytes that a connection which is not stuck takes at once
 )
 
 // say sends a line to the client.
@@ -392,6 +425,7 @@ func (in *Ingress) messageLimit() time.Duration {
 func (c *client) expire(before int64) {
 	c.mu.Lock()
 	messages, bytes := c.window.expire(before)
+	c.window.shrink()
 	over := c.ended && c.window.open == 0
 	if messages > 0 {
 		c.room.Broadcast()

@@ -63,6 +63,7 @@ func (c *client) consume() error {
 		}
 		c.r += end + 1 + done
 		c.need = 0
+		c.partial.Store(0)
 		if len(c.batch) >= maxBatch {
 			if err := c.pass(); err != nil {
 				return err
@@ -79,7 +80,11 @@ func (c *client) drop() bool {
 	n := min(c.skip, c.w-c.r)
 	c.r += n
 	c.skip -= n
-	return c.skip == 0
+	if c.skip > 0 {
+		return false
+	}
+	c.partial.Store(0)
+	return true
 }
 
 // operate handles one operation. rest is what was received behind its line, and done how much of it belongs to it.
@@ -358,7 +363,7 @@ func (c *client) roomy() bool {
 }
 
 func (c *client) roomyLocked() bool {
-	return !c.window.full() && len(c.out)+c.window.open*answerSize < maxOut
+	return !c.window.full() && len(c.out)+c.window.owed < maxOut
 }
 
 // waitForRoom first passes on what has been allowed, for that is what makes room.
@@ -367,7 +372,7 @@ func (c *client) waitForRoom(size int) error {
 		return err
 	}
 	c.waiting.Store(true)
-	defer c.waiting.Store(false)
+	defer c.resume()
 	c.mu.Lock()
 	for !c.roomyLocked() && !c.ended {
 		c.room.Wait()
@@ -388,9 +393,10 @@ func (c *client) answer(n uint64, m message) {
 		c.mu.Unlock()
 		return
 	}
-	size := s.size
+	size, kept := s.size, true
 	if len(s.reply) > 0 {
-		c.tell(s.reply, m)
+		kept = c.tell(s.reply, m)
+		s.forget()
 	}
 	over := c.ended && c.window.open == 0
 	c.room.Signal()
@@ -398,6 +404,10 @@ func (c *client) answer(n uint64, m message) {
 	c.in.inflight.give(c.user, 1, size)
 	if over {
 		c.gone()
+	}
+	if !kept {
+		c.in.refusals.count(c.user.String(), "slow_consumer", "")
+		c.end(errSlow)
 	}
 }
 
@@ -414,7 +424,10 @@ func (c *client) refuse(p publication, r *admission.Refusal) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tell(p.reply, message{data: answer})
+	if !c.tell(p.reply, message{data: answer}) {
+		c.in.refusals.count(c.user.String(), "slow_consumer", "")
+		return errSlow
+	}
 	return nil
 }
 
