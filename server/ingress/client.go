@@ -38,7 +38,6 @@ type client struct {
 	// What sweep looks at.
 	begun    time.Time
 	loggedIn atomic.Bool
-	full     atomic.Bool  // more than maxOut waits for the client: what it says must wait, too
 	waiting  atomic.Bool  // for us, not for the client: its silence is not its fault
 	heard    atomic.Int64 // when bytes last arrived
 	partial  atomic.Int64 // since when a message is half received, 0: none is
@@ -165,6 +164,9 @@ func (c *client) fill() error {
 	} else {
 		c.partial.Store(0)
 	}
+	if err := c.awaitReader(); err != nil {
+		return err
+	}
 	if c.in.stopped.Load() {
 		return errEnded
 	}
@@ -178,6 +180,27 @@ func (c *client) fill() error {
 		err = io.ErrNoProgress
 	}
 	return err
+}
+
+// awaitReader waits while too much is there for the client to read: what it says costs us more than its own bytes.
+func (c *client) awaitReader() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) >= c.maxOut() && !c.ended {
+		c.room.Wait()
+	}
+	if c.ended {
+		return errEnded
+	}
+	return nil
+}
+
+// maxOut is how many bytes may wait for a client that is read. A service that reads no requests ends before that: see request.
+func (c *client) maxOut() int {
+	if len(c.user.serves()) > 0 {
+		return maxOut + 3*c.in.opt.Limits.MaxPayload
+	}
+	return maxOut
 }
 
 // makeRoom sees to it that the buffer can take the message that is being received, or at least a line.
@@ -208,7 +231,7 @@ func (c *client) takeBuffer(n int) error {
 			return err
 		}
 		c.waiting.Store(true)
-		defer c.waiting.Store(false)
+		defer c.resume()
 		if !c.in.buffers.wait(c.user, n, c.hasEnded) {
 			return errEnded
 		}
@@ -228,6 +251,13 @@ func (c *client) giveBuffer(other []byte) {
 		c.in.buffers.give(c.user, 1, c.held)
 		c.held = 0
 	}
+}
+
+// resume ends a wait for us: the time does not count for the client.
+func (c *client) resume() {
+	c.heard.Store(c.in.now.Load())
+	c.partial.Store(0)
+	c.waiting.Store(false)
 }
 
 func (c *client) hasEnded() bool {
@@ -256,7 +286,7 @@ func (c *client) end(why *protocolError) {
 	open := c.window.open
 	c.room.Broadcast()
 	c.mu.Unlock()
-	if why != nil && !busy {
+	if why != nil && !busy && len(last) <= farewell {
 		_ = c.raw.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = conn.Write(last)
 	}
@@ -281,8 +311,16 @@ func (c *client) gone() {
 const (
 	writeLimit = 10 * time.Second // for one write to it
 	maxOut     = 1 << 20          // bytes for a publisher: it is read no more until it has read them
+	mostOut    = 4 * maxOut       // likewise: it is ended, for it has many subscriptions to the same answers
 	answerSize = 128              // bytes that an answer takes beside the reply subject, about
+	farewell   = 4 << 10          // bytes that a connection which is not stuck takes at once
 )
+
+// endSlow ends a connection that does not read what is sent to it.
+func (c *client) endSlow() {
+	c.in.refusals.count(c.user.String(), "slow_consumer", "")
+	c.end(errSlow)
+}
 
 // say sends a line to the client.
 func (c *client) say(line string) {
@@ -296,9 +334,6 @@ func (c *client) say(line string) {
 
 // send has out sent. The caller has the lock.
 func (c *client) send() {
-	if len(c.out) > maxOut {
-		c.full.Store(true)
-	}
 	if !c.writing {
 		c.writing = true
 		c.in.running.Go(c.write)
@@ -396,6 +431,7 @@ func (in *Ingress) messageLimit() time.Duration {
 func (c *client) expire(before int64) {
 	c.mu.Lock()
 	messages, bytes := c.window.expire(before)
+	c.window.shrink()
 	over := c.ended && c.window.open == 0
 	if messages > 0 {
 		c.room.Broadcast()

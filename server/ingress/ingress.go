@@ -100,6 +100,14 @@ type user struct {
 	up *upstream // nil until its first client, and after its end
 }
 
+// serves is what a user's clients answer. Before its login a client has no user.
+func (u *user) serves() []string {
+	if u == nil {
+		return nil
+	}
+	return u.Serve
+}
+
 // New takes the port. Clients may connect, and are served once Run is called.
 func New(o Options) (*Ingress, error) {
 	listener, err := net.Listen("tcp", o.Listen)
@@ -205,14 +213,12 @@ func (in *Ingress) list() []*client {
 	return all
 }
 
-// left is told when a connection has ended.
+// left is told, once, when a connection has ended. The client may be forgotten by then: its last answer may come meanwhile.
 func (in *Ingress) left(c *client) {
 	in.pending.left(c)
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.clients[c] {
-		in.live--
-	}
+	in.live--
 }
 
 // forget is told when a connection has ended and the broker has answered all that came over it.

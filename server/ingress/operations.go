@@ -43,11 +43,6 @@ func (c *client) consume() error {
 		if c.skip > 0 && !c.drop() {
 			return nil
 		}
-		if c.full.Load() {
-			if err := c.waitSent(); err != nil {
-				return err
-			}
-		}
 		data := c.buf[c.r:c.w]
 		if len(data) < c.need {
 			return nil
@@ -69,6 +64,7 @@ func (c *client) consume() error {
 		}
 		c.r += end + 1 + done
 		c.need = 0
+		c.partial.Store(0)
 		if len(c.batch) >= maxBatch {
 			if err := c.pass(); err != nil {
 				return err
@@ -85,7 +81,11 @@ func (c *client) drop() bool {
 	n := min(c.skip, c.w-c.r)
 	c.r += n
 	c.skip -= n
-	return c.skip == 0
+	if c.skip > 0 {
+		return false
+	}
+	c.partial.Store(0)
+	return true
 }
 
 // operate handles one operation. rest is what was received behind its line, and done how much of it belongs to it.
@@ -365,7 +365,7 @@ func (c *client) roomy() bool {
 }
 
 func (c *client) roomyLocked() bool {
-	return !c.window.full() && len(c.out)+c.window.open*answerSize+c.window.replies < maxOut
+	return !c.window.full() && len(c.out)+c.window.owed < maxOut
 }
 
 // waitForRoom first passes on what has been allowed, for that is what makes room.
@@ -374,7 +374,7 @@ func (c *client) waitForRoom(size int) error {
 		return err
 	}
 	c.waiting.Store(true)
-	defer c.waiting.Store(false)
+	defer c.resume()
 	c.mu.Lock()
 	for !c.roomyLocked() && !c.ended {
 		c.room.Wait()
@@ -395,9 +395,10 @@ func (c *client) answer(n uint64, m message) {
 		c.mu.Unlock()
 		return
 	}
-	size, sent, slow := s.size, s.sent, false
+	size, sent, kept := s.size, s.sent, true
 	if len(s.reply) > 0 {
-		slow = c.tell(s.reply, m)
+		kept = c.tell(s.reply, m)
+		s.forget()
 	}
 	over := c.ended && c.window.open == 0
 	c.room.Signal()
@@ -406,7 +407,7 @@ func (c *client) answer(n uint64, m message) {
 	if over {
 		c.gone()
 	}
-	if slow {
+	if !kept {
 		c.endSlow()
 	}
 }
@@ -423,11 +424,10 @@ func (c *client) refuse(p publication, r *admission.Refusal) error {
 		return err
 	}
 	c.mu.Lock()
-	slow := c.tell(p.reply, message{data: answer})
-	c.mu.Unlock()
-	if slow {
-		c.endSlow()
-		return errEnded
+	defer c.mu.Unlock()
+	if !c.tell(p.reply, message{data: answer}) {
+		c.in.refusals.count(c.user.String(), "slow_consumer", "")
+		return errSlow
 	}
 	return nil
 }

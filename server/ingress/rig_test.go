@@ -149,12 +149,14 @@ type peer struct {
 // dial connects over TCP without credentials.
 func (r *rig) dial(t *testing.T) *peer {
 	t.Helper()
-	conn, err := net.Dial("tcp", r.Addr().String())
+	conn, err := r.dialRaw()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return newPeer(t, conn, `CONNECT {"verbose":false,"headers":true}`)
 }
+
+func (r *rig) dialRaw() (net.Conn, error) { return net.Dial("tcp", r.Addr().String()) }
 
 // as is a client of a user.
 func (r *rig) as(t *testing.T, user string) *peer {
@@ -172,7 +174,9 @@ func newPeer(t *testing.T, conn net.Conn, hello string) *peer {
 	_ = conn.SetDeadline(time.Now().Add(hang))
 	p := &peer{conn, bufio.NewReader(conn)}
 	p.expect(t, "INFO ")
-	p.say(t, hello+"\r\n")
+	if hello != "" {
+		p.say(t, hello+"\r\n")
+	}
 	return p
 }
 

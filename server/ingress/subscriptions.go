@@ -17,7 +17,8 @@ type subscriptions struct {
 
 type subscription struct {
 	sid, subject string
-	left         int // messages until it ends, 0: no end
+	got          int // messages
+	most         int // after which it ends, 0: no end
 }
 
 func (s *subscriptions) add(sub *subscription) error {
@@ -29,6 +30,17 @@ func (s *subscriptions) add(sub *subscription) error {
 	}
 	s.bySid[sub.sid] = sub
 	return nil
+}
+
+// isPattern reports whether a subscription can have this subject. The list of matches must not find out: of what it refuses
+// it keeps the first tokens.
+func isPattern(subject []byte) bool {
+	for token := range bytes.SplitSeq(subject, []byte(".")) {
+		if len(token) == 0 {
+			return false
+		}
+	}
+	return !bytes.Contains(subject, []byte(".>."))
 }
 
 func (s *subscriptions) remove(sub *subscription) {
@@ -65,11 +77,15 @@ func (c *client) subscribe(args [][]byte) error {
 		c.mu.Unlock()
 		return c.tooMany()
 	}
+	if !isPattern(subject) {
+		c.mu.Unlock()
+		c.say("-ERR 'Invalid Subject'\r\n")
+		return nil
+	}
 	err := c.subs.add(&subscription{sid: sid, subject: string(subject)})
 	c.mu.Unlock()
 	if err != nil {
-		c.say("-ERR 'Invalid Subject'\r\n")
-		return nil
+		return err
 	}
 	c.ok()
 	return nil
@@ -86,22 +102,22 @@ func (c *client) unsubscribe(args [][]byte) error {
 	if len(args) < 1 || len(args) > 2 {
 		return errParser
 	}
-	left := 0
+	most := 0
 	if len(args) == 2 {
 		n, ok := number(args[1])
 		if !ok {
 			return errParser
 		}
-		left = n
+		most = n
 	}
 	if len(c.user.Serve) > 0 {
-		c.serveNoMore(string(args[0]), left)
+		c.serveNoMore(string(args[0]), most)
 		c.ok()
 		return nil
 	}
 	c.mu.Lock()
 	if sub := c.subs.bySid[string(args[0])]; sub != nil {
-		if sub.left = left; left == 0 {
+		if sub.most = most; most <= sub.got { // those before count, as at a broker
 			c.subs.remove(sub)
 		}
 	}
@@ -113,24 +129,22 @@ func (c *client) unsubscribe(args [][]byte) error {
 // noResponders begins a header block by which the broker says that nobody takes a message.
 var noResponders = []byte("NATS/1.0 503")
 
-// tell sends a message to each subscription of the client that a subject matches, and reports whether the client is too slow for
-// that: the caller then ends it, once it has released the lock, which it holds.
-func (c *client) tell(subject []byte, m message) (slow bool) {
+// tell sends a message to each subscription of the client that a subject matches, and reports whether there was room for
+// all of it. The caller has the lock.
+func (c *client) tell(subject []byte, m message) bool {
 	if c.ended || c.subs.matches == nil {
-		return false
+		return true
 	}
 	if bytes.HasPrefix(m.header, noResponders) && !c.opt.NoResponders {
-		return false
+		return true
 	}
 	c.subs.matches.MatchBytes(subject, func(sub *subscription) {
-		if slow = len(c.out) > tooMuchOut; slow {
+		if len(c.out) >= mostOut {
 			return
 		}
 		c.out = appendMessage(c.out, subject, sub.sid, nil, m, c.opt.Headers)
-		if sub.left > 0 {
-			if sub.left--; sub.left == 0 {
-				c.done = append(c.done, sub)
-			}
+		if sub.got++; sub.got == sub.most {
+			c.done = append(c.done, sub)
 		}
 	})
 	for _, sub := range c.done { // not while they are being matched
@@ -140,7 +154,7 @@ func (c *client) tell(subject []byte, m message) (slow bool) {
 	if len(c.out) > 0 {
 		c.send()
 	}
-	return slow
+	return len(c.out) < mostOut
 }
 
 // appendMessage appends a message as a client gets it.

@@ -3,11 +3,11 @@ package ingress
 // window holds what one connection has sent to the broker and is not answered, in the order of sending. Its owner is the
 // client's lock.
 type window struct {
-	slots   []slot // a ring; its length is a power of two
-	base    uint64 // number of the oldest
-	next    uint64 // number of the next; next - base ≤ maxWindow
-	open    int    // slots not settled
-	replies int    // bytes of their reply subjects
+	slots []slot // a ring; its length is a power of two
+	base  uint64 // number of the oldest
+	next  uint64 // number of the next; next - base ≤ maxWindow
+	open  int    // slots not settled
+	owed  int    // bytes that their answers take, about
 }
 
 // maxWindow is how many messages of one connection may be without an answer: more than any client library's own default.
@@ -26,25 +26,54 @@ func (w *window) full() bool { return w.next-w.base >= maxWindow }
 // add takes the next number.
 func (w *window) add(reply []byte, size int, now int64) uint64 {
 	if int(w.next-w.base) == len(w.slots) {
-		w.grow()
+		w.resize(max(firstWindow, 2*len(w.slots)))
 	}
 	s := &w.slots[w.next&uint64(len(w.slots)-1)]
 	s.reply = append(s.reply[:0], reply...)
 	s.size, s.sent, s.settled = size, now, false
 	w.next++
 	w.open++
-	w.replies += len(reply)
+	w.owed += s.owed()
 	return w.next - 1
+}
+
+// owed is how many bytes for the client the answer takes, about.
+func (s *slot) owed() int {
+	if len(s.reply) == 0 {
+		return 0
+	}
+	return answerSize + len(s.reply)
+}
+
+// keptReply is how long a reply subject may be whose memory is kept. Those of client libraries are shorter.
+const keptReply = 128
+
+// forget lets go of an unusually long reply subject.
+func (s *slot) forget() {
+	if cap(s.reply) > keptReply {
+		s.reply = nil
+	}
 }
 
 const firstWindow = 8
 
-func (w *window) grow() {
-	bigger := make([]slot, max(firstWindow, 2*len(w.slots)))
-	for n := w.base; n < w.next; n++ {
-		bigger[n&uint64(len(bigger)-1)] = w.slots[n&uint64(len(w.slots)-1)]
+func (w *window) resize(n int) {
+	slots := make([]slot, n)
+	for i := w.base; i < w.next; i++ {
+		slots[i&uint64(n-1)] = w.slots[i&uint64(len(w.slots)-1)]
 	}
-	w.slots = bigger
+	w.slots = slots
+}
+
+// shrink gives back memory that little of is used now.
+func (w *window) shrink() {
+	n := len(w.slots)
+	for n > firstWindow && int(w.next-w.base) <= n/4 {
+		n /= 2
+	}
+	if n < len(w.slots) {
+		w.resize(n)
+	}
 }
 
 // settle returns the slot of a number if it is open, which it then is not any more. The slot is valid until the next add.
@@ -56,11 +85,15 @@ func (w *window) settle(n uint64) *slot {
 	if s.settled {
 		return nil
 	}
-	s.settled = true
-	w.open--
-	w.replies -= len(s.reply)
+	w.close(s)
 	w.advance()
 	return s
+}
+
+func (w *window) close(s *slot) {
+	s.settled = true
+	w.open--
+	w.owed -= s.owed()
 }
 
 func (w *window) advance() {
@@ -77,9 +110,8 @@ func (w *window) expire(before int64) (messages, bytes int) {
 			break
 		}
 		if !s.settled {
-			s.settled = true
-			w.open--
-			w.replies -= len(s.reply)
+			w.close(s)
+			s.forget()
 			messages++
 			bytes += s.size
 		}

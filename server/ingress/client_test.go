@@ -1,0 +1,207 @@
+package ingress
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// flood writes until the ingress reads no more. It reports how much that was, or fails after far more than there is room for.
+func flood(t *testing.T, p *peer, text string) int {
+	t.Helper()
+	block, sent := []byte(strings.Repeat(text, 1+(32<<10)/len(text))), 0
+	for sent < 64<<20 {
+		_ = p.SetWriteDeadline(time.Now().Add(time.Second))
+		n, err := p.Write(block)
+		sent += n
+		if err != nil {
+			return sent
+		}
+	}
+	t.Fatalf("a client that reads nothing was read without end: %.40q", text)
+	return 0
+}
+
+// heldFor is how many bytes wait for a client.
+func (c *client) heldFor() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.out)
+}
+
+// Whatever a client says, it costs no more than a bounded amount of memory if it does not read what it is told.
+func TestClientThatReadsNothingIsNotReadWithoutEnd(t *testing.T) {
+	for name, text := range map[string]string{
+		"PING":          "PING\r\n",
+		"forbidden":     "PUB x 0\r\n\r\n",
+		"refused":       "PUB orders.* _INBOX.a 0\r\n\r\n",
+		"subscriptions": "SUB x 1\r\n",
+		"published":     "PUB orders.a _INBOX.a 0\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			r.answering(t)
+			p := r.as(t, "alice")
+			p.say(t, "SUB _INBOX.> 1\r\n")
+			flood(t, p, text)
+			if n := r.only(t).heldFor(); n > mostOut {
+				t.Errorf("%d bytes wait for it", n)
+			}
+			r.publishes(t, r.as(t, "alice"))
+		})
+	}
+}
+
+// A thousand subscriptions to each answer make a thousand copies of it.
+func TestManySubscriptionsToOneAnswerEndASlowClient(t *testing.T) {
+	r := newRig(t, nil)
+	r.answering(t)
+	p := r.as(t, "alice")
+	for i := range 1000 {
+		p.say(t, fmt.Sprintf("SUB _INBOX.> %d\r\n", i))
+	}
+	refused := "PUB orders.* _INBOX." + strings.Repeat("x", 200) + " 0\r\n\r\n"
+	_, _ = io.WriteString(p, strings.Repeat(refused, 100))
+	eventually(t, func() error {
+		for _, refused := range r.Refused() {
+			if refused.Reason == "slow_consumer" {
+				return nil
+			}
+		}
+		return errors.New("not ended as a slow consumer")
+	})
+	eventually(t, r.idle)
+	r.publishes(t, r.as(t, "alice"))
+}
+
+// A connection that publishes without a pause is in the middle of a message whenever it is looked at, and is not slow.
+func TestBusySenderIsNotTakenForASlowOne(t *testing.T) {
+	r := newRig(t, nil)
+	r.answering(t)
+	p := r.as(t, "alice")
+	c := r.only(t)
+	half := "SUB _INBOX.> 1\r\nPUB orders.a _INBOX.a 2\r\nx"
+	p.say(t, half)
+	for i := range 100 {
+		eventually(t, func() error {
+			if c.partial.Load() == 0 {
+				return errors.New("not in the middle of a message")
+			}
+			return nil
+		})
+		c.in.now.Add(int64(time.Second)) // the clock of a long time: housekeeping sets it back, and we on
+		c.partial.Store(c.in.now.Load() - int64(time.Second))
+		p.say(t, "y\r\nPUB orders.a _INBOX.a 2\r\nx")
+		p.expect(t, "MSG _INBOX.a 1 4")
+		if i == 99 {
+			eventually(t, func() error {
+				if at := c.partial.Load(); at < c.in.now.Load()-int64(hang) {
+					return fmt.Errorf("in the middle of a message since %d", at)
+				}
+				return nil
+			})
+		}
+	}
+}
+
+// Times of a client, seen from far in the future.
+func TestSlowAndSilentClientsEnd(t *testing.T) {
+	type look struct {
+		after time.Duration
+		ends  bool
+	}
+	for name, c := range map[string]struct {
+		said  string
+		looks []look
+	}{
+		"not logged in":                {"", []look{{loginLimit - time.Second, false}, {loginLimit + time.Second, true}}},
+		"in the middle of a line":      {"PING\r\nPUB orders", []look{{stallLimit - time.Second, false}, {stallLimit + time.Second, true}}},
+		"in the middle of a message":   {"PING\r\nPUB orders.a 9\r\nx", []look{{stallLimit - time.Second, false}, {stallLimit + time.Second, true}}},
+		"in the middle of a refused":   {"PING\r\nPUB other.a 9\r\nx", []look{{stallLimit - time.Second, false}, {stallLimit + time.Second, true}}},
+		"silent without a pong":        {"PING\r\n", []look{{pingEvery + time.Second, false}, {2*pingEvery + time.Second, false}, {3*pingEvery + time.Second, true}}},
+		"silent, but for a short time": {"PING\r\n", []look{{pingEvery - time.Second, false}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			conn, err := r.dialRaw()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPeer(t, conn, "")
+			if c.said != "" {
+				p.say(t, c.said)
+				p.expect(t, "PONG")
+			}
+			one := r.only(t)
+			eventually(t, func() error {
+				one.mu.Lock()
+				defer one.mu.Unlock()
+				if middle := !strings.HasSuffix(c.said, "\n") && c.said != ""; middle != (one.partial.Load() > 0) {
+					return errors.New("not all has been read")
+				}
+				return nil
+			})
+			begun := time.Now()
+			for _, l := range c.looks {
+				one.sweep(begun.Add(l.after))
+				if one.hasEnded() != l.ends {
+					t.Fatalf("after %s: ended %v", l.after, !l.ends)
+				}
+			}
+		})
+	}
+}
+
+// Room that a client has taken comes back however and whenever its connection ends.
+func TestEndAtAnyMomentGivesBackAllRoom(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(o *Options) { o.Limits.Bytes = 1 << 20 })
+	heard, err := r.inside.SubscribeSync("orders.*") // which nobody answers at once
+	if err := errors.Join(err, r.inside.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	large := "PUB orders.a _INBOX.a 400000\r\n" + strings.Repeat("x", 400000) + "\r\n"
+	for _, said := range []string{
+		"PUB orders.a 1\r\nx\r\n", "PUB orders.a 1\r\nx", "PUB ord", large, large[:200000], large + large, large + large + large[:100000],
+		"PUB other 100000\r\nxx", "CONNECT {}\r\n", strings.Repeat("PUB orders.a 1\r\nx\r\n", 5000),
+	} {
+		for _, how := range []string{"client", "server", "upstream"} {
+			p, waits := r.as(t, "alice"), r.as(t, "alice")
+			_ = p.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)) // it may be held back
+			_, _ = io.WriteString(p, said)
+			waits.synced(t)
+			switch how {
+			case "client":
+				_ = p.Close()
+			case "server":
+				for _, c := range r.list() {
+					c.end(errStale)
+				}
+			case "upstream":
+				r.kick(t, "alice")
+			}
+			_ = errors.Join(p.Close(), waits.Close())
+			r.answerAll(heard)
+			eventually(t, func() error {
+				r.answerAll(heard)
+				return r.idle()
+			})
+		}
+	}
+}
+
+func (r *rig) answerAll(heard *nats.Subscription) {
+	for {
+		m, err := heard.NextMsg(time.Millisecond)
+		if err != nil {
+			return
+		}
+		_ = m.Respond(nil)
+	}
+}
