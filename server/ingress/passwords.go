@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -16,7 +17,8 @@ import (
 // A password that was right is remembered, by a keyed hash in memory, and not checked again: devices that come back
 // are let in at once whatever others do.
 type passwords struct {
-	slots chan bool // one for each check that may run
+	ctx   context.Context // no check begins after its end
+	slots chan bool       // one for each check that may run
 	dummy []byte    // a hash to compare with where there is no such user, nil: nobody has a password
 	key   [32]byte  // of the remembered hashes; of this process
 
@@ -45,9 +47,9 @@ const (
 	maxAddresses   = 4096
 )
 
-func newPasswords(users []User) *passwords {
+func newPasswords(ctx context.Context, users []User) *passwords {
 	p := &passwords{
-		slots: make(chan bool, max(1, min(maxChecks, runtime.GOMAXPROCS(0)-1))),
+		ctx: ctx, slots: make(chan bool, max(1, min(maxChecks, runtime.GOMAXPROCS(0)-1))),
 		right: map[string][sha256.Size]byte{}, addresses: map[string]*attempts{},
 	}
 	_, _ = rand.Read(p.key[:]) // never fails
@@ -111,6 +113,9 @@ func (p *passwords) remembers(u *user, sum [sha256.Size]byte) bool {
 func (p *passwords) enter(address string) *attempts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.queued >= maxQueued {
+		return nil
+	}
 	a := p.addresses[address]
 	if a == nil {
 		if len(p.addresses) >= maxAddresses {
@@ -119,7 +124,7 @@ func (p *passwords) enter(address string) *attempts {
 		a = &attempts{}
 		p.addresses[address] = a
 	}
-	if p.queued >= maxQueued || a.queued >= queuedAddress {
+	if a.queued >= queuedAddress {
 		return nil
 	}
 	p.queued++
@@ -134,9 +139,15 @@ func (p *passwords) check(a *attempts, u *user, password string) bool {
 	p.mu.Lock()
 	next := a.next
 	p.mu.Unlock()
-	time.Sleep(time.Until(next))
-	p.slots <- true
-	defer func() { <-p.slots }()
+	p.rest(time.Until(next))
+	select {
+	case p.slots <- true:
+		defer func() { <-p.slots }()
+	case <-p.ctx.Done():
+	}
+	if p.ctx.Err() != nil {
+		return false
+	}
 	hash, known := p.dummy, u != nil && u.PasswordHash != ""
 	if known {
 		hash = []byte(u.PasswordHash)
@@ -144,9 +155,19 @@ func (p *passwords) check(a *attempts, u *user, password string) bool {
 	begun := time.Now()
 	ok := bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && known
 	if !ok {
-		time.Sleep(time.Since(begun))
+		p.rest(time.Since(begun))
 	}
 	return ok
+}
+
+// rest waits, but not longer than the ingress lasts.
+func (p *passwords) rest(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.ctx.Done():
+	}
 }
 
 func (p *passwords) leave(a *attempts, u *user, ok bool, sum [sha256.Size]byte) {
