@@ -77,7 +77,7 @@ type Ingress struct {
 	ctx     context.Context // ends when the ingress closes
 	close   context.CancelFunc
 	running sync.WaitGroup
-	stopped atomic.Bool  // clients are not read any more
+	stopped atomic.Bool // clients are not read any more
 	started time.Time
 	now     atomic.Int64 // coarse clock: nanoseconds since started, from 1 on; see housekeeping
 

@@ -19,8 +19,8 @@ import (
 type passwords struct {
 	ctx   context.Context // no check begins after its end
 	slots chan bool       // one for each check that may run
-	dummy []byte    // a hash to compare with where there is no such user, nil: nobody has a password
-	key   [32]byte  // of the remembered hashes; of this process
+	dummy []byte          // a hash to compare with where there is no such user, nil: nobody has a password
+	key   [32]byte        // of the remembered hashes; of this process
 
 	mu        sync.Mutex
 	right     map[string][sha256.Size]byte // by user
