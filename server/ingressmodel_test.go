@@ -293,6 +293,7 @@ func keyOf(pattern, subject string) int {
 
 var (
 	headerLine = regexp.MustCompile("^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}):([^\\x00-\\x08\\x0a-\\x1f\\x7f]*)$")
+	shortID    = regexp.MustCompile(`^[^\x00-\x1f\x7f]{0,20}$`)
 	idText     = regexp.MustCompile(`^[^\x00-\x1f\x7f]{0,256}$`)
 )
 
@@ -344,7 +345,7 @@ func latin(s string) string {
 }
 
 func (m *clientModel) subscribe(args []string) {
-	if len(args) < 2 || len(args) > 3 || len(args[len(args)-1]) > 20 {
+	if len(args) < 2 || len(args) > 3 || !shortID.MatchString(latin(args[len(args)-1])) {
 		m.fail("Parser Error")
 		return
 	}

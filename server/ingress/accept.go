@@ -17,7 +17,7 @@ func (in *Ingress) accept() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil: // out of descriptors, or memory: it passes
-			in.refusals.count(others, "accept_failed", err.Error())
+			in.refusals.countAddress(others, "accept_failed", err.Error())
 			in.pauseAccept()
 		default:
 			in.welcome(conn)
@@ -43,20 +43,20 @@ func (in *Ingress) welcome(conn net.Conn) {
 	host := address(conn)
 	if in.crowded() {
 		if evicted := in.pending.evict(); evicted != nil {
-			in.refusals.count(address(evicted.raw), "too_many_logins", "")
+			in.refusals.countAddress(address(evicted.raw), "too_many_logins", "")
 			evicted.end(nil)
 		}
 	}
 	if evicted, ok := in.pending.enter(c, host); !ok {
-		in.refusals.count(host, "too_many_logins", "")
+		in.refusals.countAddress(host, "too_many_logins", "")
 		reset(conn)
 		return
 	} else if evicted != nil {
-		in.refusals.count(address(evicted.raw), "too_many_logins", "")
+		in.refusals.countAddress(address(evicted.raw), "too_many_logins", "")
 		evicted.end(nil)
 	}
 	if in.crowded() {
-		in.refusals.count(host, "too_many_connections", "")
+		in.refusals.countAddress(host, "too_many_connections", "")
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = conn.Write([]byte("-ERR '" + errMaxClients.text + "'\r\n"))
 		in.pending.left(c)
@@ -107,7 +107,7 @@ func (c *client) greet() error {
 	if c.in.opt.TLS != nil && c.user == nil {
 		secure := tls.Server(c.conn, c.in.opt.TLS)
 		if err := secure.Handshake(); err != nil {
-			c.in.refusals.count(address(c.raw), "tls_handshake", err.Error())
+			c.in.refusals.countAddress(address(c.raw), "tls_handshake", err.Error())
 			return err
 		}
 		c.mu.Lock()

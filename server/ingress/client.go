@@ -27,13 +27,14 @@ type client struct {
 	opt    connectOptions
 	buf    []byte // received and not consumed: buf[r:w]
 	r, w   int
-	need   int    // bytes from r on that the next message has, 0: not known yet
-	held   int    // bytes of buf that are taken from the buffers' budget
-	skip   int    // bytes of a refused message that are to be dropped
-	batch  []byte // for the broker
-	header []byte // a rebuilt header block
-	inbox  []byte // the reply subject of the last message to the broker
-	idText []byte // the client's token in it, with a dot
+	need   int      // bytes from r on that the next message has, 0: not known yet
+	held   int      // bytes of buf that are taken from the buffers' budget
+	skip   int      // bytes of a refused message that are to be dropped
+	batch  []byte   // for the broker
+	pongs  []func() // what is done at the broker's answer to each PING in it
+	header []byte   // a rebuilt header block
+	inbox  []byte   // the reply subject of the last message to the broker
+	idText []byte   // the client's token in it, with a dot
 
 	// What sweep looks at.
 	begun    time.Time
@@ -48,9 +49,9 @@ type client struct {
 	room    sync.Cond // the window, or out, has room again
 	window  window
 	subs    subscriptions
-	done    []*subscription    // scratch of tell
-	served  map[string]service // by the client's sid; of users that serve
-	replies map[string]int64   // reply subjects of requests that wait for the answer, with their time
+	done    []*subscription     // scratch of tell
+	served  map[string]*service // by the client's sid; of users that serve
+	replies map[string]int64    // reply subjects of requests that wait for the answer, with their time
 	out     []byte
 	writing bool // a goroutine sends what is in out
 }
@@ -80,6 +81,9 @@ func (c *client) run() {
 	}
 	err := c.read()
 	c.giveBuffer(nil)
+	if c.up != nil {
+		c.up.leave(c)
+	}
 	if c.in.stopped.Load() {
 		c.waitEnded() // Close gives it the answers that are under way
 	}
@@ -146,8 +150,8 @@ func (c *client) pass() error {
 	if len(c.batch) == 0 {
 		return nil
 	}
-	err := c.up.write(c.batch)
-	c.batch = c.batch[:0]
+	err := c.up.write(c.batch, c.pongs...)
+	c.batch, c.pongs = c.batch[:0], nil
 	if cap(c.batch) > 4*maxBatch {
 		c.batch = nil
 	}
@@ -405,7 +409,7 @@ func (c *client) sweep(now time.Time) {
 	case c.waiting.Load():
 	case !c.loggedIn.Load():
 		if now.Sub(c.begun) > loginLimit {
-			c.in.refusals.count(address(c.raw), "authentication_timeout", "")
+			c.in.refusals.countAddress(address(c.raw), "authentication_timeout", "")
 			c.end(errAuthTimeout)
 		}
 	case partial > 0 && (silent > int64(stallLimit) || at-partial > int64(c.in.messageLimit())):

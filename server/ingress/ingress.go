@@ -123,7 +123,7 @@ func New(o Options) (*Ingress, error) {
 	in.inflight.paced = true
 	in.started = time.Now()
 	in.now.Store(in.since(in.started))
-	in.passwords = newPasswords(o.Users)
+	in.passwords = newPasswords(ctx, o.Users)
 	for _, u := range o.Users {
 		w := &user{User: u}
 		in.users[u.Name] = w

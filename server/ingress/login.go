@@ -51,7 +51,7 @@ func (c *client) authenticate(o connectOptions) (*user, error) {
 		u = c.in.users[Anonymous]
 	}
 	if u == nil {
-		c.in.refusals.count(address(c.raw), reason, "")
+		c.in.refusals.countAddress(address(c.raw), reason, "")
 		return nil, errAuth
 	}
 	return u, nil

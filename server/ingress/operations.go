@@ -115,6 +115,10 @@ func (c *client) operate(line, rest []byte) (done int, err error) {
 	case "UNSUB":
 		return 0, c.unsubscribe(args)
 	case "PING":
+		if len(c.user.Serve) > 0 { // after it a service is sure of its subscriptions, and may drain
+			c.askBroker(func() { c.say("PONG\r\n") })
+			return 0, nil
+		}
 		c.say("PONG\r\n")
 		return 0, nil
 	case "PONG":

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -16,10 +17,11 @@ import (
 // A password that was right is remembered, by a keyed hash in memory, and not checked again: devices that come back
 // are let in at once whatever others do.
 type passwords struct {
-	slots chan bool // one for each check that may run
-	again chan bool // the one place in the queue for slots of addresses whose last password was wrong
-	dummy []byte    // a hash to compare with where there is no such user, nil: nobody has a password
-	key   [32]byte  // of the remembered hashes; of this process
+	ctx   context.Context // no check begins after its end
+	slots chan bool       // one for each check that may run
+	again chan bool       // the one place in the queue for slots of addresses whose last password was wrong
+	dummy []byte          // a hash to compare with where there is no such user, nil: nobody has a password
+	key   [32]byte        // of the remembered hashes; of this process
 
 	mu        sync.Mutex
 	right     map[string][sha256.Size]byte // by user
@@ -47,9 +49,9 @@ const (
 	maxAddresses   = 4096
 )
 
-func newPasswords(users []User) *passwords {
+func newPasswords(ctx context.Context, users []User) *passwords {
 	p := &passwords{
-		slots: make(chan bool, max(1, min(maxChecks, runtime.GOMAXPROCS(0)-1))), again: make(chan bool, 1),
+		ctx: ctx, slots: make(chan bool, max(1, min(maxChecks, runtime.GOMAXPROCS(0)-1))), again: make(chan bool, 1),
 		right: map[string][sha256.Size]byte{}, addresses: map[string]*attempts{},
 	}
 	_, _ = rand.Read(p.key[:]) // never fails
@@ -113,6 +115,9 @@ func (p *passwords) remembers(u *user, sum [sha256.Size]byte) bool {
 func (p *passwords) enter(address string) *attempts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.queued >= maxQueued {
+		return nil
+	}
 	a := p.addresses[address]
 	if a == nil {
 		if len(p.addresses) >= maxAddresses {
@@ -141,13 +146,14 @@ func (p *passwords) check(a *attempts, u *user, password string) bool {
 	p.mu.Lock()
 	next, failed := a.next, a.failed > 0
 	p.mu.Unlock()
-	time.Sleep(time.Until(next))
+	p.rest(time.Until(next))
 	if failed {
-		p.again <- true
-		defer func() { <-p.again }()
+		defer p.place(p.again)()
 	}
-	p.slots <- true
-	defer func() { <-p.slots }()
+	defer p.place(p.slots)()
+	if p.ctx.Err() != nil {
+		return false
+	}
 	hash, known := p.dummy, u != nil && u.PasswordHash != ""
 	if known {
 		hash = []byte(u.PasswordHash)
@@ -155,9 +161,29 @@ func (p *passwords) check(a *attempts, u *user, password string) bool {
 	begun := time.Now()
 	ok := bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && known
 	if !ok {
-		time.Sleep(time.Since(begun))
+		p.rest(time.Since(begun))
 	}
 	return ok
+}
+
+// rest waits, but not longer than the ingress lasts.
+func (p *passwords) rest(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.ctx.Done():
+	}
+}
+
+// place waits for a place, or the end, and returns what gives it back.
+func (p *passwords) place(places chan bool) (leave func()) {
+	select {
+	case places <- true:
+		return func() { <-places }
+	case <-p.ctx.Done():
+		return func() {}
+	}
 }
 
 func (p *passwords) leave(a *attempts, u *user, ok bool, sum [sha256.Size]byte) {

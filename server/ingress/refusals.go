@@ -21,9 +21,11 @@ type Refused struct {
 type refusals struct {
 	log hclog.Logger
 
-	mu       sync.Mutex
-	counts   map[refusal]*tally // at most maxTallies
-	reported time.Time
+	mu        sync.Mutex
+	counts    map[refusal]*tally
+	addresses int // of counts, at most maxTallies
+	reported  time.Time
+	lines     int // logged since, at most maxLines
 }
 
 type refusal struct{ user, reason string }
@@ -34,10 +36,11 @@ type tally struct {
 	last   string // what was refused last
 }
 
-// Bounds of what is kept and logged.
+// Bounds of what is kept and logged. Of users and reasons there are few; addresses are made up without end.
 const (
-	maxTallies  = 1024        // of users' names and reasons; addresses beyond it are counted together
+	maxTallies  = 1024        // of addresses and reasons; those beyond it are counted together
 	reportEvery = time.Minute // after the first of a kind, which is logged at once
+	maxLines    = 20          // of first ones between two reports, and of a report
 )
 
 // others stands for addresses that there is no room for.
@@ -47,42 +50,75 @@ func newRefusals(log hclog.Logger) *refusals {
 	return &refusals{log: log, counts: map[refusal]*tally{}, reported: time.Now()}
 }
 
+// count counts something of a user.
 func (r *refusals) count(user, reason, what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := refusal{user, reason}
-	t := r.counts[key]
-	if t == nil && len(r.counts) >= maxTallies {
-		key.user = others
-		t = r.counts[key]
+	r.add(refusal{user, reason}, what)
+}
+
+// countAddress counts something of a client that has not logged in.
+func (r *refusals) countAddress(address, reason, what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := refusal{address, reason}
+	if r.counts[key] == nil {
+		if r.addresses >= maxTallies {
+			key.user = others
+		} else {
+			r.addresses++
+		}
 	}
+	r.add(key, what)
+}
+
+func (r *refusals) add(key refusal, what string) {
+	t := r.counts[key]
 	if t == nil {
 		t = &tally{}
 		r.counts[key] = t
-		r.say(key, t, 1, what)
-		t.logged = 1
 	}
 	t.count++
 	t.last = what
+	if t.count == 1 && r.lines < maxLines {
+		r.lines++
+		r.say(key, t)
+	}
 }
 
-func (r *refusals) say(key refusal, t *tally, n uint64, what string) {
-	r.log.Warn("client request refused", "user", key.user, "reason", key.reason, "count", n, "last", what)
+// say logs what is new of a tally.
+func (r *refusals) say(key refusal, t *tally) {
+	r.log.Warn("client request refused", "user", key.user, "reason", key.reason, "count", t.count-t.logged, "last", t.last)
+	t.logged = t.count
 }
 
-// report logs what was refused since the last report, once a minute.
+// report logs once a minute what was refused since the last report: the most frequent line by line, the rest in one.
 func (r *refusals) report(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.Sub(r.reported) < reportEvery {
 		return
 	}
-	r.reported = now
-	for key, t := range r.counts {
-		if t.count > t.logged {
-			r.say(key, t, t.count-t.logged, t.last)
-			t.logged = t.count
+	r.reported, r.lines = now, 0
+	fresh := func(key refusal) uint64 { return r.counts[key].count - r.counts[key].logged }
+	var keys []refusal
+	for key := range r.counts {
+		if fresh(key) > 0 {
+			keys = append(keys, key)
 		}
+	}
+	slices.SortFunc(keys, func(a, b refusal) int { return cmp.Compare(fresh(b), fresh(a)) })
+	rest := uint64(0)
+	for i, key := range keys {
+		if i < maxLines {
+			r.say(key, r.counts[key])
+			continue
+		}
+		rest += fresh(key)
+		r.counts[key].logged = r.counts[key].count
+	}
+	if rest > 0 {
+		r.log.Warn("client requests refused, of more users and addresses", "kinds", len(keys)-maxLines, "count", rest)
 	}
 }
 

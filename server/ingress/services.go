@@ -14,11 +14,13 @@ type service struct {
 	sid     string // the client's
 	ours    uint64
 	subject string
+	got     int // requests; with most, of the client's lock
+	most    int // after which it ends, 0: no end
 }
 
 // Bounds of a service's connection.
 const (
-	serviceLimit = 24 * time.Hour // within which a request may be answered
+	serviceLimit = 23 * time.Hour // within which a request may be answered; the broker knows it for an hour more
 	maxRequests  = 4096           // that may wait for an answer; beyond it the oldest may be answered no more
 	maxQueue     = 64             // bytes of a queue group's name
 )
@@ -39,7 +41,7 @@ func (c *client) serveRequests(subject, queue []byte, sid string) error {
 	}
 	s := c.up.serve(c, sid, string(subject))
 	if c.served == nil {
-		c.served, c.replies = map[string]service{}, map[string]int64{}
+		c.served, c.replies = map[string]*service{}, map[string]int64{}
 	}
 	c.served[sid] = s
 	c.mu.Unlock()
@@ -48,35 +50,77 @@ func (c *client) serveRequests(subject, queue []byte, sid string) error {
 	return nil
 }
 
-func (up *upstream) serve(c *client, sid, subject string) service {
+func (up *upstream) serve(c *client, sid, subject string) *service {
 	up.mu.Lock()
 	defer up.mu.Unlock()
 	up.lastSid++
-	s := service{client: c, sid: sid, ours: up.lastSid, subject: subject}
+	s := &service{client: c, sid: sid, ours: up.lastSid, subject: subject}
 	up.served[s.ours] = s
 	return s
 }
 
-func (c *client) serveNoMore(sid string, left int) {
+// serveNoMore ends a subscription, at once or after so many requests. Those that the broker has sent by then still arrive.
+func (c *client) serveNoMore(sid string, most int) {
 	c.mu.Lock()
-	s, ok := c.served[sid]
-	if ok && left == 0 {
-		delete(c.served, sid)
+	s := c.served[sid]
+	over := false
+	if s != nil {
+		s.most = most
+		if over = most <= s.got; over {
+			delete(c.served, sid)
+		}
 	}
 	c.mu.Unlock()
 	switch {
-	case !ok:
-	case left == 0:
+	case s == nil:
+	case over:
 		c.batch = fmt.Appendf(c.batch, "UNSUB %d\r\n", s.ours)
+		up := c.up
+		c.askBroker(func() { up.forget(s) })
 	default:
-		c.batch = fmt.Appendf(c.batch, "UNSUB %d %d\r\n", s.ours, left)
+		c.batch = fmt.Appendf(c.batch, "UNSUB %d %d\r\n", s.ours, most)
+	}
+}
+
+// askBroker has something done once the broker has taken all that the client said so far.
+func (c *client) askBroker(then func()) {
+	c.batch = append(c.batch, "PING\r\n"...)
+	c.pongs = append(c.pongs, then)
+}
+
+// forget ends a subscription of which the broker will send no more.
+func (up *upstream) forget(s *service) {
+	up.mu.Lock()
+	defer up.mu.Unlock()
+	delete(up.served, s.ours)
+}
+
+// leave ends the subscriptions of a client whose reading goroutine has sent its last.
+func (up *upstream) leave(c *client) {
+	var lines []byte
+	up.mu.Lock()
+	for sid, s := range up.served {
+		if s.client == c {
+			delete(up.served, sid)
+			lines = fmt.Appendf(lines, "UNSUB %d\r\n", sid)
+		}
+	}
+	up.mu.Unlock()
+	if len(lines) > 0 {
+		up.post(string(lines))
 	}
 }
 
 // request gives a service a request. One that reads too slowly loses its connection, as at a broker: requests are asked
 // again.
-func (c *client) request(s service, m message) {
+func (c *client) request(s *service, m message) {
 	c.mu.Lock()
+	if s.got++; s.got == s.most {
+		if c.served[s.sid] == s {
+			delete(c.served, s.sid)
+		}
+		defer c.up.forget(s)
+	}
 	if len(c.out) > maxOut+2*c.in.opt.Limits.MaxPayload {
 		c.mu.Unlock()
 		c.endSlow()

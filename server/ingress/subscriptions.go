@@ -51,9 +51,14 @@ func (s *subscriptions) remove(sub *subscription) {
 // maxSid is the longest subscription id that a client may give: libraries count.
 const maxSid = 20
 
+// isSid reports whether a client may give this id. It comes back to it in the line of each message.
+func isSid(sid []byte) bool {
+	return len(sid) <= maxSid && !bytes.ContainsFunc(sid, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
 // subscribe handles SUB.
 func (c *client) subscribe(args [][]byte) error {
-	if len(args) < 2 || len(args) > 3 || len(args[len(args)-1]) > maxSid {
+	if len(args) < 2 || len(args) > 3 || !isSid(args[len(args)-1]) {
 		return errParser
 	}
 	subject, sid, queue := args[0], string(args[len(args)-1]), []byte(nil)

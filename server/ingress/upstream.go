@@ -26,7 +26,8 @@ type upstream struct {
 	pending []byte    // what others want to write meanwhile
 	more    chan bool // buffered 1: pending is left to flush
 	clients map[uint64]*client
-	served  map[uint64]service // subscriptions of services, by our sid
+	served  map[uint64]*service // subscriptions of services, by our sid
+	pongs   []func()            // for each PING that the broker has not answered
 	lastSid uint64
 
 	line []byte // of the reading goroutine
@@ -67,7 +68,7 @@ func (in *Ingress) open(u *user) (*upstream, error) {
 	}
 	up := &upstream{
 		in: in, user: u, conn: conn, inbox: []byte(conn.Inbox), more: make(chan bool, 1),
-		clients: map[uint64]*client{}, served: map[uint64]service{}, lastSid: inboxSid,
+		clients: map[uint64]*client{}, served: map[uint64]*service{}, lastSid: inboxSid,
 	}
 	up.idle.L = &up.mu
 	in.running.Go(up.flush)
@@ -101,26 +102,18 @@ func (up *upstream) add(c *client) bool {
 
 func (up *upstream) remove(c *client) {
 	up.mu.Lock()
+	defer up.mu.Unlock()
 	delete(up.clients, c.id)
-	var lines []byte
-	for sid, s := range up.served {
-		if s.client == c {
-			delete(up.served, sid)
-			lines = fmt.Appendf(lines, "UNSUB %d\r\n", sid)
-		}
-	}
-	up.mu.Unlock()
-	if len(lines) > 0 {
-		up.post(string(lines))
-	}
 }
 
-// write sends one or several whole protocol messages. It waits while too much waits already.
-func (up *upstream) write(b []byte) error {
+// write sends one or several whole protocol messages, with what is to be done at the answer to each PING in them. It waits
+// while too much waits already.
+func (up *upstream) write(b []byte, pongs ...func()) error {
 	up.mu.Lock()
 	for up.busy && len(up.pending) >= maxPending && up.err == nil {
 		up.idle.Wait()
 	}
+	up.pongs = append(up.pongs, pongs...)
 	if up.err != nil || up.busy {
 		defer up.mu.Unlock()
 		if up.err == nil {
@@ -247,6 +240,8 @@ func (up *upstream) take(in *bufio.Reader, line []byte) error {
 		return up.deliver(in, args, true)
 	case "PING":
 		up.post("PONG\r\n")
+	case "PONG":
+		up.pong()
 	case "-ERR":
 		if bytes.HasPrefix(args, []byte("'Permissions Violation")) { // our list and the broker's differ; its connection lasts
 			up.in.refusals.count(up.user.String(), "refused_by_broker", shorten(string(args)))
@@ -254,7 +249,20 @@ func (up *upstream) take(in *bufio.Reader, line []byte) error {
 		}
 		return errors.New("broker: " + string(args))
 	}
-	return nil // INFO, PONG
+	return nil // INFO
+}
+
+// pong does what waits for the broker's answer to a PING.
+func (up *upstream) pong() {
+	up.mu.Lock()
+	if len(up.pongs) == 0 {
+		up.mu.Unlock()
+		return
+	}
+	then := up.pongs[0]
+	up.pongs = up.pongs[1:]
+	up.mu.Unlock()
+	then()
 }
 
 // message is what the broker delivers. Its slices are valid until the call that takes it returns.
