@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // What the rig of FuzzIngress lets clients publish to. Nobody stores plain and multi, a stream stores kept.
@@ -278,7 +279,7 @@ func oneSubject(s string) bool {
 			return false
 		}
 	}
-	return len(s) <= 1024 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f })
+	return len(s) <= 1024 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError })
 }
 
 func keyOf(pattern, subject string) int {
