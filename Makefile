@@ -20,13 +20,14 @@ SEED ?= 0
 ROUNDS ?= 0
 MINUTES ?= 0
 EACH  ?= 0
+WIDTH ?= 5
 TABLE ?= $(CURDIR)/bin/$@.txt
 
 # Where `make install` puts things; DESTDIR goes in front, for packages.
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: chaos soak install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs publish-costs python3 recipe
+.PHONY: attacks chaos soak install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs publish-costs python3 recipe
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -91,6 +92,9 @@ freeze: build ## stop processes for 3 s and 20 s, and the quorum for three sessi
 idle: build ## CPU, memory and synced writes of idle nodes
 	@command -v strace >/dev/null || { apt-get update -q && apt-get install -y -q strace; } >/dev/null 2>&1 || echo "without strace: synced writes are not counted"
 	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestIdleCost$$' -args -idle
+
+attacks: ## send what once stopped nodes, and its kind, with floods of WIDTH times the ordinary length, and print what came of it
+	go test -count=1 -timeout 60m -v ./internal/testcluster -run '^TestAttacks$$' -args -attacks $(WIDTH)
 
 outage: build ## take a service down under load for 60 s, in each of three ways, and see what it costs
 	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestOutageEmptiesNothing$$' -args -outage 60s

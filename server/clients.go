@@ -26,7 +26,7 @@ const (
 
 // ingressUsers are the users that the ingress lets in.
 func (o Options) ingressUsers() []ingress.User {
-	users := []ingress.User{{Name: HTTPUser, Publish: o.PublishSubjects}, {Name: ProbeUser, Publish: o.PublishSubjects}}
+	users := []ingress.User{{Name: HTTPUser, Publish: o.PublishSubjects}, {Name: ProbeUser, Publish: o.PublishSubjects, Background: true}}
 	if o.admitsAnyone() {
 		users = append(users, ingress.User{Name: ingress.Anonymous, Publish: o.PublishSubjects})
 	}

@@ -60,7 +60,7 @@ func newFuzzRig(f *testing.F) *fuzzRig {
 	n := servertest.Start(f, o)
 	n.WaitReady(f)
 	r := &fuzzRig{server: n.Server, seen: make(chan *nats.Msg, 1<<16), system: make(chan *nats.Msg, 1<<10)}
-	spy, err1 := n.Conn("spy")
+	spy, err1 := n.Conn("test")
 	system, err2 := n.SystemConn()
 	if err := errors.Join(err1, err2); err != nil {
 		f.Fatal(err)

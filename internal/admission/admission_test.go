@@ -88,6 +88,7 @@ func TestSubjects(t *testing.T) {
 		long + "k": SubjectInvalid, long + strings.Repeat("k", 3000): SubjectInvalid,
 		"": SubjectInvalid, "orders.": SubjectInvalid, ".orders": SubjectInvalid, "orders..k": SubjectInvalid,
 		"orders.*": SubjectInvalid, "orders.>": SubjectInvalid, "*": SubjectInvalid, "orders.*.k": SubjectInvalid,
+		"orders.\xff": SubjectInvalid, "orders.caf\xe9": SubjectInvalid, "orders.\ufffd": SubjectInvalid, "orders.\xed\xa0\x80": SubjectInvalid, "orders.\U0001f600": {},
 		"orders.a b": SubjectInvalid, "orders.a\tb": SubjectInvalid, "orders.\x00": SubjectInvalid, "orders.\x7f": SubjectInvalid,
 		"orders.a\r\nPUB": SubjectInvalid, "orders.\u202e \x1b": SubjectInvalid,
 	} {

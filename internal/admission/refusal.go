@@ -16,7 +16,7 @@ type Kind struct {
 
 // The kinds of refusal. The broker's own codes lie between 10000 and 10999, so ours begin at 20001.
 var (
-	SubjectInvalid   = Kind{"subject_invalid", 400, 20001, "the subject does not belong to the topic, has no key, a wildcard, an empty token, a space or a control character, or it or its key is too long"}
+	SubjectInvalid   = Kind{"subject_invalid", 400, 20001, "the subject does not belong to the topic, has no key, a wildcard, an empty token, a space or a control character, is not UTF-8, or it or its key is too long"}
 	HeaderMalformed  = Kind{"header_malformed", 400, 20002, "the header block, a header's name or value, or the message id has characters or line ends that are not allowed"}
 	HeaderNotAllowed = Kind{"header_not_allowed", 400, 20003, "a name beginning with Nats- other than Nats-Msg-Id and Nats-Expected-Stream, or one of these two more than once"}
 	HeadersTooLarge  = Kind{"headers_too_large", 413, 20004, "all headers together have more than 32 KiB"}

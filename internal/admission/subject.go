@@ -3,6 +3,7 @@ package admission
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // Subject says why a message to this subject is refused whatever topic it is for, nil if it is not: a publisher must name
@@ -29,13 +30,17 @@ func Reply(reply, inbox string) *Refusal {
 	return nil
 }
 
-// subjectFault is what is wrong with a subject, "" if nothing is.
+// subjectFault is what is wrong with a subject, "" if nothing is. Runes count because the broker takes its own index of a stream
+// for damaged that holds such a subject (isValidSubject in nats-server v2.15.2), and reads all messages again at its next start.
 func subjectFault(subject string) string {
 	if len(subject) > MaxSubject {
 		return fmt.Sprintf("is longer than %d bytes", MaxSubject)
 	}
 	if prefix(subject, inSubject) < len(subject) {
 		return "has a space or a control character"
+	}
+	if strings.ContainsRune(subject, utf8.RuneError) { // which every byte that is not UTF-8 reads as
+		return "is not valid UTF-8, or has the character U+FFFD"
 	}
 	for rest, more := subject, true; more; {
 		var token string

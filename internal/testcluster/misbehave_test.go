@@ -134,7 +134,7 @@ type watch struct {
 	left         int                      // Most processes seen that handlers had left behind.
 }
 
-func watchNodes(t *testing.T, c *Cluster) *watch {
+func watchNodes(t testing.TB, c *Cluster) *watch {
 	w := &watch{Cluster: c, stop: make(chan struct{}), done: make(chan struct{}), began: time.Now(), unready: map[string]time.Duration{}}
 	go w.run()
 	t.Cleanup(w.end)

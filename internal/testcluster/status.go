@@ -33,11 +33,13 @@ type NodeStatus struct {
 
 // GroupStatus is one group in a Status. A lag that is not known is nil.
 type GroupStatus struct {
-	Name       string            `json:"name"`
-	Topic      string            `json:"topic"`
-	Lag        *uint64           `json:"lag"`
-	Unowned    int               `json:"unowned"`
-	Partitions []PartitionStatus `json:"partitions"`
+	Name    string  `json:"name"`
+	Topic   string  `json:"topic"`
+	Lag     *uint64 `json:"lag"`
+	Unowned int     `json:"unowned"`
+	// DeadLetters that the group has, those of parked keys among them.
+	DeadLetters int               `json:"dead_letters"`
+	Partitions  []PartitionStatus `json:"partitions"`
 }
 
 // PartitionStatus is one partition in a GroupStatus.

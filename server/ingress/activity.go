@@ -21,7 +21,7 @@ type heard struct {
 func (in *Ingress) Active() []string {
 	var names []string
 	for name, u := range in.users {
-		if u.active(in.now.Load()) {
+		if !u.Background && u.active(in.now.Load()) {
 			names = append(names, name)
 		}
 	}

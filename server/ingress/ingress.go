@@ -23,6 +23,7 @@ type User struct {
 	NKey         string   // public user key; "" if the user has none
 	Publish      []string // subject patterns of topics; "*" stands for one token
 	Serve        []string // subjects of the requests that its clients answer
+	Background   bool     // what it publishes does not count as traffic that others make room for
 }
 
 // String keeps the hash out of logs.

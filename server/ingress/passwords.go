@@ -39,7 +39,7 @@ type attempts struct {
 const (
 	maxChecks      = 2 // at a time, and one less than there are processors
 	maxQueued      = 32
-	maxAgain       = maxQueued / 2 // of addresses whose last password was wrong: others find room whatever those do
+	maxAgain       = maxQueued / 2 // but for the only check of an address that was not wrong: it finds room whatever others do
 	queuedAddress  = 4
 	firstDelay     = 100 * time.Millisecond // after the first failure, doubled by each
 	longestDelay   = time.Second            // less than clients wait for their login
@@ -121,9 +121,9 @@ func (p *passwords) enter(address string) *attempts {
 		a = &attempts{}
 		p.addresses[address] = a
 	}
-	room := maxQueued
-	if a.failed > 0 {
-		room = maxAgain
+	room := maxAgain
+	if a.failed == 0 && a.queued == 0 {
+		room = maxQueued
 	}
 	if p.queued >= room || a.queued >= queuedAddress {
 		return nil

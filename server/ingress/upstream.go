@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"sync"
-	"time"
 )
 
 // upstream is a user's connection to the broker. All clients of the user share it: what they send while a write is under way
@@ -219,7 +219,7 @@ func (up *upstream) fail(err error) {
 	}
 	for _, c := range clients {
 		c.end(nil)
-		c.expire(up.in.since(time.Now()) + 1) // nobody will answer
+		c.expire(math.MaxInt64) // nobody will answer
 	}
 }
 

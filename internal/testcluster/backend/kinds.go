@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 
 // subprocess works on one line after the other, as a plain program does.
 func (b *backend) subprocess() error {
-	in := bufio.NewReaderSize(os.Stdin, 1<<20)
+	in, token := bufio.NewReaderSize(os.Stdin, 1<<20), ""
 	for {
 		line, err := in.ReadBytes('\n')
 		switch {
@@ -28,30 +29,34 @@ func (b *backend) subprocess() error {
 			return err
 		}
 		var m struct {
-			Type, ID, Node, Group, Key, Data string
-			Idem                             string `json:"idempotency_key"`
-			Partition, Attempt               int
-			Seq, Epoch                       uint64
+			Type, ID, Token, Node, Group, Key, Data string
+			Idem                                    string `json:"idempotency_key"`
+			Partition, Attempt                      int
+			Seq, Epoch                              uint64
 		}
 		if err := json.Unmarshal(line, &m); err != nil {
 			return err
 		}
 		if m.Type != "message" {
-			fmt.Printf("{\"type\":\"ack\",\"id\":%q}\n", m.ID)
+			token = cmp.Or(m.Token, token)
+			fmt.Printf("{\"type\":\"ack\",\"id\":%q,\"token\":%q}\n", m.ID, token)
 			continue
 		}
 		c := &call{Data: m.Data, Call: history.Call{Node: m.Node, Group: m.Group, Partition: m.Partition, Epoch: m.Epoch, Seq: m.Seq,
 			Attempt: m.Attempt, Key: m.Key, ID: m.Idem, Agent: os.Getppid()}}
-		b.answerLine(c, m.ID)
+		b.answerLine(c, m.ID, token)
 	}
 }
 
-func (b *backend) answerLine(c *call, id string) {
+func (b *backend) answerLine(c *call, id, token string) {
 	say := misbehave(b.begin(c))
 	result := func(id, status string) {
-		fmt.Printf("{\"type\":\"result\",\"id\":%q,\"status\":%q,\"reason\":\"as told\"}\n", id, status)
+		fmt.Printf("{\"type\":\"result\",\"id\":%q,\"token\":%q,\"status\":%q,\"reason\":\"as told\"}\n", id, token, status)
 	}
 	switch say {
+	case "parrot":
+		fmt.Println(c.Data)
+		say = "reject"
 	case "noise":
 		fmt.Print("garbage {\"type\":\n\x00\xff{}\n")
 		say = "ok"

@@ -8,8 +8,8 @@
 // GROUP.say in DIR holds a word for all calls of a group instead. Besides the
 // statuses there are "hang" (no answer), "die" (the process ends in the call),
 // "noise" (garbage first), "twice" (the answer comes two times), "stranger" (an
-// answer for another message first), "flood" (much on stderr) and "fork" (a
-// process that stays behind).
+// answer for another message first), "parrot" (the message itself, before it is
+// rejected), "flood" (much on stderr) and "fork" (a process that stays behind).
 //
 //	backend subprocess DIR
 //	backend exec DIR
