@@ -12,7 +12,7 @@
 // broker: the ingress asks for the acknowledgement under an inbox of its own, numbered, and gives it to whatever
 // subscription of the same connection matches the reply subject that the client gave. So a reply subject can do no harm,
 // no client sees an answer to another, and each message that the broker has not answered is known and counted: that is
-// what bounds memory (see budget).
+// what bounds memory (see budget), and what one user can make others wait (see pace).
 //
 // What the ingress does not do: it stores nothing, retries nothing, and promises nothing of its own. An acknowledgement is
 // the broker's, byte for byte.
