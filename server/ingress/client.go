@@ -45,6 +45,7 @@ type client struct {
 
 	mu      sync.Mutex
 	ended   bool
+	spare   []byte    // for the next out
 	room    sync.Cond // the window, or out, has room again
 	ready   sync.Cond // out is not empty
 	window  window
@@ -131,16 +132,24 @@ const (
 	maxBatch    = 32 << 10 // what goes to the broker in one piece
 )
 
+// batches are lent to clients while they consume: one that is silent holds none.
+var batches = sync.Pool{New: func() any { return new([]byte) }}
+
 // read consumes what the client says.
 func (c *client) read() error {
 	for {
-		if err := c.consume(); err != nil {
-			return errors.Join(c.pass(), err)
+		batch := batches.Get().(*[]byte)
+		c.batch = (*batch)[:0]
+		err := errors.Join(c.consume(), c.pass())
+		*batch, c.batch = c.batch, nil
+		batches.Put(batch)
+		if cap(c.header) > firstBuffer {
+			c.header = nil
 		}
-		if err := c.pass(); err != nil {
-			return err
+		if err == nil {
+			err = c.fill()
 		}
-		if err := c.fill(); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -334,7 +343,6 @@ func (c *client) say(line string) {
 
 // write sends what is for the client, until the end.
 func (c *client) write() {
-	var spare []byte
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
@@ -345,7 +353,7 @@ func (c *client) write() {
 			return
 		}
 		chunk := c.out
-		c.out, c.writing = spare[:0], true
+		c.out, c.spare, c.writing = c.spare[:0], nil, true
 		c.mu.Unlock()
 		_ = c.conn.SetWriteDeadline(time.Now().Add(writeLimit))
 		_, err := c.conn.Write(chunk)
@@ -358,8 +366,8 @@ func (c *client) write() {
 			c.mu.Lock()
 			return
 		}
-		if spare = chunk; cap(spare) > maxBatch {
-			spare = nil
+		if cap(chunk) <= maxBatch {
+			c.spare = chunk
 		}
 	}
 }
@@ -430,6 +438,9 @@ func (c *client) expire(before int64) {
 	c.mu.Lock()
 	messages, bytes := c.window.expire(before)
 	c.window.shrink()
+	if len(c.out) == 0 && !c.writing {
+		c.out, c.spare = nil, nil
+	}
 	over := c.ended && c.window.open == 0
 	if messages > 0 {
 		c.room.Broadcast()
