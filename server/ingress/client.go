@@ -325,6 +325,7 @@ func (c *client) gone() {
 // Bounds of what waits for a client.
 const (
 	writeLimit = 10 * time.Second // for one write to it
+	maxPiece   = 64 << 10         // of one write, so that this is 6.4 KiB a second
 	maxOut     = 1 << 20          // bytes for a publisher: it is read no more until it has read them
 	mostOut    = 4 * maxOut       // likewise: it is ended, for it has many subscriptions to the same answers
 	answerSize = 128              // bytes that an answer takes beside the reply subject, about
@@ -355,8 +356,7 @@ func (c *client) write() {
 		chunk := c.out
 		c.out, c.spare, c.writing = c.spare[:0], nil, true
 		c.mu.Unlock()
-		_ = c.conn.SetWriteDeadline(time.Now().Add(writeLimit))
-		_, err := c.conn.Write(chunk)
+		err := c.send(chunk)
 		c.mu.Lock()
 		c.writing = false
 		c.room.Broadcast()
@@ -370,6 +370,19 @@ func (c *client) write() {
 			c.spare = chunk
 		}
 	}
+}
+
+// send writes in pieces, each with its own deadline: a slow link needs long for all of it.
+func (c *client) send(b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), maxPiece)
+		_ = c.conn.SetWriteDeadline(time.Now().Add(writeLimit))
+		if _, err := c.conn.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
 }
 
 // flushOut waits for a while for what is for the client to be sent.

@@ -237,3 +237,21 @@ func TestSilentClientHoldsLittle(t *testing.T) {
 	p.say(t, "PUB orders.* _INBOX.a 0\r\n\r\n")
 	p.expect(t, "MSG _INBOX.a 1")
 }
+
+// What waits for a client is written in pieces: the deadline of a write is for what a slow link takes in the time.
+func TestLongAnswersAreWrittenInPieces(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.as(t, "alice")
+	flood(t, p, "PING\r\n")
+	buf, total, most := make([]byte, mostOut), 0, 0
+	for total < 2*maxPiece {
+		n, err := p.Read(buf) // of a pipe: one write at most
+		if err != nil {
+			t.Fatal(err)
+		}
+		total, most = total+n, max(most, n)
+	}
+	if most != maxPiece {
+		t.Errorf("the largest write had %d bytes", most)
+	}
+}
