@@ -116,7 +116,7 @@ publish-costs: build ## what publishing costs beside bare nats-servers: CLUSTERS
 fuzz: ## fuzz every parser for FUZZTIME each, or so many cases: FUZZTIME=1000000x FUZZ=. (a regular expression)
 	@set -e; for pkg in $$(grep -rl --include=*_test.go 'func Fuzz' . | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -rhoE 'func Fuzz[A-Za-z0-9_]+' $$pkg/*_test.go | sed 's/func //' | grep -E '$(FUZZ)' || true); do \
-	    echo "== $$pkg $$f"; go test $$pkg -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done; done
+	    echo "== $$pkg $$f"; go test $$pkg -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1000x; done; done
 
 install: ## install binary, units and docs (as root; PREFIX=/usr/local, DESTDIR= for packages)
 	@BIN=$(BIN) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) systemd/install.sh install

@@ -17,9 +17,9 @@ import (
 // How readiness is tried at the door that publishers' messages come in by: a broker can look well in every respect and yet take
 // no message of a topic.
 const (
-	doorEvery = time.Second // Between two tries at a topic.
-	doorLimit = time.Second // For an answer.
-	doorTries = 3           // Failures in a row that make the node not ready.
+	doorEvery = time.Second     // Between two tries at a topic.
+	doorLimit = 5 * time.Second // For an answer: behind a flood of its topic, a message takes seconds and gets there.
+	doorTries = 3               // Failures in a row that make the node not ready.
 )
 
 // probe tries once whether a topic takes messages, without leaving one there.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,7 @@ type client struct {
 
 	mu      sync.Mutex
 	ended   bool
+	spare   []byte    // for the next out
 	room    sync.Cond // the window, or out, has room again
 	window  window
 	subs    subscriptions
@@ -130,16 +132,24 @@ const (
 	maxBatch    = 32 << 10 // what goes to the broker in one piece
 )
 
+// batches are lent to clients while they consume: one that is silent holds none.
+var batches = sync.Pool{New: func() any { return new([]byte) }}
+
 // read consumes what the client says.
 func (c *client) read() error {
 	for {
-		if err := c.consume(); err != nil {
-			return errors.Join(c.pass(), err)
+		batch := batches.Get().(*[]byte)
+		c.batch = (*batch)[:0]
+		err := errors.Join(c.consume(), c.pass())
+		*batch, c.batch = c.batch, nil
+		batches.Put(batch)
+		if cap(c.header) > firstBuffer {
+			c.header = nil
 		}
-		if err := c.pass(); err != nil {
-			return err
+		if err == nil {
+			err = c.fill()
 		}
-		if err := c.fill(); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -314,6 +324,7 @@ func (c *client) gone() {
 // Bounds of what waits for a client.
 const (
 	writeLimit = 10 * time.Second // for one write to it
+	maxPiece   = 64 << 10         // of one write, so that this is 6.4 KiB a second
 	maxOut     = 1 << 20          // bytes for a publisher: it is read no more until it has read them
 	mostOut    = 4 * maxOut       // likewise: it is ended, for it has many subscriptions to the same answers
 	answerSize = 128              // bytes that an answer takes beside the reply subject, about
@@ -346,28 +357,39 @@ func (c *client) send() {
 
 // write sends what is for the client, until there is nothing more.
 func (c *client) write() {
-	var spare []byte
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.out) > 0 && !c.ended {
 		chunk := c.out
-		c.out = spare[:0]
+		c.out, c.spare = c.spare[:0], nil
 		c.mu.Unlock()
-		_ = c.raw.SetWriteDeadline(time.Now().Add(writeLimit))
-		_, err := c.conn.Write(chunk)
-		if err != nil {
+		switch err := c.transmit(chunk); {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			c.endSlow()
+		case err != nil:
 			c.end(nil)
 		}
 		c.mu.Lock()
 		c.room.Broadcast()
-		if spare = chunk; cap(spare) > maxBatch {
-			spare = nil
+		if cap(chunk) <= maxBatch {
+			c.spare = chunk
 		}
 	}
-	if c.writing = false; cap(c.out) < cap(spare) {
-		c.out = spare[:0] // for the next time
-	}
+	c.writing = false
 	c.room.Broadcast()
+}
+
+// transmit writes in pieces, each with its own deadline: a slow link needs long for all of it.
+func (c *client) transmit(b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), maxPiece)
+		_ = c.raw.SetWriteDeadline(time.Now().Add(writeLimit))
+		if _, err := c.conn.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
 }
 
 // flushOut waits for a while for what is for the client to be sent.
@@ -436,6 +458,9 @@ func (c *client) expire(before int64) {
 	c.mu.Lock()
 	messages, bytes := c.window.expire(before)
 	c.window.shrink()
+	if len(c.out) == 0 && !c.writing {
+		c.out, c.spare = nil, nil
+	}
 	over := c.ended && c.window.open == 0
 	if messages > 0 {
 		c.room.Broadcast()

@@ -205,3 +205,53 @@ func (r *rig) answerAll(heard *nats.Subscription) {
 		_ = m.Respond(nil)
 	}
 }
+
+// A connection that was busy once and is silent now holds little.
+func TestSilentClientHoldsLittle(t *testing.T) {
+	r := newRig(t, nil)
+	heard, err := r.inside.SubscribeSync("orders.*")
+	if err := errors.Join(err, r.inside.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	p := r.as(t, "alice")
+	p.say(t, "SUB _INBOX.> 1\r\n"+strings.Repeat("PUB orders.a _INBOX."+strings.Repeat("r", 200)+" 0\r\n\r\n", 1000))
+	c := r.only(t)
+	for range 1000 {
+		m, err := heard.NextMsg(hang)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = m.Respond(nil)
+	}
+	for range 1000 {
+		p.expect(t, "MSG _INBOX.r")
+	}
+	eventually(t, func() error { // housekeeping sweeps every second
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if cap(c.out)+cap(c.spare) > 0 || len(c.window.slots) > firstWindow {
+			return fmt.Errorf("%d and %d bytes and %d slots are held", cap(c.out), cap(c.spare), len(c.window.slots))
+		}
+		return nil
+	})
+	p.say(t, "PUB orders.* _INBOX.a 0\r\n\r\n")
+	p.expect(t, "MSG _INBOX.a 1")
+}
+
+// What waits for a client is written in pieces: the deadline of a write is for what a slow link takes in the time.
+func TestLongAnswersAreWrittenInPieces(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.as(t, "alice")
+	flood(t, p, "PING\r\n")
+	buf, total, most := make([]byte, mostOut), 0, 0
+	for total < 2*maxPiece {
+		n, err := p.Read(buf) // of a pipe: one write at most
+		if err != nil {
+			t.Fatal(err)
+		}
+		total, most = total+n, max(most, n)
+	}
+	if most != maxPiece {
+		t.Errorf("the largest write had %d bytes", most)
+	}
+}

@@ -57,7 +57,7 @@ func TestPasswordChecksAreBoundedAndEndWithTheIngress(t *testing.T) {
 	answers := make(chan string, 2*maxQueued)
 	for i := range 2 * maxQueued {
 		go func() {
-			_, why := p.login(press, "wrong", fmt.Sprint("address", i/(2*queuedAddress)))
+			_, why := p.login(press, "wrong", fmt.Sprint("address", i))
 			answers <- why
 		}()
 	}
@@ -68,11 +68,6 @@ func TestPasswordChecksAreBoundedAndEndWithTheIngress(t *testing.T) {
 	}
 	p.mu.Lock()
 	queued := p.queued
-	for address, a := range p.addresses {
-		if a.queued > queuedAddress {
-			t.Errorf("%d of %s are queued", a.queued, address)
-		}
-	}
 	p.mu.Unlock()
 	if queued != maxQueued {
 		t.Errorf("%d are queued", queued)
@@ -85,6 +80,16 @@ func TestPasswordChecksAreBoundedAndEndWithTheIngress(t *testing.T) {
 	}
 	if p.queued != 0 {
 		t.Errorf("%d are queued in the end", p.queued)
+	}
+}
+
+func TestPasswordChecksOfAnAddressAreBounded(t *testing.T) {
+	p, _, stop := testPasswords(t)
+	defer stop()
+	for i := range 2 * queuedAddress {
+		if a := p.enter("a"); (a != nil) != (i < queuedAddress) {
+			t.Errorf("check %d of an address: queued %v", i+1, a != nil)
+		}
 	}
 }
 
