@@ -187,3 +187,43 @@ func TestServiceMaySubscribeToNothingElse(t *testing.T) {
 		p.expect(t, "-ERR 'Permissions Violation for Subscription to")
 	}
 }
+
+// The broker sends no more requests to a service whose connection has ended, even if it was ended while it subscribed.
+func TestServiceThatHasEndedIsAskedNoMore(t *testing.T) {
+	r := newRig(t, nil)
+	keeps := r.as(t, "service")
+	keeps.synced(t)
+	before := r.broker.NumSubscriptions()
+	for i := range 200 {
+		p := r.as(t, "service")
+		p.say(t, "SUB serve.billing workers 7\r\n")
+		switch i % 3 {
+		case 0:
+			p.synced(t)
+			_ = p.Close()
+		case 1:
+			_ = p.Close()
+		default:
+			for _, c := range r.list() {
+				if c.id > 1 {
+					c.end(nil)
+				}
+			}
+		}
+	}
+	eventually(t, func() error {
+		if n := len(r.list()); n > 1 {
+			return fmt.Errorf("%d clients", n)
+		}
+		return nil
+	})
+	eventually(t, func() error {
+		keeps.synced(t)
+		if n := r.broker.NumSubscriptions(); n != before {
+			return fmt.Errorf("%d subscriptions at the broker, %d before", n, before)
+		}
+		return nil
+	})
+	_ = keeps.Close()
+	eventually(t, r.idle)
+}
