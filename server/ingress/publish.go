@@ -1,0 +1,260 @@
+package ingress
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"leasehold/internal/admission"
+)
+
+// publish handles PUB and HPUB.
+func (c *client) publish(args [][]byte, rest []byte, hasHeader bool) (done int, err error) {
+	sizes := 1
+	if hasHeader {
+		sizes = 2
+	}
+	if len(args) < 1+sizes || len(args) > 2+sizes {
+		return 0, errParser
+	}
+	p := publication{subject: args[0]}
+	if len(args) == 2+sizes {
+		p.reply = args[1]
+	}
+	size, ok1 := number(args[len(args)-1])
+	head, ok2 := number(args[len(args)-sizes])
+	if !hasHeader {
+		head = 0
+	}
+	if !ok1 || !ok2 || head > size {
+		return 0, errParser
+	}
+	p.size = size
+	if c.need == 0 { // seen for the first time
+		if refused, err := c.early(p); err != nil || refused {
+			c.skip = size + len("\r\n")
+			return 0, err
+		}
+	}
+	if c.need = len(c.lineOf(rest)) + size + len("\r\n"); len(rest) < size+len("\r\n") {
+		return incomplete, nil
+	}
+	if string(rest[size:size+2]) != "\r\n" {
+		return 0, errParser
+	}
+	p.header, p.data = rest[:head], rest[head:size]
+	return size + len("\r\n"), c.admit(p, hasHeader)
+}
+
+// lineOf is what is before rest in the buffer: the line of the operation.
+func (c *client) lineOf(rest []byte) []byte { return c.buf[c.r : c.w-len(rest)] }
+
+// publication is a message that a client sends.
+type publication struct {
+	subject, reply, header, data []byte
+	size                         int // header and data
+}
+
+// payloadSlack is how much too large a message may be to be refused with an answer. Beyond it the connection ends, as
+// it does at a broker.
+const payloadSlack = 64 << 10
+
+// early refuses a message before any of it is held.
+func (c *client) early(p publication) (refused bool, err error) {
+	limit := c.in.opt.Limits.MaxPayload
+	if p.size > limit+payloadSlack {
+		return false, errPayload
+	}
+	if len(c.user.Serve) > 0 {
+		if p.size > limit || !c.asked(p.reply, p.subject) {
+			return true, c.forbid(notPermitted, "Publish to", p.subject)
+		}
+		return false, nil
+	}
+	pattern := c.user.topic(p.subject)
+	if pattern == "" {
+		return true, c.forbid(notPermitted, "Publish to", p.subject)
+	}
+	if r := admission.Reply(text(p.reply), inboxes); r != nil {
+		return true, c.forbid(r.Reason, "Publish with Reply of", p.reply)
+	}
+	r := admission.Subject(text(p.subject))
+	if r == nil && !matches(pattern, text(p.subject)) {
+		r = admission.SubjectInvalid.Refuse("subject %s is not one of the topic's: %s", admission.Quote(p.subject), pattern)
+	}
+	if r == nil {
+		r = keyLength(pattern, string(p.subject))
+	}
+	if r == nil {
+		r = admission.Payload(int64(p.size), int64(limit))
+	}
+	if r != nil {
+		return true, c.refuse(p, r)
+	}
+	return false, nil
+}
+
+// admit rebuilds a message and puts it with what goes to the broker, or refuses it.
+func (c *client) admit(p publication, hasHeader bool) error {
+	if hasHeader {
+		var r *admission.Refusal
+		if c.header, r = c.rebuild(c.header[:0], p.header); r != nil {
+			return c.refuse(p, r)
+		}
+	}
+	size := len(p.data)
+	if hasHeader {
+		size += len(c.header)
+	}
+	if limit := c.in.opt.Limits.MaxPayload; size > limit { // a header line grows by a blank
+		return c.refuse(p, admission.Payload(int64(size), int64(limit)))
+	}
+	op := "PUB "
+	if hasHeader {
+		op = "HPUB "
+	}
+	reply := []byte(nil)
+	if len(c.user.Serve) == 0 {
+		n, err := c.count(p.reply, size)
+		if err != nil {
+			return err
+		}
+		reply = n
+	}
+	c.batch = append(append(c.batch, op...), p.subject...)
+	c.batch = append(append(append(c.batch, ' '), reply...), ' ')
+	if hasHeader {
+		c.batch = append(strconv.AppendInt(c.batch, int64(len(c.header)), 10), ' ')
+	}
+	c.batch = append(strconv.AppendInt(c.batch, int64(size), 10), "\r\n"...)
+	if hasHeader {
+		c.batch = append(c.batch, c.header...)
+	}
+	c.batch = append(append(c.batch, p.data...), "\r\n"...)
+	c.ok()
+	return nil
+}
+
+// count takes room for a message in the window and the budget, waits for it if need be, and returns the reply subject under
+// which the broker is asked for its answer.
+func (c *client) count(reply []byte, size int) ([]byte, error) {
+	if !c.roomy() || !c.in.inflight.try(c.user, size) {
+		if err := c.waitForRoom(size); err != nil {
+			return nil, err
+		}
+	}
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		c.in.inflight.give(c.user, 1, size)
+		return nil, errEnded
+	}
+	n := c.window.add(reply, size, c.in.since(time.Now()))
+	c.mu.Unlock()
+	c.user.published.Store(c.in.now.Load())
+	c.inbox = append(c.inbox[:len(c.up.inbox)], c.idText...)
+	c.inbox = appendNumber(c.inbox, n)
+	return c.inbox, nil
+}
+
+func (c *client) roomy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.roomyLocked()
+}
+
+func (c *client) roomyLocked() bool {
+	return !c.window.full() && len(c.out)+c.window.owed < maxOut
+}
+
+// waitForRoom first passes on what has been allowed, for that is what makes room.
+func (c *client) waitForRoom(size int) error {
+	if err := c.pass(); err != nil {
+		return err
+	}
+	c.waiting.Store(true)
+	defer c.resume()
+	c.mu.Lock()
+	for !c.roomyLocked() && !c.ended {
+		c.room.Wait()
+	}
+	ended := c.ended
+	c.mu.Unlock()
+	if ended || !c.in.inflight.wait(c.user, size, c.hasEnded) {
+		return errEnded
+	}
+	return nil
+}
+
+// answer gives the client the broker's answer to one of its messages.
+func (c *client) answer(n uint64, m message) {
+	c.mu.Lock()
+	s := c.window.settle(n)
+	if s == nil {
+		c.mu.Unlock()
+		return
+	}
+	size, sent, kept := s.size, s.sent, true
+	if len(s.reply) > 0 {
+		kept = c.tell(s.reply, m)
+		s.forget()
+	}
+	over := c.ended && c.window.open == 0
+	c.room.Signal()
+	c.mu.Unlock()
+	c.in.inflight.answered(c.user, size, sent, c.in.since(time.Now()))
+	if over {
+		c.gone()
+	}
+	if !kept {
+		c.endSlow()
+	}
+}
+
+// refuse answers a message as the broker would, if it was sent with a reply subject.
+func (c *client) refuse(p publication, r *admission.Refusal) error {
+	c.in.refusals.count(c.user.String(), r.Reason, r.Description)
+	if len(p.reply) == 0 {
+		c.say(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n", quotable(shorten(string(p.subject))), quotable(r.Error())))
+		return nil
+	}
+	answer, err := json.Marshal(refusalAnswer{Error: refusalError{r.Code, r.ErrCode, r.Description}})
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.tell(p.reply, message{data: answer}) {
+		c.in.refusals.count(c.user.String(), "slow_consumer", "")
+		return errSlow
+	}
+	return nil
+}
+
+// refusalAnswer is an answer of JetStream to a publish that it does not take.
+type refusalAnswer struct {
+	Error  refusalError `json:"error"`
+	Stream string       `json:"stream"`
+	Seq    uint64       `json:"seq"`
+}
+
+type refusalError struct {
+	Code        int    `json:"code"`
+	ErrCode     uint16 `json:"err_code"`
+	Description string `json:"description"`
+}
+
+// notPermitted is the reason for a subject that is not on the user's list.
+const notPermitted = "not_permitted"
+
+// forbid tells the client, in the broker's words, that it may not use a subject. The connection goes on.
+func (c *client) forbid(reason, what string, subject []byte) error {
+	c.in.refusals.count(c.user.String(), reason, what+" "+strconv.Quote(shorten(string(subject))))
+	c.say(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what, quotable(shorten(string(subject)))))
+	return nil
+}
+
+// text reads bytes as a string without a copy, for a call that does not keep it.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

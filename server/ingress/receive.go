@@ -1,0 +1,156 @@
+package ingress
+
+import (
+	"errors"
+	"io"
+	"sync"
+)
+
+// Sizes of a client's buffer.
+const (
+	firstBuffer = 1 << 10
+	freeBuffer  = 16 << 10 // beyond it the buffers' budget counts
+	maxBatch    = 32 << 10 // what goes to the broker in one piece
+)
+
+// batches are lent to clients while they consume: one that is silent holds none.
+var batches = sync.Pool{New: func() any { return new([]byte) }}
+
+// read consumes what the client says.
+func (c *client) read() error {
+	for {
+		batch := batches.Get().(*[]byte)
+		c.batch = (*batch)[:0]
+		err := errors.Join(c.consume(), c.pass())
+		*batch, c.batch = c.batch, nil
+		batches.Put(batch)
+		if cap(c.header) > firstBuffer {
+			c.header = nil
+		}
+		if err == nil {
+			err = c.fill()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// pass sends the broker what has been allowed.
+func (c *client) pass() error {
+	if len(c.batch) == 0 {
+		return nil
+	}
+	err := c.up.write(c.batch, c.pongs...)
+	c.batch, c.pongs = c.batch[:0], nil
+	if cap(c.batch) > 4*maxBatch {
+		c.batch = nil
+	}
+	return err
+}
+
+// fill reads more of what the client says.
+func (c *client) fill() error {
+	if err := c.makeRoom(); err != nil {
+		return err
+	}
+	if c.r < c.w || c.skip > 0 {
+		c.partial.CompareAndSwap(0, c.in.now.Load())
+	} else {
+		c.partial.Store(0)
+	}
+	if err := c.awaitReader(); err != nil {
+		return err
+	}
+	if c.in.stopped.Load() {
+		return errEnded
+	}
+	n, err := c.conn.Read(c.buf[c.w:])
+	c.w += n
+	if n > 0 {
+		c.heard.Store(c.in.now.Load())
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// awaitReader waits while too much is there for the client to read: what it says costs us more than its own bytes.
+func (c *client) awaitReader() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) >= c.maxOut() && !c.ended {
+		c.room.Wait()
+	}
+	if c.ended {
+		return errEnded
+	}
+	return nil
+}
+
+// maxOut is how many bytes may wait for a client that is read. A service that reads no requests ends before that: see request.
+func (c *client) maxOut() int {
+	if len(c.user.serves()) > 0 {
+		return maxOut + 3*c.in.opt.Limits.MaxPayload
+	}
+	return maxOut
+}
+
+// makeRoom sees to it that the buffer can take the message that is being received, or at least a line.
+func (c *client) makeRoom() error {
+	if c.r == c.w {
+		c.r, c.w = 0, 0
+		if c.held > 0 {
+			c.giveBuffer(make([]byte, freeBuffer))
+		}
+	}
+	if c.r > 0 && (c.w == len(c.buf) || c.need > len(c.buf)-c.r) {
+		c.w = copy(c.buf, c.buf[c.r:c.w])
+		c.r = 0
+	}
+	switch {
+	case c.need > len(c.buf) && c.need > freeBuffer:
+		return c.takeBuffer(c.need)
+	case c.w == len(c.buf) && len(c.buf) < freeBuffer:
+		c.buf = append(c.buf, make([]byte, len(c.buf))...)
+	}
+	return nil
+}
+
+// takeBuffer gets a buffer for a large message as soon as the budget has room for it.
+func (c *client) takeBuffer(n int) error {
+	if !c.in.buffers.try(c.user, n) {
+		if err := c.pass(); err != nil {
+			return err
+		}
+		c.waiting.Store(true)
+		defer c.resume()
+		if !c.in.buffers.wait(c.user, n, c.hasEnded) {
+			return errEnded
+		}
+	}
+	bigger := make([]byte, n)
+	c.w = copy(bigger, c.buf[c.r:c.w])
+	c.r = 0
+	c.giveBuffer(bigger)
+	c.held = n
+	return nil
+}
+
+// giveBuffer goes on with another buffer, and gives the budget back what the one before it took.
+func (c *client) giveBuffer(other []byte) {
+	c.buf = other
+	if c.held > 0 {
+		c.in.buffers.give(c.user, 1, c.held)
+		c.held = 0
+	}
+}
+
+// resume ends a wait for us: the time does not count for the client.
+func (c *client) resume() {
+	c.heard.Store(c.in.now.Load())
+	c.partial.Store(0)
+	c.waiting.Store(false)
+}
