@@ -60,3 +60,27 @@ func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
 	})
 	r.dial(t).synced(t)
 }
+
+// One user cannot take all connections: others still find some.
+func TestOneUserLeavesConnectionsToOthers(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Limits.Connections = 16 })
+	r.answering(t)
+	var all []*peer
+	for range 14 {
+		p := r.dial(t)
+		p.synced(t)
+		all = append(all, p)
+	}
+	p := r.dial(t)
+	p.say(t, "PING\r\n")
+	p.expect(t, "-ERR 'maximum connections exceeded'")
+	r.publishes(t, r.as(t, "bob"))
+	_ = all[0].Close()
+	eventually(t, func() error {
+		if n := len(r.list()); n > 15 {
+			return fmt.Errorf("%d clients", n)
+		}
+		return nil
+	})
+	r.dial(t).synced(t)
+}

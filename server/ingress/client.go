@@ -35,6 +35,8 @@ type client struct {
 	inbox  []byte   // the reply subject of the last message to the broker
 	idText []byte   // the client's token in it, with a dot
 
+	left, counted bool // of the ingress's lock: it has ended; it counts for its user
+
 	// What sweep looks at.
 	begun    time.Time
 	loggedIn atomic.Bool

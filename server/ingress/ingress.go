@@ -95,6 +95,7 @@ type user struct {
 	User
 	published atomic.Int64 // when it last published, coarse clock; 0: not yet
 	pace      pace         // of the lock of Ingress.inflight
+	live      int          // connections; of the lock of Ingress
 
 	mu sync.Mutex
 	up *upstream // nil until its first client, and after its end
@@ -219,6 +220,27 @@ func (in *Ingress) left(c *client) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.live--
+	if c.left = true; c.counted {
+		c.user.live--
+	}
+}
+
+// othersPart is the part of the connections that one user leaves to others.
+const othersPart = 8
+
+// countIn counts a connection for the user that it has logged in as, unless the user has too many.
+func (in *Ingress) countIn(c *client) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if c.left {
+		return true
+	}
+	if limit := in.opt.Limits.Connections; c.user.live >= limit-limit/othersPart {
+		return false
+	}
+	c.user.live++
+	c.counted = true
+	return true
 }
 
 // forget is told when a connection has ended and the broker has answered all that came over it.

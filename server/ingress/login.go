@@ -15,6 +15,10 @@ func (c *client) login(o connectOptions) error {
 		}
 		c.user = u
 	}
+	if !c.in.countIn(c) {
+		c.in.refusals.count(c.user.String(), "too_many_connections", "")
+		return errMaxClients
+	}
 	c.opt = o
 	up, err := c.in.connect(c)
 	if err != nil {
