@@ -60,6 +60,7 @@ type route struct {
 	server, node string
 	ended        time.Time // zero while it is open
 	byPeer       bool
+	told         bool // its end was told as that of the process
 }
 
 func newRoutes(cutOff func()) *routes {
@@ -116,7 +117,8 @@ func (r *routes) closed(number uint64, byPeer bool, now time.Time) {
 	ended := r.known[number]
 	if ended != nil && ended.ended.IsZero() {
 		ended.ended, ended.byPeer = now, byPeer
-		if r.gone(ended.server, now) {
+		if r.gone(ended.server, now) && !r.told(ended.server) {
+			ended.told = true
 			select {
 			case r.endings <- Ending{ServerID: ended.server, Node: ended.node, At: now}:
 			default: // then it is found by its silence
@@ -167,6 +169,17 @@ func (r *routes) gone(server string, now time.Time) bool {
 		}
 	}
 	return true
+}
+
+// told reports whether the end of a process was told already: a route to it may come into the table, and end, right after. The
+// caller holds mu.
+func (r *routes) told(server string) bool {
+	for _, k := range r.known {
+		if k.server == server && k.told {
+			return true
+		}
+	}
+	return false
 }
 
 // learn takes in the broker's list of established routes. What ended longer ago than routes end together is forgotten.

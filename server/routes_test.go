@@ -81,6 +81,17 @@ func TestARouteThatWasReplacedHidesNoDeath(t *testing.T) {
 }
 
 // TestOtherNoticesAreNoEnds: only a route that has said who it is, and is in the table, is looked at.
+// A route that comes into the table only after the others of its process have ended, and then ends, is no second death.
+func TestADeathIsToldOnce(t *testing.T) {
+	r := watchedRoutes(nil)
+	ended(r, "7", broker.ClientClosed)
+	ended(r, "8", broker.ClientClosed)
+	wantEnding(t, r, "n2 B")
+	r.learn([]*broker.RouteInfo{{Rid: 9, RemoteID: "C", RemoteName: "n3-xyz"}, {Rid: 12, RemoteID: "B", RemoteName: "n2-xyz"}}, time.Now())
+	ended(r, "12", broker.ClientClosed)
+	wantEnding(t, r, "")
+}
+
 func TestOtherNoticesAreNoEnds(t *testing.T) {
 	r := watchedRoutes(func() { t.Error("taken for the end of the last route") })
 	ended(r, "7", broker.ClientClosed)
