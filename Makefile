@@ -35,11 +35,11 @@ help: ## list the targets
 build: ## build bin/leasehold
 	@go build $(GOFLAGS_BUILD) -o $(BIN) .
 
-test: ## run every test, as CI does (up to 15 minutes)
+test: ## run every test, as CI does (up to 20 minutes)
 	@examples/need.sh
 	@internal/chaos/need.sh
 	go vet ./...
-	go test -p 1 -timeout 14m ./... # one package at a time: real clusters want the cores to themselves
+	go test -p 1 -timeout 20m ./... # one package at a time: real clusters want the cores to themselves
 
 lint: ## gofmt, go vet, staticcheck, go.mod tidy
 	@test -z "$$(gofmt -l .)" || { echo "not formatted (run gofmt -w):"; gofmt -l .; exit 1; }
