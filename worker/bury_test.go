@@ -55,6 +55,13 @@ func (f *fakeLetters) put(_ context.Context, l *Letter) (uint64, error) {
 	return f.last, nil
 }
 
+// count is how many letters are there.
+func (f *fakeLetters) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.letters)
+}
+
 func (f *fakeLetters) find(p partitioner.DeadLetterPlace) *Letter {
 	for _, l := range f.letters {
 		if l.DeadLetterPlace == p {

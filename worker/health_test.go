@@ -91,7 +91,7 @@ func TestHostileMessagesDoNotStopAGroupWhoseOthersSucceed(t *testing.T) {
 				for _, l := range r.lanes[:4] {
 					wantDone(t, l.Lane, 8, 0)
 				}
-				if n := len(r.box.letters); n != 16 {
+				if n := r.box.count(); n != 16 {
 					t.Errorf("%d dead letters: %s", n, r.box.text())
 				}
 				if n := r.judgedBroken(); n != 0 {
@@ -111,7 +111,7 @@ func TestHostileMessagesAreToldFromAnOutageOnlyByProof(t *testing.T) {
 		config.Name = "billing"
 		r := newHealthRig(t, config, hostileAfter(time.Second), lane, lane, lane, lane)
 		time.Sleep(time.Hour)
-		if n := len(r.box.letters); n != buriedInARow {
+		if n := r.box.count(); n != buriedInARow {
 			t.Errorf("%d dead letters: %s", n, r.box.text())
 		}
 		for p, l := range r.lanes {
@@ -152,7 +152,7 @@ func TestOutagesSetAsideNoMoreThanThreeEach(t *testing.T) {
 					up.Store(false)
 					time.Sleep(c.down)
 				}
-				if n := len(r.box.letters); n > outages*buriedInARow {
+				if n := r.box.count(); n > outages*buriedInARow {
 					t.Errorf("%d dead letters in %d outages", n, outages)
 				}
 			})
