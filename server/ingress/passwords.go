@@ -42,6 +42,7 @@ const (
 	maxChecks      = 2 // at a time, and one less than there are processors
 	maxQueued      = 32
 	maxAgain       = maxQueued / 2 // but for the only check of an address that was not wrong: it finds room whatever others do
+	restAgain      = 4
 	queuedAddress  = 4
 	firstDelay     = 100 * time.Millisecond // after the first failure, doubled by each
 	longestDelay   = time.Second            // less than clients wait for their login
@@ -138,8 +139,9 @@ func (p *passwords) enter(address string) *attempts {
 	return a
 }
 
-// check waits for its turn and compares. After a wrong one the processor rests for as long as the check took. An address that was
-// not wrong waits for one that was at most.
+// check waits for its turn and compares. Addresses that were wrong share one place, which rests after each wrong password for
+// restAgain times as long as the check took: they get a fifth of a processor. An address that was not wrong waits for one
+// comparison of theirs at most.
 func (p *passwords) check(a *attempts, u *user, password string) bool {
 	a.turn.Lock()
 	defer a.turn.Unlock()
@@ -150,20 +152,26 @@ func (p *passwords) check(a *attempts, u *user, password string) bool {
 	if failed {
 		defer p.place(p.again)()
 	}
+	ok, took := p.compare(u, password)
+	if !ok && failed {
+		p.rest(restAgain * took)
+	}
+	return ok
+}
+
+// compare waits for a slot, and says how long the comparison took.
+func (p *passwords) compare(u *user, password string) (ok bool, took time.Duration) {
 	defer p.place(p.slots)()
 	if p.ctx.Err() != nil {
-		return false
+		return false, 0
 	}
 	hash, known := p.dummy, u != nil && u.PasswordHash != ""
 	if known {
 		hash = []byte(u.PasswordHash)
 	}
 	begun := time.Now()
-	ok := bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && known
-	if !ok {
-		p.rest(time.Since(begun))
-	}
-	return ok
+	ok = bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && known
+	return ok, time.Since(begun)
 }
 
 // rest waits, but not longer than the ingress lasts.
