@@ -32,7 +32,7 @@ const (
 	assaultTime = 4 * time.Second
 	beforeTime  = 10 * time.Second // without an attack, before the first
 	quietTime   = 2 * time.Second  // likewise, between two
-	fellowTimes = 2                // how many times its p99 without an attack the other user's may be
+	fellowLimit = 2 * time.Second  // of its p99 beside an attack. The table has the ratio, which depends on the machine
 )
 
 var attacksFlag = flag.String("attacks", "", "row hostile: only attacks whose name matches; default: all, and then all at once")
@@ -197,10 +197,9 @@ func (s *siege) judge() {
 	s.w.T.Helper()
 	before := history.Summarize(s.took(s.before))
 	s.w.T.Logf("the other user's acknowledgements, and what each attack of %s cost:\n%s", assaultTime, s.table(before))
-	quiet := history.Summarize(s.took(append(s.between, s.before)...)) // this machine may have become busy with something else
 	for _, c := range s.costs {
-		if during := history.Summarize(s.took(c.time)); during.P99 > slack*fellowTimes*quiet.P99 {
-			s.w.T.Errorf("%s: p99 of the other user %s ms, %s ms without an attack", c.form, ms(during.P99), ms(quiet.P99))
+		if during := history.Summarize(s.took(c.time)); during.P99 > fellowLimit {
+			s.w.T.Errorf("%s: p99 of the other user %s ms, %s ms before", c.form, ms(during.P99), ms(before.P99))
 		}
 		if c.ready < c.looks {
 			s.w.T.Errorf("%s: of %d looks %d found a node not ready, the last: %v", c.form, c.looks, c.looks-c.ready, c.unwell)
