@@ -183,7 +183,7 @@ func TestEndByManyAtOnceCountsOnce(t *testing.T) {
 // A reader that is stuck holds up nobody else, and loses its connection at the write deadline.
 func TestStuckReaderHoldsUpNobody(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newRig(t, func(o *Options) { o.Limits.Connections = 1000 })
 	r.answering(t)
 	stuck := r.as(t, "alice")
 	stuck.say(t, "SUB _INBOX.a 1\r\n")
