@@ -14,6 +14,9 @@ const (
 	// MaxSubject is the longest subject and the longest reply subject, in bytes. The broker ends a connection whose
 	// protocol line has more than 4,096 bytes; a line holds a subject, a reply subject and what nodes put before them.
 	MaxSubject = 1024
+	// MaxKey is the longest key, in bytes as it stands in the subject; several tokens count with the dots between them. It
+	// leaves room in the protocol line for the dead letter's subject and the headers around it.
+	MaxKey = 512
 	// MaxHeaderName is the longest name of a header, in bytes.
 	MaxHeaderName = 256
 )

@@ -73,7 +73,7 @@ func (c *client) early(p publication) (refused bool, err error) {
 		}
 		return false, nil
 	}
-	pattern := c.user.topic(p.subject)
+	pattern, match := c.user.topic(p.subject)
 	if pattern == "" {
 		return true, c.forbid(notPermitted, "Publish to", p.subject)
 	}
@@ -81,11 +81,11 @@ func (c *client) early(p publication) (refused bool, err error) {
 		return true, c.forbid(r.Reason, "Publish with Reply of", p.reply)
 	}
 	r := admission.Subject(text(p.subject))
-	if r == nil && !matches(pattern, text(p.subject)) {
+	if r == nil && !match {
 		r = admission.SubjectInvalid.Refuse("subject %s is not one of the topic's: %s", admission.Quote(p.subject), pattern)
 	}
 	if r == nil {
-		r = keyLength(pattern, string(p.subject))
+		r = keyLength(pattern, text(p.subject))
 	}
 	if r == nil {
 		r = admission.Payload(int64(p.size), int64(limit))
@@ -249,7 +249,7 @@ type refusalError struct {
 // notPermitted is the reason for a subject that is not on the user's list.
 const notPermitted = "not_permitted"
 
-// forbid tells the client, in the broker's words, that it may not use a subject. The connection goes on.
+// forbid tells the client, in the broker's words, that it may not use a subject. The connection stays open.
 func (c *client) forbid(reason, what string, subject []byte) error {
 	c.in.refusals.count(c.user.String(), reason, what+" "+strconv.Quote(shorten(string(subject))))
 	c.say(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what, quotable(shorten(string(subject)))))

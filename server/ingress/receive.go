@@ -139,7 +139,7 @@ func (c *client) takeBuffer(n int) error {
 	return nil
 }
 
-// giveBuffer goes on with another buffer, and gives the budget back what the one before it took.
+// giveBuffer replaces the buffer, and gives back to the budget what the old one took.
 func (c *client) giveBuffer(other []byte) {
 	c.buf = other
 	if c.held > 0 {

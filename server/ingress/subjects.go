@@ -9,23 +9,18 @@ import (
 // inboxes begin every reply subject of a client.
 const inboxes = "_INBOX."
 
-// maxKey is the longest that the tokens for a pattern's wildcards may be together, with the dots between them: as long as
-// a key may be (partitioner.MaxKey).
-const maxKey = 512
-
-// topic is the user's topic that a subject is meant for: the one that it matches, else one whose fixed beginning it has; ""
-// if there is none.
-func (u *user) topic(subject []byte) string {
-	near := ""
+// topic is the user's topic that a subject is meant for, and whether it matches: else it is one whose fixed beginning the
+// subject has, or "".
+func (u *user) topic(subject []byte) (near string, match bool) {
 	for _, p := range u.Publish {
 		if matches(p, text(subject)) {
-			return p
+			return p, true
 		}
 		if fixed, _, wild := strings.Cut(p, "*"); wild && fixed != "" && strings.HasPrefix(text(subject), fixed) {
 			near = p
 		}
 	}
-	return near
+	return near, false
 }
 
 // matches reports whether a subject fits a pattern token by token.
@@ -45,12 +40,12 @@ func matches(pattern, subject string) bool {
 
 // keyLength refuses a subject whose tokens for the wildcards are too long.
 func keyLength(pattern, subject string) *admission.Refusal {
-	if len(subject) <= maxKey { // so is its key
+	if len(subject) <= admission.MaxKey { // so is its key
 		return nil
 	}
 	fixed := len(strings.ReplaceAll(pattern, "*", ""))
-	if len(subject)-fixed+strings.Count(pattern, "*")-1 > maxKey {
-		return admission.SubjectInvalid.Refuse("subject %s: its key has more than %d bytes", admission.Quote(subject), maxKey)
+	if len(subject)-fixed+strings.Count(pattern, "*")-1 > admission.MaxKey {
+		return admission.SubjectInvalid.Refuse("subject %s: its key has more than %d bytes", admission.Quote(subject), admission.MaxKey)
 	}
 	return nil
 }
