@@ -46,6 +46,7 @@ func (o Options) admitsAnyone() bool { return IsLoopback(o.Listen) }
 // Bounds of what clients make a node hold.
 const (
 	maxSubscriptions = 1000     // of one connection
+	maxOperations    = 5000     // a second of one user, beside its messages: what a fleet of its devices needs to come back at once
 	maxUnanswered    = 8192     // messages that the broker has not answered, of all clients
 	maxUnansweredMem = 32 << 20 // bytes of them, and as much again of messages that are not there as a whole
 	unansweredPart   = 12       // at most one part in so many of the memory limit is for each of the two
@@ -64,6 +65,7 @@ func (o Options) limits() (ingress.Limits, error) {
 		Subscriptions: maxSubscriptions,
 		MaxPayload:    int(o.MaxPayload),
 		Messages:      maxUnanswered,
+		Operations:    maxOperations,
 		Bytes:         max(memory.Share(maxUnansweredMem, unansweredPart), 2*int64(o.MaxPayload)),
 	}, nil
 }

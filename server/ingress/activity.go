@@ -58,9 +58,10 @@ func (in *Ingress) crowd(now int64) {
 		}
 	}
 	in.mu.Unlock()
+	quickest := in.inflight.quickest(in.users)
 	for name, u := range in.users {
 		others := len(active) > 1 || len(active) == 1 && !active[name]
-		if in.inflight.crowd(u, others, now) {
+		if in.inflight.crowd(u, others, quickest, now) {
 			in.log.Debug("window of a user", "user", u.String(), "bounded_because_others_publish", others)
 		}
 	}

@@ -55,7 +55,7 @@ func TestUserIsBoundedWhileOthersPublish(t *testing.T) {
 	flooded(alone, "alone")
 	in.users["scanner"].published.Store(in.now.Load())
 	in.after(time.Second)
-	flooded(leastWindow, "beside another user")
+	flooded(initialWindow, "beside another user")
 	in.after(activeFor)
 	flooded(alone, "when the other one has stopped")
 	in.users["press"].published.Store(in.now.Load())
@@ -64,7 +64,7 @@ func TestUserIsBoundedWhileOthersPublish(t *testing.T) {
 	flooded(alone, "with its own clients on another node")
 	in.ActiveElsewhere("n2", []string{"press", "stranger"})
 	in.after(time.Second)
-	flooded(leastWindow, "beside another user on another node")
+	flooded(initialWindow, "beside another user on another node")
 	in.ActiveElsewhere("n3", []string{"press"})
 	in.after(heardFor + time.Second)
 	flooded(alone, "when the other node says nothing any more")
@@ -78,12 +78,19 @@ func TestBoundedUserGetsLargeMessagesThrough(t *testing.T) {
 	in := newQuiet(t, "press")
 	in.ActiveElsewhere("n2", []string{"scanner"})
 	in.after(0)
-	u := in.users["press"]
+	u, now := in.users["press"], int64(1)
+	in.inflight.clock = func() int64 { return now }
 	for range 3 {
 		if !in.inflight.try(u, 1<<20) || in.inflight.try(u, 1) {
 			t.Fatal("a large message is not let through, or not alone")
 		}
-		in.inflight.answered(u, 1<<20, 0, int64(time.Millisecond))
+		sent := now
+		now += int64(time.Millisecond)
+		in.inflight.answered(u, 1<<20, sent, now)
+		if in.inflight.try(u, 1<<20) {
+			t.Fatal("a large message is let through without a rest")
+		}
+		now += int64(longestRest)
 	}
 }
 
@@ -107,5 +114,25 @@ func TestWaitingUserGoesOnWhenItIsAlone(t *testing.T) {
 	case <-through:
 	case <-time.After(10 * time.Second):
 		t.Fatal("it waits although nobody else publishes")
+	}
+}
+
+// What waits for the end of a rest goes on by itself.
+func TestWaitingUserGoesOnAfterItsRest(t *testing.T) {
+	in := newQuiet(t, "press")
+	in.ActiveElsewhere("n2", []string{"scanner"})
+	in.after(0)
+	u := in.users["press"]
+	if !in.inflight.try(u, 1<<20) {
+		t.Fatal("the first is not let through")
+	}
+	now := in.inflight.clock()
+	in.inflight.answered(u, 1<<20, now-int64(10*time.Millisecond), now)
+	through := make(chan bool)
+	go func() { through <- in.inflight.wait(u, 200, func() bool { return false }) }()
+	select {
+	case <-through:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits although the rest is over")
 	}
 }

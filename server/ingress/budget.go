@@ -12,7 +12,7 @@ import (
 type budget struct {
 	messages int
 	bytes    int64
-	paced    bool
+	clock    func() int64 // of the paces, nanoseconds; nil: users have none
 
 	mu      sync.Mutex
 	freed   *sync.Cond
@@ -49,9 +49,28 @@ func (b *budget) wait(u *user, n int, ended func() bool) bool {
 		if ended() {
 			return false
 		}
+		b.wakeRested(u)
 		b.freed.Wait()
 	}
 	return true
+}
+
+// wakeRested has those that wait look again when the user may go on.
+func (b *budget) wakeRested(u *user) {
+	if b.clock == nil || u.pace.waking {
+		return
+	}
+	rest := u.pace.rest(b.clock())
+	if rest == 0 {
+		return
+	}
+	u.pace.waking = true
+	time.AfterFunc(rest, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		u.pace.waking = false
+		b.freed.Broadcast()
+	})
 }
 
 // take admits a user's only message whatever its size: it must get through in the end.
@@ -62,7 +81,7 @@ func (b *budget) take(u *user, n int) bool {
 		b.usedBy[u] = mine
 	}
 	fits := mine.bytes+int64(n) <= b.bytes-b.used.bytes && mine.messages < b.messages-b.used.messages
-	if mine.messages > 0 && (!fits || b.paced && !u.pace.admits(units(mine.messages+1, mine.bytes+int64(n)))) {
+	if mine.messages > 0 && !fits || !b.inPace(u, mine, n) {
 		return false
 	}
 	mine.messages++
@@ -70,6 +89,17 @@ func (b *budget) take(u *user, n int) bool {
 	b.used.messages++
 	b.used.bytes += int64(n)
 	return true
+}
+
+// inPace reports whether the user's pace lets one message of n bytes more on its way.
+func (b *budget) inPace(u *user, mine *use, n int) bool {
+	switch {
+	case b.clock == nil || u.pace.window == 0:
+		return true
+	case mine.messages > 0:
+		return u.pace.admits(units(mine.messages+1, mine.bytes+int64(n)))
+	}
+	return u.pace.resume == 0 || u.pace.rest(b.clock()) == 0
 }
 
 // give gives back room for some messages of n bytes together.
@@ -86,15 +116,27 @@ func (b *budget) give(u *user, messages, n int) {
 func (b *budget) answered(u *user, n int, sent, now int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	u.pace.answered(time.Duration(now-sent), now)
+	u.pace.answered(units(1, int64(n)), time.Duration(now-sent), now)
 	b.giveLocked(u, 1, n)
 }
 
-// crowd says whether others than the user publish, and reports whether that is new.
-func (b *budget) crowd(u *user, others bool, now int64) (changed bool) {
+// quickest is the shortest time that the broker is known to take for a message of any user, 0 if none is known.
+func (b *budget) quickest(users map[string]*user) (base time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	changed = u.pace.crowd(others, now)
+	for _, u := range users {
+		if known := u.pace.base; known > 0 && (base == 0 || known < base) {
+			base = known
+		}
+	}
+	return base
+}
+
+// crowd says whether others than the user publish, and reports whether that is new.
+func (b *budget) crowd(u *user, others bool, quickest time.Duration, now int64) (changed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	changed = u.pace.crowd(others, quickest, now)
 	if changed && !others {
 		b.freed.Broadcast()
 	}

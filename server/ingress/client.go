@@ -32,6 +32,7 @@ type client struct {
 	batch  []byte   // for the broker
 	pongs  []func() // what is done at the broker's answer to each PING in it
 	header []byte   // a rebuilt header block
+	others int      // operations since the last read that were not messages to the broker
 	inbox  []byte   // the reply subject of the last message to the broker
 	idText []byte   // the client's token in it, with a dot
 
@@ -39,6 +40,7 @@ type client struct {
 
 	// What sweep looks at.
 	begun    time.Time
+	over     chan struct{} // closed when the connection has ended
 	loggedIn atomic.Bool
 	waiting  atomic.Bool  // for us, not for the client: its silence is not its fault
 	heard    atomic.Int64 // when bytes last arrived
@@ -67,7 +69,7 @@ func (in *Ingress) newClient(conn net.Conn) *client {
 	_, _ = rand.Read(random[:]) // never fails
 	c := &client{
 		in: in, raw: conn, conn: conn, id: id, nonce: base64.RawURLEncoding.EncodeToString(random[:]),
-		begun: time.Now(), buf: make([]byte, firstBuffer),
+		begun: time.Now(), over: make(chan struct{}), buf: make([]byte, firstBuffer),
 	}
 	c.opt.Verbose = true // what the protocol says for a client that says nothing
 	c.room.L = &c.mu
@@ -147,6 +149,7 @@ func (c *client) end(why *protocolError) {
 	}
 	last, conn := c.out, c.conn
 	c.ended, c.out = true, nil
+	close(c.over)
 	busy := c.writing
 	open := c.window.open
 	c.room.Broadcast()

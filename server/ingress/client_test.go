@@ -248,3 +248,41 @@ func TestLongAnswersAreWrittenInPieces(t *testing.T) {
 		t.Errorf("the largest write had %d bytes", most)
 	}
 }
+
+// Operations that are no messages are slowed where a user has too many; others do not notice, and messages of the user pass.
+func TestOperationsOfAUserAreSlowedDown(t *testing.T) {
+	for _, what := range []string{"PING\r\n", "SUB _INBOX.a 1\r\nUNSUB 1\r\n", "PUB orders.* _INBOX.a 0\r\n\r\n", "SUB forbidden 1\r\n", "PUB forbidden 0\r\n\r\n"} {
+		t.Run(what[:4], func(t *testing.T) { slowedDown(t, what) })
+	}
+}
+
+func slowedDown(t *testing.T, what string) {
+	t.Helper()
+	r := newRig(t, func(o *Options) { o.Limits.Operations = 10 })
+	r.answering(t)
+	noisy := r.as(t, "alice")
+	go io.Copy(io.Discard, noisy)
+	go func() {
+		for err := error(nil); err == nil; {
+			_, err = io.WriteString(noisy, strings.Repeat(what, 50))
+		}
+	}()
+	waits := r.only(t)
+	eventually(t, func() error {
+		if !waits.waiting.Load() {
+			return errors.New("it is read without a rest")
+		}
+		return nil
+	})
+	quiet := r.as(t, "bob")
+	quiet.say(t, "SUB _INBOX.a 1\r\nPUB orders.a _INBOX.a 1\r\nx\r\n")
+	quiet.expect(t, "MSG _INBOX.a 1 4\r\ndone")
+	noisy.Close()
+	waits.end(nil)
+	eventually(t, func() error {
+		if waits.waiting.Load() {
+			return errors.New("it waits after its end")
+		}
+		return nil
+	})
+}

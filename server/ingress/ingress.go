@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
 )
 
 // Anonymous is the user that clients without credentials become, where Options.Users has it.
@@ -41,6 +42,7 @@ type Limits struct {
 	MaxPayload    int   // bytes of one message with its headers
 	Messages      int   // sent to the broker and not answered yet, of all clients
 	Bytes         int64 // likewise; also what half-received messages may take, counted apart
+	Operations    int   // a second that are not messages to the broker, of one user; twice as many at once
 }
 
 // Options are what an Ingress needs.
@@ -93,9 +95,10 @@ type Ingress struct {
 // user is a User at work.
 type user struct {
 	User
-	published atomic.Int64 // when it last published, coarse clock; 0: not yet
-	pace      pace         // of the lock of Ingress.inflight
-	live      int          // connections; of the lock of Ingress
+	others    *rate.Limiter // of operations that are not messages to the broker
+	published atomic.Int64  // when it last published, coarse clock; 0: not yet
+	pace      pace          // of the lock of Ingress.inflight
+	live      int           // connections; of the lock of Ingress
 
 	mu sync.Mutex
 	up *upstream // nil until its first client, and after its end
@@ -121,12 +124,12 @@ func New(o Options) (*Ingress, error) {
 		pending: newDoorstep(), refusals: newRefusals(o.Log), clients: map[*client]bool{}, elsewhere: map[string]heard{}, ctx: ctx, close: cancel,
 		inflight: newBudget(o.Limits.Messages, o.Limits.Bytes), buffers: newBudget(o.Limits.Connections, o.Limits.Bytes),
 	}
-	in.inflight.paced = true
+	in.inflight.clock = func() int64 { return in.since(time.Now()) }
 	in.started = time.Now()
 	in.now.Store(in.since(in.started))
 	in.passwords = newPasswords(ctx, o.Users)
 	for _, u := range o.Users {
-		w := &user{User: u}
+		w := &user{User: u, others: rate.NewLimiter(rate.Limit(o.Limits.Operations), 2*o.Limits.Operations)}
 		in.users[u.Name] = w
 		if u.NKey != "" {
 			in.keys[u.NKey] = w

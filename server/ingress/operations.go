@@ -104,6 +104,9 @@ func (c *client) operate(line, rest []byte) (done int, err error) {
 		return c.publish(args, rest, false)
 	case "HPUB":
 		return c.publish(args, rest, true)
+	}
+	c.others++
+	switch op {
 	case "SUB":
 		return 0, c.subscribe(args)
 	case "UNSUB":

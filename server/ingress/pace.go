@@ -1,6 +1,9 @@
 package ingress
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // pace bounds how much of one user is on its way to the broker while other users publish as well. What is on its way beyond
 // what the broker works at makes queues, in the processor, in Raft and before the disk, and everybody waits in them. The bound
@@ -12,11 +15,15 @@ import "time"
 // the broker may have become slower, if answers take too long with little on the way: base goes up then, and only then, so
 // nodes do not learn each other's queues.
 //
+// A window may be smaller than a message. Then the user has one message on its way at a time, with a rest after it.
+//
 // A user alone has no bound: a deep queue saves it time, and costs nobody any.
 type pace struct {
 	window float64       // units; 0: no bound
 	base   time.Duration // mean delay of a round without a queue, as far as known; 0: not yet
 	held   bool          // something waited for the window in this round
+	resume int64         // nothing is admitted before, nanoseconds
+	waking bool          // a timer wakes those that wait for it
 
 	probed int64 // when the window was last reduced to see how long answers take, nanoseconds
 
@@ -27,27 +34,33 @@ type pace struct {
 
 // Of a pace.
 const (
-	unit        = 4 << 10 // bytes that count as much as a message more
-	leastWindow = 16
-	queueLimit  = 2
-	growth      = 1.25
-	leak        = 1.002 // of base in a round
-	roundTime   = 20 * time.Millisecond
-	roundCount  = 8 // answers that a mean is of, at least
-	probeEvery  = 10 * time.Second
+	unit          = 4 << 10 // bytes that count as much as a message more
+	initialWindow = 16
+	leastWindow   = 1
+	queueLimit    = 1.5
+	growth        = 1.25
+	leak          = 1.1 // of base in a second
+	roundTime     = 20 * time.Millisecond
+	roundCount    = 8 // answers that a mean is of, at least
+	probeEvery    = 10 * time.Second
+	longestRest   = time.Second // after one message
 )
 
 // units weighs messages of so many bytes together.
 func units(messages int, bytes int64) float64 { return float64(messages) + float64(bytes/unit) }
 
-// crowd says whether others publish, too, and reports whether that is new.
-func (p *pace) crowd(others bool, now int64) (changed bool) {
+// crowd says whether others publish, too, and reports whether that is new. quickest is the shortest base of any user, 0 if
+// none is known: who begins in the middle of a flood of its own would take its own queue for the broker's time.
+func (p *pace) crowd(others bool, quickest time.Duration, now int64) (changed bool) {
 	if others == (p.window > 0) {
 		return false
 	}
-	*p = pace{base: p.base}
+	*p = pace{base: p.base, waking: p.waking, begun: now}
 	if others {
-		p.window, p.probed, p.begun = leastWindow, now, now
+		p.window, p.probed = initialWindow, now
+		if p.base == 0 {
+			p.base = quickest
+		}
 	}
 	return true
 }
@@ -61,36 +74,41 @@ func (p *pace) admits(units float64) bool {
 	return false
 }
 
-// answered is told how long an answer of the broker took, and closes the round when it is time.
-func (p *pace) answered(delay time.Duration, now int64) {
-	if p.window == 0 {
-		return
-	}
+// rest is how long nothing is admitted.
+func (p *pace) rest(now int64) time.Duration { return time.Duration(max(0, p.resume-now)) }
+
+// answered is told how long an answer of the broker to a message of so many units took, and closes the round when it is time.
+func (p *pace) answered(units float64, delay time.Duration, now int64) {
 	p.sum += delay
 	p.count++
+	if p.window > 0 && units > p.window {
+		p.held = true
+		p.resume = now + int64(min(longestRest, time.Duration(float64(delay)*(units/p.window-1))))
+	}
 	if p.count < roundCount || now-p.begun < int64(roundTime) {
 		return
 	}
-	p.adjust(p.sum / time.Duration(p.count))
-	if now-p.probed > int64(probeEvery) {
-		p.window, p.probed = leastWindow, now
+	p.adjust(p.sum/time.Duration(p.count), time.Duration(now-p.begun))
+	if p.window > 0 && now-p.probed > int64(probeEvery) {
+		p.window, p.probed = min(p.window, initialWindow), now
 	}
 	p.begun, p.sum, p.count, p.held = now, 0, 0, false
 }
 
-// adjust follows a round's mean delay.
-func (p *pace) adjust(mean time.Duration) {
+// adjust follows the mean delay of a round that took so long.
+func (p *pace) adjust(mean, took time.Duration) {
 	if p.base == 0 || mean < p.base {
 		p.base = mean
 	}
-	limit := float64(queueLimit * p.base)
+	limit := queueLimit * float64(p.base)
 	switch {
+	case p.window == 0:
 	case float64(mean) <= limit && p.held:
 		p.window *= growth // the budget is what bounds it at last
 	case float64(mean) <= limit:
 	case p.window > leastWindow:
 		p.window = max(leastWindow, p.window*max(0.5, limit/float64(mean)))
 	default:
-		p.base = time.Duration(leak * float64(p.base))
+		p.base = time.Duration(float64(p.base) * math.Pow(leak, took.Seconds()))
 	}
 }

@@ -25,8 +25,8 @@ func (p *pace) flood(b bottleneck, now int64, length time.Duration) int64 {
 		p.admits(p.window + 1)
 		d := b.delay(p.window)
 		now += int64(d / 4)
-		p.answered(d, now)
-		p.answered(d, now)
+		p.answered(1, d, now)
+		p.answered(1, d, now)
 	}
 	return now
 }
@@ -40,7 +40,7 @@ func TestPaceFillsTheBottleneckAndHardlyQueues(t *testing.T) {
 		"slow and far": {rate: 0.5, least: 200 * time.Millisecond},
 	} {
 		var p pace
-		p.crowd(true, 1)
+		p.crowd(true, 0, 1)
 		p.flood(b, 1, 25*time.Second)
 		if d := b.delay(p.window); d > time.Duration(queueLimit*growth*float64(b.least)) || p.window < b.product() {
 			t.Errorf("%s: a window of %.0f makes answers take %s; %.0f would do, and %s is the least", name, p.window, d, b.product(), b.least)
@@ -58,7 +58,7 @@ func TestPacesOfSeveralNodesShareOneQueue(t *testing.T) {
 		total := 0.0
 		for i := range nodes {
 			if random.IntN(10_000) == 0 { // it comes, or goes
-				nodes[i].crowd(nodes[i].window == 0, now)
+				nodes[i].crowd(nodes[i].window == 0, 0, now)
 			}
 			total += nodes[i].window
 		}
@@ -66,10 +66,10 @@ func TestPacesOfSeveralNodesShareOneQueue(t *testing.T) {
 		d := time.Duration(float64(b.delay(total)) * (1 + random.Float64()/2)) // noise
 		for i := range nodes {
 			nodes[i].admits(nodes[i].window + 1)
-			nodes[i].answered(d, now)
+			nodes[i].answered(1, d, now)
 		}
 	}
-	if worst > 2*queueLimit*queueLimit*b.least {
+	if worst > time.Duration(2*queueLimit*queueLimit*float64(b.least)) {
 		t.Errorf("answers take up to %s, %s is the least", worst, b.least)
 	}
 }
@@ -78,7 +78,7 @@ func TestPacesOfSeveralNodesShareOneQueue(t *testing.T) {
 func TestPaceLearnsTheBottleneckAgain(t *testing.T) {
 	before, after := bottleneck{rate: 20, least: 3 * time.Millisecond}, bottleneck{rate: 20, least: 30 * time.Millisecond}
 	var p pace
-	p.crowd(true, 1)
+	p.crowd(true, 0, 1)
 	now := p.flood(before, 1, 20*time.Second)
 	now = p.flood(after, now, time.Minute)
 	if p.window < 0.8*after.product() { // it swings
@@ -92,13 +92,13 @@ func TestPaceLearnsTheBottleneckAgain(t *testing.T) {
 
 func TestPaceOfAUserAloneIsNotBounded(t *testing.T) {
 	var p pace
-	if p.answered(time.Hour, 1); !p.admits(1e9) {
+	if p.answered(1, time.Hour, 1); !p.admits(1e9) {
 		t.Error("a user alone is bounded")
 	}
-	if !p.crowd(true, 2) || p.crowd(true, 3) || p.admits(leastWindow+1) || !p.admits(leastWindow) {
+	if !p.crowd(true, 0, 2) || p.crowd(true, 0, 3) || p.admits(initialWindow+1) || !p.admits(initialWindow) {
 		t.Errorf("a user beside others: %+v", p)
 	}
-	if !p.crowd(false, 4) || !p.admits(1e9) {
+	if !p.crowd(false, 0, 4) || !p.admits(1e9) {
 		t.Error("a user alone again is bounded")
 	}
 }
@@ -106,11 +106,53 @@ func TestPaceOfAUserAloneIsNotBounded(t *testing.T) {
 // Who does not need more gets no more: else a user that was quiet could flood all at once.
 func TestPaceGrowsOnlyWhileSomethingWaits(t *testing.T) {
 	var p pace
-	p.crowd(true, 1)
+	p.crowd(true, 0, 1)
 	for now := int64(1); now < int64(time.Second); now += int64(time.Millisecond) {
-		p.answered(time.Millisecond, now)
+		p.answered(1, time.Millisecond, now)
+	}
+	if p.window != initialWindow {
+		t.Errorf("a window of %.0f", p.window)
+	}
+}
+
+// A pace whose window is smaller than a message spreads messages over time.
+func TestPaceRestsAfterAMessageBeyondItsWindow(t *testing.T) {
+	var p pace
+	p.crowd(true, time.Millisecond, 1)
+	now := int64(1)
+	for range 200 { // answers that take too long, whatever the window
+		now += int64(20 * time.Millisecond)
+		p.answered(1, 50*time.Millisecond, now)
 	}
 	if p.window != leastWindow {
-		t.Errorf("a window of %.0f", p.window)
+		t.Fatalf("a window of %.1f", p.window)
+	}
+	p.answered(17, 10*time.Millisecond, now)
+	if rest := p.rest(now); rest != 160*time.Millisecond {
+		t.Errorf("a rest of %s after a message of 17 units that took 10ms", rest)
+	}
+	if p.answered(1000, time.Minute, now); p.rest(now) != longestRest {
+		t.Errorf("a rest of %s", p.rest(now))
+	}
+	if p.answered(1, time.Minute, now); p.rest(now) != longestRest {
+		t.Error("a small message ends the rest after a large one")
+	}
+}
+
+// Who begins with a flood while others publish knows from them how long the broker takes.
+func TestPaceBeginsWithWhatOthersKnow(t *testing.T) {
+	b := bottleneck{rate: 20, least: 3 * time.Millisecond}
+	var p pace
+	p.crowd(true, b.least, 1)
+	now := int64(1)
+	for range 100 { // beside a queue that is not its own
+		now += int64(30 * time.Millisecond)
+		p.admits(p.window + 1)
+		for range roundCount {
+			p.answered(1, 10*b.least, now)
+		}
+	}
+	if p.window != leastWindow {
+		t.Errorf("a window of %.1f in a queue of ten times the broker's own time", p.window)
 	}
 }

@@ -159,7 +159,8 @@ func (p *passwords) check(a *attempts, u *user, password string) bool {
 	return ok
 }
 
-// compare waits for a slot, and says how long the comparison took.
+// compare waits for a slot, and says how long the comparison took. After a wrong password the slot rests as long: wrong passwords
+// of many addresses get half of what there is.
 func (p *passwords) compare(u *user, password string) (ok bool, took time.Duration) {
 	defer p.place(p.slots)()
 	if p.ctx.Err() != nil {
@@ -171,7 +172,10 @@ func (p *passwords) compare(u *user, password string) (ok bool, took time.Durati
 	}
 	begun := time.Now()
 	ok = bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && known
-	return ok, time.Since(begun)
+	if took = time.Since(begun); !ok {
+		p.rest(took)
+	}
+	return ok, took
 }
 
 // rest waits, but not longer than the ingress lasts.

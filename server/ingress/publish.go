@@ -215,6 +215,7 @@ func (c *client) answer(n uint64, m message) {
 
 // refuse answers a message as the broker would, if it was sent with a reply subject.
 func (c *client) refuse(p publication, r *admission.Refusal) error {
+	c.others++
 	c.in.refusals.count(c.user.String(), r.Reason, r.Description)
 	if len(p.reply) == 0 {
 		c.say(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n", quotable(shorten(string(p.subject))), quotable(r.Error())))
@@ -251,6 +252,7 @@ const notPermitted = "not_permitted"
 
 // forbid tells the client, in the broker's words, that it may not use a subject. The connection stays open.
 func (c *client) forbid(reason, what string, subject []byte) error {
+	c.others++
 	c.in.refusals.count(c.user.String(), reason, what+" "+strconv.Quote(shorten(string(subject))))
 	c.say(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what, quotable(shorten(string(subject)))))
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 )
 
 // Sizes of a client's buffer.
@@ -59,7 +60,7 @@ func (c *client) fill() error {
 	} else {
 		c.partial.Store(0)
 	}
-	if err := c.awaitReader(); err != nil {
+	if err := errors.Join(c.awaitReader(), c.awaitTurn()); err != nil {
 		return err
 	}
 	if c.in.stopped.Load() {
@@ -88,6 +89,32 @@ func (c *client) awaitReader() error {
 		return errEnded
 	}
 	return nil
+}
+
+// awaitTurn waits while the user has asked for more than it may that is not a message to the broker: subscriptions, pings, and
+// what was refused cost the node as much, and nothing else bounds them.
+func (c *client) awaitTurn() error {
+	if c.others == 0 {
+		return nil
+	}
+	turn := c.user.others.ReserveN(time.Now(), min(c.others, c.user.others.Burst()))
+	c.others = 0
+	delay := turn.Delay()
+	if delay == 0 {
+		return nil
+	}
+	c.waiting.Store(true)
+	defer c.resume()
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-c.over:
+	case <-c.in.ctx.Done():
+	}
+	turn.Cancel()
+	return errEnded
 }
 
 // maxOut is how many bytes may wait for a client that is read. A service that reads no requests ends before that: see request.

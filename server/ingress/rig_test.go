@@ -43,7 +43,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 	r := &rig{broker: newBroker(t), ran: make(chan bool)}
 	o := Options{
 		Listen: "127.0.0.1:0", Users: rigUsers, Name: "n1", Version: broker.VERSION, Connect: r.connectUser, Log: hclog.NewNullLogger(),
-		Limits: Limits{Connections: 100, Subscriptions: 1000, MaxPayload: 1 << 20, Messages: 8192, Bytes: 32 << 20},
+		Limits: Limits{Connections: 100, Subscriptions: 1000, MaxPayload: 1 << 20, Messages: 8192, Bytes: 32 << 20, Operations: 1 << 30},
 	}
 	if change != nil {
 		change(&o)
