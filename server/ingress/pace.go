@@ -36,7 +36,7 @@ type pace struct {
 const (
 	unit          = 4 << 10 // bytes that count as much as a message more
 	initialWindow = 16
-	leastWindow   = 1
+	leastWindow   = 4
 	queueLimit    = 1.5
 	growth        = 1.25
 	leak          = 1.1 // of base in a second

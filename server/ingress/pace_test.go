@@ -128,8 +128,8 @@ func TestPaceRestsAfterAMessageBeyondItsWindow(t *testing.T) {
 		t.Fatalf("a window of %.1f", p.window)
 	}
 	p.answered(17, 10*time.Millisecond, now)
-	if rest := p.rest(now); rest != 160*time.Millisecond {
-		t.Errorf("a rest of %s after a message of 17 units that took 10ms", rest)
+	if rest := p.rest(now); rest != 32500*time.Microsecond {
+		t.Errorf("a rest of %s after a message of 17 units that took 10ms, in a window of 4", rest)
 	}
 	if p.answered(1000, time.Minute, now); p.rest(now) != longestRest {
 		t.Errorf("a rest of %s", p.rest(now))
