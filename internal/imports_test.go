@@ -1,4 +1,4 @@
-// Package internal holds the test of what may import what.
+// Package internal holds the tests of what may import what, and of the documentation's links.
 package internal
 
 import (
