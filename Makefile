@@ -27,7 +27,12 @@ TABLE ?= $(CURDIR)/bin/$@.txt
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: attacks chaos soak install uninstall systemd-test help build test lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs publish-costs python3 recipe
+# Tests that take long: experiments that have a target of their own, and what rows of the fault matrix show as well.
+LONG := ^(TestAttacks|TestBrokenRulesAreFound|TestFreeze|TestFrozenNodeIsBuriedForItsSilence|TestHandlerCosts|TestHandlerThatMisbehaves|TestIdleCost|TestKillAtEveryFailpoint|TestMoves|TestNodesJoinAndAreRemovedUnderLoad|TestNoQuorumMovesNothing|TestOutageEmptiesNothing|TestPoisonStopsWhatItsPolicySays|TestPublishCosts|TestWallClockOfANodeIsWrong)$$
+# Packages whose tests run real clusters, or measure: they want the cores to themselves.
+ALONE := /(internal/(testcluster|node|chaos)|server|examples)(/|$$)
+
+.PHONY: attacks chaos soak install uninstall systemd-test help build test test-long lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs publish-costs python3 recipe
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,11 +40,18 @@ help: ## list the targets
 build: ## build bin/leasehold
 	@go build $(GOFLAGS_BUILD) -o $(BIN) .
 
-test: ## run every test, as CI does (up to 20 minutes)
+test: ## run the tests that every change needs (6 minutes)
 	@examples/need.sh
 	@internal/chaos/need.sh
 	go vet ./...
-	go test -p 1 -timeout 20m ./... # one package at a time: real clusters want the cores to themselves
+	go test -timeout 10m -skip '$(LONG)' $$(go list ./... | grep -vE '$(ALONE)')
+	go test -timeout 15m -p 1 -skip '$(LONG)' $$(go list ./... | grep -E '$(ALONE)')
+
+test-long: ## run the tests that take long, and that `make test` leaves out (10 minutes)
+	@examples/need.sh
+	@internal/chaos/need.sh
+	@for name in $$(echo '$(LONG)' | grep -oE 'Test[A-Za-z]+'); do grep -rqs --include=*_test.go "func $$name(" . || { echo "no test is called $$name"; exit 1; }; done
+	go test -timeout 30m -p 1 -run '$(LONG)' ./internal/testcluster ./cluster/lease/sim
 
 lint: ## gofmt, go vet, staticcheck, go.mod tidy
 	@test -z "$$(gofmt -l .)" || { echo "not formatted (run gofmt -w):"; gofmt -l .; exit 1; }
