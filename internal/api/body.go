@@ -131,6 +131,7 @@ func (f *form) readOne(body io.Reader) ([]NewMessage, error) {
 func (f *form) readLines(body io.Reader) ([]NewMessage, error) {
 	in := lines.NewReader(body, lines.Options{
 		Key: f.common.Key, KeyField: f.query.Get("key_field"), IDField: f.query.Get("id_field"), MaxLine: int(f.limit),
+		JSON: true, // It is what the messages are said to be.
 	})
 	f.common.Header["Content-Type"] = []string{"application/json"}
 	var all []NewMessage

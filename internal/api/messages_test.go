@@ -187,6 +187,11 @@ func TestABadBodyPublishesNothingAndIsNamed(t *testing.T) {
 	}{
 		{post{query: "?key_field=k", contentType: ndjson, body: `{"k":"a"}` + "\n" + `{"j":"b"}`}, 400, `line 2: line has no field "k"; nothing was published`},
 		{post{query: "?key_field=k&key=a", contentType: ndjson}, 400, "exclude each other"},
+		{post{query: "?key_field=k", contentType: ndjson, body: "{\"k\":\"a\"}\n{\"k\":\"M\xfcller\"}"}, 400, "line 2: line is not UTF-8"},
+		{post{query: "?key_field=k", contentType: ndjson, body: `{"k":"a"}{"k":"b"}`}, 400, "line 1: line is not one JSON value"},
+		{post{query: "?key=a", contentType: ndjson, body: "1\n1,"}, 400, "line 2: line is not one JSON value"},
+		{post{query: "?key=a", contentType: ndjson, body: "[\n  1,\n  2\n]"}, 400, "jq -c"},
+		{post{query: "?key=a", contentType: ndjson, body: "\xff\xfe1\x00\n\x00"}, 400, "UTF-16"},
 		{post{query: "?keyfield=k", contentType: ndjson}, 400, `"keyfield"`},
 		{post{query: "?key=a&key=b"}, 400, "2 times"},
 		{post{query: "?key_field=k", contentType: "text/plain"}, 400, `"key_field" is not one of key, subject`},

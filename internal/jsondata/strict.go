@@ -30,6 +30,9 @@ func Check(text []byte) error {
 	if err := CheckEncoding(text); err != nil {
 		return err
 	}
+	if bytes.HasPrefix(text, bom) {
+		return fmt.Errorf("%w: it begins with a byte order mark", ErrNotJSON)
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	var value json.RawMessage
 	switch err := d.Decode(&value); {
