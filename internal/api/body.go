@@ -8,7 +8,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"leasehold/internal/lines"
@@ -56,13 +55,8 @@ func readForm(r *http.Request, topic TopicInfo, batch int64) (*form, error) {
 
 // check refuses what would be passed over in silence.
 func (f *form) check(allowed []string, r *http.Request) error {
-	for name, values := range f.query {
-		switch {
-		case !slices.Contains(allowed, name):
-			return badRequest("parameter %q is not one of %s for this content type", name, strings.Join(allowed, ", "))
-		case len(values) > 1:
-			return badRequest("parameter %q is given %d times", name, len(values))
-		}
+	if err := checkParams(f.query, allowed); err != nil {
+		return badRequest("%s for this content type", plain(err))
 	}
 	if f.query.Has("key_field") && (f.common.Key != "" || f.common.Subject != "") {
 		return badRequest("key_field and a key or subject for all exclude each other")

@@ -42,7 +42,7 @@ func publishFrom(t *testing.T, addr, local string, bytes int) int {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}
-	req, err := http.NewRequest("POST", "http://"+addr+"/v1/topics/orders/messages?key=k", strings.NewReader(`"`+strings.Repeat("x", bytes-2)+`"`))
+	req, err := http.NewRequest("POST", "http://"+addr+"/v1/topics/orders/messages?key=k", strings.NewReader(strings.Repeat("1", bytes)))
 	if err != nil {
 		t.Fatal(err)
 	}
