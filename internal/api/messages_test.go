@@ -201,7 +201,7 @@ func TestABadBodyPublishesNothingAndIsNamed(t *testing.T) {
 		{post{query: "?key=a", contentType: event, body: `{"specversion":"0.3","id":"1","source":"s","type":"t"}`}, 400, "0.3"},
 		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t"} {}`}, 400, "something follows"},
 		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t","Bad-Name":"x"}`}, 400, "Bad-Name"},
-		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t","x":{}}`}, 400, `"x" is no text`},
+		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t","x":{}}`}, 400, `"x" is not text`},
 		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t","data":1,"data_base64":""}`}, 400, "both"},
 		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"?"}`}, 400, "not base64"},
 		{post{query: "?key=a", contentType: events, body: `[{"specversion":"1.0","id":"1","source":"s","type":"t"},{"id":"2"}]`}, 400, "event 2"},

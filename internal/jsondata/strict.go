@@ -82,13 +82,14 @@ func Object(text []byte) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// Array takes a text that is exactly one JSON array apart, as Object does. At most so many elements are returned.
+// Array takes a text that is exactly one JSON array apart, as Object does. What follows the first so many elements is
+// left out.
 func Array(text []byte, most int) (elements []json.RawMessage, err error) {
 	err = inside(text, '[', ErrNotArray, func(d *json.Decoder) error {
-		if len(elements) == most {
-			return fmt.Errorf("the array has more than %d elements", most)
-		}
 		element, err := next(d, text)
+		if len(elements) == most {
+			return err
+		}
 		elements = append(elements, element)
 		return err
 	})
