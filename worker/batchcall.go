@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sort"
 	"strconv"
+
+	"leasehold/internal/jsondata"
 )
 
 // maxBatch is the most that the key batch may say: a lane never has more messages at hand.
@@ -59,7 +61,7 @@ func unbelievable(format string, args ...any) BatchResult {
 
 // parseBatchReply reads what a service has answered to a batch: nothing, which means that all is done, or JSON.
 func parseBatchReply(body []byte, ms []*Message) BatchResult {
-	body = bytes.TrimSpace(body)
+	body = bytes.TrimSpace(jsondata.TrimBOM(body))
 	var a answer
 	switch {
 	case len(body) == 0:

@@ -51,6 +51,7 @@ func TestBatchAnswersMapToResults(t *testing.T) {
 	ms := testBatch("a", "b", "c")
 	for _, text := range []string{
 		``, "  \n", `{"status":"ok"}`, `{"status":"ok","ok_through":1005}`, `{"ok_through":1005}`, `{"status":"partial","ok_through":1005}`,
+		"\ufeff", "\ufeff" + `{"status":"ok"}`,
 	} {
 		wantAll(t, parseBatchReply([]byte(text), ms), 3)
 	}

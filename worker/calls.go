@@ -122,6 +122,7 @@ func (c *child) take(line []byte) {
 	}
 	a, ok := parseAnswer(line)
 	if !ok {
+		c.noteUnused(line)
 		c.out.stdout(line)
 		return
 	}
@@ -133,13 +134,14 @@ func (c *child) take(line []byte) {
 	}
 	i := slices.IndexFunc(c.pending, func(r *request) bool { return r.answeredBy(a) })
 	if i < 0 {
+		c.noteUnusedLocked(line)
 		c.ignored++
 		c.log.Debug("answer ignored, nobody waits for it", "type", a.Type, "id", cut(a.ID, 128), "ignored", c.ignored)
 		return
 	}
 	r := c.pending[i]
 	c.dropLocked(r)
-	r.answer = &a
+	r.answer, c.unused = &a, ""
 	close(r.done)
 }
 
@@ -186,7 +188,7 @@ func (c *child) expire() {
 	if c.unsigned > 0 {
 		text += fmt.Sprintf(" (%d lines were results without the token of init)", c.unsigned)
 	}
-	c.killLocked(&ending{how: timedOut, culprit: r, text: text})
+	c.killLocked(&ending{how: timedOut, culprit: r, text: c.withUnusedLocked(text)})
 }
 
 // cancel kills the child because r must end, unless it just has.

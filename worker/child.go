@@ -35,6 +35,7 @@ type child struct {
 	messages int            // Messages it has been given, a batch being one.
 	nextID   int            // Of control lines.
 	ignored  int            // Answers that nobody waited for.
+	unused   string         // Last line of stdout that answered nothing, if none has answered since.
 }
 
 // spawn starts a process. It starts goroutines that end with it; wait for dead to join them. heard may be nil.

@@ -51,6 +51,9 @@ func runTestChild(behaviour string) int {
 	if has("chatty") {
 		fmt.Println("hello, I am a handler")
 	}
+	if has("byte-order-mark") {
+		fmt.Print("\ufeff")
+	}
 	in, token := bufio.NewReaderSize(os.Stdin, 1<<20), ""
 	for {
 		line, err := in.ReadBytes('\n')
@@ -71,6 +74,18 @@ func runTestChild(behaviour string) int {
 			if has("never-ready") {
 				fmt.Fprintln(os.Stderr, "still loading the model")
 				time.Sleep(time.Hour)
+			}
+			if has("number-ids") {
+				fmt.Println(`{"type":"ack","id":0}`)
+				continue
+			}
+			if has("says-other-things") {
+				fmt.Println("\ufeff\u001b[31mready!")
+				continue
+			}
+			if has("acknowledges-another") {
+				fmt.Println(`{"type":"ack","id":"init"}`)
+				continue
 			}
 			if has("token") || has("other-token") || has("forgets-token") {
 				var init struct{ Token string }

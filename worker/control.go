@@ -40,7 +40,7 @@ func (c *child) begin(ctx context.Context, line initLine, limit time.Duration) e
 	<-c.dead
 	switch e := c.ended(); e.how {
 	case timedOut:
-		return errors.New(c.withStderr(fmt.Sprintf("handler child not ready within %s", limit)))
+		return errors.New(c.withStderr(c.withUnused(fmt.Sprintf("handler child not ready within %s", limit))))
 	case crashed: // Perhaps before it was given the line.
 		return errors.New(e.text)
 	}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"math"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
@@ -50,7 +49,7 @@ func NewHTTP(cfg HandlerConfig, env HandlerEnv) (*HTTP, error) {
 		return nil, err
 	}
 	return &HTTP{cfg: cfg, app: env.App, files: files, transport: &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: connectTime}).DialContext,
+		DialContext:         dialAnswer,
 		TLSClientConfig:     files.tls,
 		TLSHandshakeTimeout: connectTime,
 		MaxIdleConnsPerHost: keptConnections,
@@ -147,7 +146,10 @@ func wantsTLS(text string) bool {
 // itself, which follows no redirects.
 func (h *HTTP) post(ctx context.Context, header http.Header, body []byte) (*httpAnswer, Result) {
 	var connected atomic.Bool
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		connected.Store(true)
+		beginRequest(got.Conn)
+	}})
 	req, err := http.NewRequestWithContext(traced, http.MethodPost, h.cfg.URL, bytes.NewReader(body))
 	if err != nil {
 		return nil, unavailable("handler.url: %w", err)

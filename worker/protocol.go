@@ -168,9 +168,10 @@ type failedAnswer struct {
 }
 
 // parseAnswer reads a line as an answer. Anything that is not one is output of the program: false. A line that is meant
-// as an answer and has a field of the wrong type still ends its call, as Retry: waiting for the timeout helps nobody.
+// as an answer and has a field of the wrong type still ends its call, as Retry: waiting for the timeout helps nobody. Some
+// runtimes begin a pipe with a byte order mark.
 func parseAnswer(line []byte) (answer, bool) {
-	line = bytes.TrimSpace(line)
+	line = bytes.TrimSpace(jsondata.TrimBOM(line))
 	if len(line) == 0 || line[0] != '{' {
 		return answer{}, false
 	}

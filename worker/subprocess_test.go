@@ -605,3 +605,23 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+// TestAnAnswerThatIsMissingIsShownIfItWasMisspelled: the line that a child says instead is in the reason.
+func TestAnAnswerThatIsMissingIsShownIfItWasMisspelled(t *testing.T) {
+	for behaviour, want := range map[string]string{
+		"number-ids":           `as text: "{\"type\":\"ack\",\"id\":0}"`,
+		"acknowledges-another": `as text: "{\"type\":\"ack\",\"id\":\"init\"}"`,
+		"says-other-things":    `as text: "\ufeff\x1b[31mready!"`,
+	} {
+		t.Run(behaviour, func(t *testing.T) {
+			t.Parallel()
+			s := startSub(t, behaviour, func(c *HandlerConfig, _ *HandlerEnv) { c.StartTimeout = 2 * time.Second })
+			wantStatus(t, s.handle(t, testMessage(0, 1, "ok")), Unavailable, want)
+		})
+	}
+}
+
+func TestSubprocessMayBeginWithAByteOrderMark(t *testing.T) {
+	s := startSub(t, "byte-order-mark", nil)
+	wantStatus(t, s.handle(t, testMessage(0, 1, "ok")), OK, "")
+}

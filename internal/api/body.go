@@ -1,16 +1,16 @@
 package api
 
 import (
-	"encoding/json"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
+	"leasehold/internal/jsondata"
 	"leasehold/internal/lines"
 )
 
@@ -28,15 +28,14 @@ type form struct {
 
 // readForm reads everything but the body, which may have so many bytes if several messages are in it.
 func readForm(r *http.Request, topic TopicInfo, batch int64) (*form, error) {
-	f := &form{limit: max(batch, 2*topic.MaxPayload), contentType: r.Header.Get("Content-Type"), query: r.URL.Query(), request: r.Header}
-	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return nil, badRequest("Content-Encoding %q is not understood; send the body as it is", coding)
+	f := &form{limit: max(batch, 2*topic.MaxPayload), query: r.URL.Query(), request: r.Header}
+	if err := f.readHead(r.Header); err != nil {
+		return nil, err
 	}
-	f.common = NewMessage{Key: f.query.Get("key"), Subject: f.query.Get("subject"), ID: r.Header.Get("Idempotency-Key"), Header: traceHeaders(r.Header)}
-	if f.common.Key == "" {
-		f.common.Key = r.Header.Get("Leasehold-Key")
+	media, err := mediaType(f.contentType)
+	if err != nil {
+		return nil, err
 	}
-	media, _, _ := mime.ParseMediaType(f.contentType) // What cannot be read is a kind of content like any other.
 	allowed := []string{"key", "subject"}
 	switch {
 	case media == "application/x-ndjson" || media == "application/ndjson":
@@ -46,7 +45,7 @@ func readForm(r *http.Request, topic TopicInfo, batch int64) (*form, error) {
 		f.read = f.readEvent
 	case media == "application/cloudevents-batch+json":
 		f.unit, f.read = "event", f.readEvents
-	case strings.HasPrefix(media, "application/cloudevents"):
+	case strings.HasPrefix(media, eventMedia):
 		return nil, badRequest("content type %q is not understood; events come as application/cloudevents+json, as -batch+json, or in binary mode", media)
 	default:
 		f.limit, f.read = topic.MaxPayload, f.readOne
@@ -54,15 +53,61 @@ func readForm(r *http.Request, topic TopicInfo, batch int64) (*form, error) {
 	return f, f.check(allowed, r)
 }
 
+// readHead reads the headers that are about the message, each of which may stand there once.
+func (f *form) readHead(h http.Header) (err error) {
+	one := func(name string) (value string) {
+		if err == nil {
+			value, err = single(h, name)
+		}
+		return value
+	}
+	f.contentType = strings.Join(h.Values("Content-Type"), ",")
+	coding, key, id := one("Content-Encoding"), one("Leasehold-Key"), one("Idempotency-Key")
+	switch {
+	case err != nil:
+		return err
+	case len(h.Values("Content-Type")) > 1:
+		return badRequest("header Content-Type is given %d times", len(h.Values("Content-Type")))
+	case coding != "" && coding != "identity":
+		return badRequest("Content-Encoding %q is not understood; send the body as it is", coding)
+	case key != "" && (f.query.Has("key") || f.query.Has("subject")):
+		return badRequest("Leasehold-Key and ?key= or ?subject= exclude each other")
+	}
+	if id, err = unquote(id); err != nil {
+		return badRequest("header Idempotency-Key: %s", err)
+	}
+	if id == "" && len(h.Values("Idempotency-Key")) > 0 {
+		return badRequest("header Idempotency-Key is empty: give it a value or leave it out")
+	}
+	f.common = NewMessage{Key: cmp.Or(f.query.Get("key"), key), Subject: f.query.Get("subject"), ID: id, Header: traceHeaders(h)}
+	return nil
+}
+
+// eventMedia is how the media types of events in one of the formats begin.
+const eventMedia = "application/cloudevents"
+
+// mediaType is a content type without its parameters. Of what is read as text here, it refuses another encoding than UTF-8
+// and what cannot be parsed; everything else is kept as it is.
+func mediaType(contentType string) (string, error) {
+	media, _, _ := strings.Cut(contentType, ";")
+	media = strings.ToLower(strings.TrimSpace(media))
+	if !strings.HasSuffix(media, "ndjson") && !strings.HasPrefix(media, eventMedia) {
+		return media, nil
+	}
+	_, params, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return "", badRequest("content type %q cannot be read: %s", contentType, err)
+	}
+	if charset := strings.ToLower(params["charset"]); charset != "" && charset != "utf-8" && charset != "us-ascii" {
+		return "", badRequest("content type %q: charset %s is not understood; send UTF-8", contentType, charset)
+	}
+	return media, nil
+}
+
 // check refuses what would be passed over in silence.
 func (f *form) check(allowed []string, r *http.Request) error {
-	for name, values := range f.query {
-		switch {
-		case !slices.Contains(allowed, name):
-			return badRequest("parameter %q is not one of %s for this content type", name, strings.Join(allowed, ", "))
-		case len(values) > 1:
-			return badRequest("parameter %q is given %d times", name, len(values))
-		}
+	if err := checkParams(f.query, allowed); err != nil {
+		return badRequest("%s for this content type", plain(err))
 	}
 	if f.query.Has("key_field") && (f.common.Key != "" || f.common.Subject != "") {
 		return badRequest("key_field and a key or subject for all exclude each other")
@@ -131,6 +176,7 @@ func (f *form) readOne(body io.Reader) ([]NewMessage, error) {
 func (f *form) readLines(body io.Reader) ([]NewMessage, error) {
 	in := lines.NewReader(body, lines.Options{
 		Key: f.common.Key, KeyField: f.query.Get("key_field"), IDField: f.query.Get("id_field"), MaxLine: int(f.limit),
+		JSON: true, // It is what the messages are said to be.
 	})
 	f.common.Header["Content-Type"] = []string{"application/json"}
 	var all []NewMessage
@@ -158,13 +204,16 @@ func (f *form) readLines(body io.Reader) ([]NewMessage, error) {
 
 // readEvent takes one CloudEvent in the JSON format.
 func (f *form) readEvent(body io.Reader) ([]NewMessage, error) {
-	var event map[string]json.RawMessage
-	decoder := json.NewDecoder(body)
-	if err := decoder.Decode(&event); err != nil {
-		return nil, f.notJSON(err, "one JSON object")
+	text, err := f.readText(body)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, badRequest("something follows the event; several of them are application/cloudevents-batch+json")
+	event, err := jsondata.Object(text)
+	if errors.Is(err, jsondata.ErrTrailing) {
+		return nil, badRequest("the body is not one event: %s; several events are an array, as application/cloudevents-batch+json", err)
+	}
+	if err != nil {
+		return nil, badRequest("the body is not one JSON object: %s", err)
 	}
 	m := f.common
 	if err := addEvent(&m, event); err != nil {
@@ -175,45 +224,43 @@ func (f *form) readEvent(body io.Reader) ([]NewMessage, error) {
 
 // readEvents takes a JSON array of CloudEvents, one after the other.
 func (f *form) readEvents(body io.Reader) ([]NewMessage, error) {
-	const array = "a JSON array of events"
-	decoder := json.NewDecoder(body)
-	if token, err := decoder.Token(); err != nil || token != json.Delim('[') {
-		return nil, f.notJSON(err, array)
+	text, err := f.readText(body)
+	if err != nil {
+		return nil, err
+	}
+	elements, err := jsondata.Array(text, maxBatch+1) // One more shows that there are too many.
+	if err != nil {
+		return nil, badRequest("the body is not a JSON array of events: %s", err)
 	}
 	f.common.ID = "" // Events have ids of their own, and one for all would be none.
 	var all []NewMessage
-	for n := 1; decoder.More(); n++ {
-		var event map[string]json.RawMessage
-		if err := decoder.Decode(&event); err != nil {
-			return nil, f.notJSON(err, array)
-		}
+	for i, element := range elements {
 		m := f.common
-		m.Line = n
-		err := addEvent(&m, event)
+		m.Line = i + 1
+		event, err := jsondata.Object(element)
+		if err == nil {
+			err = addEvent(&m, event)
+		}
 		if err != nil {
-			return nil, f.at(n, err)
+			return nil, f.at(m.Line, err)
 		}
 		if all, err = f.add(all, m); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := decoder.Token(); err != nil {
-		return nil, f.notJSON(err, array)
-	}
 	return all, f.notEmpty(all)
 }
 
-func (f *form) notJSON(err error, want string) error {
-	var tooLarge *http.MaxBytesError
-	var m *marked
-	if errors.As(err, &tooLarge) || errors.As(err, &m) {
-		return f.failed(err)
-	}
-	text := "the body is not " + want
+// readText reads a body that is one text, without its byte order mark.
+func (f *form) readText(body io.Reader) ([]byte, error) {
+	text, err := io.ReadAll(body)
 	if err != nil {
-		text += ": " + err.Error()
+		return nil, f.failed(err)
 	}
-	return badRequest("%s", text)
+	if err := jsondata.CheckStart(text); err != nil {
+		return nil, badRequest("the body is %s", err)
+	}
+	return jsondata.TrimBOM(text), nil
 }
 
 func (f *form) add(all []NewMessage, m NewMessage) ([]NewMessage, error) {

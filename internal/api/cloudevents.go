@@ -10,8 +10,11 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	"leasehold/internal/admission"
+	"leasehold/internal/jsondata"
 )
 
 // CloudEvents 1.0 (github.com/cloudevents/spec): an event is stored as its NATS binding has it in binary mode, whatever
@@ -28,12 +31,21 @@ var attributeName = regexp.MustCompile(`^[a-z0-9]+$`)
 func addBinaryEvent(m *NewMessage, request http.Header) error {
 	m.Header = maps.Clone(m.Header)
 	attributes := map[string]string{}
-	for name, values := range request {
+	for name := range request {
 		lower := strings.ToLower(name)
-		if attribute, ok := strings.CutPrefix(lower, cePrefix); ok {
-			m.Header[lower] = values
-			attributes[attribute] = decodeAttribute(strings.Join(values, ","))
+		attribute, ok := strings.CutPrefix(lower, cePrefix)
+		if !ok {
+			continue
 		}
+		value, err := single(request, name)
+		if err == nil {
+			value, err = decodeAttribute(lower, value)
+		}
+		if err != nil {
+			return err
+		}
+		m.Header[lower] = []string{encodeAttribute(value)}
+		attributes[attribute] = value
 	}
 	if _, ok := attributes["specversion"]; ok {
 		if err := checkEvent(attributes); err != nil {
@@ -55,9 +67,9 @@ func addEvent(m *NewMessage, event map[string]json.RawMessage) error {
 		if !attributeName.MatchString(name) {
 			return badRequest("attribute %q: names are lower-case letters and digits", name)
 		}
-		value, ok := attributeText(raw)
-		if !ok {
-			return badRequest("attribute %q is no text, number or boolean", name)
+		value, err := attributeText(name, raw)
+		if err != nil {
+			return err
 		}
 		if value == "" {
 			continue
@@ -78,20 +90,20 @@ func addEvent(m *NewMessage, event map[string]json.RawMessage) error {
 }
 
 // attributeText spells an attribute's value; an absent one is "".
-func attributeText(raw json.RawMessage) (string, bool) {
-	var v any
-	if json.Unmarshal(raw, &v) != nil {
-		return "", false
+func attributeText(name string, raw json.RawMessage) (string, error) {
+	switch raw[0] {
+	case 'n':
+		return "", nil
+	case '{', '[':
+		return "", badRequest("attribute %q is not text, a number or a boolean", name)
+	case '"':
+		text, err := jsondata.Text(raw)
+		if err != nil {
+			return "", badRequest("attribute %q %s", name, err)
+		}
+		return text, nil
 	}
-	switch v := v.(type) {
-	case nil:
-		return "", true
-	case string:
-		return v, true
-	case bool, float64:
-		return string(raw), true // As it is written: 1.50 stays 1.50.
-	}
-	return "", false
+	return string(raw), nil // As it is written: 1.50 stays 1.50.
 }
 
 func checkEvent(attributes map[string]string) error {
@@ -103,7 +115,19 @@ func checkEvent(attributes map[string]string) error {
 	if v := attributes["specversion"]; v != "1.0" {
 		return badRequest("CloudEvents specversion %q is not understood, only 1.0 is", v)
 	}
+	if v, ok := attributes["time"]; ok && !isTime(v) {
+		return badRequest("attribute \"time\": %q is not a time of RFC 3339, like 2026-01-02T15:04:05Z", v)
+	}
 	return nil
+}
+
+// isTime reports whether a text is a time of RFC 3339, which may have a leap second and lower-case letters.
+func isTime(text string) bool {
+	text = strings.ToUpper(text)
+	if len(text) > 19 && text[16:19] == ":60" {
+		text = text[:16] + ":59" + text[19:]
+	}
+	return new(time.Time).UnmarshalText([]byte(text)) == nil
 }
 
 // useAttributes takes key and message id from an event, as far as the request does not say them. A source has no space
@@ -126,23 +150,24 @@ func eventID(attributes map[string]string) string {
 	return id
 }
 
-// addEventData makes the payload: JSON as it is written, other content as the text or bytes that it stands for.
+// addEventData makes the payload: JSON as it is written, null too; other content as the text or bytes that it stands for.
 func addEventData(m *NewMessage, event map[string]json.RawMessage, contentType string) error {
-	if raw, ok := event["data_base64"]; ok {
-		if _, both := event["data"]; both {
-			return badRequest("the event has both data and data_base64")
+	data, hasData := event["data"]
+	encoded, hasBytes := event["data_base64"]
+	switch {
+	case hasData && hasBytes:
+		return badRequest("the event has both data and data_base64")
+	case hasBytes && (encoded[0] != '"' || json.Unmarshal(encoded, &m.Data) != nil):
+		return badRequest("data_base64 is not base64")
+	case hasData && !isJSON(contentType) && data[0] == '"':
+		text, err := jsondata.Text(data)
+		if err != nil {
+			return badRequest("data %s", err)
 		}
-		if err := json.Unmarshal(raw, &m.Data); err != nil {
-			return badRequest("data_base64 is not base64")
-		}
-	} else if raw, ok := event["data"]; ok && string(raw) != "null" {
-		m.Data = raw
-		if !isJSON(contentType) {
-			var text string
-			if json.Unmarshal(raw, &text) == nil {
-				m.Data = []byte(text)
-			}
-		} else if contentType == "" {
+		m.Data = []byte(text)
+	case hasData:
+		m.Data = data
+		if contentType == "" {
 			contentType = "application/json"
 		}
 	}
@@ -172,10 +197,20 @@ func encodeAttribute(value string) string {
 	return b.String()
 }
 
-// decodeAttribute reverses encodeAttribute. What is not encoded stays as it is.
-func decodeAttribute(value string) string {
-	if text, err := url.PathUnescape(value); err == nil {
-		return text
+// decodeAttribute is what the value of a header stands for: the HTTP binding has quotes undone first, then percent signs,
+// once, and what is not UTF-8 refused (3.1.3.2). A percent sign that encodes nothing is refused as well: "50%" and "50%25"
+// must not be two spellings of one key.
+func decodeAttribute(name, value string) (string, error) {
+	plain, err := unquote(value)
+	if err != nil {
+		return "", badRequest("header %s: %s", name, err)
 	}
-	return value
+	text, err := url.PathUnescape(plain)
+	if err != nil {
+		return "", badRequest("header %s: %s; a percent sign is written %%25", name, err)
+	}
+	if !utf8.ValidString(text) {
+		return "", badRequest("header %s is not UTF-8 once it is decoded", name)
+	}
+	return text, nil
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 
 	"github.com/hashicorp/go-hclog"
@@ -19,21 +20,25 @@ type handler struct {
 func newHandler(opt Options, log hclog.Logger, closing <-chan struct{}) http.Handler {
 	h := &handler{source: opt.Source, alive: opt.Alive, log: log}
 	mux := http.NewServeMux()
-	for pattern, f := range h.memberRoutes(opt.Membership, guardChange(opt.Token)) {
-		mux.Handle(pattern, f)
+	for pattern, f := range h.routes(opt, closing) {
+		mux.Handle(pattern, h.strict(pattern, f))
 	}
-	for pattern, f := range h.requestRoutes(opt.Requests, guardChange(opt.Token)) {
-		mux.Handle(pattern, f)
-	}
-	for pattern, f := range h.messageRoutes(opt, closing) {
-		mux.Handle(pattern, f)
-	}
-	mux.HandleFunc("GET /livez", h.live)
-	mux.HandleFunc("GET /readyz", h.ready)
-	mux.HandleFunc("GET /v1/status", h.status)
-	mux.HandleFunc("GET /v1/topics/{topic}", h.topic)
 	mux.HandleFunc("/", h.unknown)
 	return mux
+}
+
+// routes are all of them.
+func (h *handler) routes(opt Options, closing <-chan struct{}) map[string]http.Handler {
+	all := map[string]http.Handler{
+		"GET /livez":             http.HandlerFunc(h.live),
+		"GET /readyz":            http.HandlerFunc(h.ready),
+		"GET /v1/status":         http.HandlerFunc(h.status),
+		"GET /v1/topics/{topic}": http.HandlerFunc(h.topic),
+	}
+	maps.Copy(all, h.memberRoutes(opt.Membership, guardChange(opt.Token)))
+	maps.Copy(all, h.requestRoutes(opt.Requests, guardChange(opt.Token)))
+	maps.Copy(all, h.messageRoutes(opt, closing))
+	return all
 }
 
 func (h *handler) live(w http.ResponseWriter, _ *http.Request) {

@@ -42,7 +42,7 @@ func publishFrom(t *testing.T, addr, local string, bytes int) int {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}
-	req, err := http.NewRequest("POST", "http://"+addr+"/v1/topics/orders/messages?key=k", strings.NewReader(strings.Repeat("x", bytes)))
+	req, err := http.NewRequest("POST", "http://"+addr+"/v1/topics/orders/messages?key=k", strings.NewReader(strings.Repeat("1", bytes)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestASteadySenderMayTakeLongerThanOneStep(t *testing.T) {
 	defer tick.Stop()
 	for range 16 {
 		<-tick.C
-		if _, err := io.WriteString(conn, strings.Repeat("x", 8<<10)); err != nil {
+		if _, err := io.WriteString(conn, strings.Repeat("1", 8<<10)); err != nil {
 			t.Fatal(err)
 		}
 	}

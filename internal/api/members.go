@@ -129,21 +129,25 @@ func (h *handler) memberRoutes(m Membership, change func(http.HandlerFunc) http.
 		"GET /v1/nodes":  answer(h, func(r *http.Request) (any, error) { return m.Members(r.Context()) }),
 		"GET /v1/groups": answer(h, func(r *http.Request) (any, error) { return m.GroupList(r.Context()) }),
 		"GET /v1/topics": answer(h, func(r *http.Request) (any, error) { return m.TopicList(r.Context()) }),
-		"POST /v1/nodes/{name}/remove": change(answer(h, func(r *http.Request) (any, error) {
-			return m.RemoveNode(r.Context(), r.PathValue("name"), dryRun(r))
+		"POST /v1/nodes/{name}/remove": change(remove(h, func(ctx context.Context, name string, dryRun bool) (any, error) {
+			return m.RemoveNode(ctx, name, dryRun)
 		})),
-		"POST /v1/groups/{name}/remove": change(answer(h, func(r *http.Request) (any, error) {
-			return m.RemoveGroup(r.Context(), r.PathValue("name"), dryRun(r))
+		"POST /v1/groups/{name}/remove": change(remove(h, func(ctx context.Context, name string, dryRun bool) (any, error) {
+			return m.RemoveGroup(ctx, name, dryRun)
 		})),
 	}
 }
 
-func dryRun(r *http.Request) bool { return isSet(r.URL.Query(), "dry_run") }
-
-// isSet reports whether a parameter is given and does not say no.
-func isSet(q url.Values, name string) bool {
-	v := q.Get(name)
-	return v != "" && v != "0" && v != "false"
+// remove answers a request to remove what its path names.
+func remove(h *handler, do func(ctx context.Context, name string, dryRun bool) (any, error)) http.HandlerFunc {
+	return answer(h, func(r *http.Request) (any, error) {
+		p := params{values: r.URL.Query()}
+		dryRun := p.flag("dry_run")
+		if p.err != nil {
+			return nil, p.err
+		}
+		return do(r.Context(), r.PathValue("name"), dryRun)
+	})
 }
 
 // answer writes what f returns, or its error with the code that fits.

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -150,7 +150,7 @@ func (h *handler) requestRoutes(r Requests, guarded func(http.HandlerFunc) http.
 		"GET /v1/groups/{name}/requests/{id}": answer(h, func(req *http.Request) (any, error) {
 			id, err := strconv.ParseUint(req.PathValue("id"), 10, 64)
 			if err != nil {
-				return nil, badRequest("%q is no number of a request", req.PathValue("id"))
+				return nil, badRequest("%q is not the number of a request", req.PathValue("id"))
 			}
 			return r.Asked(req.Context(), req.PathValue("name"), id)
 		}),
@@ -173,52 +173,26 @@ func badRequest(format string, args ...any) error {
 	return Mark(ErrBadRequest, fmt.Sprintf(format, args...))
 }
 
-// maxBody bounds the JSON of a request.
-const maxBody = 1 << 20
-
-func readBody(r *http.Request, into any) error {
-	d := json.NewDecoder(io.LimitReader(r.Body, maxBody))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return badRequest("body: %s", err)
-	}
-	return nil
-}
-
-// letterFilter reads a filter from a query, and refuses what it does not know: a misspelled filter would choose too much.
+// letterFilter reads a filter from a query that was checked.
 func letterFilter(q url.Values) (f LetterFilter, err error) {
-	for name := range q {
-		v := q.Get(name)
-		var bad error
-		switch name {
-		case "partition":
-			var p int
-			p, bad = strconv.Atoi(v)
-			f.Partition = &p
-		case "kind":
-			f.Kind = v
-		case "reason":
-			f.Reason = v
-		case "key":
-			f.Key = v
-		case "since":
-			f.Since, bad = time.Parse(time.RFC3339Nano, v)
-		case "after":
-			f.After, bad = strconv.ParseUint(v, 10, 64)
-		case "number":
-			f.Stored, bad = strconv.ParseUint(v, 10, 64)
-		case "limit":
-			f.Limit, bad = strconv.Atoi(v)
-		case "data":
-			f.Data, bad = strconv.ParseBool(v)
-		default:
-			bad = errors.New("there is no such filter")
-		}
-		if bad != nil {
-			return f, badRequest("%s=%s: %s", name, v, bad)
+	p := params{values: q}
+	if q.Has("partition") {
+		n := int(p.number("partition", 0, math.MaxInt32))
+		f.Partition = &n
+	}
+	f.Kind = p.choice("kind", "dead", "parked")
+	f.Reason = p.choice("reason", "rejected", "max_attempts", "parked")
+	f.Key = q.Get("key")
+	if q.Has("since") {
+		if f.Since, err = time.Parse(time.RFC3339Nano, q.Get("since")); err != nil {
+			p.fault("since=%s is not a time like 2026-01-02T15:04:05Z", q.Get("since"))
 		}
 	}
-	return f, nil
+	f.After = p.given("after", 0, math.MaxInt64)
+	f.Stored = p.given("number", 1, math.MaxInt64)
+	f.Limit = int(p.given("limit", 1, MaxLetters))
+	f.Data = p.flag("data")
+	return f, p.err
 }
 
 func (f LetterFilter) query() url.Values {

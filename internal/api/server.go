@@ -88,7 +88,7 @@ func New(opt Options) (*Server, error) {
 		s.log = hclog.NewNullLogger()
 	}
 	s.http = &http.Server{
-		Handler:           refuseSurplus(closeStrangers(opt.Token, guard(opt.Token, newHandler(opt, s.log, s.closing)))),
+		Handler:           refuseSurplus(readRest(closeStrangers(opt.Token, guard(opt.Token, newHandler(opt, s.log, s.closing))))),
 		ConnState:         connState,
 		ConnContext:       withOrigin,
 		ReadHeaderTimeout: readTimeout,

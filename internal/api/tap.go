@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"time"
 
@@ -83,19 +82,16 @@ func (o TapOptions) query() url.Values {
 	return q
 }
 
-// parseTap reads the parameters, and refuses those that it does not know.
+// parseTap reads the parameters of a query that was checked.
 func parseTap(q url.Values, topic TopicInfo) (o TapOptions, err error) {
 	p := params{values: q}
-	p.allow("partition", "key", "from_seq", "since", "last", "follow")
 	p.oneOf("partition", "key")
 	p.oneOf("from_seq", "since", "last")
 	if q.Has("partition") {
 		n := int(p.number("partition", 0, uint64(topic.Partitions)-1))
 		o.Partition = &n
 	}
-	if o.Key = q.Get("key"); q.Has("key") && o.Key == "" {
-		p.fault("key is empty")
-	}
+	o.Key = q.Get("key")
 	o.Last = DefaultLast
 	if q.Has("last") {
 		o.Last = int(p.number("last", 0, maxLast))
@@ -108,44 +104,8 @@ func parseTap(q url.Values, topic TopicInfo) (o TapOptions, err error) {
 			p.fault("since=%s is no duration; write one like 10m or 24h", q.Get("since"))
 		}
 	}
-	o.Follow = isSet(q, "follow")
+	o.Follow = p.flag("follow")
 	return o, p.err
-}
-
-// params reads parameters; its err is the first fault.
-type params struct {
-	values url.Values
-	err    error
-}
-
-func (p *params) fault(format string, args ...any) {
-	if p.err == nil {
-		p.err = badRequest(format, args...)
-	}
-}
-
-func (p *params) allow(names ...string) {
-	for name := range p.values {
-		if !slices.Contains(names, name) {
-			p.fault("there is no parameter %q", name)
-		}
-	}
-}
-
-// oneOf lets at most one of several be given.
-func (p *params) oneOf(names ...string) {
-	given := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !p.values.Has(name) })
-	if len(given) > 1 {
-		p.fault("%s and %s exclude each other", given[0], given[1])
-	}
-}
-
-func (p *params) number(name string, low, high uint64) uint64 {
-	n, err := strconv.ParseUint(p.values.Get(name), 10, 64)
-	if err != nil || n < low || n > high {
-		p.fault("%s=%s is no number from %d to %d", name, p.values.Get(name), low, high)
-	}
-	return n
 }
 
 // tapping answers requests to look at messages.
@@ -240,7 +200,6 @@ type CountOptions struct {
 
 func (t *tapping) count(r *http.Request) (any, error) {
 	p := params{values: r.URL.Query()}
-	p.allow("partition", "after", "before")
 	info, ok := t.source.Topic(r.PathValue("topic"))
 	if !ok {
 		return nil, Mark(ErrNotFound, noTopic(r))

@@ -129,10 +129,10 @@ func TestBadTapParametersAreNamed(t *testing.T) {
 	_, socket := serveMessages(t, &fakeMessages{}, "")
 	c := NewClient(socket)
 	for path, want := range map[string]string{
-		"/tap?partition=64":                      "partition=64 is no number from 0 to 63",
+		"/tap?partition=64":                      "partition=64 is not a number from 0 to 63",
 		"/tap?partition=1&key=a":                 "exclude each other",
 		"/tap?last=3&from_seq=1":                 "exclude each other",
-		"/tap?key=":                              "key is empty",
+		"/tap?key=":                              `"key" is empty`,
 		"/tap?since=yesterday":                   "since=yesterday",
 		"/tap?last=100001":                       "last=100001",
 		"/tap?from_seq=0":                        "from_seq=0",
@@ -142,6 +142,9 @@ func TestBadTapParametersAreNamed(t *testing.T) {
 		"/count?partition=3&after=x&before=4":    "after=x",
 		"/count?partition=3&after=1":             "before=",
 		"/count?partition=3&after=1&before=4&x=": `"x"`,
+		"/tap?follow=no":                         "follow=no",
+		"/tap?last=-1":                           "last=-1",
+		"/tap?partition=-1":                      "partition=-1",
 	} {
 		var out any
 		if err := c.do(t.Context(), http.MethodGet, "/v1/topics/orders"+path, &out); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), want) {

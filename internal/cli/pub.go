@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
@@ -41,6 +42,7 @@ func (a *App) pubCommand() *cobra.Command {
 			"nodes, retried under the same id until then, and counted: stored, duplicate (its id was stored before),\n" +
 			"refused, or unknown; after an unknown one nothing more is sent, and the same command can be run again, with\n" +
 			"--id-field without storing anything twice (within the topic's dedup_window).\n" +
+			"Lines are UTF-8; with --key-field or --id-field, each is one JSON value.\n" +
 			"From another machine, --server names a node, and --user or --nkey-file one of its users; no agent is needed then.\n" +
 			"Exit codes: 0 all are stored, 12 some are, 1 none is.",
 		Example: "  leasehold pub orders --key c-17 '{\"item\": 4}'\n" +
@@ -255,6 +257,8 @@ func (a *App) pubInput(f pubFlags, body []string) (*pubInput, error) {
 		return nil, usage("--key and --key-field exclude each other")
 	case f.rate < 0:
 		return nil, usage("--rate must not be negative")
+	case !utf8.ValidString(f.key + f.id):
+		return nil, usage("--key and --id must be UTF-8")
 	case len(body) == 1:
 		return oneMessage(f.key, f.id, body[0]), nil
 	case f.id != "":

@@ -105,3 +105,25 @@ func TestRateIsHeld(t *testing.T) {
 		t.Errorf("30 messages at 100 a second took %s", took)
 	}
 }
+
+func TestPubTakesNoPartOfALineForTheWhole(t *testing.T) {
+	addr := publishTo(t)
+	fields := []string{"pub", "orders", "--key-field", "k", "--id-field", "id", "--addr", addr}
+	r := runWith(t, "{\"id\":\"M\xfcller\",\"k\":\"a\"}\n{\"id\":\"M\xf6ller\",\"k\":\"b\"}\n", fields...)
+	r.want(t, exitFailed, "stored 0, duplicate 0, refused 2", "not UTF-8", "first: line 1")
+	r = runWith(t, `{"id":"x1","k":"a"}{"id":"x2","k":"b"}`+"\n"+`{"id":"x3","k":"a"},`+"\n"+`{"id":"x4","k":"a"}`, fields...)
+	r.want(t, exitPartly, "stored 1, duplicate 0, refused 2", "not one JSON value")
+	r = runWith(t, "\ufeff"+`{"id":"x5","k":"a"}`+"\n"+`{"id":"x6","k":"b"}`, fields...)
+	r.want(t, exitOK, "stored 2")
+}
+
+func TestPubRefusesInputThatIsNotLinesAsAWhole(t *testing.T) {
+	addr := publishTo(t)
+	for _, choice := range [][]string{{"--key", "a"}, {"--key-field", "k"}} {
+		args := append([]string{"pub", "orders", "--addr", addr}, choice...)
+		runWith(t, "[\n  {\"k\":\"a\"},\n  {\"k\":\"b\"}\n]\n", args...).want(t, exitFailed, "not one message a line", "jq -c")
+		runWith(t, "\xff\xfe{\x00}\x00\n\x00", args...).want(t, exitFailed, "UTF-16", "iconv")
+	}
+	run(t, "pub", "orders", "hello", "--key", "M\xfcller", "--addr", addr).want(t, exitUsage, "UTF-8")
+	run(t, "pub", "orders", "hello", "--key", "a", "--id", "\xed\xa0\x80", "--addr", addr).want(t, exitUsage, "UTF-8")
+}

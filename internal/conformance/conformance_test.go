@@ -52,6 +52,8 @@ func (s *subject) run() int {
 		return 3
 	case s.is("greets"):
 		fmt.Println("hello, I am a handler")
+	case s.is("begins with a byte order mark"):
+		fmt.Print("\ufeff")
 	case s.is("ignores TERM"):
 		signal.Ignore(syscall.SIGTERM)
 	}
@@ -261,6 +263,7 @@ func TestBadHandlersAreFoundOut(t *testing.T) {
 		{"answers what it does not know", nil, nil, []string{"unknown line", "stale epoch"}, "look at the type"},
 		{"prints", nil, nil, []string{"stale epoch", "stdout"}, "handling orders/0/"},
 		{"greets", nil, nil, []string{"stale epoch", "stdout"}, "hello, I am a handler"},
+		{"begins with a byte order mark", nil, nil, []string{"stale epoch"}, "stale epoch"},
 		{"batches", nil, nil, []string{"stale epoch"}, "ok to a batch of 3"},
 		{"batches", func(o *Options) { o.Handler.Batch = 2 }, nil, []string{"stale epoch"}, "ok to a batch of 2"},
 		{"batches in part", nil, nil, []string{"stale epoch"}, "partial to a batch of 3"},

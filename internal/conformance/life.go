@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"leasehold/internal/jsondata"
 	"leasehold/worker"
 )
 
@@ -80,6 +81,7 @@ func begin(o Options) (*life, error) {
 func (l *life) hear(text []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	text = jsondata.TrimBOM(text) // As a node does.
 	switch a, ok := parse(text); {
 	case !ok && len(bytes.TrimSpace(text)) == 0:
 	case !ok:

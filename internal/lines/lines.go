@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"leasehold/internal/jsondata"
 )
 
 // Options say what a line's key and message id are.
@@ -16,6 +18,7 @@ type Options struct {
 	Key      string // Of every line, unless KeyField is set.
 	KeyField string // Field of each line's JSON that holds its key, like "customer.id".
 	IDField  string // Field of each line's JSON that holds its message id; empty: none.
+	JSON     bool   // Every line must be a JSON value, also if no field of it is asked for.
 	MaxLine  int    // Bytes that a line may have; 0 stands for 64 MiB.
 }
 
@@ -25,7 +28,7 @@ type Record struct {
 	Key  string
 	ID   string
 	Data []byte // The line without its end.
-	Err  error  // Why the line has no key or id; nil if it has.
+	Err  error  // Why the line is not taken; nil if it is.
 }
 
 // Reader gives one record after the other.
@@ -36,6 +39,8 @@ type Reader struct {
 	idField  []string
 	line     int
 	read     int64
+	started  bool // The first bytes have been looked at.
+	begun    bool // The first line that is not empty has been.
 }
 
 const defaultMaxLine = 64 << 20
@@ -58,23 +63,69 @@ func fieldPath(field string) []string {
 // Bytes is how much has been read.
 func (r *Reader) Bytes() int64 { return r.read }
 
-// ErrTooLong is for a line of more than MaxLine bytes.
-var ErrTooLong = errors.New("line is too long")
+// Why nothing of the input, or nothing more of it, can be read.
+var (
+	// ErrTooLong is for a line of more than MaxLine bytes.
+	ErrTooLong = errors.New("line is too long")
+	// ErrNotLines is for an input that is not one message a line.
+	ErrNotLines = errors.New("input is not one message a line")
+)
 
-// Next returns io.EOF after the last record. Empty lines are skipped.
+// Next returns io.EOF after the last record. Empty lines are skipped. Any other error is about the whole input.
 func (r *Reader) Next() (Record, error) {
 	for {
 		line, err := r.nextLine()
 		if err != nil {
 			return Record{}, err
 		}
-		if len(bytes.TrimSpace(line)) > 0 {
-			return r.record(line), nil
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
 		}
+		if err := r.checkFirst(line); err != nil {
+			return Record{}, err
+		}
+		return r.record(line), nil
 	}
 }
 
+// checkFirst looks at the first line that is not empty: if that one is a part of something larger, all lines are, and
+// none must be taken for a message.
+func (r *Reader) checkFirst(line []byte) error {
+	if r.begun {
+		return nil
+	}
+	r.begun = true
+	line = bytes.TrimSpace(line)
+	opens := bytes.ContainsAny(line[:1], "[{") && bytes.ContainsAny(line[len(line)-1:], "[{,")
+	if opens && errors.Is(jsondata.Check(line), jsondata.ErrTruncated) {
+		return fmt.Errorf("%w: line %d begins a JSON value that goes on in the next line; make one line of each message, "+
+			"with `jq -c .`, or `jq -c '.[]'` for the elements of an array", ErrNotLines, r.line)
+	}
+	return nil
+}
+
+// start skips a byte order mark, and refuses an input that is not UTF-8 from its first bytes on.
+func (r *Reader) start() error {
+	if r.started {
+		return nil
+	}
+	r.started = true
+	head, err := r.in.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if err := jsondata.CheckStart(head); err != nil {
+		return fmt.Errorf("input is %w", err)
+	}
+	skipped, err := r.in.Discard(len(head) - len(jsondata.TrimBOM(head)))
+	r.read += int64(skipped)
+	return err
+}
+
 func (r *Reader) nextLine() ([]byte, error) {
+	if err := r.start(); err != nil {
+		return nil, err
+	}
 	var line []byte
 	for {
 		part, err := r.in.ReadSlice('\n')
@@ -96,46 +147,75 @@ func (r *Reader) nextLine() ([]byte, error) {
 
 func (r *Reader) record(line []byte) Record {
 	rec := Record{Line: r.line, Key: r.opt.Key, Data: line}
-	if r.keyField == nil && r.idField == nil {
-		return rec
-	}
-	decoder := json.NewDecoder(bytes.NewReader(line))
-	decoder.UseNumber() // A long number is a key too, digit by digit.
-	var tree any
-	if err := decoder.Decode(&tree); err != nil {
-		rec.Err = errors.New("line is not JSON")
+	if rec.Err = r.check(line); rec.Err != nil {
 		return rec
 	}
 	if r.keyField != nil {
-		rec.Key, rec.Err = fieldText(tree, r.keyField)
+		rec.Key, rec.Err = fieldText(line, r.keyField)
 	}
 	if r.idField != nil && rec.Err == nil {
-		rec.ID, rec.Err = fieldText(tree, r.idField)
+		rec.ID, rec.Err = fieldText(line, r.idField)
 	}
 	return rec
 }
 
-// fieldText finds a field and spells its value.
-func fieldText(tree any, path []string) (string, error) {
+// check refuses a line that is not text or, where it should be JSON, not one value of it.
+func (r *Reader) check(line []byte) error {
+	if !r.opt.JSON && r.keyField == nil && r.idField == nil {
+		if err := jsondata.CheckEncoding(line); err != nil {
+			return fmt.Errorf("line is %w", err)
+		}
+		return nil
+	}
+	switch err := jsondata.Check(line); {
+	case err == nil:
+		return nil
+	case errors.Is(err, jsondata.ErrTrailing):
+		return fmt.Errorf("line is not one JSON value: %w", err)
+	case errors.Is(err, jsondata.ErrTruncated):
+		return fmt.Errorf("line is not JSON: it %w", err)
+	default:
+		return fmt.Errorf("line is %w", err)
+	}
+}
+
+// fieldText finds a field of a line that was checked, and spells its value.
+func fieldText(line []byte, path []string) (string, error) {
+	value, field := json.RawMessage(line), strings.Join(path, ".")
+	if bytes.HasPrefix(bytes.TrimSpace(line), []byte("[")) {
+		return "", fmt.Errorf("line is a JSON array and has no field %q; make a line of each element, with `jq -c '.[]'`", field)
+	}
 	for _, name := range path {
-		object, ok := tree.(map[string]any)
-		if !ok {
-			return "", fmt.Errorf("line has no field %q", strings.Join(path, "."))
+		object, err := jsondata.Object(value)
+		switch {
+		case errors.Is(err, jsondata.ErrNotObject):
+			return "", fmt.Errorf("line has no field %q", field)
+		case err != nil:
+			return "", fmt.Errorf("cannot tell field %q of the line: %w", field, err)
 		}
-		tree = object[name]
-	}
-	switch v := tree.(type) {
-	case string:
-		if v == "" {
-			return "", fmt.Errorf("field %q is empty", strings.Join(path, "."))
+		if value = object[name]; value == nil {
+			return "", fmt.Errorf("line has no field %q", field)
 		}
-		return v, nil
-	case json.Number:
-		return v.String(), nil
-	case bool:
-		return fmt.Sprint(v), nil
-	case nil:
-		return "", fmt.Errorf("line has no field %q", strings.Join(path, "."))
 	}
-	return "", fmt.Errorf("field %q is no text or number", strings.Join(path, "."))
+	return spell(value, field)
+}
+
+// spell is a value as text: a long number is a key too, digit by digit.
+func spell(value json.RawMessage, field string) (string, error) {
+	switch value[0] {
+	case '{', '[':
+		return "", fmt.Errorf("field %q is not text or a number", field)
+	case 'n':
+		return "", fmt.Errorf("line has no field %q", field)
+	case '"':
+		text, err := jsondata.Text(value)
+		if err == nil && text == "" {
+			return "", fmt.Errorf("field %q is empty", field)
+		}
+		if err != nil {
+			return "", fmt.Errorf("field %q %w", field, err)
+		}
+		return text, nil
+	}
+	return string(value), nil
 }

@@ -106,7 +106,7 @@ func TestBadMessagesOverHTTPLeaveTheGoodOnesUnpublished(t *testing.T) {
 func TestAFullTopicAnswers507AndKeepsTheOrderOfAKey(t *testing.T) {
 	o := newOne(t, `max_bytes = "64KiB"`)
 	o.start(t)
-	line := strings.Repeat("x", 20<<10) + "\n"
+	line := `"` + strings.Repeat("x", 20<<10) + "\"\n"
 	code, p := o.post(t, "?key=a", "application/x-ndjson", strings.Repeat(line, 50))
 	if code != http.StatusInsufficientStorage || !strings.Contains(p.Error, "of 50 messages") {
 		t.Fatalf("got %d, %q", code, p.Error)
