@@ -13,16 +13,18 @@ type handler struct {
 	source Source
 	alive  func() error
 	log    hclog.Logger
+	open   bool // The port asks nobody for a token.
 }
 
 // newHandler is the table of routes. Answers without an end are ended when closing is closed.
 func newHandler(opt Options, log hclog.Logger, closing <-chan struct{}) http.Handler {
-	h := &handler{source: opt.Source, alive: opt.Alive, log: log}
+	h := &handler{source: opt.Source, alive: opt.Alive, log: log, open: opt.Token == ""}
 	mux := http.NewServeMux()
-	for pattern, f := range h.memberRoutes(opt.Membership, guardChange(opt.Token)) {
+	change := guardChange(opt.Token, log)
+	for pattern, f := range h.memberRoutes(opt.Membership, change) {
 		mux.Handle(pattern, f)
 	}
-	for pattern, f := range h.requestRoutes(opt.Requests, guardChange(opt.Token)) {
+	for pattern, f := range h.requestRoutes(opt.Requests, change) {
 		mux.Handle(pattern, f)
 	}
 	for pattern, f := range h.messageRoutes(opt, closing) {
@@ -61,7 +63,10 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
-	h.write(w, http.StatusOK, s.normal())
+	if s = s.normal(); h.open && !onSocket(r) {
+		s = s.withoutTexts()
+	}
+	h.write(w, http.StatusOK, s)
 }
 
 func (h *handler) topic(w http.ResponseWriter, r *http.Request) {
