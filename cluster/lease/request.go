@@ -27,6 +27,7 @@ type Request struct {
 	Keys       string `json:"keys,omitempty"`       // Of a release: keys with blanks between, or AllKeys.
 	Reason     string `json:"reason,omitempty"`     // Of a pause; never empty there.
 	At         string `json:"at,omitempty"`         // When it was asked for, RFC 3339, by the clock of the node that was asked.
+	By         string `json:"by,omitempty"`         // Who asked there, for people: a user and process, or an address.
 }
 
 // Covers reports whether the request is for a partition.

@@ -208,13 +208,13 @@ func TestSocketReplacesOneOfAFormerLifeAndNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l, err := listenUnix(socket); err == nil {
+	if l, err := listenUnix(socket, socketMode); err == nil {
 		l.Close()
 		t.Error("took the socket of an agent that answers")
 	}
 	former.SetUnlinkOnClose(false)
 	former.Close()
-	l, err := listenUnix(socket)
+	l, err := listenUnix(socket, socketMode)
 	if err != nil {
 		t.Fatalf("stale socket: %v", err)
 	}
@@ -226,7 +226,7 @@ func TestSocketReplacesOneOfAFormerLifeAndNothingElse(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listenUnix(file); err == nil {
+	if _, err := listenUnix(file, socketMode); err == nil {
 		t.Error("replaced a plain file")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -47,10 +48,21 @@ func NewClientWith(target string, o ClientOptions) *Client {
 		c.base = strings.TrimSuffix(target, "/")
 	case IsSocket(target):
 		c.base, c.token = "http://agent", ""
-		transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return dialUnix(target) }
+		transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return dialSocket(target) }
 	}
 	c.http.Transport = transport
 	return c
+}
+
+// dialSocket falls back on the socket that only shows state, for users who may not do more.
+func dialSocket(path string) (net.Conn, error) {
+	conn, err := dialUnix(path)
+	if errors.Is(err, fs.ErrPermission) {
+		if shown, roErr := dialUnix(ReadOnlySocket(path)); roErr == nil {
+			return shown, nil
+		}
+	}
+	return conn, err
 }
 
 // IsSocket reports whether a target is the path of a socket: anything with a slash that is no URL.

@@ -5,13 +5,9 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
-	"net/netip"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -38,7 +34,8 @@ func connectionLimit() int {
 // surplus.
 type boundedListener struct {
 	net.Listener
-	most int
+	most     int
+	readOnly bool
 
 	mu   sync.Mutex
 	open map[*boundedConn]struct{} // at most most+surplus
@@ -134,8 +131,11 @@ func bounded(conn net.Conn) *boundedConn {
 
 // origin is where a request comes from.
 type origin struct {
+	caller  caller
 	client  string // who shares a client's share of what there is
 	surplus bool
+
+	readOnly bool // It came in by the socket that only shows state.
 }
 
 type originKey struct{}
@@ -146,39 +146,7 @@ func withOrigin(ctx context.Context, conn net.Conn) context.Context {
 	if c == nil {
 		return ctx
 	}
-	return context.WithValue(ctx, originKey{}, origin{client: clientOf(c.Conn), surplus: c.surplus})
-}
-
-// clientOf tells clients apart: by address on the port, an IPv6 network counting as one, and by user on the socket.
-func clientOf(conn net.Conn) string {
-	if u, ok := conn.(*net.UnixConn); ok {
-		return "uid " + strconv.Itoa(peerUser(u))
-	}
-	from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
-	if err != nil {
-		return conn.RemoteAddr().String()
-	}
-	ip := from.Addr().Unmap()
-	if ip.Is6() {
-		network, _ := ip.Prefix(64) // Fails only for more than 128 bits.
-		return network.String()
-	}
-	return ip.String()
-}
-
-// peerUser is the user at the other end of the socket, -1 if the kernel does not say.
-func peerUser(conn *net.UnixConn) int {
-	user := -1
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return user
-	}
-	_ = raw.Control(func(fd uintptr) { // A closed connection has no user either.
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			user = int(cred.Uid)
-		}
-	})
-	return user
+	return context.WithValue(ctx, originKey{}, origin{caller: newCaller(c.Conn), client: clientOf(c.Conn), surplus: c.surplus, readOnly: c.from.readOnly})
 }
 
 // refuseSurplus answers what came in on a connection too many.

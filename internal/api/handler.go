@@ -14,11 +14,12 @@ type handler struct {
 	source Source
 	alive  func() error
 	log    hclog.Logger
+	open   bool // The port asks nobody for a token.
 }
 
 // newHandler is the table of routes. Answers without an end are ended when closing is closed.
 func newHandler(opt Options, log hclog.Logger, closing <-chan struct{}) http.Handler {
-	h := &handler{source: opt.Source, alive: opt.Alive, log: log}
+	h := &handler{source: opt.Source, alive: opt.Alive, log: log, open: opt.Token == ""}
 	mux := http.NewServeMux()
 	for pattern, f := range h.routes(opt, closing) {
 		mux.Handle(pattern, h.strict(pattern, f))
@@ -35,8 +36,9 @@ func (h *handler) routes(opt Options, closing <-chan struct{}) map[string]http.H
 		"GET /v1/status":         http.HandlerFunc(h.status),
 		"GET /v1/topics/{topic}": http.HandlerFunc(h.topic),
 	}
-	maps.Copy(all, h.memberRoutes(opt.Membership, guardChange(opt.Token)))
-	maps.Copy(all, h.requestRoutes(opt.Requests, guardChange(opt.Token)))
+	change := guardChange(opt.Token, h.log)
+	maps.Copy(all, h.memberRoutes(opt.Membership, change))
+	maps.Copy(all, h.requestRoutes(opt.Requests, change))
 	maps.Copy(all, h.messageRoutes(opt, closing))
 	return all
 }
@@ -66,7 +68,10 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
-	h.write(w, http.StatusOK, s.normal())
+	if s = s.normal(); h.open && !onSocket(r) {
+		s = s.withoutTexts()
+	}
+	h.write(w, http.StatusOK, s)
 }
 
 func (h *handler) topic(w http.ResponseWriter, r *http.Request) {

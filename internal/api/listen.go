@@ -9,8 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // CheckListen refuses an address that is not host:port, or that other machines could reach while there is no token to
@@ -41,11 +44,16 @@ func listenTCP(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// socketMode lets the owner and the group of the data directory talk to the agent.
-const socketMode = 0o660
+const (
+	socketMode   = 0o600 // Who may do everything is the node's own user, and root.
+	readOnlyMode = 0o660 // Who may look is its group, too.
+)
 
-// listenUnix makes the socket, in place of one that a former life left behind.
-func listenUnix(path string) (net.Listener, error) {
+// ReadOnlySocket is the path of the socket that only shows state, beside the one for everything.
+func ReadOnlySocket(path string) string { return strings.TrimSuffix(path, ".sock") + "-ro.sock" }
+
+// listenUnix makes a socket, in place of one that a former life left behind.
+func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
@@ -59,9 +67,9 @@ func listenUnix(path string) (net.Listener, error) {
 	}
 	// The short path is gone by the time the listener closes; Run removes the file by its own name.
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := os.Chmod(path, socketMode); err != nil {
+	if err := os.Chmod(path, mode); err != nil {
 		l.Close()
-		return nil, fmt.Errorf("open socket %s to the group: %w", path, err)
+		return nil, fmt.Errorf("set the mode of socket %s: %w", path, err)
 	}
 	return l, nil
 }
@@ -108,7 +116,7 @@ func withShortPath(path string, f func(string) error) error {
 	if len(path) <= maxSocketPath {
 		return f(path)
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	dir, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0) // It may be a directory that cannot be listed.
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 // Options are what a Server needs.
 type Options struct {
 	Listen string // host:port, loopback only without a Token; empty: no port.
-	Socket string // Path of the Unix socket; empty: none.
+	Socket string // Path of the Unix socket; empty: none. Beside it is another that only shows state.
 	Source Source
 	// Alive says why the process should be replaced, nil if nothing suggests it; a nil function means that nothing ever does.
 	Alive func() error
@@ -88,7 +88,7 @@ func New(opt Options) (*Server, error) {
 		s.log = hclog.NewNullLogger()
 	}
 	s.http = &http.Server{
-		Handler:           refuseSurplus(readRest(closeStrangers(opt.Token, guard(opt.Token, newHandler(opt, s.log, s.closing))))),
+		Handler:           refuseSurplus(readRest(closeStrangers(opt.Token, guardHost(opt.Token, guard(opt.Token, newHandler(opt, s.log, s.closing)))))),
 		ConnState:         connState,
 		ConnContext:       withOrigin,
 		ReadHeaderTimeout: readTimeout,
@@ -118,6 +118,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if s.opt.Socket != "" {
 		defer os.Remove(s.opt.Socket)
+		defer os.Remove(ReadOnlySocket(s.opt.Socket))
 	}
 	close(s.started)
 	group, ctx := errgroup.WithContext(ctx)
@@ -145,16 +146,39 @@ func (s *Server) listen() (listeners []net.Listener, err error) {
 		listeners = append(listeners, l)
 	}
 	if s.opt.Socket != "" {
-		l, err := listenUnix(s.opt.Socket)
+		sockets, err := s.listenSockets()
 		if err != nil {
-			for _, other := range listeners {
-				other.Close()
-			}
+			closeAll(listeners)
 			return nil, err
 		}
-		listeners = append(listeners, newBoundedListener(l, s.opt.limits.connections))
+		listeners = append(listeners, sockets...)
 	}
 	return listeners, nil
+}
+
+// listenSockets makes the socket for everything and the one that only shows state.
+func (s *Server) listenSockets() (sockets []net.Listener, err error) {
+	for _, at := range []struct {
+		path     string
+		mode     os.FileMode
+		readOnly bool
+	}{{s.opt.Socket, socketMode, false}, {ReadOnlySocket(s.opt.Socket), readOnlyMode, true}} {
+		l, err := listenUnix(at.path, at.mode)
+		if err != nil {
+			closeAll(sockets)
+			return nil, err
+		}
+		bounded := newBoundedListener(l, s.opt.limits.connections)
+		bounded.readOnly = at.readOnly
+		sockets = append(sockets, bounded)
+	}
+	return sockets, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
 }
 
 func (s *Server) shutdown() error {

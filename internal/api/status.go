@@ -41,6 +41,8 @@ type Node struct {
 
 	Refused []Refused `json:"refused,omitempty"` // What it has refused clients since its start, most frequent first.
 
+	LogDropped uint64 `json:"log_dropped,omitempty"` // Log lines that its stderr did not take, since its start.
+
 	Damaged []string `json:"damaged"` // Topics whose copy on that node is damaged; it takes no part until they are mended.
 }
 

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+
+	"github.com/hashicorp/go-hclog"
 )
 
 // openPaths need no token: whoever watches over machines asks them, often with tools that have none.
@@ -52,9 +54,19 @@ func shows(r *http.Request, want [sha256.Size]byte) bool {
 }
 
 // guardChange lets through what changes the cluster: from the socket, or from who has shown the token. A port without a
-// token answers everybody on this machine, whose browsers and users may all look and must not change a thing.
-func guardChange(token string) func(http.HandlerFunc) http.Handler {
-	return guardOpenPort(token, "changes are made through the agent's socket, or with a token (http.token_file)")
+// token answers everybody on this machine, whose browsers and users may all look and must not change a thing. A handler has
+// the right to the socket by its user, and no business there: what it was made to run by a message must not seek or drop.
+func guardChange(token string, log hclog.Logger) func(http.HandlerFunc) http.Handler {
+	open := guardOpenPort(token, "changes are made through the agent's socket, or with a token (http.token_file)")
+	return func(next http.HandlerFunc) http.Handler {
+		return audited(log, open(func(w http.ResponseWriter, r *http.Request) {
+			if from, _ := r.Context().Value(originKey{}).(origin); from.caller.isHandler() {
+				_ = writeJSON(w, http.StatusForbidden, failure{Error: "handlers may not make changes: run this outside of the agent's processes"})
+				return
+			}
+			next(w, r)
+		}))
+	}
 }
 
 // guardPrivate is guardChange for messages, which are users' data: whoever may not add to them may not read them either.
@@ -62,11 +74,19 @@ func guardPrivate(token string) func(http.HandlerFunc) http.Handler {
 	return guardOpenPort(token, "messages go through the agent's socket, or need a token (http.token_file)")
 }
 
-// guardOpenPort refuses with a text what comes in on a port that asks nobody for a token.
+const readOnlyRefusal = "this socket only shows state: messages and changes are for the agent's own user and root (sudo)"
+
+// guardOpenPort refuses with a text what comes in on a port that asks nobody for a token, or on the socket that only shows
+// state.
 func guardOpenPort(token, refusal string) func(http.HandlerFunc) http.Handler {
 	return func(next http.HandlerFunc) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if token != "" || onSocket(r) {
+			from, _ := r.Context().Value(originKey{}).(origin)
+			switch {
+			case from.readOnly:
+				_ = writeJSON(w, http.StatusForbidden, failure{Error: readOnlyRefusal})
+				return
+			case token != "" || onSocket(r):
 				next(w, r)
 				return
 			}

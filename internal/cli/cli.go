@@ -10,19 +10,20 @@ import (
 	"io"
 	"os"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
 	"leasehold/internal/config"
+	"leasehold/internal/node"
 )
 
 // RunNode is a node's life: it returns nil after a clean stop.
-type RunNode func(ctx context.Context, c *config.Config, log hclog.Logger, version string) error
+type RunNode func(ctx context.Context, o node.Options) error
 
 // App is a command line and the world around it.
 type App struct {
 	Run      RunNode
+	Service  func(context.Context) context.Context // Of a command that runs until it is stopped; nil changes nothing.
 	In       io.Reader
 	Out, Err io.Writer
 

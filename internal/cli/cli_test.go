@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
 	"leasehold/internal/config"
+	"leasehold/internal/node"
 )
 
 // TestMain makes the test binary a leasehold with a fake node: `dev` starts its nodes from its own executable.
@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 }
 
 // fakeNode answers like a node that is ready and has nothing to do.
-func fakeNode(ctx context.Context, c *config.Config, _ hclog.Logger, version string) error {
+func fakeNode(ctx context.Context, o node.Options) error {
+	c := o.Config
 	if c.Groups != nil && c.Groups[0].Name == "broken" {
 		return errors.New("this node is broken")
 	}

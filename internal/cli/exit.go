@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"syscall"
 
 	"leasehold/internal/api"
 	"leasehold/internal/config"
@@ -25,6 +26,7 @@ const (
 	exitUnhealthy   = 10
 	exitUnsafe      = 11 // It would not be safe now.
 	exitPartly      = 12 // Some of the work is done.
+	exitHangup      = 128 + int(syscall.SIGHUP)
 )
 
 // Error ends a command with an exit code.

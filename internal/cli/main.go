@@ -4,20 +4,18 @@ import (
 	"context"
 	"os"
 
-	"github.com/hashicorp/go-hclog"
-
-	"leasehold/internal/config"
 	"leasehold/internal/memory"
 	"leasehold/internal/node"
 )
 
-// Main runs the command that the arguments name, with the process's own standard streams, and returns its exit code.
-func Main(ctx context.Context, args []string) int {
-	app := &App{Run: runNode, In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+// Main runs the command that the arguments name, with the process's own standard streams, and returns its exit code. A
+// command that runs until it is stopped gets its context from service, which handles the signals that only end others.
+func Main(ctx context.Context, args []string, service func(context.Context) context.Context) int {
+	app := &App{Run: runNode, Service: service, In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
 	return app.Main(ctx, args)
 }
 
-func runNode(ctx context.Context, c *config.Config, log hclog.Logger, version string) error {
-	memory.SetLimit(log)
-	return node.Run(ctx, node.Options{Config: c, Logger: log, Version: version})
+func runNode(ctx context.Context, o node.Options) error {
+	memory.SetLimit(o.Logger)
+	return node.Run(ctx, o)
 }

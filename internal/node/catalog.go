@@ -169,7 +169,7 @@ func (n *Node) RemoveGroup(ctx context.Context, name string, dryRun bool) (*api.
 		return err
 	})
 	if err == nil && !dryRun {
-		n.log.Info("group removed", "group", name, "topic", def.Topic, "done", out.Done, "unread", out.Unread)
+		n.log.Info("group removed", "by", api.By(ctx), "group", name, "topic", def.Topic, "done", out.Done, "unread", out.Unread)
 	}
 	return out, err
 }

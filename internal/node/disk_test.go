@@ -153,7 +153,7 @@ func (o *one) waitFull(t *testing.T, disk *servertest.TinyDisk) {
 func (o *one) waitWarning(t *testing.T, parts ...string) {
 	t.Helper()
 	servertest.Eventually(t, time.Minute, func() error {
-		s, err := api.NewClient(o.http).Status(context.Background())
+		s, err := api.NewClient(o.cfg.SocketPath()).Status(context.Background())
 		if err != nil {
 			return err
 		}
@@ -193,7 +193,7 @@ func (o *one) ask(subject, data string) (string, error) {
 func (o *one) waitFree(t *testing.T) {
 	t.Helper()
 	servertest.Eventually(t, time.Minute, func() error {
-		s, err := api.NewClient(o.http).Status(context.Background())
+		s, err := api.NewClient(o.cfg.SocketPath()).Status(context.Background())
 		if err != nil {
 			return err
 		}

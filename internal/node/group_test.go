@@ -1,8 +1,17 @@
 package node
 
 import (
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/hashicorp/go-hclog"
+
+	"leasehold/internal/logsink"
 	"leasehold/worker"
 )
 
@@ -14,5 +23,35 @@ func TestEveryHandlerKindCanBeBuilt(t *testing.T) {
 	}
 	if len(newHandler) != len(worker.Kinds()) {
 		t.Errorf("%d kinds can be built, %d named", len(newHandler), len(worker.Kinds()))
+	}
+}
+
+// blocked is a log that nobody reads.
+type blocked struct{}
+
+func (blocked) Write([]byte) (int, error) { select {} }
+
+func TestDieKillsBeforeTheLogIsWritten(t *testing.T) {
+	const child = "LEASEHOLD_TEST_DIE"
+	if os.Getenv(child) != "" {
+		log := hclog.New(&hclog.LoggerOptions{Output: blocked{}})
+		go log.Info("this line holds the lock of the log")
+		(&Node{log: log, Options: Options{Log: logsink.Open(blocked{}, nil)}}).die("a lane did not stop")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), child+"=1")
+	err := cmd.Run()
+	state, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if ctx.Err() != nil || !ok || !state.Signaled() || state.Signal() != syscall.SIGKILL {
+		t.Errorf("ended by %v (%v), want its own SIGKILL", err, ctx.Err())
+	}
+}
+
+func TestAStuckLogIsAWarning(t *testing.T) {
+	got := logWarnings(map[string]report{"n2": {LogDropped: 7, LogStuck: true}, "n1": {LogDropped: 3}})
+	if len(got) != 1 || !strings.Contains(got[0], "node n2 cannot write its log, 7 lines dropped") {
+		t.Errorf("%q", got)
 	}
 }

@@ -142,18 +142,18 @@ func (n *Node) publishAgain(ctx context.Context, group string, l *worker.Letter)
 		return fmt.Errorf("publish to %s: %w", l.Subject, err)
 	}
 	failpoint.Hit(failpoint.Requeued)
-	n.log.Info("dead letter requeued", "group", group, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "as", ack.Sequence)
+	n.log.Info("dead letter requeued", "by", api.By(ctx), "group", group, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "as", ack.Sequence)
 	return nil
 }
 
 // Drop deletes dead letters. Partitions of which a parked one goes begin anew, for their owners know which keys are parked.
 func (n *Node) Drop(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
 	var parked []int
-	done, err := n.eachLetter(ctx, group, o.Numbers, "dropped", func(_ context.Context, l *worker.Letter) error {
+	done, err := n.eachLetter(ctx, group, o.Numbers, "dropped", func(ctx context.Context, l *worker.Letter) error {
 		if l.Kind == partitioner.Parked {
 			parked = append(parked, l.Partition)
 		}
-		n.log.Info("dead letter dropped", "group", group, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "key", l.Key)
+		n.log.Info("dead letter dropped", "by", api.By(ctx), "group", group, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "key", l.Key)
 		return nil
 	})
 	if err == nil && len(parked) > 0 {
@@ -179,7 +179,7 @@ func (n *Node) eachLetter(ctx context.Context, group string, numbers []uint64, w
 		}
 		out.Failed = append(out.Failed, api.LetterFailure{Number: number, Error: err.Error()})
 	}
-	n.log.Info("dead letters "+what, "group", group, "done", len(out.Done), "failed", len(out.Failed))
+	n.log.Info("dead letters "+what, "by", api.By(ctx), "group", group, "done", len(out.Done), "failed", len(out.Failed))
 	return out, nil
 }
 

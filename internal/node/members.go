@@ -25,6 +25,7 @@ type peerRecord struct {
 	Server  string `json:"server"`
 	DirID   string `json:"dir_id"`
 	Removed bool   `json:"removed,omitempty"`
+	By      string `json:"by,omitempty"` // Who had it removed, for people.
 }
 
 // Valid says what is missing.

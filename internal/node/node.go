@@ -15,6 +15,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/internal/api"
 	"leasehold/internal/config"
+	"leasehold/internal/logsink"
 	"leasehold/server"
 )
 
@@ -25,6 +26,7 @@ var ErrConfig = errors.New("this config cannot be run here")
 type Options struct {
 	Config  *config.Config
 	Logger  hclog.Logger
+	Log     *logsink.Sink // Where Logger writes; nil if that is nothing that can be stuck.
 	Version string
 }
 

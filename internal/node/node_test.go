@@ -157,7 +157,7 @@ func (o *one) lines(t *testing.T) map[string][]string {
 func (o *one) waitIdle(t *testing.T, n uint64) {
 	t.Helper()
 	servertest.Eventually(t, time.Minute, func() error {
-		s, err := api.NewClient(o.http).Status(context.Background())
+		s, err := api.NewClient(o.cfg.SocketPath()).Status(context.Background())
 		if err != nil {
 			return err
 		}
@@ -205,7 +205,7 @@ func TestStatusCountsWhatClientsAreRefused(t *testing.T) {
 		}
 	}
 	servertest.Eventually(t, time.Minute, func() error {
-		s, err := api.NewClient(o.http).Status(context.Background())
+		s, err := api.NewClient(o.cfg.SocketPath()).Status(context.Background())
 		if err == nil && !slices.Contains(s.Nodes[0].Refused, api.Refused{User: "anonymous", Reason: "header_not_allowed", Count: 3}) {
 			err = fmt.Errorf("refused: %+v", s.Nodes[0].Refused)
 		}

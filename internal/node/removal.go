@@ -63,7 +63,7 @@ func (n *Node) RemoveNode(ctx context.Context, name string, dryRun bool) (*api.N
 	if v, err := n.voters(ctx, kv); err == nil {
 		out.After = v.summary()
 	}
-	n.log.Info("node removed", "node", name, "servers", out.Removed, "voters", out.After.Count, "quorum", out.After.Quorum)
+	n.log.Info("node removed", "by", api.By(ctx), "node", name, "servers", out.Removed, "voters", out.After.Count, "quorum", out.After.Quorum)
 	return out, nil
 }
 
@@ -177,7 +177,7 @@ func removalWarnings(after api.Voters) []string {
 func (n *Node) removePeer(ctx context.Context, kv *cluster.KV, p peer) error {
 	err := again(ctx, func() error {
 		var rec peerRecord
-		removed := peerRecord{Version: 1, Node: p.name(), Server: p.server(), DirID: p.DirID, Removed: true}
+		removed := peerRecord{Version: 1, Node: p.name(), Server: p.server(), DirID: p.DirID, Removed: true, By: api.By(ctx)}
 		err := kv.Update(ctx, peerKey(p.ID), &rec, func() error {
 			rec = removed
 			return nil

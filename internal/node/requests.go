@@ -77,13 +77,13 @@ func (n *Node) Ask(ctx context.Context, group string, a api.Ask) (*api.Asked, er
 	if out.ID, err = n.record(ctx, g, r); err != nil {
 		return nil, err
 	}
-	n.log.Info("a person asked", "group", group, "id", out.ID, "kind", r.Kind, "partitions", r.Partitions, "seq", r.Seq, "keys", r.Keys, "reason", r.Reason)
+	n.log.Info("operator command accepted", "by", r.By, "group", group, "id", out.ID, "kind", r.Kind, "partitions", r.Partitions, "seq", r.Seq, "keys", r.Keys, "reason", r.Reason)
 	return out, nil
 }
 
 // request makes a request of what a person wants.
 func (n *Node) request(ctx context.Context, g about, a api.Ask) (r lease.Request, err error) {
-	r = lease.Request{Kind: a.Kind, Partitions: slices.Compact(slices.Sorted(slices.Values(a.Partitions))), At: time.Now().UTC().Format(time.RFC3339)}
+	r = lease.Request{Kind: a.Kind, Partitions: slices.Compact(slices.Sorted(slices.Values(a.Partitions))), At: time.Now().UTC().Format(time.RFC3339), By: api.By(ctx)}
 	for _, p := range r.Partitions {
 		if p < 0 || p >= g.partitions {
 			return r, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no partition %d: group %q has 0 to %d", p, g.name, g.partitions-1))

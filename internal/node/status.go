@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +34,9 @@ type report struct {
 	Disk  diskReport             `json:"disk"`
 
 	Refused []api.Refused `json:"refused,omitempty"`
+
+	LogDropped uint64 `json:"log_dropped,omitempty"`
+	LogStuck   bool   `json:"log_stuck,omitempty"`
 }
 
 // laneState is one lane.
@@ -52,6 +56,7 @@ type laneState struct {
 // report tells what this node's lanes are doing.
 func (n *Node) report() report {
 	r := report{Node: n.Config.Node.Name, Ready: len(n.Ready()) == 0, Lanes: map[string][]laneState{}, Disk: newDiskReport(n.disk.State()), Refused: n.refused()}
+	r.LogDropped, r.LogStuck = n.Log.Dropped()
 	for _, g := range n.groups {
 		for _, l := range g.worker.Status() {
 			s := laneState{
@@ -171,7 +176,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	s.Nodes = n.nodes(view, said, counted)
 	s.Topics = topics
 	s.Groups = n.groupStatus(ctx, view, told{said: said, topics: topics}, more.groups)
-	s.Warnings = slices.Concat(s.Warnings, diskWarnings(n.timing(), said, topics), damageWarnings(more.damage, s.Nodes), full, n.warnings(view),
+	s.Warnings = slices.Concat(s.Warnings, diskWarnings(n.timing(), said, topics), logWarnings(said), damageWarnings(more.damage, s.Nodes), full, n.warnings(view),
 		n.memberWarnings(view, counted), more.warnings, letterWarnings(s.Groups))
 	return s, nil
 }
@@ -230,6 +235,17 @@ func (n *Node) elsewhere(ctx context.Context, view *lease.View) (more elsewhere)
 	return more
 }
 
+// logWarnings names the nodes whose log is not written now.
+func logWarnings(said map[string]report) (out []string) {
+	for _, name := range slices.Sorted(maps.Keys(said)) {
+		if r := said[name]; r.LogStuck {
+			out = append(out, fmt.Sprintf("node %s cannot write its log, %d lines dropped so far: check what reads its stderr, or the disk that it goes to",
+				name, r.LogDropped))
+		}
+	}
+	return out
+}
+
 // maxRefused bounds what a report says of refusals.
 const maxRefused = 50
 
@@ -259,7 +275,7 @@ func (n *Node) nodes(view lease.View, said map[string]report, v voters) []api.No
 		}
 		if d := said[rec.Node].Disk; node.State == api.NodeLive {
 			node.DiskFree, node.DiskShort, node.FsyncP99MS = d.Free, d.Short, d.FsyncP99MS
-			node.Refused = said[rec.Node].Refused
+			node.Refused, node.LogDropped = said[rec.Node].Refused, said[rec.Node].LogDropped
 		}
 		switch {
 		case rec.State == lease.Live:

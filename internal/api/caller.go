@@ -1,0 +1,114 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+)
+
+// caller is who is at the other end of a connection.
+type caller struct {
+	cred   *unix.Ucred // As the kernel says; nil on the port.
+	remote string      // Address; empty on the socket.
+}
+
+func newCaller(conn net.Conn) caller {
+	if u, ok := conn.(*net.UnixConn); ok {
+		return caller{cred: peerCred(u)}
+	}
+	return caller{remote: conn.RemoteAddr().String()}
+}
+
+// String names the caller for a log or a record: the user and process at the socket, the address at the port. All who have
+// the token are one.
+func (c caller) String() string {
+	switch {
+	case c.remote != "":
+		return "token from " + c.remote
+	case c.cred == nil:
+		return "unknown"
+	}
+	return fmt.Sprintf("uid %d, pid %d", c.cred.Uid, c.cred.Pid)
+}
+
+// By names who makes the request that a context belongs to; empty outside of one.
+func By(ctx context.Context) string {
+	from, ok := ctx.Value(originKey{}).(origin)
+	if !ok {
+		return ""
+	}
+	return from.caller.String()
+}
+
+// audited logs each request for a change, what came of it and who made it: those that are refused, too.
+func audited(log hclog.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			next.ServeHTTP(w, r)
+			return
+		}
+		seen := &statusWriter{ResponseWriter: w}
+		next.ServeHTTP(seen, r)
+		log.Info("change requested", "by", By(r.Context()), "request", r.Method+" "+r.URL.RequestURI(), "status", cmp.Or(seen.code, http.StatusOK))
+	})
+}
+
+// statusWriter remembers the code of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	code int
+}
+
+func (w *statusWriter) WriteHeader(code int) {
+	w.code = cmp.Or(w.code, code)
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// clientOf tells clients apart: by address on the port, an IPv6 network counting as one, and by user on the socket.
+func clientOf(conn net.Conn) string {
+	if u, ok := conn.(*net.UnixConn); ok {
+		return "uid " + strconv.Itoa(peerUser(u))
+	}
+	from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	if err != nil {
+		return conn.RemoteAddr().String()
+	}
+	ip := from.Addr().Unmap()
+	if ip.Is6() {
+		network, _ := ip.Prefix(64) // Fails only for more than 128 bits.
+		return network.String()
+	}
+	return ip.String()
+}
+
+// peerUser is the user at the other end of the socket, -1 if the kernel does not say.
+func peerUser(conn *net.UnixConn) int {
+	if cred := peerCred(conn); cred != nil {
+		return int(cred.Uid)
+	}
+	return -1
+}
+
+// peerCred is the process at the other end of the socket when it connected, nil if the kernel does not say.
+func peerCred(conn *net.UnixConn) (cred *unix.Ucred) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	_ = raw.Control(func(fd uintptr) { // A closed connection has no user either.
+		if c, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			cred = c
+		}
+	})
+	return cred
+}

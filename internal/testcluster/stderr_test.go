@@ -1,0 +1,157 @@
+package testcluster
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// logging starts a single node with a group that logs every message. redirect is what a shell does before it becomes the
+// agent.
+func logging(t *testing.T, redirect string) (*Cluster, *Node) {
+	t.Helper()
+	c := New(t, Spec{
+		Nodes: 1, LogLevel: "info", Topics: []Topic{{Name: "events", Partitions: 4}},
+		Groups: []Group{{Name: "loud", Topic: "events", Handler: `{ kind = "log", payload = true }`}},
+	})
+	c.addGroup(Group{Name: "calls", Topic: "events", Handler: c.CallLogHandler(CallLogOptions{})})
+	n := c.Nodes[0]
+	n.Within = []string{"sh", "-c", redirect + `; exec "$@"`, "sh"}
+	c.StartAll(startLimit)
+	return c, n
+}
+
+// publishLong publishes messages of 2 KB, each of which is a line in the log.
+func (c *Cluster) publishLong(messages int) {
+	c.t.Helper()
+	var text strings.Builder
+	for i := range messages {
+		fmt.Fprintf(&text, "{\"k\":\"k%d\",\"x\":\"%s\"}\n", i, strings.Repeat("x", 2000))
+	}
+	file := filepath.Join(c.Dir, "messages.ndjson")
+	c.write(file, text.String())
+	if out, err := c.CLI("pub", "events", "--file", file, "--key-field", "k"); err != nil {
+		c.t.Fatalf("pub: %v\n%s", err, out)
+	}
+}
+
+// handles publishes and waits until both groups have handled all of it.
+func (c *Cluster) handles(messages int) {
+	c.t.Helper()
+	c.publishLong(messages)
+	for _, g := range c.spec.Groups {
+		c.WaitDrained(moveLimit, g.Name)
+	}
+}
+
+// warned reports whether status says that the log cannot be written.
+func (c *Cluster) warned() bool {
+	c.t.Helper()
+	out, _ := c.CLI("status") // The exit code is about other things.
+	return strings.Contains(string(out), "cannot write its log")
+}
+
+func mkfifo(t *testing.T) (path string, ours *os.File) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "stderr")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ours, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ours.Close() })
+	return path, ours
+}
+
+func TestAStuckLogDoesNotHoldUpANode(t *testing.T) {
+	path, pipe := mkfifo(t)
+	c, n := logging(t, "exec 2>"+path)
+	c.handles(1500)
+	if !c.warned() {
+		t.Error("status does not say that the log is stuck")
+	}
+	said := make(chan struct{})
+	go func() {
+		for lines, seen := bufio.NewScanner(pipe), false; lines.Scan(); {
+			if !seen && strings.Contains(lines.Text(), "log lines dropped") {
+				seen = true
+				close(said)
+			}
+		}
+	}()
+	select {
+	case <-said:
+	case <-time.After(moveLimit):
+		t.Error("nothing in the log about dropped lines once it is read")
+	}
+	if c.handles(1); c.warned() {
+		t.Error("status still says that the log is stuck")
+	}
+	n.Term()
+}
+
+func TestAStuckLogDoesNotHoldUpTheEnd(t *testing.T) {
+	path, _ := mkfifo(t)
+	c, n := logging(t, "exec 2>"+path)
+	c.handles(1500)
+	n.Term() // Its exit code must be 0.
+}
+
+func TestANodeOutlivesTheReaderOfItsLog(t *testing.T) {
+	for name, trap := range map[string]string{"SIGPIPE by default": "", "SIGPIPE ignored, as systemd does": `trap "" PIPE; `} {
+		t.Run(name, func(t *testing.T) {
+			path, pipe := mkfifo(t)
+			c, n := logging(t, trap+"exec 2>"+path)
+			pipe.Close()
+			c.handles(50)
+			if !c.warned() {
+				t.Error("status does not say that the log goes nowhere")
+			}
+			n.Term()
+		})
+	}
+}
+
+func TestANodeRunsWithoutALog(t *testing.T) {
+	for name, stderr := range map[string]string{"full disk": "/dev/full", "closed": "&-"} {
+		t.Run(name, func(t *testing.T) {
+			c, n := logging(t, "exec 2>"+stderr)
+			c.handles(50)
+			n.Term()
+		})
+	}
+}
+
+// SIGHUP from a terminal comes twice as a rule: from the kernel and from the shell.
+func TestHangupStopsANodeCleanly(t *testing.T) {
+	c := New(t, Spec{Nodes: 1, LogLevel: "info", Topics: []Topic{{Name: "events", Partitions: 4}}})
+	c.addGroup(Group{Name: "calls", Topic: "events", Handler: c.CallLogHandler(CallLogOptions{})})
+	c.StartAll(startLimit)
+	n := c.Nodes[0]
+	for range 2 {
+		if err := unix.Kill(n.PID(), unix.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !n.proc.wait(exitLimit) {
+		t.Fatal("does not end")
+	}
+	if code := n.proc.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGHUP) {
+		t.Errorf("exit code %d", code)
+	}
+	n.proc = nil
+	for _, want := range []string{"SIGHUP", "handing over", "stopped"} {
+		if !strings.Contains(n.Log(), want) {
+			t.Errorf("the log does not say %q", want)
+		}
+	}
+}
