@@ -28,14 +28,15 @@ func (s *Writer) paint(c Colour, word string) string {
 	return "\033[" + strconv.Itoa(int(c)) + "m" + word + "\033[0m"
 }
 
-// Cell is a coloured text in a table.
+// Cell is a coloured value in a table.
 type Cell struct {
-	text   string
+	value  any
+	text   string // As it is shown.
 	colour Colour
 }
 
-// Text makes a Cell.
-func Text(c Colour, text string) Cell { return Cell{text: text, colour: c} }
+// Paint makes a Cell of a text, a number or a Stamp.
+func Paint(c Colour, value any) Cell { return Cell{value: value, colour: c} }
 
 // Stamp is a time in a table, as RFC 3339: shown as how long ago it was, with -o wide in full in this machine's zone.
 type Stamp string
@@ -44,7 +45,9 @@ type Stamp string
 func (s *Writer) cell(v any) (c Cell, number bool) {
 	switch v := v.(type) {
 	case Cell:
-		return Cell{text: printable.Line(v.text), colour: v.colour}, false
+		c, number = s.cell(v.value)
+		c.colour = v.colour
+		return c, number
 	case Stamp:
 		return Cell{text: s.stamp(v)}, false
 	case int, int64, uint64, uint, int32, uint32:

@@ -31,8 +31,8 @@ const longError = "database constraint orders_total_positive violated: total is 
 
 func letters(s *Writer) {
 	_ = s.Table([]any{"number", "kind", "reason", "message", "key", Wide("node"), "last failure", Whole("error")}, [][]any{
-		{12, Text(Red, "dead"), "max_attempts", "orders/3/1007", "c-17", "n1", Stamp(time.Now().Add(-3 * time.Minute).Format(time.RFC3339Nano)), longError},
-		{7, Text(Red, "dead"), "rejected", "orders/12/998", "a key that is much too long for a column\nOK: forged", "n1", Stamp(""), "no"},
+		{12, Paint(Red, "dead"), "max_attempts", "orders/3/1007", "c-17", "n1", Stamp(time.Now().Add(-3 * time.Minute).Format(time.RFC3339Nano)), longError},
+		{7, Paint(Red, "dead"), "rejected", "orders/12/998", "a key that is much too long for a column\nOK: forged", "n1", Stamp(""), "no"},
 	})
 }
 
@@ -103,7 +103,7 @@ func TestNothingOfOthersSteersTheTerminal(t *testing.T) {
 		_, _ = io.WriteString(s.Onto(s.Raw()), evil)
 		_ = s.Say(Plain, evil, evil)
 		_ = s.Fit(evil)
-		_ = s.Table([]any{evil, Whole(evil)}, [][]any{{evil, evil}, {Text(Plain, evil), Stamp(evil)}})
+		_ = s.Table([]any{evil, Whole(evil)}, [][]any{{evil, evil}, {Paint(Plain, evil), Stamp(evil)}})
 	})
 	if strings.ContainsAny(got, "\x1b\a\u009b\u202e") || strings.Contains(got, "\x9b") {
 		t.Errorf("got %q", got)

@@ -177,3 +177,9 @@ func (s *Writer) Fit(line string) error {
 	_, err := io.WriteString(s.w, line+"\n")
 	return err
 }
+
+// Replace puts a text over the line of a terminal where the cursor is.
+func (s *Writer) Replace(line string) {
+	width, _ := s.Size()
+	_, _ = io.WriteString(s.w, "\r\033[K"+text.Snip(printable.Line(line), max(0, width-1), "…")) // Progress only.
+}
