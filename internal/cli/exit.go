@@ -93,7 +93,7 @@ func printError(w io.Writer, e *Error, asJSON bool) {
 	default:
 		first, rest, _ := strings.Cut(e.Err.Error(), "\n")
 		_ = screen.Of(w).Say(screen.Red, "Error:", first) // There is nobody left to tell.
-		if rest != "" { // Indented: no line of it may look like one of ours.
+		if rest != "" {                                   // Indented: no line of it may look like one of ours.
 			fmt.Fprintln(w, "  "+strings.ReplaceAll(rest, "\n", "\n  "))
 		}
 		if e.Hint != "" {
