@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"leasehold/internal/plural"
 )
 
 const (
@@ -195,7 +197,7 @@ func (e *pending) ended(err error) Result {
 	r := Result{Outcome: Refused, Partition: e.place.Partition, Key: e.place.Key, ID: e.id, Err: err}
 	if len(e.open) > 0 {
 		r.Outcome = Unknown
-		r.Err = fmt.Errorf("sent %d times, one of which may be stored: %w", e.attempts, err)
+		r.Err = fmt.Errorf("sent %s and may be stored: %w", plural.Of(e.attempts, "time"), err)
 	}
 	return r
 }

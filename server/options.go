@@ -17,6 +17,7 @@ import (
 
 	"leasehold/internal/bytesize"
 	"leasehold/internal/memory"
+	"leasehold/internal/plural"
 )
 
 // Account holds everything of ours: topics, the bucket, dead letters.
@@ -197,8 +198,8 @@ func isPlainSubject(s string) bool {
 func (o Options) validateCluster() error {
 	var errs []error
 	if len(o.Peers) < minPeers {
-		errs = append(errs, fmt.Errorf("cluster.nodes: %d nodes are too few for a cluster, it needs %d: "+
-			"with two, the loss of either stops both", len(o.Peers), minPeers))
+		errs = append(errs, fmt.Errorf("cluster.nodes: %s %s too few for a cluster, it needs %d: "+
+			"with two, the loss of either stops both", plural.Of(len(o.Peers), "node"), plural.Verb(len(o.Peers), "is", "are"), minPeers))
 	}
 	if _, port, err := splitListen(o.ClusterListen); err != nil {
 		errs = append(errs, fmt.Errorf("cluster.nodes: address of this node: %w", err))

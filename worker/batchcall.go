@@ -56,7 +56,7 @@ func batchFields(ms []*Message) []field {
 
 // unbelievable is the result of a batch whose answer contradicts itself or the batch. Nothing of it is believed.
 func unbelievable(format string, args ...any) BatchResult {
-	return BatchResult{Result: Result{Status: Retry, Reason: cut("unbelievable answer to a batch: "+fmt.Sprintf(format, args...), maxReason)}}
+	return BatchResult{Result: Result{Status: Retry, Reason: oneLine("unbelievable answer to a batch: " + fmt.Sprintf(format, args...))}}
 }
 
 // parseBatchReply reads what a service has answered to a batch: nothing, which means that all is done, or JSON.
@@ -108,7 +108,7 @@ func (a answer) partial(ms []*Message) BatchResult {
 		if reason == "" {
 			reason = fmt.Sprintf("handler did not say why it stopped before message %d", ms[done].Seq)
 		}
-		return BatchResult{OK: done, Result: Result{Status: Retry, Reason: cut(reason, maxReason), After: milliseconds(a.AfterMS)}}
+		return BatchResult{OK: done, Result: Result{Status: Retry, Reason: oneLine(reason), After: milliseconds(a.AfterMS)}}
 	case done == len(ms) || a.Failed.Seq != ms[done].Seq:
 		return unbelievable("message %d has failed, and all up to %d is done", a.Failed.Seq, through)
 	case a.Failed.Status == string(OK):

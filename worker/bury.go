@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"leasehold/internal/failpoint"
+	"leasehold/internal/plural"
 	"leasehold/partitioner"
 )
 
@@ -31,7 +32,7 @@ func (l *Lane) settleRejected(j *job, r Result) step {
 func (l *Lane) settleExhausted(j *job, r Result) step {
 	if l.config.OnExhausted == ExhaustedBlock || l.letters == nil {
 		l.grant.Wake()
-		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %d times: %s; %s", j.seq, l.config.MaxAttempts, r.text(), l.waysOut(j.seq)))
+		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %s: %s; %s", j.seq, plural.Of(l.config.MaxAttempts, "time"), r.text(), l.waysOut(j.seq)))
 	}
 	l.grant.Wake()
 	if !l.awaitCommit() { // findParked and wasBuried rest on it.

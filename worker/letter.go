@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"leasehold/internal/printable"
 	"leasehold/partitioner"
 )
 
@@ -172,15 +173,9 @@ func reservedHeader(name string) bool {
 	return strings.HasPrefix(canonical, "Nats-") || strings.HasPrefix(canonical, headerPrefix)
 }
 
-// oneLine makes text fit for a header.
+// oneLine makes text of handlers fit for a header, a log line and a terminal.
 func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, text)
-	return strings.TrimSpace(cut(text, maxReason))
+	return strings.TrimSpace(cut(printable.Line(text), maxReason))
 }
 
 // TimeText spells a time as everything of ours does; empty if there is none.

@@ -41,7 +41,7 @@ func statusResult(code int, text string, h map[string][]string) Result {
 		r.Reason += " " + name
 	}
 	if text != "" {
-		r.Reason = cut(r.Reason+": "+text, maxReason)
+		r.Reason = oneLine(r.Reason + ": " + text)
 	}
 	if r.Status == Retry || r.Status == Unavailable {
 		r.After = retryAfter(first(h, "Retry-After"), first(h, "Date"), time.Now())

@@ -132,7 +132,7 @@ func (o *output) last() string {
 	defer o.mu.Unlock()
 	lines := strings.Split(strings.TrimSpace(string(o.tail)), "\n")
 	text := strings.Join(lines[max(0, len(lines)-5):], " | ")
-	return cut(text[max(0, len(text)-maxReason/2):], maxReason/2)
+	return cut(oneLine(text[max(0, len(text)-maxReason/2):]), maxReason/2)
 }
 
 // explain adds the last words of the program, if there are any, to the reason of its failure.

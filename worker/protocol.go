@@ -193,7 +193,7 @@ func (o outcome) result() Result {
 	case OK:
 		return Result{Status: OK}
 	case Retry, Reject, Unavailable, Pause:
-		return Result{Status: s, Reason: cut(o.Reason, maxReason), After: milliseconds(o.AfterMS)}
+		return Result{Status: s, Reason: oneLine(o.Reason), After: milliseconds(o.AfterMS)}
 	}
 	return Result{Status: Retry, Reason: fmt.Sprintf("handler answered with unknown status %q", cut(o.Status, 64))}
 }

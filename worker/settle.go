@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"leasehold/internal/failpoint"
+	"leasehold/internal/printable"
 )
 
 // step is what follows a call.
@@ -314,13 +315,13 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// text is what a result says to people.
+// text is what a result says to operators, in one line that a terminal can show.
 func (r Result) text() string {
 	switch {
 	case r.Reason != "":
-		return r.Reason
+		return printable.Line(r.Reason)
 	case r.Err != nil:
-		return r.Err.Error()
+		return printable.Line(r.Err.Error())
 	}
 	return "no reason given (" + string(r.Status) + ")"
 }

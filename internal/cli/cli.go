@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
 	"leasehold/internal/config"
 	"leasehold/internal/node"
 )
@@ -45,6 +46,10 @@ const (
 
 // Main runs one command and returns its exit code.
 func (a *App) Main(ctx context.Context, args []string) int {
+	out, errs := screen.Of(a.Out), screen.Of(a.Err)
+	defer out.Flush()
+	defer errs.Flush()
+	a.Out, a.Err = out, errs
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.In)

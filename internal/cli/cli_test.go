@@ -183,7 +183,7 @@ func TestStatusOfAnUnhealthyClusterHasItsCodeAndReasons(t *testing.T) {
 		"no quorum":  {func(s *api.Status) { s.Quorum = false }, "no quorum"},
 		"not ready":  {func(s *api.Status) { s.Ready = false }, "n1 is not ready"},
 		"short disk": {func(s *api.Status) { s.Nodes[0].DiskShort = true }, "n1 is short of disk space"},
-		"dead node":  {func(s *api.Status) { s.Nodes = append(s.Nodes, api.Node{Name: "n2", State: "buried"}) }, "n2 is buried"},
+		"dead node":  {func(s *api.Status) { s.Nodes = append(s.Nodes, api.Node{Name: "n2", State: "buried"}) }, "n2 is dead"},
 		"unowned":    {func(s *api.Status) { s.Groups[0].Unowned = 2 }, "2 partitions without an owner"},
 		"stuck lane": {func(s *api.Status) { s.Groups[0].Partitions[0].Error = "exit 1" }, "exit 1"},
 	} {

@@ -70,7 +70,7 @@ func (a *App) printClaims(r *devcheck.Report) {
 		}
 		rows = append(rows, table.Row{mark, c.Group, c.Claim, c.Detail})
 	}
-	printTable(a.Out, table.Row{"", "group", "claim", "checked on"}, rows)
+	_ = printTable(a.Out, table.Row{"", "group", "claim", "checked on"}, rows)
 	for _, d := range r.Differences {
 		fmt.Fprintln(a.Out, "✗", d)
 	}

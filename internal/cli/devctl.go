@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
 )
 
 func (a *App) devDownCommand(dir *string) *cobra.Command {
@@ -196,8 +197,7 @@ func (a *App) printDevStates(states []devState, format string) error {
 	for _, s := range states {
 		rows = append(rows, table.Row{s.Node, runText(s), strings.Join(s.Reasons, ", "), s.Config, s.Log})
 	}
-	printTable(a.Out, table.Row{"node", "state", "waits for", "config", "log"}, rows)
-	return nil
+	return printTable(a.Out, table.Row{"node", "state", screen.Whole("waits for"), screen.Whole("config"), screen.Whole("log")}, rows)
 }
 
 func runText(s devState) string {

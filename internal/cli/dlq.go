@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
+	"leasehold/internal/printable"
 	"leasehold/partitioner"
 )
 
@@ -132,7 +136,7 @@ func (a *App) dlqListCommand() *cobra.Command {
 			return a.printLetters(args[0], letters, more, format)
 		}),
 	}
-	addOutput(cmd, &format)
+	addTable(cmd, &format)
 	f.add(cmd)
 	cmd.Flags().StringVar(&f.kind, "kind", "", "only dead or parked ones")
 	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many")
@@ -145,23 +149,38 @@ func (a *App) printLetters(group string, letters []api.Letter, more bool, format
 	}
 	rows := make([]table.Row, 0, len(letters))
 	for _, l := range letters {
-		rows = append(rows, table.Row{l.Number, l.Kind, l.Reason, l.ID, partitioner.DecodeKey(l.Key), l.Attempts, l.LastFailure, l.Requeues, shortError(l.Error)})
+		rows = append(rows, table.Row{
+			l.Number, screen.Paint(screen.Yellow, l.Kind), l.Reason, l.ID, partitioner.DecodeKey(l.Key), l.Attempts, screen.Stamp(l.LastFailure), l.Requeues, l.Error,
+		})
 	}
-	printTable(a.Out, table.Row{"number", "kind", "reason", "message", "key", "attempts", "last failure", "requeues", "error"}, rows)
+	if err := printTable(a.Out, table.Row{
+		"number", "kind", "reason", "message", "key", "attempts", "last failure", screen.Wide("requeues"), screen.Whole("error"),
+	}, rows); err != nil {
+		return err
+	}
+	a.hintLetters(group, letters)
 	if more {
 		fmt.Fprintf(a.Err, "there are more: raise --limit, or `leasehold dlq export %s`\n", group)
 	}
 	return nil
 }
 
-// shortError is an error for a table: its beginning and its end, which of a trace say what it is about.
-func shortError(text string) string {
-	const begin, end = 32, 44
-	r := []rune(text)
-	if len(r) <= begin+end+3 {
-		return text
+// hintLetters says at a terminal what can be done about a list of dead letters.
+func (a *App) hintLetters(group string, letters []api.Letter) {
+	if !isTerminal(a.Out) {
+		return
 	}
-	return strings.TrimSpace(string(r[:begin])) + " … " + strings.TrimSpace(string(r[len(r)-end:]))
+	var step string
+	switch isParked := func(l api.Letter) bool { return l.Kind == string(partitioner.Parked) }; {
+	case len(letters) == 0:
+		fmt.Fprintf(a.Err, "no dead letters in group %s\n", group)
+		return
+	case slices.ContainsFunc(letters, isParked):
+		step = fmt.Sprintf("`leasehold dlq show %s NUMBER` shows one; once the handler is fixed, `leasehold dlq release %s --all` handles the parked ones", group, group)
+	default:
+		step = fmt.Sprintf("`leasehold dlq show %s NUMBER` shows one; once the handler is fixed, `leasehold dlq requeue %s --all`", group, group)
+	}
+	_ = screen.Of(a.Err).Say(screen.Strong, "Next:", step) // A hint only.
 }
 
 func (a *App) dlqShowCommand() *cobra.Command {
@@ -207,33 +226,38 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	if format == formatJSON {
 		return printJSON(a.Out, l)
 	}
-	for _, row := range [][2]string{
+	// Only the payload has lines of its own: everything else is shown in one.
+	for _, row := range append([][2]string{
 		{"number", strconv.FormatUint(l.Number, 10)}, {"message", l.ID}, {"kind", l.Kind}, {"reason", l.Reason}, {"error", l.Error},
-		{"attempts", strconv.Itoa(l.Attempts)}, {"first failure", l.FirstFailure}, {"last failure", l.LastFailure},
+		{"attempts", strconv.Itoa(l.Attempts)}, {"first failure", storedText(l.FirstFailure)}, {"last failure", storedText(l.LastFailure)},
 		{"set aside by", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.DecodeKey(l.Key)}, {"subject", l.Subject},
-		{"published", l.Published}, {"requeues", strconv.Itoa(l.Requeues)},
-	} {
-		fmt.Fprintf(a.Out, "%-14s%s\n", row[0], row[1])
-	}
-	if l.LeftOut != "" {
-		fmt.Fprintf(a.Out, "%-14s%s\n", "left out", l.LeftOut)
-	}
-	for name, values := range l.Headers {
-		fmt.Fprintf(a.Out, "%-14s%s: %s\n", "header", name, strings.Join(values, ", "))
+		{"published", storedText(l.Published)}, {"requeues", strconv.Itoa(l.Requeues)}, {"left out", l.LeftOut},
+	}, headerRows(l.Headers)...) {
+		if row[1] != "" || row[0] != "left out" {
+			fmt.Fprintf(a.Out, "%-14s%s\n", row[0], printable.Line(row[1]))
+		}
 	}
 	if l.Data != nil {
 		fmt.Fprintf(a.Out, "\n%s\n", *l.Data)
 	} else {
-		fmt.Fprintf(a.Out, "\n%d bytes that are no text; -o json shows them in base64\n", l.Bytes)
+		fmt.Fprintf(a.Out, "\n%d bytes that are not text; -o json shows them in base64\n", l.Bytes)
 	}
 	if isTerminal(a.Out) {
 		next := fmt.Sprintf("`leasehold dlq requeue %s %d` sends it to its topic again", group, l.Number)
 		if l.Kind == string(partitioner.Parked) {
 			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group, l.Key)
 		}
-		fmt.Fprintf(a.Err, "\nNext: once the handler is mended, %s\n", next)
+		fmt.Fprintln(a.Err)
+		_ = screen.Of(a.Err).Say(screen.Strong, "Next:", "once the handler is fixed, "+next) // A hint only.
 	}
 	return nil
+}
+
+func headerRows(headers map[string][]string) (rows [][2]string) {
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		rows = append(rows, [2]string{"header", name + ": " + strings.Join(headers[name], ", ")})
+	}
+	return rows
 }
 
 func (a *App) dlqExportCommand() *cobra.Command {

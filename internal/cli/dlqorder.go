@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
 	"leasehold/partitioner"
 )
 
@@ -93,7 +94,7 @@ func (a *App) doOrder(ctx context.Context, client *api.Client, o order, numbers 
 
 // progress is a bar on a terminal, else nothing.
 func (a *App) progress(total int, what string) *progressbar.ProgressBar {
-	return progressbar.NewOptions(total, progressbar.OptionSetWriter(a.Err), progressbar.OptionSetDescription(what),
+	return progressbar.NewOptions(total, progressbar.OptionSetWriter(screen.Of(a.Err).Raw()), progressbar.OptionSetDescription(what),
 		progressbar.OptionSetVisibility(isTerminal(a.Err)), progressbar.OptionClearOnFinish())
 }
 

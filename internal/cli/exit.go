@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
 	"leasehold/internal/config"
 )
 
@@ -91,9 +93,13 @@ func printError(w io.Writer, e *Error, asJSON bool) {
 	case asJSON:
 		printErrorJSON(w, e)
 	default:
-		fmt.Fprintf(w, "Error: %s\n", e.Err)
+		first, rest, _ := strings.Cut(e.Err.Error(), "\n")
+		_ = screen.Of(w).Say(screen.Red, "Error:", first) // There is nobody left to tell.
+		if rest != "" {                                   // Indented: no line of it may look like one of ours.
+			fmt.Fprintln(w, "  "+strings.ReplaceAll(rest, "\n", "\n  "))
+		}
 		if e.Hint != "" {
-			fmt.Fprintf(w, "Next: %s\n", e.Hint)
+			_ = screen.Of(w).Say(screen.Strong, "Next:", e.Hint)
 		}
 	}
 }

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
+	"leasehold/internal/printable"
 	"leasehold/partitioner"
 )
 
@@ -39,7 +42,7 @@ func (a *App) explainCommand() *cobra.Command {
 			return a.printExplanation(x, format)
 		}),
 	}
-	addOutput(cmd, &format)
+	addTable(cmd, &format)
 	cmd.Flags().BoolVar(&isKey, "key", false, "take the argument for a key, whatever it looks like")
 	return cmd
 }
@@ -240,7 +243,7 @@ func ahead(v *groupView) (place, note string) {
 	case v.State == stateHeld:
 		return placeHandling, "being handled"
 	}
-	note = "next, and " + v.State
+	note = "next; the partition is " + v.State
 	if v.Attempt > 0 {
 		note += " after " + count(v.Attempt, "failed call")
 	}
@@ -262,27 +265,40 @@ func (a *App) printExplanation(e *explanation, format string) error {
 		fmt.Fprintln(a.Out, e.NotStored)
 	case e.Message != nil:
 		m := e.Message
-		fmt.Fprintln(a.Out, fit(fmt.Sprintf("message %s of key %s, stored %s, %s: %s", m.ID, printable(e.Key), clockTime(m.Time),
-			humanize.IBytes(uint64(len(m.Bytes()))), payloadText(m)), terminalWidth(a.Out)))
+		_ = screen.Of(a.Out).Fit(fmt.Sprintf("message %s of key %s, stored %s, %s: %s", m.ID, e.Key, storedText(m.Time),
+			humanize.IBytes(uint64(len(m.Bytes()))), payloadText(m))) // The table tells whether writing works.
 	default:
-		fmt.Fprintf(a.Out, "key %s is in partition %d of topic %s\n", printable(e.Key), *e.Partition, e.Topic)
+		fmt.Fprintf(a.Out, "key %s is in partition %d of topic %s\n", printable.Line(e.Key), *e.Partition, e.Topic)
 	}
 	if len(e.Groups) == 0 && e.Partition != nil {
 		fmt.Fprintln(a.Out, "no group that a live node serves reads this topic")
 	}
-	section(a.Out, table.Row{"group", "partition", "owner", "epoch", "state", "done", "lag", "attempt", "error", "message"}, explainedRows(e.Groups))
-	return nil
+	err := section(a.Out, table.Row{
+		"group", "partition", "owner", screen.Wide("epoch"), "state", "done", "lag", "attempt", screen.Whole("error"), screen.Whole("message"),
+	}, explainedRows(e.Groups))
+	for _, g := range e.Groups {
+		for _, step := range groupSteps(api.Group{Name: g.Group, Partitions: []api.Partition{g.Partition}}) {
+			err = errors.Join(err, screen.Of(a.Out).Say(screen.Strong, "Next:", step))
+		}
+	}
+	return err
+}
+
+// storedText is when a message was stored: its time and how long ago that was.
+func storedText(stored string) string {
+	at, err := time.Parse(time.RFC3339Nano, stored)
+	if err != nil {
+		return stored
+	}
+	return clockTime(stored) + " (" + screen.Ago(at, time.Now()) + ")"
 }
 
 func explainedRows(groups []groupView) []table.Row {
 	rows := make([]table.Row, 0, len(groups))
 	for _, g := range groups {
-		owner := cmp.Or(g.Owner, "nobody")
-		why := g.Error
-		if g.Paused != "" {
-			why = "paused: " + g.Paused
-		}
-		rows = append(rows, table.Row{g.Group, g.Partition.Partition, owner, g.Epoch, g.State, g.Done, lagText(g.Lag), g.Attempt, printable(why), g.Note})
+		rows = append(rows, table.Row{
+			g.Group, g.Partition.Partition, cmp.Or(g.Owner, "nobody"), g.Epoch, laneCell(g.Partition), g.Done, lagText(g.Lag), g.Attempt, whyStopped(g.Partition), g.Note,
+		})
 	}
 	return rows
 }

@@ -43,8 +43,8 @@ func TestExplainFindsAMessageForEachGroup(t *testing.T) {
 	}{
 		{"1", 1, "held", 0, placeDone, "done"},
 		{"3", 1, "held", 0, placeHandling, "being handled"},
-		{"3", 1, "retrying", 2, placeHeld, "next, and retrying after 2 failed calls"},
-		{"3", 1, "unavailable", 0, placeHeld, "next, and unavailable, tried again at "},
+		{"3", 1, "retrying", 2, placeHeld, "next; the partition is retrying after 2 failed calls"},
+		{"3", 1, "unavailable", 0, placeHeld, "next; the partition is unavailable, tried again at "},
 		{"5", 1, "held", 0, placeWaiting, "waiting behind 1 message"},
 		{"7", 1, "held", 0, placeWaiting, "waiting behind 2 messages"},
 	} {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
 )
 
 func (a *App) groupCommand() *cobra.Command {
@@ -35,7 +36,7 @@ func (a *App) groupListCommand() *cobra.Command {
 			return a.printGroupList(list, format)
 		}),
 	}
-	addOutput(cmd, &format)
+	addTable(cmd, &format)
 	return cmd
 }
 
@@ -45,10 +46,9 @@ func (a *App) printGroupList(l *api.GroupList, format string) error {
 	}
 	rows := make([]table.Row, 0, len(l.Groups))
 	for _, g := range l.Groups {
-		rows = append(rows, table.Row{g.Name, g.Topic, g.State, g.Partitions, g.Unowned, lagText(g.Lag), g.Done, g.Start, strings.Join(g.Nodes, ", ")})
+		rows = append(rows, table.Row{g.Name, g.Topic, groupCell(g.State), g.Partitions, countCell(g.Unowned, screen.Red), lagText(g.Lag), g.Done, g.Start, strings.Join(g.Nodes, ", ")})
 	}
-	printTable(a.Out, table.Row{"group", "topic", "state", "partitions", "unowned", "lag", "done", "start", "nodes"}, rows)
-	return nil
+	return printTable(a.Out, table.Row{"group", "topic", "state", "partitions", "unowned", "lag", screen.Wide("done"), screen.Wide("start"), "nodes"}, rows)
 }
 
 func (a *App) groupRemoveCommand() *cobra.Command {

@@ -12,9 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
 	"leasehold/internal/config"
 	"leasehold/internal/jsondata"
 	"leasehold/internal/node"
+	"leasehold/internal/printable"
 	"leasehold/partitioner"
 	"leasehold/worker"
 )
@@ -216,20 +218,20 @@ func (a *App) printTrial(r trialReport, format string) error {
 	m := r.Message
 	answer := r.Status
 	if r.Reason != "" {
-		answer += ": " + printable(r.Reason)
+		answer += ": " + printable.Line(r.Reason)
 	}
 	if r.AfterMS > 0 {
 		answer += fmt.Sprintf(" (asks to wait %v)", time.Duration(r.AfterMS)*time.Millisecond)
 	}
 	payload := fmt.Sprintf("%s: %s", humanize.IBytes(uint64(len(m.Bytes()))), payloadText(&m))
 	for _, line := range [][2]string{
-		{"message", fmt.Sprintf("%s, key %s, attempt %d of %d, epoch %d", m.ID, printable(partitioner.DecodeKey(m.Key)), r.Attempt, r.MaxAttempts, r.Epoch)},
+		{"message", fmt.Sprintf("%s, key %s, attempt %d of %d, epoch %d", m.ID, printable.Line(partitioner.DecodeKey(m.Key)), r.Attempt, r.MaxAttempts, r.Epoch)},
 		{"payload", payload},
 		{"answer", answer},
 		{"next", r.Next},
 		{"took", fmt.Sprintf("%.1f ms, after %.1f ms until the %s handler was ready", r.TookMS, r.ReadyMS, r.Kind)},
 	} {
-		if _, err := fmt.Fprintln(a.Out, fit(fmt.Sprintf("%-8s %s", line[0], line[1]), terminalWidth(a.Out))); err != nil {
+		if err := screen.Of(a.Out).Fit(fmt.Sprintf("%-8s %s", line[0], line[1])); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
 )
 
 func (a *App) nodeCommand() *cobra.Command {
@@ -35,7 +37,7 @@ func (a *App) nodeListCommand() *cobra.Command {
 			return a.printNodeList(list, format)
 		}),
 	}
-	addOutput(cmd, &format)
+	addTable(cmd, &format)
 	return cmd
 }
 
@@ -50,19 +52,21 @@ func (a *App) printNodeList(l *api.NodeList, format string) error {
 		if n.Leader {
 			voter = "leader"
 		}
-		rows = append(rows, table.Row{n.Name, n.State, yesNo(n.Ready), voter, yesNo(n.Current), n.Partitions, n.Boot, n.Server, n.Version, n.Address, n.ServerID})
+		rows = append(rows, table.Row{n.Name, nodeCell(n.State), wantedCell(n.Ready), voter, wantedCell(n.Current), n.Partitions, n.Boot, n.Server, n.Version, n.Address, n.ServerID})
 		if n.Note != "" {
 			notes = append(notes, strings.TrimSpace(n.Name+" "+n.Server)+": "+n.Note)
 		}
 	}
-	printTable(a.Out, table.Row{"node", "state", "ready", "voter", "current", "partitions", "boot", "server", "version", "address", "server id"}, rows)
+	err := printTable(a.Out, table.Row{
+		"node", "state", "ready", "voter", "current", "partitions", screen.Wide("boot"), "server", screen.Wide("version"), "address", screen.Wide("server id"),
+	}, rows)
 	if l.Voters.Count > 0 {
 		fmt.Fprintf(a.Out, "\n%s\n", votersText(l.Voters))
 	}
 	for _, w := range append(l.Warnings, notes...) {
-		fmt.Fprintln(a.Out, "warning:", w)
+		err = errors.Join(err, screen.Of(a.Out).Say(screen.Yellow, "warning:", w))
 	}
-	return nil
+	return err
 }
 
 func votersText(v api.Voters) string {
@@ -123,6 +127,6 @@ func (a *App) printNodeRemoval(r *api.NodeRemoval, verb string) {
 	}
 	fmt.Fprintf(a.Out, "before: %s\nafter:  %s\n", votersText(r.Before), votersText(r.After))
 	for _, w := range r.Warnings {
-		fmt.Fprintln(a.Out, "warning:", w)
+		_ = screen.Of(a.Out).Say(screen.Yellow, "warning:", w)
 	}
 }

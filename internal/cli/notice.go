@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"leasehold/internal/cli/screen"
 )
 
 // notice is one line that tells a waiting person what is being waited for: rewritten in place on a terminal, elsewhere
 // printed again when it has changed, but not too often.
 type notice struct {
-	w        io.Writer
+	w        *screen.Writer
 	terminal bool
 	text     string
 	at       time.Time // Of the last print.
@@ -18,7 +20,7 @@ type notice struct {
 // noticeEvery bounds how fast a log file fills with notices.
 const noticeEvery = 2 * time.Second
 
-func newNotice(w io.Writer) *notice { return &notice{w: w, terminal: isTerminal(w)} }
+func newNotice(w io.Writer) *notice { return &notice{w: screen.Of(w), terminal: isTerminal(w)} }
 
 func (n *notice) show(text string) {
 	if text == n.text || (!n.terminal && time.Since(n.at) < noticeEvery) {
@@ -29,16 +31,13 @@ func (n *notice) show(text string) {
 		fmt.Fprintln(n.w, text)
 		return
 	}
-	if width := terminalWidth(n.w); width > 0 && len([]rune(text)) >= width {
-		text = string([]rune(text)[:width-1])
-	}
-	fmt.Fprintf(n.w, "\r\033[K%s", text)
+	n.w.Replace(text)
 }
 
 // clear removes the line from a terminal.
 func (n *notice) clear() {
 	if n.terminal && n.text != "" {
-		fmt.Fprint(n.w, "\r\033[K")
+		n.w.Replace("")
 	}
 	n.text = ""
 }

@@ -2,30 +2,60 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"leasehold/internal/cli/screen"
 )
 
 // Output formats.
 const (
 	formatTable = "table"
+	formatWide  = "wide"
 	formatJSON  = "json"
 )
 
 // addOutput gives a command the flag -o.
 func addOutput(cmd *cobra.Command, format *string) {
-	cmd.Flags().StringVarP(format, "output", "o", formatTable, "output: table or json")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{formatTable, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
-	cmd.PreRunE = func(*cobra.Command, []string) error {
-		if *format != formatTable && *format != formatJSON {
-			return usage("-o %s: there are %s and %s", *format, formatTable, formatJSON)
+	addFormats(cmd, format, "table or json", formatTable, formatJSON)
+}
+
+// addTable gives a command that prints tables the flags -o, with wide, and --color.
+func addTable(cmd *cobra.Command, format *string) {
+	addFormats(cmd, format, "table, wide (all columns, full times) or json", formatTable, formatWide, formatJSON)
+	colour := cmd.Flags().String("color", "auto", "colours: auto (on a terminal, unless NO_COLOR is set), always or never")
+	_ = cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
+	check := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		out := screen.Of(cmd.OutOrStdout())
+		switch *colour {
+		case "auto":
+		case "always", "never":
+			out.SetColour(*colour == "always")
+		default:
+			return usage("--color %q: use auto, always or never", *colour)
 		}
-		return nil
+		if *format == formatWide {
+			out.SetWide()
+		}
+		return check(cmd, args)
+	}
+}
+
+func addFormats(cmd *cobra.Command, format *string, text string, formats ...string) {
+	cmd.Flags().StringVarP(format, "output", "o", formatTable, "output: "+text)
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		for _, f := range formats {
+			if *format == f {
+				return nil
+			}
+		}
+		return usage("unknown output format %q: use %s", *format, text)
 	}
 }
 
@@ -54,43 +84,22 @@ func printJSON(w io.Writer, v any) error {
 	return encoder.Encode(v)
 }
 
-// printTable prints columns that people can read and programs can cut: no lines, no colours.
-func printTable(w io.Writer, header table.Row, rows []table.Row) {
-	style := table.StyleDefault
-	style.Options = table.OptionsNoBordersAndSeparators
-	style.Box.PaddingLeft = ""
-	style.Box.PaddingRight = "  "
-	t := table.NewWriter()
-	t.SetStyle(style)
-	t.AppendHeader(header)
-	t.AppendRows(rows)
-	t.SuppressTrailingSpaces()
-	if width := terminalWidth(w); width > 0 {
-		t.Style().Size.WidthMax = width
+// printTable prints columns that people can read and programs can cut.
+func printTable(w io.Writer, header table.Row, rows []table.Row) error {
+	cells := make([][]any, 0, len(rows))
+	for _, row := range rows {
+		cells = append(cells, row)
 	}
-	fmt.Fprintln(w, t.Render())
+	return screen.Of(w).Table(header, cells)
 }
 
-// isTerminal reports whether a person watches w.
-func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-func terminalWidth(w io.Writer) int {
-	width, _ := terminalSize(w)
-	return width
-}
-
-// terminalSize is 0, 0 for what is no terminal.
-func terminalSize(w io.Writer) (width, height int) {
-	f, ok := w.(*os.File)
-	if !ok {
-		return 0, 0
+// isTerminal reports whether an operator is at the other end of a stream.
+func isTerminal(stream any) bool {
+	switch s := stream.(type) {
+	case *screen.Writer:
+		return s.Terminal()
+	case *os.File:
+		return term.IsTerminal(int(s.Fd()))
 	}
-	width, height, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0, 0
-	}
-	return width, height
+	return false
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 
+	"leasehold/internal/cli/screen"
 	"leasehold/partitioner"
 )
 
@@ -216,7 +217,7 @@ func (a *App) pubProgress(input *pubInput) *pubProgress {
 		size = -1 // Unknown: a spinner.
 	}
 	return &pubProgress{bar: progressbar.NewOptions64(size,
-		progressbar.OptionSetWriter(a.Err), progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionSetWriter(screen.Of(a.Err).Raw()), progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription("publishing"))}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
 )
 
 type statusFlags struct {
@@ -36,7 +38,7 @@ func (a *App) statusCommand() *cobra.Command {
 			return a.runStatus(cmd, f)
 		}),
 	}
-	addOutput(cmd, &f.format)
+	addTable(cmd, &f.format)
 	cmd.Flags().BoolVar(&f.partitions, "partitions", false, "show every partition of every group")
 	cmd.Flags().BoolVar(&f.untilIdle, "until-idle", false, "wait until every group has processed everything and every partition has an owner")
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "look again every second until ^C; with -o json one document a line")
@@ -92,21 +94,27 @@ func (a *App) printStatus(s *api.Status, f statusFlags) error {
 	if f.format == formatJSON {
 		return printJSON(a.Out, s)
 	}
-	writeStatus(a.Out, s, f.partitions)
-	return nil
+	return writeStatus(screen.Of(a.Out), s, f.partitions)
 }
 
-func writeStatus(w io.Writer, s *api.Status, partitions bool) {
-	fmt.Fprintln(w, verdict(s))
+func writeStatus(w *screen.Writer, s *api.Status, partitions bool) error {
+	lead, text, _ := strings.Cut(verdict(s), " ")
+	colour := screen.Green
+	if lead != "OK:" {
+		colour = screen.Red
+		lead, text = "NOT OK:", strings.TrimPrefix(text, "OK: ")
+	}
+	_ = w.Say(colour, lead, text) // The last table tells whether writing works.
+	for _, step := range nextSteps(s) {
+		_ = w.Say(screen.Strong, "Next:", step)
+	}
 	for _, warning := range s.Warnings {
-		fmt.Fprintln(w, "warning:", warning)
+		_ = w.Say(screen.Yellow, "warning:", warning)
 	}
-	printNodes(w, s)
-	printTopics(w, s)
-	printGroups(w, s)
-	if partitions {
-		printPartitions(w, s)
+	if err := errors.Join(printNodes(w, s), printTopics(w, s), printGroups(w, s)); err != nil || !partitions {
+		return err
 	}
+	return printPartitions(w, s)
 }
 
 // verdict answers "is it fine?" in one line.
@@ -136,7 +144,7 @@ func problems(s *api.Status) []string {
 	for _, n := range s.Nodes {
 		switch {
 		case n.State != api.NodeLive:
-			list = append(list, fmt.Sprintf("%s is %s", n.Name, n.State))
+			list = append(list, fmt.Sprintf("%s is %s", n.Name, nodeWord(n.State)))
 		case !n.Ready && n.Name != s.Node:
 			list = append(list, n.Name+" is not ready")
 		}
@@ -158,17 +166,23 @@ func groupProblems(g api.Group) []string {
 	if g.Unowned > 0 {
 		list = append(list, fmt.Sprintf("group %s: %s without an owner", g.Name, count(g.Unowned, "partition")))
 	}
-	var paused, stuck trouble
+	found := map[string]*trouble{}
 	for _, p := range g.Partitions {
-		switch {
-		case p.Paused != "":
-			paused.note(p, p.Paused)
-		case p.Error != "":
-			stuck.note(p, p.Error)
+		state := troubleOf(p)
+		if state == "" {
+			continue
+		}
+		if found[state] == nil {
+			found[state] = &trouble{}
+		}
+		found[state].note(p, cmp.Or(p.Paused, p.Error))
+	}
+	for _, state := range troubles {
+		if t := found[state]; t != nil {
+			list = append(list, t.text(g, state))
 		}
 	}
-	list = append(list, paused.text(g, "paused")...)
-	return append(list, stuck.text(g, "in trouble")...)
+	return list
 }
 
 // trouble counts partitions and says of the first what it is about.
@@ -179,43 +193,40 @@ type trouble struct {
 
 func (t *trouble) note(p api.Partition, what string) {
 	if t.n++; t.n == 1 {
-		t.first = fmt.Sprintf("partition %d: %s", p.Partition, what)
+		t.first = strings.TrimSuffix(fmt.Sprintf("partition %d: %s", p.Partition, what), ": ")
 	}
 }
 
-func (t *trouble) text(g api.Group, state string) []string {
-	if t.n == 0 {
-		return nil
-	}
-	return []string{fmt.Sprintf("group %s: %s %s (%s)", g.Name, count(t.n, "partition"), state, t.first)}
+func (t *trouble) text(g api.Group, state string) string {
+	return fmt.Sprintf("group %s: %s %s (%s)", g.Name, count(t.n, "partition"), state, t.first)
 }
 
-func printNodes(w io.Writer, s *api.Status) {
+func printNodes(w *screen.Writer, s *api.Status) error {
 	rows := make([]table.Row, 0, len(s.Nodes))
 	for _, n := range s.Nodes {
 		role := ""
 		if n.Name == s.Leader {
 			role = "leader"
 		}
-		rows = append(rows, table.Row{n.Name, n.State, yesNo(n.Ready), role, n.Partitions, n.Boot, n.Version, n.Address})
+		rows = append(rows, table.Row{n.Name, nodeCell(n.State), wantedCell(n.Ready), role, n.Partitions, n.Boot, n.Version, n.Address})
 	}
-	section(w, table.Row{"node", "state", "ready", "role", "partitions", "boot", "version", "address"}, rows)
+	return section(w, table.Row{"node", "state", "ready", "role", "partitions", screen.Wide("boot"), "version", "address"}, rows)
 }
 
-func printTopics(w io.Writer, s *api.Status) {
+func printTopics(w *screen.Writer, s *api.Status) error {
 	rows := make([]table.Row, 0, len(s.Topics))
 	for _, t := range s.Topics {
 		rows = append(rows, table.Row{t.Name, t.Partitions, humanize.Comma(int64(t.Messages)), humanize.IBytes(t.Bytes), t.LastSeq})
 	}
-	section(w, table.Row{"topic", "partitions", "messages", "size", "last seq"}, rows)
+	return section(w, table.Row{"topic", "partitions", "messages", "size", "last seq"}, rows)
 }
 
-func printGroups(w io.Writer, s *api.Status) {
+func printGroups(w *screen.Writer, s *api.Status) error {
 	rows := make([]table.Row, 0, len(s.Groups))
 	for _, g := range s.Groups {
-		rows = append(rows, table.Row{g.Name, g.Topic, lagText(g.Lag), g.Unowned, g.DeadLetters, owners(g)})
+		rows = append(rows, table.Row{g.Name, g.Topic, lagText(g.Lag), countCell(g.Unowned, screen.Red), countCell(g.DeadLetters, screen.Yellow), owners(g)})
 	}
-	section(w, table.Row{"group", "topic", "lag", "unowned", "dead letters", "partitions by node"}, rows)
+	return section(w, table.Row{"group", "topic", "lag", "unowned", "dead letters", "partitions by node"}, rows)
 }
 
 // owners counts a group's partitions by their owner: "n1 22, n2 21, n3 21".
@@ -229,23 +240,34 @@ func owners(g api.Group) string {
 	return countsText(counts)
 }
 
-func printPartitions(w io.Writer, s *api.Status) {
+func printPartitions(w *screen.Writer, s *api.Status) (err error) {
 	for _, g := range s.Groups {
 		rows := make([]table.Row, 0, len(g.Partitions))
 		for _, p := range g.Partitions {
-			rows = append(rows, table.Row{g.Name, p.Partition, p.Owner, p.Boot, p.Epoch, p.Done, lagText(p.Lag), p.State, p.Attempt, p.Error})
+			rows = append(rows, table.Row{g.Name, p.Partition, p.Owner, p.Boot, p.Epoch, laneCell(p), p.Done, lagText(p.Lag), p.Attempt, screen.Stamp(p.RetryAt), whyStopped(p)})
 		}
-		section(w, table.Row{"group", "partition", "owner", "boot", "epoch", "done", "lag", "state", "attempt", "error"}, rows)
+		err = errors.Join(err, section(w, table.Row{
+			"group", "partition", "owner", screen.Wide("boot"), "epoch", "state", "done", "lag", "attempt", screen.Wide("retry"), screen.Whole("error"),
+		}, rows))
 	}
+	return err
 }
 
 // section prints a table with an empty line before it, or nothing if there is nothing to say.
-func section(w io.Writer, header table.Row, rows []table.Row) {
+func section(w io.Writer, header table.Row, rows []table.Row) error {
 	if len(rows) == 0 {
-		return
+		return nil
 	}
 	fmt.Fprintln(w)
-	printTable(w, header, rows)
+	return printTable(w, header, rows)
+}
+
+// whyStopped is why a partition makes no progress, empty if it does.
+func whyStopped(p api.Partition) string {
+	if p.Paused != "" {
+		return "paused: " + p.Paused
+	}
+	return p.Error
 }
 
 func lagText(lag *int64) string {

@@ -4,14 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
+	"leasehold/internal/printable"
 	"leasehold/partitioner"
 )
 
@@ -30,11 +30,10 @@ func (a *App) tapCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tap TOPIC",
 		Short: "Look at a topic's messages without consuming them",
-		Long: "Shows stored messages as they go by, the last 10 if nothing says where to begin. No group notices. On a terminal a\n" +
-			"line a message; piped, or with -o json, the whole message as one JSON object a line, as a handler gets it but for\n" +
-			"what depends on who handles it. ^C ends --follow with code 0.",
+		Long: "Shows stored messages, the last 10 unless a flag says where to begin, one line per message. With -o json, each line is\n" +
+			"the whole message as a JSON object, as handlers get it. No group's position moves. ^C ends --follow with code 0.",
 		Example: "  leasehold tap orders --follow\n  leasehold tap orders --key c-17 --last 3\n" +
-			"  leasehold tap orders --since 10m | jq -r .data\n  leasehold tap orders --partition 3 --from-seq 1007 -o json",
+			"  leasehold tap orders --since 10m -o json | jq -r .data\n  leasehold tap orders --partition 3 --from-seq 1007 -o json",
 		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			return a.runTap(cmd, args[0], f)
@@ -86,9 +85,9 @@ func (a *App) runTap(cmd *cobra.Command, topic string, f tapFlags) error {
 		return err
 	}
 	defer stream.Close()
-	show := a.showJSON
-	if f.format == formatTable && (isTerminal(a.Out) || cmd.Flag("output").Changed) {
-		show = a.showLine
+	show := a.showLine
+	if f.format == formatJSON {
+		show = a.showJSON
 	}
 	for shown := 0; ; shown++ {
 		m, err := stream.Next()
@@ -114,9 +113,8 @@ func (a *App) showJSON(m *api.Message) error {
 
 // showLine shows a message in one line: when, which, of which key, what.
 func (a *App) showLine(m *api.Message) error {
-	line := fmt.Sprintf("%s  %s  %s  %s", clockTime(m.Time), m.ID, printable(partitioner.DecodeKey(m.Key)), payloadText(m))
-	_, err := fmt.Fprintln(a.Out, fit(line, terminalWidth(a.Out)))
-	return err
+	line := fmt.Sprintf("%s  %s  %s  %s", clockTime(m.Time), m.ID, printable.Line(partitioner.DecodeKey(m.Key)), payloadText(m))
+	return screen.Of(a.Out).Fit(line)
 }
 
 // clockTime is a stored time in this machine's zone, with the day if it is not today.
@@ -135,28 +133,7 @@ func clockTime(stored string) string {
 // payloadText is a payload for people to see.
 func payloadText(m *api.Message) string {
 	if m.Data == nil {
-		return "(" + humanize.Bytes(uint64(len(m.DataB64))) + " that are no text)"
+		return "(" + humanize.Bytes(uint64(len(m.DataB64))) + ", not text)"
 	}
-	return printable(*m.Data)
-}
-
-// printable shows text that others wrote in one line, and nothing that could steer the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case unicode.IsPrint(r):
-			return r
-		}
-		return '·'
-	}, text)
-}
-
-// fit cuts a line to a width; 0 leaves it alone.
-func fit(line string, width int) string {
-	if r := []rune(line); width > 0 && len(r) > width {
-		return string(r[:width-1]) + "…"
-	}
-	return line
+	return printable.Line(*m.Data)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
 )
 
 func (a *App) topicCommand() *cobra.Command {
@@ -33,7 +34,7 @@ func (a *App) topicListCommand() *cobra.Command {
 			return a.printTopicList(list, format)
 		}),
 	}
-	addOutput(cmd, &format)
+	addTable(cmd, &format)
 	return cmd
 }
 
@@ -50,6 +51,7 @@ func (a *App) printTopicList(l *api.TopicList, format string) error {
 		rows = append(rows, table.Row{t.Name, t.Partitions, t.Subject, humanize.Comma(int64(t.Messages)), size, t.FirstSeq, t.LastSeq,
 			strings.Join(t.Replicas, ", "), strings.Join(t.Groups, ", "), t.Error})
 	}
-	printTable(a.Out, table.Row{"topic", "partitions", "subject", "messages", "size", "first seq", "last seq", "copies", "groups", "error"}, rows)
-	return nil
+	return printTable(a.Out, table.Row{
+		"topic", "partitions", screen.Wide("subject"), "messages", "size", screen.Wide("first seq"), "last seq", "replicas", "groups", screen.Whole("error"),
+	}, rows)
 }

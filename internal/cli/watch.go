@@ -10,7 +10,10 @@ import (
 	"strings"
 	"time"
 
+	pretty "github.com/jedib0t/go-pretty/v6/text"
+
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
 )
 
 // redrawEvery is how often `status --watch` looks.
@@ -21,8 +24,9 @@ const redrawEvery = time.Second
 func (a *App) watchStatus(ctx context.Context, client *api.Client, f statusFlags) error {
 	terminal := isTerminal(a.Out) && f.format != formatJSON
 	if terminal {
-		fmt.Fprint(a.Out, "\033[?25l")       // no cursor
-		defer fmt.Fprint(a.Out, "\033[?25h") // and back
+		raw := screen.Of(a.Out).Raw()
+		fmt.Fprint(raw, "\033[?25l")       // no cursor
+		defer fmt.Fprint(raw, "\033[?25h") // and back
 	}
 	tick := time.NewTicker(redrawEvery)
 	defer tick.Stop()
@@ -48,15 +52,16 @@ func (a *App) showLook(s *api.Status, err error, f statusFlags, terminal bool) e
 		return err
 	}
 	var text bytes.Buffer
+	out := screen.Of(a.Out).Onto(&text) // A buffer takes everything.
 	switch {
 	case f.format == formatJSON && err != nil:
-		text.Write(jsonLine(map[string]string{"error": err.Error()}))
+		_, _ = out.Write(jsonLine(map[string]string{"error": err.Error()}))
 	case f.format == formatJSON:
-		text.Write(jsonLine(s))
+		_, _ = out.Write(jsonLine(s))
 	case err != nil:
-		fmt.Fprintln(&text, "NOT OK:", err)
+		_ = out.Say(screen.Red, "NOT OK:", err.Error())
 	default:
-		writeStatus(&text, s, f.partitions)
+		_ = writeStatus(out, s, f.partitions)
 	}
 	if terminal {
 		return a.redraw(time.Now().Format(time.DateTime) + "\n" + text.String())
@@ -64,27 +69,25 @@ func (a *App) showLook(s *api.Status, err error, f statusFlags, terminal bool) e
 	if f.format != formatJSON {
 		fmt.Fprintln(&text)
 	}
-	_, err = io.Copy(a.Out, &text)
+	_, err = io.Copy(screen.Of(a.Out).Raw(), &text)
 	return err
 }
 
 // redraw puts a text over the one before. What does not fit is left out: the terminal would scroll, and the top be lost.
 func (a *App) redraw(text string) error {
-	width, height := terminalSize(a.Out)
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	out := screen.Of(a.Out)
+	width, height := out.Size()
+	lines := strings.Split(strings.TrimRight(pretty.WrapHard(text, width), "\n"), "\n")
 	if height > 1 && len(lines) > height-1 {
 		lines = append(lines[:height-2], fmt.Sprintf("… %s more; make the window higher", count(len(lines)-height+2, "line")))
 	}
 	var b strings.Builder
 	b.WriteString("\033[H") // home
 	for _, line := range lines {
-		if r := []rune(line); width > 0 && len(r) > width {
-			line = string(r[:width])
-		}
 		b.WriteString(line + "\033[K\n") // clear to the end of the line: nothing flickers
 	}
 	b.WriteString("\033[J") // and all below
-	_, err := io.WriteString(a.Out, b.String())
+	_, err := io.WriteString(out.Raw(), b.String())
 	return err
 }
 

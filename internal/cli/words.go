@@ -6,16 +6,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dustin/go-humanize"
+	"leasehold/internal/plural"
 )
 
 // count is a number with its noun: "1 node", "3 nodes", "20,000 rows".
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return humanize.Comma(int64(n)) + " " + noun + "s"
-}
+func count(n int, noun string) string { return plural.Of(n, noun) }
 
 // countsText lists counts by name: "n1 22, n2 21".
 func countsText(counts map[string]int) string {

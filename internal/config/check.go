@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"leasehold/internal/plural"
 	"leasehold/partitioner"
 	"leasehold/server"
 	"leasehold/worker"
@@ -64,8 +65,8 @@ func (c *Config) checkCluster(f *faults) {
 		f.add("cluster.advertise", "cluster.advertise: %q is no host:port that others can reach", c.Cluster.Advertise)
 	}
 	if n := len(c.Cluster.Nodes); n < minNodes {
-		f.add("cluster.nodes", "cluster.nodes: %d nodes are too few for a cluster, it needs %d (with two, the loss of either stops both); "+
-			"for a node on its own leave nodes out", n, minNodes)
+		f.add("cluster.nodes", "cluster.nodes: %s %s too few for a cluster, it needs %d (with two, the loss of either stops both); "+
+			"for a node on its own leave nodes out", plural.Of(n, "node"), plural.Verb(n, "is", "are"), minNodes)
 	}
 	c.checkNodes(f)
 }

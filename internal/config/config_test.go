@@ -290,7 +290,7 @@ func TestClustersThatCannotWorkAreRefused(t *testing.T) {
 		parts    []string
 	}{
 		"two nodes":        {`, "n3=10.0.0.13:6222"]`, `]`, 6, []string{"2 nodes are too few"}},
-		"one node":         {`, "n2=10.0.0.12:6222", "n3=10.0.0.13:6222"]`, `]`, 6, []string{"1 nodes are too few", "leave nodes out"}},
+		"one node":         {`, "n2=10.0.0.12:6222", "n3=10.0.0.13:6222"]`, `]`, 6, []string{"1 node is too few", "leave nodes out"}},
 		"not in the list":  {`name = "n1"`, `name = "n4"`, 6, []string{`"n4"`, "not in the list"}},
 		"same name twice":  {`"n3=`, `"n2=`, 6, []string{`two nodes "n2"`}},
 		"same address":     {`10.0.0.13`, `10.0.0.12`, 6, []string{"same address"}},

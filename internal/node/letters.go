@@ -16,6 +16,7 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/failpoint"
 	"leasehold/internal/jsondata"
+	"leasehold/internal/plural"
 	"leasehold/partitioner"
 	"leasehold/worker"
 )
@@ -114,7 +115,7 @@ func (n *Node) Requeue(ctx context.Context, group string, o api.LetterOrder) (*a
 		case l.Kind == partitioner.Parked:
 			return errors.New("it is parked, with later ones of its key behind it: release the key instead")
 		case o.MaxRequeues > 0 && l.Requeues >= o.MaxRequeues:
-			return fmt.Errorf("it has been requeued %d times", l.Requeues)
+			return fmt.Errorf("it has been requeued %s", plural.Of(l.Requeues, "time"))
 		}
 		return n.publishAgain(ctx, group, l)
 	})

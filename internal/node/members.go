@@ -220,7 +220,7 @@ func (n *Node) memberWarnings(view lease.View, v voters) (out []string) {
 	if len(v.peers) == 0 { // no leader, or a node on its own
 		for _, rec := range view.Sessions {
 			if rec.State != lease.Live {
-				out = append(out, fmt.Sprintf("node %s is %s", rec.Node, rec.State))
+				out = append(out, fmt.Sprintf("node %s is %s", rec.Node, map[lease.State]string{lease.Buried: "dead", lease.Ended: "stopped"}[rec.State]))
 			}
 		}
 		return out

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/internal/api"
+	"leasehold/internal/plural"
 )
 
 // statusInterval is how often a notifier looks, at most.
@@ -126,7 +126,7 @@ func (n *Node) proveProgress(ctx context.Context) (string, error) {
 			held = n.owned(view, rec)
 		}
 	}
-	return fmt.Sprintf("ready: %d partitions", held), nil
+	return "ready: " + plural.Of(held, "partition"), nil
 }
 
 // waitingPrefix is how the broker's reasons begin.

@@ -87,7 +87,7 @@ func TestHeartbeatStopsWhenTheNodeDoesNotGetOn(t *testing.T) {
 			<-ctx.Done()
 			return "", ctx.Err()
 		}
-		return "ready: 1 partitions", nil
+		return "ready: 1 partition", nil
 	}}
 	m.run(t, o, func() {
 		time.Sleep(31 * time.Second)

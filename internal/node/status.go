@@ -16,6 +16,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
+	"leasehold/internal/plural"
 	"leasehold/partitioner"
 	"leasehold/worker"
 )
@@ -368,7 +369,7 @@ func (n *Node) countLetters(ctx context.Context, group string) int64 {
 	return int64(stream.CachedInfo().State.Msgs)
 }
 
-// letterWarnings says what was set aside.
+// letterWarnings says which groups have dead letters or parked keys.
 func letterWarnings(groups []api.Group) (out []string) {
 	for _, g := range groups {
 		parked := 0
@@ -377,10 +378,11 @@ func letterWarnings(groups []api.Group) (out []string) {
 		}
 		switch {
 		case parked > 0:
-			out = append(out, fmt.Sprintf("group %s: %d parked keys wait for `leasehold dlq release`; `leasehold dlq list %s` shows them",
-				g.Name, parked, g.Name))
+			out = append(out, fmt.Sprintf("group %s: %s %s for `leasehold dlq release %s --all`; list them with `leasehold dlq list %s --kind parked`",
+				g.Name, plural.Of(parked, "parked key"), plural.Verb(parked, "waits", "wait"), g.Name, g.Name))
 		case g.DeadLetters > 0:
-			out = append(out, fmt.Sprintf("group %s: %d dead letters wait for a person; `leasehold dlq list %s` shows them", g.Name, g.DeadLetters, g.Name))
+			out = append(out, fmt.Sprintf("group %s: %s %s for an operator: `leasehold dlq list %s`",
+				g.Name, plural.Of(g.DeadLetters, "dead letter"), plural.Verb(g.DeadLetters, "waits", "wait"), g.Name))
 		}
 	}
 	return out

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"strings"
 	"testing"
 
 	"leasehold/cluster/lease"
@@ -39,5 +40,19 @@ func TestLagOfACopyThatIsBehindIsUnknown(t *testing.T) {
 				t.Errorf("lag %d of the partition, %d of the group", *part.Lag, *group)
 			}
 		})
+	}
+}
+
+func TestWarningsOfDeadLettersCountThemAndNameTheCommand(t *testing.T) {
+	for want, g := range map[string]api.Group{
+		"group g: 1 dead letter waits for an operator: `leasehold dlq list g`":                                                 {Name: "g", DeadLetters: 1},
+		"group g: 1,200 dead letters wait for an operator: `leasehold dlq list g`":                                             {Name: "g", DeadLetters: 1200},
+		"group g: 1 parked key waits for `leasehold dlq release g --all`; list them with `leasehold dlq list g --kind parked`": {Name: "g", DeadLetters: 3, Partitions: []api.Partition{{Parked: 1}}},
+		"group g: 3 parked keys wait for `leasehold dlq release g --all`; list them with `leasehold dlq list g --kind parked`": {Name: "g", DeadLetters: 3, Partitions: []api.Partition{{Parked: 1}, {Parked: 2}}},
+		"": {Name: "g"},
+	} {
+		if got := strings.Join(letterWarnings([]api.Group{g}), "\n"); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
