@@ -50,6 +50,7 @@ type TapOptions struct {
 	Last    int
 
 	Follow bool // Wait for new messages, without end.
+	Local  bool // From this node's own replica, which needs no quorum and may miss the newest messages. Not with Follow.
 }
 
 // DefaultLast is how many of the last messages are shown if nobody says where to begin.
@@ -80,13 +81,16 @@ func (o TapOptions) query() url.Values {
 	if o.Follow {
 		q.Set("follow", "true")
 	}
+	if o.Local {
+		q.Set("local", "true")
+	}
 	return q
 }
 
 // parseTap reads the parameters, and refuses those that it does not know.
 func parseTap(q url.Values, topic TopicInfo) (o TapOptions, err error) {
 	p := params{values: q}
-	p.allow("partition", "key", "from_seq", "since", "last", "follow")
+	p.allow("partition", "key", "from_seq", "since", "last", "follow", "local")
 	p.oneOf("partition", "key")
 	p.oneOf("from_seq", "since", "last")
 	if q.Has("partition") {
@@ -108,7 +112,10 @@ func parseTap(q url.Values, topic TopicInfo) (o TapOptions, err error) {
 			p.fault("since=%s is no duration; write one like 10m or 24h", q.Get("since"))
 		}
 	}
-	o.Follow = isSet(q, "follow")
+	o.Follow, o.Local = isSet(q, "follow"), isSet(q, "local")
+	if o.Follow && o.Local {
+		p.fault("follow and local exclude each other: this node's own replica ends where it ends")
+	}
 	return o, p.err
 }
 
