@@ -9,7 +9,8 @@ import (
 )
 
 // activeSubject is where nodes say whose clients publish on them, so that each knows whether a user of its own is alone (see
-// ingress.Ingress.ActiveElsewhere). A message that is lost costs some fairness for a second.
+// ingress.Ingress.ActiveElsewhere). A message that is lost costs some fairness for a second. They say it also when nobody
+// does: it needs no quorum, and tells the others that this node answers (see Quorum).
 const (
 	activeSubject = "leasehold.internal.active"
 	sayActive     = time.Second
@@ -51,11 +52,7 @@ func (s *Server) shareActivity(ctx context.Context) {
 }
 
 func (s *Server) tellActivity(nc *nats.Conn) error {
-	users := s.ingress.Active()
-	if len(users) == 0 {
-		return nil
-	}
-	data, err := json.Marshal(activeUsers{s.opt.Node, users})
+	data, err := json.Marshal(activeUsers{s.opt.Node, s.ingress.Active()})
 	if err != nil {
 		return err
 	}
@@ -72,6 +69,7 @@ func (s *Server) hearActivity() (*nats.Conn, error) {
 		if err := json.Unmarshal(m.Data, &a); err != nil {
 			s.log.Debug("who publishes on another node is not readable", "error", err)
 		} else if a.Node != s.opt.Node {
+			s.heard.note(a.Node, time.Now())
 			s.ingress.ActiveElsewhere(a.Node, a.Users)
 		}
 	})

@@ -230,6 +230,9 @@ func (s *Server) watchRoutes(ctx context.Context) {
 		}
 		if list, err := s.broker.Routez(nil); err == nil {
 			s.routes.learn(list.Routes, time.Now())
+			for _, r := range list.Routes {
+				s.heard.first(nodeName(r.RemoteName), time.Now())
+			}
 		}
 		if time.Since(made) < routesNew {
 			timer.Reset(routesSoon)

@@ -41,6 +41,7 @@ type Server struct {
 	started chan struct{} // closed once the listeners are up
 	health  *health
 	routes  *routes
+	heard   *heard
 }
 
 // New checks the options and builds the broker. Nothing runs and no port is taken before Run.
@@ -68,7 +69,7 @@ func New(o Options) (*Server, error) {
 	}
 	log := o.Logger.Named("broker")
 	watched := newRoutes(o.CutOff)
-	s := &Server{opt: o, log: log, out: newBrokerLog(log, watched), routes: watched, users: users, broker: b, started: make(chan struct{})}
+	s := &Server{opt: o, log: log, out: newBrokerLog(log, watched), routes: watched, users: users, broker: b, started: make(chan struct{}), heard: newHeard()}
 	s.health = newHealth(s)
 	b.SetLoggerV2(s.out, log.IsTrace(), false, false)
 	return s, nil

@@ -246,6 +246,14 @@ func (e *apiError) Error() string {
 	return fmt.Sprintf("%s (%d)", e.Text, e.Code)
 }
 
+// BrokerCode is what internal/brokererr looks for.
+func (e *apiError) BrokerCode() int {
+	if e == nil {
+		return 0
+	}
+	return e.Code
+}
+
 // ask makes a request about the topic's stream that the client library has no call for.
 func (r *Reader) ask(ctx context.Context, what string, request []byte, answer any) error {
 	return askStream(ctx, r.JS.Conn(), what, r.Topic.Name, request, answer)

@@ -174,6 +174,9 @@ func codeError(code int, body []byte) error {
 	case http.StatusConflict:
 		return fmt.Errorf("%w: %s", ErrRefused, f.Error)
 	case http.StatusServiceUnavailable:
+		if f.NoQuorum {
+			return Mark(ErrNoQuorum, f.Error)
+		}
 		return fmt.Errorf("%w: %s", ErrNotYet, f.Error)
 	}
 	return fmt.Errorf("agent answers %d: %s", code, f.Error)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -54,18 +55,22 @@ func (h *handler) live(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
-	reasons := h.source.Ready()
+	reasons := plainTexts(h.source.Ready())
 	code := http.StatusOK
 	if len(reasons) > 0 {
 		code = http.StatusServiceUnavailable
 	}
+	askLater(w, code)
 	h.write(w, code, Readiness{Ready: len(reasons) == 0, Reasons: reasons})
 }
 
 func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 	s, err := h.source.Status(r.Context())
 	if err != nil {
-		h.fail(w, http.StatusServiceUnavailable, err.Error())
+		if !errors.Is(err, ErrNotYet) {
+			err = Mark(ErrNotYet, plain(err))
+		}
+		h.failWith(w, err)
 		return
 	}
 	if s = s.normal(); h.open && !onSocket(r) {
@@ -99,6 +104,8 @@ func (h *handler) unknown(w http.ResponseWriter, r *http.Request) {
 type failure struct {
 	Error   string `json:"error"`
 	ErrCode uint16 `json:"err_code,omitempty"` // Of the admission.Kind, if a message was refused.
+
+	NoQuorum bool `json:"no_quorum,omitempty"` // Too few nodes answer, as Error says.
 }
 
 func (h *handler) fail(w http.ResponseWriter, code int, text string) {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 
 	"leasehold/internal/admission"
+	"leasehold/internal/brokererr"
 )
 
 // Membership answers about who and what belongs to the cluster, and changes it. Its errors wrap ErrNotFound, ErrRefused
@@ -26,7 +27,8 @@ var ErrRefused = errors.New("refused")
 type NodeList struct {
 	V        int      `json:"v"`
 	Cluster  string   `json:"cluster"`
-	Node     string   `json:"node"` // Node that answered.
+	Node     string   `json:"node"`                // Node that answered.
+	NoQuorum string   `json:"no_quorum,omitempty"` // Why there is no quorum; what is listed is then what this node knew last.
 	Voters   Voters   `json:"voters"`
 	Nodes    []Member `json:"nodes"`
 	Warnings []string `json:"warnings"`
@@ -54,7 +56,8 @@ type Member struct {
 	Peer       bool     `json:"peer"`    // It is a voter.
 	Current    bool     `json:"current"` // It is alive and has everything.
 	Leader     bool     `json:"leader"`
-	Note       string   `json:"note"` // What a person should do about it; empty if nothing.
+	LastSeen   string   `json:"last_seen,omitempty"` // As Node.LastSeen.
+	Note       string   `json:"note"`                // What a person should do about it; empty if nothing.
 }
 
 // NodeRemoval is the answer of POST /v1/nodes/{name}/remove.
@@ -180,26 +183,28 @@ func codeOf(err error) int {
 		{ErrBusy, http.StatusTooManyRequests},
 		{ErrFull, http.StatusInsufficientStorage},
 		{ErrNotYet, http.StatusServiceUnavailable},
-		{context.DeadlineExceeded, http.StatusServiceUnavailable},
 	} {
 		if errors.Is(err, k.kind) {
 			return k.code
 		}
 	}
+	if brokererr.Unavailable(err) {
+		return http.StatusServiceUnavailable
+	}
 	return http.StatusInternalServerError
 }
 
-// plain is an error's text without the marker that its code already says.
+// plain is an error's text without the marker that its code already says, and without the broker's own words.
 func plain(err error) string {
 	var m *marked
 	if errors.As(err, &m) {
-		return m.text
+		return brokererr.Plain(m.text)
 	}
 	var r *admission.Refusal
 	if errors.As(err, &r) {
 		return r.Description
 	}
-	return err.Error()
+	return brokererr.Text(err)
 }
 
 // marked is an error of one of the kinds that have a code of their own.
@@ -209,7 +214,12 @@ type marked struct {
 	cause error // nil if the text says it all
 }
 
-func (m *marked) Error() string { return m.kind.Error() + ": " + m.text }
+func (m *marked) Error() string {
+	if m.kind == ErrNoQuorum { //nolint:errorlint // the marker itself; the text says it all
+		return m.text
+	}
+	return m.kind.Error() + ": " + m.text
+}
 
 func (m *marked) Unwrap() []error {
 	if m.cause == nil {

@@ -206,7 +206,7 @@ func worse(a, b int) int {
 func (h *handler) failWith(w http.ResponseWriter, err error) {
 	code := codeOf(err)
 	askLater(w, code)
-	body := failure{Error: plain(err)}
+	body := failure{Error: plain(err), NoQuorum: errors.Is(err, ErrNoQuorum)}
 	var r *admission.Refusal
 	if errors.As(err, &r) {
 		body.ErrCode = r.ErrCode

@@ -45,10 +45,11 @@ type Asked struct {
 	Applied    int    `json:"applied"`    // Of so many it is known to be applied.
 	Waiting    []int  `json:"waiting"`    // The others.
 
-	// Of a seek: every message after Seq is handled (again). Again and Skipped are counted for a dry run only, -1 else.
+	// Of a seek: every message after Seq is handled (again). Again and Skipped are counted when it is asked for, -1 else.
 	Seq     uint64 `json:"seq,omitempty"`
 	Again   int64  `json:"again"`
 	Skipped int64  `json:"skipped"`
+	Skips   string `json:"skips,omitempty"` // Of a seek that skips messages which the group has not handled: how many, and where.
 }
 
 // LetterFilter chooses dead letters. Zero fields choose all.
@@ -62,6 +63,7 @@ type LetterFilter struct {
 	Limit     int    // At most so many; 0: the server's choice.
 	Data      bool   // With payload and headers.
 	Stored    uint64 // This one only.
+	Local     bool   // From this node's own replica, which needs no quorum and may miss the newest.
 }
 
 // LetterList is the answer of GET /v1/groups/{name}/dlq.
@@ -69,7 +71,8 @@ type LetterList struct {
 	V       int      `json:"v"`
 	Group   string   `json:"group"`
 	Letters []Letter `json:"letters"`
-	Next    uint64   `json:"next,omitempty"` // Ask for what comes after this number; absent at the end.
+	Replica string   `json:"replica,omitempty"` // Node whose own replica was read, if it was asked for: the newest may be missing.
+	Next    uint64   `json:"next,omitempty"`    // Ask for what comes after this number; absent at the end.
 }
 
 // Letter is one dead letter.
@@ -192,6 +195,7 @@ func letterFilter(q url.Values) (f LetterFilter, err error) {
 	f.Stored = p.given("number", 1, math.MaxInt64)
 	f.Limit = int(p.given("limit", 1, MaxLetters))
 	f.Data = p.flag("data")
+	f.Local = p.flag("local")
 	return f, p.err
 }
 
@@ -213,6 +217,7 @@ func (f LetterFilter) query() url.Values {
 	set("number", strconv.FormatUint(f.Stored, 10), f.Stored > 0)
 	set("limit", strconv.Itoa(f.Limit), f.Limit > 0)
 	set("data", "true", f.Data)
+	set("local", "true", f.Local)
 	return q
 }
 

@@ -5,7 +5,10 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+
+	"leasehold/internal/brokererr"
 )
 
 // Version is the version of the status schema. Fields are added within a version, never renamed or removed.
@@ -13,12 +16,14 @@ const Version = 1
 
 // Status is what one node knows about its cluster: GET /v1/status, and `leasehold status -o json`.
 type Status struct {
-	V        int      `json:"v"`       // Version.
-	Cluster  string   `json:"cluster"` // Name of the cluster.
-	Node     string   `json:"node"`    // Node that answered.
-	Ready    bool     `json:"ready"`   // That node takes part in everything.
-	Quorum   bool     `json:"quorum"`  // A majority of the nodes works together.
-	Leader   string   `json:"leader"`  // Node that leads the broker's meta group, empty if unknown.
+	V        int      `json:"v"`                   // Version.
+	Cluster  string   `json:"cluster"`             // Name of the cluster.
+	Node     string   `json:"node"`                // Node that answered.
+	Ready    bool     `json:"ready"`               // That node takes part in everything.
+	Quorum   bool     `json:"quorum"`              // A majority of the nodes works together.
+	Leader   string   `json:"leader"`              // Node that leads the broker's meta group, empty if unknown.
+	NoQuorum string   `json:"no_quorum,omitempty"` // What is missing, if Quorum is false.
+	Stale    string   `json:"stale,omitempty"`     // Why owners, lags and sizes are the last known ones; absent if they are of now.
 	Warnings []string `json:"warnings"`
 	Nodes    []Node   `json:"nodes"`
 	Topics   []Topic  `json:"topics"`
@@ -29,11 +34,12 @@ type Status struct {
 type Node struct {
 	Name       string `json:"name"`
 	Boot       uint64 `json:"boot"`       // Session life of the node; a new number at every start.
-	State      string `json:"state"`      // NodeLive, "buried", "ended", or "absent" if it was never seen.
+	State      string `json:"state"`      // NodeLive, NodeUnreachable, NodeWaiting, "buried", "ended", or "absent" if it was never seen.
 	Ready      bool   `json:"ready"`      // As that node said last.
 	Partitions int    `json:"partitions"` // Partitions that it owns, over all groups.
 	Version    string `json:"version"`
-	Address    string `json:"address"` // Its cluster address.
+	Address    string `json:"address"`             // Its cluster address.
+	LastSeen   string `json:"last_seen,omitempty"` // When it last answered, RFC 3339, if it does not now.
 
 	DiskFree   uint64  `json:"disk_free"`    // Bytes free on the file system of its data directory; 0 if it does not say.
 	DiskShort  bool    `json:"disk_short"`   // That is less than min_free, so publishes are refused on all nodes.
@@ -53,8 +59,12 @@ type Refused struct {
 	Count  uint64 `json:"count"`
 }
 
-// NodeLive is the state of a node whose session is alive.
-const NodeLive = "live"
+// States of a node whose session was alive when it was last heard of.
+const (
+	NodeLive        = "live"        // It is alive.
+	NodeUnreachable = "unreachable" // It does not answer.
+	NodeWaiting     = "waiting"     // It answers, and there is no quorum that its session could be renewed with.
+)
 
 // Topic is one topic.
 type Topic struct {
@@ -97,12 +107,13 @@ type Partition struct {
 type TopicInfo struct {
 	Name          string `json:"name"`
 	Partitions    int    `json:"partitions"`
-	Subject       string `json:"subject"`         // Pattern that publishers write to.
-	Key           []int  `json:"key"`             // Wildcards of the subject that make the key, counted from 1.
-	DedupWindowMS int64  `json:"dedup_window_ms"` // How long a message id is remembered.
-	MaxPayload    int64  `json:"max_payload"`     // Largest payload, in bytes.
-	Server        string `json:"server"`          // host:port of this node's listener for NATS clients.
-	CA            string `json:"ca,omitempty"`    // PEM of the CA of that listener's certificate, if it is the cluster's.
+	Subject       string `json:"subject"`             // Pattern that publishers write to.
+	Key           []int  `json:"key"`                 // Wildcards of the subject that make the key, counted from 1.
+	DedupWindowMS int64  `json:"dedup_window_ms"`     // How long a message id is remembered.
+	MaxPayload    int64  `json:"max_payload"`         // Largest payload, in bytes.
+	Server        string `json:"server"`              // host:port of this node's listener for NATS clients.
+	NoQuorum      string `json:"no_quorum,omitempty"` // Why messages are not acknowledged at the moment: too few nodes answer.
+	CA            string `json:"ca,omitempty"`        // PEM of the CA of that listener's certificate, if it is the cluster's.
 }
 
 // Readiness is the answer of GET /readyz.
@@ -133,12 +144,17 @@ var (
 	ErrNotAllowed  = errors.New("not allowed")      // The agent wants a token, or another one.
 	ErrNotFound    = errors.New("not found")        // The agent knows no such thing.
 	ErrNotYet      = errors.New("not yet")          // The agent runs and cannot tell yet.
+
+	// ErrNoQuorum: too few nodes answer, or they have no leader. It wraps ErrNotYet; the text of the error that wraps it says
+	// what is missing.
+	ErrNoQuorum = fmt.Errorf("%w: no quorum", ErrNotYet)
 )
 
 // normal makes empty lists of absent ones: a reader of the JSON never meets null where a list belongs.
 func (s *Status) normal() *Status {
 	c := *s
 	c.V = Version
+	c.Warnings = plainTexts(c.Warnings)
 	fill(&c.Warnings)
 	fill(&c.Nodes)
 	fill(&c.Topics)
@@ -154,6 +170,15 @@ func (s *Status) normal() *Status {
 	}
 	c.Groups = groups
 	return &c
+}
+
+// plainTexts puts what texts say of the broker's errors into our words.
+func plainTexts(texts []string) []string {
+	out := make([]string, len(texts))
+	for i, text := range texts {
+		out[i] = brokererr.Plain(text)
+	}
+	return out
 }
 
 func fill[T any](list *[]T) {

@@ -49,6 +49,7 @@ type TapOptions struct {
 	Last    int
 
 	Follow bool // Wait for new messages, without end.
+	Local  bool // From this node's own replica, which needs no quorum and may miss the newest messages. Not with Follow.
 }
 
 // DefaultLast is how many of the last messages are shown if nobody says where to begin.
@@ -79,6 +80,9 @@ func (o TapOptions) query() url.Values {
 	if o.Follow {
 		q.Set("follow", "true")
 	}
+	if o.Local {
+		q.Set("local", "true")
+	}
 	return q
 }
 
@@ -104,7 +108,10 @@ func parseTap(q url.Values, topic TopicInfo) (o TapOptions, err error) {
 			p.fault("since=%s is no duration; write one like 10m or 24h", q.Get("since"))
 		}
 	}
-	o.Follow = p.flag("follow")
+	o.Follow, o.Local = p.flag("follow"), p.flag("local")
+	if o.Follow && o.Local {
+		p.fault("follow and local exclude each other: this node's own replica ends where it ends")
+	}
 	return o, p.err
 }
 

@@ -106,7 +106,7 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 		now, err := client.Asked(cmd.Context(), q.group, asked.ID)
 		if err == nil {
 			last = now
-			last.Kind, last.Seq = asked.Kind, asked.Seq
+			last.Kind, last.Seq, last.Again, last.Skipped, last.Skips = asked.Kind, asked.Seq, asked.Again, asked.Skipped, asked.Skips
 			if len(now.Waiting) == 0 {
 				last.Partitions, last.Applied = asked.Partitions, asked.Partitions
 				break

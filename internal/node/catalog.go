@@ -14,6 +14,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
+	"leasehold/internal/brokererr"
 	"leasehold/partitioner"
 	"leasehold/server"
 )
@@ -223,7 +224,7 @@ func (n *Node) topicDetail(ctx context.Context, name string, def topicDefinition
 	defer cancel()
 	stream, err := n.conns.operator.Stream(ctx, name)
 	if err != nil {
-		d.Error = err.Error()
+		d.Error = brokererr.Text(err)
 		return d
 	}
 	info := stream.CachedInfo()

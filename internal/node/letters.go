@@ -14,6 +14,7 @@ import (
 
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
+	"leasehold/internal/brokererr"
 	"leasehold/internal/failpoint"
 	"leasehold/internal/jsondata"
 	"leasehold/internal/plural"
@@ -37,6 +38,14 @@ func (n *Node) DeadLetters(ctx context.Context, group string, f api.LetterFilter
 		out.Letters = append(out.Letters, apiLetter(l, true))
 		return out, nil
 	}
+	where, page := letterPage(f, out)
+	next, err := box.List(ctx, where, page)
+	out.Next = next
+	return out, err
+}
+
+// letterPage is what to ask for, and what puts the answers into the list until it is full.
+func letterPage(f api.LetterFilter, out *api.LetterList) (worker.LetterQuery, func(*worker.Letter) (more bool)) {
 	where := worker.LetterQuery{Partition: -1, Kind: partitioner.DeadLetterKind(f.Kind), Key: f.Key, After: f.After}
 	if f.Partition != nil {
 		where.Partition = *f.Partition
@@ -45,14 +54,12 @@ func (n *Node) DeadLetters(ctx context.Context, group string, f api.LetterFilter
 	if limit <= 0 || limit > api.MaxLetters {
 		limit = api.MaxLetters
 	}
-	next, err := box.List(ctx, where, func(l *worker.Letter) (more bool) {
+	return where, func(l *worker.Letter) (more bool) {
 		if (f.Reason == "" || string(l.Reason) == f.Reason) && !l.LastFail.Before(f.Since) {
 			out.Letters = append(out.Letters, apiLetter(l, f.Data))
 		}
 		return len(out.Letters) < limit
-	})
-	out.Next = next
-	return out, err
+	}
 }
 
 func letterError(err error, number uint64) error {
@@ -178,7 +185,7 @@ func (n *Node) eachLetter(ctx context.Context, group string, numbers []uint64, w
 			out.Done = append(out.Done, number)
 			continue
 		}
-		out.Failed = append(out.Failed, api.LetterFailure{Number: number, Error: err.Error()})
+		out.Failed = append(out.Failed, api.LetterFailure{Number: number, Error: brokererr.Text(err)})
 	}
 	n.log.Info("dead letters "+what, "by", api.By(ctx), "group", group, "done", len(out.Done), "failed", len(out.Failed))
 	return out, nil

@@ -11,6 +11,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
+	"leasehold/internal/brokererr"
 	"leasehold/server"
 )
 
@@ -128,6 +129,9 @@ func sessions(ctx context.Context, kv *cluster.KV) (map[string]lease.Session, er
 
 // Members lists every identity that is a voter, has had a session, or is in the config.
 func (n *Node) Members(ctx context.Context) (*api.NodeList, error) {
+	if q := n.quorum(); !q.Working() {
+		return n.membersLastKnown(n.lastView(ctx), q), nil
+	}
 	kv, err := n.opened()
 	if err != nil {
 		return nil, err
@@ -141,10 +145,11 @@ func (n *Node) Members(ctx context.Context) (*api.NodeList, error) {
 	v, leaderErr := n.voters(asking, kv)
 	cancel()
 	if leaderErr != nil {
-		out.Warnings = append(out.Warnings, "who votes is not known: "+leaderErr.Error())
+		out.Warnings = append(out.Warnings, "who votes is not known: "+brokererr.Text(leaderErr))
 	}
 	out.Voters = v.summary()
 	out.Nodes = n.members(v, known)
+	n.reach(n.quorum(), true).applyMembers(out.Nodes)
 	n.fillLive(ctx, out.Nodes)
 	for i := range out.Nodes {
 		out.Nodes[i].Note = n.note(out.Nodes[i], out.Nodes, leaderErr == nil)

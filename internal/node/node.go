@@ -14,6 +14,7 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/internal/api"
+	"leasehold/internal/brokererr"
 	"leasehold/internal/config"
 	"leasehold/internal/logsink"
 	"leasehold/server"
@@ -223,7 +224,7 @@ func (n *Node) newFace(secrets config.Secrets) (*api.Server, error) {
 		return nil, fmt.Errorf("http.tls: %w", err)
 	}
 	return api.New(api.Options{
-		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: n, Requests: n, Messages: n, Alive: n.Alive,
+		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: public{n}, Requests: public{n}, Messages: public{n}, Alive: n.Alive,
 		Token: token.Text, MaxPayload: int64(c.Server.MaxPayload), TLS: protection, Logger: n.Logger,
 	})
 }
@@ -298,7 +299,10 @@ func (n *Node) cutOff() {
 func (n *Node) wait(what ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.waiting = what
+	n.waiting = nil
+	for _, w := range what {
+		n.waiting = append(n.waiting, brokererr.Plain(w))
+	}
 }
 
 // Ready lists what the node waits for.

@@ -74,6 +74,10 @@ func (n *Node) Ask(ctx context.Context, group string, a api.Ask) (*api.Asked, er
 	if a.DryRun {
 		return out, n.foresee(ctx, g, r, out)
 	}
+	if err := n.foresee(ctx, g, r, out); err != nil { // it is asked for all the same
+		n.log.Debug("what a seek skips is not known", "group", group, "error", err)
+		out.Again, out.Skipped = -1, -1
+	}
 	if out.ID, err = n.record(ctx, g, r); err != nil {
 		return nil, err
 	}
@@ -303,6 +307,7 @@ func (n *Node) foresee(ctx context.Context, g about, r lease.Request, out *api.A
 	if !ok {
 		return api.Mark(api.ErrNotFound, errNotServed(g.def.Topic).Error())
 	}
+	var skipping []int
 	for p, l := range all {
 		if !r.Covers(p) || l.Done == r.Seq {
 			continue
@@ -317,9 +322,20 @@ func (n *Node) foresee(ctx context.Context, g about, r lease.Request, out *api.A
 		}
 		if count := int64(from - min(from, rest)); r.Seq < l.Done {
 			out.Again += count
-		} else {
+		} else if count > 0 {
 			out.Skipped += count
+			skipping = append(skipping, p)
 		}
 	}
+	out.Skips = skipsText(out.Skipped, skipping)
 	return nil
+}
+
+// skipsText says what a seek skips, "" if nothing. A seek by time skips what a group that lags or is paused has not handled yet.
+func skipsText(count int64, partitions []int) string {
+	if count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("skips %d messages that the group has not handled, in partitions %s; to handle them, leave these partitions out",
+		count, strings.Trim(strings.ReplaceAll(fmt.Sprint(partitions), " ", ", "), "[]"))
 }

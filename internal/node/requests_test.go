@@ -391,6 +391,12 @@ func TestSeekHandlesAgainUnderANewEpochAndSaysHowMany(t *testing.T) {
 	}
 	a.ask(api.Ask{Kind: "pause", Reason: "skip some"})
 	a.publish("k:k5", "k:k6")
+	for _, to := range []string{"time:" + time.Now().Add(time.Hour).UTC().Format(time.RFC3339), "seq:7", "latest"} { // the same place
+		asked, err := a.client.Ask(context.Background(), "billing", api.Ask{Kind: "seek", To: to, DryRun: to != "latest"})
+		if err != nil || asked.Skipped != 2 || !strings.HasPrefix(asked.Skips, "skips 2 messages that the group has not handled, in partitions ") {
+			t.Errorf("seek to %s: %+v, %v", to, asked, err)
+		}
+	}
 	a.ask(api.Ask{Kind: "seek", To: "latest"})
 	a.ask(api.Ask{Kind: "resume"})
 	a.publish("k:k7")

@@ -16,6 +16,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
+	"leasehold/internal/brokererr"
 	"leasehold/internal/plural"
 	"leasehold/partitioner"
 	"leasehold/worker"
@@ -24,8 +25,11 @@ import (
 // statusSubject is where nodes ask each other what their lanes are doing.
 const statusSubject = "leasehold.internal.status"
 
-// statusWait is how long a node waits for what the others say.
-const statusWait = 400 * time.Millisecond
+// How long a status waits for what the others say, and for the leaders of all topics together.
+const (
+	statusWait  = 400 * time.Millisecond
+	topicsLimit = 1500 * time.Millisecond
+)
 
 // report is what one node says of itself.
 type report struct {
@@ -143,7 +147,7 @@ func (n *Node) Topic(name string) (api.TopicInfo, bool) {
 	return api.TopicInfo{
 		Name: t.Name, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key, DedupWindowMS: t.DedupWindow.Milliseconds(),
 		MaxPayload: int64(n.Config.Server.MaxPayload), Server: n.broker.ClientAddr(),
-		CA: n.clientCA,
+		CA: n.clientCA, NoQuorum: n.quorum().Text(),
 	}, true
 }
 
@@ -152,34 +156,50 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	n.mu.Lock()
 	served := n.served
 	n.mu.Unlock()
-	reasons := n.Ready()
+	reasons, q := n.Ready(), n.quorum()
 	s := &api.Status{
-		Cluster: n.Config.Identity().Cluster, Node: n.Config.Node.Name, Ready: len(reasons) == 0, Leader: n.broker.MetaLeader(),
+		Cluster: n.Config.Identity().Cluster, Node: n.Config.Node.Name, Ready: len(reasons) == 0, Leader: q.Leader, NoQuorum: q.Text(),
 	}
 	s.Warnings = append(s.Warnings, n.Config.Warnings()...)
 	if !served {
 		for _, r := range reasons {
 			s.Warnings = append(s.Warnings, "this node waits for "+strings.TrimPrefix(r, waitingPrefix))
 		}
+		s.Nodes = n.startingNodes(q)
 		return s, nil
 	}
-	view, err := n.driver.Snapshot(ctx)
+	view, err := n.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.Quorum = view.Live
-	live := len(liveNodes(view))
+	if s.Quorum = !q.Lost() && (q.Leader != "" || view.Live); s.Quorum {
+		s.NoQuorum = ""
+	}
+	s.Stale = n.staleness(view, s.Quorum)
+	near := n.reach(q, s.Quorum)
 	asked := n.askVoters(ctx)
-	topics, full := n.topicStatus(ctx) // Before the lanes are asked: what is stored now, they have passed then.
-	said := n.reports(ctx, live)
+	topics, full := n.topicStatus(ctx, s.Quorum) // Before the lanes are asked: what is stored now, they have passed then.
+	said := n.reports(ctx, near.answering(view))
 	more := n.elsewhere(ctx, &view)
 	counted := <-asked
 	s.Nodes = n.nodes(view, said, counted)
+	near.apply(s.Nodes)
 	s.Topics = topics
-	s.Groups = n.groupStatus(ctx, view, told{said: said, topics: topics}, more.groups)
+	s.Groups = n.groupStatus(ctx, view, told{said: said, topics: topics, stale: s.Stale != "", quorum: s.Quorum}, more.groups)
 	s.Warnings = slices.Concat(s.Warnings, diskWarnings(n.timing(), said, topics), logWarnings(said), damageWarnings(more.damage, s.Nodes), full, n.warnings(view),
 		n.memberWarnings(view, counted), more.warnings, letterWarnings(s.Groups))
 	return s, nil
+}
+
+// snapshot is what the lease protocol knows.
+func (n *Node) snapshot(ctx context.Context) (lease.View, error) {
+	ctx, cancel := context.WithTimeout(ctx, snapshotLimit)
+	defer cancel()
+	view, err := n.driver.Snapshot(ctx)
+	if err != nil {
+		return view, api.Mark(api.ErrNotYet, stuck)
+	}
+	return view, nil
 }
 
 // askVoters asks beside the rest. Without a leader the answer is that nobody is known.
@@ -313,6 +333,8 @@ func (n *Node) owned(view lease.View, rec lease.Session) (count int) {
 type told struct {
 	said   map[string]report // By node.
 	topics []api.Topic
+	stale  bool // What leases say is the last that this node knew.
+	quorum bool
 }
 
 // lanes are those of a group at a node.
@@ -342,13 +364,16 @@ func (n *Node) groupStatus(ctx context.Context, view lease.View, t told, more []
 	}
 	var groups []api.Group
 	for _, g := range slices.Concat(n.groups, more) {
-		out := api.Group{Name: g.name, Topic: g.topic.Name, DeadLetters: n.countLetters(ctx, g.name)}
+		out := api.Group{Name: g.name, Topic: g.topic.Name, DeadLetters: n.countLetters(ctx, g.name, t.quorum)}
 		last := t.lastSeq(g.topic.Name)
 		for p, l := range leases[g.name] {
 			part := partitionStatus(p, l, t.lanes(l.Owner, g.name), last)
 			if boot, ok := alive[l.Owner]; !ok || boot != l.Boot {
 				part.State, part.Lag = "unowned", nil
 				out.Unowned++
+			}
+			if t.stale && part.State == "unknown" {
+				part.State = "last_known"
 			}
 			out.Partitions = append(out.Partitions, part)
 		}
@@ -359,7 +384,10 @@ func (n *Node) groupStatus(ctx context.Context, view lease.View, t told, more []
 }
 
 // countLetters counts a group's dead letters, -1 if nobody answers.
-func (n *Node) countLetters(ctx context.Context, group string) int64 {
+func (n *Node) countLetters(ctx context.Context, group string, quorum bool) int64 {
+	if !quorum {
+		return n.lastKnownLetters(group)
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	stream, err := n.conns.operator.Stream(ctx, partitioner.DeadLetterStream(group))
@@ -423,14 +451,20 @@ func partitionStatus(p int, l lease.Lease, lanes []laneState, last uint64) api.P
 	return part
 }
 
-// topicStatus looks at the topics' streams; those that do not answer are left out with a warning.
-func (n *Node) topicStatus(ctx context.Context) (topics []api.Topic, warnings []string) {
+// topicStatus looks at the topics' streams; those that do not answer are left out with a warning. Without a quorum none can
+// answer: then it is what this node holds itself.
+func (n *Node) topicStatus(ctx context.Context, quorum bool) (topics []api.Topic, warnings []string) {
+	if !quorum {
+		return n.lastKnownTopics(), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, topicsLimit)
+	defer cancel()
 	for _, c := range n.Config.Topics {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		info, err := n.topics[c.Name].stream.Info(ctx)
 		cancel()
 		if err != nil {
-			warnings = append(warnings, fmt.Sprintf("topic %s: its stream does not answer: %v", c.Name, err))
+			warnings = append(warnings, fmt.Sprintf("topic %s does not answer: %s", c.Name, brokererr.Text(err)))
 			continue
 		}
 		topics = append(topics, api.Topic{

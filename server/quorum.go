@@ -1,0 +1,167 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	broker "github.com/nats-io/nats-server/v2/server"
+)
+
+// silentAfter is how long a node that says something every second (sayActive) may be silent before it counts as one that
+// does not answer. The end of its last route is told at once; this finds one that is frozen or behind a dead link.
+const silentAfter = 2500 * time.Millisecond
+
+// SilentPeer is a node that does not answer.
+type SilentPeer struct {
+	Node, Address string
+	Since         time.Time // When it was heard last, or this broker's start if it has never been.
+	Heard         bool      // It was heard since this broker's start.
+}
+
+// Quorum is which nodes of the cluster answer, as this node sees it.
+type Quorum struct {
+	Nodes  int // that count, this one too
+	Answer int // of these, this one too
+	Silent []SilentPeer
+	Leader string // of the meta group; "" if none is known
+}
+
+// Lost reports whether too few nodes answer for any decision.
+func (q Quorum) Lost() bool { return q.Answer < q.Nodes/2+1 }
+
+// Working reports whether a majority answers and has a leader.
+func (q Quorum) Working() bool { return !q.Lost() && q.Leader != "" }
+
+// Text says what is missing, "" if nothing is.
+func (q Quorum) Text() string {
+	switch {
+	case q.Working():
+		return ""
+	case !q.Lost() && len(q.Silent) == 0:
+		return fmt.Sprintf("no quorum: %d of %d nodes answer and are electing a leader", q.Answer, q.Nodes)
+	case !q.Lost():
+		return fmt.Sprintf("no quorum: %d of %d nodes answer and are electing a leader; %s", q.Answer, q.Nodes, q.silentText())
+	}
+	verb := "answer"
+	if q.Answer == 1 {
+		verb = "answers"
+	}
+	return fmt.Sprintf("no quorum: %d of %d nodes %s; %s", q.Answer, q.Nodes, verb, q.silentText())
+}
+
+// silentText names the nodes that do not answer, and since when.
+func (q Quorum) silentText() string {
+	var names, since []string
+	for _, p := range q.Silent {
+		names = append(names, p.Node)
+		when := p.Since.UTC().Format(time.RFC3339)
+		if !p.Heard {
+			when = "the start of this node at " + when
+		}
+		if len(since) == 0 || since[len(since)-1] != when {
+			since = append(since, when)
+		}
+	}
+	verb := "do"
+	if len(names) == 1 {
+		verb = "does"
+	}
+	return fmt.Sprintf("%s %s not answer since %s", strings.Join(names, ", "), verb, strings.Join(since, ", "))
+}
+
+// heard remembers when each other node was heard last.
+type heard struct {
+	mu    sync.Mutex
+	begun time.Time
+	at    map[string]time.Time // by node
+}
+
+func newHeard() *heard { return &heard{begun: time.Now(), at: map[string]time.Time{}} }
+
+func (h *heard) note(node string, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.at[node] = now
+}
+
+// first notes a node that has not been heard yet: it has a route, and says something within a second.
+func (h *heard) first(node string, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ever := h.at[node]; !ever {
+		h.at[node] = now
+	}
+}
+
+// last is when the node was heard last, or the beginning if it never was.
+func (h *heard) last(node string) (at time.Time, ever bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at, ever = h.at[node]
+	if !ever {
+		at = h.begun
+	}
+	return at, ever
+}
+
+// Quorum looks which nodes answer. In single mode there is nobody to miss.
+func (s *Server) Quorum() Quorum {
+	if s.opt.Mode == Single {
+		return Quorum{Nodes: 1, Answer: 1, Leader: s.opt.Node}
+	}
+	meta := s.meta()
+	q := Quorum{Nodes: 1, Answer: 1}
+	if meta != nil {
+		q.Leader = nodeName(meta.Leader)
+	}
+	connected := s.connected()
+	for _, p := range s.counted(meta) {
+		q.Nodes++
+		last, ever := s.heard.last(p.Name)
+		if connected[p.Name] && time.Since(last) < silentAfter {
+			q.Answer++
+			continue
+		}
+		q.Silent = append(q.Silent, SilentPeer{Node: p.Name, Address: p.Address, Since: last, Heard: ever})
+	}
+	return q
+}
+
+// connected are the nodes to which there is a route.
+func (s *Server) connected() map[string]bool {
+	have := map[string]bool{}
+	list, err := s.broker.Routez(nil)
+	if err != nil {
+		return have
+	}
+	for _, r := range list.Routes {
+		have[nodeName(r.RemoteName)] = true
+	}
+	return have
+}
+
+// counted are the other nodes that count for the quorum: the meta group's, which may be more or fewer than the configured
+// ones. The broker forgets the names of peers that it has not met since its start; then the config says who they are.
+func (s *Server) counted(meta *broker.MetaClusterInfo) []Peer {
+	configured := missing(s.opt.Node, s.opt.Peers, nil)
+	if meta == nil || len(meta.Replicas) == 0 {
+		return configured
+	}
+	address := map[string]string{}
+	for _, p := range configured {
+		address[p.Name] = p.Address
+	}
+	var all []Peer
+	for _, r := range meta.Replicas {
+		switch {
+		case strings.Contains(r.Name, " "): // "Server name unknown at this time (…)"
+			return configured
+		case r.Name != s.opt.Dir.ServerName():
+			name := nodeName(r.Name)
+			all = append(all, Peer{Name: name, Address: address[name]})
+		}
+	}
+	return all
+}

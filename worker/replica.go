@@ -1,0 +1,104 @@
+package worker
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"leasehold/partitioner"
+)
+
+// Replica is a node's own replica of a topic's or a group's stream, read without its leader.
+type Replica interface {
+	// Span is its first and its last sequence.
+	Span() (first, last uint64)
+	// Next is the first message at or behind a sequence whose subject matches, or io.EOF.
+	Next(filter string, from uint64) (ReplicaMessage, error)
+	// Count counts those that match at and behind a sequence.
+	Count(filter string, from uint64) (uint64, error)
+	// FirstAt is the sequence of the first message stored at or after a moment.
+	FirstAt(at time.Time) uint64
+}
+
+// ReplicaMessage is one stored message.
+type ReplicaMessage struct {
+	Seq     uint64
+	Subject string
+	Header  map[string][]string
+	Data    []byte
+	Stored  time.Time
+}
+
+// LocalTap shows the messages of a topic that a replica holds, from the options' beginning to the replica's end. It belongs to
+// one goroutine.
+type LocalTap struct {
+	topic   partitioner.Topic
+	replica Replica
+	filter  string
+	next    uint64
+	skip    uint64 // Messages that come before the first to show.
+	until   uint64 // Last sequence to show.
+}
+
+// OpenLocalTap opens a tap. JS and Follow of the options mean nothing to it.
+func OpenLocalTap(r Replica, o TapOptions) (*LocalTap, error) {
+	first, last := r.Span()
+	t := &LocalTap{topic: o.Topic, replica: r, filter: o.Filter, until: last}
+	if t.filter == "" {
+		t.filter = o.Topic.StoredFilter()
+	}
+	switch {
+	case o.From > 0:
+		t.next = o.From
+		return t, nil
+	case !o.Since.IsZero():
+		t.next = r.FirstAt(o.Since)
+		return t, nil
+	case o.Last == 0:
+		t.next = last + 1
+		return t, nil
+	}
+	count := func(from uint64) (uint64, error) { return r.Count(t.filter, from) }
+	var err error
+	t.next, t.skip, err = lastMatching(max(first, 1), last+1, uint64(o.Last), uint64(o.Last*o.Topic.Partitions), count)
+	return t, err
+}
+
+// Next is the next message, or io.EOF.
+func (t *LocalTap) Next() (*Message, error) {
+	for t.next <= t.until {
+		m, err := t.replica.Next(t.filter, t.next)
+		if err != nil {
+			return nil, err
+		}
+		t.next = m.Seq + 1
+		if t.skip > 0 {
+			t.skip--
+			continue
+		}
+		return stored(t.topic, entry{seq: m.Seq, published: m.Stored, subject: m.Subject, headers: m.Header, data: m.Data})
+	}
+	return nil, io.EOF
+}
+
+// ListLocal is DeadLetters.List on a replica of the group's dead letters.
+func ListLocal(r Replica, group string, q LetterQuery, f func(*Letter) bool) (next uint64, err error) {
+	filter := partitioner.DeadLetterFilter(group, q.Partition, q.Kind, partitioner.ParseLetterKey(q.Key))
+	for after := q.After; ; {
+		m, err := r.Next(filter, after+1)
+		if errors.Is(err, io.EOF) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		after = m.Seq
+		place, err := partitioner.ParseDeadLetter(m.Subject)
+		if err != nil {
+			continue
+		}
+		if !f(decodeLetter(place, m.Seq, m.Header, m.Data)) {
+			return after, nil
+		}
+	}
+}
