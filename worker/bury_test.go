@@ -86,12 +86,12 @@ func (f *fakeLetters) take(_ context.Context, p partitioner.DeadLetterPlace) (*L
 	return nil, ErrNoLetter
 }
 
-func (f *fakeLetters) parked(_ context.Context, partition int, least uint64) (parkedPlaces, error) {
+func (f *fakeLetters) parked(_ context.Context, partition int, least uint64) (parkedPlaces, uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if known := f.last - f.behind; known < least {
 		f.behind--
-		return nil, errors.New("the leader is behind")
+		return nil, 0, errors.New("the leader is behind")
 	}
 	found := parkedPlaces{}
 	for _, l := range f.letters {
@@ -102,7 +102,7 @@ func (f *fakeLetters) parked(_ context.Context, partition int, least uint64) (pa
 	for _, places := range found {
 		slices.SortFunc(places, func(a, b partitioner.DeadLetterPlace) int { return cmp.Compare(a.Seq, b.Seq) })
 	}
-	return found, f.fail
+	return found, f.last, f.fail
 }
 
 func (f *fakeLetters) remove(_ context.Context, stored uint64) error {
@@ -404,6 +404,76 @@ func TestMessageSetAsideByAnOwnerThatDiedIsNotCalledAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestParkedKeyIsKnownWhateverTookTheAttemptsBack: an owner dies between the partition's first parked letter and its
+// checkpoint, and what told of it is gone from the lease, or means less, before the next owner looks.
+func TestParkedKeyIsKnownWhateverTookTheAttemptsBack(t *testing.T) {
+	raised := parkingKeys()
+	raised.MaxAttempts = 20
+	for name, c := range map[string]struct {
+		config Config
+		p      Progress
+		feed   []string
+		calls  []string
+		parked string
+	}{
+		"resume":              {parkingKeys(), Progress{Unsure: true}, []string{"a/1", "a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
+		"seek forward":        {parkingKeys(), Progress{Done: 1, Unsure: true}, []string{"a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
+		"seek beyond the key": {parkingKeys(), Progress{Done: 2, Unsure: true}, []string{"b/3", "a/4"}, []string{"3/1"}, "; parked a 4 parked 0"},
+		"max_attempts raised": {raised, Progress{Attempt: 2}, []string{"a/1", "a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, box := &script{}, &fakeLetters{}
+				place := partitioner.DeadLetterPlace{Group: "billing", Kind: partitioner.Parked, LetterKey: "a", Seq: 1}
+				if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place, Key: "a", Reason: ReasonMaxAttempts, Attempts: 2}); err != nil {
+					t.Fatal(err)
+				}
+				s := newStand(t, h, standOptions{config: c.config, letters: box, grant: Grant{Progress: c.p}})
+				s.feedKeys(t, c.feed...)
+				time.Sleep(time.Minute)
+				wantCalls(t, h, c.calls...)
+				box.want(t, "parked a 1 max_attempts 2"+c.parked)
+			})
+		})
+	}
+}
+
+// TestOwnerAfterALookLooksToo: the first one found a parked key and dies before it has handled anything.
+func TestOwnerAfterALookLooksToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, box := &script{}, &fakeLetters{}
+		place := partitioner.DeadLetterPlace{Group: "billing", Kind: partitioner.Parked, LetterKey: "a", Seq: 1}
+		if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
+			t.Fatal(err)
+		}
+		p := Progress{Done: 1, Unsure: true}
+		for epoch := uint64(7); epoch < 10; epoch++ {
+			s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: epoch, Progress: p}})
+			time.Sleep(time.Minute)
+			if st := s.status(); st.Parked != 1 {
+				t.Errorf("epoch %d: %+v", epoch, st)
+			}
+			s.Drain()
+			<-s.Stopped()
+			p, _ = s.Progress()
+		}
+		if p.Unsure || p.Letters != 1 {
+			t.Errorf("progress %+v", p)
+		}
+	})
+}
+
+// TestLookThatFindsNothingIsNotRepeated: the next takeover need not wait for the dead letters.
+func TestLookThatFindsNothingIsNotRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStand(t, &script{}, standOptions{config: parkingKeys(), letters: &fakeLetters{}, grant: Grant{Progress: Progress{Unsure: true}}})
+		time.Sleep(time.Minute)
+		if p, _ := s.Progress(); p.Unsure || p.Letters != 0 {
+			t.Errorf("progress %+v", p)
+		}
+	})
 }
 
 func TestMessageWithoutAttemptsLeftIsTriedOnceByANewOwner(t *testing.T) {

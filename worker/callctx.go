@@ -6,6 +6,23 @@ import (
 	"time"
 )
 
+// callTurn is what a handler that lets calls wait needs to know about the lane of a call.
+type callTurn struct {
+	live     context.Context   // Ends as soon as the lane starts no more calls; the call's own context ends later.
+	mayStart func() bool       // The look at the fence.
+	queued   func(queued bool) // The call waits in the handler's queue, or does so no longer. It must not block.
+}
+
+type callTurnKey struct{}
+
+// turnOf returns the turn of the lane that calls; for any other caller, one that lasts as long as ctx.
+func turnOf(ctx context.Context) *callTurn {
+	if t, ok := ctx.Value(callTurnKey{}).(*callTurn); ok {
+		return t
+	}
+	return &callTurn{live: ctx, mayStart: func() bool { return true }, queued: func(bool) {}}
+}
+
 // callContext is the context of one call. It makes its timer and channel only when the handler asks for them: a real
 // context with a deadline costs more than all the rest of a short call.
 type callContext struct {

@@ -15,9 +15,11 @@ type request struct {
 	isMessage bool          // Or a batch of them.
 	attempt   int           // Of a message, 0 for anything else.
 	timeout   time.Duration // How long the child may work on it; 0 is not limited.
+	turn      *callTurn     // Of a message.
 	due       time.Time     // Set when it gets to the head of the child's queue.
-	done      chan struct{} // Closed when it has an answer or the child is dead.
-	answer    *answer       // nil: the child died first. Read after done.
+	done      chan struct{} // Closed when it has an answer, was refused, or the child is dead.
+	answer    *answer       // nil: the child died first, or it was refused. Read after done.
+	refused   bool          // The fence had passed when its turn came: the child never heard of it. Read after done.
 }
 
 // ending says why a child died.
@@ -41,78 +43,6 @@ var errInnocent = errors.New("handler child was restarted because of another par
 
 // errNotReady ends a call that came before its child was ready for it. It is to be made again at once.
 var errNotReady = errors.New("handler child has only just been started")
-
-// give queues a request for the child; false if the child is about to die.
-//
-// A plain child works on one request after the other, in the order given, while requests of several partitions wait in
-// its pipe. So only the oldest one is on the clock, and only the oldest one is to blame when the child dies: the others
-// may not even have been read. A child that works on several at once is held to the same clock, a little late.
-func (c *child) give(r *request) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.end != nil || c.closing {
-		return false
-	}
-	r.done = make(chan struct{})
-	c.pending = append(c.pending, r)
-	c.outbox = append(c.outbox, r)
-	if r.isMessage {
-		c.messages++
-	}
-	c.rearmLocked()
-	c.wakeWriter()
-	return true
-}
-
-func (c *child) wakeWriter() {
-	select {
-	case c.queued <- struct{}{}:
-	default:
-	}
-}
-
-// nextLine takes a line from the outbox: nil if there is none, and no more if stdin is to be closed.
-func (c *child) nextLine() (line []byte, more bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.outbox) == 0 {
-		return nil, !c.closing
-	}
-	r := c.outbox[0]
-	c.outbox = slices.Delete(c.outbox, 0, 1)
-	return r.line, true
-}
-
-// withdraw takes back a request that the writer has not begun with. The child then never hears of it.
-func (c *child) withdraw(r *request) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	i := slices.Index(c.outbox, r)
-	if i < 0 {
-		return false
-	}
-	c.outbox = slices.Delete(c.outbox, i, i+1)
-	c.dropLocked(r)
-	return true
-}
-
-// forget stops waiting for an answer.
-func (c *child) forget(r *request) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.dropLocked(r)
-}
-
-// dropLocked removes r from pending, with mu held; false if it is not there.
-func (c *child) dropLocked(r *request) bool {
-	i := slices.Index(c.pending, r)
-	if i < 0 {
-		return false
-	}
-	c.pending = slices.Delete(c.pending, i, i+1)
-	c.rearmLocked()
-	return true
-}
 
 // take reads a line of the child's stdout. An answer that nobody waits for (unknown, given twice, to an earlier
 // attempt, of the wrong type) is counted and ignored: matching it to anything would be a guess.
@@ -208,10 +138,13 @@ func (c *child) settle() {
 	if c.end.how == crashed {
 		c.blameLocked()
 	}
-	for _, r := range c.pending {
+	for _, r := range c.waiting {
+		r.turn.queued(false)
+	}
+	for _, r := range slices.Concat(c.pending, c.waiting) {
 		close(r.done)
 	}
-	c.pending, c.outbox = nil, nil
+	c.pending, c.waiting, c.outbox = nil, nil, nil
 }
 
 // blameLocked completes the story of a crash, with mu held.
@@ -264,18 +197,24 @@ func (c *child) callBatch(ctx context.Context, ms []*Message) BatchResult {
 }
 
 // ask gives the child a message or a batch. It returns when the child has answered or is dead, and then with what that
-// means: a call that has to end takes its child with it, because what a child was told cannot be recalled.
+// means. A call that the child has not got yet ends with the lane's right to start one. One that it has got takes its
+// child with it when it has to end, because what a child was told cannot be recalled.
 func (c *child) ask(ctx context.Context, r *request) (failed Result, ok bool) {
+	r.turn = turnOf(ctx)
 	if !c.give(r) {
 		<-c.dead
 		return again(errInnocent), false
 	}
 	select {
 	case <-r.done:
-	case <-ctx.Done():
+	case <-r.turn.live.Done():
 		if c.withdraw(r) {
-			return ended(ctx), false
+			return ended(r.turn.live), false
 		}
+	}
+	select {
+	case <-r.done:
+	case <-ctx.Done():
 		c.cancel(r, context.Cause(ctx))
 		<-r.done
 	}
@@ -287,6 +226,9 @@ func (c *child) ask(ctx context.Context, r *request) (failed Result, ok bool) {
 
 // unanswered says what the child's death means for r.
 func (c *child) unanswered(ctx context.Context, r *request) Result {
+	if r.refused {
+		return again(errNoTurn)
+	}
 	switch e := c.ended(); {
 	case ctx.Err() != nil:
 		return ended(ctx)

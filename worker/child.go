@@ -24,12 +24,14 @@ type child struct {
 
 	mu       sync.Mutex
 	end      *ending        // Why it dies or died; nil while it is of use.
-	pending  []*request     // Requests without an answer, in the order they were given.
-	outbox   []*request     // Those of them that the writer has not taken yet; a suffix of all that was given.
+	waiting  []*request     // Messages that the child may not have yet, in the order they were given.
+	pending  []*request     // Requests that it has or is about to get, without an answer, in the order of their lines.
+	outbox   []*request     // Those of them that the writer has not taken yet, and lines that need no answer.
 	closing  bool           // The writer closes stdin when the outbox is empty.
 	clock    *time.Timer    // Runs for pending[0].
 	assigned map[int]uint64 // Partitions it has acknowledged, with their epoch.
 	batches  bool           // It has asked for batches.
+	parallel bool           // It has asked for calls of several partitions at once.
 	token    string         // It repeats this in every result: a line without it is output, whatever it looks like. "": it does not.
 	unsigned int            // Lines that would be results but for the token.
 	messages int            // Messages it has been given, a batch being one.

@@ -102,7 +102,11 @@ func runTestChild(behaviour string) int {
 				send(map[string]any{"type": "ack", "id": m.ID})
 				continue
 			}
-			send(map[string]any{"type": "ack", "id": m.ID, "wants": []string{"progress", "batch"}})
+			wants := []string{"progress", "batch"}
+			if has("parallel") {
+				wants = append(wants, "parallel")
+			}
+			send(map[string]any{"type": "ack", "id": m.ID, "wants": wants})
 		case "revoke":
 			if !has("no-revoke") {
 				send(map[string]any{"type": "ack", "id": m.ID})

@@ -54,7 +54,8 @@ func (c *child) welcome(ack *answer, token string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.batches, c.token = slices.Contains(ack.Wants, wantsBatch), ack.Token
+	c.batches, c.parallel = slices.Contains(ack.Wants, wantsBatch), slices.Contains(ack.Wants, wantsParallel)
+	c.token = ack.Token
 	return nil
 }
 

@@ -29,8 +29,8 @@ type letterBox interface {
 	put(ctx context.Context, l *Letter) (stored uint64, err error)
 	// has reports whether there is a letter at a place.
 	has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error)
-	// parked lists the parked letters of a partition. The answer knows all that was stored up to the letter that least names.
-	parked(ctx context.Context, partition int, least uint64) (parkedPlaces, error)
+	// parked lists the parked letters of a partition. The answer knows all that was stored up to last, which is not below least.
+	parked(ctx context.Context, partition int, least uint64) (found parkedPlaces, last uint64, err error)
 	// take reads the letter at a place.
 	take(ctx context.Context, p partitioner.DeadLetterPlace) (*Letter, error)
 	// remove deletes a letter that was read.

@@ -50,7 +50,7 @@ func TestLetterBoxContract(t *testing.T) {
 			wantPlaces(t, box, 3, "a.b 8, a.b 9")
 			wantPlaces(t, box, 4, "c 1")
 			wantPlaces(t, box, 5, "")
-			if _, err := box.parked(t.Context(), 3, 5); err == nil {
+			if _, _, err := box.parked(t.Context(), 3, 5); err == nil {
 				t.Error("a look that does not know the newest letter is taken for complete")
 			}
 			for l, want := range map[*Letter]bool{dead: true, letterAt(partitioner.Dead, 3, "a", 8): false, letterAt(partitioner.Parked, 3, "a", 7): false} {
@@ -77,7 +77,7 @@ func TestLetterBoxContract(t *testing.T) {
 
 func wantPlaces(t *testing.T, box letterBox, partition int, want string) {
 	t.Helper()
-	found, err := box.parked(t.Context(), partition, 0)
+	found, _, err := box.parked(t.Context(), partition, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

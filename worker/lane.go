@@ -103,7 +103,8 @@ type Lane struct {
 	current    int       // Messages that have been taken from the queue and are not finished.
 	parkedKeys int       // Length of setAside.
 	inCall     bool      // A call is in flight.
-	callSince  time.Time // When the latest call began.
+	callSince  time.Time // When the latest call began, or its handler last let it wait.
+	queued     bool      // The handler lets the call wait for calls of other partitions.
 	cause      error     // Why the lane was cancelled; nil if it was not.
 	draining   bool
 	state      string
@@ -135,8 +136,10 @@ func newLane(o laneOptions, g Grant) *Lane {
 	if l.health == nil {
 		l.health = newHealth(l.log)
 	}
-	l.calls, l.cancel = context.WithCancelCause(context.Background())
+	t := &callTurn{mayStart: g.MayStart, queued: l.setQueued}
+	l.calls, l.cancel = context.WithCancelCause(context.WithValue(context.Background(), callTurnKey{}, t))
 	l.live, l.endLive = context.WithCancelCause(l.calls)
+	t.live = l.live
 	return l
 }
 

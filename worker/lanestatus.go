@@ -57,10 +57,17 @@ func (l *Lane) setGap(text string) {
 	}
 }
 
+// setQueued notes whether the handler lets the call in flight wait. Its time begins when it waits no longer.
+func (l *Lane) setQueued(queued bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queued, l.callSince = queued, time.Now()
+}
+
 // checkOverdue reports once per call that it has not returned long after its deadline.
 func (l *Lane) checkOverdue(now time.Time) {
 	l.mu.Lock()
-	late := l.inCall && now.Sub(l.callSince) > l.config.Timeout+overdueGrace
+	late := l.inCall && !l.queued && now.Sub(l.callSince) > l.config.Timeout+overdueGrace
 	first := late && !l.overdue
 	l.overdue = late
 	l.mu.Unlock()

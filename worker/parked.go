@@ -24,20 +24,20 @@ type parkedRead struct {
 //
 // A stream's leader that has only just been elected may not have applied everything that an earlier one acknowledged. So a
 // look that does not know the letter that the lease names is an error, and is to be repeated.
-func (d *DeadLetters) parked(ctx context.Context, partition int, least uint64) (parkedPlaces, error) {
+func (d *DeadLetters) parked(ctx context.Context, partition int, least uint64) (found parkedPlaces, last uint64, err error) {
 	r := d.join(ctx)
 	select {
 	case <-r.done:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, 0, context.Cause(ctx)
 	}
 	switch {
 	case r.err != nil:
-		return nil, r.err
+		return nil, 0, r.err
 	case r.last < least:
-		return nil, fmt.Errorf("look for parked keys: the stream's leader knows its messages to %d only, not to %d", r.last, least)
+		return nil, 0, fmt.Errorf("look for parked keys: the stream's leader knows its messages to %d only, not to %d", r.last, least)
 	}
-	return r.found[partition], nil
+	return r.found[partition], r.last, nil
 }
 
 // join takes part in the next look, and sees to it that it happens.

@@ -6,7 +6,8 @@ type Progress struct {
 	Attempt int    // Attempts that the first message after Done has used up.
 	Paused  string // Why no message is handled until a person resumes; "" if it is not paused.
 	Release string // Keys whose parked messages are handled first, with blanks between, or ReleaseAll.
-	Letters uint64 // Sequence, among the group's dead letters, of the newest one of this partition.
+	Letters uint64 // Sequence among the group's dead letters: those of this partition are not above it.
+	Unsure  bool   // But for a first one, which the owner before may have stored without living to say so.
 }
 
 // ReleaseAll stands for every parked key in Progress.Release.

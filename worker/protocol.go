@@ -139,8 +139,11 @@ func encodeLine(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// wantsBatch is what a child that takes batches wants.
-const wantsBatch = "batch"
+// What a child can want, in its ack of init.
+const (
+	wantsBatch    = "batch"    // Several messages in a call.
+	wantsParallel = "parallel" // Calls of several partitions at once.
+)
 
 // answer is a line from a child, or what a service says about a batch.
 type answer struct {

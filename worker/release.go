@@ -15,21 +15,35 @@ import (
 
 // findParked reads which keys of the partition are parked. It returns false if the lane ends first.
 //
-// Where no message was ever set aside there is nothing to read, and a takeover need not wait for the leader of one more
-// stream. An owner that parks its first message and dies has stored before that all its attempts are used up.
+// Where no message was ever dead-lettered there is nothing to read, and a takeover need not wait for the leader of one more
+// stream. An owner that parks its first message and dies has stored before that attempts are used up. The limit may have been
+// another one then; and a resume or a seek takes them back, but says so.
 func (l *Lane) findParked() bool {
-	never := l.grant.Letters == 0 && l.grant.Attempt < l.config.MaxAttempts && l.grant.Release == ""
+	never := l.grant.Letters == 0 && l.grant.Attempt == 0 && !l.grant.Unsure && l.grant.Release == ""
 	if l.letters == nil || never {
 		return true
 	}
-	ok := l.must("look for parked keys", func(ctx context.Context) error {
-		found, err := l.letters.parked(ctx, l.grant.Partition, l.grant.Letters)
-		for key := range found {
-			l.addParked(key)
+	return l.must("look for parked keys", func(ctx context.Context) error {
+		found, last, err := l.letters.parked(ctx, l.grant.Partition, l.grant.Letters)
+		if err == nil {
+			l.foundParked(found, last)
 		}
 		return err
 	})
-	return ok
+}
+
+// foundParked takes in which keys are parked, as the dead letters up to last have it. The next owner has to look too if
+// there are any, so from now on the lease names a letter.
+func (l *Lane) foundParked(found parkedPlaces, last uint64) {
+	for key := range found {
+		l.addParked(key)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.p.Unsure = false
+	if len(found) > 0 {
+		l.p.Letters = max(l.p.Letters, last)
+	}
 }
 
 // release handles the parked messages of the keys that a person released, each key's in order, before any live message.
@@ -70,7 +84,7 @@ func (l *Lane) released(left []string) bool {
 func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 	var places []partitioner.DeadLetterPlace
 	ok := l.must("look for parked messages", func(ctx context.Context) error {
-		found, err := l.letters.parked(ctx, l.grant.Partition, l.p.Letters)
+		found, _, err := l.letters.parked(ctx, l.grant.Partition, l.p.Letters)
 		places = found[key]
 		return err
 	})

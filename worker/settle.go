@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"leasehold/internal/failpoint"
@@ -137,13 +138,18 @@ func (l *Lane) raiseAttempt(r Result) (attempt int, ok bool) {
 
 // settleUnavailable stalls the partition: it is not the message's fault.
 func (l *Lane) settleUnavailable(seq uint64, r Result) step {
-	if errors.Is(r.Err, errNotReady) || errors.Is(r.Err, errInnocent) { // Nothing is wrong: the call was not made.
+	if notCalled(r) {
 		if !l.sleep(r.After) {
 			return stepEnd
 		}
 		return stepAgain
 	}
 	return l.stall(seq, r)
+}
+
+// notCalled reports whether the call was not made although nothing is wrong with the handler.
+func notCalled(r Result) bool {
+	return slices.ContainsFunc([]error{errNotReady, errInnocent, errNoTurn, ErrDraining}, func(why error) bool { return errors.Is(r.Err, why) })
 }
 
 // stall waits until the handler may work again: as long as it or the backoff says, or until it works for another

@@ -51,7 +51,7 @@ func (s *Subprocess) KeepsTime() bool { return true }
 // charged with an attempt, and the others are to be called again at once. Handle returns after the child is dead if
 // that is how the call ends.
 func (s *Subprocess) Handle(ctx context.Context, m *Message) Result {
-	c, notReady := s.readyChild(ctx, m)
+	c, notReady := s.readyChild(turnOf(ctx).live, m)
 	if c == nil {
 		return notReady
 	}
@@ -68,7 +68,7 @@ func (s *Subprocess) BatchSize(partition int) int {
 
 // HandleBatch is Handle for a batch. If the child dies with it, nobody knows which of its messages is to blame.
 func (s *Subprocess) HandleBatch(ctx context.Context, ms []*Message) BatchResult {
-	c, notReady := s.readyChild(ctx, ms[0])
+	c, notReady := s.readyChild(turnOf(ctx).live, ms[0])
 	switch {
 	case c == nil:
 		return BatchResult{Result: notReady}
@@ -78,7 +78,8 @@ func (s *Subprocess) HandleBatch(ctx context.Context, ms []*Message) BatchResult
 	return c.callBatch(ctx, ms)
 }
 
-// readyChild returns the child that is to handle a call beginning with m, or nil and why there is none.
+// readyChild returns the child that is to handle a call beginning with m, or nil and why there is none. It waits no longer
+// than the lane may start calls: nothing that is lost if it gives up has begun.
 //
 // The caller has just made sure that the partition is still its own, and that is only worth something for a moment. So
 // a call that had to wait, for a child to start or to take the partition over, is not made but asked for again.

@@ -233,7 +233,7 @@ func TestSubprocessCarriesAnyBytes(t *testing.T) {
 }
 
 func TestSubprocessMatchesAnswersById(t *testing.T) {
-	s := startSub(t, "plain", nil)
+	s := startSub(t, "parallel", nil)
 	held := make(chan Result, 1)
 	go func() { held <- callUntilReady(t.Context(), s, testMessage(0, 1, "hold")) }()
 	s.awaitTrace(t, "orders/0/1")
@@ -303,7 +303,7 @@ func TestSubprocessDoesNotMakeACallThatHadToWait(t *testing.T) {
 }
 
 func TestSubprocessCrashBlamesTheOldestMessage(t *testing.T) {
-	s := startSub(t, "plain", nil)
+	s := startSub(t, "parallel", nil)
 	first := make(chan Result, 1)
 	go func() { first <- callUntilReady(t.Context(), s, testMessage(0, 1, "hold")) }()
 	s.awaitTrace(t, "orders/0/1")

@@ -52,7 +52,7 @@ func Try(ctx context.Context, h Handler, m *Message) Trial {
 		began = time.Now()
 		t.Result = tryOnce(calls, h, m)
 		t.Took = time.Since(began)
-		if !errors.Is(t.Result.Err, errNotReady) && !errors.Is(t.Result.Err, errInnocent) {
+		if !notCalled(t.Result) {
 			break
 		}
 	}

@@ -103,7 +103,8 @@ type Lease struct {
 
 	Paused  string `json:"paused,omitempty"`  // Why no message is handled until a person resumes; "" if it is not paused.
 	Release string `json:"release,omitempty"` // Keys whose parked messages are to be handled first, with blanks between, or AllKeys.
-	Letters uint64 `json:"letters,omitempty"` // Sequence of the partition's newest dead letter, among its group's.
+	Letters uint64 `json:"letters,omitempty"` // Sequence among the group's dead letters: those of the partition are not above it.
+	Unsure  bool   `json:"unsure,omitempty"`  // A request took Attempt back, which may have been all that told of a first letter.
 	Applied uint64 `json:"applied,omitempty"` // ID of the last request that was applied.
 }
 
@@ -114,6 +115,7 @@ type Progress struct {
 	Paused  string // The lane may pause, and only a request resume.
 	Release string // The lane only ever takes keys away.
 	Letters uint64
+	Unsure  bool // The lane only ever takes it away, once it has looked.
 }
 
 // later returns the one that is further on: a checkpoint never falls, whatever is reported.
@@ -125,6 +127,8 @@ func (p Progress) later(q Progress) Progress {
 		return pick(q.Attempt > p.Attempt, q, p)
 	case q.Release != p.Release:
 		return pick(len(q.Release) < len(p.Release), q, p)
+	case q.Unsure != p.Unsure:
+		return pick(p.Unsure, q, p)
 	}
 	return pick(p.Paused == "", q, p)
 }
@@ -137,11 +141,11 @@ func pick(first bool, a, b Progress) Progress {
 }
 
 func (l Lease) progress() Progress {
-	return Progress{Done: l.Done, Attempt: l.Attempt, Paused: l.Paused, Release: l.Release, Letters: l.Letters}
+	return Progress{Done: l.Done, Attempt: l.Attempt, Paused: l.Paused, Release: l.Release, Letters: l.Letters, Unsure: l.Unsure}
 }
 
 // with returns the lease with a lane's progress.
 func (l Lease) with(p Progress) Lease {
-	l.Done, l.Attempt, l.Paused, l.Release, l.Letters = p.Done, p.Attempt, p.Paused, p.Release, p.Letters
+	l.Done, l.Attempt, l.Paused, l.Release, l.Letters, l.Unsure = p.Done, p.Attempt, p.Paused, p.Release, p.Letters, p.Unsure
 	return l
 }

@@ -74,12 +74,22 @@ func (r Request) apply(l Lease) Lease {
 	case Pause:
 		l.Paused = r.Reason
 	case Resume:
-		l.Paused, l.Attempt = "", 0
+		l.Paused = ""
+		l = l.allAttempts()
 	case Seek:
-		l.Done, l.Attempt = r.Seq, 0
+		l.Done = r.Seq
+		l = l.allAttempts()
 	case Release:
 		l.Release = addKeys(l.Release, r.Keys)
 	}
+	return l
+}
+
+// allAttempts gives the head message all its attempts again. An owner that died may have parked it without living to store
+// more than that they were used up, so the next lane has to look.
+func (l Lease) allAttempts() Lease {
+	l.Unsure = l.Unsure || l.Attempt > 0
+	l.Attempt = 0
 	return l
 }
 

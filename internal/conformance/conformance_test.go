@@ -114,6 +114,9 @@ func (s *subject) answers(r request) []string {
 		if strings.HasPrefix(s.behaviour, "batches") {
 			return []string{fmt.Sprintf(`{"type":"ack","id":%q,"wants":["batch"]}`, r.ID)}
 		}
+		if s.behaviour == "parallel" {
+			return []string{fmt.Sprintf(`{"type":"ack","id":%q,"wants":["parallel"]}`, r.ID)}
+		}
 		fallthrough
 	case "assign", "stop":
 		return []string{fmt.Sprintf(`{"type":"ack","id":%q}`, r.ID)}
@@ -223,7 +226,7 @@ func with(r *Report, v Verdict) []string {
 
 func TestGoodHandlerHasNothingWrong(t *testing.T) {
 	r := check(t, "good", nil)
-	if !r.OK || r.Wrong != 0 || len(r.Checks) != len(questions)-1 { // It wants no batches.
+	if !r.OK || r.Wrong != 0 || len(r.Checks) != len(questions)-2 { // It wants neither batches nor parallel calls.
 		t.Errorf("%+v", r)
 	}
 	// It keeps no epoch between processes, and it is only fair to say so.
@@ -266,6 +269,7 @@ func TestBadHandlersAreFoundOut(t *testing.T) {
 		{"begins with a byte order mark", nil, nil, []string{"stale epoch"}, "stale epoch"},
 		{"batches", nil, nil, []string{"stale epoch"}, "ok to a batch of 3"},
 		{"batches", func(o *Options) { o.Handler.Batch = 2 }, nil, []string{"stale epoch"}, "ok to a batch of 2"},
+		{"parallel", nil, nil, []string{"stale epoch"}, "both of two messages that were out at once"},
 		{"batches in part", nil, nil, []string{"stale epoch"}, "partial to a batch of 3"},
 		{"batches too much", nil, []string{"batch"}, []string{"stale epoch"}, "ok_through"},
 		{"batches with a hole", nil, []string{"batch"}, []string{"stale epoch"}, "failed.seq"},

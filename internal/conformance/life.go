@@ -277,12 +277,12 @@ func (l *life) output() []string {
 	return l.noise
 }
 
-// wantsBatches reports what the acknowledgement of init, the first line, says.
-func (l *life) wantsBatches() bool {
+// wants reports whether the acknowledgement of init, the first line, asks for something.
+func (l *life) wants(what string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	inits := l.heard[ack("0")]
-	return len(inits) > 0 && slices.Contains(inits[0].body.Wants, "batch")
+	return len(inits) > 0 && slices.Contains(inits[0].body.Wants, what)
 }
 
 // takeToken has results repeat the token that the acknowledgement of init has. One that is not that of init is an error.

@@ -113,9 +113,12 @@ func judgeRepeat(first, again worker.Status) finding {
 	return right("answered %s, and to its repeat %s", first, again)
 }
 
-// askInterleaved has messages of two partitions wait in the child's pipe at once.
+// askInterleaved gives a child that wants calls of several partitions at once two of them.
 func askInterleaved(b *bench) finding {
-	const advice = "messages of several partitions can be out at one child: answer each by its id, in any order"
+	if !b.life.wants("parallel") {
+		return finding{}
+	}
+	const advice = "a child that asks for parallel calls gets messages of several partitions at once: answer each by its id, in any order"
 	if _, err := b.call(b.life, b.message(0), b.message(1)); err != nil {
 		return b.unanswered(b.life, err, advice)
 	}
@@ -136,7 +139,7 @@ func askRetry(b *bench) finding {
 // gaps, as everywhere.
 func askBatch(b *bench) finding {
 	size := min(3, b.o.Handler.Batch)
-	if !b.life.wantsBatches() || size < 2 {
+	if !b.life.wants("batch") || size < 2 {
 		return finding{}
 	}
 	var ms []*worker.Message

@@ -40,6 +40,7 @@ var brokenRules = []broken{
 		"case o.rec == nil || o.rec.State != Live || o.rec.Boot < o.boot:",
 		"case o.rec != nil && o.rec.Boot == o.boot && o.rec.State != Live:\n\t\to.nextAt = c.now\n" +
 			"\tcase o.rec == nil || o.rec.State != Live || o.rec.Boot < o.boot:"}}},
+	{"attempts taken back without a mark", []edit{{"request.go", "l.Unsure = l.Unsure || l.Attempt > 0\n", ""}}},
 	{"ttl of a forged session believed", []edit{{"peers.go", "return max(rec.TTL, c.cfg.TTL)", "return rec.TTL"}}},
 	{"vanished lease taken at once", []edit{{"vanish.go",
 		"return c.now-h.vanishedAt >= c.cfg.TTL+10*c.cfg.Renew", "return true"}}},

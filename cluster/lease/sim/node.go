@@ -266,6 +266,7 @@ func (n *node) next(l *lane) {
 	if !n.w.o.NoLook && (n.local() >= n.fence || n.seen < n.cuts) {
 		return // the watchdog is about to come by
 	}
+	l.progress.Unsure = false // A lane looks for parked messages before its first call.
 	l.call = &call{node: n, boot: l.boot, epoch: l.epoch, seq: l.progress.Done + 1}
 	if err := n.w.truths[l.key].started(l.key, l.call); err != nil {
 		n.w.fail(err)

@@ -147,6 +147,8 @@ func (t *truth) ended(c *call, ok bool) {
 // landed checks a lease write against what it replaced.
 func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 	switch {
+	case old.Unsure && !rec.Unsure && otherOwner(old, rec):
+		return fmt.Errorf("%v: nobody looked for parked messages under epoch %d", k, old.Epoch)
 	case rec.Epoch < old.Epoch:
 		return fmt.Errorf("%v: epoch went from %d to %d", k, old.Epoch, rec.Epoch)
 	case rec.Owner != "" && (rec.Owner != old.Owner || rec.Boot != old.Boot) && rec.Epoch == old.Epoch:
@@ -175,6 +177,11 @@ func (t *truth) remembered(old, rec lease.Lease) {
 	t.asked = slices.DeleteFunc(t.asked, func(r lease.Request) bool { return r.ID <= rec.Applied })
 }
 
+// otherOwner reports whether the writer of rec knows of the partition only what old says.
+func otherOwner(old, rec lease.Lease) bool {
+	return rec.Owner != "" && (rec.Owner != old.Owner || rec.Boot != old.Boot)
+}
+
 // requestsLanded checks a lease write that applies what was asked for: everything of an id up to the one it names, once,
 // in order, and under a new epoch.
 func (t *truth) requestsLanded(k lease.Key, old, rec lease.Lease) error {
@@ -199,6 +206,9 @@ func (t *truth) requestsLanded(k lease.Key, old, rec lease.Lease) error {
 	}
 	if rec.Done > done || rec.Paused != paused {
 		return fmt.Errorf("%v: requests up to %d applied as done %d, paused %q; wanted at most %d, %q", k, rec.Applied, rec.Done, rec.Paused, done, paused)
+	}
+	if otherOwner(old, rec) && old.Attempt > 0 && rec.Attempt == 0 && !rec.Unsure {
+		return fmt.Errorf("%v: requests up to %d took back %d attempts and nobody will look for parked messages", k, rec.Applied, old.Attempt)
 	}
 	t.finished, t.paused = done, paused != ""
 	return nil

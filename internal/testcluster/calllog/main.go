@@ -51,6 +51,8 @@ type answer struct {
 	ID     string `json:"id"`
 	Status string `json:"status,omitempty"`
 	Reason string `json:"reason,omitempty"`
+
+	Wants []string `json:"wants,omitempty"` // Of the acknowledgement of init.
 }
 
 // handler answers on out and appends to log. Both take whole lines; a write of
@@ -103,7 +105,7 @@ func (h *handler) take(r request) error {
 		if err := h.open(r); err != nil {
 			return err
 		}
-		return h.answer(answer{Type: "ack", ID: r.ID})
+		return h.answer(answer{Type: "ack", ID: r.ID, Wants: []string{"parallel"}})
 	case "assign", "revoke":
 		return h.answer(answer{Type: "ack", ID: r.ID})
 	case "message":

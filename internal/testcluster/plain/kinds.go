@@ -61,8 +61,9 @@ func subprocess(in io.Reader, out io.Writer) error {
 			if log, err = stamp.Open(l.Config.Stamps); err != nil {
 				return err
 			}
+			a.Wants = []string{"parallel"}
 			if l.Config.Batch {
-				a.Wants = []string{"batch"}
+				a.Wants = append(a.Wants, "batch")
 			}
 		case "message", "batch":
 			a.Type, a.Status, done = "result", "ok", l.call()

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A handler that does nothing, for measuring: examples/minimal.py without its line of log. It asks for batches if its
-config has batch = true, and writes down when it answered each call if that has stamps = "FILE" (see ../stamp)."""
+"""A handler that does nothing, for measuring: examples/minimal.py without its line of log. It has lines wait in its
+pipe (parallel), asks for batches if its config has batch = true, and writes down when it answered each call if that has stamps = "FILE" (see ../stamp)."""
 import json, sys, time
 
 stamps = None
@@ -12,7 +12,7 @@ for line in sys.stdin:
     if calls:
         out = {"type": "result", "id": m["id"], "status": "ok"}
     else:
-        out = {"type": "ack", "id": m["id"], "wants": ["batch"] if m.get("config", {}).get("batch") else []}
+        out = {"type": "ack", "id": m["id"], "wants": ["parallel"] + (["batch"] if m.get("config", {}).get("batch") else [])}
     now = time.monotonic_ns()
     print(json.dumps(out), flush=True)
     if calls and stamps:
