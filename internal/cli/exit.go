@@ -33,6 +33,9 @@ type Error struct {
 	Err  error
 	Hint string // What to do next; may be empty.
 
+	// Agent is the one that was asked, and by what it was found; may be empty.
+	Agent string
+
 	// Shown means that the command's own output says all of it already.
 	Shown bool
 }
@@ -90,6 +93,9 @@ func printError(w io.Writer, e *Error, asJSON bool) {
 		printErrorJSON(w, e)
 	default:
 		fmt.Fprintf(w, "Error: %s\n", e.Err)
+		if e.Agent != "" {
+			fmt.Fprintf(w, "Agent: %s\n", e.Agent)
+		}
 		if e.Hint != "" {
 			fmt.Fprintf(w, "Next: %s\n", e.Hint)
 		}
@@ -101,9 +107,10 @@ func printErrorJSON(w io.Writer, e *Error) {
 		Error  string         `json:"error"`
 		Code   int            `json:"code"`
 		Hint   string         `json:"hint,omitempty"`
+		Agent  string         `json:"agent,omitempty"`
 		File   string         `json:"file,omitempty"`
 		Faults []config.Fault `json:"faults,omitempty"`
-	}{Error: e.Err.Error(), Code: e.Code, Hint: e.Hint}
+	}{Error: e.Err.Error(), Code: e.Code, Hint: e.Hint, Agent: e.Agent}
 	var c *config.Error
 	if errors.As(e.Err, &c) {
 		body.File, body.Faults = c.File, c.Faults

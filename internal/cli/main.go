@@ -13,7 +13,7 @@ import (
 
 // Main runs the command that the arguments name, with the process's own standard streams, and returns its exit code.
 func Main(ctx context.Context, args []string) int {
-	app := &App{Run: runNode, In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	app := &App{Run: runNode, In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Program: calledAs(os.Args[0])}
 	return app.Main(ctx, args)
 }
 
