@@ -13,26 +13,36 @@ import (
 )
 
 func (a *App) agentCommand() *cobra.Command {
-	return &cobra.Command{
+	var dev bool
+	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run a node until it is told to stop",
 		Long: "Runs a node in the foreground and logs to stderr. SIGTERM or ^C stops it cleanly: calls in flight finish and\n" +
-			"partitions are handed over; a second signal ends it at once. Exit codes: 0 clean stop, 1 failed, 2 config.",
-		Example: "  leasehold agent --config /etc/leasehold/config.toml",
+			"partitions are handed over; a second signal ends it at once. Exit codes: 0 clean stop, 1 failed, 2 config.\n" +
+			"With --dev it needs no config: it runs a node on its own in ./leasehold-dev, with a sample topic, to try things out.",
+		Example: "  leasehold agent --config /etc/leasehold/config.toml\n  leasehold agent --dev",
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			return a.runAgent(cmd.Context())
+			switch {
+			case dev && changed(cmd, "config"):
+				return usage("--dev and --config: leave out one; --dev has a config of its own in %s", defaultDevDir)
+			case dev:
+				return a.runDevAgent(cmd)
+			}
+			c, err := config.Load(a.configPath)
+			if err != nil {
+				return a.configError(err)
+			}
+			return a.runAgent(cmd.Context(), c)
 		}),
 	}
+	cmd.Flags().BoolVar(&dev, "dev", false, "run a node on its own in "+defaultDevDir+", without a config")
+	return cmd
 }
 
-func (a *App) runAgent(ctx context.Context) error {
-	c, err := config.Load(a.configPath)
-	if err != nil {
-		return a.configError(err)
-	}
+func (a *App) runAgent(ctx context.Context, c *config.Config) error {
 	log := newLogger(c.Log, a.Err)
-	err = a.Run(ctx, c, log, version)
+	err := a.Run(ctx, c, log, version)
 	var faults *config.Error
 	if err == nil || errors.As(err, &faults) {
 		return err
