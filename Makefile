@@ -32,7 +32,7 @@ LONG := ^(TestAttacks|TestBrokenRulesAreFound|TestFreeze|TestFrozenNodeIsBuriedF
 # Packages whose tests run real clusters, or measure: they want the cores to themselves.
 ALONE := /(internal/(testcluster|node|chaos)|server|examples)(/|$$)
 
-.PHONY: attacks chaos soak install uninstall systemd-test help build test test-long lint cluster cluster-status cluster-kill cluster-start cluster-down sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs publish-costs python3 recipe
+.PHONY: attacks chaos soak install uninstall systemd-test help build test test-long lint cluster cluster-status cluster-kill cluster-start cluster-down node-named sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs publish-costs python3 recipe
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -65,14 +65,17 @@ cluster: build python3 ## start three nodes, process 20,000 real events, check t
 cluster-status: build ## show the local cluster's status
 	@$(BIN) dev status --dir $(DIR)
 
-cluster-kill: build ## kill -9 node N (N=1|2|3)
+cluster-kill: build node-named ## kill -9 node N (N=1|2|3)
 	@$(BIN) dev kill n$(N) --dir $(DIR)
 
-cluster-start: build ## start node N again
+cluster-start: build node-named ## start node N again (N=1|2|3)
 	@$(BIN) dev start n$(N) --dir $(DIR)
 
 cluster-down: build ## stop the local cluster
 	@$(BIN) dev down --dir $(DIR)
+
+node-named: # for targets that are about one node
+	@test -n '$(N)' || { echo "which node? Give its number: make $(firstword $(MAKECMDGOALS)) N=2" >&2; exit 2; }
 
 sim: ## simulate the lease protocol: SEEDS=2000
 	@mkdir -p bin && go test -count=1 -timeout 80m ./cluster/lease/sim -run 'TestNoTwoOwners|TestNothingMoves' -args -seeds $(SEEDS) -summary $(CURDIR)/bin/sim.txt; \

@@ -17,18 +17,34 @@ import (
 )
 
 func (a *App) agentCommand() *cobra.Command {
-	return &cobra.Command{
+	var dev bool
+	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run a node until it is told to stop",
 		Long: "Runs a node in the foreground and logs to stderr. SIGTERM or ^C stops it cleanly: calls in flight finish and\n" +
 			"partitions are handed over; a second signal ends it at once. SIGHUP stops it as cleanly, with exit code 129, so that a\n" +
-			"service manager starts it again. Exit codes: 0 clean stop, 1 failed, 2 config, 129 SIGHUP.",
-		Example: "  leasehold agent --config /etc/leasehold/config.toml",
+			"service manager starts it again. Exit codes: 0 clean stop, 1 failed, 2 config, 129 SIGHUP.\n" +
+			"With --dev it needs no config: it runs a node on its own in ./leasehold-dev, with a sample topic, to try things out.",
+		Example: "  leasehold agent --config /etc/leasehold/config.toml\n  leasehold agent --dev",
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			return a.runAgent(cmd.Context())
+			switch {
+			case dev && changed(cmd, "config"):
+				return usage("--dev and --config: leave out one; --dev has a config of its own in %s", defaultDevDir)
+			case dev:
+				return a.runDevAgent(cmd)
+			}
+			return a.runAgent(cmd.Context(), func() (*config.Config, error) {
+				c, err := config.Load(a.configPath)
+				if err != nil {
+					return nil, a.configError(err)
+				}
+				return c, nil
+			})
 		}),
 	}
+	cmd.Flags().BoolVar(&dev, "dev", false, "run a node on its own in "+defaultDevDir+", without a config")
+	return cmd
 }
 
 // ErrHangup is the cause of a context that SIGHUP has ended. As with other signals that is a wish and no fault.
@@ -37,15 +53,15 @@ var ErrHangup = fmt.Errorf("SIGHUP: %w", context.Canceled)
 // lastWords bounds how long the end of the process waits for what reads its log.
 const lastWords = 2 * time.Second
 
-// runAgent runs the node. Whatever it writes goes through a sink: a log that nobody reads must not hold up a node, nor
-// the end of one.
-func (a *App) runAgent(ctx context.Context) error {
+// runAgent runs the node of a config. Whatever it writes goes through a sink: a log that nobody reads must not hold up a
+// node, nor the end of one.
+func (a *App) runAgent(ctx context.Context, load func() (*config.Config, error)) error {
 	if a.Service != nil {
 		ctx = a.Service(ctx)
 	}
-	c, err := config.Load(a.configPath)
+	c, err := load()
 	if err != nil {
-		return a.lastError(newLogSink(config.LogSection{}, a.Err), asError(a.configError(err)))
+		return a.lastError(newLogSink(config.LogSection{}, a.Err), asError(err))
 	}
 	sink := newLogSink(c.Log, a.Err)
 	log := newLogger(c.Log, sink)

@@ -7,12 +7,13 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
 	"leasehold/internal/config"
 	"leasehold/internal/node"
@@ -27,15 +28,23 @@ type App struct {
 	Service  func(context.Context) context.Context // Of a command that runs until it is stopped; nil changes nothing.
 	In       io.Reader
 	Out, Err io.Writer
+	Program  string // How the user calls this binary; empty: leasehold.
 
-	configPath string // --config
-	addr       string // --addr
-	tokenFile  string // --token-file
-	caFile     string // --tls-ca
+	configPath  string // --config
+	contextName string // --context
+	addr        string // --addr
+	tokenFile   string // --token-file
+	caFile      string // --tls-ca
+
+	asked      *found // The agent that the command asks, for its errors.
+	passedOver string // What in the current directory was not used, and why; may be empty.
 }
 
 // defaultConfig is where a node's config is if nobody says otherwise.
 const defaultConfig = "/etc/leasehold/config.toml"
+
+// whereFound says in one phrase what findAgent does if nobody names an agent.
+const whereFound = "the context in use, a node of " + defaultDevDir + ", the config in this directory or of this machine"
 
 // The environment's --addr, --token-file and --tls-ca.
 const (
@@ -63,8 +72,22 @@ func (a *App) Main(ctx context.Context, args []string) int {
 	if !errors.As(err, &e) { // Everything that our commands return is one; the rest is cobra's about the arguments.
 		e = &Error{Code: exitUsage, Err: err, Hint: "`" + cmd.CommandPath() + " --help` shows how to call it"}
 	}
-	printError(a.Err, e, wantsJSON(cmd) || asksJSON(args))
+	a.addAgent(e)
+	var text strings.Builder
+	printError(&text, e, wantsJSON(cmd) || asksJSON(args))
+	fmt.Fprint(a.Err, a.pasteable(text.String()))
 	return e.Code
+}
+
+// addAgent says of an error which agent was asked, and by what it was found. Wrong arguments are wrong with any.
+func (a *App) addAgent(e *Error) {
+	if a.asked == nil || e.Code == exitUsage {
+		return
+	}
+	e.Agent = a.asked.String()
+	if a.passedOver != "" {
+		e.Agent += "; " + a.passedOver
+	}
 }
 
 func (a *App) root() *cobra.Command {
@@ -81,10 +104,12 @@ func (a *App) root() *cobra.Command {
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.configPath, "config", defaultConfig, "config file of the node")
-	flags.StringVar(&a.addr, "addr", os.Getenv(addrVariable), "agent to ask: host:port, https://host:port, or the path of its socket (default: the socket in the config's data_dir; environment: "+addrVariable+")")
+	flags.StringVar(&a.addr, "addr", os.Getenv(addrVariable), "agent to ask: host:port, https://host:port, or the path of its socket (default: "+whereFound+"; environment: "+addrVariable+")")
+	flags.StringVar(&a.contextName, "context", "", "saved agent to ask, see leasehold context (environment: "+contextVariable+")")
+	_ = root.RegisterFlagCompletionFunc("context", first(completeContext))
 	flags.StringVar(&a.tokenFile, "token-file", os.Getenv(tokenVariable), "file with the token for an agent on another machine (environment: "+tokenVariable+")")
 	flags.StringVar(&a.caFile, "tls-ca", os.Getenv(caVariable), "PEM `file` of the CA that nodes' certificates must come from; on a node, leasehold tls ca prints it (environment: "+caVariable+")")
-	root.AddCommand(a.agentCommand(), a.configCommand(), a.devCommand(), a.dlqCommand(), a.groupCommand(), a.initCommand(), a.nodeCommand(), a.pauseCommand(), a.pubCommand(), a.resumeCommand(), a.seekCommand(), a.statusCommand(), a.tlsCommand(), a.userCommand(),
+	root.AddCommand(a.agentCommand(), a.configCommand(), a.contextCommand(), a.devCommand(), a.dlqCommand(), a.groupCommand(), a.initCommand(), a.nodeCommand(), a.pauseCommand(), a.pubCommand(), a.resumeCommand(), a.seekCommand(), a.statusCommand(), a.tlsCommand(), a.userCommand(),
 		a.topicCommand(), a.versionCommand())
 	root.AddCommand(a.tapCommand(), a.explainCommand(), a.handlerCommand())
 	a.completeArguments(root)
@@ -110,23 +135,12 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// defaultHTTP is asked if there is neither a config nor an address.
-const defaultHTTP = "127.0.0.1:8222"
-
-// client finds the agent to ask.
-func (a *App) client(cmd *cobra.Command) (*api.Client, error) {
-	flagged := cmd.Flag("config").Changed && !cmd.Flag("addr").Changed // A flag goes before the environment.
-	if a.addr != "" && !flagged {
-		return a.nodeClient(a.addr)
+// noConfigHint says how to come by a config.
+func noConfigHint() string {
+	if isConfig(localConfig) {
+		return "name the one in this directory: --config " + localConfig
 	}
-	c, err := config.Load(a.configPath)
-	if err == nil {
-		return api.NewClient(c.SocketPath()), nil
-	}
-	if errors.Is(err, os.ErrNotExist) && !cmd.Flag("config").Changed {
-		return a.nodeClient(defaultHTTP)
-	}
-	return nil, a.configError(err)
+	return "name the file with --config, make one with `leasehold init`, or try leasehold out with `leasehold agent --dev`"
 }
 
 // configError says what to do about a config that cannot be read.
@@ -136,7 +150,7 @@ func (a *App) configError(err error) error {
 	case errors.As(err, &faults):
 		return err
 	case errors.Is(err, os.ErrNotExist):
-		return &Error{Code: exitUsage, Err: err, Hint: "name the file with --config, or make one with `leasehold init`"}
+		return &Error{Code: exitUsage, Err: err, Hint: noConfigHint()}
 	case errors.Is(err, os.ErrPermission):
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "run this as the user that runs the agent, or give --addr"}
 	}

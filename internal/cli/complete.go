@@ -77,8 +77,8 @@ func (a *App) completeGroup(cmd *cobra.Command, args []string, toComplete string
 
 // completeConfigGroup offers the groups of the config file.
 func (a *App) completeConfigGroup(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	return first(func(*cobra.Command) (names []string) {
-		if c, err := config.Load(a.configPath); err == nil {
+	return first(func(cmd *cobra.Command) (names []string) {
+		if c, err := config.Load(a.findConfig(cmd)); err == nil {
 			for _, g := range c.Groups {
 				names = append(names, g.Name)
 			}

@@ -119,7 +119,7 @@ func (a *App) whatToCheck(cmd *cobra.Command, f conformanceFlags, args []string,
 
 // groupToCheck takes over what the config says of a group.
 func (a *App) groupToCheck(cmd *cobra.Command, f conformanceFlags, o *conformance.Options) error {
-	c, err := config.Load(a.configPath)
+	c, err := config.Load(a.findConfig(cmd))
 	if err != nil {
 		return a.configError(err)
 	}

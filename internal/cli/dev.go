@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +21,9 @@ import (
 type devFlags struct {
 	dir         string
 	topics      string
+	sample      string // Topics of a new directory without --topics.
 	nodes       int
+	ports       string // Command that takes flags of ports, if it is not this one.
 	natsPort    int
 	clusterPort int
 	httpPort    int
@@ -31,117 +34,114 @@ type devFlags struct {
 // defaultDevDir is where `dev` keeps everything if it is not told.
 const defaultDevDir = "./leasehold-dev"
 
-// devTopics is what `dev` runs if it is given nothing: enough to publish to and to see something happen.
-const devTopics = `
-[[topic]]
-name = "events"
-partitions = 16
-
-[[group]]
-name = "file"
-topic = "events"
-handler = { kind = "file", path = "{{dir}}/out/file/{{node}}" }
-`
+// The ports of n1; those of the other nodes follow.
+const (
+	devNATSPort    = 4222
+	devClusterPort = 6222
+	devHTTPPort    = 8222
+)
 
 func (a *App) devCommand() *cobra.Command {
-	var f devFlags
+	f := devFlags{sample: devTopics}
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a cluster of three nodes on this machine, to try things out",
 		Long: "Starts n1, n2 and n3 as processes of this binary, with their data, configs and logs in --dir, and waits until all\n" +
 			"are ready. ^C stops them; with --detach they stay until `leasehold dev down`. The file given with --topics holds\n" +
-			"[[topic]] and [[group]] tables for every node; in it {{node}} is the node's name and {{dir}} the directory.",
-		Example: "  leasehold dev\n  leasehold dev --dir /tmp/demo --topics topics.toml --detach\n" +
+			"[[topic]] and [[group]] tables for every node; in it {{node}} is the node's name and {{dir}} the directory.\n" +
+			"A later start needs no flags: what is not given stays as it was, and a config that you edited is kept.",
+		Example: "  leasehold dev\n  leasehold dev --nodes 1\n  leasehold dev --dir /tmp/demo --topics topics.toml --detach\n" +
 			"  leasehold dev kill n2 --dir /tmp/demo\n  leasehold dev start n2 --dir /tmp/demo\n  leasehold dev down --dir /tmp/demo",
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			return a.runDev(cmd.Context(), f)
+			return a.runDev(cmd, f)
 		}),
 	}
 	cmd.PersistentFlags().StringVar(&f.dir, "dir", defaultDevDir, "directory for data, configs, logs and outputs")
 	flags := cmd.Flags()
 	flags.StringVar(&f.topics, "topics", "", "file with [[topic]] and [[group]] tables (default: a topic \"events\" with a file group)")
-	flags.IntVar(&f.nodes, "nodes", 3, "number of nodes")
-	flags.IntVar(&f.natsPort, "nats-port", 4222, "NATS port of n1; the others follow")
-	flags.IntVar(&f.clusterPort, "cluster-port", 6222, "cluster port of n1; the others follow")
-	flags.IntVar(&f.httpPort, "http-port", 8222, "HTTP port of n1; the others follow")
+	flags.IntVar(&f.nodes, "nodes", 3, "number of nodes: 1, or at least 3")
+	flags.IntVar(&f.natsPort, "nats-port", devNATSPort, "NATS port of n1; the others follow")
+	flags.IntVar(&f.clusterPort, "cluster-port", devClusterPort, "cluster port of n1; the others follow")
+	flags.IntVar(&f.httpPort, "http-port", devHTTPPort, "HTTP port of n1; the others follow")
 	flags.BoolVar(&f.detach, "detach", false, "leave the nodes running and return once they are ready")
 	flags.DurationVar(&f.timeout, "timeout", 2*time.Minute, "how long to wait until all nodes are ready")
 	cmd.AddCommand(a.devDownCommand(&f.dir), a.devKillCommand(&f.dir), a.devStartCommand(&f.dir), a.devStatusCommand(&f.dir), a.devCheckCommand(&f.dir))
 	return cmd
 }
 
-func (a *App) runDev(ctx context.Context, f devFlags) error {
-	if a.Service != nil && !f.detach { // The nodes end with it, so it must not end at once.
-		ctx = a.Service(ctx)
-	}
+func (a *App) runDev(cmd *cobra.Command, f devFlags) error {
 	dir, err := filepath.Abs(f.dir)
 	if err != nil {
 		return err
 	}
-	if err := refuseRunning(dir); err != nil {
-		return err
+	ctx := cmd.Context()
+	if a.Service != nil && !f.detach { // The nodes end with it, so it must not end at once.
+		ctx = a.Service(ctx)
 	}
-	nodes, err := writeDevSite(dir, f)
-	if err != nil {
-		return err
-	}
-	if err := refuseTakenPorts(nodes); err != nil {
-		return err
-	}
-	fmt.Fprintf(a.Out, "Cluster of %s in %s\n", count(len(nodes), "node"), dir)
-	keepers, err := launchAll(nodes, f.detach)
+	nodes, keepers, err := a.startDev(cmd, dir, f)
 	defer keepers.join()
-	if err == nil {
-		err = a.waitReady(ctx, nodes, f.timeout)
-	}
 	if err != nil {
-		stopAll(nodes)
 		return err
 	}
-	a.printDevHints(f, nodes)
+	a.printDevHints(ctx, f, nodes)
 	if f.detach {
 		return nil
 	}
-	a.watchNodes(ctx, nodes)
+	a.watchNodes(ctx, f.dir, nodes)
 	fmt.Fprintln(a.Err, "stopping all nodes")
 	stopAll(nodes)
 	return nil
 }
 
-// writeDevSite writes the nodes' directories. The secret of an earlier run is kept, and so is the data: only what the
-// flags say is new.
-func writeDevSite(dir string, f devFlags) ([]devNode, error) {
-	extra := devTopics
-	if f.topics != "" {
-		text, err := os.ReadFile(f.topics)
-		if err != nil {
-			return nil, &Error{Code: exitUsage, Err: fmt.Errorf("read --topics: %w", err)}
-		}
-		extra = string(text)
+// startDev writes the nodes' files and starts them. If one does not become ready it stops them all.
+func (a *App) startDev(cmd *cobra.Command, dir string, f devFlags) ([]devNode, *keepers, error) {
+	none := &keepers{}
+	unlock, err := lockDev(dir)
+	if err != nil {
+		return nil, none, err
 	}
-	s := site{cluster: "dev", secret: config.NewSecret(), extra: strings.ReplaceAll(extra, "{{dir}}", dir)}
-	var nodes []devNode
-	for i := range f.nodes {
-		s.nodes = append(s.nodes, siteNode{
-			name: "n" + strconv.Itoa(i+1), address: loopback(f.clusterPort + i), dataDir: "data",
-			listen: loopback(f.natsPort + i), httpListen: loopback(f.httpPort + i),
-		})
-		nodes = append(nodes, devNode{name: s.nodes[i].name, dir: filepath.Join(dir, s.nodes[i].name)})
+	defer unlock()
+	nodes, err := a.prepareDev(cmd, dir, f)
+	if err != nil {
+		removeIfUnused(dir)
+		return nil, none, err
 	}
-	if old, err := os.ReadFile(filepath.Join(dir, "n1", secretFile)); err == nil {
-		s.secret = string(old)
+	fmt.Fprintf(a.Out, "Cluster of %s in %s\n", count(len(nodes), "node"), shortPath(dir))
+	keepers, err := launchAll(nodes, f.detach)
+	if err == nil {
+		err = a.waitReady(cmd.Context(), nodes, f.timeout)
 	}
-	if err := s.check(dir); err != nil {
+	if err != nil {
+		stopAll(nodes)
+	}
+	return nodes, keepers, err
+}
+
+// prepareDev does all of a start that can be refused before a process is started.
+func (a *App) prepareDev(cmd *cobra.Command, dir string, f devFlags) ([]devNode, error) {
+	if err := a.refuseRunning(f.dir); err != nil {
 		return nil, err
 	}
-	return nodes, s.write(dir)
+	nodes, err := a.writeDevSite(cmd, dir, f)
+	if err != nil {
+		return nil, err
+	}
+	return nodes, refuseTakenPorts(nodes, f.ports)
+}
+
+// removeIfUnused takes back what lockDev made if nothing came of it.
+func removeIfUnused(dir string) {
+	if _, err := os.Stat(filepath.Join(dir, recordFile)); err != nil {
+		_ = os.Remove(filepath.Join(dir, lockFile))
+		_ = os.Remove(dir) // Fails if there is anything else, as it should.
+	}
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // refuseTakenPorts looks before it starts: three nodes that each fail on their own are harder to read.
-func refuseTakenPorts(nodes []devNode) error {
+func refuseTakenPorts(nodes []devNode, choose string) error {
 	for _, n := range nodes {
 		c, err := config.Load(n.config())
 		if err != nil {
@@ -150,9 +150,12 @@ func refuseTakenPorts(nodes []devNode) error {
 		for _, place := range []struct{ flag, address string }{
 			{"--nats-port", c.Server.Listen}, {"--cluster-port", c.ClusterListen()}, {"--http-port", c.HTTP.Listen},
 		} {
+			if place.address == "" {
+				continue // A node on its own has no cluster listener.
+			}
 			l, err := net.Listen("tcp", place.address)
 			if err != nil {
-				return &Error{Code: exitFailed, Err: fmt.Errorf("port of node %s: %w", n.name, err), Hint: "free it, or choose other ports with " + place.flag}
+				return &Error{Code: exitFailed, Err: fmt.Errorf("port of node %s: %w", n.name, err), Hint: "free it, or choose other ports with " + choose + place.flag}
 			}
 			l.Close()
 		}
@@ -184,7 +187,7 @@ func (a *App) waitReady(ctx context.Context, nodes []devNode, timeout time.Durat
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return failure(exitTimeout, "look at the logs: "+nodes[0].logFile(), "not ready after %s: %s", timeout, text)
+				return failure(exitTimeout, "look at the logs: "+shortPath(nodes[0].logFile()), "not ready after %s: %s", timeout, text)
 			}
 			return failure(exitFailed, "", "interrupted while waiting for: %s", text)
 		case <-tick.C:
@@ -197,7 +200,7 @@ func askReady(ctx context.Context, nodes []devNode) ([]string, error) {
 	var waits []string
 	for _, n := range nodes {
 		if _, running := n.pid(); !running {
-			return nil, failure(exitFailed, "its whole log: "+n.logFile(), "node %s ended while starting:\n%s", n.name, n.logTail())
+			return nil, failure(exitFailed, "its whole log: "+shortPath(n.logFile()), "node %s ended while starting:\n%s", n.name, n.logTail())
 		}
 		reasons, err := api.NewClient(n.socket()).Ready(ctx)
 		switch {
@@ -210,25 +213,59 @@ func askReady(ctx context.Context, nodes []devNode) ([]string, error) {
 	return waits, nil
 }
 
-func (a *App) printDevHints(f devFlags, nodes []devNode) {
-	fmt.Fprintf(a.Out, "All ready. Logs: %s\n", filepath.Join(filepath.Dir(nodes[0].dir), "*", logName))
-	fmt.Fprintf(a.Out, "Try:  leasehold status --config %s\n", nodes[0].config())
-	if f.topics == "" {
-		fmt.Fprintf(a.Out, "      leasehold pub events --key c-17 hello --config %s\n", nodes[0].config())
+// printDevHints says what to type next. The nodes of the default directory are found from here; of others one
+// variable says where they are.
+func (a *App) printDevHints(ctx context.Context, f devFlags, nodes []devNode) {
+	fmt.Fprintf(a.Out, "All ready. Logs: %s\n", filepath.Join(shortPath(filepath.Dir(nodes[0].dir)), "*", logName))
+	if !a.findsDev(ctx, nodes) {
+		fmt.Fprintf(a.Out, "Type  export %s=%s\n", addrVariable, shellWord(shortPath(nodes[0].socket())))
 	}
-	fmt.Fprintf(a.Out, "      leasehold dev kill n2 --dir %s;  leasehold dev start n2 --dir %s\n", f.dir, f.dir)
+	fmt.Fprintf(a.Out, "Try   %s status\n", a.program())
+	if topic := firstTopic(nodes[0]); topic != "" {
+		fmt.Fprintf(a.Out, "      %s pub %s --key c-17 hello\n", a.program(), shellWord(topic))
+	}
+	if len(nodes) > 1 {
+		fmt.Fprintf(a.Out, "      %s\n      %s\n", a.devLine(f.dir, "kill", "n2"), a.devLine(f.dir, "start", "n2"))
+	}
 	if f.detach {
-		fmt.Fprintf(a.Out, "      leasehold dev down --dir %s\n", f.dir)
+		fmt.Fprintf(a.Out, "      %s\n", a.devLine(f.dir, "down"))
 		return
 	}
 	fmt.Fprintln(a.Out, "      ^C stops all nodes")
+}
+
+// findsDev reports whether commands without flags ask one of the nodes: nothing else is named, and they lie here.
+func (a *App) findsDev(ctx context.Context, nodes []devNode) bool {
+	if name, _, err := currentContext(); os.Getenv(addrVariable) != "" || name != "" || err != nil {
+		return false
+	}
+	n, ok := a.runningDevNode(ctx)
+	return ok && slices.Contains(nodes, n)
+}
+
+// firstTopic is a topic to publish to; empty if the node has none.
+func firstTopic(n devNode) string {
+	c, err := config.Load(n.config())
+	if err != nil || len(c.Topics) == 0 {
+		return ""
+	}
+	return c.Topics[0].Name
+}
+
+// devLine is a `dev` command for the cluster in dir, to be pasted.
+func (a *App) devLine(dir string, words ...string) string {
+	line := a.program() + " dev " + strings.Join(words, " ")
+	if dir != defaultDevDir {
+		line += " --dir " + shellWord(dir)
+	}
+	return line
 }
 
 // watchEvery is how often the foreground looks for nodes that have ended or come back.
 const watchEvery = 500 * time.Millisecond
 
 // watchNodes tells of nodes that end or come back, until ctx ends.
-func (a *App) watchNodes(ctx context.Context, nodes []devNode) {
+func (a *App) watchNodes(ctx context.Context, dir string, nodes []devNode) {
 	up := map[string]bool{}
 	for _, n := range nodes {
 		up[n.name] = true
@@ -250,7 +287,7 @@ func (a *App) watchNodes(ctx context.Context, nodes []devNode) {
 			if running {
 				fmt.Fprintf(a.Err, "%s runs again\n", n.name)
 			} else {
-				fmt.Fprintf(a.Err, "%s has ended; start it again with: leasehold dev start %s --dir %s\n", n.name, n.name, filepath.Dir(n.dir))
+				fmt.Fprintf(a.Err, "%s has ended; start it again with: %s\n", n.name, a.devLine(dir, "start", n.name))
 			}
 		}
 	}

@@ -66,7 +66,7 @@ func TestDevLeavesDetachedNodesThatOtherCommandsRule(t *testing.T) {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("purge left %s: %v", dir, err)
 	}
-	run(t, "dev", "down", "--dir", dir).want(t, exitNotFound, "no cluster")
+	run(t, "dev", "down", "--dir", dir).want(t, exitNotFound, "no dev cluster")
 }
 
 func TestDevInTheForegroundStopsItsNodesWithItself(t *testing.T) {

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,12 +31,12 @@ func (a *App) devDownCommand(dir *string) *cobra.Command {
 			}
 			a.stopAndTell(nodes)
 			if purge {
-				return purgeDev(nodes)
+				return a.purgeDev(nodes)
 			}
 			return nil
 		}),
 	}
-	cmd.Flags().BoolVar(&purge, "purge", false, "remove what the nodes stored and the handlers wrote to DIR/out")
+	cmd.Flags().BoolVar(&purge, "purge", false, "remove the nodes' directories (a config that you edited stays) and what handlers wrote to DIR/out")
 	return cmd
 }
 
@@ -51,11 +53,25 @@ func (a *App) stopAndTell(nodes []devNode) {
 }
 
 // purgeDev removes what belongs to the cluster, and its directory only if nothing else is in it.
-func purgeDev(nodes []devNode) error {
+func (a *App) purgeDev(nodes []devNode) error {
 	dir := filepath.Dir(nodes[0].dir)
-	doomed := []string{filepath.Join(dir, outName)}
+	record, err := readDevRecord(dir)
+	if err != nil {
+		return err
+	}
+	doomed, kept := []string{filepath.Join(dir, outName)}, false
 	for _, n := range nodes {
-		doomed = append(doomed, n.dir)
+		text, err := os.ReadFile(n.config())
+		if err != nil || digest(string(text)) == record.Written[n.name] {
+			doomed = append(doomed, n.dir)
+			continue
+		}
+		kept = true
+		doomed = append(doomed, n.stored()...)
+		fmt.Fprintf(a.Err, "kept %s, which was edited; remove it yourself if it is not needed\n", shortPath(n.config()))
+	}
+	if !kept {
+		doomed = append(doomed, filepath.Join(dir, recordFile), filepath.Join(dir, lockFile))
 	}
 	for _, path := range doomed {
 		if err := os.RemoveAll(path); err != nil {
@@ -66,6 +82,17 @@ func purgeDev(nodes []devNode) error {
 	return nil
 }
 
+// stored lists what is in the node's directory beside its config.
+func (n devNode) stored() (paths []string) {
+	entries, _ := os.ReadDir(n.dir) // What cannot be listed cannot be removed either.
+	for _, e := range entries {
+		if e.Name() != configFile {
+			paths = append(paths, filepath.Join(n.dir, e.Name()))
+		}
+	}
+	return paths
+}
+
 func (a *App) devKillCommand(dir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:     "kill NODE",
@@ -73,13 +100,13 @@ func (a *App) devKillCommand(dir *string) *cobra.Command {
 		Example: "  leasehold dev kill n2 --dir /tmp/demo",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(_ *cobra.Command, args []string) error {
-			n, err := findDevNode(*dir, args[0])
+			n, err := a.findDevNode(*dir, args[0])
 			if err != nil {
 				return err
 			}
 			pid, running := n.pid()
 			if !running {
-				return failure(exitFailed, "start it with `leasehold dev start "+n.name+"`", "node %s is not running", n.name)
+				return failure(exitFailed, "start it with `"+a.devLine(*dir, "start", n.name)+"`", "node %s is not running", n.name)
 			}
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 				return fmt.Errorf("kill node %s: %w", n.name, err)
@@ -101,14 +128,14 @@ func (a *App) devStartCommand(dir *string) *cobra.Command {
 		Example: "  leasehold dev start n2 --dir /tmp/demo",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
-			n, err := findDevNode(*dir, args[0])
+			n, err := a.findDevNode(*dir, args[0])
 			if err != nil {
 				return err
 			}
 			if pid, running := n.pid(); running {
 				return failure(exitFailed, "", "node %s runs already (pid %d)", n.name, pid)
 			}
-			if err := n.launch(nil, true); err != nil {
+			if err := n.relaunch(); err != nil {
 				return err
 			}
 			if err := a.waitReady(cmd.Context(), []devNode{n}, timeout); err != nil {
@@ -122,17 +149,26 @@ func (a *App) devStartCommand(dir *string) *cobra.Command {
 	return cmd
 }
 
-// printClusterOf adds the cluster's status, as the first node that can tell sees it.
-func (a *App) printClusterOf(cmd *cobra.Command, nodes []devNode) error {
+// clusterOf is the cluster's status as the first node that can tell sees it, nil if none can.
+func clusterOf(ctx context.Context, nodes []devNode) *api.Status {
 	for _, n := range nodes {
-		s, err := api.NewClient(n.socket()).Status(cmd.Context())
-		if err != nil {
-			continue
+		if s, err := api.NewClient(n.socket()).Status(ctx); err == nil {
+			return s
 		}
-		fmt.Fprintln(a.Out)
-		return a.printStatus(s, statusFlags{format: formatTable})
 	}
 	return nil
+}
+
+// devVerdict is the error of a cluster that is not well; nil if it is.
+func devVerdict(s *api.Status) error {
+	list := []string{"no node answers"}
+	if s != nil {
+		list = problems(s)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return &Error{Code: exitUnhealthy, Err: errors.New(strings.Join(list, "; ")), Shown: true}
 }
 
 // devState is a node in `dev status`.
@@ -152,7 +188,7 @@ func (a *App) devStatusCommand(dir *string) *cobra.Command {
 		Use:   "status",
 		Short: "Which nodes run, where their configs and logs are, and how the cluster is",
 		Long: "Shows the processes, then what the first node that answers says about the cluster. -o json has the processes\n" +
-			"only; `leasehold status --config DIR/n1/config.toml -o json` has the cluster.",
+			"only; `leasehold status --config DIR/n1/config.toml -o json` has the cluster. Exit code 10 if it is not well.",
 		Example: "  leasehold dev status --dir /tmp/demo\n  leasehold dev status -o json",
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
@@ -160,27 +196,41 @@ func (a *App) devStatusCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			states := make([]devState, len(nodes))
-			for i, n := range nodes {
-				states[i] = n.state(cmd)
-			}
-			if err := a.printDevStates(states, format); err != nil || format == formatJSON {
-				return err
-			}
-			return a.printClusterOf(cmd, nodes)
+			return a.runDevStatus(cmd.Context(), nodes, format)
 		}),
 	}
 	addOutput(cmd, &format)
 	return cmd
 }
 
-func (n devNode) state(cmd *cobra.Command) devState {
+func (a *App) runDevStatus(ctx context.Context, nodes []devNode, format string) error {
+	states := make([]devState, len(nodes))
+	for i, n := range nodes {
+		states[i] = n.state(ctx)
+	}
+	if err := a.printDevStates(states, format); err != nil {
+		return err
+	}
+	s := clusterOf(ctx, nodes)
+	if format == formatJSON {
+		return devVerdict(s)
+	}
+	fmt.Fprintln(a.Out)
+	if s == nil {
+		fmt.Fprintln(a.Out, "NOT OK: no node answers")
+	} else if err := a.printStatus(s, statusFlags{format: formatTable}); err != nil {
+		return err
+	}
+	return devVerdict(s)
+}
+
+func (n devNode) state(ctx context.Context) devState {
 	s := devState{Node: n.name, Reasons: []string{}, Config: n.config(), Log: n.logFile()}
 	if s.PID, s.Running = n.pid(); !s.Running {
 		s.PID = 0
 		return s
 	}
-	reasons, err := api.NewClient(n.socket()).Ready(cmd.Context())
+	reasons, err := api.NewClient(n.socket()).Ready(ctx)
 	if err != nil {
 		reasons = []string{"its own start"}
 	}
@@ -195,7 +245,7 @@ func (a *App) printDevStates(states []devState, format string) error {
 	}
 	rows := make([]table.Row, 0, len(states))
 	for _, s := range states {
-		rows = append(rows, table.Row{s.Node, runText(s), strings.Join(s.Reasons, ", "), s.Config, s.Log})
+		rows = append(rows, table.Row{s.Node, runText(s), strings.Join(s.Reasons, ", "), shortPath(s.Config), shortPath(s.Log)})
 	}
 	return printTable(a.Out, table.Row{"node", "state", screen.Whole("waits for"), screen.Whole("config"), screen.Whole("log")}, rows)
 }

@@ -36,7 +36,14 @@ const (
 func (n devNode) config() string  { return filepath.Join(n.dir, configFile) }
 func (n devNode) logFile() string { return filepath.Join(n.dir, logName) }
 func (n devNode) pidFile() string { return filepath.Join(n.dir, pidName) }
-func (n devNode) socket() string  { return filepath.Join(n.dir, "data", config.SocketName) }
+
+// socket is where the node answers, also if its config was edited.
+func (n devNode) socket() string {
+	if c, err := config.Load(n.config()); err == nil {
+		return c.SocketPath()
+	}
+	return filepath.Join(n.dir, "data", config.SocketName)
+}
 
 // devNodes finds the nodes in a directory.
 func devNodes(dir string) ([]devNode, error) {
@@ -49,7 +56,7 @@ func devNodes(dir string) ([]devNode, error) {
 		return nil, err
 	}
 	if len(configs) == 0 {
-		return nil, failure(exitNotFound, "start one with `leasehold dev --dir "+dir+"`, or name its directory with --dir", "there is no cluster in %s", dir)
+		return nil, failure(exitNotFound, "start one with `leasehold dev`, or name its directory with --dir", "there is no dev cluster in %s", shortPath(dir))
 	}
 	var nodes []devNode
 	for _, c := range configs {
@@ -63,14 +70,18 @@ func globQuote(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-func findDevNode(dir, name string) (devNode, error) {
+func (a *App) findDevNode(dir, name string) (devNode, error) {
 	nodes, err := devNodes(dir)
 	if err != nil {
 		return devNode{}, err
 	}
 	i := slices.IndexFunc(nodes, func(n devNode) bool { return n.name == name })
 	if i < 0 {
-		return devNode{}, failure(exitNotFound, "`leasehold dev status` lists the nodes", "there is no node %q in %s", name, dir)
+		var names []string
+		for _, n := range nodes {
+			names = append(names, n.name)
+		}
+		return devNode{}, failure(exitNotFound, "name one of "+strings.Join(names, ", "), "there is no node %q in %s", name, dir)
 	}
 	return nodes[i], nil
 }
@@ -86,9 +97,40 @@ func (n devNode) pid() (int, bool) {
 	if err != nil || pid <= 1 {
 		return 0, false
 	}
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // Empty for a process that is dead and not reaped.
-	args := strings.Split(string(line), "\x00")
-	return pid, err == nil && slices.Contains(args, "agent") && slices.Contains(args, n.config())
+	return pid, n.runs(pid)
+}
+
+// runs reports whether a process runs the node: an agent with its config, or `agent --dev` above its directory.
+func (n devNode) runs(pid int) bool {
+	args := commandLine(pid)
+	switch {
+	case !slices.Contains(args, "agent"):
+		return false
+	case slices.Contains(args, n.config()):
+		return true
+	}
+	above, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+	return err == nil && slices.Contains(args, "--dev") && filepath.Join(above, defaultDevDir) == filepath.Dir(n.dir)
+}
+
+// execLimit is how long a process may take from the start of its program to the line with its arguments.
+const execLimit = 2 * time.Second
+
+// commandLine is a process's program and arguments, nil of one that has ended. The kernel tells the parent that a
+// program has started a little before it shows its arguments; a node looked at in between must not be taken for dead,
+// or it would be left behind. One that is dead and not reaped has no arguments either, but no program.
+func commandLine(pid int) []string {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(execLimit); ; <-tick.C {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err != nil || len(line) > 0 {
+			return strings.Split(string(line), "\x00")
+		}
+		if _, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err != nil || time.Now().After(deadline) {
+			return nil
+		}
+	}
 }
 
 // keepers are the goroutines that reap nodes started in the foreground.
@@ -105,6 +147,16 @@ func launchAll(nodes []devNode, detach bool) (*keepers, error) {
 		}
 	}
 	return k, nil
+}
+
+// relaunch starts a detached node alone.
+func (n devNode) relaunch() error {
+	unlock, err := lockDev(filepath.Dir(n.dir))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return n.launch(nil, true)
 }
 
 // launch starts the node. A detached one gets a session of its own and is left to itself. Another one is told to stop
@@ -155,8 +207,15 @@ func (n devNode) start(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start node %s: %w", n.name, err)
 	}
-	if err := os.WriteFile(n.pidFile(), []byte(strconv.Itoa(cmd.Process.Pid)+"\n"), 0o640); err != nil {
+	if err := n.writePID(cmd.Process.Pid); err != nil {
 		_ = cmd.Process.Kill() // Nobody could find it later.
+		return err
+	}
+	return nil
+}
+
+func (n devNode) writePID(pid int) error {
+	if err := os.WriteFile(n.pidFile(), []byte(strconv.Itoa(pid)+"\n"), 0o640); err != nil {
 		return fmt.Errorf("write the pid of node %s: %w", n.name, err)
 	}
 	return nil
@@ -239,14 +298,14 @@ func (n devNode) logTail() string {
 }
 
 // refuseRunning protects a cluster that runs from being given new configs.
-func refuseRunning(dir string) error {
+func (a *App) refuseRunning(dir string) error {
 	nodes, err := devNodes(dir)
 	if err != nil {
 		return nil // There is none yet.
 	}
 	for _, n := range nodes {
 		if pid, running := n.pid(); running {
-			return failure(exitFailed, "stop it with `leasehold dev down --dir "+dir+"`, or use another --dir", "node %s of %s runs already (pid %d)", n.name, dir, pid)
+			return failure(exitFailed, "stop it with `"+a.devLine(dir, "down")+"`, or use another --dir", "node %s of %s runs already (pid %d)", n.name, dir, pid)
 		}
 	}
 	return nil

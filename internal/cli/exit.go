@@ -37,6 +37,9 @@ type Error struct {
 	Err  error
 	Hint string // What to do next; may be empty.
 
+	// Agent is the one that was asked, and by what it was found; may be empty.
+	Agent string
+
 	// Shown means that the command's own output says all of it already.
 	Shown bool
 }
@@ -98,6 +101,9 @@ func printError(w io.Writer, e *Error, asJSON bool) {
 		if rest != "" {                                   // Indented: no line of it may look like one of ours.
 			fmt.Fprintln(w, "  "+strings.ReplaceAll(rest, "\n", "\n  "))
 		}
+		if e.Agent != "" {
+			_ = screen.Of(w).Say(screen.Plain, "Agent:", e.Agent)
+		}
 		if e.Hint != "" {
 			_ = screen.Of(w).Say(screen.Strong, "Next:", e.Hint)
 		}
@@ -109,9 +115,10 @@ func printErrorJSON(w io.Writer, e *Error) {
 		Error  string         `json:"error"`
 		Code   int            `json:"code"`
 		Hint   string         `json:"hint,omitempty"`
+		Agent  string         `json:"agent,omitempty"`
 		File   string         `json:"file,omitempty"`
 		Faults []config.Fault `json:"faults,omitempty"`
-	}{Error: e.Err.Error(), Code: e.Code, Hint: e.Hint}
+	}{Error: e.Err.Error(), Code: e.Code, Hint: e.Hint, Agent: e.Agent}
 	var c *config.Error
 	if errors.As(e.Err, &c) {
 		body.File, body.Faults = c.File, c.Faults

@@ -86,7 +86,7 @@ func (a *App) runHandlerTest(cmd *cobra.Command, name string, f trialFlags) erro
 	if f.attempt < 1 {
 		return usage("--attempt: the first one is 1")
 	}
-	c, err := config.Load(a.configPath)
+	c, err := config.Load(a.findConfig(cmd))
 	if err != nil {
 		return a.configError(err)
 	}

@@ -30,29 +30,35 @@ handler = { kind = "log" }
 
 func (a *App) initCommand() *cobra.Command {
 	var cluster, nodes, out string
+	var single bool
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Write a ready config for every node of a new cluster, and the secret they share",
+		Short: "Write a ready config for every node of a new cluster, or for one node on its own",
 		Long: "Writes OUT/NODE/config.toml and OUT/NODE/cluster_secret for every node. Copy each directory to its node as\n" +
-			"/etc/leasehold, and start the agents. Nothing that exists is overwritten.",
-		Example: "  leasehold init --cluster-name plant-7 --nodes n1=10.0.0.11,n2=10.0.0.12,n3=10.0.0.13 --out ./plant-7\n" +
+			"/etc/leasehold, and start the agents. With --single it writes OUT/config.toml of a node on its own, with its data\n" +
+			"beside it. Nothing that exists is overwritten.",
+		Example: "  leasehold init --single\n  leasehold init --cluster-name plant-7 --nodes n1=10.0.0.11,n2=10.0.0.12,n3=10.0.0.13 --out ./plant-7\n" +
 			"  scp -r ./plant-7/n1/. root@10.0.0.11:/etc/leasehold/",
 		Args: cobra.NoArgs,
 		RunE: action(func(*cobra.Command, []string) error {
 			s := site{cluster: cluster, secret: config.NewSecret(), extra: initTopics}
-			var err error
+			if single {
+				return a.initSingle(cluster, nodes, out, s)
+			}
+			err := requireCluster(cluster, nodes, out)
+			if err != nil {
+				return err
+			}
 			if s.nodes, err = parseNodes(nodes); err != nil {
 				return err
 			}
 			return a.runInit(s, out)
 		}),
 	}
-	cmd.Flags().StringVar(&cluster, "cluster-name", "", "name of the cluster (required)")
-	cmd.Flags().StringVar(&nodes, "nodes", "", "nodes, name=host or name=host:port, separated by commas; at least three (required)")
-	cmd.Flags().StringVar(&out, "out", "", "directory to write to (required)")
-	for _, name := range []string{"cluster-name", "nodes", "out"} {
-		_ = cmd.MarkFlagRequired(name)
-	}
+	cmd.Flags().StringVar(&cluster, "cluster-name", "", "name of the cluster (required without --single)")
+	cmd.Flags().StringVar(&nodes, "nodes", "", "nodes, name=host or name=host:port, separated by commas; at least three (required without --single)")
+	cmd.Flags().StringVar(&out, "out", "", "directory to write to (required without --single, where it is the current one)")
+	cmd.Flags().BoolVar(&single, "single", false, "one node on its own, in single mode")
 	return cmd
 }
 
@@ -66,7 +72,11 @@ func parseNodes(list string) ([]siteNode, error) {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			address = net.JoinHostPort(strings.Trim(address, "[]"), defaultClusterPort)
 		}
-		nodes = append(nodes, siteNode{name: name, address: address, dataDir: "/var/lib/leasehold"})
+		nodes = append(nodes, siteNode{name: name, subdir: name, address: address, dataDir: "/var/lib/leasehold"})
+	}
+	if len(nodes) == 1 {
+		return nil, failure(exitUsage, "name three, or write the config of a node on its own with `leasehold init --single`",
+			"--nodes: one node is too few for a cluster, which survives the loss of a node")
 	}
 	return nodes, nil
 }
@@ -85,8 +95,13 @@ func (a *App) runInit(s site, out string) error {
 	if err := s.write(out); err != nil {
 		return err
 	}
+	if s.alone() {
+		a.printSingle(s, out)
+		return nil
+	}
 	for _, n := range s.nodes {
-		fmt.Fprintf(a.Out, "%s\tcopy to /etc/leasehold on %s\n", filepath.Join(out, n.name), n.address)
+		host, _, _ := net.SplitHostPort(n.address) // As parseNodes joined it.
+		fmt.Fprintf(a.Out, "%s\tcopy to /etc/leasehold on %s\n", filepath.Join(out, n.name), host)
 	}
 	fmt.Fprintf(a.Out, "Whoever has %s can join the cluster: keep it safe. Then, on every node: leasehold agent\n", secretFile)
 	return nil

@@ -11,17 +11,19 @@ import (
 	"leasehold/internal/config"
 )
 
-// site is a cluster that config files are written for: one directory a node, to be copied there as it is.
+// site is a cluster that config files are written for: a directory for each node, to be copied there as it is, or one node
+// on its own.
 type site struct {
 	cluster string
 	nodes   []siteNode
-	secret  string
+	secret  string // For nodes that have none.
 	extra   string // Text of topics and groups, the same on every node but for its placeholders.
 }
 
 // siteNode is what differs between the nodes. Empty fields are left to the defaults.
 type siteNode struct {
 	name       string
+	subdir     string // Of its files, in the directory of the site.
 	address    string // host:port of the cluster listener.
 	dataDir    string
 	listen     string // server.listen
@@ -45,31 +47,86 @@ func (s site) text(n siteNode) string {
 	if n.httpListen != "" {
 		fmt.Fprintf(&b, "\n[http]\nlisten = %q\n", n.httpListen)
 	}
-	fmt.Fprintf(&b, "\n[cluster]\nname = %q\nnodes = [", s.cluster)
-	for i, other := range s.nodes {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "%q", other.name+"="+other.address)
+	fmt.Fprintf(&b, "\n[cluster]\nname = %q\n", s.cluster)
+	if !s.alone() {
+		s.writeNodes(&b)
 	}
-	fmt.Fprintf(&b, "]\nsecret_file = %q\n", secretFile)
 	if s.extra != "" {
 		b.WriteString("\n" + strings.TrimSpace(strings.ReplaceAll(s.extra, "{{node}}", n.name)) + "\n")
 	}
 	return b.String()
 }
 
-// write makes DIR/NODE/config.toml and DIR/NODE/cluster_secret for every node.
-func (s site) write(dir string) error {
+// alone reports whether the site is one node in single mode.
+func (s site) alone() bool { return len(s.nodes) == 1 }
+
+func (s site) writeNodes(b *strings.Builder) {
+	b.WriteString("nodes = [")
+	for i, other := range s.nodes {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(b, "%q", other.name+"="+other.address)
+	}
+	fmt.Fprintf(b, "]\nsecret_file = %q\n", secretFile)
+}
+
+// linesBefore is how many lines of a config come before the topics, and how many empty ones are left out at their head.
+func (s site) linesBefore() (before, blank int) {
+	head := s
+	head.extra = ""
+	trimmed := strings.TrimLeft(s.extra, " \t\r\n")
+	return strings.Count(head.text(s.nodes[0]), "\n") + 1, strings.Count(s.extra[:len(s.extra)-len(trimmed)], "\n")
+}
+
+// dir is where a node's files go: a directory each, and OUT itself for a node on its own.
+func (s site) dir(out string, n siteNode) string { return filepath.Join(out, n.subdir) }
+
+// write makes config.toml and cluster_secret of every node.
+func (s site) write(out string) error {
 	for _, n := range s.nodes {
-		nodeDir := filepath.Join(dir, n.name)
-		if err := os.MkdirAll(nodeDir, 0o700); err != nil {
+		if err := s.writeConfig(out, n); err != nil {
+			return err
+		}
+	}
+	return s.writeMissingSecrets(out)
+}
+
+func (s site) writeConfig(out string, n siteNode) error {
+	dir := s.dir(out, n)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory of node %s: %w", n.name, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, configFile), []byte(s.text(n)), 0o640); err != nil {
+		return fmt.Errorf("write the config of node %s: %w", n.name, err)
+	}
+	return nil
+}
+
+// writeMissingSecrets gives the cluster's secret to each node that has none: the one that others have already, else
+// that of the site. A node on its own needs none.
+func (s site) writeMissingSecrets(out string) error {
+	if s.alone() {
+		return nil
+	}
+	secret := s.secret
+	var missing []siteNode
+	for _, n := range s.nodes {
+		text, err := os.ReadFile(filepath.Join(s.dir(out, n), secretFile))
+		switch {
+		case err == nil:
+			secret = string(text)
+		case errors.Is(err, fs.ErrNotExist):
+			missing = append(missing, n)
+		default:
+			return err
+		}
+	}
+	for _, n := range missing {
+		if err := os.MkdirAll(s.dir(out, n), 0o700); err != nil {
 			return fmt.Errorf("make the directory of node %s: %w", n.name, err)
 		}
-		if err := os.WriteFile(filepath.Join(nodeDir, configFile), []byte(s.text(n)), 0o640); err != nil {
-			return fmt.Errorf("write the config of node %s: %w", n.name, err)
-		}
-		if err := os.WriteFile(filepath.Join(nodeDir, secretFile), []byte(s.secret), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(s.dir(out, n), secretFile), []byte(secret), 0o600); err != nil {
 			return fmt.Errorf("write the secret of node %s: %w", n.name, err)
 		}
 	}
@@ -78,11 +135,8 @@ func (s site) write(dir string) error {
 
 // check finds faults before write replaces anything.
 func (s site) check(dir string) error {
-	if len(s.nodes) == 0 {
-		return usage("a cluster has nodes")
-	}
 	for _, n := range s.nodes {
-		if _, err := config.Parse(filepath.Join(dir, n.name, configFile), s.text(n)); err != nil {
+		if _, err := config.Parse(filepath.Join(s.dir(dir, n), configFile), s.text(n)); err != nil {
 			return err
 		}
 	}
@@ -93,7 +147,7 @@ func (s site) check(dir string) error {
 func (s site) existing(dir string) (string, error) {
 	for _, n := range s.nodes {
 		for _, file := range []string{configFile, secretFile} {
-			path := filepath.Join(dir, n.name, file)
+			path := filepath.Join(s.dir(dir, n), file)
 			_, err := os.Lstat(path)
 			switch {
 			case err == nil:

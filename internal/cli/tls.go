@@ -23,8 +23,8 @@ func (a *App) tlsCACommand() *cobra.Command {
 		Example: "  leasehold tls ca > plant-7-ca.pem\n" +
 			"  leasehold pub orders --key c-17 'hello' --server nats://10.0.0.11:4222 --user press-4 --tls-ca plant-7-ca.pem",
 		Args: cobra.NoArgs,
-		RunE: action(func(*cobra.Command, []string) error {
-			c, err := config.Load(a.configPath)
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(a.findConfig(cmd))
 			if err != nil {
 				return a.configError(err)
 			}

@@ -32,8 +32,8 @@ func (a *App) validateCommand() *cobra.Command {
 			"data directory writable, handler commands there. Exit code 2 if anything is wrong.",
 		Example: "  leasehold config validate\n  leasehold config validate ./n2/config.toml --offline",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: action(func(_ *cobra.Command, args []string) error {
-			path := a.configPath
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			path := a.findConfig(cmd)
 			if len(args) == 1 {
 				path = args[0]
 			}
