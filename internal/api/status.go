@@ -13,12 +13,13 @@ const Version = 1
 
 // Status is what one node knows about its cluster: GET /v1/status, and `leasehold status -o json`.
 type Status struct {
-	V        int      `json:"v"`       // Version.
-	Cluster  string   `json:"cluster"` // Name of the cluster.
-	Node     string   `json:"node"`    // Node that answered.
-	Ready    bool     `json:"ready"`   // That node takes part in everything.
-	Quorum   bool     `json:"quorum"`  // A majority of the nodes works together.
-	Leader   string   `json:"leader"`  // Node that leads the broker's meta group, empty if unknown.
+	V        int      `json:"v"`                // Version.
+	Cluster  string   `json:"cluster"`          // Name of the cluster.
+	Node     string   `json:"node"`             // Node that answered.
+	Ready    bool     `json:"ready"`            // That node takes part in everything.
+	Quorum   bool     `json:"quorum"`           // A majority of the nodes works together.
+	Leader   string   `json:"leader"`           // Node that leads the broker's meta group, empty if unknown.
+	Listen   []string `json:"listen,omitempty"` // Addresses of its config at which that node listens.
 	Warnings []string `json:"warnings"`
 	Nodes    []Node   `json:"nodes"`
 	Topics   []Topic  `json:"topics"`

@@ -150,6 +150,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	reasons := n.Ready()
 	s := &api.Status{
 		Cluster: n.Config.Identity().Cluster, Node: n.Config.Node.Name, Ready: len(reasons) == 0, Leader: n.broker.MetaLeader(),
+		Listen: n.Config.Listeners(),
 	}
 	s.Warnings = append(s.Warnings, n.Config.Warnings()...)
 	if !served {
