@@ -5,6 +5,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 )
 
@@ -132,6 +133,9 @@ var (
 	ErrNotAllowed  = errors.New("not allowed")      // The agent wants a token, or another one.
 	ErrNotFound    = errors.New("not found")        // The agent knows no such thing.
 	ErrNotYet      = errors.New("not yet")          // The agent runs and cannot tell yet.
+
+	// ErrWrongToken is an ErrNotAllowed where a token was shown.
+	ErrWrongToken = fmt.Errorf("%w: the agent has another token than the one that was shown", ErrNotAllowed)
 )
 
 // normal makes empty lists of absent ones: a reader of the JSON never meets null where a list belongs.

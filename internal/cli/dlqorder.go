@@ -82,7 +82,7 @@ func (a *App) doOrder(ctx context.Context, client *api.Client, o order, numbers 
 		n := min(orderChunk, len(numbers))
 		done, err := o.do(client, ctx, o.group, api.LetterOrder{Numbers: numbers[:n], MaxRequeues: o.max})
 		if err != nil {
-			return dlqError(err)
+			return dlqError(err, o.group)
 		}
 		total.Done, total.Failed = append(total.Done, done.Done...), append(total.Failed, done.Failed...)
 		numbers = numbers[n:]

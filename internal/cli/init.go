@@ -9,7 +9,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/config"
+	"leasehold/internal/plural"
 )
+
+// leastNodes is the size from which a cluster survives the loss of a node.
+const leastNodes = 3
 
 // defaultClusterPort is what a node's address gets if it names none.
 const defaultClusterPort = "6222"
@@ -58,6 +62,9 @@ func (a *App) initCommand() *cobra.Command {
 
 func parseNodes(list string) ([]siteNode, error) {
 	var nodes []siteNode
+	if len(strings.Fields(list)) > 1 && strings.Count(list, "=") > strings.Count(list, ",")+1 {
+		return nil, usage("--nodes: separate nodes by commas: %s", strings.Join(strings.FieldsFunc(list, func(r rune) bool { return r == ' ' || r == ',' }), ","))
+	}
 	for _, entry := range strings.Split(list, ",") {
 		name, address, found := strings.Cut(strings.TrimSpace(entry), "=")
 		if !found || name == "" || address == "" || name != filepath.Base(name) || strings.HasPrefix(name, ".") {
@@ -67,6 +74,10 @@ func parseNodes(list string) ([]siteNode, error) {
 			address = net.JoinHostPort(strings.Trim(address, "[]"), defaultClusterPort)
 		}
 		nodes = append(nodes, siteNode{name: name, address: address, dataDir: "/var/lib/leasehold"})
+	}
+	if len(nodes) < leastNodes {
+		return nil, usage("--nodes: %s %s too few for a cluster, which needs %d: with two, the loss of either stops both",
+			count(len(nodes), "node"), plural.Verb(len(nodes), "is", "are"), leastNodes)
 	}
 	return nodes, nil
 }

@@ -249,6 +249,8 @@ func (l *pubLoop) publish(ctx context.Context, r lines.Record) error {
 // pubInput opens what there is to publish.
 func (a *App) pubInput(f pubFlags, body []string) (*pubInput, error) {
 	switch {
+	case len(body) == 1 && f.key == "" && f.keyField == "":
+		return nil, usage("the message needs a key, which must not be empty: give --key; messages of one key stay in order")
 	case len(body) == 1 && (f.file != "" || f.keyField != "" || f.idField != ""):
 		return nil, usage("BODY is one message; --file, --key-field and --id-field are for many")
 	case f.key != "" && f.keyField != "":

@@ -206,7 +206,10 @@ func (a *App) seekCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if to == "" {
-				return usage("--to: say where to go on: earliest, latest, seq:N, time:RFC3339 or -2h")
+				return usage("--to: say where to continue: %s", seekForms)
+			}
+			if !isSeekTarget(to) {
+				return usage("--to: %q is not %s", to, seekForms)
 			}
 			return a.runAsk(cmd, asking{
 				group: args[0], ask: api.Ask{Kind: "seek", To: to}, f: f, plan: seekText,
@@ -222,6 +225,23 @@ func (a *App) seekCommand() *cobra.Command {
 	addAskFlags(cmd, &f)
 	cmd.Flags().StringVar(&to, "to", "", "earliest, latest, seq:N, time:RFC3339 or -2h")
 	return cmd
+}
+
+// seekForms are the places that seek knows.
+const seekForms = "earliest, latest, seq:1234, time:2026-01-02T15:04:05Z or -2h"
+
+// isSeekTarget reports whether a place can be one. Which sequences there are only the agent knows.
+func isSeekTarget(to string) bool {
+	if text, ok := strings.CutPrefix(to, "seq:"); ok {
+		n, err := strconv.ParseUint(text, 10, 64)
+		return err == nil && n > 0
+	}
+	if text, ok := strings.CutPrefix(to, "time:"); ok {
+		_, err := time.Parse(time.RFC3339, text)
+		return err == nil
+	}
+	d, err := time.ParseDuration(to)
+	return to == "earliest" || to == "latest" || err == nil && d < 0
 }
 
 func seekText(p *api.Asked) string {

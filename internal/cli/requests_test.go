@@ -175,7 +175,7 @@ func TestDeadLettersAreListedShownAndExported(t *testing.T) {
 	_, addr := requestsAgent(t, 7)
 	run(t, "dlq", "list", "billing", "--addr", addr).want(t, exitOK, "c 7", "orders/7/107", "parked", "max_attempts", "boom")
 	run(t, "dlq", "list", "billing", "--limit", "2", "--addr", addr).want(t, exitOK, "there are more")
-	run(t, "dlq", "list", "billing", "--reason", "tired", "--addr", addr).want(t, exitUsage, "rejected, max_attempts and parked")
+	run(t, "dlq", "list", "billing", "--reason", "tired", "--addr", addr).want(t, exitUsage, "rejected, max_attempts or parked")
 	run(t, "dlq", "list", "billing", "--since", "noon", "--addr", addr).want(t, exitUsage, "--since")
 	run(t, "dlq", "show", "billing", "3", "--addr", addr).want(t, exitOK, "orders/3/103", `{"n":3}`, "c 3")
 	run(t, "dlq", "show", "billing", "99", "--addr", addr).want(t, exitNotFound, "no dead letter 99")

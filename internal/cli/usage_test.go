@@ -1,6 +1,12 @@
 package cli
 
 import (
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -43,6 +49,35 @@ func TestHelpShowsOnlyFlagsThatACommandUses(t *testing.T) {
 
 func TestFlagsOfTheConnectionMayStandBeforeTheCommand(t *testing.T) {
 	run(t, "--addr", agent(t, &fakeSource{status: healthy()}), "status").want(t, exitOK, "OK:")
+}
+
+func TestNodesWithoutCommasAreToldOfThem(t *testing.T) {
+	run(t, "init", "--cluster-name", "x", "--out", "y", "--nodes", "n1=a n2=b n3=c").want(t, exitUsage, "separate nodes by commas: n1=a,n2=b,n3=c")
+}
+
+func TestHintsNameTheGroup(t *testing.T) {
+	_, addr := requestsAgent(t, 3)
+	run(t, "dlq", "show", "billing", "99", "--addr", addr).want(t, exitNotFound, "`leasehold dlq list billing` shows what there is")
+}
+
+func TestAWrongTokenAndAWrongSchemeAreTold(t *testing.T) {
+	guarded := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"error":"this needs the token of http.token_file"}`)
+	}))
+	defer guarded.Close()
+	file := writeFile(t, filepath.Join(t.TempDir(), "token"), "wrong")
+	run(t, "status", "--addr", guarded.URL).want(t, exitNotAllowed, "this needs the token", "give the token with --token-file")
+	run(t, "status", "--addr", guarded.URL, "--token-file", file).want(t, exitNotAllowed, "the agent has another token", "that node's http.token_file")
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // It tells of each client without TLS.
+	secure.StartTLS()
+	defer secure.Close()
+	host := strings.TrimPrefix(secure.URL, "https://")
+	run(t, "status", "--addr", "http://"+host).want(t, exitUnreachable, "it speaks TLS, use https://"+host)
+	run(t, "status", "--addr", host).want(t, exitUnreachable, "it speaks TLS, use https://"+host)
+	plain := strings.TrimPrefix(guarded.URL, "http://")
+	run(t, "status", "--addr", "https://"+plain).want(t, exitUnreachable, "it does not speak TLS, use http://"+plain)
 }
 
 func TestVersionHasItsFlags(t *testing.T) {
@@ -97,6 +132,18 @@ func TestWrongInputsSayWhatIsRight(t *testing.T) {
 		{"dlq list g --limit -5", "--limit must not be negative"},
 		{"dlq show g -1", "numbers here are positive"},
 		{"status -o yaml", `unknown output format "yaml": use table, wide`},
+		{"init --cluster-name x --out y --nodes n1=a,n2=b", "--nodes: 2 nodes are too few for a cluster"},
+		{"init --cluster-name x --out y --nodes n1=a", "--nodes: 1 node is too few"},
+		{"pub orders x", "the message needs a key"},
+		{"pub orders x --key=", "which must not be empty"},
+		{"seek g --to seq:-1", `--to: "seq:-1" is not earliest, latest`},
+		{"seek g --to seq:0", `--to: "seq:0" is not`},
+		{"seek g --to yesterday", `--to: "yesterday" is not`},
+		{"seek g --to time:2026-01-02", `--to: "time:2026-01-02" is not`},
+		{"seek g --to +2h", `--to: "+2h" is not`},
+		{"dlq list g --kind foo", `--kind "foo": use dead or parked`},
+		{"dlq list g --reason foo", `--reason "foo": use rejected, max_attempts or parked`},
+		{"dlq list g --limit 0", "--limit must be at least 1"},
 		{"version -o wide", `unknown output format "wide": use table or json`},
 	} {
 		r := run(t, strings.Fields(c.args)...)

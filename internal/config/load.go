@@ -36,7 +36,7 @@ func Parse(path, text string) (*Config, error) {
 	c.path = path
 	f := &faults{}
 	if err := parse(text, &c, f); err != nil {
-		return nil, syntaxError(path, err)
+		return nil, syntaxError(path, text, err)
 	}
 	decoded := len(f.list)
 	c.fill()
