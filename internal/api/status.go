@@ -39,7 +39,7 @@ type Node struct {
 
 	DiskFree   uint64  `json:"disk_free"`    // Bytes free on the file system of its data directory; 0 if it does not say.
 	DiskShort  bool    `json:"disk_short"`   // That is less than min_free, so publishes are refused on all nodes.
-	FsyncP99MS float64 `json:"fsync_p99_ms"` // Within which 99 of 100 small synced writes ended, of the last hour; 0 if unknown.
+	FsyncP99MS float64 `json:"fsync_p99_ms"` // p99 of small fsyncs over the last hour; 0 if unknown.
 
 	Refused []Refused `json:"refused,omitempty"` // What it has refused clients since its start, most frequent first.
 

@@ -15,7 +15,7 @@ import (
 func (a *App) agentCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "agent",
-		Short: "Run a node until it is told to stop",
+		Short: "Run a node in the foreground",
 		Long: "Runs a node in the foreground and logs to stderr. SIGTERM or ^C stops it cleanly: calls in flight finish and\n" +
 			"partitions are handed over; a second signal ends it at once. Exit codes: 0 clean stop, 1 failed, 2 config.",
 		Example: "  leasehold agent --config /etc/leasehold/config.toml",

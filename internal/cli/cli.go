@@ -72,7 +72,7 @@ func (a *App) root() *cobra.Command {
 			"each partition by one node, taken over by the others when that node is gone.",
 		Example: "  leasehold dev                                   three nodes on this machine, to try it out\n" +
 			"  leasehold pub events --key c-17 'hello'         publish one message\n" +
-			"  leasehold status                                is it fine?",
+			"  leasehold status                                show cluster health",
 		Args:          cobra.NoArgs,
 		Version:       version,
 		SilenceErrors: true,

@@ -20,7 +20,7 @@ import (
 )
 
 func (a *App) dlqCommand() *cobra.Command {
-	return group("dlq", "Dead letters: messages that a group set aside", a.dlqListCommand(), a.dlqShowCommand(), a.dlqRequeueCommand(),
+	return group("dlq", "Manage dead letters: messages that a group's handler could not handle", a.dlqListCommand(), a.dlqShowCommand(), a.dlqRequeueCommand(),
 		a.dlqReleaseCommand(), a.dlqDropCommand(), a.dlqExportCommand())
 }
 
@@ -112,7 +112,7 @@ func (a *App) dlqListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list GROUP",
 		Short: "List a group's dead letters",
-		Long: "A \"dead\" one failed for good and others of its key went on. A \"parked\" one waits with every later one of its key until\n" +
+		Long: "A \"dead\" one used up its attempts, and later ones of its key were handled. A \"parked\" one waits with every later one of its key until\n" +
 			"`dlq release`.",
 		Example: "  leasehold dlq list billing\n  leasehold dlq list billing --reason max_attempts --since 2h -o json",
 		Args:    cobra.ExactArgs(1),
@@ -147,7 +147,7 @@ func (a *App) dlqListCommand() *cobra.Command {
 	addTable(cmd, &format)
 	f.add(cmd)
 	cmd.Flags().StringVar(&f.kind, "kind", "", "only dead or parked ones")
-	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many")
+	cmd.Flags().IntVar(&limit, "limit", 100, "show at most this many")
 	return cmd
 }
 
@@ -272,7 +272,7 @@ func (a *App) dlqExportCommand() *cobra.Command {
 	var f letterFlags
 	cmd := &cobra.Command{
 		Use:     "export GROUP",
-		Short:   "Write dead letters to stdout, one JSON object a line, with headers and payload",
+		Short:   "Write dead letters to stdout as JSON lines, with headers and payload",
 		Example: "  leasehold dlq export billing > billing-dead.ndjson\n  leasehold dlq export billing --key c-17 | jq -r .data",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {

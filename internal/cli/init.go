@@ -36,7 +36,7 @@ func (a *App) initCommand() *cobra.Command {
 	var cluster, nodes, out string
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Write a ready config for every node of a new cluster, and the secret they share",
+		Short: "Write the configs and the shared secret of a new cluster",
 		Long: "Writes OUT/NODE/config.toml and OUT/NODE/cluster_secret for every node. Copy each directory to its node as\n" +
 			"/etc/leasehold, and start the agents. Nothing that exists is overwritten.",
 		Example: "  leasehold init --cluster-name plant-7 --nodes n1=10.0.0.11,n2=10.0.0.12,n3=10.0.0.13 --out ./plant-7\n" +

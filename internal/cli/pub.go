@@ -35,7 +35,7 @@ func (a *App) pubCommand() *cobra.Command {
 	var f pubFlags
 	cmd := &cobra.Command{
 		Use:   "pub TOPIC [BODY]",
-		Short: "Publish one message, or one a line from a file or stdin",
+		Short: "Publish one message, or one per line of a file or stdin",
 		Long: "Publishes BODY under --key, or every line of --file or stdin under the key that --key-field finds in its JSON.\n" +
 			"Messages of one key are stored in the order of their lines. Every message is acknowledged by a majority of the\n" +
 			"nodes, retried under the same id until then, and counted: stored, duplicate (its id was stored before),\n" +

@@ -117,7 +117,7 @@ func TestSeekSaysWhatItWouldDoAndNeedsAYes(t *testing.T) {
 func TestRequestThatNobodyAppliesTimesOutAndSaysWhere(t *testing.T) {
 	f, addr := requestsAgent(t, 0)
 	f.waiting = []int{3, 5}
-	run(t, "pause", "billing", "--reason", "lunch", "--wait", "50ms", "--addr", addr).want(t, exitTimeout, "request 7 is recorded", "2 partitions (3, 5)")
+	run(t, "pause", "billing", "--reason", "lunch", "--wait", "50ms", "--addr", addr).want(t, exitTimeout, "request 7 is pending", "2 partitions (3, 5)")
 	run(t, "pause", "billing", "--reason", "lunch", "--wait", "0s", "--addr", addr).want(t, exitOK)
 }
 
@@ -133,7 +133,7 @@ func TestPauseWantsAReasonAndAGroupThatExists(t *testing.T) {
 func TestOrdersNeedASelectorAndAYes(t *testing.T) {
 	f, addr := requestsAgent(t, 5)
 	for _, verb := range []string{"requeue", "drop"} {
-		run(t, "dlq", verb, "billing", "--addr", addr).want(t, exitUsage, "choose what to "+verb)
+		run(t, "dlq", verb, "billing", "--addr", addr).want(t, exitUsage, "nothing selected to "+verb)
 		run(t, "dlq", verb, "billing", "--all", "--addr", addr).want(t, exitUsage, "--yes")
 		run(t, "dlq", verb, "billing", "--all", "--dry-run", "--addr", addr).want(t, exitOK, "5 dead letters chosen")
 		run(t, "dlq", verb, "billing", "twelve", "--addr", addr).want(t, exitUsage, `"twelve"`)
