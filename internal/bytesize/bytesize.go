@@ -28,7 +28,7 @@ type Size int64
 func (s *Size) UnmarshalText(text []byte) error {
 	n, err := humanize.ParseBytes(string(text))
 	if err != nil || n > 1<<62 {
-		return fmt.Errorf("%q is no size; write a number of bytes or use a unit, like \"512MiB\" or \"2GiB\"", text)
+		return fmt.Errorf("%q is not a valid size; write a number of bytes or use a unit, like \"512MiB\" or \"2GiB\"", text)
 	}
 	*s = Size(n)
 	return nil

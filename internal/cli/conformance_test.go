@@ -131,7 +131,7 @@ func TestConformanceNamesWhatItCannotCheck(t *testing.T) {
 		{[]string{"--group", "billing", "--config", missing}, exitUsage, "leasehold init"},
 		{[]string{"--timeout", "-1s", "--", "true"}, exitUsage, "must be positive"},
 		{[]string{"--max-payload", "9MiB", "--", "true"}, exitUsage, "from 1B to 8MiB"},
-		{[]string{"--max-payload", "much", "--", "true"}, exitUsage, "is no size"},
+		{[]string{"--max-payload", "much", "--", "true"}, exitUsage, "is not a valid size"},
 		{[]string{"--message", missing, "--", "true"}, exitUsage, missing},
 		{[]string{"--", ""}, exitFailed, "✗ start: handler.command: must name a program"},
 		{[]string{"--", "true"}, exitFailed, "✗ start: it ended: exit status 0"},

@@ -123,7 +123,7 @@ func (a *App) printNodeRemoval(r *api.NodeRemoval, verb string) {
 	if len(r.Removed) > 0 {
 		fmt.Fprintf(a.Out, "%s from the voters: %s\n", verb, strings.Join(r.Removed, ", "))
 	} else {
-		fmt.Fprintf(a.Out, "%s is no voter\n", r.Name)
+		fmt.Fprintf(a.Out, "%s is not a voter\n", r.Name)
 	}
 	fmt.Fprintf(a.Out, "before: %s\nafter:  %s\n", votersText(r.Before), votersText(r.After))
 	for _, w := range r.Warnings {

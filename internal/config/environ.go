@@ -60,7 +60,7 @@ func canMake(dir string) error {
 			return err
 		}
 		if !info.IsDir() {
-			return fmt.Errorf("%s is no directory", path)
+			return fmt.Errorf("%s is not a directory", path)
 		}
 		const writable = 0x2 // W_OK of access(2).
 		if err := syscall.Access(path, writable); err != nil {

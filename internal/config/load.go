@@ -21,7 +21,7 @@ func Load(path string) (*Config, error) {
 		return nil, fmt.Errorf("read the config: %w", err)
 	}
 	if info.Size() > maxFile || info.IsDir() {
-		return nil, fmt.Errorf("read the config: %s is no config file", path)
+		return nil, fmt.Errorf("read the config: %s is not a config file", path)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
