@@ -61,7 +61,7 @@ func (c TLSConfig) Validate(table string) error {
 	}
 	for _, n := range c.Names {
 		if net.ParseIP(n) == nil && !dnsName.MatchString(n) {
-			fault("names", "%q is no host name or address", n)
+			fault("names", "%q is not a host name or address", n)
 		}
 	}
 	if len(c.Names) > 0 && c.Mode != tlsClusterCA {

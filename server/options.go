@@ -166,7 +166,7 @@ func (o Options) validate() error {
 	}
 	for _, s := range o.PublishSubjects {
 		if !isPlainSubject(s) {
-			errs = append(errs, fmt.Errorf("topic.subject: %q is no subject", s))
+			errs = append(errs, fmt.Errorf("topic.subject: %q is not a valid subject", s))
 		}
 	}
 	for _, name := range slices.Concat(o.Topics, o.Groups) {

@@ -61,7 +61,7 @@ func nkeyFault(key string) string {
 	case strings.HasPrefix(key, "S"):
 		return "this looks like a seed, which is secret and stays with the client; the public key begins with U"
 	case !nkeys.IsValidPublicUserKey(key):
-		return "is no public user key (56 characters, the first is U); `leasehold user nkey` makes one"
+		return "is not a public user key (56 characters, the first is U); `leasehold user nkey` makes one"
 	}
 	return ""
 }
@@ -97,7 +97,7 @@ func ServeSubject(group string) string { return "leasehold.serve." + group }
 func (u User) validate() error {
 	var errs []error
 	if !userName.MatchString(u.Name) {
-		errs = append(errs, fmt.Errorf("user %q: name: is no name", u.Name))
+		errs = append(errs, fmt.Errorf("user %q: name: is not a valid name", u.Name))
 	}
 	if (u.NKey == "") == (u.PasswordHash == "") {
 		errs = append(errs, fmt.Errorf("user %q: password_file: needs a password or an nkey", u.Name))
@@ -108,19 +108,19 @@ func (u User) validate() error {
 		}
 	}
 	if u.NKey != "" && !nkeys.IsValidPublicUserKey(u.NKey) {
-		errs = append(errs, fmt.Errorf("user %q: nkey: is no public user key", u.Name))
+		errs = append(errs, fmt.Errorf("user %q: nkey: is not a public user key", u.Name))
 	}
 	if len(u.Publish) > 0 && len(u.Serve) > 0 {
 		errs = append(errs, fmt.Errorf("user %q: serve: a user publishes or serves, not both", u.Name))
 	}
 	for _, s := range u.Publish {
 		if !isPlainSubject(s) {
-			errs = append(errs, fmt.Errorf("user %q: publish: %q is no subject", u.Name, s))
+			errs = append(errs, fmt.Errorf("user %q: publish: %q is not a valid subject", u.Name, s))
 		}
 	}
 	for _, g := range u.Serve {
 		if !userName.MatchString(g) {
-			errs = append(errs, fmt.Errorf("user %q: serve: %q is no group's name", u.Name, g))
+			errs = append(errs, fmt.Errorf("user %q: serve: %q is not a valid group name", u.Name, g))
 		}
 	}
 	return errors.Join(errs...)

@@ -20,7 +20,7 @@ func TestUsersReportEveryFaultByItsKey(t *testing.T) {
 		"name: \"\"":                     func(u *UserConfig) { u.Name = "" },
 		"password_file: a user needs":    func(u *UserConfig) { u.PasswordFile = "" },
 		"nkey: there is a password_file": func(u *UserConfig) { u.NKey = aKey },
-		"nkey: is no public":             func(u *UserConfig) { u.PasswordFile, u.NKey = "", "A"+aKey[1:] },
+		"nkey: is not a public":          func(u *UserConfig) { u.PasswordFile, u.NKey = "", "A"+aKey[1:] },
 		"nkey: this looks like a seed":   func(u *UserConfig) { u.PasswordFile, u.NKey = "", "SUABC" },
 		"publish: names no topic":        func(u *UserConfig) { u.Publish = nil },
 		"serve: a user publishes or":     func(u *UserConfig) { u.Serve = []string{"billing"} },

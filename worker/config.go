@@ -193,7 +193,7 @@ func tomlNumber(value any) (float64, error) {
 	case int64:
 		return float64(n), nil
 	}
-	return 0, fmt.Errorf("%v is no number", value)
+	return 0, fmt.Errorf("%v is not a number", value)
 }
 
 // validName holds for names that are safe as a part of a subject, a file name and a command line.

@@ -68,7 +68,7 @@ func TestConfigRefusesABadBackoffTable(t *testing.T) {
 	for text, want := range map[string]string{
 		`backoff = { inital = "1s" }`: "backoff.inital: no such key",
 		`backoff = { initial = 5 }`:   "backoff.initial: 5 is no duration",
-		`backoff = { jitter = "x" }`:  "backoff.jitter: x is no number",
+		`backoff = { jitter = "x" }`:  "backoff.jitter: x is not a number",
 		`backoff = "1s"`:              "backoff: must be a table",
 	} {
 		if _, err := decode(t, text); err == nil || !strings.Contains(err.Error(), want) {
@@ -96,8 +96,8 @@ func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 		`: timeout: must`, `handover_timeout: must`, `max_attempts: must be at least 1, is -1`,
 		`on_exhausted: must be "dead_letter", "block" or "park_key", is "skip"`, `dlq_max_bytes: must not be negative`, `backoff.max: must not be less than`,
 		`backoff.factor: must`, `backoff.jitter: must`, `handler.command: must name a program`, `handler.processes: must`,
-		`handler.start_timeout: must`, `handler.stop_timeout: must`, `handler.path: is no key of kind "subprocess"`,
-		`handler.env: "A=B" is no name`, `handler.env: "" is no name`, `handler.config: cannot be sent`,
+		`handler.start_timeout: must`, `handler.stop_timeout: must`, `handler.path: is not a key of kind "subprocess"`,
+		`handler.env: "A=B" is not a valid name`, `handler.env: "" is not a valid name`, `handler.config: cannot be sent`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no fault %q in:\n%v", want, err)
@@ -135,18 +135,18 @@ func TestGroupNamesAreSafeEverywhere(t *testing.T) {
 
 func TestConfigRefusesWhatAnHTTPHandlerCannotUse(t *testing.T) {
 	for want, h := range map[string]HandlerConfig{
-		`handler.url: must be a URL`:                 {},
-		`handler.url: must be a URL like`:            {URL: "ftp://x/"},
-		`handler.url: must not hold a user`:          {URL: "http://me:pass@x/"},
-		`handler.url: begins with http://, and`:      {URL: "http://x/", CAFile: "ca.pem"},
-		`handler.cert_file: goes together with`:      {URL: "https://x/", CertFile: "c.pem"},
-		`handler.ok_status: must list`:               {URL: "https://x/", OKStatus: []int{200}},
-		`handler.command: is no key of kind "http"`:  {URL: "https://x/", Command: []string{"x"}},
-		`"Authorization" would be a secret`:          {URL: "https://x/", Headers: map[string]string{"Authorization": "Basic x"}},
-		`"leasehold-epoch" is not to be set`:         {URL: "https://x/", Headers: map[string]string{"leasehold-epoch": "9"}},
-		`"Content-Length" is not to be set`:          {URL: "https://x/", Headers: map[string]string{"Content-Length": "9"}},
-		`handler.headers: "X Y" is no name`:          {URL: "https://x/", Headers: map[string]string{"X Y": "9"}},
-		`handler.headers: "X" has a value with cont`: {URL: "https://x/", Headers: map[string]string{"X": "a\r\nY: b"}},
+		`handler.url: must be a URL`:                        {},
+		`handler.url: must be a URL like`:                   {URL: "ftp://x/"},
+		`handler.url: must not hold a user`:                 {URL: "http://me:pass@x/"},
+		`handler.url: begins with http://, and`:             {URL: "http://x/", CAFile: "ca.pem"},
+		`handler.cert_file: goes together with`:             {URL: "https://x/", CertFile: "c.pem"},
+		`handler.ok_status: must list`:                      {URL: "https://x/", OKStatus: []int{200}},
+		`handler.command: is not a key of kind "http"`:      {URL: "https://x/", Command: []string{"x"}},
+		`"Authorization" would be a secret`:                 {URL: "https://x/", Headers: map[string]string{"Authorization": "Basic x"}},
+		`"leasehold-epoch" is not to be set`:                {URL: "https://x/", Headers: map[string]string{"leasehold-epoch": "9"}},
+		`"Content-Length" is not to be set`:                 {URL: "https://x/", Headers: map[string]string{"Content-Length": "9"}},
+		`handler.headers: "X Y" is not a valid header name`: {URL: "https://x/", Headers: map[string]string{"X Y": "9"}},
+		`handler.headers: "X" has a value with cont`:        {URL: "https://x/", Headers: map[string]string{"X": "a\r\nY: b"}},
 	} {
 		h.Kind = KindHTTP
 		err := Config{Name: "g", Topic: "t", Handler: h}.WithDefaults().Validate()
@@ -159,7 +159,7 @@ func TestConfigRefusesWhatAnHTTPHandlerCannotUse(t *testing.T) {
 func TestConfigRefusesVariablesThatAreOurs(t *testing.T) {
 	h := HandlerConfig{Kind: KindExec, Command: []string{"x"}, Env: map[string]string{"LEASEHOLD_SEQ": "1"}, Processes: 2}
 	err := Config{Name: "g", Topic: "t", Handler: h}.WithDefaults().Validate()
-	for _, want := range []string{`handler.env: "LEASEHOLD_SEQ" is set by Leasehold`, `handler.processes: is no key of kind "exec"`} {
+	for _, want := range []string{`handler.env: "LEASEHOLD_SEQ" is set by Leasehold`, `handler.processes: is not a key of kind "exec"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}

@@ -70,7 +70,7 @@ func (h HandlerConfig) validate(fault faultFunc) {
 	}
 	for _, key := range h.given() {
 		if !slices.Contains(allowed, key) {
-			fault("handler."+key, "is no key of kind %q", h.Kind)
+			fault("handler."+key, "is not a key of kind %q", h.Kind)
 		}
 	}
 	if slices.Contains(allowed, "batch") && (h.Batch < 1 || h.Batch > maxBatch) {
@@ -102,7 +102,7 @@ func (h HandlerConfig) validateCommand(fault faultFunc) {
 	for _, name := range append(slices.Sorted(maps.Keys(h.Env)), h.PassEnv...) {
 		switch {
 		case !validEnv.MatchString(name):
-			fault("handler.env", "%q is no name of an environment variable", name)
+			fault("handler.env", "%q is not a valid name of an environment variable", name)
 		case h.Kind == KindExec && strings.HasPrefix(name, varPrefix):
 			fault("handler.env", "%q is set by Leasehold itself", name)
 		}
@@ -158,7 +158,7 @@ func headerFault(name, value string) string {
 	lower := strings.ToLower(name)
 	switch {
 	case name == "" || strings.IndexFunc(name, func(r rune) bool { return r > 0x7f || isNoToken(byte(r)) }) >= 0:
-		return "is no name of a header"
+		return "is not a valid header name"
 	case lower == "authorization":
 		return "would be a secret in the config; put the token into a file and name it in bearer_file"
 	case slices.Contains(ownHeaders, lower), strings.HasPrefix(lower, "ce-"), strings.HasPrefix(lower, "webhook-"),

@@ -131,6 +131,9 @@ func (c *Client) request(ctx context.Context, by *http.Client, method, path stri
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	resp, err := by.Do(req)
+	if err != nil && strings.HasPrefix(c.base, "https://") && strings.Contains(err.Error(), "HTTP response to HTTPS client") {
+		return nil, fmt.Errorf("%w at %s: it does not speak TLS, use http://%s", ErrUnreachable, c.target, strings.TrimPrefix(c.base, "https://"))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.target, cause(err))
 	}
@@ -140,8 +143,15 @@ func (c *Client) request(ctx context.Context, by *http.Client, method, path stri
 // read reads an answer into out, which may be nil where only an error is expected.
 func (c *Client) read(resp *http.Response, path string, out any) error {
 	var text json.RawMessage
-	if err := json.NewDecoder(resp.Body).Decode(&text); err != nil {
-		return fmt.Errorf("%w at %s: what answers there (%s) is no agent", ErrUnreachable, c.target, resp.Status)
+	decoder := json.NewDecoder(resp.Body)
+	if err := decoder.Decode(&text); err != nil {
+		if rest, _ := io.ReadAll(decoder.Buffered()); strings.Contains(string(rest), "HTTP request to an HTTPS server") { // net/http's own words.
+			return fmt.Errorf("%w at %s: it speaks TLS, use https://%s", ErrUnreachable, c.target, strings.TrimPrefix(c.base, "http://"))
+		}
+		return fmt.Errorf("%w at %s: what answers there (%s) is not an agent", ErrUnreachable, c.target, resp.Status)
+	}
+	if resp.StatusCode == http.StatusUnauthorized && c.token != "" {
+		return ErrWrongToken
 	}
 	if err := codeError(resp.StatusCode, text); err != nil {
 		_ = json.Unmarshal(text, out) // The reasons of a node that is not ready; anything else stays empty.

@@ -24,6 +24,7 @@ type Status struct {
 	Leader   string   `json:"leader"`              // Node that leads the broker's meta group, empty if unknown.
 	NoQuorum string   `json:"no_quorum,omitempty"` // What is missing, if Quorum is false.
 	Stale    string   `json:"stale,omitempty"`     // Why owners, lags and sizes are the last known ones; absent if they are of now.
+	Listen   []string `json:"listen,omitempty"`    // Addresses of its config at which that node listens.
 	Warnings []string `json:"warnings"`
 	Nodes    []Node   `json:"nodes"`
 	Topics   []Topic  `json:"topics"`
@@ -43,7 +44,7 @@ type Node struct {
 
 	DiskFree   uint64  `json:"disk_free"`    // Bytes free on the file system of its data directory; 0 if it does not say.
 	DiskShort  bool    `json:"disk_short"`   // That is less than min_free, so publishes are refused on all nodes.
-	FsyncP99MS float64 `json:"fsync_p99_ms"` // Within which 99 of 100 small synced writes ended, of the last hour; 0 if unknown.
+	FsyncP99MS float64 `json:"fsync_p99_ms"` // p99 of small fsyncs over the last hour; 0 if unknown.
 
 	Refused []Refused `json:"refused,omitempty"` // What it has refused clients since its start, most frequent first.
 
@@ -148,6 +149,8 @@ var (
 	// ErrNoQuorum: too few nodes answer, or they have no leader. It wraps ErrNotYet; the text of the error that wraps it says
 	// what is missing.
 	ErrNoQuorum = fmt.Errorf("%w: no quorum", ErrNotYet)
+	// ErrWrongToken is an ErrNotAllowed where a token was shown.
+	ErrWrongToken = fmt.Errorf("%w: the agent has another token than the one that was shown", ErrNotAllowed)
 )
 
 // normal makes empty lists of absent ones: a reader of the JSON never meets null where a list belongs.

@@ -14,6 +14,13 @@ const (
 	GiB
 )
 
+// Decimal units, in bytes.
+const (
+	kB Size = 1000
+	mB      = 1000 * kB
+	gB      = 1000 * mB
+)
+
 // Size is a number of bytes. It reads and prints itself as text with a unit.
 type Size int64
 
@@ -21,7 +28,7 @@ type Size int64
 func (s *Size) UnmarshalText(text []byte) error {
 	n, err := humanize.ParseBytes(string(text))
 	if err != nil || n > 1<<62 {
-		return fmt.Errorf("%q is no size; write a number of bytes or use a unit, like \"512MiB\" or \"2GiB\"", text)
+		return fmt.Errorf("%q is not a valid size; write a number of bytes or use a unit, like \"512MiB\" or \"2GiB\"", text)
 	}
 	*s = Size(n)
 	return nil
@@ -30,12 +37,13 @@ func (s *Size) UnmarshalText(text []byte) error {
 // MarshalText prints the size so that UnmarshalText reads the same number back.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// String prints whole KiB, MiB and GiB with their unit and anything else in bytes, exactly.
+// String prints whole GiB, MiB, GB, MB, KiB and kB with their unit, as they were most likely written, and anything else in
+// bytes, exactly.
 func (s Size) String() string {
 	for _, u := range []struct {
 		size Size
 		name string
-	}{{GiB, "GiB"}, {MiB, "MiB"}, {KiB, "KiB"}} {
+	}{{GiB, "GiB"}, {MiB, "MiB"}, {gB, "GB"}, {mB, "MB"}, {KiB, "KiB"}, {kB, "kB"}} {
 		if s >= u.size && s%u.size == 0 {
 			return fmt.Sprintf("%d%s", s/u.size, u.name)
 		}

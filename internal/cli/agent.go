@@ -20,7 +20,7 @@ func (a *App) agentCommand() *cobra.Command {
 	var dev bool
 	cmd := &cobra.Command{
 		Use:   "agent",
-		Short: "Run a node until it is told to stop",
+		Short: "Run a node in the foreground",
 		Long: "Runs a node in the foreground and logs to stderr. SIGTERM or ^C stops it cleanly: calls in flight finish and\n" +
 			"partitions are handed over; a second signal ends it at once. SIGHUP stops it as cleanly, with exit code 129, so that a\n" +
 			"service manager starts it again. Exit codes: 0 clean stop, 1 failed, 2 config, 129 SIGHUP.\n" +

@@ -62,15 +62,13 @@ func (a *App) Main(ctx context.Context, args []string) int {
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.In)
-	root.SetOut(a.Out)
-	root.SetErr(a.Err)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
 	var e *Error
 	if !errors.As(err, &e) { // Everything that our commands return is one; the rest is cobra's about the arguments.
-		e = &Error{Code: exitUsage, Err: err, Hint: "`" + cmd.CommandPath() + " --help` shows how to call it"}
+		e = &Error{Code: exitUsage, Err: err, Hint: "`" + cmd.CommandPath() + " --help` for usage"}
 	}
 	a.addAgent(e)
 	var text strings.Builder
@@ -98,21 +96,18 @@ func (a *App) root() *cobra.Command {
 			"each partition by one node, taken over by the others when that node is gone.",
 		Example: "  leasehold dev                                   three nodes on this machine, to try it out\n" +
 			"  leasehold pub events --key c-17 'hello'         publish one message\n" +
-			"  leasehold status                                is it fine?",
+			"  leasehold status                                show cluster health",
+		Args:          cobra.NoArgs,
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	flags := root.PersistentFlags()
-	flags.StringVar(&a.configPath, "config", defaultConfig, "config file of the node")
-	flags.StringVar(&a.addr, "addr", os.Getenv(addrVariable), "agent to ask: host:port, https://host:port, or the path of its socket (default: "+whereFound+"; environment: "+addrVariable+")")
-	flags.StringVar(&a.contextName, "context", "", "saved agent to ask, see leasehold context (environment: "+contextVariable+")")
-	_ = root.RegisterFlagCompletionFunc("context", first(completeContext))
-	flags.StringVar(&a.tokenFile, "token-file", os.Getenv(tokenVariable), "file with the token for an agent on another machine (environment: "+tokenVariable+")")
-	flags.StringVar(&a.caFile, "tls-ca", os.Getenv(caVariable), "PEM `file` of the CA that nodes' certificates must come from; on a node, leasehold tls ca prints it (environment: "+caVariable+")")
+	root.SetVersionTemplate(thisVersion().line() + "\n")
 	root.AddCommand(a.agentCommand(), a.configCommand(), a.contextCommand(), a.devCommand(), a.dlqCommand(), a.groupCommand(), a.initCommand(), a.nodeCommand(), a.pauseCommand(), a.pubCommand(), a.resumeCommand(), a.seekCommand(), a.statusCommand(), a.tlsCommand(), a.userCommand(),
 		a.topicCommand(), a.versionCommand())
 	root.AddCommand(a.tapCommand(), a.explainCommand(), a.handlerCommand())
 	a.completeArguments(root)
+	a.completeTree(root)
 	return root
 }
 
@@ -128,9 +123,7 @@ func action(run func(cmd *cobra.Command, args []string) error) func(*cobra.Comma
 
 // group is a command that only holds others.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, Example: commands[0].Example, RunE: func(cmd *cobra.Command, _ []string) error {
-		return cmd.Help()
-	}}
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, Example: commands[0].Example, RunE: showHelp}
 	cmd.AddCommand(commands...)
 	return cmd
 }

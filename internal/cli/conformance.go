@@ -45,7 +45,7 @@ func (a *App) conformanceCommand() *cobra.Command {
 			"and binary payloads, what a later version may send, hand-overs, a late call of a former owner, kill -9 and stop. Says what\n" +
 			"the handler does right (✓), wrong (✗) and could do better (!), and what to do. Exit code 1 if anything is wrong.\n\n" +
 			"The handler really handles the messages: point it at a store for tests. It is told the group \"" + conformanceGroup + "\", partitions\n" +
-			"0 and 1, and sequences and epochs that grow from run to run. How it answers a message is its own affair; with a message\n" +
+			"0 and 1, and sequences and epochs that grow from run to run. How it answers a message is up to the handler; with a message\n" +
 			"that it accepts (--data, --message) the checks see more. Of a webhook (--url, or a group of kind http) and of kind exec only\n" +
 			"the calls are checked.",
 		Example: "  leasehold handler conformance -- python3 examples/minimal.py\n" +

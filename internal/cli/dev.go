@@ -45,7 +45,7 @@ func (a *App) devCommand() *cobra.Command {
 	f := devFlags{sample: devTopics}
 	cmd := &cobra.Command{
 		Use:   "dev",
-		Short: "Run a cluster of three nodes on this machine, to try things out",
+		Short: "Run a three-node cluster on this machine for development",
 		Long: "Starts n1, n2 and n3 as processes of this binary, with their data, configs and logs in --dir, and waits until all\n" +
 			"are ready. ^C stops them; with --detach they stay until `leasehold dev down`. The file given with --topics holds\n" +
 			"[[topic]] and [[group]] tables for every node; in it {{node}} is the node's name and {{dir}} the directory.\n" +

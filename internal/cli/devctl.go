@@ -21,7 +21,7 @@ func (a *App) devDownCommand(dir *string) *cobra.Command {
 	var purge bool
 	cmd := &cobra.Command{
 		Use:     "down",
-		Short:   "Stop all nodes; their data stays, unless --purge",
+		Short:   "Stop all nodes; with --purge, delete their data",
 		Example: "  leasehold dev down --dir /tmp/demo\n  leasehold dev down --dir /tmp/demo --purge",
 		Args:    cobra.NoArgs,
 		RunE: action(func(*cobra.Command, []string) error {
@@ -96,7 +96,7 @@ func (n devNode) stored() (paths []string) {
 func (a *App) devKillCommand(dir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:     "kill NODE",
-		Short:   "Kill a node the hard way (kill -9), to see the others take over",
+		Short:   "Kill a node with SIGKILL to see the others take over",
 		Example: "  leasehold dev kill n2 --dir /tmp/demo",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(_ *cobra.Command, args []string) error {
@@ -186,7 +186,7 @@ func (a *App) devStatusCommand(dir *string) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Which nodes run, where their configs and logs are, and how the cluster is",
+		Short: "Show the nodes' processes and the cluster's health",
 		Long: "Shows the processes, then what the first node that answers says about the cluster. -o json has the processes\n" +
 			"only; `leasehold status --config DIR/n1/config.toml -o json` has the cluster. Exit code 10 if it is not well.",
 		Example: "  leasehold dev status --dir /tmp/demo\n  leasehold dev status -o json",

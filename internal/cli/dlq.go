@@ -20,7 +20,7 @@ import (
 )
 
 func (a *App) dlqCommand() *cobra.Command {
-	return group("dlq", "Dead letters: messages that a group set aside", a.dlqListCommand(), a.dlqShowCommand(), a.dlqRequeueCommand(),
+	return group("dlq", "Manage dead letters: messages that a group's handler could not handle", a.dlqListCommand(), a.dlqShowCommand(), a.dlqRequeueCommand(),
 		a.dlqReleaseCommand(), a.dlqDropCommand(), a.dlqExportCommand())
 }
 
@@ -60,7 +60,12 @@ func (f *letterFlags) filter() (api.LetterFilter, error) {
 	switch f.reason {
 	case "", "rejected", "max_attempts", "parked":
 	default:
-		return out, usage("--reason %s: there are rejected, max_attempts and parked", f.reason)
+		return out, usage("--reason %q: use rejected, max_attempts or parked", f.reason)
+	}
+	switch f.kind {
+	case "", string(partitioner.Dead), string(partitioner.Parked):
+	default:
+		return out, usage("--kind %q: use dead or parked", f.kind)
 	}
 	if f.since == "" {
 		return out, nil
@@ -82,7 +87,7 @@ func eachLetter(ctx context.Context, client *api.Client, group string, f api.Let
 	for {
 		page, err := client.DeadLetters(ctx, group, f)
 		if err != nil {
-			return dlqError(err)
+			return dlqError(err, group)
 		}
 		for _, l := range page.Letters {
 			if more, err := do(l); err != nil || !more {
@@ -96,8 +101,8 @@ func eachLetter(ctx context.Context, client *api.Client, group string, f api.Let
 	}
 }
 
-func dlqError(err error) error {
-	return refused(err, "`leasehold dlq list GROUP` shows what there is, `leasehold group list` the groups")
+func dlqError(err error, group string) error {
+	return refused(err, fmt.Sprintf("`leasehold dlq list %s` shows what there is, `leasehold group list` the groups", group))
 }
 
 func (a *App) dlqListCommand() *cobra.Command {
@@ -107,7 +112,7 @@ func (a *App) dlqListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list GROUP",
 		Short: "List a group's dead letters",
-		Long: "A \"dead\" one failed for good and others of its key went on. A \"parked\" one waits with every later one of its key until\n" +
+		Long: "A \"dead\" one used up its attempts, and later ones of its key were handled. A \"parked\" one waits with every later one of its key until\n" +
 			"`dlq release`.",
 		Example: "  leasehold dlq list billing\n  leasehold dlq list billing --reason max_attempts --since 2h -o json",
 		Args:    cobra.ExactArgs(1),
@@ -115,6 +120,9 @@ func (a *App) dlqListCommand() *cobra.Command {
 			filter, err := f.filter()
 			if err != nil {
 				return err
+			}
+			if limit < 1 {
+				return usage("--limit must be at least 1")
 			}
 			client, err := a.client(cmd)
 			if err != nil {
@@ -139,7 +147,7 @@ func (a *App) dlqListCommand() *cobra.Command {
 	addTable(cmd, &format)
 	f.add(cmd)
 	cmd.Flags().StringVar(&f.kind, "kind", "", "only dead or parked ones")
-	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many")
+	cmd.Flags().IntVar(&limit, "limit", 100, "show at most this many")
 	return cmd
 }
 
@@ -201,7 +209,7 @@ func (a *App) dlqShowCommand() *cobra.Command {
 			}
 			page, err := client.DeadLetters(cmd.Context(), args[0], api.LetterFilter{Stored: numbers[0]})
 			if err != nil {
-				return dlqError(err)
+				return dlqError(err, args[0])
 			}
 			return a.showLetter(page.Letters[0], args[0], format)
 		}),
@@ -215,7 +223,7 @@ func letterNumbers(args []string) ([]uint64, error) {
 	for _, arg := range args {
 		n, err := strconv.ParseUint(arg, 10, 64)
 		if err != nil || n == 0 {
-			return nil, usage("%q is no number of a dead letter; `leasehold dlq list GROUP` shows them", arg)
+			return nil, usage("%q is not the number of a dead letter; `leasehold dlq list GROUP` shows them", arg)
 		}
 		all = append(all, n)
 	}
@@ -264,7 +272,7 @@ func (a *App) dlqExportCommand() *cobra.Command {
 	var f letterFlags
 	cmd := &cobra.Command{
 		Use:     "export GROUP",
-		Short:   "Write dead letters to stdout, one JSON object a line, with headers and payload",
+		Short:   "Write dead letters to stdout as JSON lines, with headers and payload",
 		Example: "  leasehold dlq export billing > billing-dead.ndjson\n  leasehold dlq export billing --key c-17 | jq -r .data",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {

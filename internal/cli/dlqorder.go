@@ -32,7 +32,7 @@ type order struct {
 // runOrder chooses, asks, and does it chunk by chunk.
 func (a *App) runOrder(cmd *cobra.Command, o order) error {
 	if len(o.args) == 0 && !o.filter.chooses() {
-		return usage("choose what to %s: numbers, --partition, --key, --reason, --since, or --all", o.verb)
+		return usage("nothing selected to %s: name dead letters by number, --partition, --key, --reason or --since, or use --all", o.verb)
 	}
 	client, err := a.client(cmd)
 	if err != nil {
@@ -82,7 +82,7 @@ func (a *App) doOrder(ctx context.Context, client *api.Client, o order, numbers 
 		n := min(orderChunk, len(numbers))
 		done, err := o.do(client, ctx, o.group, api.LetterOrder{Numbers: numbers[:n], MaxRequeues: o.max})
 		if err != nil {
-			return dlqError(err)
+			return dlqError(err, o.group)
 		}
 		total.Done, total.Failed = append(total.Done, done.Done...), append(total.Failed, done.Failed...)
 		numbers = numbers[n:]
@@ -117,7 +117,7 @@ func (a *App) reportOrder(o order, total api.LettersDone) error {
 	case len(total.Failed) == 0:
 		return nil
 	case len(total.Done) == 0:
-		return &Error{Code: exitFailed, Err: fmt.Errorf("none was %s", o.past), Shown: true}
+		return &Error{Code: exitFailed, Err: fmt.Errorf("no dead letters were %s", o.past), Shown: true}
 	}
 	return &Error{Code: exitPartly, Err: fmt.Errorf("%d were left", len(total.Failed)), Shown: true}
 }
@@ -126,14 +126,14 @@ func (a *App) dlqRequeueCommand() *cobra.Command {
 	o := order{verb: "requeue", past: "requeued", do: (*api.Client).Requeue}
 	cmd := &cobra.Command{
 		Use:   "requeue GROUP [NUMBER…]",
-		Short: "Send dead letters to their topic again",
+		Short: "Publish dead letters to their topic again",
 		Long: "They are published as new messages, at the end of the topic and for all its groups, with the message id that they came\n" +
 			"with as idempotency key, and then removed here. Their place in the order of their key is lost: where it matters, use\n" +
 			"on_exhausted = \"park_key\" and `dlq release`. Parked ones are left.",
 		Example: "  leasehold dlq requeue billing 12\n  leasehold dlq requeue billing --reason max_attempts --since 2h --yes",
 	}
 	a.makeOrder(cmd, &o)
-	cmd.Flags().IntVar(&o.max, "max-requeues", 3, "leave those that were requeued so often before; 0: no limit")
+	cmd.Flags().IntVar(&o.max, "max-requeues", 3, "skip dead letters that were requeued this often; 0: no limit")
 	return cmd
 }
 
@@ -146,14 +146,14 @@ func (a *App) makeOrder(cmd *cobra.Command, o *order) {
 	})
 	addRemoveFlags(cmd, &o.remove)
 	o.filter.add(cmd)
-	cmd.Flags().BoolVar(&o.filter.all, "all", false, "all of the group's")
+	cmd.Flags().BoolVar(&o.filter.all, "all", false, "all dead letters of the group")
 }
 
 func (a *App) dlqDropCommand() *cobra.Command {
 	o := order{verb: "drop", past: "dropped", do: (*api.Client).Drop}
 	cmd := &cobra.Command{
 		Use:   "drop GROUP [NUMBER…]",
-		Short: "Delete dead letters for good",
+		Short: "Delete dead letters",
 		Long: "The group is done with these messages. A key of which the last parked one is dropped goes on with its next live message.\n" +
 			"Each is named in the node's log.",
 		Example: "  leasehold dlq drop billing 12 13\n  leasehold dlq drop billing --key c-17 --dry-run",
@@ -168,7 +168,7 @@ func (a *App) dlqReleaseCommand() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "release GROUP (--key KEY | --all)",
-		Short: "Handle parked messages, each key's in order, before live ones",
+		Short: "Handle parked messages in order, before later ones of their key",
 		Long: "The owner of a partition hands the parked messages of the key to the handler and removes each that succeeds; live messages\n" +
 			"of the partition wait meanwhile. If one fails for good again, it and those after it stay parked. The command returns\n" +
 			"when every partition has begun; `dlq list` and `status` show what is left.",
@@ -176,7 +176,7 @@ func (a *App) dlqReleaseCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if all == (len(keys) > 0) {
-				return usage("choose what to release: --key, once or several times, or --all")
+				return usage("nothing selected to release: use --key, once or several times, or --all")
 			}
 			partitions, err := a.parkedPartitions(cmd, args[0], keys)
 			if err != nil {

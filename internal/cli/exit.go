@@ -71,6 +71,8 @@ func asError(err error) *Error {
 		return &Error{Code: exitUsage, Err: err, Hint: "correct the file; `leasehold config validate` checks it"}
 	case errors.Is(err, fs.ErrPermission):
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "run this as the user or a member of the group that runs the agent"}
+	case errors.Is(err, api.ErrWrongToken):
+		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the content of that node's http.token_file with --token-file or " + tokenVariable}
 	case errors.Is(err, api.ErrNotAllowed):
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the token with --token-file, or ask on the node itself by its socket"}
 	case errors.Is(err, api.ErrUnreachable):

@@ -24,7 +24,7 @@ func (a *App) explainCommand() *cobra.Command {
 	var isKey bool
 	cmd := &cobra.Command{
 		Use:   "explain TOPIC KEY|ID",
-		Short: "Where is it, who handles it, and why does it not go on?",
+		Short: "Show where a key or message is and what is blocking it",
 		Long: "For a key: its partition, and per group who owns that, how far it is, and what holds it up. For a message, by its id\n" +
 			"(topic/partition/sequence) or its sequence alone, also what each group has made of it: waiting and behind how many\n" +
 			"others, being handled, done, or a dead letter. A number is taken for a sequence; --key says that it is a key.",
@@ -43,7 +43,7 @@ func (a *App) explainCommand() *cobra.Command {
 		}),
 	}
 	addTable(cmd, &format)
-	cmd.Flags().BoolVar(&isKey, "key", false, "take the argument for a key, whatever it looks like")
+	cmd.Flags().BoolVar(&isKey, "key", false, "treat the argument as a key, whatever it looks like")
 	return cmd
 }
 

@@ -12,14 +12,14 @@ import (
 )
 
 func (a *App) groupCommand() *cobra.Command {
-	return group("group", "List groups, and remove one that nobody serves", a.groupListCommand(), a.groupRemoveCommand())
+	return group("group", "List groups, remove unused ones", a.groupListCommand(), a.groupRemoveCommand())
 }
 
 func (a *App) groupListCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "Every group that was ever defined, and the live nodes that serve it",
+		Short: "List all groups and the live nodes that serve them",
 		Long: "\"idle\" is a group that no live node serves: it holds back its topic's messages until a node serves it again or\n" +
 			"it is removed. \"done\" is the sequence up to which every partition has finished everything.",
 		Example: "  leasehold group list\n  leasehold group list -o json | jq '.groups[] | select(.state == \"idle\")'",
@@ -55,10 +55,10 @@ func (a *App) groupRemoveCommand() *cobra.Command {
 	var f removeFlags
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
-		Short: "Remove a group that no node serves any more, for good",
+		Short: "Remove a group that no node serves",
 		Long: "Take the group out of every config and restart the nodes first: while a live node serves it, this is refused with\n" +
 			"exit code 11. From then on the group holds back no messages, so what it had not finished may be purged. Its name\n" +
-			"is used up: a node whose config has it refuses to start. To begin anew, give the group a new name.",
+			"cannot be reused: a node whose config has it refuses to start. To start over, give the group a new name.",
 		Example:           "  leasehold group remove audit --dry-run\n  leasehold group remove audit --yes",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeGroup,
@@ -87,7 +87,7 @@ func (a *App) runGroupRemove(cmd *cobra.Command, name string, f removeFlags) err
 	if f.dryRun {
 		return a.jsonOnly(f.format, plan)
 	}
-	if err := a.confirm(cmd, f, fmt.Sprintf("Remove group %s for good?", name)); err != nil {
+	if err := a.confirm(cmd, f, fmt.Sprintf("Remove group %s permanently?", name)); err != nil {
 		return err
 	}
 	done, err := client.RemoveGroup(cmd.Context(), name, false)

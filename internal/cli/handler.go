@@ -3,5 +3,5 @@ package cli
 import "github.com/spf13/cobra"
 
 func (a *App) handlerCommand() *cobra.Command {
-	return group("handler", "Try handlers out", a.handlerTestCommand(), a.conformanceCommand())
+	return group("handler", "Test handlers", a.handlerTestCommand(), a.conformanceCommand())
 }

@@ -9,7 +9,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/config"
+	"leasehold/internal/plural"
 )
+
+// leastNodes is the size from which a cluster survives the loss of a node.
+const leastNodes = 3
 
 // defaultClusterPort is what a node's address gets if it names none.
 const defaultClusterPort = "6222"
@@ -33,7 +37,7 @@ func (a *App) initCommand() *cobra.Command {
 	var single bool
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Write a ready config for every node of a new cluster, or for one node on its own",
+		Short: "Write the configs and the shared secret of a new cluster, or the config of one node",
 		Long: "Writes OUT/NODE/config.toml and OUT/NODE/cluster_secret for every node. Copy each directory to its node as\n" +
 			"/etc/leasehold, and start the agents. With --single it writes OUT/config.toml of a node on its own, with its data\n" +
 			"beside it. Nothing that exists is overwritten.",
@@ -64,6 +68,9 @@ func (a *App) initCommand() *cobra.Command {
 
 func parseNodes(list string) ([]siteNode, error) {
 	var nodes []siteNode
+	if len(strings.Fields(list)) > 1 && strings.Count(list, "=") > strings.Count(list, ",")+1 {
+		return nil, usage("--nodes: separate nodes by commas: %s", strings.Join(strings.FieldsFunc(list, func(r rune) bool { return r == ' ' || r == ',' }), ","))
+	}
 	for _, entry := range strings.Split(list, ",") {
 		name, address, found := strings.Cut(strings.TrimSpace(entry), "=")
 		if !found || name == "" || address == "" || name != filepath.Base(name) || strings.HasPrefix(name, ".") {
@@ -77,6 +84,10 @@ func parseNodes(list string) ([]siteNode, error) {
 	if len(nodes) == 1 {
 		return nil, failure(exitUsage, "name three, or write the config of a node on its own with `leasehold init --single`",
 			"--nodes: one node is too few for a cluster, which survives the loss of a node")
+	}
+	if len(nodes) < leastNodes {
+		return nil, usage("--nodes: %s %s too few for a cluster, which needs %d: with two, the loss of either stops both",
+			count(len(nodes), "node"), plural.Verb(len(nodes), "is", "are"), leastNodes)
 	}
 	return nodes, nil
 }

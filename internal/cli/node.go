@@ -13,16 +13,16 @@ import (
 )
 
 func (a *App) nodeCommand() *cobra.Command {
-	return group("node", "List nodes, and remove a dead one from the cluster", a.nodeListCommand(), a.nodeRemoveCommand())
+	return group("node", "List nodes, remove dead ones", a.nodeListCommand(), a.nodeRemoveCommand())
 }
 
 func (a *App) nodeListCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "Who belongs to the cluster, who votes, and what to do about those that are down",
-		Long: "One line an identity: a node that came back with an empty disk is another one than before, and both are listed\n" +
-			"until the former is removed. \"voter\" counts for the quorum; \"current\" is alive and has everything.",
+		Short: "List nodes and voters, and what to do about those that are down",
+		Long: "One line per identity: a node that comes back with an empty disk has a new identity, and both are listed until the\n" +
+			"former one is removed. \"voter\" counts for the quorum; \"current\" is alive and has everything.",
 		Example: "  leasehold node list\n  leasehold node list -o json | jq '.nodes[] | select(.note != \"\")'",
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
@@ -77,10 +77,10 @@ func (a *App) nodeRemoveCommand() *cobra.Command {
 	var f removeFlags
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
-		Short: "Take a dead node out of the cluster, for good",
-		Long: "For a node that does not come back, before its replacement starts. It stops counting for the quorum, its copies are\n" +
-			"made anew on another node, and its data directory cannot join again. Refused, with exit code 11, while the node is\n" +
-			"alive or any other voter is not whole. Of a node that came back with an empty disk, it removes the former identity.",
+		Short: "Remove a dead node from the cluster permanently",
+		Long: "For a node that does not come back, before its replacement starts. It stops counting for the quorum, its replicas\n" +
+			"move to another node, and its data directory cannot join again. Refused, with exit code 11, while the node is\n" +
+			"alive or any other voter lags or is down. Of a node that came back with an empty disk, it removes the former identity.",
 		Example: "  leasehold node remove n2 --dry-run\n  leasehold node remove n2 --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -106,7 +106,7 @@ func (a *App) runNodeRemove(cmd *cobra.Command, name string, f removeFlags) erro
 	if f.dryRun {
 		return a.jsonOnly(f.format, plan)
 	}
-	if err := a.confirm(cmd, f, fmt.Sprintf("Remove node %s for good?", name)); err != nil {
+	if err := a.confirm(cmd, f, fmt.Sprintf("Remove node %s permanently?", name)); err != nil {
 		return err
 	}
 	done, err := client.RemoveNode(cmd.Context(), name, false)
@@ -123,7 +123,7 @@ func (a *App) printNodeRemoval(r *api.NodeRemoval, verb string) {
 	if len(r.Removed) > 0 {
 		fmt.Fprintf(a.Out, "%s from the voters: %s\n", verb, strings.Join(r.Removed, ", "))
 	} else {
-		fmt.Fprintf(a.Out, "%s is no voter\n", r.Name)
+		fmt.Fprintf(a.Out, "%s is not a voter\n", r.Name)
 	}
 	fmt.Fprintf(a.Out, "before: %s\nafter:  %s\n", votersText(r.Before), votersText(r.After))
 	for _, w := range r.Warnings {

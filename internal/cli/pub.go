@@ -36,7 +36,7 @@ func (a *App) pubCommand() *cobra.Command {
 	var f pubFlags
 	cmd := &cobra.Command{
 		Use:   "pub TOPIC [BODY]",
-		Short: "Publish one message, or one a line from a file or stdin",
+		Short: "Publish one message, or one per line of a file or stdin",
 		Long: "Publishes BODY under --key, or every line of --file or stdin under the key that --key-field finds in its JSON.\n" +
 			"Messages of one key are stored in the order of their lines. Every message is acknowledged by a majority of the\n" +
 			"nodes, retried under the same id until then, and counted: stored, duplicate (its id was stored before),\n" +
@@ -251,6 +251,8 @@ func (l *pubLoop) publish(ctx context.Context, r lines.Record) error {
 // pubInput opens what there is to publish.
 func (a *App) pubInput(f pubFlags, body []string) (*pubInput, error) {
 	switch {
+	case len(body) == 1 && f.key == "" && f.keyField == "":
+		return nil, usage("the message needs a key, which must not be empty: give --key; messages of one key stay in order")
 	case len(body) == 1 && (f.file != "" || f.keyField != "" || f.idField != ""):
 		return nil, usage("BODY is one message; --file, --key-field and --id-field are for many")
 	case f.key != "" && f.keyField != "":

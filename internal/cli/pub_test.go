@@ -78,7 +78,7 @@ func TestPubOfAllDuplicatesEndsWell(t *testing.T) {
 func TestPubOfOneMessage(t *testing.T) {
 	addr := publishTo(t)
 	run(t, "pub", "orders", "hello", "--key", "a b/c", "--header", "Trace=1", "--addr", addr).want(t, exitOK, "stored 1")
-	run(t, "pub", "orders", "hello", "--addr", addr).want(t, exitFailed, "refused 1", "key")
+	run(t, "pub", "orders", "hello", "--addr", addr).want(t, exitUsage, "the message needs a key")
 	run(t, "pub", "orders", strings.Repeat("x", 100<<10), "--key", "a", "--addr", addr).want(t, exitFailed, "larger than max_payload")
 	run(t, "pub", "nope", "hello", "--key", "a", "--addr", addr).want(t, exitNotFound, "nope")
 	run(t, "pub", "orders", "hello", "--key", "a", "--addr", addr, "--server", "127.0.0.1:1").want(t, exitUnreachable, "connect to NATS")

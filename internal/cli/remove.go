@@ -19,8 +19,8 @@ type removeFlags struct {
 
 func addRemoveFlags(cmd *cobra.Command, f *removeFlags) {
 	addOutput(cmd, &f.format)
-	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
-	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say what would be done, or why it is refused")
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "skip the confirmation")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would happen; change nothing")
 }
 
 // confirm asks a person. Who is no person, or wants JSON, has to say --yes.
@@ -29,7 +29,7 @@ func (a *App) confirm(cmd *cobra.Command, f removeFlags, question string) error 
 		return nil
 	}
 	if f.format == formatJSON || !isTerminal(a.In) {
-		return usage("%s cannot be taken back: add --yes, or look first with --dry-run", cmd.CommandPath())
+		return usage("%s cannot be undone: confirm with --yes, or look first with --dry-run", cmd.CommandPath())
 	}
 	fmt.Fprint(a.Err, question, " Type yes: ")
 	answer, err := bufio.NewReader(a.In).ReadString('\n')

@@ -116,7 +116,7 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 			if err != nil {
 				return err
 			}
-			e := failure(exitTimeout, "", "request %d is recorded and not applied yet to %s (%s): it will be, as soon as their owner or the next one has finished its call",
+			e := failure(exitTimeout, "", "request %d is pending on %s (%s): it is applied when the call in flight there finishes",
 				asked.ID, count(len(now.Waiting), "partition"), partitionList(now.Waiting))
 			return e
 		}
@@ -149,20 +149,20 @@ func (a *App) pauseCommand() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "pause GROUP",
-		Short: "Handle no messages of a group, or of some partitions, until somebody resumes",
+		Short: "Pause a group or some of its partitions",
 		Long: "The call in flight is finished first. A pause is kept with the partition: it survives restarts and changes of owner, and\n" +
 			"status shows its reason. Messages wait; nothing is lost.",
 		Example: "  leasehold pause billing --reason 'database upgrade'\n  leasehold pause billing --partition 3 --reason 'odd order 1007'",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if strings.TrimSpace(reason) == "" {
-				return usage("--reason: say why, for whoever finds the group paused")
+				return usage("--reason is missing: say why, for the operator who finds the group paused")
 			}
 			return a.runAsk(cmd, asking{
 				group: args[0], ask: api.Ask{Kind: "pause", Reason: reason}, f: f,
 				plan: func(p *api.Asked) string { return "would pause " + count(p.Partitions, "partition") },
 				done: func(p *api.Asked) string {
-					return fmt.Sprintf("paused %s; `leasehold resume %s` lets them go on", count(p.Partitions, "partition"), args[0])
+					return fmt.Sprintf("paused %s; resume with `leasehold resume %s`", count(p.Partitions, "partition"), args[0])
 				},
 			})
 		}),
@@ -176,7 +176,7 @@ func (a *App) resumeCommand() *cobra.Command {
 	var f askFlags
 	cmd := &cobra.Command{
 		Use:   "resume GROUP",
-		Short: "Let paused or blocked partitions go on",
+		Short: "Resume paused or blocked partitions",
 		Long: "Ends a pause, whether a person or the handler asked for it. A partition that is blocked at a message, or stalled because the\n" +
 			"handler is taken for broken, tries that message again with all its attempts.",
 		Example: "  leasehold resume billing\n  leasehold resume billing --partition 3",
@@ -198,7 +198,7 @@ func (a *App) seekCommand() *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
 		Use:   "seek GROUP --to WHERE",
-		Short: "Go on elsewhere in the topic: handle messages again, or skip some",
+		Short: "Move a group's position: replay messages or skip some",
 		Long: "WHERE is earliest, latest, seq:N (the first message to handle), time:RFC3339, or a time back from now like -2h. Before it\n" +
 			"does anything it says how many messages would be handled again and how many skipped. Only messages that are still\n" +
 			"stored can be handled again: those that the topic's `retain` keeps. The call in flight is finished first.",
@@ -206,7 +206,10 @@ func (a *App) seekCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if to == "" {
-				return usage("--to: say where to go on: earliest, latest, seq:N, time:RFC3339 or -2h")
+				return usage("--to: say where to continue: %s", seekForms)
+			}
+			if !isSeekTarget(to) {
+				return usage("--to: %q is not %s", to, seekForms)
 			}
 			return a.runAsk(cmd, asking{
 				group: args[0], ask: api.Ask{Kind: "seek", To: to}, f: f, plan: seekText,
@@ -214,7 +217,7 @@ func (a *App) seekCommand() *cobra.Command {
 					return fmt.Sprintf("Move %s of group %s?", count(p.Partitions, "partition"), args[0])
 				},
 				done: func(p *api.Asked) string {
-					return fmt.Sprintf("%s of group %s went on after message %d", count(p.Partitions, "partition"), args[0], p.Seq)
+					return fmt.Sprintf("%s of group %s: moved to after message %d", count(p.Partitions, "partition"), args[0], p.Seq)
 				},
 			})
 		}),
@@ -224,7 +227,24 @@ func (a *App) seekCommand() *cobra.Command {
 	return cmd
 }
 
+// seekForms are the places that seek knows.
+const seekForms = "earliest, latest, seq:1234, time:2026-01-02T15:04:05Z or -2h"
+
+// isSeekTarget reports whether a place can be one. Which sequences there are only the agent knows.
+func isSeekTarget(to string) bool {
+	if text, ok := strings.CutPrefix(to, "seq:"); ok {
+		n, err := strconv.ParseUint(text, 10, 64)
+		return err == nil && n > 0
+	}
+	if text, ok := strings.CutPrefix(to, "time:"); ok {
+		_, err := time.Parse(time.RFC3339, text)
+		return err == nil
+	}
+	d, err := time.ParseDuration(to)
+	return to == "earliest" || to == "latest" || err == nil && d < 0
+}
+
 func seekText(p *api.Asked) string {
-	return fmt.Sprintf("%s would go on after message %d: %s again, %s skipped",
+	return fmt.Sprintf("%s would move to after message %d: %s again, %s skipped",
 		count(p.Partitions, "partition"), p.Seq, count(int(p.Again), "message"), count(int(p.Skipped), "message"))
 }

@@ -117,7 +117,7 @@ func TestSeekSaysWhatItWouldDoAndNeedsAYes(t *testing.T) {
 func TestRequestThatNobodyAppliesTimesOutAndSaysWhere(t *testing.T) {
 	f, addr := requestsAgent(t, 0)
 	f.waiting = []int{3, 5}
-	run(t, "pause", "billing", "--reason", "lunch", "--wait", "50ms", "--addr", addr).want(t, exitTimeout, "request 7 is recorded", "2 partitions (3, 5)")
+	run(t, "pause", "billing", "--reason", "lunch", "--wait", "50ms", "--addr", addr).want(t, exitTimeout, "request 7 is pending", "2 partitions (3, 5)")
 	run(t, "pause", "billing", "--reason", "lunch", "--wait", "0s", "--addr", addr).want(t, exitOK)
 }
 
@@ -133,7 +133,7 @@ func TestPauseWantsAReasonAndAGroupThatExists(t *testing.T) {
 func TestOrdersNeedASelectorAndAYes(t *testing.T) {
 	f, addr := requestsAgent(t, 5)
 	for _, verb := range []string{"requeue", "drop"} {
-		run(t, "dlq", verb, "billing", "--addr", addr).want(t, exitUsage, "choose what to "+verb)
+		run(t, "dlq", verb, "billing", "--addr", addr).want(t, exitUsage, "nothing selected to "+verb)
 		run(t, "dlq", verb, "billing", "--all", "--addr", addr).want(t, exitUsage, "--yes")
 		run(t, "dlq", verb, "billing", "--all", "--dry-run", "--addr", addr).want(t, exitOK, "5 dead letters chosen")
 		run(t, "dlq", verb, "billing", "twelve", "--addr", addr).want(t, exitUsage, `"twelve"`)
@@ -175,7 +175,7 @@ func TestDeadLettersAreListedShownAndExported(t *testing.T) {
 	_, addr := requestsAgent(t, 7)
 	run(t, "dlq", "list", "billing", "--addr", addr).want(t, exitOK, "c 7", "orders/7/107", "parked", "max_attempts", "boom")
 	run(t, "dlq", "list", "billing", "--limit", "2", "--addr", addr).want(t, exitOK, "there are more")
-	run(t, "dlq", "list", "billing", "--reason", "tired", "--addr", addr).want(t, exitUsage, "rejected, max_attempts and parked")
+	run(t, "dlq", "list", "billing", "--reason", "tired", "--addr", addr).want(t, exitUsage, "rejected, max_attempts or parked")
 	run(t, "dlq", "list", "billing", "--since", "noon", "--addr", addr).want(t, exitUsage, "--since")
 	run(t, "dlq", "show", "billing", "3", "--addr", addr).want(t, exitOK, "orders/3/103", `{"n":3}`, "c 3")
 	run(t, "dlq", "show", "billing", "99", "--addr", addr).want(t, exitNotFound, "no dead letter 99")

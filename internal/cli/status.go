@@ -28,9 +28,9 @@ func (a *App) statusCommand() *cobra.Command {
 	var f statusFlags
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Is it fine? Nodes, topics, groups and partitions as one node sees them",
-		Long: "The first line answers the question. Exit code 10 if something needs attention: no quorum, a node that is not\n" +
-			"live, short of disk space or with a damaged copy, a partition without an owner, or one that does not go on.",
+		Short: "Show cluster health: nodes, topics, groups, partitions",
+		Long: "The first line says OK or NOT OK and why; \"Next:\" says what to do. Exit code 10 if something needs attention: no quorum,\n" +
+			"a node that is not live, short of disk space or with a damaged replica, or a partition without owner or progress.",
 		Example: "  leasehold status\n  leasehold status --partitions\n  leasehold status -o json | jq '.groups[].lag'\n" +
 			"  leasehold status --until-idle --timeout 5m\n  leasehold status --watch",
 		Args: cobra.NoArgs,
@@ -41,7 +41,7 @@ func (a *App) statusCommand() *cobra.Command {
 	addTable(cmd, &f.format)
 	cmd.Flags().BoolVar(&f.partitions, "partitions", false, "show every partition of every group")
 	cmd.Flags().BoolVar(&f.untilIdle, "until-idle", false, "wait until every group has processed everything and every partition has an owner")
-	cmd.Flags().BoolVar(&f.watch, "watch", false, "look again every second until ^C; with -o json one document a line")
+	cmd.Flags().BoolVar(&f.watch, "watch", false, "refresh every second until ^C; with -o json one document per line")
 	cmd.MarkFlagsMutuallyExclusive("watch", "until-idle")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "with --until-idle: give up after this long, with exit code 6")
 	return cmd
@@ -117,7 +117,7 @@ func writeStatus(w *screen.Writer, s *api.Status, partitions bool) error {
 	return printPartitions(w, s)
 }
 
-// verdict answers "is it fine?" in one line.
+// verdict answers "show cluster health" in one line.
 func verdict(s *api.Status) string {
 	if list := problems(s); len(list) > 0 {
 		return "NOT OK: " + strings.Join(list, "; ")

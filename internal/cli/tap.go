@@ -43,10 +43,10 @@ func (a *App) tapCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.IntVar(&f.partition, "partition", 0, "only messages of this partition")
 	flags.StringVar(&f.key, "key", "", "only messages of this key, as it was published")
-	flags.IntVar(&f.last, "last", api.DefaultLast, "begin with the last so many messages")
+	flags.IntVar(&f.last, "last", api.DefaultLast, "begin with the last N messages")
 	flags.Uint64Var(&f.fromSeq, "from-seq", 0, "begin at this sequence")
 	flags.DurationVar(&f.since, "since", 0, "begin with what was stored this long ago, like 10m")
-	flags.BoolVarP(&f.follow, "follow", "f", false, "go on with new messages as they come")
+	flags.BoolVarP(&f.follow, "follow", "f", false, "continue with new messages as they arrive")
 	cmd.MarkFlagsMutuallyExclusive("last", "from-seq", "since")
 	cmd.MarkFlagsMutuallyExclusive("partition", "key")
 	return cmd

@@ -110,7 +110,7 @@ func TestTapRefusesWhatContradictsItself(t *testing.T) {
 		{"--since 0s", "--since"},
 		{"--from-seq 0", "begin at 1"},
 		{"--partition 2", "from 0 to 1"},
-		{"--partition -1", "from 0 to 1"},
+		{"--partition -1", "must not be negative"},
 	} {
 		run(t, append([]string{"tap", "orders", "--addr", addr}, strings.Fields(c.args)...)...).want(t, exitUsage, c.want)
 	}

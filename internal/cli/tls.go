@@ -10,13 +10,13 @@ import (
 )
 
 func (a *App) tlsCommand() *cobra.Command {
-	return group("tls", "What clients need to trust the nodes", a.tlsCACommand())
+	return group("tls", "Show the CA certificate for clients", a.tlsCACommand())
 }
 
 func (a *App) tlsCACommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "ca",
-		Short: "Print the CA that clients of this cluster trust",
+		Short: "Print the CA certificate for clients of this cluster",
 		Long: "Prints the PEM of the CA from which the nodes' certificates come with tls = { mode = \"cluster-ca\" }. It is made from\n" +
 			"the cluster's secret, is the same on every node, and is not secret itself. While the secret is being changed there\n" +
 			"are two; give clients both before the lines of the secret file are swapped.",

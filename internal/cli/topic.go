@@ -19,7 +19,7 @@ func (a *App) topicListCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "Every topic that was ever defined: what it holds, where its copies are, who holds it back",
+		Short:   "List all topics: size, replicas, groups",
 		Example: "  leasehold topic list\n  leasehold topic list -o json | jq '.topics[] | {name, last_seq}'",
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {

@@ -17,13 +17,13 @@ import (
 )
 
 func (a *App) userCommand() *cobra.Command {
-	return group("user", "Make what users and callers show: passwords' hashes, keys, tokens", a.userHashCommand(), a.userNKeyCommand(), a.userTokenCommand())
+	return group("user", "Create passwords, keys and tokens", a.userHashCommand(), a.userNKeyCommand(), a.userTokenCommand())
 }
 
 func (a *App) userHashCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "hash",
-		Short: "Make the content of a user's password_file from a password",
+		Short: "Hash a password for a user's password_file",
 		Long: "Asks for a password, or reads it from the first line of stdin, and prints its bcrypt hash: what the password_file of\n" +
 			"a [[user]] holds on every node. The password itself stays with the client.",
 		Example: "  leasehold user hash > /etc/leasehold/press-4.hash\n" +
@@ -87,7 +87,7 @@ func (a *App) userNKeyCommand() *cobra.Command {
 	var seedFile string
 	cmd := &cobra.Command{
 		Use:   "nkey",
-		Short: "Make a key pair for a user: the secret half into a file, the public one printed",
+		Short: "Create a key pair: the seed goes to a file, the public key is printed",
 		Long: "Writes the seed, which is secret, to a new file that only you can read, for the client; and prints the public key,\n" +
 			"for `nkey` of a [[user]] on every node. Nothing on the nodes is secret then, and a check costs them next to nothing.",
 		Example: "  leasehold user nkey --seed-file scanner.nk\n" +
@@ -135,7 +135,7 @@ func writeSeed(path string, pair nkeys.KeyPair) error {
 func (a *App) userTokenCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "token",
-		Short: "Make the content of http.token_file",
+		Short: "Create a token for http.token_file",
 		Long: "Prints a random token, for http.token_file on a node and --token-file of whoever calls its HTTP port. Whoever has it\n" +
 			"may ask for everything that the port offers.",
 		Example: "  (umask 077; leasehold user token > /etc/leasehold/http_token)\n" +

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -28,8 +29,8 @@ func (a *App) validateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate [FILE]",
 		Short: "Check a config file and what it needs from this machine",
-		Long: "Checks the file as the agent would, then what it needs from this machine: ports free, secret readable,\n" +
-			"data directory writable, handler commands there. Exit code 2 if anything is wrong.",
+		Long: "Checks the file as the agent would, then what it needs from this machine: ports free or held by this node's own agent,\n" +
+			"secret readable, data directory writable, handler commands there. Exit code 2 if anything is wrong.",
 		Example: "  leasehold config validate\n  leasehold config validate ./n2/config.toml --offline",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -37,7 +38,7 @@ func (a *App) validateCommand() *cobra.Command {
 			if len(args) == 1 {
 				path = args[0]
 			}
-			v, err := validate(path, offline)
+			v, err := validate(cmd.Context(), path, offline)
 			if err != nil {
 				return a.configError(err)
 			}
@@ -49,7 +50,7 @@ func (a *App) validateCommand() *cobra.Command {
 	return cmd
 }
 
-func validate(path string, offline bool) (validation, error) {
+func validate(ctx context.Context, path string, offline bool) (validation, error) {
 	v := validation{File: path, Faults: []config.Fault{}, Warnings: []string{}, Checks: []config.Check{}}
 	c, err := config.Load(path)
 	var faults *config.Error
@@ -62,7 +63,7 @@ func validate(path string, offline bool) (validation, error) {
 	}
 	v.Warnings = append(v.Warnings, c.Warnings()...)
 	if !offline {
-		v.Checks = c.CheckEnvironment()
+		v.Checks = knowOwnPorts(ctx, c, c.CheckEnvironment())
 	}
 	v.OK = true
 	for _, check := range v.Checks {

@@ -38,7 +38,7 @@ func (a *App) versionCommand() *cobra.Command {
 			if format == formatJSON {
 				return printJSON(a.Out, v)
 			}
-			fmt.Fprintf(a.Out, "leasehold %s (%s %s/%s, nats-server %s)\n", v.Version, v.Go, v.OS, v.Arch, v.Broker)
+			fmt.Fprintln(a.Out, v.line())
 			if v.Commit != "" {
 				fmt.Fprintf(a.Out, "commit %s of %s\n", v.Commit, v.Date)
 			}
@@ -47,6 +47,11 @@ func (a *App) versionCommand() *cobra.Command {
 	}
 	addOutput(cmd, &format)
 	return cmd
+}
+
+// line is what --version prints.
+func (v versionInfo) line() string {
+	return fmt.Sprintf("leasehold %s (%s %s/%s, nats-server %s)", v.Version, v.Go, v.OS, v.Arch, v.Broker)
 }
 
 func thisVersion() versionInfo {

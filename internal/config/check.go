@@ -62,7 +62,7 @@ func (c *Config) checkCluster(f *faults) {
 		f.add("cluster.secret_file", "cluster.secret_file: must name the file with the cluster's secret, the same on every node; `leasehold init` makes one")
 	}
 	if c.Cluster.Advertise != "" && !validAddress(c.Cluster.Advertise) {
-		f.add("cluster.advertise", "cluster.advertise: %q is no host:port that others can reach", c.Cluster.Advertise)
+		f.add("cluster.advertise", "cluster.advertise: %q is not a host:port that others can reach", c.Cluster.Advertise)
 	}
 	if n := len(c.Cluster.Nodes); n < minNodes {
 		f.add("cluster.nodes", "cluster.nodes: %s %s too few for a cluster, it needs %d (with two, the loss of either stops both); "+

@@ -117,6 +117,15 @@ func (c *Config) ClusterListen() string {
 	return ""
 }
 
+// Listeners are the addresses at which this node listens for the network.
+func (c *Config) Listeners() []string {
+	list := []string{c.Server.Listen, c.HTTP.Listen}
+	if c.Mode() == server.Cluster {
+		list = append(list, c.ClusterListen())
+	}
+	return list
+}
+
 // SocketPath is where the agent answers local commands.
 func (c *Config) SocketPath() string { return filepath.Join(c.Node.DataDir, SocketName) }
 

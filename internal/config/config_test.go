@@ -476,3 +476,23 @@ func FuzzLoadNeverPanics(f *testing.F) {
 	f.Add("[[topic]]\nname=\"a\"\n[topic.x]\ny=1\n[[topic.z]]\n")
 	f.Fuzz(func(_ *testing.T, text string) { _, _ = Parse("/x/config.toml", text) })
 }
+
+func TestOtherFormatsAreNamed(t *testing.T) {
+	for text, want := range map[string]string{
+		"node:\n  name: n1\n":            "YAML",
+		"# a comment\n---\nnode: n1\n":   "YAML",
+		"{\"node\": {\"name\": \"n1\"}}": "JSON",
+		"<config/>":                      "XML",
+	} {
+		wantFault(t, faultsOf(t, text), 1, "this looks like "+want, "TOML", "leasehold init")
+	}
+	if faults := faultsOf(t, "[node\nname: x\n"); strings.Contains(faults[0].Message, "looks like") {
+		t.Errorf("a slip in TOML is taken for another format: %+v", faults)
+	}
+}
+
+func TestATextWhereAListBelongsIsShownAsOne(t *testing.T) {
+	const start = "[node]\nname = \"n1\"\n[[topic]]\nname = \"t\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = \"t\"\n"
+	wantFault(t, faultsOf(t, start+`handler = { kind = "subprocess", command = "python3 x.py" }`), 9, `must be a list: write ["python3", "x.py"]`)
+	wantFault(t, faultsOf(t, "[node]\nname = \"n1\"\n[cluster]\nnodes = \"n1=a, n2=b\""), 4, `must be a list: write ["n1=a", "n2=b"]`)
+}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -88,9 +90,23 @@ func (d *decoder) leaf(p toml.Primitive, field reflect.Value, path string) {
 	if err == nil {
 		return
 	}
+	var one string
+	if field.Type() == reflect.TypeFor[[]string]() && d.md.PrimitiveDecode(p, &one) == nil {
+		d.faults.add(path, "%s: must be a list: write %s", display(path), listOf(one))
+		return
+	}
 	for _, text := range strings.Split(plainText(err), "\n") {
 		d.faults.add(path, "%s: %s", display(path), text)
 	}
+}
+
+// listOf is a text as the list that was meant: a command line, or names with commas between them.
+func listOf(text string) string {
+	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' })
+	for i := range parts {
+		parts[i] = strconv.Quote(parts[i])
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
 }
 
 // duration refuses bare numbers, which the library would take for nanoseconds.
@@ -158,11 +174,36 @@ func parse(text string, c *Config, f *faults) error {
 }
 
 // syntaxError turns the library's error into a fault with its position.
-func syntaxError(file string, err error) error {
+func syntaxError(file, text string, err error) error {
 	var parse toml.ParseError
+	if other := otherFormat(text); other != "" {
+		return &Error{File: file, Faults: []Fault{{Line: 1, Message: "this looks like " + other + ", and a config is TOML: [node], then name = \"n1\"; " +
+			"`leasehold init` writes one"}}}
+	}
 	if !errors.As(err, &parse) {
 		return &Error{File: file, Faults: []Fault{{Message: err.Error()}}}
 	}
-	text := fmt.Sprintf("column %d: %s", parse.Position.Col, parse.Message)
-	return &Error{File: file, Faults: []Fault{{Line: parse.Position.Line, Message: text}}}
+	message := fmt.Sprintf("column %d: %s", parse.Position.Col, parse.Message)
+	return &Error{File: file, Faults: []Fault{{Line: parse.Position.Line, Message: message}}}
+}
+
+var yamlLine = regexp.MustCompile(`^(---|- |[\w.-]+:(\s|$))`)
+
+// otherFormat names the format of a text that is not TOML, by its first line; empty if it may be meant as TOML.
+func otherFormat(text string) string {
+	for _, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+			continue
+		case strings.HasPrefix(line, "{"):
+			return "JSON"
+		case strings.HasPrefix(line, "<"):
+			return "XML"
+		case yamlLine.MatchString(line):
+			return "YAML"
+		}
+		return ""
+	}
+	return ""
 }

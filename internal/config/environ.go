@@ -17,6 +17,8 @@ type Check struct {
 	Name   string `json:"name"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail,omitempty"` // What is wrong, or a warning, or what was found.
+
+	Taken string `json:"-"` // Address that another process listens at, if that is what is wrong.
 }
 
 // CheckEnvironment looks at what the config needs from this machine.
@@ -58,7 +60,7 @@ func canMake(dir string) error {
 			return err
 		}
 		if !info.IsDir() {
-			return fmt.Errorf("%s is no directory", path)
+			return fmt.Errorf("%s is not a directory", path)
 		}
 		const writable = 0x2 // W_OK of access(2).
 		if err := syscall.Access(path, writable); err != nil {
@@ -80,12 +82,12 @@ func checkFree(name, address string) Check {
 		l.Close()
 		return Check{Name: name, OK: true, Detail: address}
 	}
-	detail := err.Error()
+	check := Check{Name: name, Detail: err.Error()}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		detail = address + " is in use; if that is this node's own agent, all is well"
+		check.Detail, check.Taken = address+" is in use", address
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		detail = address + " is no address of this machine"
+		check.Detail = address + " is not an address of this machine"
 	}
-	return Check{Name: name, Detail: detail}
+	return check
 }

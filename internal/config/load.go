@@ -21,7 +21,7 @@ func Load(path string) (*Config, error) {
 		return nil, fmt.Errorf("read the config: %w", err)
 	}
 	if info.Size() > maxFile || info.IsDir() {
-		return nil, fmt.Errorf("read the config: %s is no config file", path)
+		return nil, fmt.Errorf("read the config: %s is not a config file", path)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -36,7 +36,7 @@ func Parse(path, text string) (*Config, error) {
 	c.path = path
 	f := &faults{}
 	if err := parse(text, &c, f); err != nil {
-		return nil, syntaxError(path, err)
+		return nil, syntaxError(path, text, err)
 	}
 	decoded := len(f.list)
 	c.fill()

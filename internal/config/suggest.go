@@ -4,16 +4,22 @@ import "fmt"
 
 // suggest says which of the known names was most likely meant, or nothing.
 func suggest(name string, known []string) string {
+	best := Nearest(name, known)
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// Nearest is which of the known names was most likely meant, empty if none is near.
+func Nearest(name string, known []string) string {
 	best, least := "", len(name)/3+2
 	for _, k := range known {
 		if d := distance(name, k); d < least {
 			best, least = k, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %q?", best)
+	return best
 }
 
 // distance is the Levenshtein distance: how many letters to insert, remove or change.

@@ -209,6 +209,9 @@ func TestStatusCountsWhatClientsAreRefused(t *testing.T) {
 		if err == nil && !slices.Contains(s.Nodes[0].Refused, api.Refused{User: "anonymous", Reason: "header_not_allowed", Count: 3}) {
 			err = fmt.Errorf("refused: %+v", s.Nodes[0].Refused)
 		}
+		if err == nil && !slices.Equal(s.Listen, []string{o.cfg.Server.Listen, o.http}) {
+			t.Errorf("listens at %v", s.Listen)
+		}
 		return err
 	})
 	o.end(t)

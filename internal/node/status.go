@@ -159,6 +159,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	reasons, q := n.Ready(), n.quorum()
 	s := &api.Status{
 		Cluster: n.Config.Identity().Cluster, Node: n.Config.Node.Name, Ready: len(reasons) == 0, Leader: q.Leader, NoQuorum: q.Text(),
+		Listen: n.Config.Listeners(),
 	}
 	s.Warnings = append(s.Warnings, n.Config.Warnings()...)
 	if !served {

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"leasehold/internal/config"
+)
+
+// explainArguments has a command say which argument is missing or too many, in the words of its usage.
+func explainArguments(cmd *cobra.Command) {
+	check := cmd.Args
+	if check == nil {
+		return
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		if err == nil {
+			return nil
+		}
+		if len(args) > 0 && cmd.HasSubCommands() {
+			return unknownCommand(cmd, args[0])
+		}
+		names := argumentNames(cmd)
+		if len(args) < len(names) {
+			return fmt.Errorf("missing %s; usage: %s", strings.Join(names[len(args):], " and "), cmd.UseLine())
+		}
+		if most := len(names) + strings.Count(cmd.Use, "["); most > 0 {
+			return fmt.Errorf("%q is one argument too many; usage: %s", args[min(most, len(args)-1)], cmd.UseLine())
+		}
+		return fmt.Errorf("%s takes no arguments, got %q", cmd.CommandPath(), args[0])
+	}
+}
+
+// argumentNames are the arguments that the usage of a command wants.
+func argumentNames(cmd *cobra.Command) (names []string) {
+	for _, word := range strings.Fields(cmd.Use)[1:] {
+		if word != strings.ToUpper(word) || strings.ContainsAny(word[:1], "[(-") {
+			break
+		}
+		names = append(names, word)
+	}
+	return names
+}
+
+// unknownCommand says what may have been meant.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	err := fmt.Errorf("unknown command %q for %q", name, cmd.CommandPath())
+	if cmd.SuggestionsMinimumDistance == 0 {
+		cmd.SuggestionsMinimumDistance = 2
+	}
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		return fmt.Errorf("%w; did you mean %q?", err, near[0])
+	}
+	return err
+}
+
+// flagError says in an operator's words what is wrong with a flag.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
+		if short := unknown.GetSpecifiedShortnames(); strings.ContainsAny(short[:1], "0123456789") {
+			return fmt.Errorf("-%s is not a flag, and numbers here are positive", short)
+		}
+	case errors.As(err, &unknown):
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+		if near := config.Nearest(unknown.GetSpecifiedName(), known); near != "" {
+			return fmt.Errorf("%w; did you mean --%s?", err, near)
+		}
+	case errors.As(err, &invalid):
+		if want := formOf(invalid.GetFlag()); want != "" {
+			return fmt.Errorf("--%s: %q is not %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+		}
+	}
+	return err
+}
+
+// formOf says what a flag takes.
+func formOf(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "duration":
+		return "a valid duration: write one like 500ms, 5s or 2m"
+	case "int", "int64":
+		return "a whole number"
+	case "uint", "uint64":
+		return "a whole number from 0"
+	case "bool":
+		return "true or false"
+	}
+	return ""
+}
+
+// refuseNegative refuses numbers and durations below 0, which no flag takes.
+func refuseNegative(cmd *cobra.Command) error {
+	var err error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		switch f.Value.Type() {
+		case "int", "int64":
+			if strings.HasPrefix(f.Value.String(), "-") {
+				err = usage("--%s must not be negative, is %s", f.Name, f.Value)
+			}
+		case "duration":
+			if d, _ := time.ParseDuration(f.Value.String()); d < 0 {
+				err = usage("--%s must be positive, is %s", f.Name, d)
+			}
+		}
+	})
+	return err
+}

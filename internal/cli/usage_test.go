@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// TestHelpShowsOnlyFlagsThatACommandUses holds that no command shows the flags of the connection and asks no agent.
+func TestHelpShowsOnlyFlagsThatACommandUses(t *testing.T) {
+	for path, flags := range ownConnection {
+		found := path == "leasehold completion" || path == "leasehold help"
+		eachCommand((&App{}).root(), func(cmd *cobra.Command) {
+			if cmd.CommandPath() != path && !strings.HasPrefix(cmd.CommandPath(), path+" ") {
+				return
+			}
+			found = true
+			r := run(t, append(strings.Fields(cmd.CommandPath())[1:], "--help")...)
+			for _, name := range connectionFlags {
+				want := strings.Contains(strings.Join(flags, " "), name)
+				if got := strings.Contains(r.out, "\n      --"+name+" "); got != want && !isGroup(cmd) {
+					t.Errorf("%s shows --%s: %v, want %v", cmd.CommandPath(), name, got, want)
+				}
+			}
+		})
+		if !found {
+			t.Errorf("there is no %q", path)
+		}
+	}
+	for _, args := range []string{"status", "dlq list", "pub", "handler test", "topic list", "explain"} {
+		run(t, append(strings.Fields(args), "--help")...).want(t, exitOK, "Which agent:", "--addr", "--config", "--token-file", "--tls-ca")
+	}
+	for _, args := range []string{"dlq", "user", "version", "dev kill", "completion bash", "init"} {
+		if r := run(t, append(strings.Fields(args), "--help")...); strings.Contains(r.out, "--addr") || r.code != exitOK {
+			t.Errorf("%s: %d, %s", args, r.code, r.out)
+		}
+	}
+	if r := run(t, "group", "--help"); !strings.Contains(r.out, "leasehold group COMMAND") || strings.Contains(r.out, "leasehold group [flags]") {
+		t.Errorf("usage: %s", r.out)
+	}
+}
+
+func TestFlagsOfTheConnectionMayStandBeforeTheCommand(t *testing.T) {
+	run(t, "--addr", agent(t, &fakeSource{status: healthy()}), "status").want(t, exitOK, "OK:")
+}
+
+func TestNodesWithoutCommasAreToldOfThem(t *testing.T) {
+	run(t, "init", "--cluster-name", "x", "--out", "y", "--nodes", "n1=a n2=b n3=c").want(t, exitUsage, "separate nodes by commas: n1=a,n2=b,n3=c")
+}
+
+func TestHintsNameTheGroup(t *testing.T) {
+	_, addr := requestsAgent(t, 3)
+	run(t, "dlq", "show", "billing", "99", "--addr", addr).want(t, exitNotFound, "`leasehold dlq list billing` shows what there is")
+}
+
+func TestAWrongTokenAndAWrongSchemeAreTold(t *testing.T) {
+	guarded := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"error":"this needs the token of http.token_file"}`)
+	}))
+	defer guarded.Close()
+	file := writeFile(t, filepath.Join(t.TempDir(), "token"), "wrong")
+	run(t, "status", "--addr", guarded.URL).want(t, exitNotAllowed, "this needs the token", "give the token with --token-file")
+	run(t, "status", "--addr", guarded.URL, "--token-file", file).want(t, exitNotAllowed, "the agent has another token", "that node's http.token_file")
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // It tells of each client without TLS.
+	secure.StartTLS()
+	defer secure.Close()
+	host := strings.TrimPrefix(secure.URL, "https://")
+	run(t, "status", "--addr", "http://"+host).want(t, exitUnreachable, "it speaks TLS, use https://"+host)
+	run(t, "status", "--addr", host).want(t, exitUnreachable, "it speaks TLS, use https://"+host)
+	plain := strings.TrimPrefix(guarded.URL, "http://")
+	run(t, "status", "--addr", "https://"+plain).want(t, exitUnreachable, "it does not speak TLS, use http://"+plain)
+}
+
+func TestVersionHasItsFlags(t *testing.T) {
+	line := thisVersion().line() + "\n"
+	for _, args := range []string{"--version", "-v"} {
+		if r := run(t, args); r.code != exitOK || r.out != line {
+			t.Errorf("%s: %+v", args, r)
+		}
+	}
+	run(t, "version").want(t, exitOK, line)
+}
+
+func TestHelpOfACommand(t *testing.T) {
+	run(t, "help", "dlq", "list").want(t, exitOK, "leasehold dlq list GROUP")
+	run(t, "help").want(t, exitOK, "leasehold COMMAND")
+	for _, args := range []string{"help nosuch", "help dlq nosuch", "completion csh", "completion bash extra"} {
+		run(t, strings.Fields(args)...).want(t, exitUsage, "Error: ")
+	}
+}
+
+// TestWrongInputsSayWhatIsRight has what operators typed, each refused with code 2 before any agent is asked.
+func TestWrongInputsSayWhatIsRight(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		says string
+	}{
+		{"node remove", "missing NAME; usage: leasehold node remove NAME"},
+		{"dlq list", "missing GROUP; usage: leasehold dlq list GROUP"},
+		{"dlq requeue", "missing GROUP; usage"},
+		{"explain", "missing TOPIC and KEY|ID; usage"},
+		{"explain x", "missing KEY|ID; usage"},
+		{"explain x y z", `"z" is one argument too many`},
+		{"pub", "missing TOPIC; usage"},
+		{"pub a b c", `"c" is one argument too many`},
+		{"config validate a b", `"b" is one argument too many`},
+		{"status extra", `leasehold status takes no arguments, got "extra"`},
+		{"agent x", `leasehold agent takes no arguments, got "x"`},
+		{"dev statsu", `unknown command "statsu" for "leasehold dev"; did you mean "status"?`},
+		{"statsu", `did you mean`},
+		{"node rm", `did you mean "remove"?`},
+		{"group delete", `did you mean "remove"?`},
+		{"group ls", `did you mean "list"?`},
+		{"status --partitons", "did you mean --partitions?"},
+		{"dlq list g --limt 3", "did you mean --limit?"},
+		{"status --zzz", "unknown flag: --zzz"},
+		{"pub orders x --rate abc", `--rate: "abc" is not a whole number`},
+		{"tap orders --from-seq -1", `--from-seq: "-1" is not a whole number from 0`},
+		{"status --until-idle --timeout 5", `--timeout: "5" is not a valid duration: write one like 500ms, 5s or 2m`},
+		{"status --until-idle --timeout -5s", "--timeout must be positive, is -5s"},
+		{"pause g --reason x --wait -1m", "--wait must be positive"},
+		{"tap orders --partition -3", "--partition must not be negative, is -3"},
+		{"dlq list g --limit -5", "--limit must not be negative"},
+		{"dlq show g -1", "numbers here are positive"},
+		{"status -o yaml", `unknown output format "yaml": use table, wide`},
+		{"init --cluster-name x --out y --nodes n1=a,n2=b", "--nodes: 2 nodes are too few for a cluster"},
+		{"init --cluster-name x --out y --nodes n1=a", "--nodes: 1 node is too few"},
+		{"pub orders x", "the message needs a key"},
+		{"pub orders x --key=", "which must not be empty"},
+		{"seek g --to seq:-1", `--to: "seq:-1" is not earliest, latest`},
+		{"seek g --to seq:0", `--to: "seq:0" is not`},
+		{"seek g --to yesterday", `--to: "yesterday" is not`},
+		{"seek g --to time:2026-01-02", `--to: "time:2026-01-02" is not`},
+		{"seek g --to +2h", `--to: "+2h" is not`},
+		{"dlq list g --kind foo", `--kind "foo": use dead or parked`},
+		{"dlq list g --reason foo", `--reason "foo": use rejected, max_attempts or parked`},
+		{"dlq list g --limit 0", "--limit must be at least 1"},
+		{"version -o wide", `unknown output format "wide": use table or json`},
+	} {
+		r := run(t, strings.Fields(c.args)...)
+		r.want(t, exitUsage, c.says)
+		if !strings.HasPrefix(r.err, "Error: ") || strings.Contains(r.err, "strconv") || strings.Contains(r.err, "arg(s)") {
+			t.Errorf("%s: %q", c.args, r.err)
+		}
+	}
+}
