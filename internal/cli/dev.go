@@ -15,6 +15,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/config"
+	"leasehold/internal/jsondata"
 )
 
 type devFlags struct {
@@ -115,7 +116,7 @@ func writeDevSite(dir string, f devFlags) ([]devNode, error) {
 		if err != nil {
 			return nil, &Error{Code: exitUsage, Err: fmt.Errorf("read --topics: %w", err)}
 		}
-		extra = string(text)
+		extra = string(jsondata.TrimBOM(text))
 	}
 	s := site{cluster: "dev", secret: config.NewSecret(), extra: strings.ReplaceAll(extra, "{{dir}}", dir)}
 	var nodes []devNode

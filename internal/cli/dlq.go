@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/duration"
 	"leasehold/partitioner"
 )
 
@@ -31,10 +32,10 @@ type letterFlags struct {
 
 func (f *letterFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.IntVar(&f.partition, "partition", -1, "only of this partition")
-	flags.StringVar(&f.key, "key", "", "only of this key")
-	flags.StringVar(&f.reason, "reason", "", "only with this reason: rejected, max_attempts or parked")
-	flags.StringVar(&f.since, "since", "", "only those that failed last after this: RFC3339, or a time back from now like 2h")
+	numberVar(flags, &f.partition, "partition", -1, 0, "only of this partition")
+	flags.Var(text{&f.key}, "key", "only of this key")
+	flags.Var(text{&f.reason}, "reason", "only with this reason: rejected, max_attempts or parked")
+	flags.Var(text{&f.since}, "since", "only those that failed last after this: RFC3339, or a time back from now like 2h or 7d")
 }
 
 // chooses reports whether anything was chosen at all.
@@ -61,7 +62,7 @@ func (f *letterFlags) filter() (api.LetterFilter, error) {
 	if f.since == "" {
 		return out, nil
 	}
-	if d, err := time.ParseDuration(strings.TrimPrefix(f.since, "-")); err == nil {
+	if d, err := duration.Parse(strings.TrimPrefix(f.since, "-")); err == nil {
 		out.Since = time.Now().Add(-d)
 		return out, nil
 	}
@@ -134,8 +135,8 @@ func (a *App) dlqListCommand() *cobra.Command {
 	}
 	addOutput(cmd, &format)
 	f.add(cmd)
-	cmd.Flags().StringVar(&f.kind, "kind", "", "only dead or parked ones")
-	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many")
+	cmd.Flags().Var(text{&f.kind}, "kind", "only dead or parked ones")
+	numberVar(cmd.Flags(), &limit, "limit", 100, 1, "at most so many")
 	return cmd
 }
 

@@ -33,6 +33,9 @@ func (a *App) runOrder(cmd *cobra.Command, o order) error {
 	if len(o.args) == 0 && !o.filter.chooses() {
 		return usage("choose what to %s: numbers, --partition, --key, --reason, --since, or --all", o.verb)
 	}
+	if len(o.args) > 0 && o.filter.chooses() {
+		return usage("choose what to %s by numbers, or by --partition, --key, --reason, --since or --all; not by both", o.verb)
+	}
 	client, err := a.client(cmd)
 	if err != nil {
 		return err
@@ -132,7 +135,7 @@ func (a *App) dlqRequeueCommand() *cobra.Command {
 		Example: "  leasehold dlq requeue billing 12\n  leasehold dlq requeue billing --reason max_attempts --since 2h --yes",
 	}
 	a.makeOrder(cmd, &o)
-	cmd.Flags().IntVar(&o.max, "max-requeues", 3, "leave those that were requeued so often before; 0: no limit")
+	numberVar(cmd.Flags(), &o.max, "max-requeues", 3, 0, "leave those that were requeued so often before; 0: no limit")
 	return cmd
 }
 

@@ -20,7 +20,7 @@ type askFlags struct {
 
 func addAskFlags(cmd *cobra.Command, f *askFlags) {
 	addRemoveFlags(cmd, &f.removeFlags)
-	cmd.Flags().StringVar(&f.partitions, "partition", "", "only these partitions, like 3 or 0-7,12 (default: all of the group's)")
+	cmd.Flags().Var(text{&f.partitions}, "partition", "only these partitions, like 3 or 0-7,12 (default: all of the group's)")
 	cmd.Flags().DurationVar(&f.wait, "wait", 30*time.Second, "how long to wait until every partition has it; 0: do not wait")
 }
 

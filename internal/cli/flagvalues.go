@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"leasehold/internal/duration"
+)
+
+// atLeast is a whole number that refuses what is less than its bound as soon as it is read.
+type atLeast struct {
+	value *int
+	least int
+}
+
+// numberVar adds a flag for a whole number.
+func numberVar(flags *pflag.FlagSet, value *int, name string, standard, least int, usage string) {
+	*value = standard
+	flags.Var(atLeast{value, least}, name, usage)
+}
+
+func (n atLeast) Set(text string) error {
+	v, err := strconv.Atoi(text)
+	if err != nil || v < n.least {
+		return fmt.Errorf("must be a whole number from %d on", n.least)
+	}
+	*n.value = v
+	return nil
+}
+
+func (n atLeast) String() string {
+	if n.value == nil { // pflag asks an empty one what a zero value looks like.
+		return "0"
+	}
+	return strconv.Itoa(*n.value)
+}
+
+func (atLeast) Type() string { return "int" }
+
+// length is a length of time, in days and weeks too.
+type length struct{ value *time.Duration }
+
+func (l length) Set(text string) error {
+	d, err := duration.Parse(text)
+	if err != nil {
+		return errors.New("write a duration like 10m, 24h or 7d")
+	}
+	*l.value = d
+	return nil
+}
+
+func (l length) String() string {
+	if l.value == nil { // pflag asks an empty one what a zero value looks like.
+		return "0s"
+	}
+	return l.value.String()
+}
+
+func (length) Type() string { return "duration" }
+
+// text is a word that must be there if it is given at all: an empty one is a variable that a script has not set, and left
+// out it would mean all.
+type text struct{ value *string }
+
+func (t text) Set(value string) error {
+	if value == "" {
+		return errors.New("must not be empty")
+	}
+	*t.value = value
+	return nil
+}
+
+func (t text) String() string {
+	if t.value == nil { // pflag asks an empty one what a zero value looks like.
+		return ""
+	}
+	return *t.value
+}
+
+func (text) Type() string { return "string" }
