@@ -13,6 +13,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 
+	"leasehold/internal/lines"
 	"leasehold/partitioner"
 )
 
@@ -47,7 +48,7 @@ type pubTally struct {
 
 	mu      sync.Mutex // Guards what follows.
 	sum     pubSummary
-	reasons map[string]*pubReason
+	reasons map[string]*pubReason // By lines.Reason.
 }
 
 func newTally(stop context.CancelCauseFunc) *pubTally {
@@ -97,14 +98,14 @@ func (t *pubTally) add(line int, r partitioner.Result) {
 }
 
 func (t *pubTally) because(line int, err error) {
-	text := "no reason given"
+	text, same := "no reason given", ""
 	if err != nil {
-		text = err.Error()
+		text, same = err.Error(), lines.Reason(err)
 	}
-	reason := t.reasons[text]
+	reason := t.reasons[same]
 	if reason == nil {
 		reason = &pubReason{Reason: text, Line: line}
-		t.reasons[text] = reason
+		t.reasons[same] = reason
 	}
 	reason.Count++
 	reason.Line = min(reason.Line, line)
