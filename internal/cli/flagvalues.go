@@ -32,30 +32,38 @@ func (n atLeast) Set(text string) error {
 	return nil
 }
 
+// String is empty while there is none; pflag, which asks a zero value too, then shows no default.
 func (n atLeast) String() string {
-	if n.value == nil { // pflag asks an empty one what a zero value looks like.
-		return "0"
+	if n.value == nil || *n.value < n.least {
+		return ""
 	}
 	return strconv.Itoa(*n.value)
 }
 
 func (atLeast) Type() string { return "int" }
 
-// length is a length of time, in days and weeks too.
+// length is a length of time, in days and weeks too, and not negative.
 type length struct{ value *time.Duration }
+
+// lengthVar adds a flag for a length of time.
+func lengthVar(flags *pflag.FlagSet, value *time.Duration, name string, standard time.Duration, usage string) {
+	*value = standard
+	flags.Var(length{value}, name, usage)
+}
 
 func (l length) Set(text string) error {
 	d, err := duration.Parse(text)
-	if err != nil {
+	if err != nil || d < 0 {
 		return errors.New("write a duration like 10m, 24h or 7d")
 	}
 	*l.value = d
 	return nil
 }
 
+// String is empty for none, as that of atLeast.
 func (l length) String() string {
-	if l.value == nil { // pflag asks an empty one what a zero value looks like.
-		return "0s"
+	if l.value == nil || *l.value == 0 {
+		return ""
 	}
 	return l.value.String()
 }
@@ -74,8 +82,9 @@ func (t text) Set(value string) error {
 	return nil
 }
 
+// String is empty for none, as that of atLeast.
 func (t text) String() string {
-	if t.value == nil { // pflag asks an empty one what a zero value looks like.
+	if t.value == nil {
 		return ""
 	}
 	return *t.value

@@ -197,7 +197,7 @@ func TestValuesThatChooseNothingOrTooMuchAreRefused(t *testing.T) {
 		{"dlq", "drop", "billing", "--partition", "3", "--key", "", "--yes"}, {"dlq", "drop", "billing", "--all", "--reason", "", "--yes"},
 		{"dlq", "drop", "billing", "--all", "--since", "", "--yes"}, {"dlq", "requeue", "billing", "--all", "--max-requeues", "-1", "--yes"},
 		{"dlq", "drop", "billing", "3", "--key", "c 4", "--yes"}, {"dlq", "drop", "billing", "3", "--all", "--yes"},
-		{"resume", "billing", "--partition", ""}, {"seek", "billing", "--to", "earliest", "--partition", "", "--yes"},
+		{"resume", "billing", "--wait", "-1s"}, {"resume", "billing", "--partition", ""}, {"seek", "billing", "--to", "earliest", "--partition", "", "--yes"},
 		{"tap", "orders", "--last", "-1"}, {"tap", "orders", "--partition", "-1"}, {"tap", "orders", "--since", "yesterday"}, {"tap", "orders", "--since", "-1d"},
 		{"pub", "orders", "x", "--key", "k", "--rate", "-1"},
 	} {

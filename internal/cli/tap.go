@@ -46,7 +46,7 @@ func (a *App) tapCommand() *cobra.Command {
 	flags.StringVar(&f.key, "key", "", "only messages of this key, as it was published")
 	numberVar(flags, &f.last, "last", api.DefaultLast, 0, "begin with the last so many messages")
 	flags.Uint64Var(&f.fromSeq, "from-seq", 0, "begin at this sequence")
-	flags.Var(length{&f.since}, "since", "begin with what was stored this long ago, like 10m")
+	lengthVar(flags, &f.since, "since", 0, "begin with what was stored this long ago, like 10m")
 	flags.BoolVarP(&f.follow, "follow", "f", false, "go on with new messages as they come")
 	cmd.MarkFlagsMutuallyExclusive("last", "from-seq", "since")
 	cmd.MarkFlagsMutuallyExclusive("partition", "key")
