@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"leasehold/internal/config"
 )
 
 // devArgs are the arguments of a cluster of fake nodes on free ports.
@@ -165,4 +167,16 @@ func TestAPidThatBelongsToAnotherProgramIsNotOurs(t *testing.T) {
 	}
 	writeFile(t, nodes[0].pidFile(), strconv.Itoa(os.Getpid())+"\n")
 	run(t, "dev", "down", "--dir", dir).want(t, exitOK, "no node was running")
+}
+
+func TestTopicsMayBeginWithAByteOrderMark(t *testing.T) {
+	dir := t.TempDir()
+	topics := writeFile(t, filepath.Join(dir, "topics.toml"), "\ufeff[[topic]]\nname = \"marked\"\npartitions = 4\n")
+	nodes, err := writeDevSite(dir, devFlags{topics: topics, nodes: 3, natsPort: 14222, clusterPort: 16222, httpPort: 18222})
+	if err != nil || len(nodes) != 3 {
+		t.Fatalf("%d nodes, %v", len(nodes), err)
+	}
+	if c, err := config.Load(filepath.Join(nodes[0].dir, "config.toml")); err != nil || c.Topics[0].Name != "marked" {
+		t.Errorf("%v", err)
+	}
 }

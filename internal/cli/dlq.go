@@ -32,7 +32,7 @@ type letterFlags struct {
 
 func (f *letterFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	numberVar(flags, &f.partition, "partition", -1, 0, "only of this partition")
+	numberVar(cmd, &f.partition, "partition", -1, 0, "only of this partition")
 	flags.Var(text{&f.key}, "key", "only of this key")
 	flags.Var(text{&f.reason}, "reason", "only with this reason: rejected, max_attempts or parked")
 	flags.Var(text{&f.since}, "since", "only those that failed last after this: RFC3339, or a time back from now like 2h or 7d")
@@ -136,7 +136,7 @@ func (a *App) dlqListCommand() *cobra.Command {
 	addOutput(cmd, &format)
 	f.add(cmd)
 	cmd.Flags().Var(text{&f.kind}, "kind", "only dead or parked ones")
-	numberVar(cmd.Flags(), &limit, "limit", 100, 1, "at most so many")
+	numberVar(cmd, &limit, "limit", 100, 1, "at most so many")
 	return cmd
 }
 

@@ -135,7 +135,7 @@ func (a *App) dlqRequeueCommand() *cobra.Command {
 		Example: "  leasehold dlq requeue billing 12\n  leasehold dlq requeue billing --reason max_attempts --since 2h --yes",
 	}
 	a.makeOrder(cmd, &o)
-	numberVar(cmd.Flags(), &o.max, "max-requeues", 3, 0, "leave those that were requeued so often before; 0: no limit")
+	numberVar(cmd, &o.max, "max-requeues", 3, 0, "leave those that were requeued so often before; 0: no limit")
 	return cmd
 }
 

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"leasehold/internal/duration"
 )
@@ -18,9 +18,9 @@ type atLeast struct {
 }
 
 // numberVar adds a flag for a whole number.
-func numberVar(flags *pflag.FlagSet, value *int, name string, standard, least int, usage string) {
+func numberVar(cmd *cobra.Command, value *int, name string, standard, least int, usage string) {
 	*value = standard
-	flags.Var(atLeast{value, least}, name, usage)
+	cmd.Flags().Var(atLeast{value, least}, name, usage)
 }
 
 func (n atLeast) Set(text string) error {
@@ -32,7 +32,7 @@ func (n atLeast) Set(text string) error {
 	return nil
 }
 
-// String is empty while there is none; pflag, which asks a zero value too, then shows no default.
+// String is empty while there is none: help, which asks a zero value too, then shows no default.
 func (n atLeast) String() string {
 	if n.value == nil || *n.value < n.least {
 		return ""
@@ -46,9 +46,9 @@ func (atLeast) Type() string { return "int" }
 type length struct{ value *time.Duration }
 
 // lengthVar adds a flag for a length of time.
-func lengthVar(flags *pflag.FlagSet, value *time.Duration, name string, standard time.Duration, usage string) {
+func lengthVar(cmd *cobra.Command, value *time.Duration, name string, standard time.Duration, usage string) {
 	*value = standard
-	flags.Var(length{value}, name, usage)
+	cmd.Flags().Var(length{value}, name, usage)
 }
 
 func (l length) Set(text string) error {

@@ -21,7 +21,7 @@ type askFlags struct {
 func addAskFlags(cmd *cobra.Command, f *askFlags) {
 	addRemoveFlags(cmd, &f.removeFlags)
 	cmd.Flags().Var(text{&f.partitions}, "partition", "only these partitions, like 3 or 0-7,12 (default: all of the group's)")
-	lengthVar(cmd.Flags(), &f.wait, "wait", 30*time.Second, "how long to wait until every partition has it; 0: do not wait")
+	lengthVar(cmd, &f.wait, "wait", 30*time.Second, "how long to wait until every partition has it; 0: do not wait")
 }
 
 // parsePartitions reads a list like "0-7,12".
