@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/duration"
 )
 
 // Where a group that is new begins.
@@ -179,11 +180,11 @@ func (b *Backoff) set(key string, value any) (err error) {
 
 func tomlDuration(value any) (time.Duration, error) {
 	if s, ok := value.(string); ok {
-		if d, err := time.ParseDuration(s); err == nil {
+		if d, err := duration.Parse(s); err == nil {
 			return d, nil
 		}
 	}
-	return 0, fmt.Errorf("%v is no duration; write one like \"500ms\" or \"60s\"", value)
+	return 0, fmt.Errorf("%v is not a valid duration; write one like \"500ms\" or \"60s\"", value)
 }
 
 func tomlNumber(value any) (float64, error) {

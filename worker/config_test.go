@@ -67,7 +67,7 @@ backoff = { initial = "1s", jitter = 0 }`)
 func TestConfigRefusesABadBackoffTable(t *testing.T) {
 	for text, want := range map[string]string{
 		`backoff = { inital = "1s" }`: "backoff.inital: no such key",
-		`backoff = { initial = 5 }`:   "backoff.initial: 5 is no duration",
+		`backoff = { initial = 5 }`:   "backoff.initial: 5 is not a valid duration",
 		`backoff = { jitter = "x" }`:  "backoff.jitter: x is not a number",
 		`backoff = "1s"`:              "backoff: must be a table",
 	} {

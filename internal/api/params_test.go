@@ -196,3 +196,26 @@ func TestQuotedValuesAreUndone(t *testing.T) {
 		}
 	}
 }
+
+func TestFieldsThatSayNothingAboutACommandAreRefused(t *testing.T) {
+	w := serveAll(t)
+	for body, path := range map[string]string{
+		`{"kind":"resume","keys":["k"]}`:                  "requests",
+		`{"kind":"resume","to":"earliest"}`:               "requests",
+		`{"kind":"seek","to":"latest","reason":"x"}`:      "requests",
+		`{"kind":"pause","reason":"x","keys":["k"]}`:      "requests",
+		`{"numbers":[1],"max_requeues":-1}`:               "dlq/requeue",
+		`{"numbers":[1],"max_requeues":3}`:                "dlq/drop",
+		`{"numbers":[-1]}`:                                "dlq/drop",
+		`{"numbers":["1"]}`:                               "dlq/drop",
+		`{"kind":"resume","partitions":["all"]}`:          "requests",
+		`{"kind":"seek","to":"earliest","dry_run":"yes"}`: "requests",
+	} {
+		if code, text := w.request(t, "POST", "/v1/groups/g/"+path, body); code != http.StatusBadRequest || !strings.Contains(text, "error") {
+			t.Errorf("%s: got %d, %s", body, code, text)
+		}
+	}
+	if len(w.requests.got) > 0 {
+		t.Errorf("came through: %+v", w.requests.got)
+	}
+}

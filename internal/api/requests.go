@@ -130,14 +130,14 @@ func (h *handler) requestRoutes(r Requests, guarded func(http.HandlerFunc) http.
 	if r == nil {
 		return nil
 	}
-	order := func(do func(context.Context, string, LetterOrder) (*LettersDone, error)) http.Handler {
+	order := func(limited bool, do func(context.Context, string, LetterOrder) (*LettersDone, error)) http.Handler {
 		return guarded(answer(h, func(req *http.Request) (any, error) {
 			var o LetterOrder
 			if err := readBody(req, &o); err != nil {
 				return nil, err
 			}
-			if len(o.Numbers) == 0 || len(o.Numbers) > MaxLetters {
-				return nil, badRequest("numbers: name 1 to %d dead letters", MaxLetters)
+			if err := o.check(limited); err != nil {
+				return nil, err
 			}
 			return do(req.Context(), req.PathValue("name"), o)
 		}))
@@ -146,6 +146,9 @@ func (h *handler) requestRoutes(r Requests, guarded func(http.HandlerFunc) http.
 		"POST /v1/groups/{name}/requests": guarded(answer(h, func(req *http.Request) (any, error) {
 			var a Ask
 			if err := readBody(req, &a); err != nil {
+				return nil, err
+			}
+			if err := a.check(); err != nil {
 				return nil, err
 			}
 			return r.Ask(req.Context(), req.PathValue("name"), a)
@@ -164,9 +167,35 @@ func (h *handler) requestRoutes(r Requests, guarded func(http.HandlerFunc) http.
 			}
 			return r.DeadLetters(req.Context(), req.PathValue("name"), f)
 		})),
-		"POST /v1/groups/{name}/dlq/requeue": order(r.Requeue),
-		"POST /v1/groups/{name}/dlq/drop":    order(r.Drop),
+		"POST /v1/groups/{name}/dlq/requeue": order(true, r.Requeue),
+		"POST /v1/groups/{name}/dlq/drop":    order(false, r.Drop),
 	}
+}
+
+// check refuses fields that say nothing about a request of this kind: their sender means something else by it.
+func (a Ask) check() error {
+	for _, field := range []struct {
+		name, kind string
+		given      bool
+	}{{"reason", "pause", a.Reason != ""}, {"to", "seek", a.To != ""}, {"keys", "release", len(a.Keys) > 0}} {
+		if field.given && a.Kind != field.kind {
+			return badRequest("%s belongs to kind %q, not to %q", field.name, field.kind, a.Kind)
+		}
+	}
+	return nil
+}
+
+// check looks at an order; only some have a limit of requeues.
+func (o LetterOrder) check(limited bool) error {
+	switch {
+	case len(o.Numbers) == 0 || len(o.Numbers) > MaxLetters:
+		return badRequest("numbers: name 1 to %d dead letters", MaxLetters)
+	case o.MaxRequeues < 0:
+		return badRequest("max_requeues: must not be negative; leave it out for no limit")
+	case o.MaxRequeues > 0 && !limited:
+		return badRequest("max_requeues belongs to requeue, not to drop")
+	}
+	return nil
 }
 
 // ErrBadRequest: what was asked makes no sense.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"leasehold/internal/duration"
 	"leasehold/internal/jsondata"
 )
 
@@ -104,8 +105,8 @@ func parseTap(q url.Values, topic TopicInfo) (o TapOptions, err error) {
 		o.FromSeq = p.number("from_seq", 1, 1<<63)
 	}
 	if q.Has("since") {
-		if o.Since, err = time.ParseDuration(q.Get("since")); err != nil || o.Since <= 0 {
-			p.fault("since=%s is no duration; write one like 10m or 24h", q.Get("since"))
+		if o.Since, err = duration.Parse(q.Get("since")); err != nil || o.Since <= 0 {
+			p.fault("since=%s is not a valid duration; write one like 10m, 24h or 7d", q.Get("since"))
 		}
 	}
 	o.Follow, o.Local = p.flag("follow"), p.flag("local")

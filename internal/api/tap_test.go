@@ -105,7 +105,7 @@ func TestTapOptionsComeThrough(t *testing.T) {
 	opened := make(chan TapOptions, 1)
 	_, socket := serveMessages(t, &fakeMessages{fakeTaps: fakeTaps{opened}}, "")
 	three := 3
-	for _, o := range []TapOptions{{Last: 0}, {Last: 5, Key: "a b&c"}, {FromSeq: 9, Partition: &three}, {Since: 10 * time.Minute}} {
+	for _, o := range []TapOptions{{Last: 0}, {Last: 5, Key: "a b&c"}, {FromSeq: 9, Partition: &three}, {Since: 10 * time.Minute}, {Since: 24 * time.Hour}} {
 		if _, err := tapAll(t, NewClient(socket), o); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}

@@ -76,6 +76,10 @@ func flagError(cmd *cobra.Command, err error) error {
 			return fmt.Errorf("%w; did you mean --%s?", err, near)
 		}
 	case errors.As(err, &invalid):
+		switch invalid.GetFlag().Value.(type) {
+		case atLeast, length, word: // Their own errors say it.
+			return fmt.Errorf("--%s: %q %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
+		}
 		if want := formOf(invalid.GetFlag()); want != "" {
 			return fmt.Errorf("--%s: %q is not %s", invalid.GetFlag().Name, invalid.GetValue(), want)
 		}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"leasehold/internal/config"
 )
 
 // devArgs are the arguments of a cluster of fake nodes on free ports.
@@ -165,4 +167,13 @@ func TestAPidThatBelongsToAnotherProgramIsNotOurs(t *testing.T) {
 	}
 	writeFile(t, nodes[0].pidFile(), strconv.Itoa(os.Getpid())+"\n")
 	run(t, "dev", "down", "--dir", dir).want(t, exitOK, "no node was running")
+}
+
+func TestTopicsMayBeginWithAByteOrderMark(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "demo")
+	topics := writeFile(t, filepath.Join(t.TempDir(), "topics.toml"), "\ufeff[[topic]]\nname = \"marked\"\npartitions = 4\n")
+	startedAndStopped(t, dir, "--topics", topics, "--nodes", "1")
+	if c, err := config.Load(filepath.Join(dir, "n1", configFile)); err != nil || c.Topics[0].Name != "marked" {
+		t.Errorf("%v", err)
+	}
 }

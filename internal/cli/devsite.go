@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/config"
+	"leasehold/internal/jsondata"
 )
 
 // devRecord is what `dev` remembers of a directory: what it was asked for last, so that a later start needs no flags,
@@ -98,7 +99,7 @@ func devWish(cmd *cobra.Command, f devFlags, last devRecord) (devRecord, error) 
 		if err != nil {
 			return wish, &Error{Code: exitUsage, Err: fmt.Errorf("read --topics: %w", err)}
 		}
-		wish.Topics = string(text)
+		wish.Topics = string(jsondata.TrimBOM(text))
 	} else if last.Nodes == 0 {
 		wish.Topics = f.sample
 	}

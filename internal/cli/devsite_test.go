@@ -120,7 +120,8 @@ func TestDevRemembersItsFlags(t *testing.T) {
 }
 
 func TestDevNodesAreOneOrAtLeastThree(t *testing.T) {
-	for _, nodes := range []string{"0", "2", "-1"} {
+	run(t, "dev", "--nodes", "-1").want(t, exitUsage, "--nodes must not be negative")
+	for _, nodes := range []string{"0", "2"} {
 		dir := filepath.Join(t.TempDir(), "demo")
 		run(t, devArgs(t, dir, "--nodes", nodes)...).want(t, exitUsage, "--nodes "+nodes, "at least 3")
 		if _, err := os.Stat(dir); err == nil {

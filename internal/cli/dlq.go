@@ -15,6 +15,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
+	"leasehold/internal/duration"
 	"leasehold/internal/printable"
 	"leasehold/partitioner"
 )
@@ -35,10 +36,10 @@ type letterFlags struct {
 
 func (f *letterFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.IntVar(&f.partition, "partition", -1, "only of this partition")
-	flags.StringVar(&f.key, "key", "", "only of this key")
-	flags.StringVar(&f.reason, "reason", "", "only with this reason: rejected, max_attempts or parked")
-	flags.StringVar(&f.since, "since", "", "only those that failed last after this: RFC3339, or a time back from now like 2h")
+	numberVar(cmd, &f.partition, "partition", -1, 0, "only of this partition")
+	flags.Var(word{&f.key}, "key", "only of this key")
+	flags.Var(word{&f.reason}, "reason", "only with this reason: rejected, max_attempts or parked")
+	flags.Var(word{&f.since}, "since", "only those that failed last after this: RFC3339, or a time back from now like 2h or 7d")
 }
 
 // chooses reports whether anything was chosen at all.
@@ -70,7 +71,7 @@ func (f *letterFlags) filter() (api.LetterFilter, error) {
 	if f.since == "" {
 		return out, nil
 	}
-	if d, err := time.ParseDuration(strings.TrimPrefix(f.since, "-")); err == nil {
+	if d, err := duration.Parse(strings.TrimPrefix(f.since, "-")); err == nil {
 		out.Since = time.Now().Add(-d)
 		return out, nil
 	}
@@ -146,8 +147,8 @@ func (a *App) dlqListCommand() *cobra.Command {
 	}
 	addTable(cmd, &format)
 	f.add(cmd)
-	cmd.Flags().StringVar(&f.kind, "kind", "", "only dead or parked ones")
-	cmd.Flags().IntVar(&limit, "limit", 100, "show at most this many")
+	cmd.Flags().Var(word{&f.kind}, "kind", "only dead or parked ones")
+	numberVar(cmd, &limit, "limit", 100, 1, "show at most this many")
 	return cmd
 }
 

@@ -34,6 +34,9 @@ func (a *App) runOrder(cmd *cobra.Command, o order) error {
 	if len(o.args) == 0 && !o.filter.chooses() {
 		return usage("nothing selected to %s: name dead letters by number, --partition, --key, --reason or --since, or use --all", o.verb)
 	}
+	if len(o.args) > 0 && o.filter.chooses() {
+		return usage("choose what to %s by numbers, or by --partition, --key, --reason, --since or --all; not by both", o.verb)
+	}
 	client, err := a.client(cmd)
 	if err != nil {
 		return err
@@ -133,7 +136,7 @@ func (a *App) dlqRequeueCommand() *cobra.Command {
 		Example: "  leasehold dlq requeue billing 12\n  leasehold dlq requeue billing --reason max_attempts --since 2h --yes",
 	}
 	a.makeOrder(cmd, &o)
-	cmd.Flags().IntVar(&o.max, "max-requeues", 3, "skip dead letters that were requeued this often; 0: no limit")
+	numberVar(cmd, &o.max, "max-requeues", 3, 0, "skip dead letters that were requeued this often; 0: no limit")
 	return cmd
 }
 

@@ -124,7 +124,7 @@ func TestCommandsThatReadAConfigFindTheOneOfTheAgent(t *testing.T) {
 	t.Chdir(t.TempDir())
 	place(t, ".", "here")
 	run(t, "handler", "test", "of-here", "--data", "{}").want(t, exitOK, "message  t/0/1")
-	run(t, "config", "validate").want(t, exitOK, "✓ config.toml")
+	run(t, "config", "validate", "--offline").want(t, exitOK, "✓ config.toml")
 	place(t, "leasehold-dev/n1", "dev")
 	run(t, "handler", "test", "of-dev", "--data", "{}").want(t, exitOK, "message  t/0/1")
 	run(t, "handler", "test", "of-here", "--data", "{}").want(t, exitNotFound, "leasehold-dev/n1/config.toml")

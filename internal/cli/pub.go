@@ -62,7 +62,7 @@ func (a *App) pubCommand() *cobra.Command {
 	flags.StringVar(&f.idField, "id-field", "", "field of each line's JSON that holds its message id")
 	flags.StringVar(&f.file, "file", "", "file with one message a line; - is stdin")
 	flags.StringArrayVar(&f.headers, "header", nil, "header of every message, name=value; can be given several times")
-	flags.IntVar(&f.rate, "rate", 0, "most messages a second (0: as fast as it goes)")
+	numberVar(cmd, &f.rate, "rate", 0, 0, "most messages a second (0: as fast as it goes)")
 	flags.StringVar(&f.subject, "subject", "", "subject of the topic, if no agent can be asked and it is not TOPIC.*; its wildcard is the key")
 	f.login.addFlags(cmd)
 	return cmd
@@ -257,8 +257,6 @@ func (a *App) pubInput(f pubFlags, body []string) (*pubInput, error) {
 		return nil, usage("BODY is one message; --file, --key-field and --id-field are for many")
 	case f.key != "" && f.keyField != "":
 		return nil, usage("--key and --key-field exclude each other")
-	case f.rate < 0:
-		return nil, usage("--rate must not be negative")
 	case !utf8.ValidString(f.key + f.id):
 		return nil, usage("--key and --id must be UTF-8")
 	case len(body) == 1:

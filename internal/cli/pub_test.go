@@ -110,7 +110,7 @@ func TestPubTakesNoPartOfALineForTheWhole(t *testing.T) {
 	addr := publishTo(t)
 	fields := []string{"pub", "orders", "--key-field", "k", "--id-field", "id", "--addr", addr}
 	r := runWith(t, "{\"id\":\"M\xfcller\",\"k\":\"a\"}\n{\"id\":\"M\xf6ller\",\"k\":\"b\"}\n", fields...)
-	r.want(t, exitFailed, "stored 0, duplicate 0, refused 2", "not UTF-8", "first: line 1")
+	r.want(t, exitFailed, "stored 0, duplicate 0, refused 2", "2 messages: line is not UTF-8: byte 9 is 0xfc", "(first: line 1)")
 	r = runWith(t, `{"id":"x1","k":"a"}{"id":"x2","k":"b"}`+"\n"+`{"id":"x3","k":"a"},`+"\n"+`{"id":"x4","k":"a"}`, fields...)
 	r.want(t, exitPartly, "stored 1, duplicate 0, refused 2", "not one JSON value")
 	r = runWith(t, "\ufeff"+`{"id":"x5","k":"a"}`+"\n"+`{"id":"x6","k":"b"}`, fields...)

@@ -14,6 +14,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"leasehold/internal/cli/screen"
+	"leasehold/internal/lines"
 	"leasehold/partitioner"
 )
 
@@ -48,7 +49,7 @@ type pubTally struct {
 
 	mu      sync.Mutex // Guards what follows.
 	sum     pubSummary
-	reasons map[string]*pubReason
+	reasons map[string]*pubReason // By lines.Reason.
 }
 
 func newTally(stop context.CancelCauseFunc) *pubTally {
@@ -98,14 +99,14 @@ func (t *pubTally) add(line int, r partitioner.Result) {
 }
 
 func (t *pubTally) because(line int, err error) {
-	text := "no reason given"
+	text, same := "no reason given", ""
 	if err != nil {
-		text = err.Error()
+		text, same = err.Error(), lines.Reason(err)
 	}
-	reason := t.reasons[text]
+	reason := t.reasons[same]
 	if reason == nil {
 		reason = &pubReason{Reason: text, Line: line}
-		t.reasons[text] = reason
+		t.reasons[same] = reason
 	}
 	reason.Count++
 	reason.Line = min(reason.Line, line)

@@ -20,8 +20,8 @@ type askFlags struct {
 
 func addAskFlags(cmd *cobra.Command, f *askFlags) {
 	addRemoveFlags(cmd, &f.removeFlags)
-	cmd.Flags().StringVar(&f.partitions, "partition", "", "only these partitions, like 3 or 0-7,12 (default: all of the group's)")
-	cmd.Flags().DurationVar(&f.wait, "wait", 30*time.Second, "how long to wait until every partition has it; 0: do not wait")
+	cmd.Flags().Var(word{&f.partitions}, "partition", "only these partitions, like 3 or 0-7,12 (default: all of the group's)")
+	lengthVar(cmd, &f.wait, "wait", 30*time.Second, "how long to wait until every partition has it; 0: do not wait")
 }
 
 // parsePartitions reads a list like "0-7,12".

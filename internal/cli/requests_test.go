@@ -188,3 +188,23 @@ func TestDeadLettersAreListedShownAndExported(t *testing.T) {
 		}
 	}
 }
+
+func TestValuesThatChooseNothingOrTooMuchAreRefused(t *testing.T) {
+	f, addr := requestsAgent(t, 5)
+	for _, bad := range [][]string{
+		{"dlq", "list", "billing", "--limit", "0"}, {"dlq", "list", "billing", "--limit", "-1"}, {"dlq", "list", "billing", "--limit", "ten"},
+		{"dlq", "list", "billing", "--partition", "-1"}, {"dlq", "export", "billing", "--partition", "-3"}, {"dlq", "list", "billing", "--kind", ""},
+		{"dlq", "drop", "billing", "--partition", "3", "--key", "", "--yes"}, {"dlq", "drop", "billing", "--all", "--reason", "", "--yes"},
+		{"dlq", "drop", "billing", "--all", "--since", "", "--yes"}, {"dlq", "requeue", "billing", "--all", "--max-requeues", "-1", "--yes"},
+		{"dlq", "drop", "billing", "3", "--key", "c 4", "--yes"}, {"dlq", "drop", "billing", "3", "--all", "--yes"},
+		{"resume", "billing", "--wait", "-1s"}, {"resume", "billing", "--partition", ""}, {"seek", "billing", "--to", "earliest", "--partition", "", "--yes"},
+		{"tap", "orders", "--last", "-1"}, {"tap", "orders", "--partition", "-1"}, {"tap", "orders", "--since", "yesterday"}, {"tap", "orders", "--since", "-1d"},
+		{"pub", "orders", "x", "--key", "k", "--rate", "-1"},
+	} {
+		run(t, append(bad, "--addr", addr)...).want(t, exitUsage, "--")
+	}
+	if len(f.ordered)+len(f.asks) > 0 {
+		t.Errorf("ordered %v, asked %v", f.ordered, f.asks)
+	}
+	run(t, "dlq", "list", "billing", "--limit", "1", "--since", "7d", "--partition", "1", "--addr", addr).want(t, exitOK, "orders/1/101")
+}

@@ -41,11 +41,11 @@ func (a *App) tapCommand() *cobra.Command {
 	}
 	addOutput(cmd, &f.format)
 	flags := cmd.Flags()
-	flags.IntVar(&f.partition, "partition", 0, "only messages of this partition")
+	numberVar(cmd, &f.partition, "partition", 0, 0, "only messages of this partition")
 	flags.StringVar(&f.key, "key", "", "only messages of this key, as it was published")
-	flags.IntVar(&f.last, "last", api.DefaultLast, "begin with the last N messages")
+	numberVar(cmd, &f.last, "last", api.DefaultLast, 0, "begin with the last N messages")
 	flags.Uint64Var(&f.fromSeq, "from-seq", 0, "begin at this sequence")
-	flags.DurationVar(&f.since, "since", 0, "begin with what was stored this long ago, like 10m")
+	lengthVar(cmd, &f.since, "since", 0, "begin with what was stored this long ago, like 10m")
 	flags.BoolVarP(&f.follow, "follow", "f", false, "continue with new messages as they arrive")
 	cmd.MarkFlagsMutuallyExclusive("last", "from-seq", "since")
 	cmd.MarkFlagsMutuallyExclusive("partition", "key")
@@ -62,8 +62,6 @@ func (f tapFlags) options(cmd *cobra.Command) (api.TapOptions, error) {
 		return o, usage("--from-seq: sequences begin at 1")
 	case given("since") && f.since <= 0:
 		return o, usage("--since must be positive, like 10m")
-	case f.last < 0:
-		return o, usage("--last must not be negative")
 	}
 	if given("partition") {
 		o.Partition = &f.partition

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,8 +24,11 @@ func TestHelpShowsOnlyFlagsThatACommandUses(t *testing.T) {
 			}
 			found = true
 			r := run(t, append(strings.Fields(cmd.CommandPath())[1:], "--help")...)
+			if _, own := ownConnection[cmd.CommandPath()]; own && cmd.CommandPath() != path {
+				return
+			}
 			for _, name := range connectionFlags {
-				want := strings.Contains(strings.Join(flags, " "), name)
+				want := slices.Contains(flags, name)
 				if got := strings.Contains(r.out, "\n      --"+name+" "); got != want && !isGroup(cmd) {
 					t.Errorf("%s shows --%s: %v, want %v", cmd.CommandPath(), name, got, want)
 				}
@@ -123,17 +127,17 @@ func TestWrongInputsSayWhatIsRight(t *testing.T) {
 		{"status --partitons", "did you mean --partitions?"},
 		{"dlq list g --limt 3", "did you mean --limit?"},
 		{"status --zzz", "unknown flag: --zzz"},
-		{"pub orders x --rate abc", `--rate: "abc" is not a whole number`},
+		{"pub orders x --rate abc", `--rate: "abc" must be a whole number`},
 		{"tap orders --from-seq -1", `--from-seq: "-1" is not a whole number from 0`},
 		{"status --until-idle --timeout 5", `--timeout: "5" is not a valid duration: write one like 500ms, 5s or 2m`},
 		{"status --until-idle --timeout -5s", "--timeout must be positive, is -5s"},
-		{"pause g --reason x --wait -1m", "--wait must be positive"},
-		{"tap orders --partition -3", "--partition must not be negative, is -3"},
-		{"dlq list g --limit -5", "--limit must not be negative"},
+		{"pause g --reason x --wait -1m", `--wait: "-1m" is not a valid duration`},
+		{"tap orders --partition -3", "must be a whole number from 0 on"},
+		{"dlq list g --limit -5", "must be a whole number from 1 on"},
 		{"dlq show g -1", "numbers here are positive"},
 		{"status -o yaml", `unknown output format "yaml": use table, wide`},
 		{"init --cluster-name x --out y --nodes n1=a,n2=b", "--nodes: 2 nodes are too few for a cluster"},
-		{"init --cluster-name x --out y --nodes n1=a", "--nodes: 1 node is too few"},
+		{"init --cluster-name x --out y --nodes n1=a", "--nodes: one node is too few"},
 		{"pub orders x", "the message needs a key"},
 		{"pub orders x --key=", "which must not be empty"},
 		{"seek g --to seq:-1", `--to: "seq:-1" is not earliest, latest`},
@@ -143,7 +147,7 @@ func TestWrongInputsSayWhatIsRight(t *testing.T) {
 		{"seek g --to +2h", `--to: "+2h" is not`},
 		{"dlq list g --kind foo", `--kind "foo": use dead or parked`},
 		{"dlq list g --reason foo", `--reason "foo": use rejected, max_attempts or parked`},
-		{"dlq list g --limit 0", "--limit must be at least 1"},
+		{"dlq list g --limit 0", "must be a whole number from 1 on"},
 		{"version -o wide", `unknown output format "wide": use table or json`},
 	} {
 		r := run(t, strings.Fields(c.args)...)

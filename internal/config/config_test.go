@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -495,4 +496,100 @@ func TestATextWhereAListBelongsIsShownAsOne(t *testing.T) {
 	const start = "[node]\nname = \"n1\"\n[[topic]]\nname = \"t\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = \"t\"\n"
 	wantFault(t, faultsOf(t, start+`handler = { kind = "subprocess", command = "python3 x.py" }`), 9, `must be a list: write ["python3", "x.py"]`)
 	wantFault(t, faultsOf(t, "[node]\nname = \"n1\"\n[cluster]\nnodes = \"n1=a, n2=b\""), 4, `must be a list: write ["n1=a", "n2=b"]`)
+}
+
+func TestDurationsMayBeDaysAndWeeks(t *testing.T) {
+	c := mustLoad(t, smallest+"backoff = { initial = \"1s\", max = \"1d\" }\n[[topic]]\nname = \"t\"\npartitions = 4\nretain = \"2w\"\n")
+	if got := c.Topics[1].Retain; got != 14*24*time.Hour {
+		t.Errorf("retain is %s", got)
+	}
+	if got := c.Groups[0].Backoff.Max; got != 24*time.Hour {
+		t.Errorf("backoff.max is %s", got)
+	}
+	wantFault(t, faultsOf(t, smallest+"timeout = \"1 day\"\n"), 17, "not a valid duration", "7d")
+}
+
+func TestAByteOrderMarkMovesNoFault(t *testing.T) {
+	const text = "[node]\nname = \"n 1\"\nfoo = 1\n\n[server]\nmax_payload = \"much\"\n"
+	want := faultsOf(t, text)
+	if len(want) < 3 || want[0].Line != 2 || want[1].Line != 3 {
+		t.Fatalf("got %+v", want)
+	}
+	if got := faultsOf(t, "\ufeff"+text); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := faultsOf(t, "\ufeff[node]\r\nname = \r\n"); got[0].Line != 2 {
+		t.Errorf("a fault of syntax: %+v", got)
+	}
+	mustLoad(t, "\ufeff"+smallest)
+	wantFault(t, faultsOf(t, "\xff\xfe[\x00n\x00o\x00d\x00e\x00]\x00\n\x00"), 1, "UTF-16")
+	wantFault(t, faultsOf(t, "[node]\nname = \"M\xfcller\"\n"), 2, "0xfc")
+}
+
+func TestPathsAreWrittenOut(t *testing.T) {
+	single := "[node]\nname = \"n1\"\ndata_dir = %s\n"
+	for value, want := range map[string]string{
+		`"~/lh"`: "home directory", `"~"`: "home directory", `"~lh/data"`: "home directory",
+		`"$HOME/lh"`: "variable", `"/srv/${SITE}/lh"`: "variable", `"$STATE_DIRECTORY"`: "variable",
+		`" /var/lib/lh"`: "blank", `"/var/lib/lh\n"`: "blank", `"C:\temp"`: "control character", `"file:///var/lib/lh"`: "URL",
+	} {
+		wantFault(t, faultsOf(t, fmt.Sprintf(single, value)), 3, "node.data_dir", want)
+	}
+	for _, value := range []string{`"/var/lib/lh"`, `"data"`, `"./~"`, `"a$"`, `"/a/$1"`, `"a b"`, `"../x~"`} {
+		mustLoad(t, fmt.Sprintf(single, value))
+	}
+}
+
+// TestEveryKeyThatNamesAFileIsLookedAt: one of each section, also in lists and tables in a table.
+func TestEveryKeyThatNamesAFileIsLookedAt(t *testing.T) {
+	faults := faultsOf(t, `[node]
+name = "n1"
+[server]
+tls = { mode = "files", cert_file = "~/c", key_file = "$HOME/k", ca_file = "~/ca" }
+[http]
+token_file = "~/token"
+tls = { mode = "files", cert_file = "~/c", key_file = "~/k" }
+[cluster]
+secret_file = "~/secret"
+[[topic]]
+name = "t"
+partitions = 2
+[[group]]
+name = "files"
+topic = "t"
+handler = { kind = "file", path = "~/out" }
+[[group]]
+name = "hook"
+topic = "t"
+  [group.handler]
+  kind = "http"
+  url = "https://x/y"
+  secret_files = ["a", "~/whsec"]
+  bearer_file = "~/bearer"
+  ca_file = "~/ca"
+  cert_file = "~/cert"
+  key_file = "~/key"
+[[group]]
+name = "run"
+topic = "t"
+handler = { kind = "exec", command = ["~/bin/handler", "~/argument"] }
+[[user]]
+name = "u"
+password_file = "~/hash"
+publish = ["t"]
+`)
+	for line, keys := range map[int][]string{
+		4: {"server.tls.cert_file", "server.tls.key_file", "server.tls.ca_file"}, 6: {"http.token_file"}, 7: {"http.tls.cert_file", "http.tls.key_file"},
+		9: {"cluster.secret_file"}, 16: {"handler.path"}, 23: {"secret_files", "~/whsec"}, 24: {"bearer_file"}, 25: {"ca_file"}, 26: {"cert_file"}, 27: {"key_file"},
+		31: {"handler.command", "~/bin/handler"}, 34: {"password_file"},
+	} {
+		for _, key := range keys {
+			wantFault(t, faults, line, key)
+		}
+	}
+	for _, f := range faults {
+		if strings.Contains(f.Message, "~/argument") {
+			t.Errorf("an argument is the program's own business: %+v", f)
+		}
+	}
 }

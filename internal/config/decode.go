@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"leasehold/internal/duration"
 )
 
 // decoder reads a parsed file into structs, key by key: the library would stop at the first wrong type, take keys in
@@ -113,12 +115,12 @@ func listOf(text string) string {
 func (d *decoder) duration(p toml.Primitive, field reflect.Value, path string) {
 	var text string
 	if err := d.md.PrimitiveDecode(p, &text); err != nil {
-		d.faults.add(path, "%s: must be a text with a unit, like \"500ms\", \"30s\" or \"2m\"", display(path))
+		d.faults.add(path, "%s: must be a text with a unit, like \"500ms\", \"30s\", \"2m\" or \"7d\"", display(path))
 		return
 	}
-	value, err := time.ParseDuration(text)
+	value, err := duration.Parse(text)
 	if err != nil || value < 0 {
-		d.faults.add(path, "%s: %q is no duration; write one like \"500ms\", \"30s\" or \"2m\"", display(path), text)
+		d.faults.add(path, "%s: %q is not a valid duration; write one like \"500ms\", \"30s\", \"2m\" or \"7d\"", display(path), text)
 		return
 	}
 	field.SetInt(int64(value))

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"leasehold/internal/jsondata"
 )
 
 // maxFile bounds what is read as a config: anything larger is another file.
@@ -35,9 +37,11 @@ func Parse(path, text string) (*Config, error) {
 	c := DefaultConfig()
 	c.path = path
 	f := &faults{}
+	text = string(jsondata.TrimBOM([]byte(text)))
 	if err := parse(text, &c, f); err != nil {
 		return nil, syntaxError(path, text, err)
 	}
+	c.checkPaths(f)
 	decoded := len(f.list)
 	c.fill()
 	c.check(f)

@@ -160,11 +160,21 @@ func TestRepeatsUnderANewerEpochAreAllowedOnlyWhenAskedFor(t *testing.T) {
 func TestInputThatCannotBeJudgedIsRefused(t *testing.T) {
 	for name, lines := range map[string][]string{
 		"same id twice": {`{"id":1,"origin":"a"}`, `{"id":1,"origin":"a"}`}, "no key": {`{"id":1}`}, "no JSON": {`x`}, "empty": {},
+		"two rows in a line": {`{"id":1,"origin":"a"}{"id":2,"origin":"a"}`}, "Latin-1": {"{\"id\":\"\xfc\",\"origin\":\"a\"}"},
 	} {
 		path := filepath.Join(t.TempDir(), "in")
 		write(t, path, lines)
 		if _, err := Check(Options{Input: path, KeyField: "origin", IDField: "id", FileGroup: "audit", FileDir: t.TempDir()}); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
+	}
+}
+
+// TestInputIsReadAsItWasPublished: a mark in front is no part of the first row.
+func TestInputIsReadAsItWasPublished(t *testing.T) {
+	d := twoOwners()
+	d.input[0] = "\ufeff" + d.input[0]
+	if r := d.check(t, false); !r.OK() {
+		t.Errorf("%+v", r)
 	}
 }

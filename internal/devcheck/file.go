@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"leasehold/internal/lines"
 )
 
 // fileLine is a line of the file handler, as far as it matters here.
@@ -166,7 +168,7 @@ func (j *fileJudge) again(l fileLine, i int, behind bool) {
 
 // rowOf finds the row that a line carries, unchanged and under its own key.
 func (j *fileJudge) rowOf(l fileLine) (int, bool) {
-	id, err := field([]byte(l.payload()), j.idField)
+	id, err := lines.Field([]byte(l.payload()), j.idField)
 	if err != nil {
 		return 0, false
 	}

@@ -3,7 +3,6 @@ package devcheck
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"leasehold/internal/lines"
 	"leasehold/partitioner"
 )
 
@@ -28,56 +28,48 @@ type input struct {
 	byID  map[string]int
 }
 
+// readInput reads the file as `leasehold pub` did.
 func readInput(o Options) (*input, error) {
+	file, err := os.Open(o.Input)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
 	in := &input{byKey: map[string][]int{}, byID: map[string]int{}}
-	err := eachLine(o.Input, func(n int, line []byte) error {
-		r, err := newRow(line, o)
+	reader := lines.NewReader(file, lines.Options{KeyField: o.KeyField, IDField: o.IDField})
+	for {
+		record, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
 		if err != nil {
-			return fmt.Errorf("%s:%d: %w", o.Input, n, err)
+			return nil, fmt.Errorf("read %s: %w", o.Input, err)
 		}
-		if _, twice := in.byID[r.id]; twice {
-			return fmt.Errorf("%s:%d: the id %q is there twice, so rows cannot be told apart", o.Input, n, r.id)
+		if err := in.add(record); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", o.Input, record.Line, err)
 		}
-		in.byID[r.id] = len(in.rows)
-		in.byKey[r.key] = append(in.byKey[r.key], len(in.rows))
-		in.rows = append(in.rows, r)
-		return nil
-	})
-	if err == nil && len(in.rows) == 0 {
-		err = fmt.Errorf("%s holds no rows", o.Input)
 	}
-	return in, err
+	if len(in.rows) == 0 {
+		return nil, fmt.Errorf("%s holds no rows", o.Input)
+	}
+	return in, nil
 }
 
-func newRow(line []byte, o Options) (row, error) {
-	raw, err := field(line, o.KeyField)
+func (in *input) add(record lines.Record) error {
+	if record.Err != nil {
+		return record.Err
+	}
+	key, err := partitioner.EncodeKey(record.Key)
 	if err != nil {
-		return row{}, err
+		return err
 	}
-	key, err := partitioner.EncodeKey(raw)
-	if err != nil {
-		return row{}, err
+	if _, twice := in.byID[record.ID]; twice {
+		return fmt.Errorf("the id %q is there twice, so rows cannot be told apart", record.ID)
 	}
-	id, err := field(line, o.IDField)
-	return row{id: id, key: key, data: string(line)}, err
-}
-
-// field finds a.b in a row and spells its value.
-func field(line []byte, path string) (string, error) {
-	decoder := json.NewDecoder(bytes.NewReader(line))
-	decoder.UseNumber()
-	var value any
-	if err := decoder.Decode(&value); err != nil {
-		return "", fmt.Errorf("row is not JSON: %w", err)
-	}
-	for _, name := range strings.Split(path, ".") {
-		object, ok := value.(map[string]any)
-		if !ok || object[name] == nil {
-			return "", fmt.Errorf("row has no field %q", path)
-		}
-		value = object[name]
-	}
-	return fmt.Sprint(value), nil
+	in.byID[record.ID] = len(in.rows)
+	in.byKey[key] = append(in.byKey[key], len(in.rows))
+	in.rows = append(in.rows, row{id: record.ID, key: key, data: string(record.Data)})
+	return nil
 }
 
 // eachLine calls f for every line that is not empty, counted from 1; the last one need not end with a line break.

@@ -159,24 +159,46 @@ func (r *Reader) record(line []byte) Record {
 	return rec
 }
 
+// fault is what is wrong with one line: a reason that many lines may share, and the whole text with what only this one has.
+type fault struct{ reason, text string }
+
+func (f *fault) Error() string { return f.text }
+
+// Reason is why a line is not taken, without what only this line has, so that lines can be counted by it.
+func Reason(err error) string {
+	var f *fault
+	if errors.As(err, &f) {
+		return f.reason
+	}
+	return err.Error()
+}
+
 // check refuses a line that is not text or, where it should be JSON, not one value of it.
 func (r *Reader) check(line []byte) error {
+	check := jsondata.Check
 	if !r.opt.JSON && r.keyField == nil && r.idField == nil {
-		if err := jsondata.CheckEncoding(line); err != nil {
-			return fmt.Errorf("line is %w", err)
-		}
-		return nil
+		check = jsondata.CheckEncoding
 	}
-	switch err := jsondata.Check(line); {
+	switch err := check(line); {
 	case err == nil:
 		return nil
+	case errors.Is(err, jsondata.ErrEncoding):
+		return &fault{"line is not UTF-8", "line is " + err.Error()}
 	case errors.Is(err, jsondata.ErrTrailing):
-		return fmt.Errorf("line is not one JSON value: %w", err)
+		return &fault{"line is not one JSON value", "line is not one JSON value: " + err.Error()}
 	case errors.Is(err, jsondata.ErrTruncated):
-		return fmt.Errorf("line is not JSON: it %w", err)
+		return &fault{"line is not JSON", "line is not JSON: it " + err.Error()}
 	default:
-		return fmt.Errorf("line is %w", err)
+		return &fault{"line is not JSON", "line is " + err.Error()}
 	}
+}
+
+// Field is what a field like "customer.id" of a line holds, as Reader finds keys and ids.
+func Field(line []byte, field string) (string, error) {
+	if err := jsondata.Check(line); err != nil {
+		return "", fmt.Errorf("line is %w", err)
+	}
+	return fieldText(line, fieldPath(field))
 }
 
 // fieldText finds a field of a line that was checked, and spells its value.

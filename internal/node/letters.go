@@ -26,7 +26,11 @@ import (
 func (n *Node) DeadLetters(ctx context.Context, group string, f api.LetterFilter) (*api.LetterList, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	if _, err := n.about(ctx, group); err != nil {
+	g, err := n.about(ctx, group)
+	if err == nil && f.Partition != nil {
+		err = g.checkPartition(*f.Partition)
+	}
+	if err != nil {
 		return nil, err
 	}
 	box, out := n.letters(group), &api.LetterList{V: api.Version, Group: group, Letters: []api.Letter{}}

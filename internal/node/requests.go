@@ -14,6 +14,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
+	"leasehold/internal/duration"
 	"leasehold/worker"
 )
 
@@ -54,6 +55,13 @@ func (g about) leases(ctx context.Context) ([]lease.Lease, error) {
 	return all, err
 }
 
+func (g about) checkPartition(p int) error {
+	if p < 0 || p >= g.partitions {
+		return api.Mark(api.ErrNotFound, fmt.Sprintf("there is no partition %d: group %q has 0 to %d", p, g.name, g.partitions-1))
+	}
+	return nil
+}
+
 // Ask records what a person asks of a group. Its owners find it there, within a poll at the latest, and apply it.
 func (n *Node) Ask(ctx context.Context, group string, a api.Ask) (*api.Asked, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
@@ -89,8 +97,8 @@ func (n *Node) Ask(ctx context.Context, group string, a api.Ask) (*api.Asked, er
 func (n *Node) request(ctx context.Context, g about, a api.Ask) (r lease.Request, err error) {
 	r = lease.Request{Kind: a.Kind, Partitions: slices.Compact(slices.Sorted(slices.Values(a.Partitions))), At: time.Now().UTC().Format(time.RFC3339), By: api.By(ctx)}
 	for _, p := range r.Partitions {
-		if p < 0 || p >= g.partitions {
-			return r, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no partition %d: group %q has 0 to %d", p, g.name, g.partitions-1))
+		if err := g.checkPartition(p); err != nil {
+			return r, err
 		}
 	}
 	switch a.Kind {
@@ -257,7 +265,7 @@ func (n *Node) seekTarget(ctx context.Context, topic, to string) (uint64, error)
 }
 
 func badTarget(to string) error {
-	return api.Mark(api.ErrBadRequest, fmt.Sprintf("to: %q is none of earliest, latest, seq:1234, time:2026-01-02T15:04:05Z, -2h", to))
+	return api.Mark(api.ErrBadRequest, fmt.Sprintf("to: %q is none of earliest, latest, seq:1234, time:2026-01-02T15:04:05Z, -2h, -7d", to))
 }
 
 // seekTime reads a moment, absolute or counted back from now.
@@ -268,7 +276,7 @@ func seekTime(to string) (time.Time, error) {
 		}
 		return time.Time{}, badTarget(to)
 	}
-	d, err := time.ParseDuration(to)
+	d, err := duration.Parse(to)
 	if err != nil || d >= 0 {
 		return time.Time{}, badTarget(to)
 	}

@@ -434,6 +434,13 @@ func TestWhatCannotBeAskedIsRefusedByName(t *testing.T) {
 	if _, err := port.Ask(context.Background(), "billing", api.Ask{Kind: "resume"}); !errors.Is(err, api.ErrNotAllowed) {
 		t.Errorf("over the port without a token: %v", err)
 	}
+	if _, err := a.client.Ask(context.Background(), "billing", api.Ask{Kind: "seek", To: "-7d", DryRun: true}); err != nil {
+		t.Errorf("seek by a week: %v", err)
+	}
+	four := 4
+	if _, err := a.client.DeadLetters(context.Background(), "billing", api.LetterFilter{Partition: &four}); !errors.Is(err, api.ErrNotFound) || !strings.Contains(err.Error(), "no partition 4") {
+		t.Errorf("dead letters of a partition that is not there: %v", err)
+	}
 	if _, err := port.DeadLetters(context.Background(), "billing", api.LetterFilter{}); !errors.Is(err, api.ErrNotAllowed) {
 		t.Errorf("dead letters over the port without a token: %v", err)
 	}
