@@ -137,10 +137,17 @@ func (c *Client) request(ctx context.Context, by *http.Client, method, path stri
 	return resp, nil
 }
 
+// maxAnswer bounds an answer, or a line of one, in bytes. The largest is a page of dead letters that ends with one of
+// 8 MiB, each byte of which takes six.
+const maxAnswer = 96 << 20
+
 // read reads an answer into out, which may be nil where only an error is expected.
 func (c *Client) read(resp *http.Response, path string, out any) error {
-	var text json.RawMessage
-	if err := json.NewDecoder(resp.Body).Decode(&text); err != nil {
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(text) > maxAnswer {
+		return fmt.Errorf("%w at %s: the answer to %s is larger than %d MiB, and no agent's is", ErrUnreachable, c.target, path, maxAnswer>>20)
+	}
+	if err != nil || !json.Valid(text) {
 		return fmt.Errorf("%w at %s: what answers there (%s) is no agent", ErrUnreachable, c.target, resp.Status)
 	}
 	if err := codeError(resp.StatusCode, text); err != nil {

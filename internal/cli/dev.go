@@ -15,6 +15,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/config"
+	"leasehold/internal/smallfile"
 )
 
 type devFlags struct {
@@ -114,7 +115,7 @@ func (a *App) runDev(ctx context.Context, f devFlags) error {
 func writeDevSite(dir string, f devFlags) ([]devNode, error) {
 	extra := devTopics
 	if f.topics != "" {
-		text, err := os.ReadFile(f.topics)
+		text, err := smallfile.Read(f.topics, smallfile.Most)
 		if err != nil {
 			return nil, &Error{Code: exitUsage, Err: fmt.Errorf("read --topics: %w", err)}
 		}

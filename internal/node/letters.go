@@ -44,14 +44,31 @@ func (n *Node) DeadLetters(ctx context.Context, group string, f api.LetterFilter
 	if limit <= 0 || limit > api.MaxLetters {
 		limit = api.MaxLetters
 	}
+	size := 0
 	next, err := box.List(ctx, where, func(l *worker.Letter) (more bool) {
 		if (f.Reason == "" || string(l.Reason) == f.Reason) && !l.LastFail.Before(f.Since) {
-			out.Letters = append(out.Letters, apiLetter(l, f.Data))
+			letter := apiLetter(l, f.Data)
+			out.Letters = append(out.Letters, letter)
+			size += sizeOf(letter)
 		}
-		return len(out.Letters) < limit
+		return len(out.Letters) < limit && size < maxPage
 	})
 	out.Next = next
 	return out, err
+}
+
+// maxPage is where a page of dead letters ends, in bytes of JSON: what one caller makes a node hold.
+const maxPage = 8 << 20
+
+// sizeOf is about what a letter takes in JSON.
+func sizeOf(l api.Letter) int {
+	size := 1024 + jsondata.New([]byte(l.Error)).Size() + 2*(len(l.Key)+len(l.Subject)) + l.Size()
+	for name, values := range l.Headers {
+		for _, v := range values {
+			size += len(name) + jsondata.New([]byte(v)).Size()
+		}
+	}
+	return size
 }
 
 func letterError(err error, number uint64) error {
