@@ -21,6 +21,8 @@ ROUNDS ?= 0
 MINUTES ?= 0
 EACH  ?= 0
 WIDTH ?= 5
+GOVULNCHECK ?= v1.1.4
+VULNDB ?=
 TABLE ?= $(CURDIR)/bin/$@.txt
 
 # Where `make install` puts things; DESTDIR goes in front, for packages.
@@ -32,7 +34,7 @@ LONG := ^(TestAttacks|TestBrokenRulesAreFound|TestFreeze|TestFrozenNodeIsBuriedF
 # Packages whose tests run real clusters, or measure: they want the cores to themselves.
 ALONE := /(internal/(testcluster|node|chaos)|server|examples)(/|$$)
 
-.PHONY: attacks chaos soak install uninstall systemd-test help build test test-long lint cluster cluster-status cluster-kill cluster-start cluster-down node-named sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs publish-costs python3 recipe
+.PHONY: vuln attacks chaos soak install uninstall systemd-test help build test test-long lint cluster cluster-status cluster-kill cluster-start cluster-down node-named sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs publish-costs python3 recipe
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -58,6 +60,12 @@ lint: ## gofmt, go vet, staticcheck, go.mod tidy
 	go vet ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
+
+vuln: ## look for known vulnerabilities in what the binary uses; wants the network (VULNDB= for a copy of the database)
+	@out=$$(go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) $(if $(VULNDB),-db $(VULNDB)) ./... 2>&1); code=$$?; printf '%s\n' "$$out"; \
+	case "$$out" in *"fetching vulnerabilities"*|*"proxy.golang.org"*) \
+		echo "make vuln: nothing was checked: govulncheck or its database cannot be reached. Run it where there is network, or set VULNDB=file:///path"; exit 1;; esac; \
+	exit $$code
 
 cluster: build python3 ## start three nodes, process 20,000 real events, check the result
 	@LEASEHOLD=$(BIN) DIR=$(DIR) examples/flights/run.sh

@@ -23,7 +23,7 @@ type ballast struct {
 // nothing back. One of another size is from another config and is removed.
 func (b ballast) there() bool {
 	var st unix.Stat_t
-	if unix.Stat(b.path, &st) != nil {
+	if unix.Lstat(b.path, &st) != nil {
 		return false
 	}
 	if b.size > 0 && uint64(st.Size) == b.size && uint64(st.Blocks)*512 >= b.size {
@@ -44,7 +44,7 @@ func (b ballast) drop() error {
 
 // create makes the file, or leaves none.
 func (b ballast) create() error {
-	f, err := os.OpenFile(b.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := openOwn(b.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return fmt.Errorf("make the ballast: %w", err)
 	}

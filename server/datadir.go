@@ -85,6 +85,9 @@ func OpenDataDir(path string, id Identity) (*DataDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", path, err)
 	}
+	if err := refuseOwner(path, os.Geteuid()); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
@@ -105,7 +108,7 @@ func OpenDataDir(path string, id Identity) (*DataDir, error) {
 // lockDir takes the exclusive lock or says at once who cannot have it. flock and not fcntl: it belongs to the open
 // file, so a library that opens and closes the same file cannot drop it.
 func lockDir(path string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openOwn(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the data directory: %w", err)
 	}
@@ -134,7 +137,7 @@ func flock(f *os.File) error {
 // loadIdentity compares the saved identity with the wanted one, or saves the wanted one in a fresh directory.
 func (d *DataDir) loadIdentity(want Identity) error {
 	file := filepath.Join(d.path, identityFile)
-	text, err := os.ReadFile(file)
+	text, err := readOwn(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.createIdentity(file, want)
 	}
@@ -266,7 +269,7 @@ func (d *DataDir) HandlerLock(ctx context.Context) (*os.File, error) {
 	if d.handlers != nil {
 		return d.handlers, nil
 	}
-	f, err := os.OpenFile(filepath.Join(d.path, handlerFile), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openOwn(filepath.Join(d.path, handlerFile), os.O_RDONLY|os.O_CREATE) // Handlers get it.
 	if err != nil {
 		return nil, fmt.Errorf("open the handlers' lock: %w", err)
 	}
@@ -298,7 +301,7 @@ func waitFlock(ctx context.Context, f *os.File) error {
 // Boot is the highest boot number ever saved here, 0 in a new directory.
 func (d *DataDir) Boot() (uint64, error) {
 	file := filepath.Join(d.path, bootFile)
-	text, err := os.ReadFile(file)
+	text, err := readOwn(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}

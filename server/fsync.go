@@ -93,7 +93,7 @@ func (d *Disk) probe(ctx context.Context) {
 // timeFsync writes one block over the former one, so that the file takes no more room, and times how long it takes to be
 // on the disk.
 func timeFsync(path string) (time.Duration, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := openOwn(path, os.O_WRONLY|os.O_CREATE)
 	if err != nil {
 		return 0, err
 	}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"leasehold/internal/smallfile"
 )
 
 // TLSConfig is how a listener for clients is protected: [server] tls and [http] tls.
@@ -278,7 +280,7 @@ func (k *fileKeeper) stamp() string {
 }
 
 func (k *fileKeeper) read() (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(k.c.CertFile, k.c.KeyFile)
+	cert, err := smallfile.KeyPair(k.c.CertFile, k.c.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate %s and key %s: %w", k.c.CertFile, k.c.KeyFile, err)
 	}
@@ -286,7 +288,7 @@ func (k *fileKeeper) read() (*tls.Config, error) {
 	if !k.c.VerifyClients {
 		return config, nil
 	}
-	text, err := os.ReadFile(k.c.CAFile)
+	text, err := smallfile.Read(k.c.CAFile, smallfile.Most)
 	if err != nil {
 		return nil, fmt.Errorf("read ca_file: %w", err)
 	}

@@ -5,9 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
+
+	"leasehold/internal/smallfile"
 )
 
 // KeyedFile is a file that a key of the config names.
@@ -81,7 +82,7 @@ func readHTTPFiles(cfg HandlerConfig) (httpFiles, error) {
 }
 
 func (f *httpFiles) addSecret(path string) error {
-	text, err := os.ReadFile(path)
+	text, err := smallfile.Read(path, smallfile.Most)
 	if err != nil {
 		return err
 	}
@@ -97,7 +98,7 @@ func (f *httpFiles) readBearer(path string) error {
 	if path == "" {
 		return nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := smallfile.Read(path, smallfile.Most)
 	if err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func (f *httpFiles) readCA(path string) error {
 	if path == "" {
 		return nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := smallfile.Read(path, smallfile.Most)
 	if err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func (f *httpFiles) readCertificate(cert, key string) error {
 	if cert == "" {
 		return nil
 	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
+	pair, err := smallfile.KeyPair(cert, key)
 	if err != nil {
 		return fmt.Errorf("with handler.key_file %s: %w", key, err)
 	}

@@ -22,7 +22,7 @@ type LetterQuery struct {
 // How much is read at a time.
 const (
 	listBatch = 256
-	listBytes = 16 << 20
+	listBytes = 4 << 20
 )
 
 // List calls f with dead letters in the order they were stored, until it returns false. It returns the number after which

@@ -140,14 +140,19 @@ func (c *Client) request(ctx context.Context, by *http.Client, method, path stri
 	return resp, nil
 }
 
+// maxAnswer bounds an answer, or a line of one, in bytes. The largest is a page of dead letters that ends with one of
+// 8 MiB, each byte of which takes six.
+const maxAnswer = 96 << 20
+
 // read reads an answer into out, which may be nil where only an error is expected.
 func (c *Client) read(resp *http.Response, path string, out any) error {
-	var text json.RawMessage
-	decoder := json.NewDecoder(resp.Body)
-	if err := decoder.Decode(&text); err != nil {
-		if rest, _ := io.ReadAll(decoder.Buffered()); strings.Contains(string(rest), "HTTP request to an HTTPS server") { // net/http's own words.
-			return fmt.Errorf("%w at %s: it speaks TLS, use https://%s", ErrUnreachable, c.target, strings.TrimPrefix(c.base, "http://"))
-		}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err == nil && len(text) > maxAnswer:
+		return fmt.Errorf("%w at %s: the answer to %s is larger than %d MiB, and no agent's is", ErrUnreachable, c.target, path, maxAnswer>>20)
+	case strings.Contains(string(text), "HTTP request to an HTTPS server"): // net/http's own words.
+		return fmt.Errorf("%w at %s: it speaks TLS, use https://%s", ErrUnreachable, c.target, strings.TrimPrefix(c.base, "http://"))
+	case err != nil || !json.Valid(text):
 		return fmt.Errorf("%w at %s: what answers there (%s) is not an agent", ErrUnreachable, c.target, resp.Status)
 	}
 	if resp.StatusCode == http.StatusUnauthorized && c.token != "" {

@@ -18,6 +18,9 @@ func (c caller) isHandler() bool {
 		return false
 	}
 	pid := int(c.cred.Pid)
+	if c.cred.Uid != 0 && int(c.cred.Uid) == os.Getuid() && parent(pid) == 0 {
+		return true // It hides from its own user, under whom only handlers have a reason to.
+	}
 	return descends(pid, os.Getpid()) || sameService(controlGroup("self"), controlGroup(strconv.Itoa(pid)))
 }
 

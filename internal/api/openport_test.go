@@ -2,8 +2,11 @@ package api
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -76,5 +79,30 @@ func TestAnOpenPortShowsNoTexts(t *testing.T) {
 		if err != nil || s.Groups[0].Partitions[0].Error != secret || len(s.Warnings) != 2 {
 			t.Errorf("%s: %+v, %v", target, s, err)
 		}
+	}
+}
+
+// Whatever answers in an agent's place.
+func TestAnswersAreBounded(t *testing.T) {
+	endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		chunk := bytes.Repeat([]byte("1"), 1<<20)
+		for sent := 0; sent < 4*maxAnswer; sent += len(chunk) {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+	}))
+	defer endless.Close()
+	c := NewClient(endless.URL)
+	if _, err := c.Status(t.Context()); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "larger than 96 MiB") {
+		t.Errorf("status: %v", err)
+	}
+	stream, err := c.Tap(t.Context(), "orders", TapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if _, err := stream.Next(); err == nil {
+		t.Error("a line without an end is taken for a message")
 	}
 }

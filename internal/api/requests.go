@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"leasehold/internal/jsondata"
 )
 
@@ -160,13 +162,13 @@ func (h *handler) requestRoutes(r Requests, guarded func(http.HandlerFunc) http.
 			}
 			return r.Asked(req.Context(), req.PathValue("name"), id)
 		}),
-		"GET /v1/groups/{name}/dlq": guarded(answer(h, func(req *http.Request) (any, error) {
+		"GET /v1/groups/{name}/dlq": guarded(few(maxPages, answer(h, func(req *http.Request) (any, error) {
 			f, err := letterFilter(req.URL.Query())
 			if err != nil {
 				return nil, err
 			}
 			return r.DeadLetters(req.Context(), req.PathValue("name"), f)
-		})),
+		}))),
 		"POST /v1/groups/{name}/dlq/requeue": order(true, r.Requeue),
 		"POST /v1/groups/{name}/dlq/drop":    order(false, r.Drop),
 	}
@@ -196,6 +198,21 @@ func (o LetterOrder) check(limited bool) error {
 		return badRequest("max_requeues belongs to requeue, not to drop")
 	}
 	return nil
+}
+
+// maxPages is how many pages of dead letters are made and sent at a time: each may be large.
+const maxPages = 4
+
+// few lets so many requests through at a time; the others wait.
+func few(most int64, next http.HandlerFunc) http.HandlerFunc {
+	places := semaphore.NewWeighted(most)
+	return func(w http.ResponseWriter, r *http.Request) {
+		if places.Acquire(r.Context(), 1) != nil {
+			return // The caller has gone.
+		}
+		defer places.Release(1)
+		next(w, r)
+	}
 }
 
 // ErrBadRequest: what was asked makes no sense.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -244,7 +245,26 @@ func (c *Client) Tap(ctx context.Context, topic string, o TapOptions) (*MessageS
 		defer resp.Body.Close()
 		return nil, c.read(resp, path, nil)
 	}
-	return &MessageStream{client: c, body: resp.Body, lines: json.NewDecoder(resp.Body), follow: o.Follow}, nil
+	return &MessageStream{client: c, body: resp.Body, lines: json.NewDecoder(&boundedLines{r: resp.Body}), follow: o.Follow}, nil
+}
+
+// boundedLines ends a stream at a line that no agent sends.
+type boundedLines struct {
+	r    io.Reader
+	line int // Bytes since the last end of a line.
+}
+
+func (b *boundedLines) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if end := bytes.LastIndexByte(p[:n], '\n'); end >= 0 {
+		b.line = n - end - 1
+	} else {
+		b.line += n
+	}
+	if b.line > maxAnswer {
+		return 0, fmt.Errorf("a line of more than %d MiB", maxAnswer>>20)
+	}
+	return n, err
 }
 
 // Next returns the next message, or io.EOF after the last one. A stream that follows has no last one: its end is an error.

@@ -17,6 +17,7 @@ import (
 
 	"leasehold/internal/config"
 	"leasehold/internal/jsondata"
+	"leasehold/internal/smallfile"
 )
 
 // devRecord is what `dev` remembers of a directory: what it was asked for last, so that a later start needs no flags,
@@ -95,7 +96,7 @@ func devWish(cmd *cobra.Command, f devFlags, last devRecord) (devRecord, error) 
 		}
 	}
 	if f.topics != "" {
-		text, err := os.ReadFile(f.topics)
+		text, err := smallfile.Read(f.topics, smallfile.Most)
 		if err != nil {
 			return wish, &Error{Code: exitUsage, Err: fmt.Errorf("read --topics: %w", err)}
 		}

@@ -1,13 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/smallfile"
 	"leasehold/server"
 )
 
@@ -67,6 +68,10 @@ func (l *login) credentials(a *App) (nats.Option, error) {
 	case l.passwordFile != "" && l.user == "":
 		return nil, usage("--password-file needs --user")
 	case l.nkeyFile != "":
+		_, err := smallfile.Read(l.nkeyFile, smallfile.Most) // Which NATS then reads itself, whatever it is.
+		if err != nil {
+			return nil, usage("--nkey-file: %s", err)
+		}
 		key, err := nats.NkeyOptionFromSeed(l.nkeyFile)
 		if err != nil {
 			return nil, usage("--nkey-file %s: %s; `leasehold user nkey` makes one", l.nkeyFile, err)
@@ -90,12 +95,11 @@ func (l *login) password(a *App) (string, error) {
 		password, err := a.askPassword("Password of " + l.user + ": ")
 		return string(password), err
 	}
-	f, err := os.Open(l.passwordFile)
+	text, err := smallfile.Read(l.passwordFile, smallfile.Most)
 	if err != nil {
 		return "", usage("--password-file: %s", err)
 	}
-	defer f.Close()
-	password, err := firstLine(f)
+	password, err := firstLine(bytes.NewReader(text))
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
@@ -144,7 +148,7 @@ func (a *App) tlsConfig() (*tls.Config, error) {
 	if a.caFile == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(a.caFile)
+	text, err := smallfile.Read(a.caFile, smallfile.Most)
 	if err != nil {
 		return nil, usage("--tls-ca: %s", err)
 	}
@@ -169,12 +173,11 @@ func (a *App) token() (string, error) {
 	if a.tokenFile == "" {
 		return "", nil
 	}
-	f, err := os.Open(a.tokenFile)
+	text, err := smallfile.Read(a.tokenFile, smallfile.Most)
 	if err != nil {
 		return "", usage("--token-file: %s", err)
 	}
-	defer f.Close()
-	token, err := firstLine(f)
+	token, err := firstLine(bytes.NewReader(text))
 	if err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
 	}

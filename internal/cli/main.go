@@ -4,6 +4,9 @@ import (
 	"context"
 	"os"
 
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+
 	"leasehold/internal/memory"
 	"leasehold/internal/node"
 )
@@ -16,6 +19,15 @@ func Main(ctx context.Context, args []string, service func(context.Context) cont
 }
 
 func runNode(ctx context.Context, o node.Options) error {
+	hideMemory(o.Logger)
 	memory.SetLimit(o.Logger)
 	return node.Run(ctx, o)
+}
+
+// hideMemory closes this process's memory, environment and descriptors to others of its user, handlers among them, and leaves
+// no core file: secrets are in all of it. A program that is started from here is not meant.
+func hideMemory(log hclog.Logger) {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		log.Warn("handlers can read this process's memory: prctl failed", "error", err)
+	}
 }

@@ -2,10 +2,10 @@ package config
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"leasehold/internal/jsondata"
+	"leasehold/internal/smallfile"
 )
 
 // maxFile bounds what is read as a config: anything larger is another file.
@@ -18,14 +18,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the config: %w", err)
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the config: %w", err)
-	}
-	if info.Size() > maxFile || info.IsDir() {
-		return nil, fmt.Errorf("read the config: %s is not a config file", path)
-	}
-	text, err := os.ReadFile(path)
+	text, err := smallfile.Read(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the config: %w", err)
 	}

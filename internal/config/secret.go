@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"leasehold/internal/smallfile"
 )
 
 // secretBytes is the length of a cluster secret: too long to be typed by a person or guessed.
@@ -51,7 +53,7 @@ func (c *Config) ReadSecrets() (Secrets, error) {
 	if s.Path == "" {
 		return s, nil
 	}
-	text, err := os.ReadFile(s.Path)
+	text, err := smallfile.Read(s.Path, smallfile.Most)
 	if err != nil {
 		return s, c.secretFault("%s", fileFault(err, "put the cluster's secret there, the same on every node (`leasehold init` makes one)"))
 	}

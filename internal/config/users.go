@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
 	"leasehold/internal/api"
+	"leasehold/internal/smallfile"
 	"leasehold/server"
 )
 
@@ -115,7 +115,7 @@ func readHash(u server.UserConfig) (string, error) {
 	if u.PasswordFile == "" {
 		return "", nil
 	}
-	text, err := os.ReadFile(u.PasswordFile)
+	text, err := smallfile.Read(u.PasswordFile, smallfile.Most)
 	if err != nil {
 		return "", fmt.Errorf("user %q: password_file: %s", u.Name, fileFault(err, "`leasehold user hash` makes its content"))
 	}
@@ -149,7 +149,7 @@ func (c *Config) ReadToken() (Token, error) {
 	fault := func(text string) (Token, error) {
 		return Token{}, &Error{File: c.path, Faults: []Fault{{Message: "http.token_file: " + text}}}
 	}
-	text, err := os.ReadFile(c.HTTP.TokenFile)
+	text, err := smallfile.Read(c.HTTP.TokenFile, smallfile.Most)
 	if err != nil {
 		return fault(fileFault(err, "`leasehold user token` makes its content"))
 	}

@@ -18,6 +18,20 @@ func New(data []byte) Payload {
 	return Payload{DataB64: data}
 }
 
+// Size is how many bytes the payload takes in JSON, or a little more.
+func (p Payload) Size() int {
+	if p.Data == nil {
+		return len(p.DataB64)/3*4 + 4
+	}
+	size := len(*p.Data)
+	for _, b := range []byte(*p.Data) {
+		if b < ' ' || b == '"' || b == '\\' || b == '<' || b == '>' || b == '&' || b == 0xe2 { // 0xe2 begins U+2028.
+			size += 5 // \u0001
+		}
+	}
+	return size
+}
+
 // Bytes is the payload that is carried.
 func (p Payload) Bytes() []byte {
 	if p.Data != nil {

@@ -17,3 +17,12 @@ func TestTextStaysTextAndBytesStayBytes(t *testing.T) {
 		}
 	}
 }
+
+func TestSizeIsEnough(t *testing.T) {
+	for _, data := range []string{"", "plain", "\x01\x02\n", `"\`, "<&>", "\u2028\u2029ü", "\xff\xfe\xfd", "\x7f"} {
+		text, err := json.Marshal(New([]byte(data)))
+		if size := New([]byte(data)).Size(); err != nil || size+len(`{"data_b64":""}`) < len(text) || size > 6*len(data)+4 {
+			t.Errorf("%q: Size %d, JSON %s", data, size, text)
+		}
+	}
+}

@@ -58,12 +58,29 @@ func letterPage(f api.LetterFilter, out *api.LetterList) (worker.LetterQuery, fu
 	if limit <= 0 || limit > api.MaxLetters {
 		limit = api.MaxLetters
 	}
+	size := 0
 	return where, func(l *worker.Letter) (more bool) {
 		if (f.Reason == "" || string(l.Reason) == f.Reason) && !l.LastFail.Before(f.Since) {
-			out.Letters = append(out.Letters, apiLetter(l, f.Data))
+			letter := apiLetter(l, f.Data)
+			out.Letters = append(out.Letters, letter)
+			size += sizeOf(letter)
 		}
-		return len(out.Letters) < limit
+		return len(out.Letters) < limit && size < maxPage
 	}
+}
+
+// maxPage is where a page of dead letters ends, in bytes of JSON: what one caller makes a node hold.
+const maxPage = 8 << 20
+
+// sizeOf is about what a letter takes in JSON.
+func sizeOf(l api.Letter) int {
+	size := 1024 + jsondata.New([]byte(l.Error)).Size() + 2*(len(l.Key)+len(l.Subject)) + l.Size()
+	for name, values := range l.Headers {
+		for _, v := range values {
+			size += len(name) + jsondata.New([]byte(v)).Size()
+		}
+	}
+	return size
 }
 
 func letterError(err error, number uint64) error {

@@ -3,6 +3,7 @@ package node_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -122,5 +123,46 @@ func TestHashedKeysAreFoundByTheirKeyAndReleased(t *testing.T) {
 	a.ask(api.Ask{Kind: "release", Keys: []string{key}})
 	a.waitLetters()
 	a.waitDone("k1", "k2")
+	a.end(t)
+}
+
+// What a publisher prepares, and one command sets off, must not fill a node's memory.
+func TestAPageOfDeadLettersIsBounded(t *testing.T) {
+	a := newAsked(t, "")
+	control, text := strings.Repeat("\x01", 500_000), strings.Repeat("x", 900_000)
+	a.say(map[string]string{control: "reject", text: "reject"})
+	var messages []*nats.Msg
+	for i := range 12 {
+		messages = append(messages, &nats.Msg{Subject: fmt.Sprint("orders.c", i), Data: []byte(control)},
+			&nats.Msg{Subject: fmt.Sprint("orders.t", i), Data: []byte(text)})
+	}
+	a.publishAs(messages...)
+	servertest.Eventually(t, time.Minute, func() error {
+		if n := a.group().DeadLetters; n != int64(len(messages)) {
+			return fmt.Errorf("%d dead letters", n)
+		}
+		return nil
+	})
+	seen, pages := map[string]bool{}, 0
+	for after := uint64(0); pages == 0 || after > 0; pages++ {
+		page, err := a.client.DeadLetters(t.Context(), "billing", api.LetterFilter{Data: true, After: after, Limit: api.MaxLetters})
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := json.Marshal(page)
+		if largest := 6 * len(control); err != nil || len(body) > 8<<20+largest+64<<10 {
+			t.Errorf("page %d has %d bytes, %v", pages, len(body), err)
+		}
+		for _, l := range page.Letters {
+			want := map[bool]string{true: control, false: text}[l.Key[0] == 'c']
+			if seen[l.ID] = true; string(l.Payload.Bytes()) != want {
+				t.Errorf("letter %s of key %s has another payload", l.ID, l.Key)
+			}
+		}
+		after = page.Next
+	}
+	if len(seen) != len(messages) || pages < 3 {
+		t.Errorf("%d letters on %d pages, want %d on several", len(seen), pages, len(messages))
+	}
 	a.end(t)
 }

@@ -3,6 +3,7 @@ package ingress
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 )
 
 // maxLine is the longest protocol line of a client, as the broker has it.
@@ -190,10 +191,20 @@ type info struct {
 	Nonce        string `json:"nonce,omitempty"`
 }
 
+// release is a version without its last number: what clients decide by it is the same for all patches, and which of them a
+// node lacks is not for those who have not logged in.
+func release(version string) string {
+	parts := strings.SplitN(version, ".", 3)
+	if len(parts) < 3 {
+		return version
+	}
+	return parts[0] + "." + parts[1] + ".0"
+}
+
 func (c *client) info() string {
 	in := c.in
 	i := info{
-		ID: in.opt.Name, Name: in.opt.Name, Version: in.opt.Version, Proto: 1, Headers: true, JetStream: true,
+		ID: in.opt.Name, Name: in.opt.Name, Version: release(in.opt.Version), Proto: 1, Headers: true, JetStream: true,
 		MaxPayload: in.opt.Limits.MaxPayload, ClientID: c.id,
 	}
 	if c.user == nil { // not from inside
