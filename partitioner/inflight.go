@@ -195,7 +195,7 @@ func (e *pending) ended(err error) Result {
 	r := Result{Outcome: Refused, Partition: e.place.Partition, Key: e.place.Key, ID: e.id, Err: err}
 	if len(e.open) > 0 {
 		r.Outcome = Unknown
-		r.Err = fmt.Errorf("sent %d times, one of which may be stored: %w", e.attempts, err)
+		r.Err = fmt.Errorf("not acknowledged in %d attempts, so it may be stored, now or later: %w", e.attempts, err)
 	}
 	return r
 }

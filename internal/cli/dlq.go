@@ -27,6 +27,7 @@ type letterFlags struct {
 	kind        string
 	since       string
 	all         bool
+	local       bool
 }
 
 func (f *letterFlags) add(cmd *cobra.Command) {
@@ -43,7 +44,7 @@ func (f *letterFlags) chooses() bool {
 }
 
 func (f *letterFlags) filter() (api.LetterFilter, error) {
-	out := api.LetterFilter{Kind: f.kind, Reason: f.reason, Key: f.key}
+	out := api.LetterFilter{Kind: f.kind, Reason: f.reason, Key: f.key, Local: f.local}
 	if f.partition >= 0 {
 		out.Partition = &f.partition
 	}
@@ -116,6 +117,9 @@ func (a *App) dlqListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if f.local {
+				a.warnLocal()
+			}
 			letters := []api.Letter{}
 			more := false
 			err = eachLetter(cmd.Context(), client, args[0], filter, func(l api.Letter) (bool, error) {
@@ -134,6 +138,7 @@ func (a *App) dlqListCommand() *cobra.Command {
 	}
 	addOutput(cmd, &format)
 	f.add(cmd)
+	addLocal(cmd, &f.local)
 	cmd.Flags().StringVar(&f.kind, "kind", "", "only dead or parked ones")
 	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many")
 	return cmd
@@ -164,8 +169,14 @@ func shortError(text string) string {
 	return strings.TrimSpace(string(r[:begin])) + " … " + strings.TrimSpace(string(r[len(r)-end:]))
 }
 
+// addLocal gives a command that reads dead letters the flag --local.
+func addLocal(cmd *cobra.Command, local *bool) {
+	cmd.Flags().BoolVar(local, "local", false, "read the replica of the node that is asked, without a quorum")
+}
+
 func (a *App) dlqShowCommand() *cobra.Command {
 	var format string
+	var local bool
 	cmd := &cobra.Command{
 		Use:     "show GROUP NUMBER",
 		Short:   "Show one dead letter with headers and payload",
@@ -180,14 +191,18 @@ func (a *App) dlqShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			page, err := client.DeadLetters(cmd.Context(), args[0], api.LetterFilter{Stored: numbers[0]})
+			page, err := client.DeadLetters(cmd.Context(), args[0], api.LetterFilter{Stored: numbers[0], Local: local})
 			if err != nil {
 				return dlqError(err)
+			}
+			if local {
+				a.warnLocal()
 			}
 			return a.showLetter(page.Letters[0], args[0], format)
 		}),
 	}
 	addOutput(cmd, &format)
+	addLocal(cmd, &local)
 	return cmd
 }
 
@@ -239,10 +254,11 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 func (a *App) dlqExportCommand() *cobra.Command {
 	var f letterFlags
 	cmd := &cobra.Command{
-		Use:     "export GROUP",
-		Short:   "Write dead letters to stdout, one JSON object a line, with headers and payload",
-		Example: "  leasehold dlq export billing > billing-dead.ndjson\n  leasehold dlq export billing --key c-17 | jq -r .data",
-		Args:    cobra.ExactArgs(1),
+		Use:   "export GROUP",
+		Short: "Write dead letters to stdout, one JSON object a line, with headers and payload",
+		Example: "  leasehold dlq export billing > billing-dead.ndjson\n  leasehold dlq export billing --key c-17 | jq -r .data\n" +
+			"  leasehold dlq export billing --local > billing-dead.ndjson     of this node alone, without a quorum",
+		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			filter, err := f.filter()
 			if err != nil {
@@ -252,6 +268,9 @@ func (a *App) dlqExportCommand() *cobra.Command {
 			client, err := a.client(cmd)
 			if err != nil {
 				return err
+			}
+			if f.local {
+				a.warnLocal()
 			}
 			n, encoder := 0, json.NewEncoder(a.Out)
 			err = eachLetter(cmd.Context(), client, args[0], filter, func(l api.Letter) (bool, error) {
@@ -265,5 +284,6 @@ func (a *App) dlqExportCommand() *cobra.Command {
 		}),
 	}
 	f.add(cmd)
+	addLocal(cmd, &f.local)
 	return cmd
 }

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,13 +43,14 @@ func (a *App) statusCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&f.untilIdle, "until-idle", false, "wait until every group has processed everything and every partition has an owner")
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "look again every second until ^C; with -o json one document a line")
 	cmd.MarkFlagsMutuallyExclusive("watch", "until-idle")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "with --until-idle: give up after this long, with exit code 6")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "give up after this long, with exit code 6")
+	cmd.MarkFlagsMutuallyExclusive("watch", "timeout")
 	return cmd
 }
 
 func (a *App) runStatus(cmd *cobra.Command, f statusFlags) error {
-	if cmd.Flag("timeout").Changed && !f.untilIdle {
-		return usage("--timeout: only with --until-idle")
+	if f.timeout <= 0 {
+		return usage("--timeout must be positive, like 10s")
 	}
 	client, err := a.client(cmd)
 	if err != nil {
@@ -56,11 +59,16 @@ func (a *App) runStatus(cmd *cobra.Command, f statusFlags) error {
 	if f.watch {
 		return a.watchStatus(cmd.Context(), client, f)
 	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+	defer cancel()
 	var s *api.Status
 	if f.untilIdle {
 		s, err = a.waitIdle(cmd.Context(), client, f.timeout)
 	} else {
-		s, err = client.Status(cmd.Context())
+		s, err = client.Status(ctx)
+	}
+	if err != nil && !f.untilIdle && timedOut(ctx) {
+		return failure(exitTimeout, "the agent runs and is overloaded or stuck; see its log", "no status within %s", f.timeout)
 	}
 	if s != nil {
 		if err := a.printStatus(s, f); err != nil {
@@ -98,6 +106,9 @@ func (a *App) printStatus(s *api.Status, f statusFlags) error {
 
 func writeStatus(w io.Writer, s *api.Status, partitions bool) {
 	fmt.Fprintln(w, verdict(s))
+	if s.Stale != "" {
+		fmt.Fprintln(w, "warning:", s.Stale)
+	}
 	for _, warning := range s.Warnings {
 		fmt.Fprintln(w, "warning:", warning)
 	}
@@ -128,10 +139,13 @@ func verdict(s *api.Status) string {
 func problems(s *api.Status) []string {
 	var list []string
 	if !s.Quorum {
-		list = append(list, "no quorum")
+		list = append(list, cmp.Or(s.NoQuorum, "no quorum"))
 	}
 	if !s.Ready {
 		list = append(list, s.Node+" is not ready")
+	}
+	if s.Stale != "" || !s.Quorum && s.NoQuorum != "" { // The rest is what was known before, or follows from it.
+		return list
 	}
 	for _, n := range s.Nodes {
 		switch {
@@ -194,12 +208,12 @@ func printNodes(w io.Writer, s *api.Status) {
 	rows := make([]table.Row, 0, len(s.Nodes))
 	for _, n := range s.Nodes {
 		role := ""
-		if n.Name == s.Leader {
+		if n.Name == s.Leader && s.Quorum {
 			role = "leader"
 		}
-		rows = append(rows, table.Row{n.Name, n.State, yesNo(n.Ready), role, n.Partitions, n.Boot, n.Version, n.Address})
+		rows = append(rows, table.Row{n.Name, n.State, yesNo(n.Ready), role, n.Partitions, n.Boot, n.Version, n.Address, n.LastSeen})
 	}
-	section(w, table.Row{"node", "state", "ready", "role", "partitions", "boot", "version", "address"}, rows)
+	section(w, table.Row{"node", "state", "ready", "role", lastKnown(s, "partitions"), "boot", "version", "address", "last seen"}, rows)
 }
 
 func printTopics(w io.Writer, s *api.Status) {
@@ -207,7 +221,7 @@ func printTopics(w io.Writer, s *api.Status) {
 	for _, t := range s.Topics {
 		rows = append(rows, table.Row{t.Name, t.Partitions, humanize.Comma(int64(t.Messages)), humanize.IBytes(t.Bytes), t.LastSeq})
 	}
-	section(w, table.Row{"topic", "partitions", "messages", "size", "last seq"}, rows)
+	section(w, table.Row{"topic", "partitions", lastKnown(s, "messages"), "size", "last seq"}, rows)
 }
 
 func printGroups(w io.Writer, s *api.Status) {
@@ -215,7 +229,15 @@ func printGroups(w io.Writer, s *api.Status) {
 	for _, g := range s.Groups {
 		rows = append(rows, table.Row{g.Name, g.Topic, lagText(g.Lag), g.Unowned, g.DeadLetters, owners(g)})
 	}
-	section(w, table.Row{"group", "topic", "lag", "unowned", "dead letters", "partitions by node"}, rows)
+	section(w, table.Row{"group", "topic", "lag", "unowned", "dead letters", lastKnown(s, "partitions by node")}, rows)
+}
+
+// lastKnown marks a column whose facts may not be true any more.
+func lastKnown(s *api.Status, header string) string {
+	if s.Stale == "" {
+		return header
+	}
+	return header + " (last known)"
 }
 
 // owners counts a group's partitions by their owner: "n1 22, n2 21, n3 21".

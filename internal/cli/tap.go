@@ -23,6 +23,7 @@ type tapFlags struct {
 	fromSeq   uint64
 	since     time.Duration
 	follow    bool
+	local     bool
 }
 
 func (a *App) tapCommand() *cobra.Command {
@@ -32,9 +33,11 @@ func (a *App) tapCommand() *cobra.Command {
 		Short: "Look at a topic's messages without consuming them",
 		Long: "Shows stored messages as they go by, the last 10 if nothing says where to begin. No group notices. On a terminal a\n" +
 			"line a message; piped, or with -o json, the whole message as one JSON object a line, as a handler gets it but for\n" +
-			"what depends on who handles it. ^C ends --follow with code 0.",
+			"what depends on who handles it. ^C ends --follow with code 0. --local reads the replica on the disk of the node that is\n" +
+			"asked: it needs no quorum, and the newest messages may be missing from it.",
 		Example: "  leasehold tap orders --follow\n  leasehold tap orders --key c-17 --last 3\n" +
-			"  leasehold tap orders --since 10m | jq -r .data\n  leasehold tap orders --partition 3 --from-seq 1007 -o json",
+			"  leasehold tap orders --since 10m | jq -r .data\n  leasehold tap orders --partition 3 --from-seq 1007 -o json\n" +
+			"  leasehold tap orders --local --from-seq 1 -o json > orders.ndjson",
 		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			return a.runTap(cmd, args[0], f)
@@ -49,12 +52,14 @@ func (a *App) tapCommand() *cobra.Command {
 	flags.DurationVar(&f.since, "since", 0, "begin with what was stored this long ago, like 10m")
 	flags.BoolVarP(&f.follow, "follow", "f", false, "go on with new messages as they come")
 	cmd.MarkFlagsMutuallyExclusive("last", "from-seq", "since")
+	flags.BoolVar(&f.local, "local", false, "read the node's own replica, without a quorum")
 	cmd.MarkFlagsMutuallyExclusive("partition", "key")
+	cmd.MarkFlagsMutuallyExclusive("local", "follow")
 	return cmd
 }
 
 func (f tapFlags) options(cmd *cobra.Command) (api.TapOptions, error) {
-	o := api.TapOptions{Key: f.key, FromSeq: f.fromSeq, Since: f.since, Last: f.last, Follow: f.follow}
+	o := api.TapOptions{Key: f.key, FromSeq: f.fromSeq, Since: f.since, Last: f.last, Follow: f.follow, Local: f.local}
 	given := cmd.Flags().Changed
 	switch {
 	case given("key") && f.key == "":
@@ -86,6 +91,9 @@ func (a *App) runTap(cmd *cobra.Command, topic string, f tapFlags) error {
 		return err
 	}
 	defer stream.Close()
+	if f.local {
+		a.warnLocal()
+	}
 	show := a.showJSON
 	if f.format == formatTable && (isTerminal(a.Out) || cmd.Flag("output").Changed) {
 		show = a.showLine
@@ -94,6 +102,9 @@ func (a *App) runTap(cmd *cobra.Command, topic string, f tapFlags) error {
 		m, err := stream.Next()
 		if shown == 0 && errors.Is(err, io.EOF) && isTerminal(a.Err) {
 			fmt.Fprintln(a.Err, "no such message is stored")
+		}
+		if timedOut(cmd.Context()) {
+			return cmd.Context().Err()
 		}
 		if errors.Is(err, io.EOF) || cmd.Context().Err() != nil {
 			return nil
@@ -105,6 +116,11 @@ func (a *App) runTap(cmd *cobra.Command, topic string, f tapFlags) error {
 			return err
 		}
 	}
+}
+
+// warnLocal says what --local shows.
+func (a *App) warnLocal() {
+	fmt.Fprintln(a.Err, "Warning: this is the replica of one node, read without a quorum: the newest messages may be missing, and what it shows may have been removed since")
 }
 
 func (a *App) showJSON(m *api.Message) error {

@@ -29,6 +29,29 @@ func (n *Node) quorum() server.Quorum {
 	}
 }
 
+// missedEvery is how often a node looks for its readiness who answers.
+const missedEvery = time.Second
+
+// missedQuorum remembers the last look.
+type missedQuorum struct {
+	at   time.Time
+	text string // who is missing, "" while a majority answers
+}
+
+// before puts who is missing before the other reasons of a node that is not ready. It belongs to one goroutine.
+func (m *missedQuorum) before(n *Node, reasons []string) []string {
+	if now := time.Now(); now.Sub(m.at) >= missedEvery {
+		m.at, m.text = now, ""
+		if q := n.quorum(); q.Lost() {
+			m.text = q.Text()
+		}
+	}
+	if m.text == "" {
+		return reasons
+	}
+	return append([]string{m.text}, reasons...)
+}
+
 func noQuorum(q server.Quorum) error { return api.Mark(api.ErrNoQuorum, q.Text()) }
 
 // whileQuorum asks what needs a quorum. Without one it does not wait for answers that cannot come, and says who is missing.
