@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"leasehold/internal/brokererr"
 	"leasehold/internal/failpoint"
 )
 
@@ -265,7 +266,7 @@ func (l *Lane) assign() bool {
 		if err == nil || l.live.Err() != nil {
 			return err == nil && l.live.Err() == nil
 		}
-		l.setState(StateUnavailable, err.Error())
+		l.setState(StateUnavailable, brokererr.Text(err))
 		if n == 1 {
 			l.log.Warn("handler does not take the partition", "error", err)
 		}

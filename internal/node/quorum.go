@@ -14,7 +14,7 @@ import (
 // How long a question goes on without a majority, or without a leader, before it is answered with what is missing. Together
 // with what it takes to notice, that is less than three seconds.
 const (
-	lostPatience   = time.Second
+	lostPatience   = 250 * time.Millisecond
 	leaderPatience = 2 * time.Second
 	quorumEvery    = 250 * time.Millisecond
 )
