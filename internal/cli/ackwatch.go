@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"leasehold/internal/api"
@@ -23,6 +24,8 @@ type ackWatch struct {
 	topic  string
 	tally  *pubTally
 	line   *notice
+
+	stuck atomic.Bool // nothing has been acknowledged for a while, and the operator was told why
 
 	mu   sync.Mutex
 	open chan struct{} // closed while messages may be sent
@@ -49,6 +52,7 @@ func (w *ackWatch) run(ctx context.Context) {
 		now, waiting := w.tally.progress()
 		if now != settled {
 			settled, since = now, time.Now()
+			w.stuck.Store(!w.isOpen())
 		}
 		if w.isOpen() && (!waiting || time.Since(since) < ackPatience) {
 			continue
@@ -61,7 +65,7 @@ func (w *ackWatch) run(ctx context.Context) {
 func (w *ackWatch) look(ctx context.Context, waiting bool) {
 	const silent = "no acknowledgement yet: waiting"
 	if w.client == nil {
-		w.line.show(silent + " (the topic has no leader, or does not exist)")
+		w.say(silent + " (the topic has no leader, or does not exist)")
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, ackAskLimit)
@@ -69,13 +73,13 @@ func (w *ackWatch) look(ctx context.Context, waiting bool) {
 	info, err := w.client.Topic(ctx, w.topic)
 	switch {
 	case err != nil && ctx.Err() == nil:
-		w.line.show(silent + " (" + plainError(err) + ")")
+		w.say(silent + " (" + plainError(err) + ")")
 	case err != nil:
 	case info.NoQuorum != "":
 		w.wait(info.NoQuorum)
 	default:
 		if w.admit(); waiting {
-			w.line.show(silent + " (a leader is being elected)")
+			w.say(silent + " (a leader is being elected)")
 		}
 	}
 }
@@ -89,7 +93,13 @@ func (w *ackWatch) wait(noQuorum string) {
 	default:
 	}
 	w.mu.Unlock()
-	w.line.show("no quorum: waiting (" + strings.TrimPrefix(noQuorum, "no quorum: ") + ")")
+	w.say("no quorum: waiting (" + strings.TrimPrefix(noQuorum, "no quorum: ") + ")")
+}
+
+// say tells the operator. It is called before run, and by it.
+func (w *ackWatch) say(text string) {
+	w.stuck.Store(true)
+	w.line.show(text)
 }
 
 // admit lets messages be sent.

@@ -185,7 +185,7 @@ type pubJob struct {
 	noQuorum string        // what the agent said when it was asked about the topic
 }
 
-// These bound the wait for answers after publishing was cut short, the latter if there is no quorum.
+// These bound the wait for answers after publishing was cut short, the latter if none has come for a while.
 const (
 	settleLimit = 10 * time.Second
 	settleShort = 500 * time.Millisecond
@@ -227,7 +227,7 @@ func settle(ctx context.Context, publisher *partitioner.Publisher, watch *ackWat
 		return
 	}
 	limit := settleLimit
-	if !watch.isOpen() { // Nobody can acknowledge anything.
+	if watch.stuck.Load() || timedOut(ctx) { // Nobody acknowledges anything, or nobody wants to wait.
 		limit = settleShort
 	}
 	moment, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
