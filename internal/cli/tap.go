@@ -120,7 +120,7 @@ func (a *App) runTap(cmd *cobra.Command, topic string, f tapFlags) error {
 
 // warnLocal says what --local shows.
 func (a *App) warnLocal() {
-	fmt.Fprintln(a.Err, "Warning: this is the replica of one node, read without a quorum: the newest messages may be missing, and what it shows may have been removed since")
+	fmt.Fprintln(a.Err, "Warning: this is the replica of one node, read without asking the others: the newest messages may be missing, and what it shows may have been removed since")
 }
 
 func (a *App) showJSON(m *api.Message) error {
