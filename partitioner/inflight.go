@@ -197,7 +197,7 @@ func (e *pending) ended(err error) Result {
 	r := Result{Outcome: Refused, Partition: e.place.Partition, Key: e.place.Key, ID: e.id, Err: err}
 	if len(e.open) > 0 {
 		r.Outcome = Unknown
-		r.Err = fmt.Errorf("sent %s and may be stored: %w", plural.Of(e.attempts, "time"), err)
+		r.Err = fmt.Errorf("not acknowledged in %s, so it may be stored, now or later: %w", plural.Of(e.attempts, "attempt"), err)
 	}
 	return r
 }

@@ -73,7 +73,7 @@ var (
 	// ErrNotPermitted: the user may not publish to this subject, or not receive answers.
 	ErrNotPermitted = errors.New("not permitted")
 	// ErrNoTopic: nothing stores this subject: no such topic, or its stream has no leader.
-	ErrNoTopic = errors.New("no topic answers for this subject")
+	ErrNoTopic = errors.New("no leader takes messages of this subject: the topic has no quorum, or does not exist")
 	// ErrResources: the broker is out of storage or memory.
 	ErrResources = errors.New("broker is out of resources")
 	// ErrNotConnected: there is no connection to the broker.

@@ -267,7 +267,9 @@ func (s *Server) look(complaint string) (view, error) {
 	}
 	v.formed = formed
 	if meta := s.meta(); meta != nil {
-		v.leader = nodeName(meta.Leader)
+		if v.leader = nodeName(meta.Leader); v.leader != "" {
+			s.heard.noteLeader(time.Now())
+		}
 		// With a leader known, the broker lists the others only. A node that was removed still lists the whole group;
 		// its own health check says nothing of it.
 		v.member = len(meta.Replicas) < meta.Size

@@ -18,6 +18,7 @@ type SilentPeer struct {
 	Node, Address string
 	Since         time.Time // When it was heard last, or this broker's start if it has never been.
 	Heard         bool      // It was heard since this broker's start.
+	Replaced      bool      // A node of its name answers and is another one: it has another data directory.
 }
 
 // Quorum is which nodes of the cluster answer, as this node sees it.
@@ -26,6 +27,8 @@ type Quorum struct {
 	Answer int // of these, this one too
 	Silent []SilentPeer
 	Leader string // of the meta group; "" if none is known
+
+	Leaderless time.Duration // for how long none has been known, since this broker's start
 }
 
 // Lost reports whether too few nodes answer for any decision.
@@ -40,9 +43,9 @@ func (q Quorum) Text() string {
 	case q.Working():
 		return ""
 	case !q.Lost() && len(q.Silent) == 0:
-		return fmt.Sprintf("no quorum: %d of %d nodes answer and are electing a leader", q.Answer, q.Nodes)
+		return fmt.Sprintf("no quorum: %d of %d nodes answer and %s", q.Answer, q.Nodes, q.electing())
 	case !q.Lost():
-		return fmt.Sprintf("no quorum: %d of %d nodes answer and are electing a leader; %s", q.Answer, q.Nodes, q.silentText())
+		return fmt.Sprintf("no quorum: %d of %d nodes answer and %s; %s", q.Answer, q.Nodes, q.electing(), q.silentText())
 	}
 	verb := "answer"
 	if q.Answer == 1 {
@@ -51,10 +54,25 @@ func (q Quorum) Text() string {
 	return fmt.Sprintf("no quorum: %d of %d nodes %s; %s", q.Answer, q.Nodes, verb, q.silentText())
 }
 
+// longElection is longer than an election takes among nodes that have their data.
+const longElection = 30 * time.Second
+
+// electing says that there is no leader. If that lasts, the nodes that answer are not the ones that were elected from.
+func (q Quorum) electing() string {
+	if q.Leaderless < longElection {
+		return "are electing a leader"
+	}
+	return fmt.Sprintf("have had no leader for %s: did some of them start with an empty data directory?", q.Leaderless.Round(time.Second))
+}
+
 // silentText names the nodes that do not answer, and since when.
 func (q Quorum) silentText() string {
 	var names, since []string
 	for _, p := range q.Silent {
+		if p.Replaced {
+			names = append(names, p.Node+" (replaced by one with another data directory)")
+			continue
+		}
 		names = append(names, p.Node)
 		when := p.Since.UTC().Format(time.RFC3339)
 		if !p.Heard {
@@ -68,7 +86,11 @@ func (q Quorum) silentText() string {
 	if len(names) == 1 {
 		verb = "does"
 	}
-	return fmt.Sprintf("%s %s not answer since %s", strings.Join(names, ", "), verb, strings.Join(since, ", "))
+	text := fmt.Sprintf("%s %s not answer", strings.Join(names, ", "), verb)
+	if len(since) > 0 {
+		text += " since " + strings.Join(since, ", ")
+	}
+	return text
 }
 
 // heard remembers when each other node was heard last.
@@ -76,9 +98,26 @@ type heard struct {
 	mu    sync.Mutex
 	begun time.Time
 	at    map[string]time.Time // by node
+	led   time.Time            // when a leader was known last, or begun
 }
 
-func newHeard() *heard { return &heard{begun: time.Now(), at: map[string]time.Time{}} }
+func newHeard() *heard {
+	now := time.Now()
+	return &heard{begun: now, at: map[string]time.Time{}, led: now}
+}
+
+// noteLeader takes in that a leader is known.
+func (h *heard) noteLeader(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.led = now
+}
+
+func (h *heard) leaderless() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Since(h.led)
+}
 
 func (h *heard) note(node string, now time.Time) {
 	h.mu.Lock()
@@ -112,7 +151,7 @@ func (s *Server) Quorum() Quorum {
 		return Quorum{Nodes: 1, Answer: 1, Leader: s.opt.Node}
 	}
 	meta := s.meta()
-	q := Quorum{Nodes: 1, Answer: 1}
+	q := Quorum{Nodes: 1, Answer: 1, Leaderless: s.heard.leaderless()}
 	if meta != nil {
 		q.Leader = nodeName(meta.Leader)
 	}
@@ -120,47 +159,55 @@ func (s *Server) Quorum() Quorum {
 	for _, p := range s.counted(meta) {
 		q.Nodes++
 		last, ever := s.heard.last(p.Name)
-		if connected[p.Name] && time.Since(last) < silentAfter {
+		server, there := connected[p.Name]
+		replaced := there && p.server != "" && p.server != server
+		if there && !replaced && time.Since(last) < silentAfter {
 			q.Answer++
 			continue
 		}
-		q.Silent = append(q.Silent, SilentPeer{Node: p.Name, Address: p.Address, Since: last, Heard: ever})
+		q.Silent = append(q.Silent, SilentPeer{Node: p.Name, Address: p.Address, Since: last, Heard: ever, Replaced: replaced})
 	}
 	return q
 }
 
-// connected are the nodes to which there is a route.
-func (s *Server) connected() map[string]bool {
-	have := map[string]bool{}
+// connected are the server names of the nodes to which there is a route, by node.
+func (s *Server) connected() map[string]string {
+	have := map[string]string{}
 	list, err := s.broker.Routez(nil)
 	if err != nil {
 		return have
 	}
 	for _, r := range list.Routes {
-		have[nodeName(r.RemoteName)] = true
+		have[nodeName(r.RemoteName)] = r.RemoteName
 	}
 	return have
 }
 
+// voter is another node that counts. Its server name is "" if it is not known.
+type voter struct {
+	Peer
+	server string
+}
+
 // counted are the other nodes that count for the quorum: the meta group's, which may be more or fewer than the configured
 // ones. The broker forgets the names of peers that it has not met since its start; then the config says who they are.
-func (s *Server) counted(meta *broker.MetaClusterInfo) []Peer {
-	configured := missing(s.opt.Node, s.opt.Peers, nil)
+func (s *Server) counted(meta *broker.MetaClusterInfo) []voter {
+	var configured, all []voter
+	address := map[string]string{}
+	for _, p := range missing(s.opt.Node, s.opt.Peers, nil) {
+		configured = append(configured, voter{Peer: p})
+		address[p.Name] = p.Address
+	}
 	if meta == nil || len(meta.Replicas) == 0 {
 		return configured
 	}
-	address := map[string]string{}
-	for _, p := range configured {
-		address[p.Name] = p.Address
-	}
-	var all []Peer
 	for _, r := range meta.Replicas {
 		switch {
 		case strings.Contains(r.Name, " "): // "Server name unknown at this time (…)"
 			return configured
 		case r.Name != s.opt.Dir.ServerName():
 			name := nodeName(r.Name)
-			all = append(all, Peer{Name: name, Address: address[name]})
+			all = append(all, voter{Peer: Peer{Name: name, Address: address[name]}, server: r.Name})
 		}
 	}
 	return all

@@ -26,6 +26,10 @@ func TestQuorumTextNamesWhoDoesNotAnswer(t *testing.T) {
 		{server.Quorum{Nodes: 5, Answer: 2, Silent: []server.SilentPeer{n2, n2, n2}},
 			"no quorum: 2 of 5 nodes answer; n2, n2, n2 do not answer since 2026-11-29T13:05:07Z"},
 		{server.Quorum{Nodes: 3, Answer: 3}, "no quorum: 3 of 3 nodes answer and are electing a leader"},
+		{server.Quorum{Nodes: 3, Answer: 3, Leaderless: time.Minute},
+			"no quorum: 3 of 3 nodes answer and have had no leader for 1m0s: did some of them start with an empty data directory?"},
+		{server.Quorum{Nodes: 3, Answer: 1, Silent: []server.SilentPeer{{Node: "n2", Since: at, Replaced: true}, n3}},
+			"no quorum: 1 of 3 nodes answers; n2 (replaced by one with another data directory), n3 do not answer since 2026-11-29T13:05:08Z"},
 	} {
 		if got := c.q.Text(); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.q, got, c.want)
@@ -67,9 +71,32 @@ func TestSurvivorKnowsWhoDoesNotAnswerAndHearsThemComeBack(t *testing.T) {
 	if text := alone.Quorum().Text(); !strings.Contains(text, "since the start of this node") {
 		t.Errorf("after a restart: %s", text)
 	}
-	nodes[1].Restart(t).WaitReady(t)
+	_ = nodes[1].Restart(t) // the two elect a leader from what they have
+	alone.WaitReady(t)
 	wantQuorum(t, alone, "n3")
 	if q := alone.Quorum(); q.Lost() {
 		t.Errorf("two of three answer, and the quorum is lost: %+v", q)
 	}
+}
+
+func TestNodesWithEmptyDisksDoNotMakeAQuorum(t *testing.T) {
+	nodes := servertest.StartCluster(t, 3)
+	for _, n := range nodes {
+		n.WaitReady(t)
+	}
+	if err := errors.Join(nodes[1].Stop(), nodes[2].Stop()); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes[1:] {
+		o := n.Options
+		o.Path = t.TempDir()
+		_ = servertest.Start(t, o)
+	}
+	servertest.Eventually(t, servertest.ReadyLimit, func() error {
+		q := nodes[0].Quorum()
+		if text := q.Text(); !q.Lost() || strings.Count(text, "(replaced by one with another data directory)") != 2 {
+			return fmt.Errorf("lost is %t: %s", q.Lost(), text)
+		}
+		return nil
+	})
 }

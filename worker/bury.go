@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"leasehold/internal/brokererr"
 	"leasehold/internal/failpoint"
 	"leasehold/internal/plural"
 	"leasehold/partitioner"
@@ -193,7 +194,7 @@ func (l *Lane) insist(what string, do func(ctx context.Context) error) error {
 		if errors.Is(err, ErrLettersFull) {
 			err = fmt.Errorf("%w; see `leasehold dlq list %s`", err, l.config.Name)
 		}
-		l.setState(StateUnavailable, fmt.Sprintf("%s: %v", what, err))
+		l.setState(StateUnavailable, fmt.Sprintf("%s: %s", what, brokererr.Text(err)))
 		if n == 1 {
 			l.log.Error("the partition waits for its dead letters", "doing", what, "error", err, "full", errors.Is(err, ErrLettersFull))
 		}

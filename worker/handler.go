@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
+
+	"leasehold/internal/brokererr"
 )
 
 // Message is one call of a handler: a stored message and where, by whom and for which time it is being handled.
@@ -162,7 +164,7 @@ func (e HandlerEnv) logger(kind string) hclog.Logger {
 // unavailable is an answer that does not count.
 func unavailable(format string, args ...any) Result {
 	err := fmt.Errorf(format, args...)
-	return Result{Status: Unavailable, Reason: err.Error(), Err: err}
+	return Result{Status: Unavailable, Reason: brokererr.Text(err), Err: err}
 }
 
 // failure is the answer to a call that went wrong here, perhaps because of the message.

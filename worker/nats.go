@@ -94,7 +94,7 @@ func (h *NATS) request(ctx context.Context, req *nats.Msg) (*nats.Msg, Result) {
 	case ctx.Err() != nil:
 		return nil, ended(ctx)
 	case errors.Is(err, nats.ErrNoResponders):
-		return nil, unavailable("no service answers on %s: %w", h.subject, err)
+		return nil, Result{Status: Unavailable, Reason: "no service answers on " + h.subject, Err: err}
 	case errors.Is(err, nats.ErrMaxPayload):
 		return nil, Result{Status: Reject, Reason: "the message is too large for a request, with the envelope in its headers", Err: err}
 	case errors.Is(err, nats.ErrBadHeaderMsg):

@@ -161,7 +161,7 @@ func TestNATSWithoutAServiceIsUnavailable(t *testing.T) {
 func TestNATSWithoutTheBrokerIsUnavailable(t *testing.T) {
 	r := newNATSRig(t, HandlerConfig{})
 	r.conn.Close()
-	wantStatus(t, handle(t, r, testMessage(0, 1, "")), Unavailable, "connection closed")
+	wantStatus(t, handle(t, r, testMessage(0, 1, "")), Unavailable, "the connection to the broker is lost")
 }
 
 func TestNATSCallEndsWithItsTimeOrItsLease(t *testing.T) {

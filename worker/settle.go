@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"leasehold/internal/brokererr"
 	"leasehold/internal/failpoint"
 	"leasehold/internal/printable"
 )
@@ -272,7 +273,7 @@ func (l *Lane) assign() bool {
 		if err == nil || l.live.Err() != nil {
 			return err == nil && l.live.Err() == nil
 		}
-		l.setState(StateUnavailable, err.Error())
+		l.setState(StateUnavailable, brokererr.Text(err))
 		if n == 1 {
 			l.log.Warn("handler does not take the partition", "error", err)
 		}

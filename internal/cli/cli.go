@@ -106,6 +106,7 @@ func (a *App) root() *cobra.Command {
 	root.AddCommand(a.agentCommand(), a.configCommand(), a.contextCommand(), a.devCommand(), a.dlqCommand(), a.groupCommand(), a.initCommand(), a.nodeCommand(), a.pauseCommand(), a.pubCommand(), a.resumeCommand(), a.seekCommand(), a.statusCommand(), a.tlsCommand(), a.userCommand(),
 		a.topicCommand(), a.versionCommand())
 	root.AddCommand(a.tapCommand(), a.explainCommand(), a.handlerCommand())
+	limitAsking(root)
 	a.completeArguments(root)
 	a.completeTree(root)
 	return root

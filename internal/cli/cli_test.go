@@ -246,7 +246,7 @@ func TestAgentIsFoundByTheConfig(t *testing.T) {
 func TestWrongArgumentsAreUsageErrors(t *testing.T) {
 	for _, args := range [][]string{
 		{"frobnicate"}, {"status", "--bogus"}, {"status", "-o", "xml"}, {"pub"}, {"pub", "t", "body", "--file", "x"},
-		{"pub", "t", "--key", "a", "--key-field", "b"}, {"init"}, {"dev", "kill"}, {"status", "--timeout", "3s"},
+		{"pub", "t", "--key", "a", "--key-field", "b"}, {"init"}, {"dev", "kill"}, {"status", "--timeout", "-3s"},
 		{"agent", "--config", "/nonexistent/config.toml"}, {"init", "--cluster-name", "x", "--out", "y", "--nodes", "../n1=h"},
 	} {
 		if r := run(t, args...); r.code != exitUsage || r.err == "" {

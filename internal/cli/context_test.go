@@ -57,7 +57,7 @@ func TestContextsAreCheckedWhenTheyAreSavedAndRead(t *testing.T) {
 	run(t, "context", "add", "x").want(t, exitUsage, "--addr is missing") // The environment's is not saved by accident.
 	run(t, "context", "add", "x", "--addr", "plant").want(t, exitUsage, "must be host:port")
 	run(t, "context", "add", "x", "--addr", "127.0.0.1:1", "--token-file", "/nonexistent").want(t, exitUsage, "--token-file")
-	run(t, "context", "add", "x", "--addr", "https://127.0.0.1:1", "--tls-ca", os.Args[0]).want(t, exitUsage, "no certificate")
+	run(t, "context", "add", "x", "--addr", "https://127.0.0.1:1", "--tls-ca", writeFile(t, filepath.Join(t.TempDir(), "ca.pem"), "not one\n")).want(t, exitUsage, "no certificate")
 	if _, err := os.Stat(filepath.Join(dir, "leasehold")); err == nil {
 		t.Error("a refused context left files")
 	}

@@ -246,14 +246,28 @@ func TestDevInItsOwnDirectoryNeedsNoVariable(t *testing.T) {
 func TestDevAgentIsADevClusterOfOne(t *testing.T) {
 	t.Chdir(t.TempDir())
 	startedAndStopped(t, defaultDevDir, "--nodes", "1") // On ports that are free here.
-	var out, errs bytes.Buffer
+	out, err := os.Create("stdout")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	var errs bytes.Buffer
 	cmd := exec.Command(os.Args[0], "agent", "--dev")
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Stdout, cmd.Stderr = out, &errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	eventually(t, 30*time.Second, func() error {
+		said, err := os.ReadFile("stdout")
+		if err != nil {
+			return err
+		}
+		for _, want := range []string{"Ready: one node", "leasehold-dev/n1/config.toml"} {
+			if !strings.Contains(string(said), want) {
+				return fmt.Errorf("no %q in %q", want, said)
+			}
+		}
 		if r := run(t, "dev", "status"); r.code != exitOK || !strings.Contains(r.out, "n1    ready (pid "+strconv.Itoa(cmd.Process.Pid)) {
 			return errors.New(r.out + r.err)
 		}
@@ -268,7 +282,6 @@ func TestDevAgentIsADevClusterOfOne(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v: %s", err, errs.String())
 	}
-	ran{out: out.String()}.want(t, 0, "Ready: one node", "leasehold-dev/n1/config.toml")
 	run(t, "dev", "status").want(t, exitUnhealthy, "stopped")
 	run(t, "agent", "--dev", "--config", "x").want(t, exitUsage, "--dev and --config")
 }

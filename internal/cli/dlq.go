@@ -32,6 +32,7 @@ type letterFlags struct {
 	kind        string
 	since       string
 	all         bool
+	local       bool
 }
 
 func (f *letterFlags) add(cmd *cobra.Command) {
@@ -48,7 +49,7 @@ func (f *letterFlags) chooses() bool {
 }
 
 func (f *letterFlags) filter() (api.LetterFilter, error) {
-	out := api.LetterFilter{Kind: f.kind, Reason: f.reason, Key: f.key}
+	out := api.LetterFilter{Kind: f.kind, Reason: f.reason, Key: f.key, Local: f.local}
 	if f.partition >= 0 {
 		out.Partition = &f.partition
 	}
@@ -129,6 +130,9 @@ func (a *App) dlqListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if f.local {
+				a.warnLocal()
+			}
 			letters := []api.Letter{}
 			more := false
 			err = eachLetter(cmd.Context(), client, args[0], filter, func(l api.Letter) (bool, error) {
@@ -147,6 +151,7 @@ func (a *App) dlqListCommand() *cobra.Command {
 	}
 	addTable(cmd, &format)
 	f.add(cmd)
+	addLocal(cmd, &f.local)
 	cmd.Flags().Var(word{&f.kind}, "kind", "only dead or parked ones")
 	numberVar(cmd, &limit, "limit", 100, 1, "show at most this many")
 	return cmd
@@ -192,8 +197,14 @@ func (a *App) hintLetters(group string, letters []api.Letter) {
 	_ = screen.Of(a.Err).Say(screen.Strong, "Next:", step) // A hint only.
 }
 
+// addLocal gives a command that reads dead letters the flag --local.
+func addLocal(cmd *cobra.Command, local *bool) {
+	cmd.Flags().BoolVar(local, "local", false, "read the replica of the node that is asked, without a quorum")
+}
+
 func (a *App) dlqShowCommand() *cobra.Command {
 	var format string
+	var local bool
 	cmd := &cobra.Command{
 		Use:     "show GROUP NUMBER",
 		Short:   "Show one dead letter with headers and payload",
@@ -208,14 +219,18 @@ func (a *App) dlqShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			page, err := client.DeadLetters(cmd.Context(), args[0], api.LetterFilter{Stored: numbers[0]})
+			page, err := client.DeadLetters(cmd.Context(), args[0], api.LetterFilter{Stored: numbers[0], Local: local})
 			if err != nil {
 				return dlqError(err, args[0])
+			}
+			if local {
+				a.warnLocal()
 			}
 			return a.showLetter(page.Letters[0], args[0], format)
 		}),
 	}
 	addOutput(cmd, &format)
+	addLocal(cmd, &local)
 	return cmd
 }
 
@@ -272,10 +287,11 @@ func headerRows(headers map[string][]string) (rows [][2]string) {
 func (a *App) dlqExportCommand() *cobra.Command {
 	var f letterFlags
 	cmd := &cobra.Command{
-		Use:     "export GROUP",
-		Short:   "Write dead letters to stdout as JSON lines, with headers and payload",
-		Example: "  leasehold dlq export billing > billing-dead.ndjson\n  leasehold dlq export billing --key c-17 | jq -r .data",
-		Args:    cobra.ExactArgs(1),
+		Use:   "export GROUP",
+		Short: "Write dead letters to stdout as JSON lines, with headers and payload",
+		Example: "  leasehold dlq export billing > billing-dead.ndjson\n  leasehold dlq export billing --key c-17 | jq -r .data\n" +
+			"  leasehold dlq export billing --local > billing-dead.ndjson     of this node alone, without a quorum",
+		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			filter, err := f.filter()
 			if err != nil {
@@ -285,6 +301,9 @@ func (a *App) dlqExportCommand() *cobra.Command {
 			client, err := a.client(cmd)
 			if err != nil {
 				return err
+			}
+			if f.local {
+				a.warnLocal()
 			}
 			n, encoder := 0, json.NewEncoder(a.Out)
 			err = eachLetter(cmd.Context(), client, args[0], filter, func(l api.Letter) (bool, error) {
@@ -298,5 +317,6 @@ func (a *App) dlqExportCommand() *cobra.Command {
 		}),
 	}
 	f.add(cmd)
+	addLocal(cmd, &f.local)
 	return cmd
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"leasehold/internal/api"
+	"leasehold/internal/brokererr"
 	"leasehold/internal/cli/screen"
 	"leasehold/internal/config"
 )
@@ -25,7 +26,7 @@ const (
 	exitNotAllowed  = 4
 	exitNotFound    = 5
 	exitTimeout     = 6
-	exitUnhealthy   = 10
+	exitUnhealthy   = 10 // No quorum, or the node is starting; of status, anything that needs attention.
 	exitUnsafe      = 11 // It would not be safe now.
 	exitPartly      = 12 // Some of the work is done.
 	exitHangup      = 128 + int(syscall.SIGHUP)
@@ -83,13 +84,24 @@ func asError(err error) *Error {
 		return &Error{Code: exitNotFound, Err: err, Hint: "`leasehold status` lists what there is"}
 	case errors.Is(err, api.ErrRefused):
 		return &Error{Code: exitUnsafe, Err: err}
+	case errors.Is(err, api.ErrNoQuorum):
+		return noQuorum(err)
 	case errors.Is(err, api.ErrNotYet):
-		return &Error{Code: exitUnhealthy, Err: err, Hint: "the agent is starting or has no quorum; try again in a moment"}
+		return &Error{Code: exitUnhealthy, Err: err, Hint: "the agent is starting, or a leader is being elected; try again in a moment"}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &Error{Code: exitTimeout, Err: err}
 	}
 	return &Error{Code: exitFailed, Err: err}
 }
+
+// noQuorum says what can be done without one.
+func noQuorum(err error) *Error {
+	return &Error{Code: exitUnhealthy, Err: err, Hint: "start the nodes that do not answer; meanwhile `leasehold tap TOPIC --local` and " +
+		"`leasehold dlq list GROUP --local` read what this node holds (docs/operations.md, Two of three nodes are gone)"}
+}
+
+// plainError is an error's text as it is shown to an operator.
+func plainError(err error) string { return brokererr.Text(err) }
 
 // printError tells a person, or a program, what went wrong.
 func printError(w io.Writer, e *Error, asJSON bool) {
@@ -98,7 +110,7 @@ func printError(w io.Writer, e *Error, asJSON bool) {
 	case asJSON:
 		printErrorJSON(w, e)
 	default:
-		first, rest, _ := strings.Cut(e.Err.Error(), "\n")
+		first, rest, _ := strings.Cut(plainError(e.Err), "\n")
 		_ = screen.Of(w).Say(screen.Red, "Error:", first) // There is nobody left to tell.
 		if rest != "" {                                   // Indented: no line of it may look like one of ours.
 			fmt.Fprintln(w, "  "+strings.ReplaceAll(rest, "\n", "\n  "))
@@ -120,7 +132,7 @@ func printErrorJSON(w io.Writer, e *Error) {
 		Agent  string         `json:"agent,omitempty"`
 		File   string         `json:"file,omitempty"`
 		Faults []config.Fault `json:"faults,omitempty"`
-	}{Error: e.Err.Error(), Code: e.Code, Hint: e.Hint, Agent: e.Agent}
+	}{Error: plainError(e.Err), Code: e.Code, Hint: e.Hint, Agent: e.Agent}
 	var c *config.Error
 	if errors.As(e.Err, &c) {
 		body.File, body.Faults = c.File, c.Faults

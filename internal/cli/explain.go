@@ -159,6 +159,9 @@ func (x explainer) addGroups(ctx context.Context, e *explanation) error {
 	if err != nil {
 		return err
 	}
+	if !status.Quorum && status.NoQuorum != "" { // Who owned the partition last says nothing of who handles it.
+		return noQuorum(errors.New(status.NoQuorum))
+	}
 	starts, err := x.starts(ctx, e)
 	if err != nil {
 		return err

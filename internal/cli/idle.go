@@ -72,6 +72,9 @@ func idleTimeout(ctx context.Context, timeout time.Duration, waiting string) err
 
 // busy says what is left to do, empty if nothing is.
 func busy(s *api.Status) string {
+	if !s.Quorum && s.NoQuorum != "" { // Nothing else is known, and nothing else helps.
+		return s.NoQuorum
+	}
 	var parts []string
 	if !s.Ready {
 		parts = append(parts, s.Node+" is not ready")

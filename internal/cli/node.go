@@ -42,17 +42,27 @@ func (a *App) nodeListCommand() *cobra.Command {
 }
 
 func (a *App) printNodeList(l *api.NodeList, format string) error {
+	if err := a.writeNodeList(l, format); err != nil || l.NoQuorum == "" {
+		return err
+	}
+	return noQuorum(errors.New(l.NoQuorum))
+}
+
+func (a *App) writeNodeList(l *api.NodeList, format string) error {
 	if format == formatJSON {
 		return printJSON(a.Out, l)
 	}
 	rows := make([]table.Row, 0, len(l.Nodes))
 	var notes []string
 	for _, n := range l.Nodes {
-		voter := yesNo(n.Peer)
-		if n.Leader {
+		voter, current := yesNo(n.Peer), yesNo(n.Current)
+		switch {
+		case l.NoQuorum != "":
+			voter, current = "unknown", "unknown"
+		case n.Leader:
 			voter = "leader"
 		}
-		rows = append(rows, table.Row{n.Name, nodeCell(n.State), wantedCell(n.Ready), voter, wantedCell(n.Current), n.Partitions, n.Boot, n.Server, n.Version, n.Address, n.ServerID})
+		rows = append(rows, table.Row{n.Name, nodeCell(n.State), wantedCell(n.Ready), voter, current, n.Partitions, n.Boot, n.Server, n.Version, n.Address, n.ServerID})
 		if n.Note != "" {
 			notes = append(notes, strings.TrimSpace(n.Name+" "+n.Server)+": "+n.Note)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -29,6 +30,7 @@ type pubFlags struct {
 	headers  []string
 	rate     int
 	subject  string
+	timeout  time.Duration
 	login    login
 }
 
@@ -43,8 +45,9 @@ func (a *App) pubCommand() *cobra.Command {
 			"refused, or unknown; after an unknown one nothing more is sent, and the same command can be run again, with\n" +
 			"--id-field without storing anything twice (within the topic's dedup_window).\n" +
 			"Lines are UTF-8; with --key-field or --id-field, each is one JSON value.\n" +
+			"Without a quorum it says so and waits until there is one, ^C, or --timeout.\n" +
 			"From another machine, --server names a node, and --user or --nkey-file one of its users; no agent is needed then.\n" +
-			"Exit codes: 0 all are stored, 12 some are, 1 none is.",
+			"Exit codes: 0 all are stored, 12 some are, 1 none is, 6 --timeout came first.",
 		Example: "  leasehold pub orders --key c-17 '{\"item\": 4}'\n" +
 			"  leasehold pub orders --file orders.ndjson --key-field customer.id --id-field event_id\n" +
 			"  leasehold pub orders --key c-17 'hello' --server nats://10.0.0.11:4222 --nkey-file scanner.nk --tls-ca plant-7-ca.pem\n" +
@@ -64,11 +67,20 @@ func (a *App) pubCommand() *cobra.Command {
 	flags.StringArrayVar(&f.headers, "header", nil, "header of every message, name=value; can be given several times")
 	numberVar(cmd, &f.rate, "rate", 0, 0, "most messages a second (0: as fast as it goes)")
 	flags.StringVar(&f.subject, "subject", "", "subject of the topic, if no agent can be asked and it is not TOPIC.*; its wildcard is the key")
+	flags.DurationVar(&f.timeout, "timeout", 0, "give up after this long, with exit code 6 (default: wait)")
 	f.login.addFlags(cmd)
 	return cmd
 }
 
 func (a *App) runPub(cmd *cobra.Command, f pubFlags, args []string) error {
+	if f.timeout < 0 || f.timeout == 0 && cmd.Flag("timeout").Changed {
+		return usage("--timeout must be positive, like 10s")
+	}
+	if f.timeout > 0 {
+		ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+		defer cancel()
+		cmd.SetContext(ctx)
+	}
 	input, err := a.pubInput(f, args[1:])
 	if err != nil {
 		return err
@@ -87,11 +99,25 @@ func (a *App) runPub(cmd *cobra.Command, f pubFlags, args []string) error {
 		return err
 	}
 	defer nc.Close()
-	tally, err := a.publishAll(cmd.Context(), nc, pubJob{topic: topicOf(info), input: input, header: header, rate: f.rate})
+	tally, err := a.publishAll(cmd.Context(), nc, pubJob{
+		topic: topicOf(info), input: input, header: header, rate: f.rate, timeout: f.timeout, agent: a.agentOf(cmd, info), noQuorum: info.NoQuorum,
+	})
 	if err != nil {
 		return err
 	}
 	return a.reportPub(tally, f.format)
+}
+
+// agentOf is the agent that has told about the topic, nil if none has.
+func (a *App) agentOf(cmd *cobra.Command, info api.TopicInfo) *api.Client {
+	if info.Server == "" {
+		return nil
+	}
+	client, err := a.client(cmd)
+	if err != nil {
+		return nil
+	}
+	return client
 }
 
 func topicOf(info api.TopicInfo) partitioner.Topic {
@@ -155,10 +181,17 @@ type pubJob struct {
 	input  *pubInput
 	header nats.Header
 	rate   int
+
+	timeout  time.Duration // --timeout, which ctx has
+	agent    *api.Client   // nil if none is asked
+	noQuorum string        // what the agent said when it was asked about the topic
 }
 
-// settleLimit bounds the wait for answers after publishing was cut short.
-const settleLimit = 10 * time.Second
+// These bound the wait for answers after publishing was cut short, the latter if none has come for a while.
+const (
+	settleLimit = 10 * time.Second
+	settleShort = 500 * time.Millisecond
+)
 
 // publishAll publishes until the input ends, the user interrupts, or a result is unknown: to go on with the same key
 // could overtake a message that may yet have to be sent again.
@@ -171,22 +204,35 @@ func (a *App) publishAll(ctx context.Context, nc *nats.Conn, job pubJob) (*pubTa
 	}
 	tally := newTally(stop)
 	bar := a.pubProgress(job.input)
-	loop := pubLoop{job: job, publisher: publisher, tally: tally, limit: limiter(job.rate), progress: bar}
+	watch := a.newAckWatch(job.agent, job.topic.Name, tally)
+	if job.noQuorum != "" {
+		watch.wait(job.noQuorum)
+	}
+	watching, endWatch := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { watch.run(watching) })
+	loop := pubLoop{job: job, publisher: publisher, tally: tally, limit: limiter(job.rate), progress: bar, watch: watch}
 	err = loop.run(ctx)
-	settle(ctx, publisher)
+	settle(ctx, publisher, watch)
+	endWatch()
+	group.Wait()
 	publisher.Close()
 	bar.finish()
-	tally.stopped(ctx, err)
+	tally.stopped(ctx, err, job.timeout)
 	return tally, ignoreStop(ctx, err)
 }
 
 // settle waits for the results that are out: as long as it takes (the publisher ends its retries by itself), or only a
 // moment once publishing was cut short. What has no result then gets one from Close.
-func settle(ctx context.Context, publisher *partitioner.Publisher) {
+func settle(ctx context.Context, publisher *partitioner.Publisher, watch *ackWatch) {
 	if err := publisher.Flush(ctx); err == nil || ctx.Err() == nil {
 		return
 	}
-	moment, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
+	limit := settleLimit
+	if watch.stuck.Load() || timedOut(ctx) { // Nobody acknowledges anything, or nobody wants to wait.
+		limit = settleShort
+	}
+	moment, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	_ = publisher.Flush(moment)
 }
@@ -213,6 +259,7 @@ type pubLoop struct {
 	tally     *pubTally
 	limit     *rate.Limiter
 	progress  *pubProgress
+	watch     *ackWatch
 }
 
 func (l *pubLoop) run(ctx context.Context) error {
@@ -241,7 +288,12 @@ func (l *pubLoop) publish(ctx context.Context, r lines.Record) error {
 		return nil
 	}
 	m := partitioner.Message{Key: r.Key, ID: r.ID, Headers: l.job.header, Data: r.Data}
-	err := l.publisher.Publish(ctx, m, func(result partitioner.Result) { l.tally.add(r.Line, result) })
+	err := l.watch.await(ctx)
+	if err != nil {
+		l.tally.notSent()
+		return err
+	}
+	err = l.publisher.Publish(ctx, m, func(result partitioner.Result) { l.tally.add(r.Line, result) })
 	if err != nil {
 		l.tally.notSent()
 	}

@@ -50,6 +50,8 @@ type pubTally struct {
 	mu      sync.Mutex // Guards what follows.
 	sum     pubSummary
 	reasons map[string]*pubReason // By lines.Reason.
+
+	timedOut bool // --timeout has ended it
 }
 
 func newTally(stop context.CancelCauseFunc) *pubTally {
@@ -61,6 +63,14 @@ func (t *pubTally) taken() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sum.Messages++
+}
+
+// progress is how many messages have a result, and whether any has none yet.
+func (t *pubTally) progress() (settled int, waiting bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	settled = t.sum.Stored + t.sum.Duplicate + t.sum.Refused + t.sum.Unknown + t.sum.NotSent
+	return settled, settled < t.sum.Messages
 }
 
 func (t *pubTally) notSent() {
@@ -101,7 +111,11 @@ func (t *pubTally) add(line int, r partitioner.Result) {
 func (t *pubTally) because(line int, err error) {
 	text, same := "no reason given", ""
 	if err != nil {
-		text, same = err.Error(), lines.Reason(err)
+		text, same = plainError(err), lines.Reason(err)
+	}
+	if errors.Is(err, partitioner.ErrClosed) {
+		text = "no acknowledgement when it was given up: it may be stored, now or later"
+		same = text
 	}
 	reason := t.reasons[same]
 	if reason == nil {
@@ -113,16 +127,18 @@ func (t *pubTally) because(line int, err error) {
 }
 
 // stopped notes why publishing ended early, if it did.
-func (t *pubTally) stopped(ctx context.Context, err error) {
+func (t *pubTally) stopped(ctx context.Context, err error, timeout time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case errors.Is(context.Cause(ctx), errUnknownResult):
 		t.sum.Stopped = "a result is unknown, and later messages must not overtake it"
+	case timedOut(ctx):
+		t.sum.Stopped, t.timedOut = fmt.Sprintf("not everything was acknowledged within --timeout %s", timeout), true
 	case ctx.Err() != nil:
 		t.sum.Stopped = "interrupted"
 	case err != nil:
-		t.sum.Stopped = err.Error()
+		t.sum.Stopped = plainError(err)
 	}
 }
 
@@ -153,6 +169,9 @@ func (a *App) reportPub(t *pubTally, format string) error {
 		printPub(a.Out, s)
 	}
 	warnPub(a.Err, s)
+	if t.timedOut {
+		return &Error{Code: exitTimeout, Err: errors.New(s.Stopped), Shown: true}
+	}
 	return s.err()
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -43,13 +44,14 @@ func (a *App) statusCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&f.untilIdle, "until-idle", false, "wait until every group has processed everything and every partition has an owner")
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "refresh every second until ^C; with -o json one document per line")
 	cmd.MarkFlagsMutuallyExclusive("watch", "until-idle")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "with --until-idle: give up after this long, with exit code 6")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "give up after this long, with exit code 6")
+	cmd.MarkFlagsMutuallyExclusive("watch", "timeout")
 	return cmd
 }
 
 func (a *App) runStatus(cmd *cobra.Command, f statusFlags) error {
-	if cmd.Flag("timeout").Changed && !f.untilIdle {
-		return usage("--timeout: only with --until-idle")
+	if f.timeout <= 0 {
+		return usage("--timeout must be positive, like 10s")
 	}
 	client, err := a.client(cmd)
 	if err != nil {
@@ -58,11 +60,16 @@ func (a *App) runStatus(cmd *cobra.Command, f statusFlags) error {
 	if f.watch {
 		return a.watchStatus(cmd.Context(), client, f)
 	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+	defer cancel()
 	var s *api.Status
 	if f.untilIdle {
 		s, err = a.waitIdle(cmd.Context(), client, f.timeout)
 	} else {
-		s, err = client.Status(cmd.Context())
+		s, err = client.Status(ctx)
+	}
+	if err != nil && !f.untilIdle && timedOut(ctx) {
+		return failure(exitTimeout, "the agent runs and is overloaded or stuck; see its log", "no status within %s", f.timeout)
 	}
 	if s != nil {
 		if err := a.printStatus(s, f); err != nil {
@@ -108,6 +115,9 @@ func writeStatus(w *screen.Writer, s *api.Status, partitions bool) error {
 	for _, step := range nextSteps(s) {
 		_ = w.Say(screen.Strong, "Next:", step)
 	}
+	if s.Stale != "" {
+		_ = w.Say(screen.Yellow, "warning:", s.Stale)
+	}
 	for _, warning := range s.Warnings {
 		_ = w.Say(screen.Yellow, "warning:", warning)
 	}
@@ -136,10 +146,13 @@ func verdict(s *api.Status) string {
 func problems(s *api.Status) []string {
 	var list []string
 	if !s.Quorum {
-		list = append(list, "no quorum")
+		list = append(list, cmp.Or(s.NoQuorum, "no quorum"))
 	}
 	if !s.Ready {
 		list = append(list, s.Node+" is not ready")
+	}
+	if s.Stale != "" || !s.Quorum && s.NoQuorum != "" { // The rest is what was known before, or follows from it.
+		return list
 	}
 	for _, n := range s.Nodes {
 		switch {
@@ -205,12 +218,12 @@ func printNodes(w *screen.Writer, s *api.Status) error {
 	rows := make([]table.Row, 0, len(s.Nodes))
 	for _, n := range s.Nodes {
 		role := ""
-		if n.Name == s.Leader {
+		if n.Name == s.Leader && s.Quorum {
 			role = "leader"
 		}
-		rows = append(rows, table.Row{n.Name, nodeCell(n.State), wantedCell(n.Ready), role, n.Partitions, n.Boot, n.Version, n.Address})
+		rows = append(rows, table.Row{n.Name, nodeCell(n.State), wantedCell(n.Ready), role, n.Partitions, n.Boot, n.Version, n.Address, screen.Stamp(n.LastSeen)})
 	}
-	return section(w, table.Row{"node", "state", "ready", "role", "partitions", screen.Wide("boot"), "version", "address"}, rows)
+	return section(w, table.Row{"node", "state", "ready", "role", lastKnown(s, "partitions"), screen.Wide("boot"), "version", "address", "last seen"}, rows)
 }
 
 func printTopics(w *screen.Writer, s *api.Status) error {
@@ -218,7 +231,7 @@ func printTopics(w *screen.Writer, s *api.Status) error {
 	for _, t := range s.Topics {
 		rows = append(rows, table.Row{t.Name, t.Partitions, humanize.Comma(int64(t.Messages)), humanize.IBytes(t.Bytes), t.LastSeq})
 	}
-	return section(w, table.Row{"topic", "partitions", "messages", "size", "last seq"}, rows)
+	return section(w, table.Row{"topic", "partitions", lastKnown(s, "messages"), "size", "last seq"}, rows)
 }
 
 func printGroups(w *screen.Writer, s *api.Status) error {
@@ -226,7 +239,15 @@ func printGroups(w *screen.Writer, s *api.Status) error {
 	for _, g := range s.Groups {
 		rows = append(rows, table.Row{g.Name, g.Topic, lagText(g.Lag), countCell(g.Unowned, screen.Red), countCell(g.DeadLetters, screen.Yellow), owners(g)})
 	}
-	return section(w, table.Row{"group", "topic", "lag", "unowned", "dead letters", "partitions by node"}, rows)
+	return section(w, table.Row{"group", "topic", "lag", "unowned", "dead letters", lastKnown(s, "partitions by node")}, rows)
+}
+
+// lastKnown marks a column whose facts may not be true any more.
+func lastKnown(s *api.Status, header string) string {
+	if s.Stale == "" {
+		return header
+	}
+	return header + " (last known)"
 }
 
 // owners counts a group's partitions by their owner: "n1 22, n2 21, n3 21".

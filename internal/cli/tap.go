@@ -23,6 +23,7 @@ type tapFlags struct {
 	fromSeq   uint64
 	since     time.Duration
 	follow    bool
+	local     bool
 }
 
 func (a *App) tapCommand() *cobra.Command {
@@ -31,9 +32,12 @@ func (a *App) tapCommand() *cobra.Command {
 		Use:   "tap TOPIC",
 		Short: "Look at a topic's messages without consuming them",
 		Long: "Shows stored messages, the last 10 unless a flag says where to begin, one line per message. With -o json, each line is\n" +
-			"the whole message as a JSON object, as handlers get it. No group's position moves. ^C ends --follow with code 0.",
+			"the whole message as a JSON object, as handlers get it. No group's position moves. ^C ends --follow with code 0.\n" +
+			"--local reads the replica on the disk of the node that is asked: it needs no quorum, and the newest messages may be\n" +
+			"missing from it.",
 		Example: "  leasehold tap orders --follow\n  leasehold tap orders --key c-17 --last 3\n" +
-			"  leasehold tap orders --since 10m -o json | jq -r .data\n  leasehold tap orders --partition 3 --from-seq 1007 -o json",
+			"  leasehold tap orders --since 10m -o json | jq -r .data\n  leasehold tap orders --partition 3 --from-seq 1007 -o json\n" +
+			"  leasehold tap orders --local --from-seq 1 -o json > orders.ndjson",
 		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			return a.runTap(cmd, args[0], f)
@@ -48,12 +52,14 @@ func (a *App) tapCommand() *cobra.Command {
 	lengthVar(cmd, &f.since, "since", 0, "begin with what was stored this long ago, like 10m")
 	flags.BoolVarP(&f.follow, "follow", "f", false, "continue with new messages as they arrive")
 	cmd.MarkFlagsMutuallyExclusive("last", "from-seq", "since")
+	flags.BoolVar(&f.local, "local", false, "read the node's own replica, without a quorum")
 	cmd.MarkFlagsMutuallyExclusive("partition", "key")
+	cmd.MarkFlagsMutuallyExclusive("local", "follow")
 	return cmd
 }
 
 func (f tapFlags) options(cmd *cobra.Command) (api.TapOptions, error) {
-	o := api.TapOptions{Key: f.key, FromSeq: f.fromSeq, Since: f.since, Last: f.last, Follow: f.follow}
+	o := api.TapOptions{Key: f.key, FromSeq: f.fromSeq, Since: f.since, Last: f.last, Follow: f.follow, Local: f.local}
 	given := cmd.Flags().Changed
 	switch {
 	case given("key") && f.key == "":
@@ -83,6 +89,9 @@ func (a *App) runTap(cmd *cobra.Command, topic string, f tapFlags) error {
 		return err
 	}
 	defer stream.Close()
+	if f.local {
+		a.warnLocal()
+	}
 	show := a.showLine
 	if f.format == formatJSON {
 		show = a.showJSON
@@ -91,6 +100,9 @@ func (a *App) runTap(cmd *cobra.Command, topic string, f tapFlags) error {
 		m, err := stream.Next()
 		if shown == 0 && errors.Is(err, io.EOF) && isTerminal(a.Err) {
 			fmt.Fprintln(a.Err, "no such message is stored")
+		}
+		if timedOut(cmd.Context()) {
+			return cmd.Context().Err()
 		}
 		if errors.Is(err, io.EOF) || cmd.Context().Err() != nil {
 			return nil
@@ -102,6 +114,11 @@ func (a *App) runTap(cmd *cobra.Command, topic string, f tapFlags) error {
 			return err
 		}
 	}
+}
+
+// warnLocal says what --local shows.
+func (a *App) warnLocal() {
+	fmt.Fprintln(a.Err, "Warning: this is the replica of one node, read without asking the others: the newest messages may be missing, and what it shows may have been removed since")
 }
 
 func (a *App) showJSON(m *api.Message) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -229,12 +230,12 @@ func (n *Node) topicDetail(ctx context.Context, name string, def topicDefinition
 	}
 	info := stream.CachedInfo()
 	d.Messages, d.Bytes, d.LastSeq = info.State.Msgs, info.State.Bytes, info.State.LastSeq
-	d.FirstSeq, d.MaxBytes, d.Replicas = info.State.FirstSeq, info.Config.MaxBytes, n.replicas(info)
+	d.FirstSeq, d.MaxBytes, d.Replicas = info.State.FirstSeq, info.Config.MaxBytes, n.replicas(ctx, info)
 	return d
 }
 
 // replicas names the nodes that hold a copy of a stream, its leader first.
-func (n *Node) replicas(info *jetstream.StreamInfo) []string {
+func (n *Node) replicas(ctx context.Context, info *jetstream.StreamInfo) []string {
 	if info.Cluster == nil || n.Config.Mode() == server.Single {
 		return []string{n.Config.Node.Name}
 	}
@@ -243,9 +244,25 @@ func (n *Node) replicas(info *jetstream.StreamInfo) []string {
 		nodes = append(nodes, n.broker.ServerNodeName(info.Cluster.Leader))
 	}
 	for _, r := range info.Cluster.Replicas {
-		nodes = append(nodes, n.broker.ServerNodeName(r.Name))
+		nodes = append(nodes, n.peerNode(ctx, r.Name))
 	}
 	return nodes
+}
+
+// unnamedPeer is what the broker calls a peer that it has not met since its start (nats-server v2.15.2, server/jetstream_cluster.go).
+var unnamedPeer = regexp.MustCompile(`\(peerID: (\w+)\)`)
+
+// peerNode is the node of a peer, by what is remembered of it if the broker knows no name.
+func (n *Node) peerNode(ctx context.Context, server string) string {
+	id := unnamedPeer.FindStringSubmatch(server)
+	if id == nil {
+		return n.broker.ServerNodeName(server)
+	}
+	known, err := definitions[peerRecord](ctx, n.kv, "peer")
+	if err != nil || known[id[1]].Node == "" {
+		return "unknown (peer " + id[1] + ")"
+	}
+	return known[id[1]].Node
 }
 
 // foreign finds the groups that only other live nodes serve, so that every node's status shows the whole cluster.

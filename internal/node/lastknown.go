@@ -45,7 +45,9 @@ type reach struct {
 func (n *Node) reach(q server.Quorum, working bool) reach {
 	r := reach{self: n.Config.Node.Name, working: working, silent: map[string]server.SilentPeer{}}
 	for _, p := range q.Silent {
-		r.silent[p.Node] = p
+		if !p.Replaced { // the one that has its name answers
+			r.silent[p.Node] = p
+		}
 	}
 	return r
 }
@@ -94,6 +96,14 @@ func (r reach) applyMembers(all []api.Member) {
 		m := &all[i]
 		m.State, m.LastSeen = r.state(m.Name, m.State)
 	}
+}
+
+// memberWarnings are those about voters and dead nodes. Without a quorum nothing can be done about them.
+func (r reach) memberWarnings(n *Node, view lease.View, v voters) []string {
+	if !r.working {
+		return nil
+	}
+	return n.memberWarnings(view, v)
 }
 
 // lastKnownTopics are the topics as this node's own replicas hold them.

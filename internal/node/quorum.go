@@ -14,7 +14,7 @@ import (
 // How long a question goes on without a majority, or without a leader, before it is answered with what is missing. Together
 // with what it takes to notice, that is less than three seconds.
 const (
-	lostPatience   = time.Second
+	lostPatience   = 250 * time.Millisecond
 	leaderPatience = 2 * time.Second
 	quorumEvery    = 250 * time.Millisecond
 )
@@ -27,6 +27,29 @@ func (n *Node) quorum() server.Quorum {
 	default:
 		return server.Quorum{Nodes: 1, Answer: 1, Leader: n.Config.Node.Name}
 	}
+}
+
+// missedEvery is how often a node looks for its readiness who answers.
+const missedEvery = time.Second
+
+// missedQuorum remembers the last look.
+type missedQuorum struct {
+	at   time.Time
+	text string // who is missing, "" while a majority answers
+}
+
+// before puts who is missing before the other reasons of a node that is not ready. It belongs to one goroutine.
+func (m *missedQuorum) before(n *Node, reasons []string) []string {
+	if now := time.Now(); now.Sub(m.at) >= missedEvery {
+		m.at, m.text = now, ""
+		if q := n.quorum(); q.Lost() {
+			m.text = q.Text()
+		}
+	}
+	if m.text == "" {
+		return reasons
+	}
+	return append([]string{m.text}, reasons...)
 }
 
 func noQuorum(q server.Quorum) error { return api.Mark(api.ErrNoQuorum, q.Text()) }

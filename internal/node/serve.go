@@ -146,6 +146,7 @@ func (n *Node) watchReady(ctx context.Context) error {
 	defer tick.Stop()
 	var said bool
 	var copies currency
+	var missed missedQuorum
 	for {
 		reasons := n.notReady(ctx)
 		switch {
@@ -157,6 +158,7 @@ func (n *Node) watchReady(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		reasons = missed.before(n, reasons)
 		n.wait(reasons...)
 		if ready := len(reasons) == 0; ready != said {
 			said = ready

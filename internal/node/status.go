@@ -188,7 +188,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	s.Topics = topics
 	s.Groups = n.groupStatus(ctx, view, told{said: said, topics: topics, stale: s.Stale != "", quorum: s.Quorum}, more.groups)
 	s.Warnings = slices.Concat(s.Warnings, diskWarnings(n.timing(), said, topics), logWarnings(said), damageWarnings(more.damage, s.Nodes), full, n.warnings(view),
-		n.memberWarnings(view, counted), more.warnings, letterWarnings(s.Groups))
+		near.memberWarnings(n, view, counted), more.warnings, letterWarnings(s.Groups))
 	return s, nil
 }
 

@@ -1,0 +1,60 @@
+package node
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"leasehold/cluster/lease"
+	"leasehold/internal/api"
+	"leasehold/internal/config"
+	"leasehold/server"
+)
+
+func TestStatesOfNodesThatDoNotAnswer(t *testing.T) {
+	at := time.Date(2026, 11, 29, 13, 5, 7, 0, time.UTC)
+	n := &Node{Options: Options{Config: &config.Config{}}}
+	n.Config.Node.Name = "n1"
+	q := server.Quorum{Silent: []server.SilentPeer{{Node: "n2", Since: at, Heard: true}, {Node: "n3", Since: at}, {Node: "n4", Since: at, Replaced: true}}}
+	for _, c := range []struct {
+		working             bool
+		node, session, want string
+		lastSeen            string
+	}{
+		{true, "n1", "live", api.NodeLive, ""},
+		{true, "n2", "live", api.NodeUnreachable, "2026-11-29T13:05:07Z"},
+		{true, "n3", "live", api.NodeUnreachable, ""},
+		{true, "n4", "live", api.NodeLive, ""},
+		{true, "n2", "buried", "buried", "2026-11-29T13:05:07Z"},
+		{true, "n3", "absent", "absent", ""},
+		{false, "n1", "live", api.NodeWaiting, ""},
+		{false, "n2", "live", api.NodeUnreachable, "2026-11-29T13:05:07Z"},
+		{false, "n3", "absent", api.NodeUnreachable, ""},
+		{false, "n5", "live", api.NodeWaiting, ""},
+		{false, "n5", "ended", "ended", ""},
+	} {
+		if state, seen := n.reach(q, c.working).state(c.node, c.session); state != c.want || seen != c.lastSeen {
+			t.Errorf("%+v: %s, last seen %q", c, state, seen)
+		}
+	}
+}
+
+func TestANodeWithAnOldViewSaysSo(t *testing.T) {
+	n := &Node{Options: Options{Config: &config.Config{}}}
+	n.Config.Node.Name = "n1"
+	own := func(state lease.State) []lease.Session { return []lease.Session{{Node: "n1", Boot: 3, State: state}} }
+	for _, c := range []struct {
+		view   lease.View
+		quorum bool
+		want   string
+	}{
+		{lease.View{Boot: 3, Live: true, Sessions: own(lease.Live)}, true, ""},
+		{lease.View{Boot: 3, Sessions: own(lease.Buried), State: "x"}, true, "node n1 was declared dead by the others"},
+		{lease.View{Boot: 4, Sessions: own(lease.Buried), State: "publishing the session"}, true, "node n1 is not live (publishing the session)"},
+		{lease.View{Boot: 3, Live: true, Sessions: own(lease.Live)}, false, "there is no quorum"},
+	} {
+		if got := n.staleness(c.view, c.quorum); (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%+v: %q, want %q", c.view, got, c.want)
+		}
+	}
+}
