@@ -96,7 +96,7 @@ func mediaType(contentType string) (string, error) {
 	}
 	_, params, err := mime.ParseMediaType(contentType)
 	if err != nil {
-		return "", badRequest("content type %q cannot be read: %s", contentType, err)
+		return "", badRequest("cannot parse content type %q: %s", contentType, err)
 	}
 	if charset := strings.ToLower(params["charset"]); charset != "" && charset != "utf-8" && charset != "us-ascii" {
 		return "", badRequest("content type %q: charset %s is not understood; send UTF-8", contentType, charset)

@@ -13,16 +13,16 @@ import (
 // Why a text is not the JSON that it should be. Errors wrap these.
 var (
 	ErrNotJSON   = errors.New("not JSON")
-	ErrTruncated = errors.New("ends in the middle of a JSON value")
-	ErrTrailing  = errors.New("something follows the JSON value")
+	ErrTruncated = errors.New("unexpected end of JSON")
+	ErrTrailing  = errors.New("unexpected text after the JSON value")
 	ErrNotObject = errors.New("not a JSON object")
 	ErrNotArray  = errors.New("not a JSON array")
 	ErrNotText   = errors.New("not a JSON string")
 	// ErrSurrogate: an escape like \ud83d without its other half stands for no character. Decoders replace it, so that two
 	// different texts would become the same one.
-	ErrSurrogate = errors.New("has half of a surrogate pair")
+	ErrSurrogate = errors.New("contains an unpaired surrogate")
 	// ErrRepeated: which value counts would depend on the reader.
-	ErrRepeated = errors.New("is given twice")
+	ErrRepeated = errors.New("appears twice")
 )
 
 // Check refuses a text that is not exactly one JSON value in UTF-8.
