@@ -609,9 +609,9 @@ func (b *lockedBuffer) String() string {
 // TestAnAnswerThatIsMissingIsShownIfItWasMisspelled: the line that a child says instead is in the reason.
 func TestAnAnswerThatIsMissingIsShownIfItWasMisspelled(t *testing.T) {
 	for behaviour, want := range map[string]string{
-		"number-ids":           `as text: "{\"type\":\"ack\",\"id\":0}"`,
-		"acknowledges-another": `as text: "{\"type\":\"ack\",\"id\":\"init\"}"`,
-		"says-other-things":    `as text: "\ufeff\x1b[31mready!"`,
+		"number-ids":           `must be a string): "{\"type\":\"ack\",\"id\":0}"`,
+		"acknowledges-another": `must be a string): "{\"type\":\"ack\",\"id\":\"init\"}"`,
+		"says-other-things":    `must be a string): "\ufeff\x1b[31mready!"`,
 	} {
 		t.Run(behaviour, func(t *testing.T) {
 			t.Parallel()

@@ -32,5 +32,5 @@ func (c *child) withUnusedLocked(reason string) string {
 	if c.unused == "" {
 		return reason
 	}
-	return fmt.Sprintf("%s; its last line on stdout is not the answer, which has the type and the id that were asked for, both as text: %q", reason, c.unused)
+	return fmt.Sprintf("%s; the last line on its stdout is not a valid answer (type and id must match, and id must be a string): %q", reason, c.unused)
 }

@@ -63,6 +63,7 @@ func (f *form) readHead(h http.Header) (err error) {
 	}
 	f.contentType = strings.Join(h.Values("Content-Type"), ",")
 	coding, key, id := one("Content-Encoding"), one("Leasehold-Key"), one("Idempotency-Key")
+	one("Traceparent")
 	switch {
 	case err != nil:
 		return err
@@ -70,8 +71,8 @@ func (f *form) readHead(h http.Header) (err error) {
 		return badRequest("header Content-Type is given %d times", len(h.Values("Content-Type")))
 	case coding != "" && coding != "identity":
 		return badRequest("Content-Encoding %q is not understood; send the body as it is", coding)
-	case key != "" && (f.query.Has("key") || f.query.Has("subject")):
-		return badRequest("Leasehold-Key and ?key= or ?subject= exclude each other")
+	case key != "" && f.query.Has("key") && f.query.Get("key") != key:
+		return badRequest("parameter key is %q and header Leasehold-Key is %q; give one of them", f.query.Get("key"), key)
 	}
 	if id, err = unquote(id); err != nil {
 		return badRequest("header Idempotency-Key: %s", err)
@@ -96,7 +97,7 @@ func mediaType(contentType string) (string, error) {
 	}
 	_, params, err := mime.ParseMediaType(contentType)
 	if err != nil {
-		return "", badRequest("content type %q cannot be read: %s", contentType, err)
+		return "", badRequest("cannot parse content type %q: %s", contentType, err)
 	}
 	if charset := strings.ToLower(params["charset"]); charset != "" && charset != "utf-8" && charset != "us-ascii" {
 		return "", badRequest("content type %q: charset %s is not understood; send UTF-8", contentType, charset)

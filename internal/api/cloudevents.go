@@ -210,7 +210,7 @@ func decodeAttribute(name, value string) (string, error) {
 		return "", badRequest("header %s: %s; a percent sign is written %%25", name, err)
 	}
 	if !utf8.ValidString(text) {
-		return "", badRequest("header %s is not UTF-8 once it is decoded", name)
+		return "", badRequest("header %s is not UTF-8 after decoding", name)
 	}
 	return text, nil
 }

@@ -51,7 +51,7 @@ func checkFields(fields map[string]json.RawMessage, known []string) error {
 		case string(value) == "null":
 			return fmt.Errorf("field %q is null: give it a value or leave it out", name)
 		case value[0] == '[' && len(bytes.TrimSpace(value[1:len(value)-1])) == 0:
-			return fmt.Errorf("field %q is an empty list: name something", name)
+			return fmt.Errorf("field %q is an empty list: list at least one value", name)
 		}
 	}
 	return nil

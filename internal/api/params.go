@@ -52,7 +52,7 @@ func (h *handler) strict(route string, next http.Handler) http.Handler {
 func checkQuery(query string, allowed []string) error {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return badRequest("the query cannot be read: %s; encode parameters, a percent sign as %%25 and a semicolon as %%3B", err)
+		return badRequest("cannot parse the query: %s; encode the values, a percent sign as %%25 and a semicolon as %%3B", err)
 	}
 	return checkParams(values, allowed)
 }
@@ -61,9 +61,9 @@ func checkParams(values url.Values, allowed []string) error {
 	for name, given := range values {
 		switch {
 		case len(allowed) == 0:
-			return badRequest("parameter %q is not known: there are none here", name)
+			return badRequest("unknown parameter %q: this route takes none", name)
 		case !slices.Contains(allowed, name):
-			return badRequest("parameter %q is not one of %s", name, strings.Join(allowed, ", "))
+			return badRequest("unknown parameter %q: expected %s", name, strings.Join(allowed, ", "))
 		case len(given) > 1:
 			return badRequest("parameter %q is given %d times", name, len(given))
 		case given[0] == "":
@@ -84,9 +84,9 @@ func checkNoBody(r *http.Request, params []string) error {
 		return nil
 	}
 	if len(params) > 0 {
-		return badRequest("there must be no body: what there is to say goes into the query, as %s", strings.Join(params, ", "))
+		return badRequest("this route takes no body; its parameters go into the query: %s", strings.Join(params, ", "))
 	}
-	return badRequest("there must be no body")
+	return badRequest("this route takes no body")
 }
 
 // params reads the parameters of a query that was checked; its err is the first fault.
@@ -132,7 +132,7 @@ func (p *params) flag(name string) bool {
 		return true
 	case "", "0", "false":
 	default:
-		p.fault("%s=%s is neither true nor false", name, v)
+		p.fault("%s=%s is not valid: use true or false", name, v)
 	}
 	return false
 }
@@ -171,7 +171,7 @@ func unquote(value string) (string, error) {
 		case c == '"' && i == len(value)-1:
 			return b.String(), nil
 		case c == '"':
-			return "", fmt.Errorf("something follows the quoted value")
+			return "", fmt.Errorf("unexpected text after the quoted value")
 		case c == '\\' && i+1 < len(value):
 			i++
 			b.WriteByte(value[i])

@@ -135,14 +135,14 @@ func TestBodiesOfCommandsAreReadWholeOrRefused(t *testing.T) {
 	w := serveAll(t)
 	for _, path := range []string{"/v1/groups/g/requests", "/v1/groups/g/dlq/drop", "/v1/groups/g/dlq/requeue"} {
 		for body, want := range map[string]string{
-			``:                               "ends in the middle",
+			``:                               "unexpected end",
 			`[]`:                             "not a JSON object",
 			`{"kind":"pause","dryrun":true}`: `\"dryrun\" is not one of`,
 			`{"KIND":"pause"}`:               `\"KIND\" is not one of`,
-			`{"numbers":[1]}{"numbers":[2]}`: "something follows",
-			`{"numbers":[1]},`:               "something follows",
-			`{"dry_run":true,"dry_run":0}`:   "given twice",
-			`{"numbers":[1],"numbers":[2]}`:  "given twice",
+			`{"numbers":[1]}{"numbers":[2]}`: "unexpected text",
+			`{"numbers":[1]},`:               "unexpected text",
+			`{"dry_run":true,"dry_run":0}`:   "appears twice",
+			`{"numbers":[1],"numbers":[2]}`:  "appears twice",
 			`{"dry_run":null}`:               "null",
 			`{"numbers":null}`:               "null",
 			`{"partitions":[ ]}`:             "empty list",

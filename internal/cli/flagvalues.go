@@ -26,7 +26,7 @@ func numberVar(cmd *cobra.Command, value *int, name string, standard, least int,
 func (n atLeast) Set(text string) error {
 	v, err := strconv.Atoi(text)
 	if err != nil || v < n.least {
-		return fmt.Errorf("must be a whole number from %d on", n.least)
+		return fmt.Errorf("must be a whole number, at least %d", n.least)
 	}
 	*n.value = v
 	return nil

@@ -106,11 +106,11 @@ func TestTapRefusesWhatContradictsItself(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"--last 3 --since 10m", "last since"},
 		{"--partition 1 --key a", "key partition"},
-		{"--last -1", "from 0 on"},
+		{"--last -1", "at least 0"},
 		{"--since 0s", "--since"},
 		{"--from-seq 0", "begin at 1"},
 		{"--partition 2", "from 0 to 1"},
-		{"--partition -1", "from 0 on"},
+		{"--partition -1", "at least 0"},
 	} {
 		run(t, append([]string{"tap", "orders", "--addr", addr}, strings.Fields(c.args)...)...).want(t, exitUsage, c.want)
 	}

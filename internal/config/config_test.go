@@ -529,7 +529,7 @@ func TestAByteOrderMarkMovesNoFault(t *testing.T) {
 func TestPathsAreWrittenOut(t *testing.T) {
 	single := "[node]\nname = \"n1\"\ndata_dir = %s\n"
 	for value, want := range map[string]string{
-		`"~/lh"`: "home directory", `"~"`: "home directory", `"~lh/data"`: "home directory",
+		`"~/lh"`: "not expanded", `"~"`: "not expanded", `"~lh/data"`: "not expanded",
 		`"$HOME/lh"`: "variable", `"/srv/${SITE}/lh"`: "variable", `"$STATE_DIRECTORY"`: "variable",
 		`" /var/lib/lh"`: "blank", `"/var/lib/lh\n"`: "blank", `"C:\temp"`: "control character", `"file:///var/lib/lh"`: "URL",
 	} {

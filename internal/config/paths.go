@@ -40,13 +40,13 @@ var variable = regexp.MustCompile(`\$(\{|[A-Za-z_])`)
 func pathFault(path string) string {
 	switch {
 	case strings.HasPrefix(path, "~"):
-		return "begins with ~, which stands for a home directory in a shell only; write the whole path, or ./~ for a file of that name"
+		return "starts with ~, which is not expanded; write the full path, or ./~ for a file of that name"
 	case variable.MatchString(path):
-		return "holds a variable, and none is replaced here; write the path itself"
+		return "contains a variable, which is not expanded; write the full path"
 	case strings.TrimSpace(path) != path:
-		return "begins or ends with a blank"
+		return "starts or ends with a blank"
 	case strings.ContainsFunc(path, unicode.IsControl):
-		return "holds a control character; in a TOML string a backslash is written \\\\, or the string in '…'"
+		return "contains a control character; in a TOML string a backslash is written \\\\, or the string in '…'"
 	case strings.HasPrefix(path, "file:"):
 		return "is a URL; write the path alone"
 	}

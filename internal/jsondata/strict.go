@@ -8,25 +8,34 @@ import (
 	"io"
 	"strconv"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Why a text is not the JSON that it should be. Errors wrap these.
 var (
 	ErrNotJSON   = errors.New("not JSON")
-	ErrTruncated = errors.New("ends in the middle of a JSON value")
-	ErrTrailing  = errors.New("something follows the JSON value")
+	ErrTruncated = errors.New("unexpected end of JSON")
+	ErrTrailing  = errors.New("unexpected text after the JSON value")
 	ErrNotObject = errors.New("not a JSON object")
 	ErrNotArray  = errors.New("not a JSON array")
 	ErrNotText   = errors.New("not a JSON string")
 	// ErrSurrogate: an escape like \ud83d without its other half stands for no character. Decoders replace it, so that two
 	// different texts would become the same one.
-	ErrSurrogate = errors.New("has half of a surrogate pair")
+	ErrSurrogate = errors.New("contains an unpaired surrogate")
 	// ErrRepeated: which value counts would depend on the reader.
-	ErrRepeated = errors.New("is given twice")
+	ErrRepeated = errors.New("appears twice")
 )
 
 // Check refuses a text that is not exactly one JSON value in UTF-8.
 func Check(text []byte) error {
+	if utf8.Valid(text) && json.Valid(text) {
+		return nil
+	}
+	return whyNot(text)
+}
+
+// whyNot is what is wrong with a text that is not one JSON value in UTF-8.
+func whyNot(text []byte) error {
 	if err := CheckEncoding(text); err != nil {
 		return err
 	}
@@ -41,11 +50,11 @@ func Check(text []byte) error {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}
-	if rest := bytes.TrimLeft(text[d.InputOffset():], " \t\r\n"); len(rest) > 0 {
-		return fmt.Errorf("%w: %s", ErrTrailing, quoted(rest))
-	}
-	return nil
+	return fmt.Errorf("%w: %s", ErrTrailing, quoted(bytes.TrimLeft(text[d.InputOffset():], blanks)))
 }
+
+// blanks are what may stand between JSON's tokens.
+const blanks = " \t\r\n"
 
 // quoted is the beginning of a text, for an error.
 func quoted(text []byte) string {
@@ -59,25 +68,22 @@ func quoted(text []byte) string {
 
 // Object takes a text that is exactly one JSON object apart. The values are parts of the text, as they are written there.
 func Object(text []byte) (map[string]json.RawMessage, error) {
-	fields := map[string]json.RawMessage{}
-	err := inside(text, '{', ErrNotObject, func(d *json.Decoder) error {
-		start := d.InputOffset()
-		name, err := d.Token()
-		if err != nil {
-			return err
-		}
-		key := name.(string) // The grammar has been checked.
-		if hasLoneSurrogate(text[start:d.InputOffset()]) {
-			return fmt.Errorf("name of a field %w", ErrSurrogate)
-		}
-		if _, twice := fields[key]; twice {
-			return fmt.Errorf("field %q %w", key, ErrRepeated)
-		}
-		fields[key], err = next(d, text)
-		return err
-	})
+	in, err := open(text, '{', ErrNotObject)
 	if err != nil {
 		return nil, err
+	}
+	fields := map[string]json.RawMessage{}
+	for in.more('}') {
+		name, err := Text(in.value())
+		if err != nil {
+			return nil, fmt.Errorf("name of a field %w", err)
+		}
+		in.skip(':')
+		value := in.value()
+		if _, twice := fields[name]; twice {
+			return nil, fmt.Errorf("field %q %w", name, ErrRepeated)
+		}
+		fields[name] = value
 	}
 	return fields, nil
 }
@@ -85,42 +91,14 @@ func Object(text []byte) (map[string]json.RawMessage, error) {
 // Array takes a text that is exactly one JSON array apart, as Object does. What follows the first so many elements is
 // left out.
 func Array(text []byte, most int) (elements []json.RawMessage, err error) {
-	err = inside(text, '[', ErrNotArray, func(d *json.Decoder) error {
-		element, err := next(d, text)
-		if len(elements) == most {
-			return err
-		}
-		elements = append(elements, element)
-		return err
-	})
-	return elements, err
-}
-
-// inside checks a text and goes through what its outermost brackets hold.
-func inside(text []byte, bracket json.Delim, wrong error, each func(*json.Decoder) error) error {
-	if err := Check(text); err != nil {
-		return err
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	if token, _ := d.Token(); token != bracket {
-		return wrong
-	}
-	for d.More() {
-		if err := each(d); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// next is the decoder's next value as a part of the text that it reads.
-func next(d *json.Decoder, text []byte) (json.RawMessage, error) {
-	var value json.RawMessage
-	if err := d.Decode(&value); err != nil {
+	in, err := open(text, '[', ErrNotArray)
+	if err != nil {
 		return nil, err
 	}
-	end := int(d.InputOffset())
-	return text[end-len(value) : end : end], nil
+	for len(elements) < most && in.more(']') {
+		elements = append(elements, in.value())
+	}
+	return elements, nil
 }
 
 // Text is the string that a JSON value stands for.

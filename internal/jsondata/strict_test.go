@@ -1,9 +1,12 @@
 package jsondata
 
 import (
+	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestOneValueIsReadWholeOrRefused(t *testing.T) {
@@ -95,4 +98,28 @@ func TestOtherEncodingsAreNamed(t *testing.T) {
 	if got := TrimBOM([]byte("\ufeff\ufeffx")); string(got) != "\ufeffx" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// FuzzPartsAreWhatADecoderFinds: objects and arrays are taken apart as package json does.
+func FuzzPartsAreWhatADecoderFinds(f *testing.F) {
+	for _, text := range []string{`{"a":[1,{"b":"]}\\\""}], "c" : -1.5e3 ,"d":null}`, "[ ]", "{\n}", `[[],{"a":{}},"\u005c\"",true , 0]`, `{"a":1}{}`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := Check(text); (err == nil) != (utf8.Valid(text) && json.Valid(text)) {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if fields, err := Object(text); err == nil {
+			var want map[string]json.RawMessage
+			if err := json.Unmarshal(text, &want); err != nil || !reflect.DeepEqual(fields, want) {
+				t.Fatalf("%q: got %q, want %q, %v", text, fields, want, err)
+			}
+		}
+		if elements, err := Array(text, len(text)); err == nil {
+			var want []json.RawMessage
+			if err := json.Unmarshal(text, &want); err != nil || len(want) != len(elements) || len(want) > 0 && !reflect.DeepEqual(elements, want) {
+				t.Fatalf("%q: got %q, want %q, %v", text, elements, want, err)
+			}
+		}
+	})
 }

@@ -98,8 +98,8 @@ func (r *Reader) checkFirst(line []byte) error {
 	line = bytes.TrimSpace(line)
 	opens := bytes.ContainsAny(line[:1], "[{") && bytes.ContainsAny(line[len(line)-1:], "[{,")
 	if opens && errors.Is(jsondata.Check(line), jsondata.ErrTruncated) {
-		return fmt.Errorf("%w: line %d begins a JSON value that goes on in the next line; make one line of each message, "+
-			"with `jq -c .`, or `jq -c '.[]'` for the elements of an array", ErrNotLines, r.line)
+		return fmt.Errorf("%w: line %d starts a JSON value that continues on the next line; put each message on one line, "+
+			"for example with `jq -c .`, or `jq -c '.[]'` for an array", ErrNotLines, r.line)
 	}
 	return nil
 }
@@ -187,7 +187,7 @@ func (r *Reader) check(line []byte) error {
 	case errors.Is(err, jsondata.ErrTrailing):
 		return &fault{"line is not one JSON value", "line is not one JSON value: " + err.Error()}
 	case errors.Is(err, jsondata.ErrTruncated):
-		return &fault{"line is not JSON", "line is not JSON: it " + err.Error()}
+		return &fault{"line is not JSON", "line is not JSON: " + err.Error()}
 	default:
 		return &fault{"line is not JSON", "line is " + err.Error()}
 	}
@@ -205,7 +205,7 @@ func Field(line []byte, field string) (string, error) {
 func fieldText(line []byte, path []string) (string, error) {
 	value, field := json.RawMessage(line), strings.Join(path, ".")
 	if bytes.HasPrefix(bytes.TrimSpace(line), []byte("[")) {
-		return "", fmt.Errorf("line is a JSON array and has no field %q; make a line of each element, with `jq -c '.[]'`", field)
+		return "", fmt.Errorf("line is a JSON array and has no field %q; put each element on a line of its own, for example with `jq -c '.[]'`", field)
 	}
 	for _, name := range path {
 		object, err := jsondata.Object(value)
@@ -213,7 +213,7 @@ func fieldText(line []byte, path []string) (string, error) {
 		case errors.Is(err, jsondata.ErrNotObject):
 			return "", fmt.Errorf("line has no field %q", field)
 		case err != nil:
-			return "", fmt.Errorf("cannot tell field %q of the line: %w", field, err)
+			return "", fmt.Errorf("cannot read field %q: %w", field, err)
 		}
 		if value = object[name]; value == nil {
 			return "", fmt.Errorf("line has no field %q", field)

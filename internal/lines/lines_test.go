@@ -99,9 +99,9 @@ func TestALineIsOneValueInUTF8(t *testing.T) {
 		"{\"k\":\"a\"}\u00a0":          "not one JSON value", // JSON's blanks are four.
 		"{\"k\":\"M\xfcller\"}":        "byte 8 is 0xfc",
 		"{\"k\":\"a\",\"n\":\"\xe9\"}": "byte 15 is 0xe9", // Beside the key, too: handlers parse all of it.
-		`{"k":"\ud83d"}`:               "half of a surrogate pair",
-		`{"k":"a","k":"b"}`:            "given twice",
-		`{"k":"a"`:                     "ends in the middle",
+		`{"k":"\ud83d"}`:               "unpaired surrogate",
+		`{"k":"a","k":"b"}`:            "appears twice",
+		`{"k":"a"`:                     "unexpected end",
 		`{k:"a"}`:                      "not JSON",
 		`[{"k":"a"}]`:                  "jq -c '.[]'",
 		"\ufeff{\"k\":\"a\"}":          "not JSON", // In the middle of the input, where files were put together.
@@ -115,7 +115,7 @@ func TestALineIsOneValueInUTF8(t *testing.T) {
 
 func TestAnIDIsHeldToTheSameAsAKey(t *testing.T) {
 	taken, refused, err := all(`{"k":"a","id":"\udc00"}`+"\n"+`{"k":"a","id":"\ud83d\ude00"}`, Options{KeyField: "k", IDField: "id"})
-	if err != nil || len(taken) != 1 || len(refused) != 1 || !strings.Contains(refused[0], `field "id" has half`) {
+	if err != nil || len(taken) != 1 || len(refused) != 1 || !strings.Contains(refused[0], `field "id" contains an unpaired`) {
 		t.Errorf("taken %q, refused %q, %v", taken, refused, err)
 	}
 }
@@ -150,7 +150,7 @@ func TestAByteOrderMarkIsSkippedAtTheStartOnly(t *testing.T) {
 func TestInputThatIsNotLinesIsRefusedBeforeItsFirstMessage(t *testing.T) {
 	for in, want := range map[string]string{
 		"[\n  {\"k\":\"a\"},\n  {\"k\":\"b\"}\n]":       "jq -c",
-		"\n\n[ {\"k\":\"a\"},\n{\"k\":\"b\"} ]":         "line 3 begins",
+		"\n\n[ {\"k\":\"a\"},\n{\"k\":\"b\"} ]":         "line 3 starts",
 		"{\n  \"k\": \"a\"\n}\n":                        "jq -c",
 		"{\"events\": [\n{\"k\":\"a\"}\n]}":             "jq -c",
 		"\ufeff[\r\n{\"k\":\"a\"}\r\n]":                 "jq -c",
