@@ -78,6 +78,7 @@ func (a *App) purgeDev(nodes []devNode) error {
 		}
 	}
 	_ = os.Remove(dir) // Fails if a user's own files are there; they stay.
+	fmt.Fprintf(a.Out, "removed the data of %s in %s\n", count(len(nodes), "node"), shortPath(dir))
 	return nil
 }
 

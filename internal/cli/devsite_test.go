@@ -245,9 +245,14 @@ func TestDevInItsOwnDirectoryNeedsNoVariable(t *testing.T) {
 func TestDevAgentIsADevClusterOfOne(t *testing.T) {
 	t.Chdir(t.TempDir())
 	startedAndStopped(t, defaultDevDir, "--nodes", "1") // On ports that are free here.
-	var out, errs bytes.Buffer
+	var errs bytes.Buffer
+	out, err := os.Create("out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
 	cmd := exec.Command(os.Args[0], "agent", "--dev")
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Stdout, cmd.Stderr = out, &errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +261,11 @@ func TestDevAgentIsADevClusterOfOne(t *testing.T) {
 		if r := run(t, "dev", "status"); r.code != exitOK || !strings.Contains(r.out, "n1    ready (pid "+strconv.Itoa(cmd.Process.Pid)) {
 			return errors.New(r.out + r.err)
 		}
-		return nil
+		text, err := os.ReadFile("out")
+		if err == nil && !strings.Contains(string(text), "leasehold-dev/n1/config.toml") {
+			err = fmt.Errorf("said only %q", text)
+		}
+		return err
 	})
 	run(t, "status").want(t, exitOK, "OK:")
 	run(t, "agent", "--dev").want(t, exitFailed, "runs already")
@@ -267,7 +276,6 @@ func TestDevAgentIsADevClusterOfOne(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v: %s", err, errs.String())
 	}
-	ran{out: out.String()}.want(t, 0, "Ready: one node", "leasehold-dev/n1/config.toml")
 	run(t, "dev", "status").want(t, exitUnhealthy, "stopped")
 	run(t, "agent", "--dev", "--config", "x").want(t, exitUsage, "--dev and --config")
 }
@@ -302,10 +310,10 @@ func TestInitWritesANodeOnItsOwn(t *testing.T) {
 // starts at once make the moment long enough to be seen.
 func TestANodeThatHasJustStartedRuns(t *testing.T) {
 	var starters sync.WaitGroup
-	for range 16 {
+	for range 8 {
 		n := devNode{name: "n1", dir: t.TempDir()}
 		starters.Go(func() {
-			for range 60 {
+			for range 40 {
 				if err := startAndLook(n); err != nil {
 					t.Error(err)
 					return
