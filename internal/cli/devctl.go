@@ -95,10 +95,11 @@ func (n devNode) stored() (paths []string) {
 
 func (a *App) devKillCommand(dir *string) *cobra.Command {
 	return &cobra.Command{
-		Use:     "kill NODE",
-		Short:   "Kill a node the hard way (kill -9), to see the others take over",
-		Example: "  leasehold dev kill n2 --dir /tmp/demo",
-		Args:    cobra.ExactArgs(1),
+		Use:               "kill NODE",
+		Short:             "Kill a node the hard way (kill -9), to see the others take over",
+		Example:           "  leasehold dev kill n2 --dir /tmp/demo",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: first(devNodeNames(dir)),
 		RunE: action(func(_ *cobra.Command, args []string) error {
 			n, err := a.findDevNode(*dir, args[0])
 			if err != nil {
@@ -123,10 +124,11 @@ func (a *App) devKillCommand(dir *string) *cobra.Command {
 func (a *App) devStartCommand(dir *string) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:     "start NODE",
-		Short:   "Start a node again and wait until it is ready",
-		Example: "  leasehold dev start n2 --dir /tmp/demo",
-		Args:    cobra.ExactArgs(1),
+		Use:               "start NODE",
+		Short:             "Start a node again and wait until it is ready",
+		Example:           "  leasehold dev start n2 --dir /tmp/demo",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: first(devNodeNames(dir)),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			n, err := a.findDevNode(*dir, args[0])
 			if err != nil {

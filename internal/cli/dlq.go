@@ -149,7 +149,7 @@ func (a *App) printLetters(group string, letters []api.Letter, more bool, format
 	}
 	printTable(a.Out, table.Row{"number", "kind", "reason", "message", "key", "attempts", "last failure", "requeues", "error"}, rows)
 	if more {
-		fmt.Fprintf(a.Err, "there are more: raise --limit, or `leasehold dlq export %s`\n", group)
+		fmt.Fprintf(a.Err, a.pasteable("there are more: raise --limit, or `leasehold dlq export %s`\n"), group)
 	}
 	return nil
 }
@@ -231,7 +231,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 		if l.Kind == string(partitioner.Parked) {
 			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group, l.Key)
 		}
-		fmt.Fprintf(a.Err, "\nNext: once the handler is mended, %s\n", next)
+		fmt.Fprintf(a.Err, "\nNext: once the handler is mended, %s\n", a.pasteable(next))
 	}
 	return nil
 }

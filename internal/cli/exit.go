@@ -70,7 +70,7 @@ func asError(err error) *Error {
 	case errors.Is(err, api.ErrNotAllowed):
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the token with --token-file, or ask on the node itself by its socket"}
 	case errors.Is(err, api.ErrUnreachable):
-		return &Error{Code: exitUnreachable, Err: err, Hint: "start it with `leasehold agent`, or say where it is with --addr or --config"}
+		return &Error{Code: exitUnreachable, Err: err, Hint: "start it with `leasehold agent`, say where it is with --addr, --config or --context, or try leasehold out with `leasehold agent --dev`"}
 	case errors.Is(err, api.ErrBadRequest):
 		return &Error{Code: exitUsage, Err: err}
 	case errors.Is(err, api.ErrNotFound):

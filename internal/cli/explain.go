@@ -270,11 +270,11 @@ func (a *App) printExplanation(e *explanation, format string) error {
 	if len(e.Groups) == 0 && e.Partition != nil {
 		fmt.Fprintln(a.Out, "no group that a live node serves reads this topic")
 	}
-	section(a.Out, table.Row{"group", "partition", "owner", "epoch", "state", "done", "lag", "attempt", "error", "message"}, explainedRows(e.Groups))
+	section(a.Out, table.Row{"group", "partition", "owner", "epoch", "state", "done", "lag", "attempt", "error", "message"}, a.explainedRows(e.Groups))
 	return nil
 }
 
-func explainedRows(groups []groupView) []table.Row {
+func (a *App) explainedRows(groups []groupView) []table.Row {
 	rows := make([]table.Row, 0, len(groups))
 	for _, g := range groups {
 		owner := cmp.Or(g.Owner, "nobody")
@@ -282,7 +282,7 @@ func explainedRows(groups []groupView) []table.Row {
 		if g.Paused != "" {
 			why = "paused: " + g.Paused
 		}
-		rows = append(rows, table.Row{g.Group, g.Partition.Partition, owner, g.Epoch, g.State, g.Done, lagText(g.Lag), g.Attempt, printable(why), g.Note})
+		rows = append(rows, table.Row{g.Group, g.Partition.Partition, owner, g.Epoch, g.State, g.Done, lagText(g.Lag), g.Attempt, printable(why), a.pasteable(g.Note)})
 	}
 	return rows
 }

@@ -5,7 +5,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"leasehold/internal/api"
 )
 
 // productName is how texts call the binary.
@@ -17,6 +20,25 @@ func (a *App) program() string { return cmp.Or(a.Program, productName) }
 // pasteable replaces the binary's name in the commands of a text by what it can be called as.
 func (a *App) pasteable(text string) string {
 	return strings.ReplaceAll(text, "`"+productName+" ", "`"+a.program()+" ")
+}
+
+// callable is a status whose commands can be pasted.
+func (a *App) callable(s *api.Status) *api.Status {
+	if a.program() == productName {
+		return s
+	}
+	c := *s
+	c.Warnings, c.Groups = slices.Clone(s.Warnings), slices.Clone(s.Groups)
+	for i, w := range c.Warnings {
+		c.Warnings[i] = a.pasteable(w)
+	}
+	for i := range c.Groups {
+		c.Groups[i].Partitions = slices.Clone(c.Groups[i].Partitions)
+		for j, p := range c.Groups[i].Partitions {
+			c.Groups[i].Partitions[j].Error = a.pasteable(p.Error)
+		}
+	}
+	return &c
 }
 
 // calledAs is how a binary that was started as arg0 can be started again from here: by its name if that finds it in

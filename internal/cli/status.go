@@ -92,7 +92,7 @@ func (a *App) printStatus(s *api.Status, f statusFlags) error {
 	if f.format == formatJSON {
 		return printJSON(a.Out, s)
 	}
-	writeStatus(a.Out, s, f.partitions)
+	writeStatus(a.Out, a.callable(s), f.partitions)
 	return nil
 }
 

@@ -56,7 +56,7 @@ func (a *App) showLook(s *api.Status, err error, f statusFlags, terminal bool) e
 	case err != nil:
 		fmt.Fprintln(&text, "NOT OK:", err)
 	default:
-		writeStatus(&text, s, f.partitions)
+		writeStatus(&text, a.callable(s), f.partitions)
 	}
 	if terminal {
 		return a.redraw(time.Now().Format(time.DateTime) + "\n" + text.String())
