@@ -231,11 +231,11 @@ func topicsError(err error, file string, s site) error {
 // other, and a node could be left that nobody knows of. The lock ends with the process, too.
 func lockDev(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of the cluster: %w", err)
+		return nil, writeError("--dir", fmt.Errorf("make the directory of the cluster: %w", err))
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock the directory of the cluster: %w", err)
+		return nil, writeError("--dir", fmt.Errorf("lock the directory of the cluster: %w", err))
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()

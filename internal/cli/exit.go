@@ -48,6 +48,15 @@ func failure(code int, hint, format string, args ...any) *Error {
 	return &Error{Code: code, Err: fmt.Errorf(format, args...), Hint: hint}
 }
 
+// writeError says of a file that may not be written where another one can be chosen. Who runs the agent has no part in
+// it.
+func writeError(by string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return &Error{Code: exitNotAllowed, Err: err, Hint: "go to a directory that you may write to, or name one with " + by}
+	}
+	return err
+}
+
 // usage is a command called in a way that cannot work.
 func usage(format string, args ...any) *Error {
 	return failure(exitUsage, "", format, args...)

@@ -96,7 +96,7 @@ func (r *reader) leave() {
 		_ = syscall.Kill(-f.cmd.Process.Pid, syscall.SIGKILL)
 		<-f.ended
 	}
-	if out, err := r.shell("leasehold dev down").CombinedOutput(); err == nil {
+	if out, err := r.shell("for dir in . */; do (cd $dir && leasehold dev down 2>/dev/null); done").Output(); err == nil {
 		r.t.Logf("left running: %s", out)
 	}
 	r.t.Log("\n" + r.seen.String())
