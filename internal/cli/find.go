@@ -182,8 +182,8 @@ func (a *App) trusted(path string) bool {
 	return false
 }
 
-// mayChoose reports whether a file may choose for a user: it is their own or root's. Whoever can leave a file in a
-// shared directory must not choose for its other users.
+// mayChoose reports whether a file may choose for a user: it is their own or root's. A user who can leave a
+// file in a shared directory must not choose for its other users.
 func mayChoose(file fs.FileInfo, euid int) bool {
 	stat, ok := file.Sys().(*syscall.Stat_t)
 	return ok && (int(stat.Uid) == euid || stat.Uid == 0)
