@@ -73,10 +73,10 @@ cluster: build python3 ## start three nodes, process 20,000 real events, check t
 cluster-status: build ## show the local cluster's status
 	@$(BIN) dev status --dir $(DIR)
 
-cluster-kill: build node-named ## kill -9 node N (N=1|2|3)
+cluster-kill: node-named build ## kill -9 node N (N=1|2|3)
 	@$(BIN) dev kill n$(N) --dir $(DIR)
 
-cluster-start: build node-named ## start node N again (N=1|2|3)
+cluster-start: node-named build ## start node N again (N=1|2|3)
 	@$(BIN) dev start n$(N) --dir $(DIR)
 
 cluster-down: build ## stop the local cluster

@@ -7,10 +7,8 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -58,6 +56,10 @@ func (a *App) Main(ctx context.Context, args []string) int {
 	out, errs := screen.Of(a.Out), screen.Of(a.Err)
 	defer out.Flush()
 	defer errs.Flush()
+	if a.program() != productName {
+		out.SetProgram(a.program())
+		errs.SetProgram(a.program())
+	}
 	a.Out, a.Err = out, errs
 	root := a.root()
 	root.SetArgs(args)
@@ -71,9 +73,7 @@ func (a *App) Main(ctx context.Context, args []string) int {
 		e = &Error{Code: exitUsage, Err: err, Hint: "`" + cmd.CommandPath() + " --help` for usage"}
 	}
 	a.addAgent(e)
-	var text strings.Builder
-	printError(&text, e, wantsJSON(cmd) || asksJSON(args))
-	fmt.Fprint(a.Err, a.pasteable(text.String()))
+	printError(a.Err, e, wantsJSON(cmd) || asksJSON(args))
 	return e.Code
 }
 

@@ -267,7 +267,9 @@ func TestAgentEndsWithItsCode(t *testing.T) {
 func TestInitWritesConfigsThatAreValidAndOverwritesNothing(t *testing.T) {
 	dir := t.TempDir()
 	args := []string{"init", "--cluster-name", "plant-7", "--nodes", "n1=10.0.0.1,n2=10.0.0.2,n3=10.0.0.3:7000", "--out", dir}
-	run(t, args...).want(t, exitOK, "n3")
+	r := run(t, args...)
+	r.want(t, exitOK, "copy to /etc/leasehold on 10.0.0.3\n") // The host to log in to, not the port of the cluster.
+	r.lacks(t, ":7000")
 	for _, n := range []string{"n1", "n2", "n3"} {
 		c, err := config.Load(filepath.Join(dir, n, configFile))
 		if err != nil {

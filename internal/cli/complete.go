@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,17 @@ func (a *App) completeArguments(cmd *cobra.Command) {
 	}
 	words := strings.Fields(cmd.Use)
 	if len(words) < 2 || cmd.ValidArgsFunction != nil {
+		return
+	}
+	switch cmd.CommandPath() {
+	case "leasehold node remove":
+		cmd.ValidArgsFunction = first(a.nodeNames)
+		return
+	case "leasehold group remove":
+		cmd.ValidArgsFunction = a.completeGroup
+		return
+	case "leasehold config validate":
+		cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"toml"}, cobra.ShellCompDirectiveFilterFileExt)
 		return
 	}
 	switch words[1] {
@@ -86,6 +98,33 @@ func (a *App) completeConfigGroup(cmd *cobra.Command, args []string, toComplete 
 		return names
 	})(cmd, args, toComplete)
 }
+
+// nodeNames lists what `node remove` can name.
+func (a *App) nodeNames(cmd *cobra.Command) (names []string) {
+	a.askForCompletion(cmd, func(ctx context.Context, client *api.Client) {
+		if l, err := client.Nodes(ctx); err == nil {
+			for _, n := range l.Nodes {
+				names = append(names, n.Name)
+			}
+		}
+	})
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// devNodeNames lists the nodes of the dev cluster in a directory.
+func devNodeNames(dir *string) func(*cobra.Command) []string {
+	return func(*cobra.Command) (names []string) {
+		nodes, _ := devNodes(*dir) // An error: there are none.
+		for _, n := range nodes {
+			names = append(names, n.name)
+		}
+		return names
+	}
+}
+
+// positions are the forms of `seek --to`.
+var positions = []string{"earliest", "latest", "seq:", "time:", "-1h"}
 
 // askForCompletion has ask ask the agent, within a moment. If there is none to ask it does nothing.
 func (a *App) askForCompletion(cmd *cobra.Command, ask func(ctx context.Context, client *api.Client)) {

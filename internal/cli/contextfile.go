@@ -120,7 +120,7 @@ func writeContext(name string, c agentContext, replace bool) error {
 // replaceFile writes a file as a whole or not at all, so that a command that reads it meanwhile sees one or the other.
 func replaceFile(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("make the directory of %s: %w", path, err)
+		return writeError("XDG_CONFIG_HOME", fmt.Errorf("make the directory of %s: %w", path, err))
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // Mode 0600.
 	if err != nil {

@@ -254,11 +254,15 @@ func firstTopic(n devNode) string {
 
 // devLine is a `dev` command for the cluster in dir, to be pasted.
 func (a *App) devLine(dir string, words ...string) string {
-	line := a.program() + " dev " + strings.Join(words, " ")
-	if dir != defaultDevDir {
-		line += " --dir " + shellWord(dir)
+	return a.program() + " dev " + strings.Join(words, " ") + dirFlag(dir)
+}
+
+// dirFlag is the flag that names a cluster's directory, with a blank before it; empty for the default.
+func dirFlag(dir string) string {
+	if dir == defaultDevDir {
+		return ""
 	}
-	return line
+	return " --dir " + shellWord(dir)
 }
 
 // watchEvery is how often the foreground looks for nodes that have ended or come back.

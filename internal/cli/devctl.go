@@ -79,6 +79,7 @@ func (a *App) purgeDev(nodes []devNode) error {
 		}
 	}
 	_ = os.Remove(dir) // Fails if a user's own files are there; they stay.
+	fmt.Fprintf(a.Out, "removed the data of %s in %s\n", count(len(nodes), "node"), shortPath(dir))
 	return nil
 }
 
@@ -95,10 +96,11 @@ func (n devNode) stored() (paths []string) {
 
 func (a *App) devKillCommand(dir *string) *cobra.Command {
 	return &cobra.Command{
-		Use:     "kill NODE",
-		Short:   "Kill a node with SIGKILL to see the others take over",
-		Example: "  leasehold dev kill n2 --dir /tmp/demo",
-		Args:    cobra.ExactArgs(1),
+		Use:               "kill NODE",
+		Short:             "Kill a node with SIGKILL to see the others take over",
+		Example:           "  leasehold dev kill n2 --dir /tmp/demo",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: first(devNodeNames(dir)),
 		RunE: action(func(_ *cobra.Command, args []string) error {
 			n, err := a.findDevNode(*dir, args[0])
 			if err != nil {
@@ -123,10 +125,11 @@ func (a *App) devKillCommand(dir *string) *cobra.Command {
 func (a *App) devStartCommand(dir *string) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:     "start NODE",
-		Short:   "Start a node again and wait until it is ready",
-		Example: "  leasehold dev start n2 --dir /tmp/demo",
-		Args:    cobra.ExactArgs(1),
+		Use:               "start NODE",
+		Short:             "Start a node again and wait until it is ready",
+		Example:           "  leasehold dev start n2 --dir /tmp/demo",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: first(devNodeNames(dir)),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			n, err := a.findDevNode(*dir, args[0])
 			if err != nil {

@@ -46,8 +46,8 @@ func (n devNode) socket() string {
 }
 
 // devNodes finds the nodes in a directory.
-func devNodes(dir string) ([]devNode, error) {
-	dir, err := filepath.Abs(dir)
+func devNodes(typed string) ([]devNode, error) {
+	dir, err := filepath.Abs(typed)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func devNodes(dir string) ([]devNode, error) {
 		return nil, err
 	}
 	if len(configs) == 0 {
-		return nil, failure(exitNotFound, "start one with `leasehold dev`, or name its directory with --dir", "there is no dev cluster in %s", shortPath(dir))
+		return nil, failure(exitNotFound, "start one with `leasehold dev"+dirFlag(typed)+"`, or name its directory with --dir", "there is no dev cluster in %s", shortPath(dir))
 	}
 	var nodes []devNode
 	for _, c := range configs {

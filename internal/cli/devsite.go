@@ -21,7 +21,7 @@ import (
 )
 
 // devRecord is what `dev` remembers of a directory: what it was asked for last, so that a later start needs no flags,
-// and what it wrote, so that it can tell a file that somebody edited.
+// and what it wrote, so that it can tell a file that was edited since.
 type devRecord struct {
 	Nodes       int               `json:"nodes"`
 	NATSPort    int               `json:"nats_port"`
@@ -139,7 +139,7 @@ func (r devRecord) site(dir string) site {
 }
 
 // writeDevSite makes the nodes' directories what the flags ask for. Data and secrets of an earlier start stay, and so
-// does a config that somebody edited.
+// does a config that was edited.
 func (a *App) writeDevSite(cmd *cobra.Command, dir string, f devFlags) ([]devNode, error) {
 	last, err := readDevRecord(dir)
 	if err != nil {
@@ -156,27 +156,36 @@ func (a *App) writeDevSite(cmd *cobra.Command, dir string, f devFlags) ([]devNod
 	if err := s.check(dir); err != nil {
 		return nil, topicsError(err, f.topics, s)
 	}
-	kept, err := editedConfigs(dir, s, last.Written)
+	edited, err := editedConfigs(dir, s, last.Written)
 	if err != nil {
 		return nil, err
 	}
-	var nodes []devNode
-	for _, n := range s.nodes {
-		nodes = append(nodes, devNode{name: n.name, dir: filepath.Join(dir, n.name)})
-	}
+	return s.devNodes(dir), a.writeDevFiles(dir, s, wish, edited)
+}
+
+// writeDevFiles writes all but the edited configs, and then what was written.
+func (a *App) writeDevFiles(dir string, s site, wish devRecord, edited map[string]bool) error {
 	if err := s.writeMissingSecrets(dir); err != nil {
-		return nil, err
+		return err
 	}
 	wish.Written = map[string]string{}
 	for _, n := range s.nodes {
 		wish.Written[n.name] = digest(s.text(n))
-		if path := filepath.Join(dir, n.name, configFile); kept[n.name] {
-			fmt.Fprintf(a.Err, "kept %s as it was edited\n", shortPath(path))
+		if edited[n.name] {
+			fmt.Fprintf(a.Err, "kept %s as it was edited\n", shortPath(filepath.Join(s.dir(dir, n), configFile)))
 		} else if err := s.writeConfig(dir, n); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return nodes, wish.save(dir)
+	return wish.save(dir)
+}
+
+// devNodes are the nodes of a site as `dev` runs them.
+func (s site) devNodes(dir string) (nodes []devNode) {
+	for _, n := range s.nodes {
+		nodes = append(nodes, devNode{name: n.name, dir: s.dir(dir, n)})
+	}
+	return nodes
 }
 
 func digest(text string) string {
@@ -233,11 +242,11 @@ func topicsError(err error, file string, s site) error {
 // other, and a node could be left that nobody knows of. The lock ends with the process, too.
 func lockDev(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of the cluster: %w", err)
+		return nil, writeError("--dir", fmt.Errorf("make the directory of the cluster: %w", err))
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock the directory of the cluster: %w", err)
+		return nil, writeError("--dir", fmt.Errorf("lock the directory of the cluster: %w", err))
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()

@@ -174,7 +174,7 @@ func (a *App) printLetters(group string, letters []api.Letter, more bool, format
 	}
 	a.hintLetters(group, letters)
 	if more {
-		fmt.Fprintf(a.Err, "there are more: raise --limit, or `leasehold dlq export %s`\n", group)
+		fmt.Fprintf(a.Err, a.pasteable("there are more: raise --limit, or `leasehold dlq export %s`\n"), group)
 	}
 	return nil
 }

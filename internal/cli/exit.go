@@ -53,6 +53,15 @@ func failure(code int, hint, format string, args ...any) *Error {
 	return &Error{Code: code, Err: fmt.Errorf(format, args...), Hint: hint}
 }
 
+// writeError says of a file that may not be written where another one can be chosen. Who runs the agent has no part in
+// it.
+func writeError(by string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return &Error{Code: exitNotAllowed, Err: err, Hint: "go to a directory that you may write to, or name one with " + by}
+	}
+	return err
+}
+
 // usage is a command called in a way that cannot work.
 func usage(format string, args ...any) *Error {
 	return failure(exitUsage, "", format, args...)
@@ -77,7 +86,7 @@ func asError(err error) *Error {
 	case errors.Is(err, api.ErrNotAllowed):
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the token with --token-file, or ask on the node itself by its socket"}
 	case errors.Is(err, api.ErrUnreachable):
-		return &Error{Code: exitUnreachable, Err: err, Hint: "start it with `leasehold agent`, or say where it is with --addr or --config"}
+		return &Error{Code: exitUnreachable, Err: err, Hint: "start it with `leasehold agent`, say where it is with --addr, --config or --context, or try leasehold out with `leasehold agent --dev`"}
 	case errors.Is(err, api.ErrBadRequest):
 		return &Error{Code: exitUsage, Err: err}
 	case errors.Is(err, api.ErrNotFound):

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,8 +133,8 @@ func (a *App) machineConfig() string {
 	return ""
 }
 
-// findConfig is the config file that a command reads which does not run the node: a node's of ./leasehold-dev, else
-// that of this directory, else that of this machine.
+// findConfig is the config file that a command reads which does not run the node: that of a running node of
+// ./leasehold-dev, else of this directory, else of a node of ./leasehold-dev that does not run, else of this machine.
 func (a *App) findConfig(cmd *cobra.Command) string {
 	if changed(cmd, "config") {
 		return a.configPath
@@ -141,13 +142,11 @@ func (a *App) findConfig(cmd *cobra.Command) string {
 	if n, ok := a.runningDevNode(cmd.Context()); ok {
 		return shortPath(n.config())
 	}
-	if nodes := a.localDevNodes(); len(nodes) > 0 {
+	path := a.machineConfig()
+	if nodes := a.localDevNodes(); len(nodes) > 0 && path != localConfig {
 		return shortPath(nodes[0].config())
 	}
-	if path := a.machineConfig(); path != "" {
-		return path
-	}
-	return a.configPath
+	return cmp.Or(path, a.configPath)
 }
 
 // isConfig tells a node's config from another program's file of that name: every node has a name. A broken one counts,
@@ -183,8 +182,8 @@ func (a *App) trusted(path string) bool {
 	return false
 }
 
-// mayChoose reports whether a file may choose for a user: it is their own or root's. Whoever can leave a file in a
-// shared directory must not choose for its other users.
+// mayChoose reports whether a file may choose for a user: it is their own or root's. A user who can leave a
+// file in a shared directory must not choose for its other users.
 func mayChoose(file fs.FileInfo, euid int) bool {
 	stat, ok := file.Sys().(*syscall.Stat_t)
 	return ok && (int(stat.Uid) == euid || stat.Uid == 0)

@@ -129,6 +129,16 @@ func TestCommandsThatReadAConfigFindTheOneOfTheAgent(t *testing.T) {
 	run(t, "handler", "test", "of-dev", "--data", "{}").want(t, exitOK, "message  t/0/1")
 	run(t, "handler", "test", "of-here", "--data", "{}").want(t, exitNotFound, "leasehold-dev/n1/config.toml")
 	run(t, "handler", "test", "of-here", "--data", "{}", "--config", configFile).want(t, exitOK)
+
+	stopped := filepath.Join(defaultDevDir, "n1", "data", config.SocketName)
+	if err := os.Remove(stopped); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "handler", "test", "of-here", "--data", "{}").want(t, exitOK)
+	if err := os.Remove(configFile); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "handler", "test", "of-dev", "--data", "{}").want(t, exitOK)
 }
 
 func TestAddressesThatCannotBeOnesAreRefused(t *testing.T) {

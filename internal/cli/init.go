@@ -104,7 +104,7 @@ func (a *App) runInit(s site, out string) error {
 		return failure(exitFailed, "choose another --out, or remove it yourself", "%s is there already; nothing was written", path)
 	}
 	if err := s.write(out); err != nil {
-		return err
+		return writeError("--out", err)
 	}
 	if s.alone() {
 		a.printSingle(s, out)

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -14,6 +16,36 @@ func TestCommandsInHintsCanBePasted(t *testing.T) {
 	}
 	if got := (&App{}).pasteable("`leasehold status`"); got != "`leasehold status`" {
 		t.Error(got)
+	}
+}
+
+// TestCommandsOfTheAgentCanBePasted: it does not know how the user calls the binary.
+func TestCommandsOfTheAgentCanBePasted(t *testing.T) {
+	s := healthy()
+	s.Warnings = []string{"group billing: `leasehold dlq list billing` shows them"}
+	s.Groups[0].Partitions[0].Error = "blocked: `leasehold resume billing`"
+	source := &fakeRequests{fakeMembers: fakeMembers{fakeSource: fakeSource{status: s}}}
+	addr := agent(t, source)
+	call := func(args ...string) string {
+		var out, errs bytes.Buffer
+		(&App{Out: &out, Err: &errs, In: strings.NewReader(""), Program: "bin/leasehold"}).Main(t.Context(), append(args, "--addr", addr))
+		return out.String() + errs.String()
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"status"}, "`bin/leasehold dlq list billing`"},
+		{[]string{"status"}, "`bin/leasehold resume billing`"},
+		{[]string{"status", "--partitions"}, "blocked: `bin/leasehold resume"},
+		{[]string{"pause", "billing", "--reason", "x"}, "`bin/leasehold resume billing`"},
+	} {
+		if got := call(c.args...); !strings.Contains(got, c.want) {
+			t.Errorf("%v: no %q in\n%s", c.args, c.want, got)
+		}
+	}
+	if got := call("status", "-o", "json"); !strings.Contains(got, "`leasehold dlq list billing`") {
+		t.Errorf("programs get what the agent says: %s", got)
 	}
 }
 

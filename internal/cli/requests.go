@@ -127,7 +127,7 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 		}
 	}
 	if q.f.format != formatJSON {
-		fmt.Fprintln(a.Out, q.done(last))
+		fmt.Fprintln(a.Out, a.pasteable(q.done(last)))
 	}
 	return a.jsonOnly(q.f.format, last)
 }
@@ -224,6 +224,7 @@ func (a *App) seekCommand() *cobra.Command {
 	}
 	addAskFlags(cmd, &f)
 	cmd.Flags().StringVar(&to, "to", "", "earliest, latest, seq:N, time:RFC3339 or -2h")
+	_ = cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(positions, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	return cmd
 }
 

@@ -120,6 +120,9 @@ func TestTapRefusesWhatContradictsItself(t *testing.T) {
 
 func TestCompletionOffersNamesAndNeverFails(t *testing.T) {
 	addr := agent(t, ordersOf())
+	members, dev := agent(t, &fakeMembers{fakeSource: fakeSource{status: healthy()}}), devDirOf(t)
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	run(t, "context", "add", "plant-7", "--addr", addr).want(t, exitOK)
 	for _, c := range []struct {
 		args []string
 		want string
@@ -130,6 +133,13 @@ func TestCompletionOffersNamesAndNeverFails(t *testing.T) {
 		{[]string{"__complete", "pause", "--addr", addr, ""}, "audit\n:4"},
 		{[]string{"__complete", "dlq", "show", "--addr", addr, ""}, "audit\n:4"},
 		{[]string{"__complete", "tap", "--addr", "127.0.0.1:1", ""}, ":4"},
+		{[]string{"__complete", "node", "remove", "--addr", members, ""}, "n1\nn2\n:4"},
+		{[]string{"__complete", "group", "remove", "--addr", members, ""}, "audit\n:4"},
+		{[]string{"__complete", "config", "validate", ""}, "toml\n:8"}, // Files of this ending only.
+		{[]string{"__complete", "seek", "billing", "--to", ""}, "earliest\nlatest\nseq:"},
+		{[]string{"__complete", "dev", "kill", "--dir", dev, ""}, "n1\nn2\nn3\n:4"},
+		{[]string{"__complete", "context", "use", ""}, "plant-7\n:4"},
+		{[]string{"__complete", "status", "--context", ""}, "plant-7\n:4"},
 		{[]string{"__complete", "group", "remove", "--addr", "127.0.0.1:1", ""}, ":4"},
 	} {
 		r := run(t, c.args...)

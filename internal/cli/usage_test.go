@@ -132,8 +132,8 @@ func TestWrongInputsSayWhatIsRight(t *testing.T) {
 		{"status --until-idle --timeout 5", `--timeout: "5" is not a valid duration: write one like 500ms, 5s or 2m`},
 		{"status --until-idle --timeout -5s", "--timeout must be positive, is -5s"},
 		{"pause g --reason x --wait -1m", `--wait: "-1m" is not a valid duration`},
-		{"tap orders --partition -3", "must be a whole number from 0 on"},
-		{"dlq list g --limit -5", "must be a whole number from 1 on"},
+		{"tap orders --partition -3", "must be a whole number, at least 0"},
+		{"dlq list g --limit -5", "must be a whole number, at least 1"},
 		{"dlq show g -1", "numbers here are positive"},
 		{"status -o yaml", `unknown output format "yaml": use table, wide`},
 		{"init --cluster-name x --out y --nodes n1=a,n2=b", "--nodes: 2 nodes are too few for a cluster"},
@@ -147,7 +147,7 @@ func TestWrongInputsSayWhatIsRight(t *testing.T) {
 		{"seek g --to +2h", `--to: "+2h" is not`},
 		{"dlq list g --kind foo", `--kind "foo": use dead or parked`},
 		{"dlq list g --reason foo", `--reason "foo": use rejected, max_attempts or parked`},
-		{"dlq list g --limit 0", "must be a whole number from 1 on"},
+		{"dlq list g --limit 0", "must be a whole number, at least 1"},
 		{"version -o wide", `unknown output format "wide": use table or json`},
 	} {
 		r := run(t, strings.Fields(c.args)...)

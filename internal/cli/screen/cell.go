@@ -53,7 +53,7 @@ func (s *Writer) cell(v any) (c Cell, number bool) {
 	case int, int64, uint64, uint, int32, uint32:
 		return Cell{text: fmt.Sprint(v)}, true
 	}
-	return Cell{text: printable.Line(fmt.Sprint(v))}, false
+	return Cell{text: s.shown(fmt.Sprint(v))}, false
 }
 
 func (s *Writer) stamp(t Stamp) string {

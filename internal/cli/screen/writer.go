@@ -24,6 +24,8 @@ type Writer struct {
 	wide bool      // Tables show all columns. Set before anything is written.
 	// paints is whether to use colours. Set before anything is written.
 	paints bool
+	// program is what commands in backquotes begin with instead of "leasehold"; empty: that. Set before anything is written.
+	program string
 
 	mu   sync.Mutex
 	part []byte // Beginning of a rune whose end was not written yet, guarded by mu.
@@ -46,7 +48,7 @@ func Of(w io.Writer) *Writer {
 
 // Onto is a Writer to a buffer whose content is shown later on the same terminal.
 func (s *Writer) Onto(w io.Writer) *Writer {
-	return &Writer{w: w, tty: s.tty, wide: s.wide, paints: s.paints}
+	return &Writer{w: w, tty: s.tty, wide: s.wide, paints: s.paints, program: s.program}
 }
 
 // SetWide has tables show all columns, whole.
@@ -54,6 +56,17 @@ func (s *Writer) SetWide() { s.wide = true }
 
 // SetColour overrules what New decided.
 func (s *Writer) SetColour(on bool) { s.paints = on }
+
+// SetProgram has commands in backquotes call the binary as its user does, so that they can be pasted.
+func (s *Writer) SetProgram(name string) { s.program = name }
+
+// shown makes one line of text fit to be shown.
+func (s *Writer) shown(text string) string {
+	if s.program != "" {
+		text = strings.ReplaceAll(text, "`leasehold ", "`"+s.program+" ")
+	}
+	return printable.Line(text)
+}
 
 // Raw is what is behind the Writer: for cursor movements of our own, never for text of others.
 func (s *Writer) Raw() io.Writer { return s.w }
@@ -130,7 +143,7 @@ func fromEnvironment(name string, otherwise int) int {
 func (s *Writer) Say(c Colour, lead, line string) error {
 	width, _ := s.Size()
 	lead = printable.Line(lead)
-	lines := wrap(lead+" "+printable.Line(line), width)
+	lines := wrap(lead+" "+s.shown(line), width)
 	lines[0] = s.paint(c, lead) + strings.TrimPrefix(lines[0], lead)
 	_, err := io.WriteString(s.w, strings.Join(lines, "\n  ")+"\n")
 	return err
