@@ -73,8 +73,8 @@ func (a *App) devCommand() *cobra.Command {
 }
 
 func (a *App) runDev(ctx context.Context, f devFlags) error {
-	if a.Service != nil && !f.detach { // The nodes end with it, so it must not end at once.
-		ctx = a.Service(ctx)
+	if !f.detach { // The nodes end with it, so it must not end at once.
+		ctx = a.service(ctx)
 	}
 	dir, err := filepath.Abs(f.dir)
 	if err != nil {
