@@ -56,9 +56,7 @@ const lastWords = 2 * time.Second
 // runAgent runs the node of a config. Whatever it writes goes through a sink: a log that nobody reads must not hold up a
 // node, nor the end of one.
 func (a *App) runAgent(ctx context.Context, load func() (*config.Config, error)) error {
-	if a.Service != nil {
-		ctx = a.Service(ctx)
-	}
+	ctx = a.service(ctx)
 	c, err := load()
 	if err != nil {
 		return a.lastError(newLogSink(config.LogSection{}, a.Err), asError(err))

@@ -5,10 +5,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"os"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +30,9 @@ type App struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Program  string // How the user calls this binary; empty: leasehold.
+
+	lasting        atomic.Bool   // The command runs until it is stopped.
+	interruptLimit time.Duration // For tests; 0: the usual.
 
 	configPath  string // --config
 	contextName string // --context
@@ -64,7 +70,7 @@ func (a *App) Main(ctx context.Context, args []string) int {
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.In)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := a.execute(ctx, root)
 	if err == nil {
 		return exitOK
 	}
@@ -86,6 +92,49 @@ func (a *App) addAgent(e *Error) {
 	if a.passedOver != "" {
 		e.Agent += "; " + a.passedOver
 	}
+}
+
+// interruptLimit is how long a command may go on after a signal: more than publishing waits for the answers to what it has sent.
+const interruptLimit = 12 * time.Second
+
+// execute runs a command. One that a signal should have ended, and that sits in a read of a pipe or a terminal, is left there:
+// the process ends. Those that run until they are stopped have bounds of their own.
+func (a *App) execute(ctx context.Context, root *cobra.Command) (*cobra.Command, error) {
+	type outcome struct {
+		cmd *cobra.Command
+		err error
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		cmd, err := root.ExecuteContextC(ctx)
+		ended <- outcome{cmd, err}
+	}()
+	select {
+	case o := <-ended:
+		return o.cmd, o.err
+	case <-ctx.Done():
+	}
+	limit := time.NewTimer(cmp.Or(a.interruptLimit, interruptLimit))
+	defer limit.Stop()
+	for {
+		select {
+		case o := <-ended:
+			return o.cmd, o.err
+		case <-limit.C:
+			if !a.lasting.Load() {
+				return root, failure(exitFailed, "", "interrupted in the middle of reading or writing: %w", context.Cause(ctx))
+			}
+		}
+	}
+}
+
+// service is the context of a command that runs until it is stopped.
+func (a *App) service(ctx context.Context) context.Context {
+	a.lasting.Store(true)
+	if a.Service == nil {
+		return ctx
+	}
+	return a.Service(ctx)
 }
 
 func (a *App) root() *cobra.Command {

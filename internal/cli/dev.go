@@ -76,8 +76,8 @@ func (a *App) runDev(cmd *cobra.Command, f devFlags) error {
 		return err
 	}
 	ctx := cmd.Context()
-	if a.Service != nil && !f.detach { // The nodes end with it, so it must not end at once.
-		ctx = a.Service(ctx)
+	if !f.detach { // The nodes end with it, so it must not end at once.
+		ctx = a.service(ctx)
 	}
 	nodes, keepers, err := a.startDev(cmd, dir, f)
 	defer keepers.join()

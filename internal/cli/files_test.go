@@ -1,8 +1,14 @@
 package cli
 
 import (
+	"bytes"
+	"context"
+	"io"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +29,43 @@ func TestFlagsNameRegularFiles(t *testing.T) {
 			{"dev", "--dir", t.TempDir(), "--topics", path},
 		} {
 			run(t, args...).want(t, exitUsage, says)
+		}
+	}
+}
+
+// A signal ends a command that waits for a pipe, which no context reaches.
+func TestASignalEndsACommandThatReadsAPipe(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	silent, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	defer writer.Close()
+	addr := agent(t, ordersOf("a"))
+	for name, c := range map[string]struct {
+		in   io.Reader
+		args []string
+	}{
+		"a pipe that nobody writes to": {strings.NewReader(""), []string{"pub", "orders", "--addr", addr, "--key-field", "k", "--file", fifo}},
+		"stdin that says nothing":      {silent, []string{"user", "hash"}},
+	} {
+		var errs bytes.Buffer
+		ctx, cancel := context.WithCancel(t.Context())
+		app := &App{Run: fakeNode, In: c.in, Out: io.Discard, Err: &errs, interruptLimit: 50 * time.Millisecond}
+		code := make(chan int, 1)
+		go func() { code <- app.Main(ctx, c.args) }()
+		cancel()
+		select {
+		case got := <-code:
+			if got == exitOK {
+				t.Errorf("%s: code 0", name)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: does not end", name)
 		}
 	}
 }

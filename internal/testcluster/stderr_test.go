@@ -155,3 +155,30 @@ func TestHangupStopsANodeCleanly(t *testing.T) {
 		}
 	}
 }
+
+// The log of the node that was asked says who asked, and so does the record in the bucket.
+func TestWhoPausedAGroupIsLoggedAndRecorded(t *testing.T) {
+	c := New(t, Spec{Nodes: 1, LogLevel: "info", Topics: []Topic{{Name: "events", Partitions: 4}}})
+	c.addGroup(Group{Name: "calls", Topic: "events", Handler: c.CallLogHandler(CallLogOptions{})})
+	c.StartAll(startLimit)
+	n := c.Nodes[0]
+	if code, out := n.Command("pause", "calls", "--reason", "maintenance"); code != 0 {
+		t.Fatalf("pause: %d\n%s", code, out)
+	}
+	who := fmt.Sprintf("uid %d, pid ", os.Getuid())
+	for _, want := range []string{`operator command accepted: by="` + who, `change requested: by="` + who} {
+		if !strings.Contains(n.Log(), want) {
+			t.Errorf("the log does not say %q", want)
+		}
+	}
+	Eventually(t, moveLimit, func() error {
+		blocks, err := filepath.Glob(filepath.Join(n.DataDir(), "jetstream", "*", "streams", "KV_leasehold", "msgs", "*.blk"))
+		for _, b := range blocks {
+			if text, err := os.ReadFile(b); err == nil && strings.Contains(string(text), `"by":"`+who) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%d blocks and no record of who asked (%v)", len(blocks), err)
+	})
+	n.Term()
+}
