@@ -155,6 +155,10 @@ func (a *App) printLetters(group string, letters []api.Letter, more bool, format
 	if format == formatJSON {
 		return printJSON(a.Out, api.LetterList{V: api.Version, Group: group, Letters: letters})
 	}
+	if len(letters) == 0 && isTerminal(a.Out) {
+		fmt.Fprintf(a.Err, "no dead letters in group %s\n", group)
+		return nil
+	}
 	rows := make([]table.Row, 0, len(letters))
 	for _, l := range letters {
 		rows = append(rows, table.Row{
@@ -180,9 +184,6 @@ func (a *App) hintLetters(group string, letters []api.Letter) {
 	}
 	var step string
 	switch isParked := func(l api.Letter) bool { return l.Kind == string(partitioner.Parked) }; {
-	case len(letters) == 0:
-		fmt.Fprintf(a.Err, "no dead letters in group %s\n", group)
-		return
 	case slices.ContainsFunc(letters, isParked):
 		step = fmt.Sprintf("`leasehold dlq show %s NUMBER` shows one; once the handler is fixed, `leasehold dlq release %s --all` handles the parked ones", group, group)
 	default:

@@ -150,6 +150,22 @@ func TestTablesFitATerminalOf80Columns(t *testing.T) {
 	run(t, "node", "list", "--addr", addr, "-o", "wide").want(t, exitOK, "SERVER ID")
 }
 
+func TestStatusOfOneGroup(t *testing.T) {
+	s := healthy()
+	s.Groups = append(s.Groups, api.Group{Name: "audit", Topic: "orders", Lag: lag(2), Partitions: []api.Partition{{Owner: "n1", State: "blocked", Error: "boom", Lag: lag(2)}}})
+	addr := agent(t, &fakeSource{status: s})
+	r := run(t, "status", "--group", "audit", "--addr", addr)
+	r.want(t, exitUnhealthy, "NOT OK: group audit: 1 partition blocked", "`leasehold resume audit --partition 0`", "EPOCH")
+	if strings.Contains(r.out, "billing") || strings.Contains(r.out, "VERSION") {
+		t.Errorf("got %s", r.out)
+	}
+	var g api.Group
+	if err := json.Unmarshal([]byte(run(t, "status", "--group", "billing", "-o", "json", "--addr", addr).out), &g); err != nil || g.Name != "billing" {
+		t.Errorf("%v, %+v", err, g)
+	}
+	run(t, "status", "--group", "nope", "--addr", addr).want(t, exitNotFound, `there is no group "nope"`, "leasehold group list")
+}
+
 func TestColourIsChosen(t *testing.T) {
 	addr := agent(t, &fakeSource{status: healthy()})
 	run(t, "status", "--addr", addr, "--color", "always").want(t, exitOK, "\033[32mOK:\033[0m cluster")
