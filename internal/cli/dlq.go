@@ -38,7 +38,7 @@ func (f *letterFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.partition, "partition", -1, "only of this partition")
 	flags.StringVar(&f.key, "key", "", "only of this key")
 	flags.StringVar(&f.reason, "reason", "", "only with this reason: rejected, max_attempts or parked")
-	flags.StringVar(&f.since, "since", "", "only those that failed last after this: RFC3339, or a time back from now like 2h")
+	flags.StringVar(&f.since, "since", "", "only those that failed last since "+sinceHelp)
 }
 
 // chooses reports whether anything was chosen at all.
@@ -70,16 +70,9 @@ func (f *letterFlags) filter() (api.LetterFilter, error) {
 	if f.since == "" {
 		return out, nil
 	}
-	if d, err := time.ParseDuration(strings.TrimPrefix(f.since, "-")); err == nil {
-		out.Since = time.Now().Add(-d)
-		return out, nil
-	}
-	at, err := time.Parse(time.RFC3339, f.since)
-	if err != nil {
-		return out, usage("--since %s: write a time like 2026-01-02T15:04:05Z, or like 2h", f.since)
-	}
+	at, err := parseSince(f.since, time.Now())
 	out.Since = at
-	return out, nil
+	return out, err
 }
 
 // eachLetter goes through all that a filter chooses, a page at a time.

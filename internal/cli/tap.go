@@ -21,7 +21,7 @@ type tapFlags struct {
 	key       string
 	last      int
 	fromSeq   uint64
-	since     time.Duration
+	since     string
 	follow    bool
 }
 
@@ -45,7 +45,7 @@ func (a *App) tapCommand() *cobra.Command {
 	flags.StringVar(&f.key, "key", "", "only messages of this key, as it was published")
 	flags.IntVar(&f.last, "last", api.DefaultLast, "begin with the last N messages")
 	flags.Uint64Var(&f.fromSeq, "from-seq", 0, "begin at this sequence")
-	flags.DurationVar(&f.since, "since", 0, "begin with what was stored this long ago, like 10m")
+	flags.StringVar(&f.since, "since", "", "begin with what was stored since "+sinceHelp)
 	flags.BoolVarP(&f.follow, "follow", "f", false, "continue with new messages as they arrive")
 	cmd.MarkFlagsMutuallyExclusive("last", "from-seq", "since")
 	cmd.MarkFlagsMutuallyExclusive("partition", "key")
@@ -53,17 +53,23 @@ func (a *App) tapCommand() *cobra.Command {
 }
 
 func (f tapFlags) options(cmd *cobra.Command) (api.TapOptions, error) {
-	o := api.TapOptions{Key: f.key, FromSeq: f.fromSeq, Since: f.since, Last: f.last, Follow: f.follow}
+	o := api.TapOptions{Key: f.key, FromSeq: f.fromSeq, Last: f.last, Follow: f.follow}
 	given := cmd.Flags().Changed
 	switch {
 	case given("key") && f.key == "":
 		return o, usage("--key must not be empty")
 	case given("from-seq") && f.fromSeq == 0:
 		return o, usage("--from-seq: sequences begin at 1")
-	case given("since") && f.since <= 0:
-		return o, usage("--since must be positive, like 10m")
 	case f.last < 0:
 		return o, usage("--last must not be negative")
+	}
+	if given("since") {
+		now := time.Now()
+		at, err := parseSince(f.since, now)
+		if err != nil {
+			return o, err
+		}
+		o.Since = now.Sub(at)
 	}
 	if given("partition") {
 		o.Partition = &f.partition

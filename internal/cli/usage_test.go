@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -49,6 +50,18 @@ func TestHelpShowsOnlyFlagsThatACommandUses(t *testing.T) {
 
 func TestFlagsOfTheConnectionMayStandBeforeTheCommand(t *testing.T) {
 	run(t, "--addr", agent(t, &fakeSource{status: healthy()}), "status").want(t, exitOK, "OK:")
+}
+
+func TestSinceTakesTheSameEverywhere(t *testing.T) {
+	f := ordersOf("a")
+	addr := agent(t, f)
+	for _, since := range []string{"10m", "-10m", time.Now().Add(-10 * time.Minute).UTC().Format(time.RFC3339)} {
+		run(t, "tap", "orders", "--since", since, "--addr", addr).want(t, exitOK)
+		if d := f.tapped.Since; d < 9*time.Minute || d > 12*time.Minute {
+			t.Errorf("%s: taps from %s ago", since, d)
+		}
+		run(t, "dlq", "list", "billing", "--since="+since, "--addr", addr).want(t, exitOK)
+	}
 }
 
 func TestNodesWithoutCommasAreToldOfThem(t *testing.T) {
@@ -144,6 +157,9 @@ func TestWrongInputsSayWhatIsRight(t *testing.T) {
 		{"dlq list g --kind foo", `--kind "foo": use dead or parked`},
 		{"dlq list g --reason foo", `--reason "foo": use rejected, max_attempts or parked`},
 		{"dlq list g --limit 0", "--limit must be at least 1"},
+		{"tap orders --since noon", `--since "noon" is not a time like 2026-01-02T15:04:05Z, or a duration`},
+		{"tap orders --since 0s", `--since "0s" is not a time`},
+		{"dlq list g --since 2099-01-01T00:00:00Z", "is not in the past"},
 		{"version -o wide", `unknown output format "wide": use table or json`},
 	} {
 		r := run(t, strings.Fields(c.args)...)
