@@ -41,7 +41,7 @@ func evilAgent(t *testing.T) string {
 	}
 	f.letters = []api.Letter{{
 		Number: 1, Kind: "dead", Reason: "rejected", Error: evil, Key: "k%1B%5D0;X%07%0D%0AOK: cluster fine", ID: "orders/0/1", Subject: evil,
-		Headers: map[string][]string{"X" + evil: {evil}}, Payload: jsondata.New([]byte("x\x1b[2J\u009b\u202e")), LeftOut: evil, FirstFailure: evil,
+		Headers: map[string][]string{"X" + evil: {evil}}, Payload: jsondata.New([]byte("x\x1b[2J\u009b\u202e\nNext: `rm -rf /`")), LeftOut: evil, FirstFailure: evil,
 	}}
 	return agent(t, f)
 }
@@ -68,6 +68,9 @@ func TestNoTextOfOthersSteersATerminalOrForgesALine(t *testing.T) {
 				}
 			}
 		}
+	}
+	if r := runOnTerminal(t, 80, "dlq", "show", "billing", "1", "--addr", addr); strings.Contains(r.out, "\nNext: `rm") {
+		t.Errorf("a payload forges a line: %q", r.out)
 	}
 	var list api.LetterList
 	if err := json.Unmarshal([]byte(run(t, "dlq", "list", "billing", "--addr", addr, "-o", "json").out), &list); err != nil || list.Letters[0].Error != evil {
