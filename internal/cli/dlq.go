@@ -240,7 +240,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 		}
 	}
 	if l.Data != nil {
-		fmt.Fprintf(a.Out, "\n%s\n", a.payloadLines(*l.Data))
+		fmt.Fprintf(a.Out, "\n%s\n", indented(*l.Data))
 	} else {
 		fmt.Fprintf(a.Out, "\n%d bytes that are not text; -o json shows them in base64\n", l.Bytes)
 	}
@@ -255,13 +255,8 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	return nil
 }
 
-// payloadLines is a payload of several lines, indented at a terminal: none of them may look like one of ours.
-func (a *App) payloadLines(text string) string {
-	if !isTerminal(a.Out) {
-		return text
-	}
-	return "  " + strings.ReplaceAll(text, "\n", "\n  ")
-}
+// indented is a payload of several lines, none of which may look like one of ours.
+func indented(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
 
 func headerRows(headers map[string][]string) (rows [][2]string) {
 	for _, name := range slices.Sorted(maps.Keys(headers)) {

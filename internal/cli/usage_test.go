@@ -65,7 +65,9 @@ func TestSinceTakesTheSameEverywhere(t *testing.T) {
 }
 
 func TestNodesWithoutCommasAreToldOfThem(t *testing.T) {
-	run(t, "init", "--cluster-name", "x", "--out", "y", "--nodes", "n1=a n2=b n3=c").want(t, exitUsage, "separate nodes by commas: n1=a,n2=b,n3=c")
+	for _, nodes := range []string{"n1=a n2=b n3=c", "n1=a;n2=b;n3=c", "n1=a, n2=b n3=c", "n1=a\nn2=b\nn3=c"} {
+		run(t, "init", "--cluster-name", "x", "--out", "y", "--nodes", nodes).want(t, exitUsage, "separate nodes by commas: n1=a,n2=b,n3=c")
+	}
 }
 
 func TestHintsNameTheGroup(t *testing.T) {
@@ -126,6 +128,8 @@ func TestWrongInputsSayWhatIsRight(t *testing.T) {
 		{"pub", "missing TOPIC; usage"},
 		{"pub a b c", `"c" is one argument too many`},
 		{"config validate a b", `"b" is one argument too many`},
+		{"dlq lst billing --config x", `unknown command "lst" for "leasehold dlq"; did you mean "list"?`},
+		{"user tokn --addr x", `did you mean "token"?`},
 		{"status extra", `leasehold status takes no arguments, got "extra"`},
 		{"agent x", `leasehold agent takes no arguments, got "x"`},
 		{"dev statsu", `unknown command "statsu" for "leasehold dev"; did you mean "status"?`},
