@@ -15,7 +15,6 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
-	"leasehold/internal/printable"
 	"leasehold/partitioner"
 )
 
@@ -236,7 +235,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 		{"published", storedText(l.Published)}, {"requeues", strconv.Itoa(l.Requeues)}, {"left out", l.LeftOut},
 	}, headerRows(l.Headers)...) {
 		if row[1] != "" || row[0] != "left out" {
-			fmt.Fprintf(a.Out, "%-14s%s\n", row[0], printable.Line(row[1]))
+			_ = screen.Of(a.Out).Field(row[0], row[1]) // The payload's line tells whether writing works.
 		}
 	}
 	if l.Data != nil {
