@@ -15,8 +15,6 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
-	"leasehold/internal/duration"
-	"leasehold/internal/printable"
 	"leasehold/partitioner"
 )
 
@@ -40,7 +38,7 @@ func (f *letterFlags) add(cmd *cobra.Command) {
 	numberVar(cmd, &f.partition, "partition", -1, 0, "only of this partition")
 	flags.Var(word{&f.key}, "key", "only of this key")
 	flags.Var(word{&f.reason}, "reason", "only with this reason: rejected, max_attempts or parked")
-	flags.Var(word{&f.since}, "since", "only those that failed last after this: RFC3339, or a time back from now like 2h or 7d")
+	flags.Var(word{&f.since}, "since", "only those that failed last since "+sinceHelp)
 }
 
 // chooses reports whether anything was chosen at all.
@@ -72,16 +70,9 @@ func (f *letterFlags) filter() (api.LetterFilter, error) {
 	if f.since == "" {
 		return out, nil
 	}
-	if d, err := duration.Parse(strings.TrimPrefix(f.since, "-")); err == nil {
-		out.Since = time.Now().Add(-d)
-		return out, nil
-	}
-	at, err := time.Parse(time.RFC3339, f.since)
-	if err != nil {
-		return out, usage("--since %s: write a time like 2026-01-02T15:04:05Z, or like 2h", f.since)
-	}
+	at, err := parseSince(f.since, time.Now())
 	out.Since = at
-	return out, nil
+	return out, err
 }
 
 // eachLetter goes through all that a filter chooses, a page at a time.
@@ -161,6 +152,10 @@ func (a *App) printLetters(group string, letters []api.Letter, more bool, format
 	if format == formatJSON {
 		return printJSON(a.Out, api.LetterList{V: api.Version, Group: group, Letters: letters})
 	}
+	if len(letters) == 0 && isTerminal(a.Out) {
+		fmt.Fprintf(a.Err, "no dead letters in group %s\n", group)
+		return nil
+	}
 	rows := make([]table.Row, 0, len(letters))
 	for _, l := range letters {
 		rows = append(rows, table.Row{
@@ -186,9 +181,6 @@ func (a *App) hintLetters(group string, letters []api.Letter) {
 	}
 	var step string
 	switch isParked := func(l api.Letter) bool { return l.Kind == string(partitioner.Parked) }; {
-	case len(letters) == 0:
-		fmt.Fprintf(a.Err, "no dead letters in group %s\n", group)
-		return
 	case slices.ContainsFunc(letters, isParked):
 		step = fmt.Sprintf("`leasehold dlq show %s NUMBER` shows one; once the handler is fixed, `leasehold dlq release %s --all` handles the parked ones", group, group)
 	default:
@@ -258,11 +250,11 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 		{"published", storedText(l.Published)}, {"requeues", strconv.Itoa(l.Requeues)}, {"left out", l.LeftOut},
 	}, headerRows(l.Headers)...) {
 		if row[1] != "" || row[0] != "left out" {
-			fmt.Fprintf(a.Out, "%-14s%s\n", row[0], printable.Line(row[1]))
+			_ = screen.Of(a.Out).Field(row[0], row[1]) // The payload's line tells whether writing works.
 		}
 	}
 	if l.Data != nil {
-		fmt.Fprintf(a.Out, "\n%s\n", *l.Data)
+		fmt.Fprintf(a.Out, "\n%s\n", indented(*l.Data))
 	} else {
 		fmt.Fprintf(a.Out, "\n%d bytes that are not text; -o json shows them in base64\n", l.Bytes)
 	}
@@ -276,6 +268,9 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	}
 	return nil
 }
+
+// indented is a payload of several lines, none of which may look like one of ours.
+func indented(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
 
 func headerRows(headers map[string][]string) (rows [][2]string) {
 	for _, name := range slices.Sorted(maps.Keys(headers)) {

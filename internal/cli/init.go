@@ -68,8 +68,8 @@ func (a *App) initCommand() *cobra.Command {
 
 func parseNodes(list string) ([]siteNode, error) {
 	var nodes []siteNode
-	if len(strings.Fields(list)) > 1 && strings.Count(list, "=") > strings.Count(list, ",")+1 {
-		return nil, usage("--nodes: separate nodes by commas: %s", strings.Join(strings.FieldsFunc(list, func(r rune) bool { return r == ' ' || r == ',' }), ","))
+	if parts := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(" ,;\t\n", r) }); strings.Count(list, "=") > strings.Count(list, ",")+1 {
+		return nil, usage("--nodes: separate nodes by commas: %s", strings.Join(parts, ","))
 	}
 	for _, entry := range strings.Split(list, ",") {
 		name, address, found := strings.Cut(strings.TrimSpace(entry), "=")

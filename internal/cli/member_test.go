@@ -63,7 +63,7 @@ func TestNodeListShowsWhoVotesAndWhatToDo(t *testing.T) {
 	addr := agent(t, &fakeMembers{})
 	run(t, "node", "list", "--addr", addr).want(t, exitOK, "leader", "n2-cd34", "3 voters, 2 alive, 2 needed", "warning: n2 n2-cd34: down, still a voter")
 	run(t, "group", "list", "--addr", addr).want(t, exitOK, "audit", "idle", "unknown")
-	run(t, "topic", "list", "--addr", addr).want(t, exitOK, "orders", "n1")
+	run(t, "topic", "list", "-o", "wide", "--addr", addr).want(t, exitOK, "orders", "n1")
 }
 
 func TestNothingIsRemovedWithoutAYes(t *testing.T) {

@@ -75,6 +75,14 @@ func TestPubOfAllDuplicatesEndsWell(t *testing.T) {
 	run(t, args...).want(t, exitOK, "stored 0, duplicate 1", "Warning")
 }
 
+func TestProgressCountsMessages(t *testing.T) {
+	for since, want := range map[time.Duration]string{10 * time.Millisecond: "stored 5,000", 2 * time.Second: "stored 5,000 (2,500 messages/s)"} {
+		if got := progressText(5000, since); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestPubOfOneMessage(t *testing.T) {
 	addr := publishTo(t)
 	run(t, "pub", "orders", "hello", "--key", "a b/c", "--header", "Trace=1", "--addr", addr).want(t, exitOK, "stored 1")

@@ -237,7 +237,7 @@ func (a *App) pubProgress(input *pubInput) *pubProgress {
 		size = -1 // Unknown: a spinner.
 	}
 	return &pubProgress{bar: progressbar.NewOptions64(size,
-		progressbar.OptionSetWriter(screen.Of(a.Err).Raw()), progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionSetWriter(screen.Of(a.Err).Raw()), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription("publishing"))}
 }
 
@@ -249,9 +249,18 @@ func (p *pubProgress) show(read int64, t *pubTally) {
 	stored := t.sum.Stored + t.sum.Duplicate
 	t.mu.Unlock()
 	if stored%97 == 0 {
-		p.bar.Describe("stored " + comma(stored))
+		p.bar.Describe(progressText(stored, time.Since(t.started)))
 	}
 	_ = p.bar.Set64(read) // A progress bar that cannot be drawn is no reason to stop.
+}
+
+// progressText is how far publishing is, and how fast in messages: bytes say little to who counts messages.
+func progressText(stored int, since time.Duration) string {
+	text := "stored " + comma(stored)
+	if perSecond := float64(stored) / since.Seconds(); since >= time.Second {
+		text += " (" + comma(int(perSecond)) + " messages/s)"
+	}
+	return text
 }
 
 func (p *pubProgress) finish() {

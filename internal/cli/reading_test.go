@@ -41,7 +41,7 @@ func evilAgent(t *testing.T) string {
 	}
 	f.letters = []api.Letter{{
 		Number: 1, Kind: "dead", Reason: "rejected", Error: evil, Key: "k%1B%5D0;X%07%0D%0AOK: cluster fine", ID: "orders/0/1", Subject: evil,
-		Headers: map[string][]string{"X" + evil: {evil}}, Payload: jsondata.New([]byte("x\x1b[2J\u009b\u202e")), LeftOut: evil, FirstFailure: evil,
+		Headers: map[string][]string{"X" + evil: {evil}}, Payload: jsondata.New([]byte("x\x1b[2J\u009b\u202e\nNext: `rm -rf /`")), LeftOut: evil, FirstFailure: evil,
 	}}
 	return agent(t, f)
 }
@@ -68,6 +68,9 @@ func TestNoTextOfOthersSteersATerminalOrForgesALine(t *testing.T) {
 				}
 			}
 		}
+	}
+	if r := run(t, "dlq", "show", "billing", "1", "--addr", addr); strings.Contains(r.out, "\nNext: `rm") || !strings.Contains(r.out, "\n  Next: `rm") {
+		t.Errorf("a payload forges a line: %q", r.out)
 	}
 	var list api.LetterList
 	if err := json.Unmarshal([]byte(run(t, "dlq", "list", "billing", "--addr", addr, "-o", "json").out), &list); err != nil || list.Letters[0].Error != evil {
@@ -148,6 +151,22 @@ func TestTablesFitATerminalOf80Columns(t *testing.T) {
 	runOnTerminal(t, 80, "dlq", "list", "billing", "--addr", addr).want(t, exitOK, "3 min ago", "leasehold dlq release billing --all")
 	run(t, "dlq", "list", "billing", "--addr", addr, "-o", "wide").want(t, exitOK, "REQUEUES", time.Now().Format("2006-01-02T"))
 	run(t, "node", "list", "--addr", addr, "-o", "wide").want(t, exitOK, "SERVER ID")
+}
+
+func TestStatusOfOneGroup(t *testing.T) {
+	s := healthy()
+	s.Groups = append(s.Groups, api.Group{Name: "audit", Topic: "orders", Lag: lag(2), Partitions: []api.Partition{{Owner: "n1", State: "blocked", Error: "boom", Lag: lag(2)}}})
+	addr := agent(t, &fakeSource{status: s})
+	r := run(t, "status", "--group", "audit", "--addr", addr)
+	r.want(t, exitUnhealthy, "NOT OK: group audit: 1 partition blocked", "`leasehold resume audit --partition 0`", "EPOCH")
+	if strings.Contains(r.out, "billing") || strings.Contains(r.out, "VERSION") {
+		t.Errorf("got %s", r.out)
+	}
+	var g api.Group
+	if err := json.Unmarshal([]byte(run(t, "status", "--group", "billing", "-o", "json", "--addr", addr).out), &g); err != nil || g.Name != "billing" {
+		t.Errorf("%v, %+v", err, g)
+	}
+	run(t, "status", "--group", "nope", "--addr", addr).want(t, exitNotFound, `there is no group "nope"`, "leasehold group list")
 }
 
 func TestColourIsChosen(t *testing.T) {

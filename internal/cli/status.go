@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 type statusFlags struct {
 	format     string
+	group      string
 	partitions bool
 	untilIdle  bool
 	watch      bool
@@ -33,7 +35,7 @@ func (a *App) statusCommand() *cobra.Command {
 		Long: "The first line says OK or NOT OK and why; \"Next:\" says what to do. Exit code 10 if something needs attention: no quorum,\n" +
 			"a node that is not live, short of disk space or with a damaged replica, or a partition without owner or progress.",
 		Example: "  leasehold status\n  leasehold status --partitions\n  leasehold status -o json | jq '.groups[].lag'\n" +
-			"  leasehold status --until-idle --timeout 5m\n  leasehold status --watch",
+			"  leasehold status --group billing\n  leasehold status --until-idle --timeout 5m\n  leasehold status --watch",
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			return a.runStatus(cmd, f)
@@ -41,11 +43,14 @@ func (a *App) statusCommand() *cobra.Command {
 	}
 	addTable(cmd, &f.format)
 	cmd.Flags().BoolVar(&f.partitions, "partitions", false, "show every partition of every group")
+	cmd.Flags().StringVar(&f.group, "group", "", "show only this group and its partitions; the exit code is still the cluster's")
+	_ = cmd.RegisterFlagCompletionFunc("group", a.completeGroup)
 	cmd.Flags().BoolVar(&f.untilIdle, "until-idle", false, "wait until every group has processed everything and every partition has an owner")
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "refresh every second until ^C; with -o json one document per line")
 	cmd.MarkFlagsMutuallyExclusive("watch", "until-idle")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "give up after this long, with exit code 6")
 	cmd.MarkFlagsMutuallyExclusive("watch", "timeout")
+	cmd.MarkFlagsMutuallyExclusive("watch", "group")
 	return cmd
 }
 
@@ -98,10 +103,32 @@ func (a *App) notYet(cmd *cobra.Command, client *api.Client, err error) error {
 }
 
 func (a *App) printStatus(s *api.Status, f statusFlags) error {
+	if f.group != "" {
+		return a.printGroup(s, f)
+	}
 	if f.format == formatJSON {
 		return printJSON(a.Out, s)
 	}
 	return writeStatus(screen.Of(a.Out), s, f.partitions)
+}
+
+// printGroup shows one group of a status, and all of its partitions.
+func (a *App) printGroup(s *api.Status, f statusFlags) error {
+	at := slices.IndexFunc(s.Groups, func(g api.Group) bool { return g.Name == f.group })
+	if at < 0 {
+		return failure(exitNotFound, "`leasehold group list` shows the groups", "there is no group %q", f.group)
+	}
+	if f.format == formatJSON {
+		return printJSON(a.Out, s.Groups[at])
+	}
+	w, one := screen.Of(a.Out), &api.Status{Groups: s.Groups[at : at+1]}
+	for _, problem := range groupProblems(s.Groups[at]) {
+		_ = w.Say(screen.Red, "NOT OK:", problem) // The last table tells whether writing works.
+	}
+	for _, step := range groupSteps(s.Groups[at]) {
+		_ = w.Say(screen.Strong, "Next:", step)
+	}
+	return errors.Join(printGroups(w, one), printPartitions(w, one))
 }
 
 func writeStatus(w *screen.Writer, s *api.Status, partitions bool) error {

@@ -21,7 +21,7 @@ type tapFlags struct {
 	key       string
 	last      int
 	fromSeq   uint64
-	since     time.Duration
+	since     string
 	follow    bool
 	local     bool
 }
@@ -49,7 +49,7 @@ func (a *App) tapCommand() *cobra.Command {
 	flags.StringVar(&f.key, "key", "", "only messages of this key, as it was published")
 	numberVar(cmd, &f.last, "last", api.DefaultLast, 0, "begin with the last N messages")
 	flags.Uint64Var(&f.fromSeq, "from-seq", 0, "begin at this sequence")
-	lengthVar(cmd, &f.since, "since", 0, "begin with what was stored this long ago, like 10m")
+	flags.StringVar(&f.since, "since", "", "begin with what was stored since "+sinceHelp)
 	flags.BoolVarP(&f.follow, "follow", "f", false, "continue with new messages as they arrive")
 	cmd.MarkFlagsMutuallyExclusive("last", "from-seq", "since")
 	flags.BoolVar(&f.local, "local", false, "read the node's own replica, without a quorum")
@@ -59,15 +59,21 @@ func (a *App) tapCommand() *cobra.Command {
 }
 
 func (f tapFlags) options(cmd *cobra.Command) (api.TapOptions, error) {
-	o := api.TapOptions{Key: f.key, FromSeq: f.fromSeq, Since: f.since, Last: f.last, Follow: f.follow, Local: f.local}
+	o := api.TapOptions{Key: f.key, FromSeq: f.fromSeq, Last: f.last, Follow: f.follow, Local: f.local}
 	given := cmd.Flags().Changed
 	switch {
 	case given("key") && f.key == "":
 		return o, usage("--key must not be empty")
 	case given("from-seq") && f.fromSeq == 0:
 		return o, usage("--from-seq: sequences begin at 1")
-	case given("since") && f.since <= 0:
-		return o, usage("--since must be positive, like 10m")
+	}
+	if given("since") {
+		now := time.Now()
+		at, err := parseSince(f.since, now)
+		if err != nil {
+			return o, err
+		}
+		o.Since = now.Sub(at)
 	}
 	if given("partition") {
 		o.Partition = &f.partition

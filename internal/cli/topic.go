@@ -52,6 +52,6 @@ func (a *App) printTopicList(l *api.TopicList, format string) error {
 			strings.Join(t.Replicas, ", "), strings.Join(t.Groups, ", "), t.Error})
 	}
 	return printTable(a.Out, table.Row{
-		"topic", "partitions", screen.Wide("subject"), "messages", "size", screen.Wide("first seq"), "last seq", "replicas", "groups", screen.Whole("error"),
+		"topic", "partitions", screen.Wide("subject"), "messages", "size", screen.Wide("first seq"), "last seq", screen.Wide("replicas"), "groups", screen.Whole("error"),
 	}, rows)
 }

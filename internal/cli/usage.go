@@ -63,7 +63,6 @@ func (a *App) completeCommand(cmd *cobra.Command) {
 	explainArguments(cmd)
 	if isGroup(cmd) {
 		cmd.DisableFlagsInUseLine = true
-		return
 	}
 	a.addConnection(cmd)
 }
@@ -91,10 +90,11 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-// addConnection gives a command those flags of the connection that it uses and does not have already.
+// addConnection gives a command those flags of the connection that it uses and does not have already. A group of commands
+// takes all and shows none: with a misspelled command below it, they are not what is wrong.
 func (a *App) addConnection(cmd *cobra.Command) {
 	names := connectionFlags
-	for at := cmd; at != nil; at = at.Parent() {
+	for at := cmd; at != nil && !isGroup(cmd); at = at.Parent() {
 		if own, ok := ownConnection[at.CommandPath()]; ok {
 			names = own
 			break
@@ -107,8 +107,9 @@ func (a *App) addConnection(cmd *cobra.Command) {
 	all.StringVar(&a.tokenFile, "token-file", os.Getenv(tokenVariable), "`file` with the token for an agent on another machine (environment: "+tokenVariable+")")
 	all.StringVar(&a.caFile, "tls-ca", os.Getenv(caVariable), "PEM `file` of the CA that the nodes' certificates must come from; `leasehold tls ca` prints it on a node (environment: "+caVariable+")")
 	for _, name := range names {
-		if cmd.Flags().Lookup(name) == nil {
-			cmd.Flags().AddFlag(all.Lookup(name))
+		if f := all.Lookup(name); cmd.Flags().Lookup(name) == nil {
+			f.Hidden = isGroup(cmd)
+			cmd.Flags().AddFlag(f)
 			if name == "context" {
 				_ = cmd.RegisterFlagCompletionFunc(name, first(completeContext))
 			}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -55,8 +56,22 @@ func TestFlagsOfTheConnectionMayStandBeforeTheCommand(t *testing.T) {
 	run(t, "--addr", agent(t, &fakeSource{status: healthy()}), "status").want(t, exitOK, "OK:")
 }
 
+func TestSinceTakesTheSameEverywhere(t *testing.T) {
+	f := ordersOf("a")
+	addr := agent(t, f)
+	for _, since := range []string{"10m", "-10m", time.Now().Add(-10 * time.Minute).UTC().Format(time.RFC3339)} {
+		run(t, "tap", "orders", "--since", since, "--addr", addr).want(t, exitOK)
+		if d := f.tapped.Since; d < 9*time.Minute || d > 12*time.Minute {
+			t.Errorf("%s: taps from %s ago", since, d)
+		}
+		run(t, "dlq", "list", "billing", "--since="+since, "--addr", addr).want(t, exitOK)
+	}
+}
+
 func TestNodesWithoutCommasAreToldOfThem(t *testing.T) {
-	run(t, "init", "--cluster-name", "x", "--out", "y", "--nodes", "n1=a n2=b n3=c").want(t, exitUsage, "separate nodes by commas: n1=a,n2=b,n3=c")
+	for _, nodes := range []string{"n1=a n2=b n3=c", "n1=a;n2=b;n3=c", "n1=a, n2=b n3=c", "n1=a\nn2=b\nn3=c"} {
+		run(t, "init", "--cluster-name", "x", "--out", "y", "--nodes", nodes).want(t, exitUsage, "separate nodes by commas: n1=a,n2=b,n3=c")
+	}
 }
 
 func TestHintsNameTheGroup(t *testing.T) {
@@ -117,6 +132,8 @@ func TestWrongInputsSayWhatIsRight(t *testing.T) {
 		{"pub", "missing TOPIC; usage"},
 		{"pub a b c", `"c" is one argument too many`},
 		{"config validate a b", `"b" is one argument too many`},
+		{"dlq lst billing --config x", `unknown command "lst" for "leasehold dlq"; did you mean "list"?`},
+		{"user tokn --addr x", `did you mean "token"?`},
 		{"status extra", `leasehold status takes no arguments, got "extra"`},
 		{"agent x", `leasehold agent takes no arguments, got "x"`},
 		{"dev statsu", `unknown command "statsu" for "leasehold dev"; did you mean "status"?`},
@@ -148,6 +165,9 @@ func TestWrongInputsSayWhatIsRight(t *testing.T) {
 		{"dlq list g --kind foo", `--kind "foo": use dead or parked`},
 		{"dlq list g --reason foo", `--reason "foo": use rejected, max_attempts or parked`},
 		{"dlq list g --limit 0", "must be a whole number, at least 1"},
+		{"tap orders --since noon", `--since "noon" is not a time like 2026-01-02T15:04:05Z, or a duration`},
+		{"tap orders --since 0s", `--since "0s" is not a time`},
+		{"dlq list g --since 2099-01-01T00:00:00Z", "is not in the past"},
 		{"version -o wide", `unknown output format "wide": use table or json`},
 	} {
 		r := run(t, strings.Fields(c.args)...)

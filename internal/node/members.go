@@ -300,7 +300,7 @@ func (n *Node) note(m api.Member, all []api.Member, votersKnown bool) string {
 	case m.State == "removed" && configured:
 		return "removed: start its replacement with an empty data directory, or take it out of cluster.nodes"
 	case m.Peer && (m.State == string(lease.Buried) || m.State == string(lease.Ended) || m.State == "absent"):
-		return "down, still a voter: start it, or if it is gone for good " + removal
+		return "down, still a voter: start it, or if it does not come back: " + removal
 	case m.State == api.NodeLive && !m.Peer:
 		return "not a voter: was it removed while it was cut off?"
 	case m.State == api.NodeLive && !configured:

@@ -131,6 +131,16 @@ func TestACommandIsNotBroken(t *testing.T) {
 	}
 }
 
+func TestAFieldIsWrappedBesideItsName(t *testing.T) {
+	got := onTerminal(t, 40, func(s *Writer) { _ = s.Field("error", "total is -7 in order 1007 of\ncustomer c-17") })
+	if got != "error         total is -7 in order 1007\n              of customer c-17\n" {
+		t.Errorf("got %q", got)
+	}
+	if got := piped(func(s *Writer) { _ = s.Field("error", longError) }); strings.Count(got, "\n") != 1 {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestTimesAreTold(t *testing.T) {
 	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 	for ago, want := range map[time.Duration]string{

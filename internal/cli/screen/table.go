@@ -60,7 +60,7 @@ type column struct {
 func (s *Writer) columns(titles []any, rows [][]any) []column {
 	var out []column
 	for i, title := range titles {
-		c := column{title: printable.Line(fmt.Sprint(title)), right: len(rows) > 0}
+		c, empty := column{title: printable.Line(fmt.Sprint(title)), right: len(rows) > 0}, true
 		switch title.(type) {
 		case Whole:
 			c.whole = true
@@ -74,6 +74,10 @@ func (s *Writer) columns(titles []any, rows [][]any) []column {
 			cell, number := s.cell(row[i])
 			c.cells, c.right = append(c.cells, cell), c.right && number
 			c.width = max(c.width, text.StringWidth(cell.text))
+			empty = empty && cell.text == ""
+		}
+		if c.whole && empty && s.Terminal() {
+			continue // It would only take width from the others.
 		}
 		out = append(out, c)
 	}

@@ -149,6 +149,18 @@ func (s *Writer) Say(c Colour, lead, line string) error {
 	return err
 }
 
+// labelWidth is where the values of Field begin.
+const labelWidth = 14
+
+// Field prints a named value, wrapped beside its name on a terminal.
+func (s *Writer) Field(name, value string) error {
+	width, _ := s.Size()
+	lines := wrap(printable.Line(value), max(0, width-labelWidth))
+	head := text.Pad(printable.Line(name), labelWidth, ' ')
+	_, err := io.WriteString(s.w, head+strings.Join(lines, "\n"+strings.Repeat(" ", labelWidth))+"\n")
+	return err
+}
+
 // wrap breaks a line into lines of a width, the second and later of which are indented by two. A command in backquotes and
 // a word that is too long stay whole: an operator copies them. Width 0 breaks nothing.
 func wrap(line string, width int) []string {
