@@ -303,7 +303,7 @@ func TestNothingIsSetAsideBeforeItsAttemptsAreStored(t *testing.T) {
 func TestPartitionThatNeverSetAnythingAsideAsksForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{}, &fakeLetters{fail: errTest}
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Attempt: 1}}})
+		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
 		s.feedKeys(t, "a/1")
 		synctest.Wait()
 		wantDone(t, s.Lane, 1, 0)
