@@ -30,7 +30,7 @@ const routeName = "route.leasehold.internal"
 
 // Times in certificates. Machines without a clock of their own start in the past, sometimes by years, a clock is set right by
 // a step, and clusters must form before that. So a route's leaf is valid as long as its CA, and whoever looks at one does so
-// at a time within that. A leaf is made anew at every start and never leaves memory, and who has the secret can make another:
+// at a time within that. Each start makes a new leaf, which never leaves memory, and who has the secret can make another:
 // it is a leaf's key, not its date, that an attacker would need.
 var validFrom = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 

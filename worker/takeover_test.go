@@ -30,7 +30,7 @@ func (l *losing) CreateConsumer(ctx context.Context, stream string, cfg jetstrea
 		return c, err
 	}
 	if l.names[cfg.Name] {
-		l.t.Errorf("consumer %q is asked for again: on a node that is gone it would be offline for good", cfg.Name)
+		l.t.Errorf("consumer %q is asked for again: on a node that is gone it would stay offline", cfg.Name)
 	}
 	l.left--
 	l.names[cfg.Name] = true
