@@ -18,6 +18,7 @@ type Janitor struct {
 	JS     jetstream.JetStream
 	Every  time.Duration // How often to look.
 	Logger hclog.Logger
+	Now    func() time.Time // For tests; nil is time.Now.
 
 	// Finished returns what every group has finished. ok is false if some group's progress is unknown.
 	Finished func(ctx context.Context) (f Finished, ok bool, err error)
@@ -60,7 +61,7 @@ func (j *Janitor) purge(ctx context.Context) error {
 		return fmt.Errorf("look at topic %s: %w", j.Topic.Name, err)
 	}
 	state := stream.CachedInfo().State
-	floor, err := j.retained(ctx, finished.Seq, state.LastSeq)
+	floor, err := j.retained(ctx, finished.Seq, stream.CachedInfo())
 	if err != nil {
 		return err
 	}
@@ -77,20 +78,38 @@ func (j *Janitor) purge(ctx context.Context) error {
 	return nil
 }
 
-// retained lowers the floor to below the oldest message that is younger than the topic's retain.
-func (j *Janitor) retained(ctx context.Context, floor, last uint64) (uint64, error) {
-	if j.Topic.Retain <= 0 || last == 0 {
+// retained lowers the floor to below the oldest message that is younger than the topic's retain. What cannot be told counts
+// as young: nothing is purged then, and the next look is soon.
+func (j *Janitor) retained(ctx context.Context, floor uint64, info *jetstream.StreamInfo) (uint64, error) {
+	if j.Topic.Retain <= 0 || info.State.LastSeq == 0 {
 		return floor, nil
 	}
-	msgs, err := jetstreamext.GetBatch(ctx, j.JS, j.Topic.Name, 1, jetstreamext.GetBatchStartTime(time.Now().Add(-j.Topic.Retain)))
+	since := j.now(info.TimeStamp).Add(-j.Topic.Retain)
+	if info.State.LastTime.Before(since) {
+		return floor, nil // The leader says so: a replica that lags says it of younger ones too.
+	}
+	msgs, err := jetstreamext.GetBatch(ctx, j.JS, j.Topic.Name, 1, jetstreamext.GetBatchStartTime(since))
 	if err != nil {
 		return 0, fmt.Errorf("find what to retain of topic %s: %w", j.Topic.Name, err)
 	}
 	for m, err := range msgs {
 		if err != nil {
-			break // none that young
+			break
 		}
 		return min(floor, m.Sequence-1), nil
 	}
-	return floor, nil
+	return 0, nil // The replica that answered has not got them yet.
+}
+
+// now is the earlier one of this node's clock and that of the stream's leader, which stamps the messages: one clock that is
+// ahead makes no message old.
+func (j *Janitor) now(leader time.Time) time.Time {
+	own := time.Now()
+	if j.Now != nil {
+		own = j.Now()
+	}
+	if leader.IsZero() || own.Before(leader) {
+		return own
+	}
+	return leader
 }

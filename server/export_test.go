@@ -40,7 +40,7 @@ func testLeaf(secret []byte, p purpose) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	leaf, err := newLeaf(ca, routeLeaf(), time.Now())
+	leaf, err := newLeaf(ca, routeLeaf())
 	if err != nil {
 		return tls.Certificate{}, err
 	}

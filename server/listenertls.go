@@ -149,7 +149,7 @@ func clusterTLS(names []string, secrets [][]byte, now func() time.Time) (*tls.Co
 	if host, err := os.Hostname(); err == nil && dnsName.MatchString(host) {
 		own = append(slices.Clone(names), host)
 	}
-	leaves := &addressLeaves{ca: ca, names: append(own, "localhost"), now: notBefore(now, validFrom.Add(time.Hour))}
+	leaves := &addressLeaves{ca: ca, names: append(own, "localhost"), now: within(now, validFrom.Add(time.Hour), ca.cert.NotAfter.Add(-clientLeafValidity))}
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS12,
 		GetCertificate:         func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return leaves.leaf(localIP(h.Conn)) },
@@ -190,7 +190,9 @@ func (a *addressLeaves) leaf(ip net.IP) (*tls.Certificate, error) {
 			a.by = map[string]*leafKeeper{}
 		}
 		k = &leafKeeper{now: a.now, make: func(now time.Time) (*tls.Certificate, error) {
-			return newLeaf(a.ca, a.template(ip), now)
+			t := a.template(ip)
+			t.NotAfter = now.Add(clientLeafValidity)
+			return newLeaf(a.ca, t)
 		}}
 		a.by[string(ip)] = k
 	}

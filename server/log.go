@@ -185,6 +185,8 @@ func explainRefusal(text string) string {
 	switch {
 	case strings.Contains(text, handshakeText) && strings.Contains(text, "x509: certificate has expired"):
 		return fmt.Sprintf("the certificate of the node at %s has expired: compare the clocks of the machines", from)
+	case strings.Contains(text, handshakeText) && strings.Contains(text, "remote error: tls: expired certificate"):
+		return fmt.Sprintf("the node at %s takes this node's certificate for expired: compare the clocks of the machines, and their versions", from)
 	case strings.Contains(text, handshakeText) && isCertificateTrouble(text):
 		return fmt.Sprintf("the node at %s has another cluster secret: cluster.secret_file must be the same on every node", from)
 	case strings.Contains(text, clusterNameText):

@@ -66,6 +66,7 @@ func TestRefusalsAreExplained(t *testing.T) {
 		"10.0.0.3:4711 - rid:7 - TLS route handshake error: remote error: tls: bad certificate":                                        "10.0.0.3 has another cluster secret",
 		"10.0.0.3:6222 - rid:7 - TLS route handshake error: tls: failed to verify certificate: x509: certificate signed by unknown …":  "10.0.0.3 has another cluster secret",
 		"10.0.0.3:6222 - rid:7 - TLS route handshake error: tls: failed to verify certificate: x509: certificate has expired or is no": "clocks",
+		"10.0.0.3:4711 - rid:7 - TLS route handshake error: remote error: tls: expired certificate":                                    "10.0.0.3 takes this node's certificate for expired: compare the clocks",
 		`10.0.0.3:6222 - rid:7 - Rejecting connection, cluster name "a" does not match "b"`:                                            "another cluster",
 		"10.0.0.3:6222 - rid:7 - TLS route handshake error: EOF":                                                                       "",
 		"Error trying to connect to route (attempt 1): dial tcp 10.0.0.3:6222: connect: connection refused":                            "",

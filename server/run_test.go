@@ -1,14 +1,18 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
 
 	"leasehold/server"
@@ -239,4 +243,45 @@ func TestPayloadLimitLeavesRoomForADeadLetter(t *testing.T) {
 	if want := int64(1<<20 + 64<<10); nc.MaxPayload() != want {
 		t.Errorf("MaxPayload = %d, want %d", nc.MaxPayload(), want)
 	}
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// TestLogNamesTheAddressListenedOn: a name says nothing of the interface.
+func TestLogNamesTheAddressListenedOn(t *testing.T) {
+	var log lockedBuffer
+	o := servertest.ClusterOptions(t, 3)[0]
+	_, port, err := net.SplitHostPort(o.ClusterListen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.ClusterListen = "localhost:" + port
+	o.Peers[0].Address = o.ClusterListen
+	o.Peers[2].Address = "192.0.2.13:6222"
+	o.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
+	servertest.Start(t, o)
+	servertest.Eventually(t, 20*time.Second, func() error {
+		for _, want := range []string{"cluster=127.0.0.1:" + port, "localhost:" + port + " is 127.0.0.1 on this machine"} {
+			if !strings.Contains(log.String(), want) {
+				return fmt.Errorf("no %q in %s", want, log.String())
+			}
+		}
+		return nil
+	})
 }

@@ -82,7 +82,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if !s.ran.CompareAndSwap(false, true) {
 		return errors.New("server: Run was called twice")
 	}
-	if err := s.probeListeners(); err != nil {
+	if err := s.probeListeners(ctx); err != nil {
 		return err
 	}
 	if err := s.listen(); err != nil {
@@ -136,7 +136,7 @@ func (s *Server) serve(ctx context.Context, startDone <-chan struct{}, up func()
 				continue
 			}
 			polls = nil
-			s.log.Info("broker started", "server", s.opt.Dir.ServerName(), "clients", s.ingress.Addr(), "cluster", s.opt.ClusterListen)
+			s.log.Info("broker started", "server", s.opt.Dir.ServerName(), "clients", s.ingress.Addr(), "cluster", s.clusterAddr())
 			close(s.started)
 			up()
 		}
@@ -190,11 +190,25 @@ func (s *Server) stop(startDone <-chan struct{}, looking *sync.WaitGroup) error 
 }
 
 // probeListeners finds a taken cluster port before the broker starts: it would notice only after its store has been opened.
-func (s *Server) probeListeners() error {
+// A port that nobody else can reach is warned of: it looks like a network that is down, on every machine.
+func (s *Server) probeListeners(ctx context.Context) error {
 	if s.opt.Mode != Cluster {
 		return nil
 	}
+	if s.opt.Advertise == "" {
+		if text := CheckRoutes(ctx, net.DefaultResolver, s.opt.Identity.Node, s.opt.Peers); text != "" {
+			s.log.Warn(text)
+		}
+	}
 	return probe("cluster.nodes", s.opt.ClusterListen)
+}
+
+// clusterAddr is where the broker listens for others, "" if it does not: the address, not the name that it was given.
+func (s *Server) clusterAddr() string {
+	if a := s.broker.ClusterAddr(); s.opt.Mode == Cluster && a != nil {
+		return a.String()
+	}
+	return s.opt.ClusterListen
 }
 
 func probe(key, addr string) error {

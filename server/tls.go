@@ -28,15 +28,18 @@ const secretBytes = 32
 // routeName stands in every leaf instead of the node's address: addresses change, and who holds the secret is a member.
 const routeName = "route.leasehold.internal"
 
-// Times in certificates. Machines without a clock of their own start in the past, sometimes by years, and clusters
-// must form before any clock is set. So a leaf is valid from 2020 on, whatever our clock says, and long enough that
-// another node's clock may be weeks ahead. It is a leaf's key, not its date, that an attacker would need.
+// Times in certificates. Machines without a clock of their own start in the past, sometimes by years, a clock is set right by
+// a step, and clusters must form before that. So a route's leaf is valid as long as its CA, and whoever looks at one does so
+// at a time within that. Each start makes a new leaf, which never leaves memory, and who has the secret can make another:
+// it is a leaf's key, not its date, that an attacker would need.
 var validFrom = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
+const caValidity = 200 * 365 * 24 * time.Hour
+
+// Clients look at the dates with a clock of their own, and some refuse certificates of more than 825 days.
 const (
-	caValidity   = 200 * 365 * 24 * time.Hour
-	leafValidity = 30 * 24 * time.Hour
-	leafRenewed  = 24 * time.Hour
+	clientLeafValidity = 800 * 24 * time.Hour
+	clientLeafRenewed  = 24 * time.Hour
 )
 
 func checkSecrets(secrets [][]byte) error {
@@ -60,7 +63,6 @@ func routeTLS(secrets [][]byte, now func() time.Time) (*tls.Config, error) {
 	if err := checkSecrets(secrets); err != nil {
 		return nil, err
 	}
-	now = notBefore(now, validFrom.Add(time.Hour))
 	pool := x509.NewCertPool()
 	var own authority
 	for i, s := range secrets {
@@ -73,27 +75,34 @@ func routeTLS(secrets [][]byte, now func() time.Time) (*tls.Config, error) {
 			own = ca
 		}
 	}
-	keep := &leafKeeper{now: now, make: func(now time.Time) (*tls.Certificate, error) { return newLeaf(own, routeLeaf(), now) }}
+	leaf, err := newLeaf(own, routeLeaf())
+	if err != nil {
+		return nil, fmt.Errorf("make this node's certificate: %w", err)
+	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		ServerName: routeName,
 		RootCAs:    pool, ClientCAs: pool,
 		ClientAuth:           tls.RequireAndVerifyClientCert,
-		Time:                 now,
-		GetCertificate:       func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return keep.leaf() },
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return keep.leaf() },
+		Time:                 within(now, validFrom.Add(time.Hour), own.cert.NotAfter.Add(-time.Hour)),
+		GetCertificate:       func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return leaf, nil },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return leaf, nil },
 		// A resumed session would skip the look at the certificate.
 		SessionTicketsDisabled: true,
 	}, nil
 }
 
-// notBefore is a clock that never shows a time before floor: with a clock at 1970 even the CA would not be valid yet.
-func notBefore(now func() time.Time, floor time.Time) func() time.Time {
+// within is a clock that shows no time before first or after last: with a clock at 1970 even the CA would not be valid yet.
+func within(now func() time.Time, first, last time.Time) func() time.Time {
 	return func() time.Time {
-		if t := now(); t.After(floor) {
+		switch t := now(); {
+		case t.Before(first):
+			return first
+		case t.After(last):
+			return last
+		default:
 			return t
 		}
-		return floor
 	}
 }
 
@@ -166,7 +175,7 @@ func signCertificate(template, parent *x509.Certificate, public *ecdsa.PublicKey
 	return x509.ParseCertificate(der)
 }
 
-// leafKeeper makes a certificate of this node and replaces it daily.
+// leafKeeper makes a certificate for clients and replaces it daily.
 type leafKeeper struct {
 	make func(now time.Time) (*tls.Certificate, error)
 	now  func() time.Time
@@ -179,9 +188,10 @@ type leafKeeper struct {
 func (k *leafKeeper) leaf() (*tls.Certificate, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now := k.now()
-	// A clock that was set back makes the age negative; the leaf is then remade as well, which costs nothing.
-	if age := now.Sub(k.made); k.cert != nil && age >= 0 && age < leafRenewed {
+	// By the wall clock alone: the monotonic one takes no part in a step, and the leaf would stay that of a wrong year. A clock
+	// that was set back makes the age negative; the leaf is then remade as well, which costs nothing.
+	now := k.now().Round(0)
+	if age := now.Sub(k.made); k.cert != nil && age >= 0 && age < clientLeafRenewed {
 		return k.cert, nil
 	}
 	cert, err := k.make(now)
@@ -200,8 +210,9 @@ func routeLeaf() *x509.Certificate {
 	}
 }
 
-// newLeaf makes a fresh key and signs it under the template's names and usages.
-func newLeaf(ca authority, template *x509.Certificate, now time.Time) (*tls.Certificate, error) {
+// newLeaf makes a fresh key and signs it under the template's names and usages, for as long as the CA is valid unless the
+// template says otherwise.
+func newLeaf(ca authority, template *x509.Certificate) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -210,7 +221,10 @@ func newLeaf(ca authority, template *x509.Certificate, now time.Time) (*tls.Cert
 	if err != nil {
 		return nil, err
 	}
-	template.NotBefore, template.NotAfter = validFrom, now.Add(leafValidity)
+	template.NotBefore = validFrom
+	if template.NotAfter.IsZero() {
+		template.NotAfter = ca.cert.NotAfter
+	}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	leaf, err := signCertificate(template, ca.cert, &key.PublicKey, ca.key)
 	if err != nil {

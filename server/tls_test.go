@@ -106,36 +106,54 @@ func TestSecretsChangeInThreeRoundsWithoutARefusal(t *testing.T) {
 func TestRoutesBearWrongClocks(t *testing.T) {
 	now := time.Now()
 	right := mustTLS(t, at(now), secret(1))
-	for name, clock := range map[string]time.Time{
-		"two weeks ahead": now.Add(14 * 24 * time.Hour), "two weeks behind": now.Add(-14 * 24 * time.Hour),
-	} {
+	clocks := map[string]time.Time{
+		"two weeks ahead": now.AddDate(0, 0, 14), "two weeks behind": now.AddDate(0, 0, -14), "40 days behind": now.AddDate(0, 0, -40),
+		"40 days ahead": now.AddDate(0, 0, 40), "at 1970": time.Unix(0, 0), "at 1904": time.Date(1904, 1, 1, 0, 0, 0, 0, time.UTC),
+		"before 2020": time.Date(2019, 12, 31, 0, 0, 0, 0, time.UTC), "at 2038": time.Unix(1<<31, 0), "at 2106": time.Unix(1<<32, 0), "at 2500": now.AddDate(474, 0, 0),
+	}
+	for name, clock := range clocks {
 		wrong := mustTLS(t, at(clock), secret(1))
 		if err := errors.Join(handshake(t, right, wrong), handshake(t, wrong, right)); err != nil {
-			t.Errorf("clock %s: %v", name, err)
+			t.Errorf("clock %s beside a right one: %v", name, err)
 		}
-	}
-	// After a power cut every box without a clock of its own is at 1970, and they must find each other.
-	epoch := mustTLS(t, at(time.Unix(0, 0)), secret(1))
-	if err := handshake(t, epoch, mustTLS(t, at(time.Unix(0, 0)), secret(1))); err != nil {
-		t.Errorf("both clocks at 1970: %v", err)
+		// After a power cut every box without a clock of its own is wrong alike, and they must find each other.
+		if err := handshake(t, wrong, mustTLS(t, at(clock), secret(1))); err != nil {
+			t.Errorf("both clocks %s: %v", name, err)
+		}
 	}
 }
 
-func TestLeafIsRenewedBeforeItEndsAndAfterTheClockWasSetBack(t *testing.T) {
-	ca, err := newAuthority(secret(1), routeAuthority)
+// TestRoutesBearAClockThatIsSet: a step of the wall clock, either way, of a node that has shown its certificate already.
+func TestRoutesBearAClockThatIsSet(t *testing.T) {
+	now := time.Now()
+	right := mustTLS(t, at(now), secret(1))
+	for name, before := range map[string]time.Time{
+		"40 days forward": now.AddDate(0, 0, -40), "from 1970": time.Unix(0, 0), "10 days back": now.AddDate(0, 0, 10), "a century back": now.AddDate(100, 0, 0),
+	} {
+		clock := before
+		set := mustTLS(t, func() time.Time { return clock }, secret(1))
+		for _, clock = range []time.Time{before, now} {
+			if err := errors.Join(handshake(t, right, set), handshake(t, set, right)); err != nil {
+				t.Errorf("%s, at %s: %v", name, clock.Format(time.DateOnly), err)
+			}
+		}
+	}
+}
+
+func TestClientLeafIsRenewedBeforeItEndsAndWhenTheClockWasSet(t *testing.T) {
+	now := time.Now()
+	ca, err := newAuthority(secret(1), clientAuthority)
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Now()
-	make := func(now time.Time) (*tls.Certificate, error) { return newLeaf(ca, routeLeaf(), now) }
-	keep := &leafKeeper{make: make, now: func() time.Time { return now }}
+	leaves := &addressLeaves{ca: ca, names: []string{"n1"}, now: func() time.Time { return now }}
 	serial := func() string {
-		cert, err := keep.leaf()
+		cert, err := leaves.leaf(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cert.Leaf.NotAfter.Sub(now) < leafValidity-leafRenewed-time.Second {
-			t.Errorf("leaf ends %s from now", cert.Leaf.NotAfter.Sub(now))
+		if left := cert.Leaf.NotAfter.Sub(now); left < clientLeafValidity-clientLeafRenewed-time.Second || left > clientLeafValidity {
+			t.Errorf("leaf ends %s from now", left)
 		}
 		return cert.Leaf.SerialNumber.String()
 	}
@@ -143,13 +161,17 @@ func TestLeafIsRenewedBeforeItEndsAndAfterTheClockWasSetBack(t *testing.T) {
 	if now = now.Add(time.Hour); serial() != first {
 		t.Error("a fresh leaf was replaced")
 	}
-	now = now.Add(leafRenewed)
+	now = now.Add(clientLeafRenewed)
 	second := serial()
 	if second == first {
 		t.Error("an old leaf was kept")
 	}
-	if now = now.Add(-leafRenewed); serial() == second {
+	if now = now.Add(-clientLeafRenewed); serial() == second {
 		t.Error("a leaf from the future was kept")
+	}
+	// A step leaves the monotonic clock alone, so the age must not be measured by it.
+	if k := leaves.by[""]; k.made != k.made.Round(0) {
+		t.Error("a leaf's age is measured by the monotonic clock")
 	}
 }
 

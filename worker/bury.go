@@ -144,7 +144,22 @@ func (l *Lane) store(letter *Letter) (stored uint64, ok bool) {
 	if errors.Is(err, errFinal) {
 		l.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s", letter.Seq, err, l.stepOver(letter.Seq)))
 	}
+	if err == nil {
+		l.checkLate(letter, stored)
+	}
 	return stored, err == nil
+}
+
+// checkLate tells of a dead letter that was on its way when the fence passed, as in a process that was stopped. The next owner
+// may have handled its message, and nothing can make the write depend on the epoch: the letters are another stream than the
+// lease. To take the letter back could take the next owner's own.
+func (l *Lane) checkLate(letter *Letter, stored uint64) {
+	if l.grant.MayStart() {
+		return
+	}
+	l.log.Warn("dead letter stored late: its partition may have a new owner that has handled the message; if so, drop the letter",
+		"seq", letter.Seq, "letter", stored, "kind", string(letter.Kind), "show", fmt.Sprintf("leasehold dlq show %s %d", l.config.Name, stored),
+		"drop", fmt.Sprintf("leasehold dlq drop %s %d", l.config.Name, stored))
 }
 
 // waysOut says how an operator gets the partition going again that waits at a message.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -402,6 +403,27 @@ func TestMessageSetAsideByAnOwnerThatDiedIsNotCalledAgain(t *testing.T) {
 				wantCalls(t, h, "5/1")
 				wantDone(t, s.Lane, 5, 0)
 			})
+		})
+	}
+}
+
+// TestDeadLetterThatIsStoredBehindTheFenceIsTold: the process was stopped between the look at the fence and the write.
+func TestDeadLetterThatIsStoredBehindTheFenceIsTold(t *testing.T) {
+	for _, late := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var log lockedBuffer
+			var passed atomic.Bool
+			box := &fakeLetters{refuse: func(*Letter) error { passed.Store(late); return nil }}
+			s := newStand(t, &script{answers: always(fails, 1)}, standOptions{
+				config: parkingKeys(), letters: box, logger: hclog.New(&hclog.LoggerOptions{Output: &log}),
+				grant: Grant{MayStart: func() bool { return !passed.Load() }},
+			})
+			s.feedKeys(t, "a/1")
+			time.Sleep(time.Minute)
+			box.want(t, "parked a 1 max_attempts 2")
+			if told := strings.Contains(log.String(), "dead letter stored late") && strings.Contains(log.String(), "leasehold dlq drop"); told != late {
+				t.Errorf("late %v: %s", late, log.String())
+			}
 		})
 	}
 }

@@ -9,6 +9,9 @@ const (
 	// turn is how long the catch-up reader stays with the lanes it feeds before it goes back for one that waits further
 	// down, so that a slow lane far behind and fast ones ahead of it both get on.
 	turn = 300 * time.Millisecond
+	// turnFresh is the same while a lane waits that has had nothing yet: the others have full queues. It lets those that
+	// come with the same hand-over come together.
+	turnFresh = 20 * time.Millisecond
 	// jumpOver is how many messages that nobody wants are read rather than jumped over: a jump costs a new consumer.
 	jumpOver = 5 * pullBatch
 	// holdBeats is how many beats a session is kept while no lane has room.
@@ -127,7 +130,11 @@ func (c *catchUp) plan(now time.Time) course {
 	r := c.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	near, low, some := c.board()
+	near, low, some, fresh := c.board()
+	limit := turn
+	if fresh {
+		limit = turnFresh
+	}
 	switch {
 	case r.behind == 0:
 		return course{kind: courseRest}
@@ -135,7 +142,7 @@ func (c *catchUp) plan(now time.Time) course {
 		return course{kind: courseHold}
 	case c.session == nil:
 		return course{kind: courseJump, to: min(near, low)}
-	case near == none || low != none && now.Sub(c.since) >= turn:
+	case near == none || low != none && now.Sub(c.since) >= limit:
 		return course{kind: courseJump, to: low}
 	case near-c.pos > jumpOver:
 		return course{kind: courseJump, to: near}
@@ -148,9 +155,9 @@ func (c *catchUp) plan(now time.Time) course {
 const none = ^uint64(0)
 
 // board hands over lanes to the tail that have got that far, and takes on those that the reader will pass. It returns
-// the lowest sequence wanted by the lanes it feeds and by the lanes with room that it has passed already, and whether
-// there are any of either. Reader.mu is held.
-func (c *catchUp) board() (near, low uint64, some bool) {
+// the lowest sequence wanted by the lanes it feeds and by the lanes with room that it has passed already, whether there are
+// any of either, and whether one of the latter has never been fed. Reader.mu is held.
+func (c *catchUp) board() (near, low uint64, some, fresh bool) {
 	near, low = none, none
 	for _, f := range c.r.lanes {
 		if f.mode != feedBehind || f.full || c.r.joinTail(f, c.pos) || f.full {
@@ -161,13 +168,13 @@ func (c *catchUp) board() (near, low uint64, some bool) {
 			f.riding = f.next >= c.pos || c.giveLast(f)
 		}
 		if f.riding {
-			near = min(near, max(f.next, c.pos))
+			near, f.fed = min(near, max(f.next, c.pos)), true
 		} else {
-			low = min(low, f.next)
+			low, fresh = min(low, f.next), fresh || !f.fed
 		}
 	}
 	c.flush()
-	return near, low, some
+	return near, low, some, fresh
 }
 
 // giveLast gives a lane the message before pos, if that is all it lacks. A lone lane that lags is thereby fed from one

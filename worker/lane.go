@@ -397,15 +397,6 @@ func (l *Lane) caught(seq uint64, answer func(reason string)) {
 	}
 }
 
-// callContext is the context of a call, and what ends it.
-func (l *Lane) callContext(now time.Time, timeout time.Duration) (context.Context, func()) {
-	if k, ok := l.handler.(Timekeeper); ok && k.KeepsTime() {
-		return l.calls, func() {}
-	}
-	ctx := &callContext{parent: l.calls, deadline: now.Add(timeout)}
-	return ctx, ctx.end
-}
-
 // setState says what the lane is doing instead of a call.
 func (l *Lane) setState(state, fault string) {
 	l.mu.Lock()

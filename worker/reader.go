@@ -79,6 +79,7 @@ type feed struct {
 	next      uint64    // The lane has all messages of its partition below next. While it is fed: below the reader's position.
 	full      bool      // The lane's queue has no room; it will say when it has.
 	riding    bool      // The catch-up reader, where it stands, feeds the lane.
+	fed       bool      // It has fed the lane before.
 	gapped    bool      // The lane has been told of a gap that it has not passed.
 	retryAt   time.Time // When to look again for what is missing.
 

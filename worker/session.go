@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 )
 
 // How a session asks for messages. A heartbeat of half a second costs nothing and finds a lost pull in two seconds,
@@ -22,7 +23,10 @@ const (
 	pullHeartbeat = 500 * time.Millisecond
 	beatEvery     = 250 * time.Millisecond // How often a session looks after itself.
 	silentBeats   = 8                      // Beats without a sound after which a session is lost.
-	createLimit   = time.Second            // For one request to create a consumer; it may be lost with a meta leader.
+	createFirst   = 100 * time.Millisecond // For the first request to create a consumer; it may be lost with a leader.
+	createTries   = 4                      // So many requests, each for twice as long as the one before it.
+	createPause   = 10 * time.Millisecond  // After the first one; twice as long after each.
+	lookLimit     = time.Second            // For one look at the stream.
 	inactivity    = 30 * time.Second       // After which the server removes a consumer that nobody pulls from.
 )
 
@@ -123,14 +127,29 @@ func readerConfig(from uint64) jetstream.ConsumerConfig {
 	return cfg
 }
 
+// createConsumer asks for a consumer until it is there. A request dies unheard with the leader that it has come to, or its
+// consumer is placed on a node that is just stopping; and that is when partitions get new owners. So the first ones are not
+// waited for long, and each is for a consumer of its own: one whose node is gone would stay offline, whoever asks for it.
 func createConsumer(ctx context.Context, js jetstream.JetStream, stream string, cfg jetstream.ConsumerConfig) (*jetstream.ConsumerInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, createLimit)
-	defer cancel()
-	c, err := js.CreateConsumer(ctx, stream, cfg)
-	if err != nil {
-		return nil, err
+	for try := 0; ; try++ {
+		cfg.Name = nuid.Next()
+		c, err := createOnce(ctx, js, stream, cfg, createFirst<<try)
+		if err == nil {
+			return c.CachedInfo(), nil
+		}
+		remove(js.Conn(), stream, cfg.Name) // It may be there all the same.
+		if try+1 == createTries || ctx.Err() != nil || errors.Is(err, jetstream.ErrStreamNotFound) {
+			return nil, err
+		}
+		wait(ctx, createPause<<try)
 	}
-	return c.CachedInfo(), nil
+}
+
+// createOnce makes one request.
+func createOnce(ctx context.Context, js jetstream.JetStream, stream string, cfg jetstream.ConsumerConfig, limit time.Duration) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return js.CreateConsumer(ctx, stream, cfg)
 }
 
 func (r *Reader) isLocal(info *jetstream.ConsumerInfo) bool {
@@ -139,7 +158,7 @@ func (r *Reader) isLocal(info *jetstream.ConsumerInfo) bool {
 
 // mayBeLocal reports whether this node has a copy of the stream, which a consumer needs. If nobody can say, it may.
 func (r *Reader) mayBeLocal(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, createLimit)
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	stream, err := r.JS.Stream(ctx, r.Topic.Name)
 	if err != nil || stream.CachedInfo().Cluster == nil {

@@ -186,7 +186,7 @@ func TestCallThatWaitsForTheChildIsNotOverdue(t *testing.T) {
 	if st := busy.status(); st.State != StateOverdue {
 		t.Errorf("lane whose call hangs is %+v", st)
 	}
-	kill(t, s.pid(t))
+	busy.Cancel(errors.New("lease lost"))
 	eventually(t, waitLimit, func() error {
 		if p, _ := l.Progress(); p.Done != 1 {
 			return fmt.Errorf("progress %+v", p)

@@ -82,7 +82,7 @@ type GroupList struct {
 type GroupInfo struct {
 	Name       string   `json:"name"`
 	Topic      string   `json:"topic"`
-	State      string   `json:"state"` // "served", "idle" if no live node serves it, or "removed".
+	State      string   `json:"state"` // "served", "idle" if no live node serves it, "unfinished" if a node died while it made the group, or "removed".
 	Start      string   `json:"start"`
 	StartAfter uint64   `json:"start_after"` // Messages up to here were never the group's.
 	Nodes      []string `json:"nodes"`       // Live nodes that serve it.

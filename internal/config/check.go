@@ -61,8 +61,10 @@ func (c *Config) checkCluster(f *faults) {
 	if c.Cluster.SecretFile == "" {
 		f.add("cluster.secret_file", "cluster.secret_file: must name the file with the cluster's secret, the same on every node; `leasehold init` makes one")
 	}
-	if c.Cluster.Advertise != "" && !validAddress(c.Cluster.Advertise) {
-		f.add("cluster.advertise", "cluster.advertise: %q is not a host:port that others can reach", c.Cluster.Advertise)
+	if a := c.Cluster.Advertise; a != "" && !validAddress(a) {
+		f.add("cluster.advertise", "cluster.advertise: %q is not a host:port that others can reach", a)
+	} else if a != "" {
+		checkConnectable(f, "cluster.advertise", a)
 	}
 	if n := len(c.Cluster.Nodes); n < minNodes {
 		f.add("cluster.nodes", "cluster.nodes: %s %s too few for a cluster, it needs %d (with two, the loss of either stops both); "+
@@ -78,6 +80,7 @@ func (c *Config) checkNodes(f *faults) {
 			f.add("cluster.nodes", "cluster.nodes: %q must be \"name=host:port\", like \"n1=10.0.0.11:6222\"", c.Cluster.Nodes[i])
 			continue
 		}
+		checkConnectable(f, "cluster.nodes", p.Address)
 		if names[p.Name] {
 			f.add("cluster.nodes", "cluster.nodes: there are two nodes %q", p.Name)
 		}
@@ -88,6 +91,12 @@ func (c *Config) checkNodes(f *faults) {
 	}
 	if !names[c.Node.Name] && validName.MatchString(c.Node.Name) {
 		f.add("cluster.nodes", "cluster.nodes: this node, %q, is not in the list; every node is, the same list everywhere", c.Node.Name)
+	}
+}
+
+func checkConnectable(f *faults, key, address string) {
+	if err := server.CheckConnectable(address); err != nil {
+		f.add(key, "%s: %q: %v", key, address, err)
 	}
 }
 

@@ -419,6 +419,32 @@ func TestEnvironmentIsLookedAtApart(t *testing.T) {
 	}
 }
 
+// TestEnvironmentTellsOfANodeThatOthersCannotReach: its port is free, and that is not enough.
+func TestEnvironmentTellsOfANodeThatOthersCannotReach(t *testing.T) {
+	c := mustLoad(t, strings.ReplaceAll(smallest, "10.0.0.11:6222", "localhost:6222"))
+	for advertise, want := range map[string]bool{"": true, "192.0.2.1:6222": false} {
+		c.Cluster.Advertise = advertise
+		for _, check := range c.CheckEnvironment() {
+			if check.Name == "cluster address free" && check.OK && strings.Contains(check.Detail, "where no other machine can connect") != want {
+				t.Errorf("advertise %q: %+v", advertise, check)
+			}
+		}
+	}
+}
+
+func TestAddressThatNobodyCanConnectToIsRefused(t *testing.T) {
+	for _, bad := range []string{"0.0.0.0", "[::]", "0", "224.0.0.1"} {
+		for key, text := range map[string]string{
+			"cluster.nodes":     strings.ReplaceAll(smallest, "10.0.0.12", bad),
+			"cluster.advertise": strings.Replace(smallest, "[cluster]\n", "[cluster]\nadvertise = \""+bad+":6222\"\n", 1),
+		} {
+			if _, err := load(t, text); err == nil || !containsAll(err.Error(), []string{key, bad}) {
+				t.Errorf("%s in %s: %v", bad, key, err)
+			}
+		}
+	}
+}
+
 const webhook = `[node]
 name = "n1"
 [[topic]]

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,7 +26,7 @@ type Check struct {
 func (c *Config) CheckEnvironment() []Check {
 	checks := []Check{c.checkDataDir()}
 	if c.Mode() == server.Cluster {
-		checks = append(checks, checkFree("cluster address free", c.ClusterListen()))
+		checks = append(checks, c.checkClusterAddress())
 	}
 	if c.Cluster.SecretFile != "" {
 		checks = append(checks, c.checkSecret())
@@ -73,6 +74,18 @@ func canMake(dir string) error {
 func (c *Config) checkSecret() Check {
 	s, err := c.ReadSecrets()
 	return warned(result("secret", s.Path, plainFault(err)), s.Warnings)
+}
+
+// checkClusterAddress looks whether the cluster's port is free, and whether others can reach it.
+func (c *Config) checkClusterAddress() Check {
+	check := checkFree("cluster address free", c.ClusterListen())
+	if !check.OK || c.Cluster.Advertise != "" {
+		return check
+	}
+	if text := server.CheckRoutes(context.Background(), net.DefaultResolver, c.Node.Name, c.Peers()); text != "" {
+		return warned(check, []string{text})
+	}
+	return check
 }
 
 // checkFree takes the port for a moment.

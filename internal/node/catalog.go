@@ -139,6 +139,7 @@ func (n *Node) GroupList(ctx context.Context) (*api.GroupList, error) {
 		}
 		out.Groups = append(out.Groups, info)
 	}
+	out.Groups = append(out.Groups, c.unfinishedInfo()...)
 	slices.SortFunc(out.Groups, func(a, b api.GroupInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
 }
@@ -152,6 +153,10 @@ func (n *Node) RemoveGroup(ctx context.Context, name string, dryRun bool) (*api.
 		return nil, err
 	}
 	def, ok := c.groups[name]
+	if topic, unfinished := c.unfinished()[name]; unfinished {
+		out := &api.GroupRemoval{V: api.Version, Name: name, DryRun: dryRun, Topic: topic, Released: !dryRun}
+		return out, n.removeUnfinished(ctx, kv, c, out)
+	}
 	if !ok || isChore(name) {
 		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no group %q", name))
 	}
@@ -282,6 +287,7 @@ func (n *Node) foreign(c catalog) []*group {
 
 // warnings says what a person should look at in the catalog.
 func (c catalog) warnings() (out []string) {
+	out = c.unfinishedWarnings()
 	for name, def := range c.groups {
 		switch live := len(c.live[name]); {
 		case def.Removed && live > 0:

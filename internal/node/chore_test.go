@@ -2,6 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +12,7 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
+	"leasehold/internal/api"
 	"leasehold/partitioner"
 	"leasehold/server/servertest"
 )
@@ -41,6 +45,50 @@ func TestJanitorCannotPurgeWhatAGroupThatJoinsNeeds(t *testing.T) {
 	}
 	if _, ok, err := j.Finished(ctx); ok || err != nil {
 		t.Errorf("everything counts as finished (%v, %v), though the new group has not begun", ok, err)
+	}
+}
+
+// TestGroupThatWasNotMadeToItsEndIsShownAndCanBeRemoved: a node dies after the topic's record names the group.
+func TestGroupThatWasNotMadeToItsEndIsShownAndCanBeRemoved(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	n, top := janitorNode(t, ctx)
+	n.log = n.Logger
+	early := groupDefinition{Version: 1, Topic: "orders", Start: "earliest"}
+	if err := n.kv.Define(ctx, "group.early", early, new(groupDefinition)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.joinTopic(ctx, "orders", "late"); err != nil {
+		t.Fatal(err)
+	}
+	j := n.janitor(top)
+	if _, ok, err := j.Finished(ctx); ok || err != nil {
+		t.Fatalf("the group holds nothing back: %v, %v", ok, err)
+	}
+	_, c, err := n.look(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list := c.unfinishedInfo(); len(list) != 1 || list[0].Name != "late" || list[0].State != "unfinished" || list[0].Topic != "orders" {
+		t.Errorf("group list has %+v", list)
+	}
+	if w := c.warnings(); !slices.ContainsFunc(w, func(w string) bool { return strings.Contains(w, "`leasehold group remove late`") }) {
+		t.Errorf("warnings %q", w)
+	}
+	for _, dry := range []bool{true, false} {
+		if out, err := n.RemoveGroup(ctx, "late", dry); err != nil || out.Released == dry || out.Topic != "orders" {
+			t.Errorf("dry %v: %+v, %v", dry, out, err)
+		}
+		if _, ok, err := j.Finished(ctx); ok == dry || err != nil {
+			t.Errorf("after a removal, dry %v: finished %v, %v", dry, ok, err)
+		}
+	}
+	var have groupDefinition // A node that was only slow, and not dead.
+	if err := n.defineGroup(ctx, groupDefinition{Version: 1, Topic: "orders", Start: "earliest"}, "late", &have); err != nil || !have.Removed {
+		t.Errorf("a late definition is %+v, %v", have, err)
+	}
+	if _, err := n.RemoveGroup(ctx, "never", false); !errors.Is(err, api.ErrNotFound) {
+		t.Errorf("a group that nobody named: %v", err)
 	}
 }
 

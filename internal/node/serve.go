@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -97,7 +98,7 @@ func (n *Node) participate(ctx context.Context) error {
 	}
 	n.log.Info("taking part", "topics", len(n.topics), "groups", len(n.groups))
 
-	err := n.driver.Run(ctx)
+	err := n.drive(ctx, stop)
 	for _, p := range slices.Backward(watchers) {
 		err = errors.Join(err, p.endSoon())
 	}
@@ -107,6 +108,31 @@ func (n *Node) participate(ctx context.Context) error {
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
+	return err
+}
+
+// leadersLimit bounds how long a stop waits for others to lead what this node leads.
+const leadersLimit = 500 * time.Millisecond
+
+// drive runs the driver until ctx ends. At a clean stop others lead the topics before they get the partitions, while lanes
+// still work: what an heir asks for first must not be lost with a leader that stops.
+func (n *Node) drive(ctx context.Context, stop context.CancelCauseFunc) error {
+	driving, end := context.WithCancel(context.WithoutCancel(ctx))
+	moved := make(chan struct{})
+	go func() {
+		defer close(moved)
+		<-ctx.Done()
+		if errors.Is(context.Cause(ctx), context.Canceled) {
+			limited, cancel := context.WithTimeout(driving, leadersLimit)
+			defer cancel()
+			n.broker.MoveLeaders(limited, slices.Collect(maps.Keys(n.topics))...)
+		}
+		end()
+	}()
+	err := n.driver.Run(driving)
+	stop(nil)
+	end()
+	<-moved
 	return err
 }
 

@@ -17,6 +17,8 @@ import (
 var (
 	killsFlag = flag.Int("kills", 3, "how many kills TestKillLoop makes; 10 for the full run")
 	termsFlag = flag.Int("terms", 3, "how many clean stops TestTermHandsOver makes")
+
+	deepTermsFlag = flag.Int("deep-terms", 1, "how many clean stops TestTermHandsOverADeepBacklog makes")
 )
 
 const (
@@ -180,6 +182,40 @@ func TestTermHandsOver(t *testing.T) {
 		MinKeys:     faultKeys,
 		MinKills:    *termsFlag,
 		MinHandoffs: *termsFlag * 2 * (faultPartitions / 4), // away and back
+	})
+	t.Log(moveTable(h, faults))
+}
+
+// A clean stop while every partition is so far behind that the next owner has
+// to read further down than it reads for its own, of the node that leads the
+// topic and so answers the request to do that.
+func TestTermHandsOverADeepBacklog(t *testing.T) {
+	const partitions, burst = 64, 40_000
+	topic := partitioner.Topic{Name: "orders", Partitions: partitions}
+	c := New(t, Spec{Topics: []Topic{{Name: topic.Name, Partitions: partitions}}, LogLevel: "debug"})
+	c.StartGroup(Group{Name: faultGroup, Topic: topic.Name, Handler: c.CallLogHandler(CallLogOptions{Delay: 25 * time.Millisecond})})
+	load := StartLoad(t, c.URLs(), LoadSpec{Topic: topic, Keys: moveKeys, Burst: burst})
+	Eventually(t, moveLimit, func() error {
+		if n := load.Published(); n < burst {
+			return fmt.Errorf("%d of %d published", n, burst)
+		}
+		return nil
+	})
+	var faults []fault
+	for range *deepTermsFlag {
+		leader, err := c.topicLeader()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := c.Nodes[slices.IndexFunc(c.Nodes, func(n *Node) bool { return n.Name == leader })]
+		f := c.describeFault(n)
+		f.Event = n.Term()
+		c.comeBack(n, faultGroup)
+		faults = append(faults, f)
+	}
+	h := judge(t, c, load, history.Rules{
+		Groups: []string{faultGroup}, Repeats: history.RepeatsNever, MinAcked: burst, MinKeys: faultKeys,
+		MinKills: *deepTermsFlag, MinHandoffs: *deepTermsFlag * 2 * (partitions / 4),
 	})
 	t.Log(moveTable(h, faults))
 }

@@ -99,3 +99,25 @@ func TestOrdinaryBinaryHasNoSkewClock(t *testing.T) {
 		}
 	}
 }
+
+// A box without a clock of its own boots in 1970, or lay on a shelf; a minute
+// later its clock is set. It is let in at once, and routes that are made
+// anew afterwards are not refused either.
+func TestNodeWhoseClockIsWrongAndThenSetIsLetIn(t *testing.T) {
+	c := New(t, Spec{Nodes: 3, Skewed: true})
+	c.StartAll(startLimit)
+	n, other := c.Nodes[2], c.Nodes[0]
+	for name, ahead := range map[string]time.Duration{
+		"1970": time.Until(time.Unix(0, 0)), "40 days behind": -40 * 24 * time.Hour, "10 days ahead": 10 * 24 * time.Hour,
+	} {
+		t.Logf("%s at %s", n.Name, name)
+		n.Term()
+		n.Skew(skewclock.Skew{Wall: ahead})
+		n.Start()
+		c.WaitReady(startLimit)
+		n.Skew(skewclock.Skew{})
+		other.Term()
+		other.Start()
+		c.WaitReady(startLimit)
+	}
+}
