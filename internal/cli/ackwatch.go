@@ -80,7 +80,7 @@ func (w *ackWatch) look(ctx context.Context, waiting bool) {
 		w.wait(info.NoQuorum)
 	default:
 		if w.admit(); waiting {
-			w.say(silent + " (a leader is being elected)")
+			w.say(silent + " (the topic has no leader: its replicas are electing one, or are away)")
 		}
 	}
 }
