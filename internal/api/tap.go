@@ -178,7 +178,7 @@ func (t *tapping) stream(ctx context.Context, w http.ResponseWriter, reader Mess
 		case errors.Is(err, io.EOF), ctx.Err() != nil:
 			return
 		case err != nil:
-			_ = lines.Encode(failure{Error: plain(err)}) // The answer's code is out; this is how a line says it.
+			_ = lines.Encode(failure{Error: plain(err), NoQuorum: errors.Is(err, ErrNoQuorum)}) // The answer's code is out; this is how a line says it.
 			return
 		case lines.Encode(m) != nil:
 			return
@@ -279,6 +279,8 @@ func (s *MessageStream) Next() (*Message, error) {
 		return nil, io.EOF
 	case err != nil:
 		return nil, fmt.Errorf("%w any more at %s: it has ended the tap", ErrUnreachable, s.client.target)
+	case line.NoQuorum:
+		return nil, Mark(ErrNoQuorum, line.Error)
 	case line.Error != "":
 		return nil, errors.New(line.Error)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,7 +80,7 @@ func (w *ackWatch) look(ctx context.Context, waiting bool) {
 		w.wait(info.NoQuorum)
 	default:
 		if w.admit(); waiting {
-			w.say(silent + " (a leader is being elected)")
+			w.say(silent + " (the topic has no leader: its replicas are electing one, or are away)")
 		}
 	}
 }
@@ -93,7 +94,7 @@ func (w *ackWatch) wait(noQuorum string) {
 	default:
 	}
 	w.mu.Unlock()
-	w.say("no quorum: waiting (" + strings.TrimPrefix(noQuorum, "no quorum: ") + ")")
+	w.say(waitingFor(noQuorum))
 }
 
 // say tells the operator. It is called before run, and by it.
@@ -136,4 +137,40 @@ func (w *ackWatch) await(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// tellQuorum tells an operator who follows a topic when its quorum is lost and when it is back, until stop is called.
+func (a *App) tellQuorum(ctx context.Context, client *api.Client, topic string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		said := ""
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			info, err := client.Topic(ctx, topic)
+			if err != nil || info.NoQuorum == said {
+				continue // A stream that ends says so itself.
+			}
+			if said = info.NoQuorum; said != "" {
+				fmt.Fprintln(a.Err, waitingFor(said))
+			} else {
+				fmt.Fprintln(a.Err, "there is a quorum again")
+			}
+		}
+	})
+	return func() {
+		cancel()
+		group.Wait()
+	}
+}
+
+// waitingFor says that a command waits for a quorum, and who is missing.
+func waitingFor(noQuorum string) string {
+	return "no quorum: waiting (" + strings.TrimPrefix(noQuorum, "no quorum: ") + ")"
 }

@@ -122,6 +122,46 @@ func TestPubToASubjectThatNobodyStoresSaysSoInPlainWords(t *testing.T) {
 	}
 }
 
+// followed is an outage whose topic is followed; its taps end when end is closed.
+type followed struct {
+	*outage
+	*fakeMessages
+	end chan struct{}
+}
+
+func (f followed) Topic(name string) (api.TopicInfo, bool)         { return f.outage.Topic(name) }
+func (f followed) Status(ctx context.Context) (*api.Status, error) { return f.outage.Status(ctx) }
+func (f followed) Ready() []string                                 { return nil }
+func (f followed) Tap(context.Context, string, api.TapOptions) (api.MessageReader, error) {
+	return f, nil
+}
+
+func (f followed) Next(ctx context.Context) (*api.Message, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-f.end:
+		return nil, api.Mark(api.ErrNoQuorum, missing)
+	}
+}
+
+func (f followed) Close() {}
+
+func TestAFollowedTopicThatLosesItsQuorumSaysSo(t *testing.T) {
+	orders := ordersOf("a")
+	f := followed{outage: &outage{fakeSource: orders.fakeSource}, fakeMessages: orders, end: make(chan struct{})}
+	errs, code := begin(t.Context(), "tap", "orders", "--follow", "--addr", agent(t, f))
+	f.setLost(true)
+	waitText(t, errs, "no quorum: waiting (1 of 3 nodes answers")
+	f.setLost(false)
+	waitText(t, errs, "there is a quorum again")
+	close(f.end)
+	if got := <-code; got != exitUnhealthy {
+		t.Errorf("exit code %d: %s", got, errs)
+	}
+	waitText(t, errs, "Error: "+missing)
+}
+
 // noQuorumSource is an agent without a quorum.
 type noQuorumSource struct{ fakeMembers }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -98,19 +99,27 @@ func (a *App) runTap(cmd *cobra.Command, topic string, f tapFlags) error {
 	if f.local {
 		a.warnLocal()
 	}
+	if f.follow {
+		defer a.tellQuorum(cmd.Context(), client, topic)()
+	}
 	show := a.showLine
 	if f.format == formatJSON {
 		show = a.showJSON
 	}
+	return a.showTap(cmd.Context(), stream, show)
+}
+
+// showTap shows messages until there are no more, or the operator has seen enough.
+func (a *App) showTap(ctx context.Context, stream *api.MessageStream, show func(*api.Message) error) error {
 	for shown := 0; ; shown++ {
 		m, err := stream.Next()
 		if shown == 0 && errors.Is(err, io.EOF) && isTerminal(a.Err) {
 			fmt.Fprintln(a.Err, "no such message is stored")
 		}
-		if timedOut(cmd.Context()) {
-			return cmd.Context().Err()
+		if timedOut(ctx) {
+			return ctx.Err()
 		}
-		if errors.Is(err, io.EOF) || cmd.Context().Err() != nil {
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
