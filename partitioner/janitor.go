@@ -27,10 +27,11 @@ type Janitor struct {
 }
 
 // Finished is the sequence up to which every group of a topic has finished every message, and the revision of the
-// topic's record that named those groups. It may lag behind, and never runs ahead.
+// topic's record that named those groups and says how long messages stay. It may lag behind, and never runs ahead.
 type Finished struct {
 	Seq      uint64
 	Revision uint64
+	Retain   time.Duration
 }
 
 // Run looks until ctx ends.
@@ -60,7 +61,7 @@ func (j *Janitor) purge(ctx context.Context) error {
 		return fmt.Errorf("look at topic %s: %w", j.Topic.Name, err)
 	}
 	state := stream.CachedInfo().State
-	floor, err := j.retained(ctx, finished.Seq, state.LastSeq)
+	floor, err := j.retained(ctx, finished, state.LastSeq)
 	if err != nil {
 		return err
 	}
@@ -78,11 +79,12 @@ func (j *Janitor) purge(ctx context.Context) error {
 }
 
 // retained lowers the floor to below the oldest message that is younger than the topic's retain.
-func (j *Janitor) retained(ctx context.Context, floor, last uint64) (uint64, error) {
-	if j.Topic.Retain <= 0 || last == 0 {
+func (j *Janitor) retained(ctx context.Context, f Finished, last uint64) (uint64, error) {
+	floor := f.Seq
+	if f.Retain <= 0 || last == 0 {
 		return floor, nil
 	}
-	msgs, err := jetstreamext.GetBatch(ctx, j.JS, j.Topic.Name, 1, jetstreamext.GetBatchStartTime(time.Now().Add(-j.Topic.Retain)))
+	msgs, err := jetstreamext.GetBatch(ctx, j.JS, j.Topic.Name, 1, jetstreamext.GetBatchStartTime(time.Now().Add(-f.Retain)))
 	if err != nil {
 		return 0, fmt.Errorf("find what to retain of topic %s: %w", j.Topic.Name, err)
 	}

@@ -39,6 +39,13 @@ func (f *fakeMembership) TopicList(context.Context) (*TopicList, error) {
 	return nil, errors.New("disk on fire")
 }
 
+func (f *fakeMembership) RemoveTopic(_ context.Context, name string, dryRun bool) (*TopicRemoval, error) {
+	if !dryRun {
+		f.removed = append(f.removed, name)
+	}
+	return &TopicRemoval{Name: name, DryRun: dryRun, Removed: !dryRun}, nil
+}
+
 func serveMembers(t *testing.T, m Membership, token string) (addr, socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "agent.sock")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -29,15 +30,16 @@ func (a *App) validateCommand() *cobra.Command {
 		Use:   "validate [FILE]",
 		Short: "Check a config file and what it needs from this machine",
 		Long: "Checks the file as the agent would, then what it needs from this machine: ports free, secret readable,\n" +
-			"data directory writable, handler commands there. Exit code 2 if anything is wrong.",
+			"data directory writable, handler commands there. Where the node's agent runs, sizes are compared with what is stored.\n" +
+			"Exit code 2 if anything is wrong; warnings do not count.",
 		Example: "  leasehold config validate\n  leasehold config validate ./n2/config.toml --offline",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: action(func(_ *cobra.Command, args []string) error {
+		RunE: action(func(cmd *cobra.Command, args []string) error {
 			path := a.configPath
 			if len(args) == 1 {
 				path = args[0]
 			}
-			v, err := validate(path, offline)
+			v, err := validate(cmd.Context(), path, offline)
 			if err != nil {
 				return a.configError(err)
 			}
@@ -49,7 +51,7 @@ func (a *App) validateCommand() *cobra.Command {
 	return cmd
 }
 
-func validate(path string, offline bool) (validation, error) {
+func validate(ctx context.Context, path string, offline bool) (validation, error) {
 	v := validation{File: path, Faults: []config.Fault{}, Warnings: []string{}, Checks: []config.Check{}}
 	c, err := config.Load(path)
 	var faults *config.Error
@@ -63,6 +65,7 @@ func validate(path string, offline bool) (validation, error) {
 	v.Warnings = append(v.Warnings, c.Warnings()...)
 	if !offline {
 		v.Checks = c.CheckEnvironment()
+		v.Warnings = append(v.Warnings, storeWarnings(ctx, c)...)
 	}
 	v.OK = true
 	for _, check := range v.Checks {
