@@ -3,8 +3,11 @@ package partitioner
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/internal/bytesize"
@@ -149,6 +152,19 @@ func TestReservedIsThatOfTheFullestNode(t *testing.T) {
 	} {
 		if got := Reserved(c.all); got != c.want {
 			t.Errorf("%+v: %d, want %d", c.all, got, c.want)
+		}
+	}
+}
+
+func TestWhatAStreamWaitsForIsSaidInPlainWords(t *testing.T) {
+	for want, err := range map[string]error{
+		"too few nodes are connected": &jetstream.APIError{Code: 400, ErrorCode: codeNoPeers, Description: "no suitable peers for placement, peer offline"},
+		"no leader":                   fmt.Errorf("look: %w", context.DeadlineExceeded),
+		"cannot do it yet: system temporarily unavailable": &jetstream.APIError{Code: 503, ErrorCode: 10008, Description: "system temporarily unavailable"},
+		"it has no leader": nats.ErrNoResponders,
+	} {
+		if got := waitsFor(err); !strings.Contains(got, want) || strings.Contains(got, "nats:") || strings.Contains(got, "err_code") {
+			t.Errorf("%v: %q", err, got)
 		}
 	}
 }

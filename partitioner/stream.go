@@ -89,12 +89,12 @@ func persist(ctx context.Context, what string, waiting func(error), try func() (
 		if err == nil {
 			return stream, nil
 		}
+		if ctx.Err() == nil && transient(err) && waiting != nil {
+			waiting(errors.New(waitsFor(err)))
+		}
 		err = fmt.Errorf("%s: %w", what, err)
 		if ctx.Err() != nil || !transient(err) {
 			return nil, err
-		}
-		if waiting != nil {
-			waiting(err)
 		}
 		if !sleep(ctx, pause) {
 			return nil, fmt.Errorf("%w (gave up: %w)", err, context.Cause(ctx))
@@ -289,6 +289,21 @@ func transient(err error) bool {
 		return false
 	}
 	return api.Code >= 500
+}
+
+// waitsFor says in an operator's words why a stream cannot be made or read yet.
+func waitsFor(err error) string {
+	var api *jetstream.APIError
+	switch {
+	case errors.As(err, &api) && api.ErrorCode == codeNoPeers:
+		return "too few nodes are connected to hold its copies"
+	case errors.As(err, &api):
+		return "the broker cannot do it yet: " + api.Description
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders),
+		errors.Is(err, jetstream.ErrNoStreamResponse):
+		return "nobody answers for its stream: it has no leader"
+	}
+	return err.Error()
 }
 
 // sleep waits, unless ctx ends first.

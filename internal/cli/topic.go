@@ -69,8 +69,8 @@ func (a *App) topicRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Remove a topic that no node has any more, with all its messages",
-		Long: "Take the topic and its groups out of every config, restart the nodes, and remove the groups first: while a live node\n" +
-			"has the topic or a group of it is left, this is refused with exit code 11. Its messages are deleted, and what it\n" +
+		Long: "Take the topic and its groups out of every config, restart the nodes, and remove the groups first: while a node has\n" +
+			"the topic, be it down, or a group of it is left, this is refused with exit code 11. Its messages are deleted, and what it\n" +
 			"had of max_store is free again. Its name is used up: a node whose config has it refuses to start. A removal that\n" +
 			"was interrupted is completed by repeating it.",
 		Example:           "  leasehold topic remove events --dry-run\n  leasehold topic remove events --yes",

@@ -130,6 +130,11 @@ func (n *Node) GroupList(ctx context.Context) (*api.GroupList, error) {
 		}
 	}
 	letters := n.lettersByGroup(ctx)
+	for name := range letters {
+		if _, ok := c.groups[name]; !ok {
+			c.groups[name] = neverDefined
+		}
+	}
 	out := &api.GroupList{V: api.Version, Groups: []api.GroupInfo{}}
 	for name, def := range c.groups {
 		partitions := c.topics[def.Topic].Partitions

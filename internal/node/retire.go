@@ -9,13 +9,15 @@ import (
 	"time"
 
 	"leasehold/cluster"
+	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/partitioner"
 	"leasehold/worker"
 )
 
-// unknownTopic stands in the definition of a group that was never defined, so that its name is used up.
-const unknownTopic = "(unknown)"
+// neverDefined is a group of which there are only dead letters: the node that was to define it died before. It is defined so when
+// it is removed, so that its name is used up.
+var neverDefined = groupDefinition{Version: 1, Topic: "(unknown)", Start: worker.StartEarliest, undefined: true}
 
 // RemoveGroup removes a group for good: it holds back no messages any more, its dead letters are deleted, and its name is used
 // up. It can be repeated: what a node that died in between has left is deleted then.
@@ -32,7 +34,7 @@ func (n *Node) RemoveGroup(ctx context.Context, name string, dryRun bool) (*api.
 	}
 	def, ok := c.groups[name]
 	if !ok && letters.Stream != "" {
-		def, ok = groupDefinition{Version: 1, Topic: unknownTopic, Start: worker.StartEarliest, undefined: true}, true
+		def, ok = neverDefined, true
 	}
 	if !ok || isChore(name) {
 		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no group %q", name))
@@ -96,8 +98,8 @@ func (n *Node) RemoveTopic(ctx context.Context, name string, dryRun bool) (*api.
 	if _, ok := c.topics[name]; !ok {
 		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no topic %q", name))
 	}
-	if nodes := c.live[choreGroup(name)]; len(nodes) > 0 {
-		return nil, topicInUse(name, nodes)
+	if err := n.topicUnused(ctx, kv, name); err != nil {
+		return nil, err
 	}
 	if groups := c.readers(name); len(groups) > 0 {
 		return nil, refuse("topic %q still has the groups %s: `leasehold group remove %s` first", name, strings.Join(groups, ", "), groups[0])
@@ -117,6 +119,39 @@ func (n *Node) RemoveTopic(ctx context.Context, name string, dryRun bool) (*api.
 	}
 	n.log.Info("topic removed", "topic", name, "messages", out.Messages, "freed", had.Bytes)
 	return out, nil
+}
+
+// topicUnused refuses a topic that some node has, be it down: such a node may be restarting just now, and with the topic in its
+// config it could not start any more. Nodes that were removed from the cluster do not count.
+func (n *Node) topicUnused(ctx context.Context, kv *cluster.KV, topic string) error {
+	known, err := sessions(ctx, kv)
+	if err != nil {
+		return err
+	}
+	v, err := n.voters(ctx, kv)
+	if err != nil {
+		return err
+	}
+	var live, down []string
+	for node, rec := range known {
+		switch {
+		case !slices.Contains(rec.Groups, choreGroup(topic)) || v.removed(rec):
+		case rec.State == lease.Live:
+			live = append(live, node)
+		default:
+			down = append(down, node)
+		}
+	}
+	slices.Sort(live)
+	slices.Sort(down)
+	switch {
+	case len(live) > 0:
+		return topicInUse(topic, live)
+	case len(down) > 0:
+		return refuse("topic %q was in the config of %s, which is down: start it without the topic, or `leasehold node remove %s` first",
+			topic, strings.Join(down, ", "), down[0])
+	}
+	return nil
 }
 
 func (n *Node) markTopic(ctx context.Context, kv *cluster.KV, name string, dryRun bool) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
 	"leasehold/internal/config"
@@ -270,6 +271,22 @@ func TestAFullTopicRefusesPublishesAndIsRaisedByARestart(t *testing.T) {
 	s.publish("orders.a", 50<<10)
 }
 
+// A node that is down may be back in a moment, with the topic.
+func TestATopicOfANodeThatIsDownIsNotRemoved(t *testing.T) {
+	s := newSite(t)
+	s.run("", topicTable("orders"), topicTable("events"))
+	s.run("", topicTable("orders"))
+	rec := lease.Session{
+		Version: 1, Node: "n2", Boot: 1, State: lease.Ended, TTL: time.Second, Weight: 1, Groups: []string{choreGroup("events")},
+	}
+	if _, err := s.life.kv.Write(t.Context(), lease.Write{Key: lease.SessionKey("n2"), Session: &rec}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.life.RemoveTopic(t.Context(), "events", false)
+	wantRefused(t, err, "config of n2, which is down", "leasehold node remove n2")
+	s.wantSize("events", bytesize.GiB)
+}
+
 // A removal that a crash cut short between the mark and the deletion is shown, and completed by repeating it.
 func TestARemovalThatWasCutShortIsCompletedByRepeatingIt(t *testing.T) {
 	s := newSite(t)
@@ -334,6 +351,10 @@ func TestWhatAGroupLeftThatWasNeverDefinedCanBeRemoved(t *testing.T) {
 	}
 	s.wantWarning("group named is in no live node's config and holds back", "leasehold group remove named")
 	s.wantWarning("dead letters of stored", "reserves 1.0 GiB", "leasehold group remove stored")
+	list, err := s.life.GroupList(ctx)
+	if err != nil || len(list.Groups) != 2 || list.Groups[0].State+list.Groups[1].State != "idleidle" {
+		t.Errorf("%+v, %v", list, err)
+	}
 	for _, group := range []string{"named", "stored"} {
 		for _, dry := range []bool{true, false, false} {
 			if _, err := s.life.RemoveGroup(ctx, group, dry); err != nil {
