@@ -54,30 +54,41 @@ func (s Sizing) create(ctx context.Context, c *jetstream.StreamConfig) error {
 	if err != nil {
 		return err
 	}
-	granted := min(wanted, max(free, MinStreamBytes))
-	c.MaxBytes = int64(granted)
+	c.MaxBytes = int64(min(wanted, max(wholeMiB(free), MinStreamBytes)))
 	noteWanted(c, wanted)
 	return nil
 }
 
-// update applies the stated size to a stream that exists. A raise that does not fit is only noted.
+// wholeMiB is what is granted of a part that is free: sizes that people read.
+func wholeMiB(free bytesize.Size) bytesize.Size { return max(free, 0) / bytesize.MiB * bytesize.MiB }
+
+// update applies the stated size to a stream that exists. Of a raise that does not fit it gets what is free.
 func (s Sizing) update(ctx context.Context, c *jetstream.StreamConfig) (changed bool, err error) {
 	have := bytesize.Size(c.MaxBytes)
 	if s.Stated == 0 || have == s.Stated && WantedBytes(*c) == 0 {
 		return false, nil
 	}
-	if more := s.Stated - have; more > 0 {
-		free, err := s.free(ctx)
-		if err != nil {
-			return false, err
-		}
-		if more > free {
-			return noteWanted(c, s.Stated), nil
-		}
+	if s.Stated <= have {
+		c.MaxBytes = int64(s.Stated)
+		noteWanted(c, s.Stated)
+		return true, nil
 	}
-	c.MaxBytes = int64(s.Stated)
-	noteWanted(c, s.Stated)
-	return true, nil
+	free, err := s.free(ctx)
+	if err != nil {
+		return false, err
+	}
+	raised := raise(c, s.Stated, free)
+	return noteWanted(c, s.Stated) || raised, nil
+}
+
+// raise gives a stream what it wants, or as much as is free.
+func raise(c *jetstream.StreamConfig, wanted, free bytesize.Size) (changed bool) {
+	have := bytesize.Size(c.MaxBytes)
+	if wanted-have > free {
+		wanted = have + wholeMiB(free)
+	}
+	c.MaxBytes = int64(wanted)
+	return wanted != have
 }
 
 // noteWanted notes in a stream's metadata what it was to have, if that is not what it has.
@@ -159,25 +170,25 @@ func Reserved(all []Reservation) (most bytesize.Size) {
 	return most
 }
 
-// Grow gives a stream the size that was stated for it and did not fit then, if it fits now.
-func Grow(ctx context.Context, js jetstream.JetStream, name string, free bytesize.Size) (grown bool, err error) {
-	stream, err := lookUp(ctx, js, name)
+// Grow gives a stream what was stated for it and did not fit then, or as much as is free now. It returns its size, 0 if nothing
+// was changed. A stream that is not as it was listed is left alone: another node has given it a part of what was free.
+func Grow(ctx context.Context, js jetstream.JetStream, r Reservation, free bytesize.Size) (size bytesize.Size, err error) {
+	stream, err := lookUp(ctx, js, r.Stream)
 	if err != nil {
-		return false, fmt.Errorf("look at stream %s: %w", name, err)
+		return 0, fmt.Errorf("look at stream %s: %w", r.Stream, err)
 	}
 	c := stream.CachedInfo().Config
 	wanted := WantedBytes(c)
-	if wanted == 0 || int64(wanted)-c.MaxBytes > int64(free) {
-		return false, nil
+	if wanted == 0 || c.MaxBytes != int64(r.Bytes) || !raise(&c, wanted, free) {
+		return 0, nil
 	}
-	c.MaxBytes = int64(wanted)
 	noteWanted(&c, wanted)
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	if _, err := js.UpdateStream(ctx, c); err != nil {
-		return false, fmt.Errorf("raise stream %s: %w", name, err)
+		return 0, fmt.Errorf("raise stream %s: %w", r.Stream, err)
 	}
-	return true, nil
+	return bytesize.Size(c.MaxBytes), nil
 }
 
 // DeleteStream deletes a stream with all that it holds. One that is not there is no error.

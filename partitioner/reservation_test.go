@@ -43,9 +43,10 @@ func TestSizesAreGrantedAndKept(t *testing.T) {
 		{"another default", 0, 128 * mib, 999 * mib, 16 * mib, 64 * mib},
 		{"its own size", 16 * mib, 64 * mib, 0, 16 * mib, 0},
 		{"a raise that fits", 32 * mib, 64 * mib, 16 * mib, 32 * mib, 0},
-		{"a raise that does not fit", 64 * mib, 64 * mib, 16 * mib, 32 * mib, 64 * mib},
-		{"a raise while more is taken than there is", 64 * mib, 64 * mib, -16 * mib, 32 * mib, 64 * mib},
-		{"no size", 0, 64 * mib, 0, 32 * mib, 64 * mib},
+		{"a raise that fits in part", 64 * mib, 64 * mib, 4*mib + 17, 36 * mib, 64 * mib},
+		{"a raise while more is taken than there is", 64 * mib, 64 * mib, -16 * mib, 36 * mib, 64 * mib},
+		{"no size", 0, 64 * mib, 999 * mib, 36 * mib, 64 * mib},
+		{"a smaller raise", 38 * mib, 64 * mib, 4 * mib, 38 * mib, 0},
 		{"a smaller one", 8 * mib, 64 * mib, -16 * mib, 8 * mib, 0},
 		{"no size", 0, 64 * mib, 999 * mib, 8 * mib, 0},
 	} {
@@ -102,7 +103,7 @@ func TestDeadLettersAreSizedAsTopicsAre(t *testing.T) {
 	js := newJetStream(t, startBroker(t, "").connect())
 	for _, step := range []struct{ stated, free, size, wanted bytesize.Size }{
 		{0, 0, MinStreamBytes, bytesize.GiB}, {16 * bytesize.MiB, bytesize.GiB, 16 * bytesize.MiB, 0},
-		{bytesize.GiB, bytesize.MiB, 16 * bytesize.MiB, bytesize.GiB}, {0, bytesize.GiB, 16 * bytesize.MiB, bytesize.GiB},
+		{bytesize.GiB, 0, 16 * bytesize.MiB, bytesize.GiB}, {0, bytesize.GiB, 16 * bytesize.MiB, bytesize.GiB},
 	} {
 		stream, err := EnsureDeadLetters(testContext(t), js, "billing", DeadLetterOptions{
 			Replicas: 1, Sizing: Sizing{Stated: step.stated, Default: bytesize.GiB, Free: freeOf(step.free, nil)},
@@ -121,16 +122,13 @@ func TestDeadLettersAreSizedAsTopicsAre(t *testing.T) {
 	if group, ok := all[0].Group(); !ok || group != "billing" {
 		t.Errorf("%+v is not of group billing", all[0])
 	}
-	for _, free := range []bytesize.Size{bytesize.MiB, bytesize.GiB} {
-		want := free == bytesize.GiB
-		if grown, err := Grow(testContext(t), js, "dlq_billing", free); grown != want || err != nil {
-			t.Errorf("grown with %s free: %v, %v", free, grown, err)
-		}
-		if !want {
-			continue
-		}
-		if again, err := Grow(testContext(t), js, "dlq_billing", 9*bytesize.GiB); again || err != nil {
-			t.Errorf("grown twice: %v, %v", again, err)
+	const listed, mib = 16 * bytesize.MiB, bytesize.MiB
+	for _, step := range []struct{ listed, free, want bytesize.Size }{
+		{listed, -mib, 0}, {listed, bytesize.KiB, 0}, {listed, mib, 17 * mib}, {listed, bytesize.GiB, 0}, // listed before the raise
+		{17 * mib, bytesize.GiB, bytesize.GiB}, {bytesize.GiB, 9 * bytesize.GiB, 0},
+	} {
+		if size, err := Grow(testContext(t), js, Reservation{Stream: "dlq_billing", Bytes: step.listed}, step.free); size != step.want || err != nil {
+			t.Errorf("with %s free it has %s, want %s: %v", step.free, size, step.want, err)
 		}
 	}
 	for range 2 {

@@ -70,6 +70,9 @@ func TestMembershipAnswersAndRefusalsComeThrough(t *testing.T) {
 	if _, err := c.RemoveNode(t.Context(), "n/9", false); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an unknown node: %v", err)
 	}
+	if r, err := c.RemoveTopic(t.Context(), "events", true); err != nil || r.Removed || len(f.removed) > 0 {
+		t.Errorf("a dry run of a topic's removal: %+v, %v; removed %v", r, err, f.removed)
+	}
 	if _, err := c.RemoveGroup(t.Context(), "g", false); !errors.Is(err, ErrNotYet) {
 		t.Errorf("a starting node: %v", err)
 	}
@@ -92,6 +95,9 @@ func TestChangesNeedTheSocketOrAToken(t *testing.T) {
 	}
 	if _, err := NewClient(addr).RemoveNode(t.Context(), "n2", false); !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("changing on a port without a token: %v", err)
+	}
+	if _, err := NewClient(addr).RemoveTopic(t.Context(), "events", false); !errors.Is(err, ErrNotAllowed) || len(f.removed) > 0 {
+		t.Errorf("removing a topic on a port without a token: %v, removed %v", err, f.removed)
 	}
 	const token = "0123456789abcdef0123456789abcdef"
 	addr, socket := serveMembers(t, f, token)

@@ -160,7 +160,7 @@ func TestValidateComparesSizesWithARunningAgent(t *testing.T) {
 				"dead letters of audit 256 MiB): it gets what is free until there is room"}, "topic orders will"},
 		"a raise": {"", "[[topic]]\nname = \"events\"\npartitions = 8\nmax_bytes = \"7168MiB\"\n[[topic]]\nname = \"scans\"\npartitions = 8\n", []string{
 			"topic scans wants 1.0 GiB, 0 B of max_store"}, "topic events wants"},
-		"two raises":       {"", "[[topic]]\nname = \"orders\"\npartitions = 8\nmax_bytes = \"2GiB\"\n", []string{"topic orders wants 2.0 GiB", "it keeps 1.0 MiB"}, ""},
+		"two raises":       {"", "[[topic]]\nname = \"orders\"\npartitions = 8\nmax_bytes = \"2GiB\"\n", []string{"topic orders wants 2.0 GiB", "it has 1.0 MiB and gets what is free"}, ""},
 		"a size too small": {"", "[[topic]]\nname = \"orders\"\npartitions = 8\nmax_bytes = \"1MiB\"\n", []string{"topic orders: 1.0 MiB is less than the 2.0 MiB that it holds"}, ""},
 		"max_store lower":  {"max_store = \"4GiB\"", "", []string{"server.max_store: the streams may take 7.0 GiB together, max_store is 4.0 GiB"}, ""},
 		"a removed group": {"", "[[topic]]\nname = \"orders\"\npartitions = 8\n[[group]]\nname = \"gone\"\ntopic = \"orders\"\nhandler = { kind = \"log\" }\n",

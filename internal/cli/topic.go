@@ -94,7 +94,11 @@ func (a *App) runTopicRemove(cmd *cobra.Command, name string, f removeFlags) err
 	if err != nil {
 		return refused(err, hint)
 	}
-	if f.format != formatJSON {
+	switch {
+	case f.format == formatJSON:
+	case plan.Freed == 0:
+		fmt.Fprintf(a.Out, "nothing of topic %s is stored any more\n", name)
+	default:
 		fmt.Fprintf(a.Out, "topic %s has %s (%s), which are deleted; it reserves %s of max_store\n",
 			name, count(int(plan.Messages), "message"), humanize.IBytes(plan.Bytes), humanize.IBytes(uint64(plan.Freed)))
 	}

@@ -105,7 +105,7 @@ func (c claim) meanwhile() string {
 	if c.new {
 		return "gets what is free"
 	}
-	return "keeps " + c.has.Short()
+	return "has " + c.has.Short() + " and gets what is free"
 }
 
 // holders says which topics and groups have how much.

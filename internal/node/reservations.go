@@ -45,12 +45,12 @@ func (n *Node) freeStore(ctx context.Context) (bytesize.Size, error) {
 func (n *Node) noteSize(what string, stream jetstream.Stream) {
 	c := stream.CachedInfo().Config
 	if wanted := partitioner.WantedBytes(c); wanted > 0 {
-		n.log.Warn("size does not fit into max_store: the stream keeps a smaller one; `leasehold status` names what has the rest",
-			"of", what, "wanted", wanted, "has", bytesize.Size(c.MaxBytes))
+		n.log.Warn("size does not fit into max_store: the stream has what was free; `leasehold status` names what has the rest",
+			"of", what, "wanted", wanted.Short(), "has", bytesize.Size(c.MaxBytes).Short())
 	}
 }
 
-// watchSizes raises the streams that got less than was stated, once there is room.
+// watchSizes raises the streams that got less than was stated, as soon as there is room.
 func (n *Node) watchSizes(ctx context.Context) error {
 	tick := time.NewTicker(growEvery)
 	defer tick.Stop()
@@ -75,13 +75,13 @@ func (n *Node) growStreams(ctx context.Context) {
 		if r.Wanted == 0 {
 			continue
 		}
-		grown, err := partitioner.Grow(ctx, n.conns.operator, r.Stream, n.Config.Server.MaxStore-partitioner.Reserved(all))
+		size, err := partitioner.Grow(ctx, n.conns.operator, r, n.Config.Server.MaxStore-partitioner.Reserved(all))
 		if err != nil {
 			n.log.Debug("stream could not be raised", "stream", r.Stream, "error", err)
 		}
-		if grown {
-			all[i].Bytes, all[i].Wanted = r.Wanted, 0
-			n.log.Info("stream has the size that was stated for it", "stream", r.Stream, "size", r.Wanted)
+		if size > 0 {
+			all[i].Bytes = size
+			n.log.Info("stream raised: there is room in max_store", "stream", r.Stream, "size", size.Short(), "wanted", r.Wanted.Short())
 		}
 	}
 }
@@ -158,7 +158,7 @@ func (s store) warnings() (out []string) {
 	for _, r := range s.all {
 		o := s.owner(r)
 		if r.Wanted > 0 {
-			out = append(out, fmt.Sprintf("%s wants %s and has %s: %s of max_store %s is free (%s); raise server.max_store, lower another size, "+
+			out = append(out, fmt.Sprintf("%s wants %s and has %s: %s of max_store %s is free (%s); raise server.max_store, state smaller sizes, "+
 				"or remove what is not used", s.subject(r, o), r.Wanted.Short(), r.Bytes.Short(), s.free().Short(), s.maxStore.Short(), s.holders()))
 		}
 		if o.why == wasRemoved || o.why == inNoConfig && !s.isGroup(r) {

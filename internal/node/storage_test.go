@@ -237,16 +237,16 @@ func TestWhatDoesNotFitIsAWarningUntilThereIsRoom(t *testing.T) {
 	s.publish("orders.a", 100)
 }
 
-// What would not fit is a warning at a raise too: the topic keeps its size, also through restarts with the size left out.
-func TestARefusedRaiseKeepsTheSize(t *testing.T) {
+// What does not fit is a warning at a raise too: the topic gets what is free, and keeps it through restarts with the size left out.
+func TestARaiseThatDoesNotFitIsAWarning(t *testing.T) {
 	s := newSite(t)
 	tables := []string{topicTable("events", `max_bytes = "5GiB"`), topicTable("orders")}
 	s.run("", tables...)
 	s.run("", topicTable("orders", `max_bytes = "7GiB"`))
-	s.wantSize("orders", bytesize.GiB)
-	s.wantWarning("topic orders wants 7.0 GiB and has 1.0 GiB", "1.2 GiB of max_store 8.0 GiB is free", "events 5.0 GiB")
+	s.wantSize("orders", bytesize.GiB+1228*bytesize.MiB)
+	s.wantWarning("topic orders wants 7.0 GiB and has 2.2 GiB", "of max_store 8.0 GiB is free", "events 5.0 GiB, in no live node's config")
 	s.run("", tables...)
-	s.wantSize("orders", bytesize.GiB)
+	s.wantSize("orders", bytesize.GiB+1228*bytesize.MiB)
 	s.wantWarning("topic orders wants 7.0 GiB")
 	s.run("", topicTable("events", `max_bytes = "5GiB"`), topicTable("orders", `max_bytes = "1GiB"`))
 	s.wantNoWarning("wants")
