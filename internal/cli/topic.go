@@ -105,7 +105,7 @@ func (a *App) runTopicRemove(cmd *cobra.Command, name string, f removeFlags) err
 	if f.dryRun {
 		return a.jsonOnly(f.format, plan)
 	}
-	if err := a.confirm(cmd, f, fmt.Sprintf("Remove topic %s for good?", name)); err != nil {
+	if err := a.confirm(cmd, f, fmt.Sprintf("Remove topic %s and delete its messages?", name)); err != nil {
 		return err
 	}
 	done, err := client.RemoveTopic(cmd.Context(), name, false)

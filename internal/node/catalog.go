@@ -136,15 +136,10 @@ func (n *Node) GroupList(ctx context.Context) (*api.GroupList, error) {
 		}
 	}
 	out := &api.GroupList{V: api.Version, Groups: []api.GroupInfo{}}
-	for name, def := range c.groups {
-		partitions := c.topics[def.Topic].Partitions
-		all, err := leases(ctx, kv, name, partitions, def.Done)
-		if err != nil && !errors.Is(err, cluster.ErrNotARecord) { // status warns of those
+	for name := range c.groups {
+		info, err := c.groupInfo(ctx, kv, name)
+		if err != nil {
 			return nil, err
-		}
-		info := api.GroupInfo{
-			Name: name, Topic: def.Topic, State: "served", Start: def.Start, StartAfter: def.Done, Nodes: c.nodes(name),
-			Partitions: partitions, Unowned: partitions, Done: finished(all, def.Done), DeadLetters: -1,
 		}
 		if r, ok := letters[name]; ok {
 			info.DeadLetters, info.DLQMaxBytes = int64(r.Messages), int64(r.Bytes)
@@ -152,16 +147,31 @@ func (n *Node) GroupList(ctx context.Context) (*api.GroupList, error) {
 		if g, ok := lags[name]; ok {
 			info.Unowned, info.Lag = g.Unowned, g.Lag
 		}
-		switch {
-		case def.Removed:
-			info.State = "removed"
-		case len(info.Nodes) == 0:
-			info.State = "idle"
-		}
 		out.Groups = append(out.Groups, info)
 	}
 	slices.SortFunc(out.Groups, func(a, b api.GroupInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// groupInfo is what the definition of a group and its leases say.
+func (c catalog) groupInfo(ctx context.Context, kv *cluster.KV, name string) (api.GroupInfo, error) {
+	def := c.groups[name]
+	partitions := c.topics[def.Topic].Partitions
+	all, err := leases(ctx, kv, name, partitions, def.Done)
+	if err != nil && !errors.Is(err, cluster.ErrNotARecord) { // status warns of those
+		return api.GroupInfo{}, err
+	}
+	info := api.GroupInfo{
+		Name: name, Topic: def.Topic, State: "served", Start: def.Start, StartAfter: def.Done, Nodes: c.nodes(name),
+		Partitions: partitions, Unowned: partitions, Done: finished(all, def.Done), DeadLetters: -1,
+	}
+	switch {
+	case def.Removed:
+		info.State = "removed"
+	case len(info.Nodes) == 0:
+		info.State = "idle"
+	}
+	return info, nil
 }
 
 // lettersByGroup are the streams of dead letters, none if the broker does not answer.

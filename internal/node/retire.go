@@ -19,7 +19,7 @@ import (
 // it is removed, so that its name is used up.
 var neverDefined = groupDefinition{Version: 1, Topic: "(unknown)", Start: worker.StartEarliest, undefined: true}
 
-// RemoveGroup removes a group for good: it holds back no messages any more, its dead letters are deleted, and its name is used
+// RemoveGroup removes a group: it holds back no messages any more, its dead letters are deleted, and its name is used
 // up. It can be repeated: what a node that died in between has left is deleted then.
 func (n *Node) RemoveGroup(ctx context.Context, name string, dryRun bool) (*api.GroupRemoval, error) {
 	ctx, cancel := context.WithTimeout(ctx, removalLimit)
@@ -39,18 +39,12 @@ func (n *Node) RemoveGroup(ctx context.Context, name string, dryRun bool) (*api.
 	if !ok || isChore(name) {
 		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no group %q", name))
 	}
-	out := &api.GroupRemoval{
-		V: api.Version, Name: name, DryRun: dryRun, Topic: def.Topic, Released: !dryRun,
-		DeadLetters: letters.Messages, Freed: int64(letters.Bytes),
-	}
 	all, err := leases(ctx, kv, name, c.topics[def.Topic].Partitions, def.Done)
 	if err != nil {
 		return nil, err
 	}
-	out.Done = finished(all, def.Done)
-	if last, ok := n.lastSeq(ctx, def.Topic); ok && last > out.Done {
-		out.Unread = last - out.Done
-	}
+	out := n.groupRemoval(ctx, named{name, def}, finished(all, def.Done))
+	out.DryRun, out.Released, out.DeadLetters, out.Freed = dryRun, !dryRun, letters.Messages, int64(letters.Bytes)
 	if err := n.markGroup(ctx, kv, named{name, def}, dryRun); err != nil || dryRun {
 		return out, err
 	}
@@ -59,6 +53,15 @@ func (n *Node) RemoveGroup(ctx context.Context, name string, dryRun bool) (*api.
 	}
 	n.log.Info("group removed", "group", name, "topic", def.Topic, "done", out.Done, "unread", out.Unread, "dead_letters", out.DeadLetters)
 	return out, nil
+}
+
+// groupRemoval says how far the group has come that is to be removed.
+func (n *Node) groupRemoval(ctx context.Context, g named, done uint64) *api.GroupRemoval {
+	out := &api.GroupRemoval{V: api.Version, Name: g.name, Topic: g.def.Topic, Done: done}
+	if last, ok := n.lastSeq(ctx, g.def.Topic); ok && last > done {
+		out.Unread = last - done
+	}
+	return out
 }
 
 // named is a group's definition with its name.
@@ -128,28 +131,37 @@ func (n *Node) topicUnused(ctx context.Context, kv *cluster.KV, topic string) er
 	if err != nil {
 		return err
 	}
+	var live []string
+	var down []lease.Session
+	for node, rec := range known {
+		switch {
+		case !slices.Contains(rec.Groups, choreGroup(topic)):
+		case rec.State == lease.Live:
+			live = append(live, node)
+		default:
+			down = append(down, rec)
+		}
+	}
+	if len(live) > 0 {
+		slices.Sort(live)
+		return topicInUse(topic, live)
+	}
+	return n.topicOfDown(ctx, kv, topic, down)
+}
+
+func (n *Node) topicOfDown(ctx context.Context, kv *cluster.KV, topic string, down []lease.Session) error {
+	if len(down) == 0 {
+		return nil
+	}
 	v, err := n.voters(ctx, kv)
 	if err != nil {
 		return err
 	}
-	var live, down []string
-	for node, rec := range known {
-		switch {
-		case !slices.Contains(rec.Groups, choreGroup(topic)) || v.removed(rec):
-		case rec.State == lease.Live:
-			live = append(live, node)
-		default:
-			down = append(down, node)
+	for _, rec := range down {
+		if !v.removed(rec) {
+			return refuse("topic %q was in the config of %s, which is down: start it without the topic, or `leasehold node remove %s` first",
+				topic, rec.Node, rec.Node)
 		}
-	}
-	slices.Sort(live)
-	slices.Sort(down)
-	switch {
-	case len(live) > 0:
-		return topicInUse(topic, live)
-	case len(down) > 0:
-		return refuse("topic %q was in the config of %s, which is down: start it without the topic, or `leasehold node remove %s` first",
-			topic, strings.Join(down, ", "), down[0])
 	}
 	return nil
 }
