@@ -71,7 +71,8 @@ func TestNoChangeOfSizesKeepsANodeFromWorking(t *testing.T) {
 	c.spec.Server = `max_store = "3GiB"`
 	c.roll(n2, less, kill)
 	c.spec.Server = `max_store = "512MiB"`
-	c.roll(n3, less, kill)
+	c.roll(n3, config([]Topic{events, {Name: "extra", Partitions: 2}}, judge), kill)
+	c.waitSize(n1, "extra", 64<<20) // More than n3 has room for: n2 gives it.
 	c.roll(n1, less, term)
 	n1.want(0, nil, "group", "remove", "third", "--yes")
 
@@ -89,8 +90,10 @@ func TestNoChangeOfSizesKeepsANodeFromWorking(t *testing.T) {
 	n3.want(11, []string{"in the config of"}, "topic", "remove", "orders", "--yes")
 	n3.waitOutput(moveLimit, 0, []string{"removed"}, "topic", "remove", "events", "--yes")
 	n2.Start() // its copy, too, goes
+	n1.waitOutput(moveLimit, 0, []string{"removed"}, "topic", "remove", "extra", "--yes")
 	c.WaitReady(startLimit)
 	c.waitNoStream("events")
+	c.waitNoStream("extra")
 	c.waitNoStream("dlq_judge")
 	c.publish(orders, 200)
 	c.WaitDrained(drainLimit, "bill")
@@ -98,27 +101,47 @@ func TestNoChangeOfSizesKeepsANodeFromWorking(t *testing.T) {
 	c.stateSizes(renamed)
 }
 
-// stateSizes has two nodes state a size of one topic: the one that started last decides, and one that states none leaves it.
+// waitSize waits until a topic may hold so many bytes.
+func (c *Cluster) waitSize(asked *Node, topic string, want int64) {
+	c.t.Helper()
+	Eventually(c.t, moveLimit, func() error {
+		d, err := asked.topic(topic)
+		if err == nil && d.MaxBytes != want {
+			err = fmt.Errorf("%s may hold %d bytes, want %d", topic, d.MaxBytes, want)
+		}
+		return err
+	})
+}
+
+// stateSizes has two nodes state the size and the retain of one topic: the one that started last decides, and one that states
+// none leaves them.
 func (c *Cluster) stateSizes(o Own) {
 	c.t.Helper()
 	for _, step := range []struct {
 		node *Node
 		line string
-		want int64
-	}{{c.Nodes[0], `max_bytes = "100MiB"`, 100 << 20}, {c.Nodes[1], `max_bytes = "50MiB"`, 50 << 20}, {c.Nodes[2], "", 50 << 20}} {
+		size int64
+		keep int64 // Milliseconds.
+	}{
+		{c.Nodes[0], "max_bytes = \"100MiB\"\nretain = \"1h\"", 100 << 20, 3_600_000},
+		{c.Nodes[1], `max_bytes = "50MiB"`, 50 << 20, 3_600_000},
+		{c.Nodes[2], `retain = "1m"`, 50 << 20, 60_000},
+	} {
 		o.Topics = []Topic{{Name: "orders", Partitions: 6, Extra: step.line}}
 		c.roll(step.node, o, term)
-		Eventually(c.t, moveLimit, func() error {
-			d, err := step.node.topic("orders")
-			if err == nil && d.MaxBytes != step.want {
-				err = fmt.Errorf("after %s said %q orders may hold %d, want %d", step.node.Name, step.line, d.MaxBytes, step.want)
-			}
-			return err
-		})
+		c.waitSize(step.node, "orders", step.size)
+		if d, err := step.node.topic("orders"); err != nil || d.RetainMS != step.keep {
+			c.t.Errorf("after %s started with %q the topic is %+v, %v", step.node.Name, step.line, d, err)
+		}
 	}
 	var list api.TopicList
-	if err := c.Nodes[0].ask(&list, "topic", "list"); err != nil || len(list.Topics) != 2 || list.Topics[0].State+list.Topics[1].State != "removedused" {
-		c.t.Errorf("%+v, %v", list, err)
+	states := map[string]string{}
+	err := c.Nodes[0].ask(&list, "topic", "list")
+	for _, topic := range list.Topics {
+		states[topic.Name] = topic.State
+	}
+	if fmt.Sprint(states) != "map[events:removed extra:removed orders:used]" || err != nil {
+		c.t.Errorf("%v, %v", states, err)
 	}
 	if log := c.Nodes[0].Log() + c.Nodes[1].Log() + c.Nodes[2].Log(); strings.Contains(log, "insufficient storage") {
 		c.t.Error("a broker refused something for want of storage")
