@@ -111,7 +111,7 @@ func (s *KV) Finished(ctx context.Context, groups []string, partitions int) (seq
 
 // withoutRemoved leaves out the groups that were removed and that no live session lists.
 func (s *KV) withoutRemoved(ctx context.Context, groups []string) ([]string, error) {
-	defs, servers, err := s.groupsAndServers(ctx)
+	defs, servers, err := s.definitionsAndServers(ctx, "group")
 	if err != nil {
 		return nil, err
 	}

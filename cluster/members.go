@@ -103,15 +103,15 @@ func (r groupRecord) Valid() error {
 	return nil
 }
 
-// groupsAndServers reads the definitions of groups, and who lists which of them in a live session. One replica answers
+// definitionsAndServers reads the definitions of a kind, and who lists which groups in a live session. One replica answers
 // for both, so whoever is seen to have confirmed a definition is seen to be live as well.
-func (s *KV) groupsAndServers(ctx context.Context) (defs map[string]Definition, servers map[string][]string, err error) {
+func (s *KV) definitionsAndServers(ctx context.Context, kind string) (defs map[string]Definition, servers map[string][]string, err error) {
 	defs, servers = map[string]Definition{}, map[string][]string{}
-	err = s.lastMessages(ctx, []string{subjects + "group.*", subjects + "session.*"}, func(m *jetstream.RawStreamMsg) error {
+	err = s.lastMessages(ctx, []string{subjects + kind + ".*", subjects + "session.*"}, func(m *jetstream.RawStreamMsg) error {
 		if len(m.Data) == 0 || m.Header.Get("KV-Operation") != "" {
 			return nil
 		}
-		if name, ok := strings.CutPrefix(m.Subject, subjects+"group."); ok {
+		if name, ok := strings.CutPrefix(m.Subject, subjects+kind+"."); ok {
 			defs[name] = Definition{Name: name, Revision: m.Sequence, Data: m.Data}
 			return nil
 		}
@@ -137,47 +137,73 @@ func (s *KV) groupsAndServers(ctx context.Context) (defs map[string]Definition, 
 // dry it only looks. The definition and the leases stay: a group of this name never begins anew, for its leases would
 // say that messages are finished that the new group has not seen.
 //
-// A node that starts with the group confirms the definition once its session is live (ConfirmGroup), by a write. If it
+// A node that starts with the group confirms the definition once its session is live (Confirm), by a write. If it
 // comes first, the compare-and-set here is refused, and the next try sees its session. If the removal comes first, the
 // node finds it and ends.
 func (s *KV) RemoveGroup(ctx context.Context, group string, dry bool) (servers []string, err error) {
-	defs, serving, err := s.groupsAndServers(ctx)
+	return s.remove(ctx, removal{kind: "group", name: group, servedBy: group}, dry)
+}
+
+// RemoveTopic does the same for a topic, whose nodes list the group of its chores. The definition stays here too: a stream
+// that is deleted late would otherwise be that of the next topic of this name.
+func (s *KV) RemoveTopic(ctx context.Context, topic, chores string, dry bool) (servers []string, err error) {
+	return s.remove(ctx, removal{kind: "topic", name: topic, servedBy: chores}, dry)
+}
+
+// removal is a definition to be marked, and the group that those who need it list.
+type removal struct{ kind, name, servedBy string }
+
+func (s *KV) remove(ctx context.Context, r removal, dry bool) (servers []string, err error) {
+	defs, serving, err := s.definitionsAndServers(ctx, r.kind)
 	if err != nil {
 		return nil, err
 	}
-	def, ok := defs[group]
+	def, ok := defs[r.name]
 	if !ok {
 		return nil, ErrUnknown
 	}
-	if nodes := serving[group]; len(nodes) > 0 {
+	if nodes := serving[r.servedBy]; len(nodes) > 0 {
 		return nodes, ErrAlive
 	}
-	fields := map[string]json.RawMessage{}
-	if err := Decode("group."+group, def.Revision, def.Data, &fields); err != nil {
+	key, fields := r.kind+"."+r.name, removable{}
+	if err := Decode(key, def.Revision, def.Data, &fields); err != nil {
 		return nil, err
 	}
-	if dry || string(fields["removed"]) == "true" {
+	if dry || fields.removed() {
 		return nil, nil
 	}
 	fields["removed"] = json.RawMessage("true")
-	_, err = s.put(ctx, "group."+group, def.Revision, fields)
+	_, err = s.put(ctx, key, def.Revision, fields)
 	return nil, err
 }
 
-// ConfirmGroup writes a group's definition as it is, and reports whether it has been removed. The answer is no stale
-// read: the write went through on the revision that was read.
-func (s *KV) ConfirmGroup(ctx context.Context, group string) (removed bool, err error) {
-	rev, data, err := s.get(ctx, "group."+group)
+// removable are the fields of a definition of a group or a topic, most of them not of this package.
+type removable map[string]json.RawMessage
+
+func (r removable) removed() bool { return string(r["removed"]) == "true" }
+
+// Valid says what is missing: every group names its topic, and every topic its subject.
+func (r removable) Valid() error {
+	if len(r["topic"]) == 0 && len(r["subject"]) == 0 {
+		return errors.New("it names no topic and no subject")
+	}
+	return nil
+}
+
+// Confirm writes the definition of a group or a topic as it is, and reports whether it has been removed. The answer is no
+// stale read: the write went through on the revision that was read.
+func (s *KV) Confirm(ctx context.Context, key string) (removed bool, err error) {
+	rev, data, err := s.get(ctx, key)
 	if err != nil {
 		return false, err
 	}
-	var rec groupRecord
-	if err := Decode("group."+group, rev, data, &rec); err != nil {
+	fields := removable{}
+	if err := Decode(key, rev, data, &fields); err != nil {
 		return false, err
 	}
-	if rec.Removed {
+	if fields.removed() {
 		return true, nil
 	}
-	_, err = s.put(ctx, "group."+group, rev, json.RawMessage(data))
+	_, err = s.put(ctx, key, rev, json.RawMessage(data))
 	return false, err
 }

@@ -54,7 +54,7 @@ func TestGroupIsRemovedOnlyWhenNobodyServesIt(t *testing.T) {
 	if _, err := s.RemoveGroup(ctx, "audit", true); err != nil {
 		t.Errorf("a dry run: %v", err)
 	}
-	if removed, err := s.ConfirmGroup(ctx, "audit"); removed || err != nil {
+	if removed, err := s.Confirm(ctx, "group.audit"); removed || err != nil {
 		t.Errorf("after a dry run: %v, %v", removed, err)
 	}
 	if groups, err := s.withoutRemoved(ctx, []string{"audit"}); err != nil || fmt.Sprint(groups) != "[audit]" {
@@ -65,7 +65,7 @@ func TestGroupIsRemovedOnlyWhenNobodyServesIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if removed, err := s.ConfirmGroup(ctx, "audit"); !removed || err != nil {
+	if removed, err := s.Confirm(ctx, "group.audit"); !removed || err != nil {
 		t.Errorf("a removed group is confirmed: %v, %v", removed, err)
 	}
 	if _, err := s.ReadDefinition(ctx, "group.audit", &def); err != nil || def.Done != done || def.Topic != "orders" {
@@ -81,7 +81,44 @@ func TestGroupIsRemovedOnlyWhenNobodyServesIt(t *testing.T) {
 	}
 }
 
-// The race that ConfirmGroup is for: a removal that has looked, and a node that goes live before it writes.
+func TestTopicIsRemovedOnlyWhenNobodyHasIt(t *testing.T) {
+	s, _ := openKV(t, servertest.Single(t).Conn, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	type topic struct {
+		Version int    `json:"v"`
+		Subject string `json:"subject"`
+		Removed bool   `json:"removed"`
+	}
+	if _, err := s.RemoveTopic(ctx, "orders", "_chores_orders", false); !errors.Is(err, ErrUnknown) {
+		t.Errorf("an unknown topic: %v", err)
+	}
+	var def topic
+	if err := s.Define(ctx, "topic.orders", topic{Version: 1, Subject: "orders.*"}, &def); err != nil {
+		t.Fatal(err)
+	}
+	live := *session("n1", 3)
+	live.Groups = []string{"_chores_orders"}
+	sessionOf(t, ctx, s, live)
+	if nodes, err := s.RemoveTopic(ctx, "orders", "_chores_orders", false); !errors.Is(err, ErrAlive) || fmt.Sprint(nodes) != "[n1]" {
+		t.Errorf("a topic of a live node: %v, %v", nodes, err)
+	}
+	live.State = lease.Ended
+	sessionOf(t, ctx, s, live)
+	for _, dry := range []bool{true, false} {
+		if _, err := s.RemoveTopic(ctx, "orders", "_chores_orders", dry); err != nil {
+			t.Fatal(err)
+		}
+		if removed, err := s.Confirm(ctx, "topic.orders"); removed == dry || err != nil {
+			t.Errorf("dry %v: confirmed as removed %v, %v", dry, removed, err)
+		}
+	}
+	if _, err := s.ReadDefinition(ctx, "topic.orders", &def); err != nil || def.Subject != "orders.*" || !def.Removed {
+		t.Errorf("the definition: %+v, %v", def, err)
+	}
+}
+
+// The race that Confirm is for: a removal that has looked, and a node that goes live before it writes.
 func TestConfirmedGroupIsNotRemovedOnAnOldLook(t *testing.T) {
 	s, _ := openKV(t, servertest.Single(t).Conn, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -90,14 +127,14 @@ func TestConfirmedGroupIsNotRemovedOnAnOldLook(t *testing.T) {
 	if err := s.Define(ctx, "group.audit", definition{Version: 1, Topic: "orders"}, &def); err != nil {
 		t.Fatal(err)
 	}
-	defs, _, err := s.groupsAndServers(ctx)
+	defs, _, err := s.definitionsAndServers(ctx, "group")
 	if err != nil {
 		t.Fatal(err)
 	}
 	sessionOf(t, ctx, s, lease.Session{
 		Version: 1, Node: "n1", Boot: 1, State: lease.Live, Nonce: "x-1", TTL: time.Second, Weight: 1, Groups: []string{"audit"},
 	})
-	if _, err := s.ConfirmGroup(ctx, "audit"); err != nil {
+	if _, err := s.Confirm(ctx, "group.audit"); err != nil {
 		t.Fatal(err)
 	}
 	def.Removed = true

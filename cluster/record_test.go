@@ -89,7 +89,7 @@ func TestOnlyDefinitionsAreTakenForDefinitions(t *testing.T) {
 		_, err1 := s.ReadDefinition(ctx, "group.audit", &def)
 		err2 := s.Define(ctx, "group.audit", definition{Version: 1, Topic: "orders"}, &def)
 		err3 := s.Update(ctx, "group.audit", &def, func() error { return nil })
-		_, err4 := s.ConfirmGroup(ctx, "audit")
+		_, err4 := s.Confirm(ctx, "group.audit")
 		_, _, err5 := s.Finished(ctx, []string{"audit"}, 1)
 		for j, err := range []error{err1, err2, err3, err4, err5} {
 			if !errors.Is(err, ErrNotARecord) || !strings.Contains(err.Error(), "group.audit") {

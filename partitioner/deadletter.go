@@ -10,8 +10,6 @@ import (
 	"unicode"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"leasehold/internal/bytesize"
 )
 
 // DeadLetterKind says why a message was set aside. It is a token of the subject, so that the parked keys of a partition
@@ -80,7 +78,9 @@ type DeadLetterPlace struct {
 }
 
 // DeadLetterStream is the name of a group's stream of dead letters.
-func DeadLetterStream(group string) string { return "dlq_" + group }
+func DeadLetterStream(group string) string { return deadLetterPrefix + group }
+
+const deadLetterPrefix = "dlq_"
 
 // Subject spells the place.
 func (p DeadLetterPlace) Subject() string {
@@ -127,11 +127,11 @@ func ParseDeadLetter(subject string) (DeadLetterPlace, error) {
 // DeadLetterOptions are what a group's stream of dead letters takes from the cluster.
 type DeadLetterOptions struct {
 	Replicas int
-	MaxBytes bytesize.Size
+	Sizing   Sizing
 	Waiting  func(err error) // As in StreamOptions.
 }
 
-// EnsureDeadLetters creates a group's stream of dead letters, or brings its max_bytes up to date. It tries until ctx ends,
+// EnsureDeadLetters creates a group's stream of dead letters, or brings its size up to date. It tries until ctx ends,
 // as EnsureStream does.
 func EnsureDeadLetters(ctx context.Context, js jetstream.JetStream, group string, opt DeadLetterOptions) (jetstream.Stream, error) {
 	want := jetstream.StreamConfig{
@@ -144,23 +144,21 @@ func EnsureDeadLetters(ctx context.Context, js jetstream.JetStream, group string
 		Discard:              jetstream.DiscardNew,
 		DiscardNewPerSubject: true,
 		MaxMsgsPerSubject:    1,
-		MaxBytes:             int64(opt.MaxBytes),
 		MaxMsgs:              -1,
 		AllowDirect:          true,
 		Metadata:             map[string]string{metaLayout: layoutToken},
 	}
 	what := "ensure the stream of dead letters of group " + group
-	return persist(ctx, what, opt.Waiting, func() (jetstream.Stream, error) { return ensureDeadLettersOnce(ctx, js, want) })
+	return persist(ctx, what, opt.Waiting, func() (jetstream.Stream, error) { return ensureOnce(ctx, js, want, opt.Sizing, sameLetters(want)) })
 }
 
-func ensureDeadLettersOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	return ensureOnce(ctx, js, want, func(have *jetstream.StreamConfig) (change bool, err error) {
+// sameLetters refuses a stream that would not keep dead letters as the workers expect.
+func sameLetters(want jetstream.StreamConfig) adopter {
+	return func(have *jetstream.StreamConfig) (change bool, err error) {
 		if have.MaxMsgsPerSubject != 1 || !have.DiscardNewPerSubject || have.Discard != want.Discard || have.Replicas != want.Replicas {
 			return false, fmt.Errorf("%w: stream %s was changed by another hand: it must keep one message a subject, discard new ones, "+
 				"and have %d replicas", errForeign, want.Name, want.Replicas)
 		}
-		change = have.MaxBytes != want.MaxBytes
-		have.MaxBytes = want.MaxBytes
-		return change, nil
-	})
+		return false, nil
+	}
 }

@@ -73,13 +73,13 @@ func FuzzParseDeadLetter(f *testing.F) {
 
 func TestDeadLettersOfAnotherHandAreRefused(t *testing.T) {
 	js := newJetStream(t, startBroker(t, "").connect())
-	opt := DeadLetterOptions{Replicas: 1, MaxBytes: 8 * bytesize.MiB}
+	opt := DeadLetterOptions{Replicas: 1, Sizing: Sizing{Stated: 8 * bytesize.MiB}}
 	if _, err := EnsureDeadLetters(t.Context(), js, "billing", opt); err != nil {
 		t.Fatal(err)
 	}
-	opt.MaxBytes *= 2
+	opt.Sizing.Stated *= 2
 	stream, err := EnsureDeadLetters(t.Context(), js, "billing", opt)
-	if err != nil || stream.CachedInfo().Config.MaxBytes != int64(opt.MaxBytes) {
+	if err != nil || stream.CachedInfo().Config.MaxBytes != int64(opt.Sizing.Stated) {
 		t.Fatalf("a raised max_bytes: %v", err)
 	}
 	cfg := stream.CachedInfo().Config

@@ -28,10 +28,11 @@ type Janitor struct {
 }
 
 // Finished is the sequence up to which every group of a topic has finished every message, and the revision of the
-// topic's record that named those groups. It may lag behind, and never runs ahead.
+// topic's record that named those groups and says how long messages stay. It may lag behind, and never runs ahead.
 type Finished struct {
 	Seq      uint64
 	Revision uint64
+	Retain   time.Duration
 }
 
 // Run looks until ctx ends.
@@ -61,7 +62,7 @@ func (j *Janitor) purge(ctx context.Context) error {
 		return fmt.Errorf("look at topic %s: %w", j.Topic.Name, err)
 	}
 	state := stream.CachedInfo().State
-	floor, err := j.retained(ctx, finished.Seq, stream.CachedInfo())
+	floor, err := j.retained(ctx, finished, stream.CachedInfo())
 	if err != nil {
 		return err
 	}
@@ -80,11 +81,12 @@ func (j *Janitor) purge(ctx context.Context) error {
 
 // retained lowers the floor to below the oldest message that is younger than the topic's retain. What cannot be told counts
 // as young: nothing is purged then, and the next look is soon.
-func (j *Janitor) retained(ctx context.Context, floor uint64, info *jetstream.StreamInfo) (uint64, error) {
-	if j.Topic.Retain <= 0 || info.State.LastSeq == 0 {
+func (j *Janitor) retained(ctx context.Context, f Finished, info *jetstream.StreamInfo) (uint64, error) {
+	floor := f.Seq
+	if f.Retain <= 0 || info.State.LastSeq == 0 {
 		return floor, nil
 	}
-	since := j.now(info.TimeStamp).Add(-j.Topic.Retain)
+	since := j.now(info.TimeStamp).Add(-f.Retain)
 	if info.State.LastTime.Before(since) {
 		return floor, nil // The leader says so: a replica that lags says it of younger ones too.
 	}

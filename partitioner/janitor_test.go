@@ -22,10 +22,10 @@ func TestWrongClockPurgesNothingThatIsToBeRetained(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var ahead time.Duration
+	var retain, ahead time.Duration
 	j := &Janitor{
 		Topic: topic, JS: js, Logger: hclog.NewNullLogger(), Now: func() time.Time { return time.Now().Add(ahead) },
-		Finished: func(context.Context) (Finished, bool, error) { return Finished{Seq: 3}, true, nil },
+		Finished: func(context.Context) (Finished, bool, error) { return Finished{Seq: 3, Retain: retain}, true, nil },
 		Record:   func(context.Context, Finished, uint64) error { return nil },
 	}
 	for name, c := range map[string]struct {
@@ -34,7 +34,7 @@ func TestWrongClockPurgesNothingThatIsToBeRetained(t *testing.T) {
 	}{
 		"10 days ahead": {time.Hour, 240 * time.Hour, 3}, "in 1970": {time.Hour, time.Until(time.Unix(0, 0)), 3}, "years ahead": {time.Hour, 1e5 * time.Hour, 3},
 	} {
-		j.Topic.Retain, ahead = c.retain, c.ahead
+		retain, ahead = c.retain, c.ahead
 		if err := j.purge(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +42,7 @@ func TestWrongClockPurgesNothingThatIsToBeRetained(t *testing.T) {
 			t.Errorf("%s: %d messages left, %v", name, info.State.Msgs, err)
 		}
 	}
-	j.Topic.Retain, ahead = time.Nanosecond, 0
+	retain, ahead = time.Nanosecond, 0
 	if err := j.purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestReplicaThatLagsPurgesNothing(t *testing.T) {
 	now := time.Now()
 	for last, want := range map[time.Time]uint64{now.Add(-time.Minute): 0, now.Add(-2 * time.Hour): 7} {
 		info := &jetstream.StreamInfo{TimeStamp: now, State: jetstream.StreamState{LastSeq: 9, LastTime: last}}
-		if got, err := j.retained(t.Context(), 7, info); got != want || err != nil {
+		if got, err := j.retained(t.Context(), Finished{Seq: 7, Retain: time.Hour}, info); got != want || err != nil {
 			t.Errorf("youngest message from %s: purged up to %d, %v; want %d", now.Sub(last), got, err, want)
 		}
 	}

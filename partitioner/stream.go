@@ -38,6 +38,7 @@ const (
 type StreamOptions struct {
 	Replicas   int             // 3 in a cluster, 1 in single mode
 	MaxPayload bytesize.Size   // largest message users may send, headers included
+	Sizing     Sizing          // of which Stated is the topic's max_bytes, whatever it says here
 	Waiting    func(err error) // told why the broker cannot do it yet, before each retry; may be nil
 }
 
@@ -65,7 +66,7 @@ func (e *MismatchError) Error() string {
 }
 
 // EnsureStream creates the topic's stream, or compares the stored one with the wanted one: *MismatchError if they
-// differ in what is fixed. Of a stream that exists only the limits (max_bytes, dedup_window, largest message,
+// differ in what is fixed. Of a stream that exists only the limits (max_bytes as Sizing says, dedup_window, largest message,
 // consumers) are updated, never the subject transform: each replica would apply the change at a moment of its own and
 // store messages of one key in different partitions on different replicas.
 //
@@ -74,12 +75,10 @@ func EnsureStream(ctx context.Context, js jetstream.JetStream, t Topic, opt Stre
 	if err := t.Validate(); err != nil {
 		return nil, err
 	}
-	if t.MaxBytes <= 0 {
-		return nil, fmt.Errorf("topic.%s.max_bytes: must be set: without it a full disk stops the whole broker", t.Name)
-	}
 	want := t.streamConfig(opt)
+	opt.Sizing.Stated = t.MaxBytes
 	return persist(ctx, "ensure stream of topic "+t.Name, opt.Waiting, func() (jetstream.Stream, error) {
-		return ensureOnce(ctx, js, want, t.adopt(want))
+		return ensureOnce(ctx, js, want, opt.Sizing, t.adopt(want))
 	})
 }
 
@@ -90,12 +89,12 @@ func persist(ctx context.Context, what string, waiting func(error), try func() (
 		if err == nil {
 			return stream, nil
 		}
+		if ctx.Err() == nil && transient(err) && waiting != nil {
+			waiting(errors.New(waitsFor(err)))
+		}
 		err = fmt.Errorf("%s: %w", what, err)
 		if ctx.Err() != nil || !transient(err) {
 			return nil, err
-		}
-		if waiting != nil {
-			waiting(err)
 		}
 		if !sleep(ctx, pause) {
 			return nil, fmt.Errorf("%w (gave up: %w)", err, context.Cause(ctx))
@@ -113,7 +112,6 @@ func (t Topic) streamConfig(opt StreamOptions) jetstream.StreamConfig {
 		Replicas:         opt.Replicas,
 		Retention:        jetstream.LimitsPolicy,
 		Discard:          jetstream.DiscardNew,
-		MaxBytes:         int64(t.MaxBytes),
 		MaxMsgs:          freeMsgs,
 		MaxMsgSize:       maxMsgSize(opt.MaxPayload),
 		MaxConsumers:     MaxConsumers,
@@ -144,30 +142,45 @@ func larger(a, b int32) int32 {
 	return max(a, b)
 }
 
-// ensureOnce finds or makes a stream. adopt looks at one that exists: it may change its config, or refuse it.
-func ensureOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig,
-	adopt func(have *jetstream.StreamConfig) (change bool, err error)) (jetstream.Stream, error) {
+// adopter looks at a stream that exists: it may change its config, but for its size, or refuse it.
+type adopter func(have *jetstream.StreamConfig) (change bool, err error)
+
+// ensureOnce finds or makes a stream.
+func ensureOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, size Sizing, adopt adopter) (jetstream.Stream, error) {
 	stream, err := lookUp(ctx, js, want.Name)
-	ctx, cancel := context.WithTimeout(ctx, createTimeout)
-	defer cancel()
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		// Two nodes may create it at once: the same definition answers both with the stream, another one gives
-		// ErrStreamNameAlreadyInUse, which the next round turns into a comparison.
-		return js.CreateStream(ctx, want)
+	if isNotFound(err) {
+		return createOnce(ctx, js, want, size)
 	}
 	if err != nil {
 		return nil, err
 	}
 	have := stream.CachedInfo().Config
 	change, err := adopt(&have)
-	if err != nil || !change {
+	if err != nil {
+		return nil, err
+	}
+	resize, err := size.update(ctx, &have)
+	if err != nil || !change && !resize {
 		return stream, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
 	return js.UpdateStream(ctx, have)
 }
 
+// createOnce makes a stream. Two nodes may do it at once: the same definition answers both with the stream, another one gives
+// ErrStreamNameAlreadyInUse, which the next round turns into a comparison.
+func createOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, size Sizing) (jetstream.Stream, error) {
+	if err := size.create(ctx, &want); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	return js.CreateStream(ctx, want)
+}
+
 // adopt refuses a stream that is not the topic's, and takes over limits of this config.
-func (t Topic) adopt(want jetstream.StreamConfig) func(have *jetstream.StreamConfig) (change bool, err error) {
+func (t Topic) adopt(want jetstream.StreamConfig) adopter {
 	return func(have *jetstream.StreamConfig) (bool, error) {
 		if diffs := differences(*have, want); len(diffs) > 0 {
 			return false, &MismatchError{Topic: t.Name, Differences: diffs}
@@ -175,7 +188,7 @@ func (t Topic) adopt(want jetstream.StreamConfig) func(have *jetstream.StreamCon
 		// Never lowered: dead letters of larger messages may be requeued, and nodes whose max_payload differs would take turns.
 		want.MaxMsgSize = larger(have.MaxMsgSize, want.MaxMsgSize)
 		same := limitsEqual(*have, want)
-		have.MaxBytes, have.Duplicates = want.MaxBytes, want.Duplicates
+		have.Duplicates = want.Duplicates
 		have.MaxMsgSize, have.MaxConsumers = want.MaxMsgSize, want.MaxConsumers
 		return !same, nil
 	}
@@ -188,7 +201,7 @@ func lookUp(ctx context.Context, js jetstream.JetStream, name string) (jetstream
 }
 
 func limitsEqual(a, b jetstream.StreamConfig) bool {
-	return a.MaxBytes == b.MaxBytes && a.Duplicates == b.Duplicates && a.MaxMsgSize == b.MaxMsgSize && a.MaxConsumers == b.MaxConsumers
+	return a.Duplicates == b.Duplicates && a.MaxMsgSize == b.MaxMsgSize && a.MaxConsumers == b.MaxConsumers
 }
 
 // differences compares what is fixed, or what a hand other than ours must have changed.
@@ -252,13 +265,17 @@ const (
 	codeNameAlreadySet jetstream.ErrorCode = 10058 // lost a race to create it: compare
 )
 
-// errForeign is for a stream that is not as it was made.
-var errForeign = errors.New("not a stream of ours")
+var (
+	errForeign = errors.New("not a stream of ours") // One that is not as it was made.
+	errFinal   = errors.New("this config cannot be used")
+)
+
+func isNotFound(err error) bool { return errors.Is(err, jetstream.ErrStreamNotFound) }
 
 // transient reports whether creating or reading a stream may work later.
 func transient(err error) bool {
 	var mismatch *MismatchError
-	if errors.As(err, &mismatch) || errors.Is(err, errForeign) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
+	if errors.As(err, &mismatch) || errors.Is(err, errForeign) || errors.Is(err, errFinal) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
 		return false
 	}
 	var api *jetstream.APIError
@@ -272,6 +289,21 @@ func transient(err error) bool {
 		return false
 	}
 	return api.Code >= 500
+}
+
+// waitsFor says in an operator's words why a stream cannot be made or read yet.
+func waitsFor(err error) string {
+	var api *jetstream.APIError
+	switch {
+	case errors.As(err, &api) && api.ErrorCode == codeNoPeers:
+		return "too few nodes are connected to hold its copies"
+	case errors.As(err, &api):
+		return "the broker cannot do it yet: " + api.Description
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders),
+		errors.Is(err, jetstream.ErrNoStreamResponse):
+		return "nobody answers for its stream: it has no leader"
+	}
+	return err.Error()
 }
 
 // sleep waits, unless ctx ends first.

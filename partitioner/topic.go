@@ -38,10 +38,12 @@ type Topic struct {
 	Subject string `toml:"subject"`
 	// Key lists the wildcards of Subject that make the key, counted from 1, in the order they are hashed. Default [1].
 	Key []int `toml:"key"`
-	// MaxBytes is when the topic is full and refuses messages. 0 is for internal/config to fill in.
+	// MaxBytes is when the topic is full and refuses messages. 0 leaves it to Sizing.
 	MaxBytes bytesize.Size `toml:"max_bytes"`
 	// Retain is how long a message stays for replay after every group has processed it.
 	Retain time.Duration `toml:"retain"`
+	// RetainStated is set where Retain is in the file. A topic that exists keeps its own where it is not.
+	RetainStated bool
 	// DedupWindow is how long the broker remembers message ids.
 	DedupWindow time.Duration `toml:"dedup_window"`
 }
@@ -50,6 +52,13 @@ var (
 	topicName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 	literalToken = regexp.MustCompile(`^[A-Za-z0-9_~:@/+=-]+$`)
 )
+
+// Stated is called with each key that the file has.
+func (t *Topic) Stated(key string) {
+	if key == "retain" {
+		t.RetainStated = true
+	}
+}
 
 // WithDefaults fills in what is left out, save MaxBytes.
 func (t Topic) WithDefaults() Topic {

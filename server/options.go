@@ -40,7 +40,7 @@ const (
 type Config struct {
 	Listen         string        `toml:"listen"`          // where clients connect; port 0 takes any free one
 	Durability     string        `toml:"durability"`      // "power-safe" or "process-safe"
-	MaxStore       bytesize.Size `toml:"max_store"`       // disk for streams; Raft logs come on top
+	MaxStore       bytesize.Size `toml:"max_store"`       // disk for streams, whose sizes are granted from it; Raft logs come on top
 	MaxMemory      bytesize.Size `toml:"max_memory"`      // for streams kept in memory; ours are on disk
 	MaxPayload     bytesize.Size `toml:"max_payload"`     // what users may send in one message
 	MaxConnections int           `toml:"max_connections"` // of clients at a time; less where the machine has too few descriptors
@@ -296,8 +296,15 @@ func (o Options) configText(users credentials) (string, error) {
 		syncInterval = "2m"
 	}
 	return fmt.Sprintf("system_account: %s\njetstream: { max_mem: %d, max_file: %d, sync_interval: %q }\n%s",
-		systemAccount, int64(o.MaxMemory), int64(o.MaxStore), syncInterval, accounts), nil
+		systemAccount, int64(o.MaxMemory), int64(brokerStore), syncInterval, accounts), nil
 }
+
+// brokerStore is the broker's own limit of storage: none. It counts the sizes of all streams, and a node whose limit is below
+// that sum comes up without its copies and refuses every larger stream (nats-server v2.15.2, server/jetstream.go:
+// checkBytesLimits; jetstream_cluster.go: selectPeerGroup), so that a max_store that differs between nodes, or was lowered,
+// would stop them. And when the limit is reached, nothing is stored any more, leases neither. What bounds the store are the
+// streams' sizes; who makes them keeps their sum below MaxStore (partitioner.Sizing).
+const brokerStore = 1 << 60
 
 // allowRule allows these subjects only. An empty allow list would mean everything to the broker.
 func allowRule(subjects []string) string {

@@ -99,7 +99,7 @@ func TestDurabilityDecidesWhetherEveryWriteIsSynced(t *testing.T) {
 		if b.SyncAlways != always {
 			t.Errorf("%s: SyncAlways = %v", durability, b.SyncAlways)
 		}
-		if !b.NoSigs || b.HTTPPort != 0 || b.JetStreamMaxStore != int64(o.MaxStore) ||
+		if !b.NoSigs || b.HTTPPort != 0 || b.JetStreamMaxStore != brokerStore ||
 			b.JetStreamMaxMemory != int64(o.MaxMemory) || len(b.Routes) != 3 {
 			t.Errorf("%s: broker options are %+v", durability, b)
 		}

@@ -115,12 +115,13 @@ func useDeadLetters(group string) []string {
 
 // operatorRights leave out the leases, and everything that would change the bucket as a whole.
 func operatorRights() rights {
-	may := api("", "STREAM.INFO.*", "STREAM.CREATE.*", "STREAM.UPDATE.*", "STREAM.PURGE.*", "STREAM.MSG.GET.*", "STREAM.MSG.DELETE.*",
+	may := api("", "STREAM.LIST", "STREAM.INFO.*", "STREAM.CREATE.*", "STREAM.UPDATE.*", "STREAM.DELETE.*", "STREAM.PURGE.*",
+		"STREAM.MSG.GET.*", "STREAM.MSG.DELETE.*",
 		"DIRECT.GET.>", "CONSUMER.CREATE.>", "CONSUMER.DELETE.>", "CONSUMER.MSG.NEXT.>")
 	for _, key := range []string{"control.*", "topic.*", "group.*", "peer.*", "damage.*", "session.*", "cluster", "repair"} {
 		may = append(may, bucketSubjects+key)
 	}
-	deny := api(bucketStream, "STREAM.CREATE.%s", "STREAM.UPDATE.%s", "STREAM.PURGE.%s", "STREAM.MSG.DELETE.%s",
+	deny := api(bucketStream, "STREAM.CREATE.%s", "STREAM.UPDATE.%s", "STREAM.DELETE.%s", "STREAM.PURGE.%s", "STREAM.MSG.DELETE.%s",
 		"CONSUMER.CREATE.%s", "CONSUMER.CREATE.%s.>")
 	return rights{publish: append(may, announcements), deny: deny}
 }

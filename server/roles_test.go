@@ -40,13 +40,13 @@ var mayPublish = map[server.Role][]string{
 		"$JS.API.CONSUMER.CREATE.orders.c", "$JS.API.CONSUMER.CREATE.orders.c.orders.1.0.>", "$JS.API.CONSUMER.DELETE.orders.c",
 		"$JS.API.CONSUMER.MSG.NEXT.orders.c", "$JS.API.STREAM.INFO.dlq_billing", "$JS.API.STREAM.MSG.GET.dlq_billing",
 		"$JS.API.STREAM.MSG.DELETE.dlq_billing", "$JS.API.DIRECT.GET.dlq_billing", "$JS.API.STREAM.CREATE.other", "$JS.API.STREAM.UPDATE.orders",
-		"$JS.API.STREAM.PURGE.orders", "$JS.API.STREAM.INFO.other",
+		"$JS.API.STREAM.PURGE.orders", "$JS.API.STREAM.INFO.other", "$JS.API.STREAM.DELETE.orders", "$JS.API.STREAM.LIST",
 	},
 }
 
 // mayNobody are subjects that no role may publish to: of other topics and groups, or too strong.
 var mayNobody = []string{
-	"other.c-17", "orders.1.0.c-17", "dlq.other.0.final.c-17.1", "leasehold.serve.other", "$JS.API.STREAM.DELETE.orders", "$JS.API.STREAM.DELETE.KV_leasehold",
+	"other.c-17", "orders.1.0.c-17", "dlq.other.0.final.c-17.1", "leasehold.serve.other", "$JS.API.STREAM.DELETE.KV_leasehold",
 	"$JS.API.STREAM.PURGE.KV_leasehold", "$JS.API.STREAM.UPDATE.KV_leasehold", "$JS.API.STREAM.MSG.DELETE.KV_leasehold",
 	"$JS.API.CONSUMER.CREATE.KV_leasehold.c", "$JS.API.STREAM.SNAPSHOT.orders", "$JS.API.STREAM.RESTORE.orders", "$JS.API.META.LEADER.STEPDOWN",
 	"$JS.API.SERVER.REMOVE", "$SYS.REQ.SERVER.PING", "_INBOX.leases.n1.x", "_INBOX.readers.n1.x", "_R_.x", "leasehold.publish.n1.orders.c-17", "$JS.ACK.orders.c.1.1.1.1.1",

@@ -378,14 +378,14 @@ single_node() {
 # --- Three nodes.
 
 cluster_configs() {
-  within leasehold init --cluster-name test --out /root/site \
+  within leasehold init --cluster-name test --out /root/site --topic events:12 \
     --nodes n1=127.0.0.1:16221,n2=127.0.0.1:16222,n3=127.0.0.1:16223 >/dev/null || return
   local i file
   for i in 1 2 3; do
     file=$root/root/site/n$i/config.toml
-    sed -i -e "s|^data_dir = .*|data_dir = \"/var/lib/leasehold-n$i\"\n\n[server]\nlisten = \"127.0.0.1:1422$i\"\n\n[http]\nlisten = \"127.0.0.1:1822$i\"|" \
-      -e "s|^handler = .*|handler = { kind = \"subprocess\", processes = 1, command = [\"/usr/bin/python3\", \"/opt/handlers/handler.py\"], env = { OUT = \"/var/lib/leasehold-n$i/out\" } }|" \
-      -e 's|^partitions = .*|partitions = 12|' "$file"
+    sed -i -e "s|^data_dir = .*|data_dir = \"/var/lib/leasehold-n$i\"\n\n[server]\nlisten = \"127.0.0.1:1422$i\"\n\n[http]\nlisten = \"127.0.0.1:1822$i\"|" "$file"
+    echo -e "\n[[group]]\nname = \"log\"\ntopic = \"events\"" >>"$file"
+    echo "handler = { kind = \"subprocess\", processes = 1, command = [\"/usr/bin/python3\", \"/opt/handlers/handler.py\"], env = { OUT = \"/var/lib/leasehold-n$i/out\" } }" >>"$file"
     cp -r "$root/root/site/n$i" "$root/etc/leasehold/"
   done
 }

@@ -20,7 +20,7 @@ import (
 // letterBoxes are the real dead letters and the fake ones, which must behave alike.
 func letterBoxes(t *testing.T) map[string]letterBox {
 	js := startBroker(t)
-	opt := partitioner.DeadLetterOptions{Replicas: 1, MaxBytes: 8 * bytesize.MiB}
+	opt := partitioner.DeadLetterOptions{Replicas: 1, Sizing: partitioner.Sizing{Stated: 8 * bytesize.MiB}}
 	if _, err := partitioner.EnsureDeadLetters(t.Context(), js, "billing", opt); err != nil {
 		t.Fatal(err)
 	}

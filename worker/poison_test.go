@@ -58,7 +58,7 @@ func TestNoMessageThatCanBeStoredStopsItsPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	letters := &DeadLetters{Group: "billing", JS: r.js}
-	if _, err := partitioner.EnsureDeadLetters(t.Context(), r.js, "billing", partitioner.DeadLetterOptions{Replicas: 1, MaxBytes: 64 * bytesize.MiB}); err != nil {
+	if _, err := partitioner.EnsureDeadLetters(t.Context(), r.js, "billing", partitioner.DeadLetterOptions{Replicas: 1, Sizing: partitioner.Sizing{Stated: 64 * bytesize.MiB}}); err != nil {
 		t.Fatal(err)
 	}
 	names := slices.Sorted(maps.Keys(poisons))

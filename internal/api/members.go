@@ -18,6 +18,7 @@ type Membership interface {
 	GroupList(ctx context.Context) (*GroupList, error)
 	RemoveGroup(ctx context.Context, name string, dryRun bool) (*GroupRemoval, error)
 	TopicList(ctx context.Context) (*TopicList, error)
+	RemoveTopic(ctx context.Context, name string, dryRun bool) (*TopicRemoval, error)
 }
 
 // ErrRefused: it would not be safe, or does not fit what is running.
@@ -90,6 +91,9 @@ type GroupInfo struct {
 	Unowned    int      `json:"unowned"`
 	Done       uint64   `json:"done"` // Every partition has finished everything up to here.
 	Lag        *int64   `json:"lag"`  // null if unknown.
+
+	DeadLetters int64 `json:"dead_letters"`  // -1 if unknown.
+	DLQMaxBytes int64 `json:"dlq_max_bytes"` // What they may take.
 }
 
 // GroupRemoval is the answer of POST /v1/groups/{name}/remove.
@@ -101,12 +105,17 @@ type GroupRemoval struct {
 	Done     uint64 `json:"done"`     // As GroupInfo.
 	Unread   uint64 `json:"unread"`   // Sequences of the topic after Done: what the group may not have finished.
 	Released bool   `json:"released"` // It holds back no messages any more.
+
+	DeadLetters uint64 `json:"dead_letters"` // That were (or would be) deleted with it.
+	Freed       int64  `json:"freed"`        // What they had of max_store.
 }
 
 // TopicList is the answer of GET /v1/topics.
 type TopicList struct {
-	V      int           `json:"v"`
-	Topics []TopicDetail `json:"topics"`
+	V        int           `json:"v"`
+	MaxStore int64         `json:"max_store"` // Of the node that answered.
+	Reserved int64         `json:"reserved"`  // What all streams may take of it together; 0 if unknown.
+	Topics   []TopicDetail `json:"topics"`
 }
 
 // TopicDetail is one topic that was ever defined.
@@ -121,6 +130,21 @@ type TopicDetail struct {
 	Groups   []string `json:"groups"`   // Groups that hold its messages back.
 	Replicas []string `json:"replicas"` // Nodes that hold a copy.
 	Error    string   `json:"error"`    // Why its stream could not be looked at.
+	State    string   `json:"state"`    // "used", "unused" if no live node's config has it, or "removed".
+	RetainMS int64    `json:"retain_ms"`
+
+	WantedBytes int64 `json:"wanted_bytes"` // What a config stated and what does not fit into max_store; 0 if it has that.
+}
+
+// TopicRemoval is the answer of POST /v1/topics/{name}/remove.
+type TopicRemoval struct {
+	V        int    `json:"v"`
+	Name     string `json:"name"`
+	DryRun   bool   `json:"dry_run"`
+	Messages uint64 `json:"messages"` // That were (or would be) deleted with it.
+	Bytes    uint64 `json:"bytes"`    // Taken by them.
+	Freed    int64  `json:"freed"`    // What it had of max_store.
+	Removed  bool   `json:"removed"`
 }
 
 // memberRoutes are the routes of membership: those that change something are for the socket, or for who shows a token.
@@ -137,6 +161,9 @@ func (h *handler) memberRoutes(m Membership, change func(http.HandlerFunc) http.
 		})),
 		"POST /v1/groups/{name}/remove": change(remove(h, func(ctx context.Context, name string, dryRun bool) (any, error) {
 			return m.RemoveGroup(ctx, name, dryRun)
+		})),
+		"POST /v1/topics/{name}/remove": change(remove(h, func(ctx context.Context, name string, dryRun bool) (any, error) {
+			return m.RemoveTopic(ctx, name, dryRun)
 		})),
 	}
 }
@@ -254,6 +281,11 @@ func (c *Client) RemoveGroup(ctx context.Context, name string, dryRun bool) (*Gr
 // Topics lists every topic that was ever defined.
 func (c *Client) Topics(ctx context.Context) (*TopicList, error) {
 	return ask[TopicList](ctx, c, http.MethodGet, "/v1/topics")
+}
+
+// RemoveTopic removes a topic that no live node's config has; a dry run only says what would be done.
+func (c *Client) RemoveTopic(ctx context.Context, name string, dryRun bool) (*TopicRemoval, error) {
+	return ask[TopicRemoval](ctx, c, http.MethodPost, removePath("topics", name, dryRun))
 }
 
 func removePath(kind, name string, dryRun bool) string {

@@ -39,6 +39,13 @@ func (f *fakeMembership) TopicList(context.Context) (*TopicList, error) {
 	return nil, errors.New("disk on fire")
 }
 
+func (f *fakeMembership) RemoveTopic(_ context.Context, name string, dryRun bool) (*TopicRemoval, error) {
+	if !dryRun {
+		f.removed = append(f.removed, name)
+	}
+	return &TopicRemoval{Name: name, DryRun: dryRun, Removed: !dryRun}, nil
+}
+
 func serveMembers(t *testing.T, m Membership, token string) (addr, socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "agent.sock")
@@ -63,6 +70,9 @@ func TestMembershipAnswersAndRefusalsComeThrough(t *testing.T) {
 	if _, err := c.RemoveNode(t.Context(), "n/9", false); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an unknown node: %v", err)
 	}
+	if r, err := c.RemoveTopic(t.Context(), "events", true); err != nil || r.Removed || len(f.removed) > 0 {
+		t.Errorf("a dry run of a topic's removal: %+v, %v; removed %v", r, err, f.removed)
+	}
 	if _, err := c.RemoveGroup(t.Context(), "g", false); !errors.Is(err, ErrNotYet) {
 		t.Errorf("a starting node: %v", err)
 	}
@@ -85,6 +95,9 @@ func TestChangesNeedTheSocketOrAToken(t *testing.T) {
 	}
 	if _, err := NewClient(addr).RemoveNode(t.Context(), "n2", false); !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("changing on a port without a token: %v", err)
+	}
+	if _, err := NewClient(addr).RemoveTopic(t.Context(), "events", false); !errors.Is(err, ErrNotAllowed) || len(f.removed) > 0 {
+		t.Errorf("removing a topic on a port without a token: %v, removed %v", err, f.removed)
 	}
 	const token = "0123456789abcdef0123456789abcdef"
 	addr, socket := serveMembers(t, f, token)

@@ -23,6 +23,7 @@ type input struct {
 var inputs = map[string]input{
 	"POST /v1/nodes/{name}/remove":       {params: []string{"dry_run"}},
 	"POST /v1/groups/{name}/remove":      {params: []string{"dry_run"}},
+	"POST /v1/topics/{name}/remove":      {params: []string{"dry_run"}},
 	"POST /v1/groups/{name}/requests":    {body: true},
 	"GET /v1/groups/{name}/dlq":          {params: []string{"partition", "kind", "key", "reason", "since", "after", "number", "limit", "data", "local"}},
 	"POST /v1/groups/{name}/dlq/requeue": {body: true},

@@ -290,6 +290,66 @@ func TestInitWritesConfigsThatAreValidAndOverwritesNothing(t *testing.T) {
 	}
 }
 
+// Without --topic nothing is made that would have to be renamed or removed; with it, each topic is made as it was asked for.
+func TestInitMakesTheTopicsThatItIsAskedFor(t *testing.T) {
+	for _, c := range []struct {
+		topics []string
+		want   string
+	}{
+		{nil, "[]"}, {[]string{"orders:32"}, "[orders 32]"}, {[]string{"orders"}, "[orders 64]"},
+		{[]string{"orders:1", "scans:1024"}, "[orders 1 scans 1024]"},
+	} {
+		dir := t.TempDir()
+		args := []string{"init", "--cluster-name", "plant-7", "--nodes", "n1=10.0.0.1,n2=10.0.0.2,n3=10.0.0.3", "--out", dir}
+		for _, topic := range c.topics {
+			args = append(args, "--topic", topic)
+		}
+		run(t, args...).want(t, exitOK)
+		conf, err := config.Load(filepath.Join(dir, "n2", configFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []any
+		for _, topic := range conf.Topics {
+			got = append(got, topic.Name, topic.Partitions)
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%v: topics %v, want %s", c.topics, got, c.want)
+		}
+	}
+	for _, topic := range []string{"", "a b", "orders:", "orders:0", "orders:many", "orders:9999", "dlq_x", "a\nb", "a\"b", ":64", "orders:64:2"} {
+		dir := filepath.Join(t.TempDir(), "site")
+		run(t, "init", "--cluster-name", "x", "--nodes", "n1=a,n2=b,n3=c", "--out", dir, "--topic", topic).want(t, exitUsage)
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%q: a refused init left files", topic)
+		}
+	}
+	run(t, "init", "--cluster-name", "x", "--nodes", "n1=a,n2=b,n3=c", "--out", t.TempDir(), "--topic", "orders", "--topic", "orders:8").
+		want(t, exitUsage, "two topics of this name")
+}
+
+// The sample that init leaves as a comment is valid once the comment signs are gone.
+func TestInitsSampleIsValid(t *testing.T) {
+	for _, topics := range [][]string{nil, {"orders:32"}} {
+		text, err := initText(topics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		for line := range strings.SplitSeq(text, "\n") {
+			code, commented := strings.CutPrefix(line, "# ")
+			if commented && (strings.HasPrefix(code, "[[") || strings.Contains(code, " = ")) {
+				line = code
+			}
+			b.WriteString(line + "\n")
+		}
+		c, err := config.Parse("/etc/leasehold/config.toml", "[node]\nname = \"n1\"\n"+b.String())
+		if err != nil || len(c.Topics) != 1 || len(c.Groups) != 1 || len(c.Warnings()) > 0 {
+			t.Errorf("%v: %v in\n%s", topics, err, b.String())
+		}
+	}
+}
+
 func TestValidatePrintsACheckList(t *testing.T) {
 	dir := t.TempDir()
 	good := writeFile(t, filepath.Join(dir, "good.toml"), "[node]\nname = \"n1\"\ndata_dir = \"d\"\n[server]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n")
@@ -319,6 +379,7 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 		"leasehold group list":      {"group", "list", "--addr", addr},
 		"leasehold group remove":    {"group", "remove", "audit", "--yes", "--addr", addr},
 		"leasehold topic list":      {"topic", "list", "--addr", addr},
+		"leasehold topic remove":    {"topic", "remove", "events", "--yes", "--addr", addr},
 		"leasehold status":          {"status", "--addr", addr},
 		"leasehold handler test":    {"handler", "test", "billing", "--data", "{}", "--config", handlers},
 		"leasehold explain":         {"explain", "orders", "1", "--addr", agent(t, ordersOf("a"))},

@@ -71,6 +71,22 @@ func (a *App) completeTopic(cmd *cobra.Command, args []string, toComplete string
 	})(cmd, args, toComplete)
 }
 
+// completeUnusedTopic offers its topics that can be removed.
+func (a *App) completeUnusedTopic(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return first(func(cmd *cobra.Command) (names []string) {
+		a.askForCompletion(cmd, func(ctx context.Context, client *api.Client) {
+			if l, err := client.Topics(ctx); err == nil {
+				for _, t := range l.Topics {
+					if t.State == "unused" {
+						names = append(names, t.Name)
+					}
+				}
+			}
+		})
+		return names
+	})(cmd, args, toComplete)
+}
+
 // completeGroup offers its groups, save those that were removed.
 func (a *App) completeGroup(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return first(func(cmd *cobra.Command) (names []string) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
@@ -46,9 +47,24 @@ func (a *App) printGroupList(l *api.GroupList, format string) error {
 	}
 	rows := make([]table.Row, 0, len(l.Groups))
 	for _, g := range l.Groups {
-		rows = append(rows, table.Row{g.Name, g.Topic, groupCell(g.State), g.Partitions, countCell(g.Unowned, screen.Red), lagText(g.Lag), g.Done, g.Start, strings.Join(g.Nodes, ", ")})
+		rows = append(rows, table.Row{
+			g.Name, g.Topic, groupCell(g.State), g.Partitions, countCell(g.Unowned, screen.Red), lagText(g.Lag), g.Done, g.Start, lettersText(g), strings.Join(g.Nodes, ", "),
+		})
 	}
-	return printTable(a.Out, table.Row{"group", "topic", "state", "partitions", "unowned", "lag", screen.Wide("done"), screen.Wide("start"), "nodes"}, rows)
+	return printTable(a.Out, table.Row{
+		"group", "topic", "state", "partitions", "unowned", "lag", screen.Wide("done"), screen.Wide("start"), "dead letters", "nodes",
+	}, rows)
+}
+
+// lettersText is how many dead letters a group has, and how much they may take.
+func lettersText(g api.GroupInfo) string {
+	switch {
+	case g.DeadLetters < 0 && g.State == "removed":
+		return ""
+	case g.DeadLetters < 0:
+		return "unknown"
+	}
+	return fmt.Sprintf("%s of %s", humanize.Comma(g.DeadLetters), humanize.IBytes(uint64(g.DLQMaxBytes)))
 }
 
 func (a *App) groupRemoveCommand() *cobra.Command {
@@ -57,8 +73,9 @@ func (a *App) groupRemoveCommand() *cobra.Command {
 		Use:   "remove NAME",
 		Short: "Remove a group that no node serves",
 		Long: "Take the group out of every config and restart the nodes first: while a live node serves it, this is refused with\n" +
-			"exit code 11. From then on the group holds back no messages, so what it had not finished may be purged. Its name\n" +
-			"cannot be reused: a node whose config has it refuses to start. To start over, give the group a new name.",
+			"exit code 11. From then on the group holds back no messages, so what it had not finished may be purged; its dead\n" +
+			"letters are deleted (`leasehold dlq export` saves them). Its name cannot be reused: a node whose config has it\n" +
+			"refuses to start. To start over, give the group a new name. A removal that was interrupted is completed by repeating it.",
 		Example:           "  leasehold group remove audit --dry-run\n  leasehold group remove audit --yes",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeGroup,
@@ -83,6 +100,9 @@ func (a *App) runGroupRemove(cmd *cobra.Command, name string, f removeFlags) err
 	if f.format != formatJSON {
 		fmt.Fprintf(a.Out, "group %s of topic %s has finished everything up to sequence %d; up to %s after it may be lost to it\n",
 			name, plan.Topic, plan.Done, count(int(plan.Unread), "message"))
+		if plan.DeadLetters > 0 {
+			fmt.Fprintf(a.Out, "its %s are deleted; `leasehold dlq list %s` shows them\n", count(int(plan.DeadLetters), "dead letter"), name)
+		}
 	}
 	if f.dryRun {
 		return a.jsonOnly(f.format, plan)
@@ -95,7 +115,8 @@ func (a *App) runGroupRemove(cmd *cobra.Command, name string, f removeFlags) err
 		return refused(err, hint)
 	}
 	if f.format != formatJSON {
-		fmt.Fprintf(a.Out, "removed; topic %s is not held back by it any more\n", done.Topic)
+		fmt.Fprintf(a.Out, "removed; topic %s is not held back by it any more, and %s of max_store are free again\n",
+			done.Topic, humanize.IBytes(uint64(done.Freed)))
 	}
 	return a.jsonOnly(f.format, done)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,39 +19,83 @@ const leastNodes = 3
 // defaultClusterPort is what a node's address gets if it names none.
 const defaultClusterPort = "6222"
 
-// initTopics is what a new config starts from: it runs as it is, and shows where to go on.
-const initTopics = `
-[[topic]]
-name = "events"
-partitions = 64
-
-[[group]]
-name = "log"
-topic = "events"
-# Logs each message. Replace it by your own, for example:
-# handler = { kind = "subprocess", command = ["python3", "/opt/events/handler.py"] }
-handler = { kind = "log" }
+// initSample shows what to add to a new config. It is all comment: a topic that exists keeps its name, its partitions and its
+// share of max_store, so none is made that nobody asked for.
+const initSample = `
+# Add your topics and groups, the same on every node. A topic's partitions are fixed once it exists.
+# [[topic]]
+# name = "orders"
+# partitions = 64
+#
+# [[group]]
+# name = "billing"
+# topic = "orders"
+# handler = { kind = "subprocess", command = ["python3", "/opt/orders/handler.py"] }
 `
+
+// initTopic is a topic that was asked for, with its name and its number of partitions.
+const initTopic = `
+[[topic]]
+name = %[1]q
+partitions = %[2]d
+
+# Nothing handles its messages yet, and none is removed before a group has handled it. Add a group, for example:
+# [[group]]
+# name = %[3]q
+# topic = %[1]q
+# handler = { kind = "subprocess", command = ["python3", "/opt/%[1]s/handler.py"] }
+`
+
+// defaultPartitions is what --topic gives a topic: enough for three nodes.
+const defaultPartitions = 64
+
+// initText is the part of a config with these topics, each as NAME or NAME:PARTITIONS.
+func initText(topics []string) (string, error) {
+	if len(topics) == 0 {
+		return initSample, nil
+	}
+	var b strings.Builder
+	for _, t := range topics {
+		name, number, found := strings.Cut(t, ":")
+		partitions := defaultPartitions
+		if found {
+			var err error
+			if partitions, err = strconv.Atoi(number); err != nil {
+				return "", usage("--topic: %q must be NAME or NAME:PARTITIONS, like orders:64", t)
+			}
+		}
+		if strings.ContainsAny(name, "\r\n") {
+			return "", usage("--topic: %q is not a valid name of a topic", name)
+		}
+		fmt.Fprintf(&b, initTopic, name, partitions, name+"-handler")
+	}
+	return b.String(), nil
+}
 
 func (a *App) initCommand() *cobra.Command {
 	var cluster, nodes, out string
 	var single bool
+	var topics []string
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Write the configs and the shared secret of a new cluster, or the config of one node",
 		Long: "Writes OUT/NODE/config.toml and OUT/NODE/cluster_secret for every node. Copy each directory to its node as\n" +
 			"/etc/leasehold, and start the agents. With --single it writes OUT/config.toml of a node on its own, with its data\n" +
 			"beside it. Nothing that exists is overwritten.",
-		Example: "  leasehold init --single\n  leasehold init --cluster-name plant-7 --nodes n1=10.0.0.11,n2=10.0.0.12,n3=10.0.0.13 --out ./plant-7\n" +
+		Example: "  leasehold init --single\n" +
+			"  leasehold init --cluster-name plant-7 --nodes n1=10.0.0.11,n2=10.0.0.12,n3=10.0.0.13 --topic orders:64 --out ./plant-7\n" +
 			"  scp -r ./plant-7/n1/. root@10.0.0.11:/etc/leasehold/",
 		Args: cobra.NoArgs,
 		RunE: action(func(*cobra.Command, []string) error {
-			s := site{cluster: cluster, secret: config.NewSecret(), extra: initTopics}
+			text, err := initText(topics)
+			if err != nil {
+				return err
+			}
+			s := site{cluster: cluster, secret: config.NewSecret(), extra: text}
 			if single {
 				return a.initSingle(cluster, nodes, out, s)
 			}
-			err := requireCluster(cluster, nodes, out)
-			if err != nil {
+			if err = requireCluster(cluster, nodes, out); err != nil {
 				return err
 			}
 			if s.nodes, err = parseNodes(nodes); err != nil {
@@ -63,6 +108,7 @@ func (a *App) initCommand() *cobra.Command {
 	cmd.Flags().StringVar(&nodes, "nodes", "", "nodes, name=host or name=host:port, separated by commas; at least three (required without --single)")
 	cmd.Flags().StringVar(&out, "out", "", "directory to write to (required without --single, where it is the current one)")
 	cmd.Flags().BoolVar(&single, "single", false, "one node on its own, in single mode")
+	cmd.Flags().StringArrayVar(&topics, "topic", nil, "topic to begin with, NAME or NAME:PARTITIONS; repeat it for more")
 	return cmd
 }
 
@@ -94,7 +140,7 @@ func parseNodes(list string) ([]siteNode, error) {
 
 func (a *App) runInit(s site, out string) error {
 	if err := s.check(out); err != nil {
-		return &Error{Code: exitUsage, Err: fmt.Errorf("the config would not be valid:\n%w", err), Hint: "correct --cluster-name or --nodes"}
+		return &Error{Code: exitUsage, Err: fmt.Errorf("the config would not be valid:\n%w", err), Hint: "correct --cluster-name, --nodes or --topic"}
 	}
 	path, err := s.existing(out)
 	if err != nil {

@@ -30,7 +30,8 @@ func (a *App) validateCommand() *cobra.Command {
 		Use:   "validate [FILE]",
 		Short: "Check a config file and what it needs from this machine",
 		Long: "Checks the file as the agent would, then what it needs from this machine: ports free or held by this node's own agent,\n" +
-			"secret readable, data directory writable, handler commands there. Exit code 2 if anything is wrong.",
+			"secret readable, data directory writable, handler commands there. Where the node's agent runs, sizes are compared with\n" +
+			"what is stored. Exit code 2 if anything is wrong; warnings do not count.",
 		Example: "  leasehold config validate\n  leasehold config validate ./n2/config.toml --offline",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -64,6 +65,7 @@ func validate(ctx context.Context, path string, offline bool) (validation, error
 	v.Warnings = append(v.Warnings, c.Warnings()...)
 	if !offline {
 		v.Checks = knowOwnPorts(ctx, c, c.CheckEnvironment())
+		v.Warnings = append(v.Warnings, storeWarnings(ctx, c)...)
 	}
 	v.OK = true
 	for _, check := range v.Checks {

@@ -28,7 +28,7 @@ func (c *Config) check(f *faults) {
 	c.checkTopics(f)
 	c.checkGroups(f)
 	c.checkUsers(f)
-	c.shareStore(f)
+	c.checkStore(f)
 }
 
 // validName holds for names of nodes and clusters: they become parts of subjects, file names and certificates.

@@ -142,8 +142,7 @@ func (c *Config) Topic(name string) (partitioner.Topic, bool) {
 	return partitioner.Topic{}, false
 }
 
-// minReserve and reserveShare say how much of max_store is kept from topics for the bucket with sessions and leases: if
-// the store itself filled up, leases could no longer be renewed and nothing would recover.
+// minReserve and reserveShare say how much of max_store is kept from topics for the bucket with sessions and leases.
 const (
 	minReserve   = 64 * bytesize.MiB
 	reserveShare = 10 // One tenth.
@@ -161,7 +160,7 @@ func (c *Config) resolve(path string) string {
 	return filepath.Join(filepath.Dir(c.path), path)
 }
 
-// fill completes what the file left out. max_bytes is filled in later, once the sizes are known to make sense.
+// fill completes what the file left out, but for sizes: what exists keeps its own.
 func (c *Config) fill() {
 	c.Node.DataDir = c.resolve(c.Node.DataDir)
 	c.fillFiles()

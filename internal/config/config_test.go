@@ -128,7 +128,11 @@ func TestExampleLoadsAndShowsTheDefaults(t *testing.T) {
 		t.Errorf("cluster is %+v, by default %+v", c.Cluster, bare.Cluster)
 	}
 	topic := c.Topics[0]
-	topic.MaxBytes = bare.Topics[0].MaxBytes
+	if topic.MaxBytes != c.DefaultMaxBytes() || c.Groups[0].DLQMaxBytes != c.DefaultDLQMaxBytes() {
+		t.Errorf("max_bytes is %s, by default %s; dlq_max_bytes %s, by default %s", topic.MaxBytes, c.DefaultMaxBytes(),
+			c.Groups[0].DLQMaxBytes, c.DefaultDLQMaxBytes())
+	}
+	topic.MaxBytes, topic.RetainStated = bare.Topics[0].MaxBytes, bare.Topics[0].RetainStated
 	if !reflect.DeepEqual(topic, bare.Topics[0]) {
 		t.Errorf("topic is %+v, by default %+v", topic, bare.Topics[0])
 	}
@@ -323,38 +327,49 @@ func TestEvenNumberOfNodesIsAWarning(t *testing.T) {
 	}
 }
 
-func TestDeadLettersGetTheirShareOfTheStore(t *testing.T) {
-	text := func(store, more string) string {
-		return "[node]\nname = \"n1\"\n[server]\nmax_store = \"" + store + "\"\n[[topic]]\nname = \"a\"\npartitions = 1\n" +
-			"[[group]]\nname = \"g\"\ntopic = \"a\"\nhandler = { kind = \"discard\" }\n" + more
-	}
+func TestDefaultSizesDependOnMaxStoreAlone(t *testing.T) {
+	text := "[node]\nname = \"n1\"\n[server]\nmax_store = \"%s\"\n"
 	for _, want := range []struct {
-		store, more string
-		topic, dlq  bytesize.Size
+		store      string
+		topic, dlq bytesize.Size
 	}{
-		{"10GiB", "", 10*bytesize.GiB*9/10 - 256*bytesize.MiB, 256 * bytesize.MiB},
-		{"464MiB", "", 200 * bytesize.MiB, 200 * bytesize.MiB},
-		{"464MiB", "dlq_max_bytes = \"8MiB\"\n", 392 * bytesize.MiB, 8 * bytesize.MiB},
+		{"8GiB", bytesize.GiB, 256 * bytesize.MiB}, {"80GiB", 10 * bytesize.GiB, 256 * bytesize.MiB},
+		{"1GiB", 128 * bytesize.MiB, 32 * bytesize.MiB}, {"64MiB", 8 * bytesize.MiB, 8 * bytesize.MiB},
 	} {
-		c := mustLoad(t, text(want.store, want.more))
-		if a, b := c.Topics[0].MaxBytes, c.Groups[0].DLQMaxBytes; a != want.topic || b != want.dlq {
-			t.Errorf("%s %s: topic %s, dead letters %s; want %s and %s", want.store, want.more, a, b, want.topic, want.dlq)
+		config := fmt.Sprintf(text, want.store)
+		for i := range 12 { // topics and groups, each more than the last
+			c := mustLoad(t, config)
+			if c.DefaultMaxBytes() != want.topic || c.DefaultDLQMaxBytes() != want.dlq {
+				t.Errorf("%s with %d topics: %s and %s", want.store, i, c.DefaultMaxBytes(), c.DefaultDLQMaxBytes())
+			}
+			config += fmt.Sprintf("[[topic]]\nname = \"t%d\"\npartitions = 1\n[[group]]\nname = \"g%d\"\ntopic = \"t%d\"\nhandler = { kind = \"discard\" }\n", i, i, i)
 		}
 	}
-	wantFault(t, faultsOf(t, text("1GiB", "dlq_max_bytes = \"1000MiB\"\n")), 4, "dlq_max_bytes", "more than max_store")
 }
 
-func TestTopicsShareTheStoreAndCannotFillIt(t *testing.T) {
-	text := "[node]\nname = \"n1\"\n[server]\nmax_store = \"1GiB\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[topic]]\nname = \"b\"\npartitions = 1\n"
-	c := mustLoad(t, text)
-	if a, b := c.Topics[0].MaxBytes, c.Topics[1].MaxBytes; a != b || a+b+c.Reserve() > bytesize.GiB || a < 400*bytesize.MiB {
-		t.Errorf("shares %s and %s, reserve %s", a, b, c.Reserve())
+func TestStatedSizesMustFitIntoMaxStore(t *testing.T) {
+	text := func(topic, group string) string {
+		return "[node]\nname = \"n1\"\n[server]\nmax_store = \"1GiB\"\n[[topic]]\nname = \"a\"\npartitions = 1\n" + topic +
+			"[[group]]\nname = \"g\"\ntopic = \"a\"\nhandler = { kind = \"discard\" }\n" + group
 	}
-	wantFault(t, faultsOf(t, text+"max_bytes = \"1000MiB\"\n"), 4, "1000MiB", "1GiB", "more than max_store")
-	wantFault(t, faultsOf(t, text+"max_bytes = \"920MiB\"\n"), 5, "even share")
-	small := strings.Replace(text, "1GiB", "100MiB", 1)
-	if got := mustLoad(t, small).Reserve(); got != 64*bytesize.MiB {
+	wantFault(t, faultsOf(t, text("max_bytes = \"1000MiB\"\n", "")), 4, "1000MiB", "1GiB", "more than max_store")
+	wantFault(t, faultsOf(t, text("", "dlq_max_bytes = \"1000MiB\"\n")), 4, "more than max_store")
+	c := mustLoad(t, text("max_bytes = \"920MiB\"\n", "")) // What is left open takes what it gets.
+	if c.Topics[0].MaxBytes != 920*bytesize.MiB || c.Groups[0].DLQMaxBytes != 0 {
+		t.Errorf("%s and %s", c.Topics[0].MaxBytes, c.Groups[0].DLQMaxBytes)
+	}
+	if got := mustLoad(t, strings.Replace(text("", ""), "1GiB", "100MiB", 1)).Reserve(); got != 64*bytesize.MiB {
 		t.Errorf("reserve of a small store is %s", got)
+	}
+}
+
+func TestRetainIsStatedOnlyWhereItIsInTheFile(t *testing.T) {
+	text := "[node]\nname = \"n1\"\n[[topic]]\nname = \"a\"\npartitions = 1\n%s\n[[topic]]\nname = \"b\"\npartitions = 1\n"
+	for line, want := range map[string]bool{"": false, "retain = \"0s\"": true, "retain = \"24h\"": true} {
+		c := mustLoad(t, fmt.Sprintf(text, line))
+		if c.Topics[0].RetainStated != want || c.Topics[1].RetainStated {
+			t.Errorf("%q: %+v", line, c.Topics)
+		}
 	}
 }
 

@@ -34,8 +34,14 @@ func (d *decoder) table(keys map[string]toml.Primitive, v reflect.Value, path st
 			continue
 		}
 		d.value(keys[key], v.Field(field), join(path, key))
+		if s, ok := v.Addr().Interface().(stated); ok {
+			s.Stated(key)
+		}
 	}
 }
+
+// stated is a table for which it makes a difference whether a key is there or has its default.
+type stated interface{ Stated(key string) }
 
 func (d *decoder) unknown(key, table string, known []string) {
 	path := join(table, key)

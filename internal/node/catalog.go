@@ -18,6 +18,7 @@ import (
 	"leasehold/internal/brokererr"
 	"leasehold/partitioner"
 	"leasehold/server"
+	"leasehold/worker"
 )
 
 // catalog is what was ever defined, and which live nodes take part in it.
@@ -32,6 +33,7 @@ func (n *Node) catalog(ctx context.Context, kv *cluster.KV, known map[string]lea
 	var err1, err2 error
 	c.topics, err1 = definitions[topicDefinition](ctx, kv, "topic")
 	c.groups, err2 = definitions[groupDefinition](ctx, kv, "group")
+	c.addUndefined()
 	for _, rec := range known {
 		if rec.State == lease.Live {
 			for _, g := range rec.Groups {
@@ -43,6 +45,18 @@ func (n *Node) catalog(ctx context.Context, kv *cluster.KV, known map[string]lea
 		slices.Sort(nodes)
 	}
 	return c, errors.Join(err1, err2)
+}
+
+// addUndefined adds the groups that a topic's record names and that have no definition: the node that was to define them died
+// in between. They hold messages back all the same.
+func (c catalog) addUndefined() {
+	for topic, def := range c.topics {
+		for _, g := range def.Groups {
+			if _, ok := c.groups[g]; !ok && c.groups != nil {
+				c.groups[g] = groupDefinition{Version: 1, Topic: topic, Start: worker.StartEarliest, Done: def.Floor, undefined: true}
+			}
+		}
+	}
 }
 
 // nodes lists who takes part in a group, never null.
@@ -117,25 +131,23 @@ func (n *Node) GroupList(ctx context.Context) (*api.GroupList, error) {
 			lags[g.Name] = g
 		}
 	}
+	letters := n.lettersByGroup(ctx)
+	for name := range letters {
+		if _, ok := c.groups[name]; !ok && c.unfinished()[name] == "" {
+			c.groups[name] = neverDefined
+		}
+	}
 	out := &api.GroupList{V: api.Version, Groups: []api.GroupInfo{}}
-	for name, def := range c.groups {
-		partitions := c.topics[def.Topic].Partitions
-		all, err := leases(ctx, kv, name, partitions, def.Done)
-		if err != nil && !errors.Is(err, cluster.ErrNotARecord) { // status warns of those
+	for name := range c.groups {
+		info, err := c.groupInfo(ctx, kv, name)
+		if err != nil {
 			return nil, err
 		}
-		info := api.GroupInfo{
-			Name: name, Topic: def.Topic, State: "served", Start: def.Start, StartAfter: def.Done, Nodes: c.nodes(name),
-			Partitions: partitions, Unowned: partitions, Done: finished(all, def.Done),
+		if r, ok := letters[name]; ok {
+			info.DeadLetters, info.DLQMaxBytes = int64(r.Messages), int64(r.Bytes)
 		}
 		if g, ok := lags[name]; ok {
 			info.Unowned, info.Lag = g.Unowned, g.Lag
-		}
-		switch {
-		case def.Removed:
-			info.State = "removed"
-		case len(info.Nodes) == 0:
-			info.State = "idle"
 		}
 		out.Groups = append(out.Groups, info)
 	}
@@ -144,51 +156,40 @@ func (n *Node) GroupList(ctx context.Context) (*api.GroupList, error) {
 	return out, nil
 }
 
-// RemoveGroup removes a group for good: it holds back no messages any more, and its name is used up.
-func (n *Node) RemoveGroup(ctx context.Context, name string, dryRun bool) (*api.GroupRemoval, error) {
-	ctx, cancel := context.WithTimeout(ctx, removalLimit)
-	defer cancel()
-	kv, c, err := n.look(ctx)
-	if err != nil {
-		return nil, err
+// groupInfo is what the definition of a group and its leases say.
+func (c catalog) groupInfo(ctx context.Context, kv *cluster.KV, name string) (api.GroupInfo, error) {
+	def := c.groups[name]
+	partitions := c.topics[def.Topic].Partitions
+	all, err := leases(ctx, kv, name, partitions, def.Done)
+	if err != nil && !errors.Is(err, cluster.ErrNotARecord) { // status warns of those
+		return api.GroupInfo{}, err
 	}
-	def, ok := c.groups[name]
-	if topic, unfinished := c.unfinished()[name]; unfinished {
-		out := &api.GroupRemoval{V: api.Version, Name: name, DryRun: dryRun, Topic: topic, Released: !dryRun}
-		return out, n.removeUnfinished(ctx, kv, c, out)
+	info := api.GroupInfo{
+		Name: name, Topic: def.Topic, State: "served", Start: def.Start, StartAfter: def.Done, Nodes: c.nodes(name),
+		Partitions: partitions, Unowned: partitions, Done: finished(all, def.Done), DeadLetters: -1,
 	}
-	if !ok || isChore(name) {
-		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no group %q", name))
+	switch {
+	case def.Removed:
+		info.State = "removed"
+	case len(info.Nodes) == 0:
+		info.State = "idle"
 	}
-	all, err := leases(ctx, kv, name, c.topics[def.Topic].Partitions, def.Done)
-	if err != nil {
-		return nil, err
-	}
-	out := &api.GroupRemoval{V: api.Version, Name: name, DryRun: dryRun, Topic: def.Topic, Done: finished(all, def.Done), Released: !dryRun}
-	if last, ok := n.lastSeq(ctx, def.Topic); ok && last > out.Done {
-		out.Unread = last - out.Done
-	}
-	err = retryConflict(ctx, func() error {
-		servers, err := kv.RemoveGroup(ctx, name, dryRun)
-		if errors.Is(err, cluster.ErrAlive) {
-			return refuse("group %q is served by %s: take it out of their configs and restart them first", name, strings.Join(servers, ", "))
-		}
-		return err
-	})
-	if err == nil && !dryRun {
-		n.log.Info("group removed", "by", api.By(ctx), "group", name, "topic", def.Topic, "done", out.Done, "unread", out.Unread)
-	}
-	return out, err
+	return info, nil
 }
 
-// retryConflict tries again what lost against another write to the same record.
-func retryConflict(ctx context.Context, try func() error) (err error) {
-	for range 5 {
-		if err = try(); !errors.Is(err, cluster.ErrConflict) || ctx.Err() != nil {
-			return err
+// lettersByGroup are the streams of dead letters, none if the broker does not answer.
+func (n *Node) lettersByGroup(ctx context.Context) map[string]partitioner.Reservation {
+	all, err := n.reservations(ctx, statusList)
+	if err != nil {
+		return nil
+	}
+	letters := map[string]partitioner.Reservation{}
+	for _, r := range all {
+		if group, ok := r.Group(); ok {
+			letters[group] = r
 		}
 	}
-	return err
+	return letters
 }
 
 func (n *Node) lastSeq(ctx context.Context, topic string) (uint64, bool) {
@@ -207,7 +208,10 @@ func (n *Node) TopicList(ctx context.Context) (*api.TopicList, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &api.TopicList{V: api.Version, Topics: []api.TopicDetail{}}
+	out := &api.TopicList{V: api.Version, Topics: []api.TopicDetail{}, MaxStore: int64(n.Config.Server.MaxStore)}
+	if all, err := n.reservations(ctx, statusList); err == nil {
+		out.Reserved = int64(partitioner.Reserved(all))
+	}
 	for name, def := range c.topics {
 		out.Topics = append(out.Topics, n.topicDetail(ctx, name, def, c))
 	}
@@ -218,17 +222,15 @@ func (n *Node) TopicList(ctx context.Context) (*api.TopicList, error) {
 func (n *Node) topicDetail(ctx context.Context, name string, def topicDefinition, c catalog) api.TopicDetail {
 	d := api.TopicDetail{
 		Topic: api.Topic{Name: name, Partitions: def.Partitions}, Subject: def.Subject, Key: def.Key, Floor: def.Floor,
-		Nodes: c.nodes(choreGroup(name)), Groups: []string{}, Replicas: []string{},
+		Nodes: c.nodes(choreGroup(name)), Groups: append([]string{}, c.readers(name)...), Replicas: []string{}, State: c.topicState(name),
+		RetainMS: def.Retain.Milliseconds(),
 	}
-	for g, gd := range c.groups {
-		if gd.Topic == name && !gd.Removed {
-			d.Groups = append(d.Groups, g)
-		}
-	}
-	slices.Sort(d.Groups)
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	stream, err := n.conns.operator.Stream(ctx, name)
+	if def.Removed && errors.Is(err, jetstream.ErrStreamNotFound) {
+		return d
+	}
 	if err != nil {
 		d.Error = brokererr.Text(err)
 		return d
@@ -236,7 +238,19 @@ func (n *Node) topicDetail(ctx context.Context, name string, def topicDefinition
 	info := stream.CachedInfo()
 	d.Messages, d.Bytes, d.LastSeq = info.State.Msgs, info.State.Bytes, info.State.LastSeq
 	d.FirstSeq, d.MaxBytes, d.Replicas = info.State.FirstSeq, info.Config.MaxBytes, n.replicas(ctx, info)
+	d.WantedBytes = int64(partitioner.WantedBytes(info.Config))
 	return d
+}
+
+// topicState says whether a topic is needed.
+func (c catalog) topicState(name string) string {
+	switch {
+	case c.topics[name].Removed:
+		return "removed"
+	case len(c.live[choreGroup(name)]) == 0:
+		return "unused"
+	}
+	return "used"
 }
 
 // replicas names the nodes that hold a copy of a stream, its leader first.
@@ -295,6 +309,11 @@ func (c catalog) warnings() (out []string) {
 		case !def.Removed && live == 0:
 			out = append(out, fmt.Sprintf("group %s is in no live node's config and holds back the messages of topic %s: "+
 				"start a node that serves it, or `leasehold group remove %s`", name, def.Topic, name))
+		}
+	}
+	for name, def := range c.topics {
+		if live := c.live[choreGroup(name)]; def.Removed && len(live) > 0 {
+			out = append(out, fmt.Sprintf("topic %s was removed, and the config of %s still has it: take it out and restart", name, strings.Join(live, ", ")))
 		}
 	}
 	slices.Sort(out)

@@ -66,6 +66,7 @@ func (n *Node) janitor(t *topic) *partitioner.Janitor {
 			if f.Revision, err = n.kv.ReadDefinition(ctx, topicKey(t.Name), &def); err != nil || f.Revision == 0 {
 				return f, false, err
 			}
+			f.Retain = def.Retain
 			f.Seq, ok, err = n.kv.Finished(ctx, def.Groups, t.Partitions)
 			return f, ok, err
 		},

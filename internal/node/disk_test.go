@@ -76,6 +76,7 @@ secret_file = "../secret"
 name = "orders"
 partitions = 8
 retain = "1h"
+max_bytes = "180MiB"
 [[group]]
 name = "audit"
 topic = "orders"

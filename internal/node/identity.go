@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"leasehold/cluster"
@@ -172,44 +171,6 @@ func (n *Node) leave(ctx context.Context) {
 	if err := n.removePeer(ctx, n.kv, self); err != nil {
 		n.log.Warn("this node's identity is left among the voters", "server", n.dir.ServerName(), "error", err)
 	}
-}
-
-// confirmGroups makes sure, once the session is live, that no group of this node was removed while it was starting.
-func (n *Node) confirmGroups(ctx context.Context) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	left := slices.Clone(n.groups)
-	for len(left) > 0 {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if view, err := n.driver.Snapshot(ctx); err != nil || !view.Live {
-			continue
-		}
-		removed, err := n.confirmGroup(ctx, left[0].name)
-		switch {
-		case removed:
-			return groupRemoved(left[0].name)
-		case err == nil:
-			left = left[1:]
-		}
-	}
-	<-ctx.Done()
-	return nil
-}
-
-func (n *Node) confirmGroup(ctx context.Context, group string) (removed bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, setupLimit)
-	defer cancel()
-	return n.kv.ConfirmGroup(ctx, group)
-}
-
-// groupRemoved is the refusal of a group whose name is used up.
-func groupRemoved(group string) error {
-	return fmt.Errorf("%w: group %q was removed from the cluster, and messages that it had not finished may be gone: "+
-		"take it out of the config, or give it a new name", ErrConfig, group)
 }
 
 var _ api.Membership = (*Node)(nil)

@@ -89,9 +89,10 @@ func (n *Node) participate(ctx context.Context) error {
 		// A node that stops is still asked, and one that says nothing is no witness.
 		runPart(outer, stop, "deaths' witness", n.answer(deathSubject, n.sayDeath)),
 		runPart(outer, stop, "deaths", n.watchDeaths),
-		runPart(ctx, stop, "groups", n.confirmGroups),
+		runPart(ctx, stop, "definitions", n.confirmDefinitions),
 		runPart(ctx, stop, "membership", n.watchRemoval),
 		runPart(ctx, stop, "space", n.watchSpace),
+		runPart(ctx, stop, "sizes", n.watchSizes),
 		runPart(ctx, stop, "doors", n.doors.run),
 		runPart(ctx, func(error) {}, "readiness", n.watchReady),
 		runPart(outer, stop, "liveness", n.watchAlive),

@@ -13,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/cluster"
-	"leasehold/internal/bytesize"
 	"leasehold/partitioner"
 	"leasehold/server"
 	"leasehold/worker"
@@ -27,7 +26,7 @@ type topic struct {
 }
 
 // What is stored about the cluster, its topics and its groups when the first node defines them. None of it changes
-// afterwards but the floor; a node whose config says otherwise refuses to start.
+// afterwards but a topic's floor, groups and retain, and that one was removed; a node whose config says otherwise refuses to start.
 type (
 	clusterDefinition struct {
 		Version int           `json:"v"`
@@ -47,6 +46,11 @@ type (
 		// Groups are all that ever read the topic: a purge waits for each of them. A group is added before it is
 		// defined, so that a janitor's compare-and-set on a revision without it cannot succeed any more.
 		Groups []string `json:"groups,omitempty"`
+
+		// Retain is how long messages stay once every group has finished them: what the last node that started with a retain in
+		// its config said.
+		Retain  time.Duration `json:"retain_ns,omitempty"`
+		Removed bool          `json:"removed,omitempty"`
 	}
 	groupDefinition struct {
 		Version int    `json:"v"`
@@ -54,6 +58,8 @@ type (
 		Start   string `json:"start"`
 		Done    uint64 `json:"done"` // Where every partition begins: messages up to here are not the group's.
 		Removed bool   `json:"removed,omitempty"`
+
+		undefined bool // It is not stored: see catalog.addUndefined.
 	}
 )
 
@@ -72,6 +78,9 @@ func (d topicDefinition) Valid() error {
 	}
 	if d.Subject == "" {
 		return errors.New("it has no subject")
+	}
+	if d.Retain < 0 {
+		return fmt.Errorf("its retain is %v", d.Retain)
 	}
 	return nil
 }
@@ -169,12 +178,15 @@ func (n *Node) openTopics(ctx context.Context) error {
 
 func (n *Node) ensureStream(ctx context.Context, t partitioner.Topic) (jetstream.Stream, error) {
 	stream, err := partitioner.EnsureStream(ctx, n.conns.operator, t, partitioner.StreamOptions{
-		Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload,
+		Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload, Sizing: n.sizing(t.MaxBytes, n.Config.DefaultMaxBytes()),
 		Waiting: func(err error) { n.wait(fmt.Sprintf("topic %s: %v", t.Name, err)) },
 	})
 	var mismatch *partitioner.MismatchError
 	if errors.As(err, &mismatch) {
 		err = fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if err == nil {
+		n.noteSize("topic "+t.Name, stream)
 	}
 	return stream, err
 }
@@ -182,13 +194,14 @@ func (n *Node) ensureStream(ctx context.Context, t partitioner.Topic) (jetstream
 // openLetters makes or finds the streams of the groups' dead letters.
 func (n *Node) openLetters(ctx context.Context) error {
 	for _, g := range n.Config.Groups {
-		_, err := partitioner.EnsureDeadLetters(ctx, n.conns.operator, g.Name, partitioner.DeadLetterOptions{
-			Replicas: n.broker.Replicas(), MaxBytes: g.DLQMaxBytes,
+		stream, err := partitioner.EnsureDeadLetters(ctx, n.conns.operator, g.Name, partitioner.DeadLetterOptions{
+			Replicas: n.broker.Replicas(), Sizing: n.sizing(g.DLQMaxBytes, n.Config.DefaultDLQMaxBytes()),
 			Waiting: func(err error) { n.wait(fmt.Sprintf("dead letters of group %s: %v", g.Name, err)) },
 		})
 		if err != nil {
 			return err
 		}
+		n.noteSize("dead letters of group "+g.Name, stream)
 	}
 	return nil
 }
@@ -204,7 +217,7 @@ func (n *Node) localServer() string {
 func topicKey(topic string) string { return "topic." + topic }
 
 func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
-	want := topicDefinition{Version: 1, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key}
+	want := topicDefinition{Version: 1, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key, Retain: t.Retain}
 	var have topicDefinition
 	err := n.kv.Define(ctx, topicKey(t.Name), want, &have)
 	if errors.Is(err, cluster.ErrNotARecord) {
@@ -215,14 +228,47 @@ func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
 	if err != nil {
 		return err
 	}
-	have.Floor, have.Groups = 0, nil
-	want.Floor, want.Groups = 0, nil
-	if fmt.Sprint(have) != fmt.Sprint(want) {
+	if have.Removed {
+		return topicRemoved(t.Name)
+	}
+	if have.fixed() != want.fixed() {
 		return fmt.Errorf("%w: topic %q exists with partitions %d, subject %q, key %v; this config says %d, %q, %v: they are "+
 			"fixed once a topic exists, so set them back or use a new name",
 			ErrConfig, t.Name, have.Partitions, have.Subject, have.Key, want.Partitions, want.Subject, want.Key)
 	}
+	if t.RetainStated && have.Retain != t.Retain {
+		return n.updateTopic(ctx, t.Name, "take retain "+t.Retain.String(), func(def *topicDefinition) { def.Retain = t.Retain })
+	}
 	return nil
+}
+
+// fixed is what cannot change once a topic exists.
+func (d topicDefinition) fixed() string { return fmt.Sprint(d.Partitions, d.Subject, d.Key) }
+
+// updateTopic changes a topic's record. It tries until ctx ends.
+func (n *Node) updateTopic(ctx context.Context, topic, what string, change func(*topicDefinition)) error {
+	removed := false
+	err := n.until(ctx, 100*time.Millisecond, func() []string {
+		var def topicDefinition
+		err := n.kv.Update(ctx, topicKey(topic), &def, func() error {
+			if removed = def.Removed; removed {
+				return topicRemoved(topic)
+			}
+			if def.Version == 0 {
+				return errors.New("its definition is gone")
+			}
+			change(&def)
+			return nil
+		})
+		if err != nil && !removed {
+			return []string{fmt.Sprintf("topic %s to %s: %v", topic, what, err)}
+		}
+		return nil
+	})
+	if removed {
+		return topicRemoved(topic)
+	}
+	return err
 }
 
 // defineGroups fixes where each new group starts, for all its partitions at one moment.
@@ -276,22 +322,11 @@ func (n *Node) defineGroup(ctx context.Context, want groupDefinition, name strin
 
 // joinTopic adds a group to its topic's record and returns the floor that is recorded there.
 func (n *Node) joinTopic(ctx context.Context, topic, group string) (floor uint64, err error) {
-	err = n.until(ctx, 100*time.Millisecond, func() []string {
-		var def topicDefinition
-		err := n.kv.Update(ctx, topicKey(topic), &def, func() error {
-			if def.Version == 0 {
-				return errors.New("its definition is gone")
-			}
-			if !slices.Contains(def.Groups, group) {
-				def.Groups = append(def.Groups, group)
-			}
-			floor = def.Floor
-			return nil
-		})
-		if err != nil {
-			return []string{fmt.Sprintf("topic %s to take group %s: %v", topic, group, err)}
+	err = n.updateTopic(ctx, topic, "take group "+group, func(def *topicDefinition) {
+		if !slices.Contains(def.Groups, group) {
+			def.Groups = append(def.Groups, group)
 		}
-		return nil
+		floor = def.Floor
 	})
 	return floor, err
 }
@@ -322,7 +357,8 @@ func (n *Node) pressure(t partitioner.Topic) func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if stream, err := n.conns.operator.Stream(ctx, t.Name); err == nil {
-			pressed = bytesize.Size(stream.CachedInfo().State.Bytes) > t.MaxBytes/2
+			info := stream.CachedInfo()
+			pressed = info.State.Bytes > uint64(max(info.Config.MaxBytes, 0))/2
 		}
 		return pressed
 	}

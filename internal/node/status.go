@@ -17,6 +17,7 @@ import (
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/internal/brokererr"
+	"leasehold/internal/bytesize"
 	"leasehold/internal/plural"
 	"leasehold/partitioner"
 	"leasehold/worker"
@@ -178,10 +179,10 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	}
 	s.Stale = n.staleness(view, s.Quorum)
 	near := n.reach(q, s.Quorum)
-	asked := n.askVoters(ctx)
+	asked, listed := n.askVoters(ctx), n.askReservations(ctx)
 	topics, full := n.topicStatus(ctx, s.Quorum) // Before the lanes are asked: what is stored now, they have passed then.
 	said := n.reports(ctx, near.answering(view))
-	more := n.elsewhere(ctx, &view)
+	more := n.elsewhere(ctx, &view, listed)
 	counted := <-asked
 	s.Nodes = n.nodes(view, said, counted)
 	near.apply(s.Nodes)
@@ -226,7 +227,7 @@ type elsewhere struct {
 }
 
 // elsewhere reads it and adds the leases to the view.
-func (n *Node) elsewhere(ctx context.Context, view *lease.View) (more elsewhere) {
+func (n *Node) elsewhere(ctx context.Context, view *lease.View, listed <-chan []partitioner.Reservation) (more elsewhere) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	known := map[string]lease.Session{}
@@ -241,7 +242,7 @@ func (n *Node) elsewhere(ctx context.Context, view *lease.View) (more elsewhere)
 		more.warnings = append(more.warnings, fmt.Sprintf("groups that only other nodes serve are not shown: %v", err))
 		return more
 	}
-	more.warnings = c.warnings()
+	more.warnings = append(c.warnings(), store{maxStore: n.Config.Server.MaxStore, all: <-listed, catalog: c}.warnings()...)
 	if more.damage, err = definitions[damageRecord](ctx, n.kv, damageKind); err != nil {
 		more.warnings = append(more.warnings, fmt.Sprintf("damaged copies are not shown: %v", err))
 	}
@@ -472,9 +473,9 @@ func (n *Node) topicStatus(ctx context.Context, quorum bool) (topics []api.Topic
 			Name: c.Name, Partitions: c.Partitions, Messages: info.State.Msgs, Bytes: info.State.Bytes, LastSeq: info.State.LastSeq,
 			Held: partitioner.IsHeld(info.Config),
 		})
-		if limit := uint64(c.MaxBytes); limit > 0 && info.State.Bytes > limit/10*9 {
-			warnings = append(warnings, fmt.Sprintf("topic %s is %d %% full (max_bytes %s): publishes are refused when it is",
-				c.Name, info.State.Bytes*100/limit, c.MaxBytes))
+		if limit := uint64(max(info.Config.MaxBytes, 0)); limit > 0 && info.State.Bytes > limit/10*9 {
+			warnings = append(warnings, fmt.Sprintf("topic %s is %d %% full (max_bytes %s): publishes are refused when it is; see what its groups "+
+				"wait for, or raise its max_bytes", c.Name, info.State.Bytes*100/limit, bytesize.Size(limit)))
 		}
 	}
 	return topics, warnings
