@@ -133,7 +133,7 @@ func (n *Node) GroupList(ctx context.Context) (*api.GroupList, error) {
 	}
 	letters := n.lettersByGroup(ctx)
 	for name := range letters {
-		if _, ok := c.groups[name]; !ok && c.unfinished()[name] == "" {
+		if _, ok := c.groups[name]; !ok {
 			c.groups[name] = neverDefined
 		}
 	}
@@ -151,7 +151,6 @@ func (n *Node) GroupList(ctx context.Context) (*api.GroupList, error) {
 		}
 		out.Groups = append(out.Groups, info)
 	}
-	out.Groups = append(out.Groups, c.unfinishedInfo()...)
 	slices.SortFunc(out.Groups, func(a, b api.GroupInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
 }
@@ -171,6 +170,8 @@ func (c catalog) groupInfo(ctx context.Context, kv *cluster.KV, name string) (ap
 	switch {
 	case def.Removed:
 		info.State = "removed"
+	case def.undefined:
+		info.State = "unfinished"
 	case len(info.Nodes) == 0:
 		info.State = "idle"
 	}
@@ -299,13 +300,15 @@ func (n *Node) foreign(c catalog) []*group {
 	return out
 }
 
-// warnings says what a person should look at in the catalog.
+// warnings says what an operator should look at in the catalog.
 func (c catalog) warnings() (out []string) {
-	out = c.unfinishedWarnings()
 	for name, def := range c.groups {
 		switch live := len(c.live[name]); {
 		case def.Removed && live > 0:
 			out = append(out, fmt.Sprintf("group %s was removed, and %s still serves it", name, strings.Join(c.live[name], ", ")))
+		case def.undefined && live == 0:
+			out = append(out, fmt.Sprintf("group %s was not made to its end and holds back the messages of topic %s: "+
+				"start a node that serves it, or `leasehold group remove %s`", name, def.Topic, name))
 		case !def.Removed && live == 0:
 			out = append(out, fmt.Sprintf("group %s is in no live node's config and holds back the messages of topic %s: "+
 				"start a node that serves it, or `leasehold group remove %s`", name, def.Topic, name))

@@ -69,8 +69,8 @@ func TestGroupThatWasNotMadeToItsEndIsShownAndCanBeRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if list := c.unfinishedInfo(); len(list) != 1 || list[0].Name != "late" || list[0].State != "unfinished" || list[0].Topic != "orders" {
-		t.Errorf("group list has %+v", list)
+	if info, err := c.groupInfo(ctx, n.kv, "late"); err != nil || info.State != "unfinished" || info.Topic != "orders" {
+		t.Errorf("group list has %+v, %v", info, err)
 	}
 	if w := c.warnings(); !slices.ContainsFunc(w, func(w string) bool { return strings.Contains(w, "`leasehold group remove late`") }) {
 		t.Errorf("warnings %q", w)

@@ -32,13 +32,6 @@ func (n *Node) RemoveGroup(ctx context.Context, name string, dryRun bool) (*api.
 	if err != nil {
 		return nil, err
 	}
-	if topic, unfinished := c.unfinished()[name]; unfinished {
-		out := &api.GroupRemoval{V: api.Version, Name: name, DryRun: dryRun, Topic: topic, Released: !dryRun, DeadLetters: letters.Messages, Freed: int64(letters.Bytes)}
-		if err := n.removeUnfinished(ctx, kv, c, out); err != nil || dryRun {
-			return out, err
-		}
-		return out, n.deleteLetters(ctx, name)
-	}
 	def, ok := c.groups[name]
 	if !ok && letters.Stream != "" {
 		def, ok = neverDefined, true
