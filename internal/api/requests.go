@@ -30,7 +30,7 @@ type Ask struct {
 	Partitions []int    `json:"partitions,omitempty"` // Empty: all.
 	Reason     string   `json:"reason,omitempty"`     // pause: shown to people until somebody resumes.
 	To         string   `json:"to,omitempty"`         // seek: "earliest", "latest", "seq:N", "time:RFC3339" or "-2h".
-	Keys       []string `json:"keys,omitempty"`       // release: parked keys, as they are listed; empty: all.
+	Keys       []string `json:"keys,omitempty"`       // release: names of parked keys; empty: all.
 	DryRun     bool     `json:"dry_run,omitempty"`    // Only say what would be done.
 }
 
@@ -56,7 +56,7 @@ type LetterFilter struct {
 	Partition *int
 	Kind      string // "dead" or "parked".
 	Reason    string
-	Key       string // As listed.
+	Key       string // A name as partitioner.KeysNamed reads it.
 	Since     time.Time
 	After     uint64 // Letters with a higher number only.
 	Limit     int    // At most so many; 0: the server's choice.

@@ -32,7 +32,7 @@ type letterFlags struct {
 func (f *letterFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.IntVar(&f.partition, "partition", -1, "only of this partition")
-	flags.StringVar(&f.key, "key", "", "only of this key")
+	flags.StringVar(&f.key, "key", "", "only of this key: "+keyForms)
 	flags.StringVar(&f.reason, "reason", "", "only with this reason: rejected, max_attempts or parked")
 	flags.StringVar(&f.since, "since", "", "only those that failed last after this: RFC3339, or a time back from now like 2h")
 }
@@ -46,12 +46,6 @@ func (f *letterFlags) filter() (api.LetterFilter, error) {
 	out := api.LetterFilter{Kind: f.kind, Reason: f.reason, Key: f.key}
 	if f.partition >= 0 {
 		out.Partition = &f.partition
-	}
-	if f.key != "" {
-		// As listed, or as the publisher had it.
-		if encoded, err := partitioner.EncodeKey(partitioner.DecodeKey(f.key)); err == nil && !strings.Contains(f.key, ".") {
-			out.Key = encoded
-		}
 	}
 	switch f.reason {
 	case "", "rejected", "max_attempts", "parked":
@@ -144,8 +138,9 @@ func (a *App) printLetters(group string, letters []api.Letter, more bool, format
 		return printJSON(a.Out, api.LetterList{V: api.Version, Group: group, Letters: letters})
 	}
 	rows := make([]table.Row, 0, len(letters))
+	names := letterKeyNames(letters)
 	for _, l := range letters {
-		rows = append(rows, table.Row{l.Number, l.Kind, l.Reason, l.ID, partitioner.DecodeKey(l.Key), l.Attempts, l.LastFailure, l.Requeues, shortError(l.Error)})
+		rows = append(rows, table.Row{l.Number, l.Kind, l.Reason, l.ID, names[l.Key], l.Attempts, l.LastFailure, l.Requeues, shortError(l.Error)})
 	}
 	printTable(a.Out, table.Row{"number", "kind", "reason", "message", "key", "attempts", "last failure", "requeues", "error"}, rows)
 	if more {
@@ -210,7 +205,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	for _, row := range [][2]string{
 		{"number", strconv.FormatUint(l.Number, 10)}, {"message", l.ID}, {"kind", l.Kind}, {"reason", l.Reason}, {"error", l.Error},
 		{"attempts", strconv.Itoa(l.Attempts)}, {"first failure", l.FirstFailure}, {"last failure", l.LastFailure},
-		{"set aside by", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.DecodeKey(l.Key)}, {"subject", l.Subject},
+		{"set aside by", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.KeyName(l.Key)}, {"subject", l.Subject},
 		{"published", l.Published}, {"requeues", strconv.Itoa(l.Requeues)},
 	} {
 		fmt.Fprintf(a.Out, "%-14s%s\n", row[0], row[1])
@@ -229,7 +224,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	if isTerminal(a.Out) {
 		next := fmt.Sprintf("`leasehold dlq requeue %s %d` sends it to its topic again", group, l.Number)
 		if l.Kind == string(partitioner.Parked) {
-			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group, l.Key)
+			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group, shellQuote(partitioner.KeyName(l.Key)))
 		}
 		fmt.Fprintf(a.Err, "\nNext: once the handler is mended, %s\n", next)
 	}

@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,6 +40,9 @@ func (a *App) runOrder(cmd *cobra.Command, o order) error {
 		return err
 	}
 	numbers, err := o.choose(cmd.Context(), client)
+	if err == nil && len(numbers) == 0 && o.filter.key != "" {
+		err = failure(exitNotFound, "`leasehold dlq list "+o.group+"` shows what there is", "no dead letter of key %q in group %q is chosen", o.filter.key, o.group)
+	}
 	if err != nil {
 		return err
 	}
@@ -177,7 +182,11 @@ func (a *App) dlqReleaseCommand() *cobra.Command {
 			if all == (len(keys) > 0) {
 				return usage("choose what to release: --key, once or several times, or --all")
 			}
-			partitions, err := a.parkedPartitions(cmd, args[0], keys)
+			client, err := a.client(cmd)
+			if err != nil {
+				return err
+			}
+			partitions, err := parkedPartitions(cmd.Context(), client, args[0], keys)
 			if err != nil {
 				return err
 			}
@@ -193,7 +202,7 @@ func (a *App) dlqReleaseCommand() *cobra.Command {
 		}),
 	}
 	addAskFlags(cmd, &f)
-	cmd.Flags().StringArrayVar(&keys, "key", nil, "parked key; can be given several times")
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "parked key, "+keyForms+"; can be given several times")
 	cmd.Flags().BoolVar(&all, "all", false, "every parked key")
 	return cmd
 }
@@ -205,41 +214,30 @@ func releaseQuestion(all bool, group string) func(*api.Asked) string {
 	return func(*api.Asked) string { return "Release every parked key of group " + group + "?" }
 }
 
-// parkedPartitions finds the partitions of parked keys, and replaces each key by how it is listed.
-func (a *App) parkedPartitions(cmd *cobra.Command, group string, keys []string) (string, error) {
-	client, err := a.client(cmd)
-	if err != nil {
-		return "", err
-	}
+// parkedPartitions finds the partitions of parked keys, and replaces the name of each key by its exact one.
+func parkedPartitions(ctx context.Context, client *api.Client, group string, keys []string) (string, error) {
 	seen := map[string]bool{}
-	found := map[string]bool{}
-	err = eachLetter(cmd.Context(), client, group, api.LetterFilter{Kind: string(partitioner.Parked)}, func(l api.Letter) (bool, error) {
-		wanted := len(keys) == 0
-		for i, k := range keys {
-			if l.Key == k || partitioner.DecodeKey(l.Key) == k {
-				keys[i], wanted = l.Key, true
-				found[l.Key] = true
-			}
+	for i := range max(1, len(keys)) {
+		f := api.LetterFilter{Kind: string(partitioner.Parked)}
+		if len(keys) > 0 {
+			f.Key = keys[i]
 		}
-		if wanted {
+		found := ""
+		err := eachLetter(ctx, client, group, f, func(l api.Letter) (bool, error) {
 			seen[strconv.Itoa(l.Partition)] = true
+			found = exactName(l.Key)
+			return true, nil
+		})
+		switch {
+		case err != nil:
+			return "", err
+		case found == "" && f.Key != "":
+			return "", failure(exitNotFound, "`leasehold dlq list "+group+" --kind parked` shows what is", "nothing of key %q is parked in group %q", f.Key, group)
+		case found == "":
+			return "", failure(exitNotFound, "", "nothing is parked in group %q", group)
+		case f.Key != "":
+			keys[i] = found
 		}
-		return true, nil
-	})
-	if err != nil {
-		return "", err
 	}
-	for _, k := range keys {
-		if !found[k] {
-			return "", failure(exitNotFound, "`leasehold dlq list "+group+" --kind parked` shows what is", "nothing of key %q is parked in group %q", k, group)
-		}
-	}
-	if len(seen) == 0 {
-		return "", failure(exitNotFound, "", "nothing is parked in group %q", group)
-	}
-	var list []string
-	for p := range seen {
-		list = append(list, p)
-	}
-	return strings.Join(list, ","), nil
+	return strings.Join(slices.Sorted(maps.Keys(seen)), ","), nil
 }

@@ -49,7 +49,8 @@ type explanation struct {
 	V         int          `json:"v"`
 	Topic     string       `json:"topic"`
 	Partition *int         `json:"partition"` // null if not known: of a sequence that is not stored.
-	Key       string       `json:"key"`       // As it was published; "" if not known.
+	Key       string       `json:"key"`       // As it stands in the subject; "" if not known.
+	Stored    bool         `json:"stored"`    // The topic holds the message, or a message of the key.
 	Seq       uint64       `json:"seq,omitempty"`
 	Message   *api.Message `json:"message,omitempty"` // If one was asked for and is stored.
 	NotStored string       `json:"not_stored,omitempty"`
@@ -83,6 +84,7 @@ type target struct {
 	key       string
 	seq       uint64 // 0: the key.
 	partition int    // -1: not known.
+	stored    bool
 }
 
 func (x explainer) explain(ctx context.Context, topic, what string, isKey bool) (*explanation, error) {
@@ -95,7 +97,12 @@ func (x explainer) explain(ctx context.Context, topic, what string, isKey bool) 
 	if err != nil {
 		return nil, err
 	}
-	e := &explanation{V: api.Version, Topic: topic, Key: aim.key, Seq: aim.seq, Groups: []groupView{}}
+	if aim.seq == 0 {
+		if aim, err = x.findKey(ctx, topic, what); err != nil {
+			return nil, err
+		}
+	}
+	e := &explanation{V: api.Version, Topic: topic, Key: aim.key, Seq: aim.seq, Stored: aim.stored, Groups: []groupView{}}
 	if aim.seq > 0 {
 		if err := x.findMessage(ctx, e, &aim); err != nil {
 			return nil, err
@@ -108,7 +115,7 @@ func (x explainer) explain(ctx context.Context, topic, what string, isKey bool) 
 	return e, x.addGroups(ctx, e)
 }
 
-// aimAt reads the argument.
+// aimAt reads the argument. What is neither an id nor a sequence is the name of a key, which findKey reads.
 func aimAt(t partitioner.Topic, what string, isKey bool) (target, error) {
 	if !isKey {
 		if seq, err := strconv.ParseUint(what, 10, 64); err == nil && seq > 0 {
@@ -126,11 +133,16 @@ func aimAt(t partitioner.Topic, what string, isKey bool) (target, error) {
 			}
 		}
 	}
-	tokens, err := t.KeyTokens(what)
+	return target{}, nil
+}
+
+// findKey asks which key is meant.
+func (x explainer) findKey(ctx context.Context, topic, name string) (target, error) {
+	k, err := x.client.Key(ctx, topic, name)
 	if err != nil {
-		return target{}, usage("%s", err)
+		return target{}, err
 	}
-	return target{key: partitioner.DecodeKey(what), partition: partitioner.Of(t.Partitions, tokens...)}, nil
+	return target{key: k.Key, partition: k.Partition, stored: k.Stored}, nil
 }
 
 // findMessage looks the message up. One that is not stored has no key, and a partition only if its id says so.
@@ -146,7 +158,7 @@ func (x explainer) findMessage(ctx context.Context, e *explanation, aim *target)
 	if aim.partition >= 0 && aim.partition != m.Partition {
 		return failure(exitNotFound, "", "message %d of topic %s is in partition %d: its id is %s", m.Seq, e.Topic, m.Partition, m.ID)
 	}
-	e.Message, e.Key, aim.partition = m, partitioner.DecodeKey(m.Key), m.Partition
+	e.Message, e.Stored, e.Key, aim.partition = m, true, m.Key, m.Partition
 	return nil
 }
 
@@ -219,7 +231,7 @@ func (x explainer) locate(ctx context.Context, v *groupView, m *api.Message, sta
 // locateDone tells a message that was handled from one that was set aside.
 func (x explainer) locateDone(ctx context.Context, v *groupView, m *api.Message) error {
 	v.Place, v.Note = placeDone, "done"
-	f := api.LetterFilter{Partition: &m.Partition, Key: m.Key}
+	f := api.LetterFilter{Partition: &m.Partition, Key: exactName(m.Key)}
 	return eachLetter(ctx, x.client, v.Group, f, func(l api.Letter) (more bool, err error) {
 		if l.Seq != m.Seq {
 			return true, nil
@@ -262,16 +274,23 @@ func (a *App) printExplanation(e *explanation, format string) error {
 		fmt.Fprintln(a.Out, e.NotStored)
 	case e.Message != nil:
 		m := e.Message
-		fmt.Fprintln(a.Out, fit(fmt.Sprintf("message %s of key %s, stored %s, %s: %s", m.ID, printable(e.Key), clockTime(m.Time),
+		fmt.Fprintln(a.Out, fit(fmt.Sprintf("message %s of key %s, stored %s, %s: %s", m.ID, printable(partitioner.KeyName(e.Key)), clockTime(m.Time),
 			humanize.IBytes(uint64(len(m.Bytes()))), payloadText(m)), terminalWidth(a.Out)))
 	default:
-		fmt.Fprintf(a.Out, "key %s is in partition %d of topic %s\n", printable(e.Key), *e.Partition, e.Topic)
+		fmt.Fprintf(a.Out, "key %s is in partition %d of topic %s%s\n", printable(partitioner.KeyName(e.Key)), *e.Partition, e.Topic, storedText(e.Stored))
 	}
 	if len(e.Groups) == 0 && e.Partition != nil {
 		fmt.Fprintln(a.Out, "no group that a live node serves reads this topic")
 	}
 	section(a.Out, table.Row{"group", "partition", "owner", "epoch", "state", "done", "lag", "attempt", "error", "message"}, explainedRows(e.Groups))
 	return nil
+}
+
+func storedText(stored bool) string {
+	if stored {
+		return ""
+	}
+	return ", which holds no message of it"
 }
 
 func explainedRows(groups []groupView) []table.Row {

@@ -251,6 +251,8 @@ func (a *App) pubInput(f pubFlags, body []string) (*pubInput, error) {
 	switch {
 	case len(body) == 1 && (f.file != "" || f.keyField != "" || f.idField != ""):
 		return nil, usage("BODY is one message; --file, --key-field and --id-field are for many")
+	case partitioner.IsExactKeyName(f.key):
+		return nil, notPublished(f.key)
 	case f.key != "" && f.keyField != "":
 		return nil, usage("--key and --key-field exclude each other")
 	case f.rate < 0:

@@ -10,6 +10,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/jsondata"
+	"leasehold/partitioner"
 )
 
 // fakeRequests is a group "billing" with dead letters; what was ordered is kept for the test to look at.
@@ -61,7 +62,7 @@ func (f *fakeRequests) DeadLetters(_ context.Context, group string, q api.Letter
 	f.mostPage = max(f.mostPage, q.Limit)
 	for _, l := range f.letters {
 		switch {
-		case q.Stored > 0 && l.Number != q.Stored, l.Number <= q.After, q.Kind != "" && l.Kind != q.Kind, q.Key != "" && l.Key != q.Key,
+		case q.Stored > 0 && l.Number != q.Stored, l.Number <= q.After, q.Kind != "" && l.Kind != q.Kind, q.Key != "" && !means(q.Key, l.Key),
 			q.Reason != "" && l.Reason != q.Reason, q.Partition != nil && l.Partition != *q.Partition:
 			continue
 		}
@@ -75,6 +76,12 @@ func (f *fakeRequests) DeadLetters(_ context.Context, group string, q api.Letter
 		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no dead letter %d", q.Stored))
 	}
 	return out, f.known(group)
+}
+
+// means reports whether a name can mean a key of one token.
+func means(name, key string) bool {
+	keys, err := partitioner.Topic{Key: []int{1}}.KeysNamed(name)
+	return err == nil && slices.Contains(keys, key)
 }
 
 func (f *fakeRequests) Requeue(_ context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
@@ -157,6 +164,7 @@ func TestBulkOrdersGoThroughEveryPageAndReportWhatIsLeft(t *testing.T) {
 	if !slices.Equal(f.ordered, []uint64{4}) {
 		t.Errorf("ordered %v", f.ordered)
 	}
+	run(t, "dlq", "drop", "billing", "--key", "nobody", "--yes", "--addr", addr).want(t, exitNotFound, `no dead letter of key "nobody"`, "dlq list billing")
 	run(t, "dlq", "requeue", "billing", "13", "--yes", "--addr", addr).want(t, exitFailed, "requeued 0")
 }
 
@@ -165,10 +173,27 @@ func TestReleaseFindsTheKeysPartitions(t *testing.T) {
 	run(t, "dlq", "release", "billing", "--key", "c 3", "--key", "c%206", "--addr", addr).want(t, exitOK, "releasing in 8 partitions")
 	a := f.asks[0]
 	slices.Sort(a.Partitions)
-	if a.Kind != "release" || !slices.Equal(a.Keys, []string{"c%203", "c%206"}) || !slices.Equal(a.Partitions, []int{3, 6}) {
+	if a.Kind != "release" || !slices.Equal(a.Keys, []string{"%=c%203", "%=c%206"}) || !slices.Equal(a.Partitions, []int{3, 6}) {
 		t.Errorf("asked %+v", a)
 	}
 	run(t, "dlq", "release", "billing", "--key", "c 1", "--addr", addr).want(t, exitNotFound, `key "c 1"`, "--kind parked")
+}
+
+// TestListedKeysAreToldApartAndPastedBack: the next command shown for a parked key is one that a shell can run.
+func TestListedKeysAreToldApartAndPastedBack(t *testing.T) {
+	f, addr := requestsAgent(t, 5)
+	for i, key := range []string{"Z%C3%BCrich", "Zürich", "50%", "joe@example%2Ecom", "a%20b"} {
+		f.letters[i].Key = key
+	}
+	run(t, "dlq", "list", "billing", "--addr", addr).want(t, exitOK, "%=Z%C3%BCrich", "%=Zürich", "%=50%", "joe@example.com", "a b")
+	for name, number := range map[string]uint64{"%=Z%C3%BCrich": 1, "%=Zürich": 2, "%=50%": 3, "50%": 3, "joe@example.com": 4, "a b": 5, "a%20b": 5} {
+		f.ordered = nil
+		run(t, "dlq", "drop", "billing", "--key", name, "--yes", "--addr", addr).want(t, exitOK)
+		if !slices.Equal(f.ordered, []uint64{number}) {
+			t.Errorf("--key %s dropped %v, want %d", name, f.ordered, number)
+		}
+	}
+	run(t, "pub", "orders", "--key", "%=50%", "x", "--addr", addr).want(t, exitUsage, "leave %= out")
 }
 
 func TestDeadLettersAreListedShownAndExported(t *testing.T) {

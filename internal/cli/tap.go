@@ -43,7 +43,7 @@ func (a *App) tapCommand() *cobra.Command {
 	addOutput(cmd, &f.format)
 	flags := cmd.Flags()
 	flags.IntVar(&f.partition, "partition", 0, "only messages of this partition")
-	flags.StringVar(&f.key, "key", "", "only messages of this key, as it was published")
+	flags.StringVar(&f.key, "key", "", "only messages of this key: "+keyForms)
 	flags.IntVar(&f.last, "last", api.DefaultLast, "begin with the last so many messages")
 	flags.Uint64Var(&f.fromSeq, "from-seq", 0, "begin at this sequence")
 	flags.DurationVar(&f.since, "since", 0, "begin with what was stored this long ago, like 10m")
@@ -114,7 +114,7 @@ func (a *App) showJSON(m *api.Message) error {
 
 // showLine shows a message in one line: when, which, of which key, what.
 func (a *App) showLine(m *api.Message) error {
-	line := fmt.Sprintf("%s  %s  %s  %s", clockTime(m.Time), m.ID, printable(partitioner.DecodeKey(m.Key)), payloadText(m))
+	line := fmt.Sprintf("%s  %s  %s  %s", clockTime(m.Time), m.ID, printable(partitioner.KeyName(m.Key)), payloadText(m))
 	_, err := fmt.Fprintln(a.Out, fit(line, terminalWidth(a.Out)))
 	return err
 }

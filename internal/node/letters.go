@@ -24,7 +24,8 @@ import (
 func (n *Node) DeadLetters(ctx context.Context, group string, f api.LetterFilter) (*api.LetterList, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	if _, err := n.about(ctx, group); err != nil {
+	g, err := n.about(ctx, group)
+	if err != nil {
 		return nil, err
 	}
 	box, out := n.letters(group), &api.LetterList{V: api.Version, Group: group, Letters: []api.Letter{}}
@@ -36,7 +37,10 @@ func (n *Node) DeadLetters(ctx context.Context, group string, f api.LetterFilter
 		out.Letters = append(out.Letters, apiLetter(l, true))
 		return out, nil
 	}
-	where := worker.LetterQuery{Partition: -1, Kind: partitioner.DeadLetterKind(f.Kind), Key: f.Key, After: f.After}
+	where := worker.LetterQuery{Partition: -1, Kind: partitioner.DeadLetterKind(f.Kind), After: f.After}
+	if where.Key, err = n.letterKey(ctx, g, f.Key); err != nil {
+		return nil, err
+	}
 	if f.Partition != nil {
 		where.Partition = *f.Partition
 	}
@@ -90,9 +94,13 @@ func (n *Node) releaseKeys(ctx context.Context, g about, keys []string) (string,
 	}
 	letterKeys := make([]string, len(keys))
 	for i, key := range keys {
-		letterKeys[i] = string(partitioner.ParseLetterKey(key))
+		letterKey, err := n.letterKey(ctx, g, key)
+		if err != nil {
+			return "", err
+		}
+		letterKeys[i] = string(letterKey)
 		found := false
-		_, err := n.letters(g.name).List(ctx, worker.LetterQuery{Partition: -1, Kind: partitioner.Parked, Key: key}, func(*worker.Letter) bool {
+		_, err = n.letters(g.name).List(ctx, worker.LetterQuery{Partition: -1, Kind: partitioner.Parked, Key: letterKey}, func(*worker.Letter) bool {
 			found = true
 			return false
 		})

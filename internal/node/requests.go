@@ -14,6 +14,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
+	"leasehold/partitioner"
 	"leasehold/worker"
 )
 
@@ -28,6 +29,7 @@ type about struct {
 	name       string
 	kv         *cluster.KV
 	def        groupDefinition
+	topic      partitioner.Topic // What of it can never change.
 	partitions int
 }
 
@@ -41,7 +43,8 @@ func (n *Node) about(ctx context.Context, group string) (about, error) {
 	if !ok || def.Removed || isChore(group) {
 		return about{}, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no group %q", group))
 	}
-	return about{name: group, kv: kv, def: def, partitions: c.topics[def.Topic].Partitions}, nil
+	t := c.topics[def.Topic]
+	return about{name: group, kv: kv, def: def, topic: t.topic(def.Topic), partitions: t.Partitions}, nil
 }
 
 // leases are the group's. What an operator asks is how a lease gets well that is not a valid record, so that one counts as a

@@ -25,11 +25,11 @@ func (n *Node) Tap(ctx context.Context, name string, o api.TapOptions) (api.Mess
 	case o.Partition != nil:
 		opt.Filter = t.PartitionFilter(*o.Partition)
 	case o.Key != "":
-		tokens, err := t.KeyTokens(o.Key)
+		key, _, err := n.keyNamed(ctx, t.Topic, o.Key, nil)
 		if err != nil {
-			return nil, api.Mark(api.ErrBadRequest, err.Error())
+			return nil, err
 		}
-		opt.Filter = t.KeyFilter(tokens)
+		opt.Filter = t.KeyFilter(key)
 	}
 	tap, err := worker.OpenTap(ctx, opt)
 	if err != nil {
