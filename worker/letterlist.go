@@ -71,9 +71,13 @@ func (d *DeadLetters) HasKey(ctx context.Context, key partitioner.LetterKey) (bo
 }
 
 // RequeueHeaders are the headers of the message when it is sent to its topic again: the publisher's, less what the broker
-// would act on. The message id that it came with goes on as its idempotency key. Headers that cannot be sent go packed.
-func (l *Letter) RequeueHeaders() map[string][]string {
+// would act on. The message id that it came with goes on as its idempotency key. Headers that cannot be sent go packed. The
+// message is for the letter's group alone, or for all of its topic.
+func (l *Letter) RequeueHeaders(allGroups bool) map[string][]string {
 	h := map[string][]string{HeaderRequeues: {fmt.Sprint(l.Requeues + 1)}}
+	if !allGroups {
+		h[HeaderOnlyGroup] = []string{l.Group}
+	}
 	for name, values := range l.Headers {
 		if !reservedHeader(name) {
 			h[name] = values

@@ -102,6 +102,7 @@ type Letter struct {
 type LetterOrder struct {
 	Numbers     []uint64 `json:"numbers"`
 	MaxRequeues int      `json:"max_requeues,omitempty"` // requeue: leave those that were requeued so often; 0: no limit.
+	AllGroups   bool     `json:"all_groups,omitempty"`   // requeue: for every group of the topic, not for this one alone.
 }
 
 // LettersDone is the answer to it.
@@ -110,6 +111,15 @@ type LettersDone struct {
 	Group  string          `json:"group"`
 	Done   []uint64        `json:"done"`
 	Failed []LetterFailure `json:"failed"`
+
+	Requeued []Requeued `json:"requeued,omitempty"` // By a requeue.
+}
+
+// Requeued is where the message of a dead letter was stored again.
+type Requeued struct {
+	Number    uint64 `json:"number"` // The letter's.
+	Partition int    `json:"partition"`
+	Seq       uint64 `json:"seq"`
 }
 
 // LetterFailure says why one dead letter stayed.

@@ -27,6 +27,7 @@ type order struct {
 	verb   string // "requeue"
 	past   string // "requeued"
 	max    int
+	all    bool // Requeue for every group of the topic.
 	do     func(*api.Client, context.Context, string, api.LetterOrder) (*api.LettersDone, error)
 }
 
@@ -84,7 +85,7 @@ func (a *App) doOrder(ctx context.Context, client *api.Client, o order, numbers 
 	bar := a.progress(len(numbers), o.verb)
 	for len(numbers) > 0 {
 		n := min(orderChunk, len(numbers))
-		done, err := o.do(client, ctx, o.group, api.LetterOrder{Numbers: numbers[:n], MaxRequeues: o.max})
+		done, err := o.do(client, ctx, o.group, api.LetterOrder{Numbers: numbers[:n], MaxRequeues: o.max, AllGroups: o.all})
 		if err != nil {
 			return dlqError(err)
 		}
@@ -131,12 +132,14 @@ func (a *App) dlqRequeueCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "requeue GROUP [NUMBER…]",
 		Short: "Send dead letters to their topic again",
-		Long: "They are published as new messages, at the end of the topic and for all its groups, with the message id that they came\n" +
-			"with as idempotency key, and then removed here. Their place in the order of their key is lost: where it matters, use\n" +
-			"on_exhausted = \"park_key\" and `dlq release`. Parked ones are left.",
+		Long: "They are published as new messages, at the end of the topic, with the message id that they came with as idempotency key,\n" +
+			"and then removed here. Only this group handles them; the topic's other groups pass them over, unless --all-groups.\n" +
+			"Their place in the order of their key is lost: where it matters, use on_exhausted = \"park_key\" and `dlq release`.\n" +
+			"Parked ones are left.",
 		Example: "  leasehold dlq requeue billing 12\n  leasehold dlq requeue billing --reason max_attempts --since 2h --yes",
 	}
 	a.makeOrder(cmd, &o)
+	cmd.Flags().BoolVar(&o.all, "all-groups", false, "deliver to every group of the topic again, also to those that have handled the messages")
 	cmd.Flags().IntVar(&o.max, "max-requeues", 3, "leave those that were requeued so often before; 0: no limit")
 	return cmd
 }

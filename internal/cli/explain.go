@@ -14,6 +14,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/partitioner"
+	"leasehold/worker"
 )
 
 func (a *App) explainCommand() *cobra.Command {
@@ -74,6 +75,7 @@ const (
 	placeHandling    = "handling"
 	placeHeld        = "held_up" // It is the group's next one, and does not get through.
 	placeWaiting     = "waiting"
+	placeOtherGroup  = "other_group" // It was requeued for another group alone.
 )
 
 // explainer asks an agent.
@@ -210,7 +212,11 @@ func (x explainer) starts(ctx context.Context, e *explanation) (map[string]uint6
 
 // locate finds where a message is for a group.
 func (x explainer) locate(ctx context.Context, v *groupView, m *api.Message, start uint64) error {
+	only := onlyGroup(m)
 	switch {
+	case only != "" && only != v.Group:
+		v.Place, v.Note = placeOtherGroup, "not the group's: it was requeued for group "+only+" alone"
+		return nil
 	case m.Seq <= start:
 		v.Place, v.Note = placeBeforeStart, fmt.Sprintf("not the group's: it began behind sequence %d", start)
 		return nil
@@ -226,6 +232,14 @@ func (x explainer) locate(ctx context.Context, v *groupView, m *api.Message, sta
 	}
 	v.Place, v.Note = ahead(v)
 	return nil
+}
+
+// onlyGroup is the only group that a message is for, empty if it is for all.
+func onlyGroup(m *api.Message) string {
+	if values := m.Headers[worker.HeaderOnlyGroup]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // locateDone tells a message that was handled from one that was set aside.

@@ -102,6 +102,20 @@ func TestExplainForPeople(t *testing.T) {
 	run(t, "explain", "orders", "a", "--addr", addr).want(t, exitOK, "key a is in partition", "no group")
 }
 
+func TestExplainAndTapSayForWhichGroupAMessageIs(t *testing.T) {
+	f := explained(7, "held", 0)
+	f.stored[0].Headers = map[string][]string{"Leasehold-Only-Group": {"audit"}}
+	f.stored[2].Headers = map[string][]string{"Leasehold-Only-Group": {"billing"}}
+	addr := agent(t, f)
+	if e := explainJSON(t, addr, "1"); e.Groups[0].Place != placeOtherGroup || !strings.Contains(e.Groups[0].Note, "group audit alone") {
+		t.Errorf("for another group: %+v", e.Groups[0])
+	}
+	if e := explainJSON(t, addr, "3"); e.Groups[0].Place != placeDone {
+		t.Errorf("for the group itself: %+v", e.Groups[0])
+	}
+	run(t, "tap", "orders", "--addr", addr, "-o", "table").want(t, exitOK, "(for group audit alone)")
+}
+
 func TestExplainKnowsDeadLettersAndWhatWasNeverTheGroups(t *testing.T) {
 	f := explained(3, "held", 0)
 	p := f.stored[0].Partition

@@ -115,6 +115,9 @@ func (a *App) showJSON(m *api.Message) error {
 // showLine shows a message in one line: when, which, of which key, what.
 func (a *App) showLine(m *api.Message) error {
 	line := fmt.Sprintf("%s  %s  %s  %s", clockTime(m.Time), m.ID, printable(partitioner.KeyName(m.Key)), payloadText(m))
+	if only := onlyGroup(m); only != "" {
+		line = fmt.Sprintf("%s  %s  %s  (for group %s alone)  %s", clockTime(m.Time), m.ID, printable(partitioner.KeyName(m.Key)), only, payloadText(m))
+	}
 	_, err := fmt.Fprintln(a.Out, fit(line, terminalWidth(a.Out)))
 	return err
 }

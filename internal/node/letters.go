@@ -117,41 +117,53 @@ func (n *Node) releaseKeys(ctx context.Context, g about, keys []string) (string,
 // Requeue publishes dead letters to their topic once more and then removes them. A crash between the two repeats a message; it
 // loses none.
 func (n *Node) Requeue(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
-	return n.eachLetter(ctx, group, o.Numbers, "requeued", func(ctx context.Context, l *worker.Letter) error {
+	requeued := []api.Requeued{}
+	done, err := n.eachLetter(ctx, group, o.Numbers, "requeued", func(ctx context.Context, l *worker.Letter) error {
 		switch {
 		case l.Kind == partitioner.Parked:
 			return errors.New("it is parked, with later ones of its key behind it: release the key instead")
 		case o.MaxRequeues > 0 && l.Requeues >= o.MaxRequeues:
 			return fmt.Errorf("it has been requeued %d times", l.Requeues)
 		}
-		return n.publishAgain(ctx, group, l)
+		again, err := n.publishAgain(ctx, l, o.AllGroups)
+		if err == nil {
+			requeued = append(requeued, again)
+		}
+		return err
 	})
+	if done != nil {
+		done.Requeued = requeued
+	}
+	return done, err
 }
 
 // publishAgain publishes a letter's message under an id of its own, so that a repeated requeue is stored once: the id that
 // it came with is still known to the broker, which would take the message for a duplicate and drop it.
-func (n *Node) publishAgain(ctx context.Context, group string, l *worker.Letter) error {
+func (n *Node) publishAgain(ctx context.Context, l *worker.Letter, allGroups bool) (again api.Requeued, err error) {
 	if len(l.Subject) > partitioner.MaxSubject {
-		return fmt.Errorf("its subject has %d bytes, and a node publishes to at most %d: take it with `leasehold dlq export %s`, then drop it",
-			len(l.Subject), partitioner.MaxSubject, group)
+		return again, fmt.Errorf("its subject has %d bytes, and a node publishes to at most %d: take it with `leasehold dlq export %s`, then drop it",
+			len(l.Subject), partitioner.MaxSubject, l.Group)
 	}
 	m := nats.NewMsg(l.Subject)
 	m.Data = l.Data
-	m.Header = l.RequeueHeaders()
-	id := fmt.Sprintf("dlq/%s/%d", group, l.Stored)
+	m.Header = l.RequeueHeaders(allGroups)
+	id := fmt.Sprintf("dlq/%s/%d", l.Group, l.Stored)
+	if allGroups { // It may have been published for one of them, by an attempt that was cut short.
+		id += "/all"
+	}
 	if _, ok := n.topics[l.Topic]; !ok {
-		return errNotServed(l.Topic)
+		return again, errNotServed(l.Topic)
 	}
 	ack, err := n.conns.publish.PublishMsg(ctx, m, jetstream.WithMsgID(id))
 	if err == nil && ack.Stream != l.Topic {
 		err = fmt.Errorf("stream %s took it", ack.Stream)
 	}
 	if err != nil {
-		return fmt.Errorf("publish to %s: %w", l.Subject, err)
+		return again, fmt.Errorf("publish to %s: %w", l.Subject, err)
 	}
 	failpoint.Hit(failpoint.Requeued)
-	n.log.Info("dead letter requeued", "group", group, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "as", ack.Sequence)
-	return nil
+	n.log.Info("dead letter requeued", "group", l.Group, "all_groups", allGroups, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "as", ack.Sequence)
+	return api.Requeued{Number: l.Stored, Partition: l.Partition, Seq: ack.Sequence}, nil
 }
 
 // Drop deletes dead letters. Partitions of which a parked one goes begin anew, for their owners know which keys are parked.
