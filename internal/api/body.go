@@ -32,6 +32,9 @@ func readForm(r *http.Request, topic TopicInfo, batch int64) (*form, error) {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
 		return nil, badRequest("Content-Encoding %q is not understood; send the body as it is", coding)
 	}
+	if err := onlyOnce(r.Header); err != nil {
+		return nil, err
+	}
 	f.common = NewMessage{Key: f.query.Get("key"), Subject: f.query.Get("subject"), ID: r.Header.Get("Idempotency-Key"), Header: traceHeaders(r.Header)}
 	if f.common.Key == "" {
 		f.common.Key = r.Header.Get("Leasehold-Key")
@@ -54,6 +57,18 @@ func readForm(r *http.Request, topic TopicInfo, batch int64) (*form, error) {
 	return f, f.check(allowed, r)
 }
 
+// onlyOnce refuses a header of which only one could count: callers and proxies disagree on which.
+func onlyOnce(h http.Header) error {
+	for name, values := range h {
+		switch {
+		case len(values) < 2:
+		case name == "Leasehold-Key", name == "Idempotency-Key", name == "Content-Type", name == "Traceparent", strings.HasPrefix(name, "Ce-"):
+			return badRequest("header %s is given %d times; give it once", name, len(values))
+		}
+	}
+	return nil
+}
+
 // check refuses what would be passed over in silence.
 func (f *form) check(allowed []string, r *http.Request) error {
 	for name, values := range f.query {
@@ -63,6 +78,9 @@ func (f *form) check(allowed []string, r *http.Request) error {
 		case len(values) > 1:
 			return badRequest("parameter %q is given %d times", name, len(values))
 		}
+	}
+	if key, inHeader := f.query.Get("key"), r.Header.Get("Leasehold-Key"); key != "" && inHeader != "" && key != inHeader {
+		return badRequest("parameter key is %q and header Leasehold-Key is %q; give one of them", key, inHeader)
 	}
 	if f.query.Has("key_field") && (f.common.Key != "" || f.common.Subject != "") {
 		return badRequest("key_field and a key or subject for all exclude each other")
