@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("LEASEHOLD_TEST_NODE") == "" {
 		os.Exit(m.Run())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	app := &App{Run: fakeNode, In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
 	os.Exit(app.Main(ctx, os.Args[1:]))

@@ -23,8 +23,9 @@ const (
 	exitNotFound    = 5
 	exitTimeout     = 6
 	exitUnhealthy   = 10
-	exitUnsafe      = 11 // It would not be safe now.
-	exitPartly      = 12 // Some of the work is done.
+	exitUnsafe      = 11  // It would not be safe now.
+	exitPartly      = 12  // Some of the work is done.
+	exitInterrupted = 130 // ^C at a question, as shells count it.
 )
 
 // Error ends a command with an exit code.

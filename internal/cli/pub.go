@@ -80,7 +80,7 @@ func (a *App) runPub(cmd *cobra.Command, f pubFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	nc, err := a.connect(f.login, info, trusted)
+	nc, err := a.connect(cmd.Context(), f.login, info, trusted)
 	if err != nil {
 		return err
 	}
