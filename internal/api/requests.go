@@ -45,6 +45,11 @@ type Asked struct {
 	Applied    int    `json:"applied"`    // Of so many it is known to be applied.
 	Waiting    []int  `json:"waiting"`    // The others.
 
+	// Of a resume: for how many partitions it changes something. The others are not paused, blocked or waiting for their handler.
+	Changed *int `json:"changed,omitempty"`
+	// Partitions that have not yet handled all of what was released, by this request or another.
+	Releasing []int `json:"releasing,omitempty"`
+
 	// Of a seek: every message after Seq is handled (again). Again and Skipped are counted for a dry run only, -1 else.
 	Seq     uint64 `json:"seq,omitempty"`
 	Again   int64  `json:"again"`
@@ -58,6 +63,7 @@ type LetterFilter struct {
 	Reason    string
 	Key       string // A name as partitioner.KeysNamed reads it.
 	Since     time.Time
+	Seq       uint64 // Of the message with this sequence only; with Partition and Key. The answer is up to date.
 	After     uint64 // Letters with a higher number only.
 	Limit     int    // At most so many; 0: the server's choice.
 	Data      bool   // With payload and headers.
@@ -118,6 +124,7 @@ type LettersDone struct {
 // Requeued is where the message of a dead letter was stored again.
 type Requeued struct {
 	Number    uint64 `json:"number"` // The letter's.
+	Key       string `json:"key"`
 	Partition int    `json:"partition"`
 	Seq       uint64 `json:"seq"`
 }
@@ -213,6 +220,8 @@ func letterFilter(q url.Values) (f LetterFilter, err error) {
 			f.Key = v
 		case "since":
 			f.Since, bad = time.Parse(time.RFC3339Nano, v)
+		case "seq":
+			f.Seq, bad = strconv.ParseUint(v, 10, 64)
 		case "after":
 			f.After, bad = strconv.ParseUint(v, 10, 64)
 		case "number":
@@ -227,6 +236,9 @@ func letterFilter(q url.Values) (f LetterFilter, err error) {
 		if bad != nil {
 			return f, badRequest("%s=%s: %s", name, v, bad)
 		}
+	}
+	if f.Seq > 0 && (f.Partition == nil || f.Key == "") {
+		return f, badRequest("seq=%d: name partition and key too", f.Seq)
 	}
 	return f, nil
 }
@@ -245,6 +257,7 @@ func (f LetterFilter) query() url.Values {
 	set("reason", f.Reason, f.Reason != "")
 	set("key", f.Key, f.Key != "")
 	set("since", f.Since.Format(time.RFC3339Nano), !f.Since.IsZero())
+	set("seq", strconv.FormatUint(f.Seq, 10), f.Seq > 0)
 	set("after", strconv.FormatUint(f.After, 10), f.After > 0)
 	set("number", strconv.FormatUint(f.Stored, 10), f.Stored > 0)
 	set("limit", strconv.Itoa(f.Limit), f.Limit > 0)

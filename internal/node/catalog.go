@@ -43,6 +43,17 @@ func (n *Node) catalog(ctx context.Context, kv *cluster.KV, known map[string]lea
 	return c, errors.Join(err1, err2)
 }
 
+// liveNodes counts the live nodes that take part in anything.
+func (c catalog) liveNodes() int {
+	all := map[string]bool{}
+	for _, nodes := range c.live {
+		for _, node := range nodes {
+			all[node] = true
+		}
+	}
+	return len(all)
+}
+
 // nodes lists who takes part in a group, never null.
 func (c catalog) nodes(group string) []string { return append([]string{}, c.live[group]...) }
 

@@ -44,6 +44,9 @@ func (n *Node) DeadLetters(ctx context.Context, group string, f api.LetterFilter
 	if f.Partition != nil {
 		where.Partition = *f.Partition
 	}
+	if f.Seq > 0 {
+		return out, oneOf(ctx, box, where, f, out)
+	}
 	limit := f.Limit
 	if limit <= 0 || limit > api.MaxLetters {
 		limit = api.MaxLetters
@@ -56,6 +59,19 @@ func (n *Node) DeadLetters(ctx context.Context, group string, f api.LetterFilter
 	})
 	out.Next = next
 	return out, err
+}
+
+// oneOf lists the letter of one message, if there is one.
+func oneOf(ctx context.Context, box *worker.DeadLetters, where worker.LetterQuery, f api.LetterFilter, out *api.LetterList) error {
+	l, err := box.Of(ctx, where.Partition, where.Key, f.Seq)
+	switch {
+	case errors.Is(err, worker.ErrNoLetter):
+		return nil
+	case err != nil:
+		return err
+	}
+	out.Letters = append(out.Letters, apiLetter(l, f.Data))
+	return nil
 }
 
 func letterError(err error, number uint64) error {
@@ -163,7 +179,7 @@ func (n *Node) publishAgain(ctx context.Context, l *worker.Letter, allGroups boo
 	}
 	failpoint.Hit(failpoint.Requeued)
 	n.log.Info("dead letter requeued", "group", l.Group, "all_groups", allGroups, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "as", ack.Sequence)
-	return api.Requeued{Number: l.Stored, Partition: l.Partition, Seq: ack.Sequence}, nil
+	return api.Requeued{Number: l.Stored, Key: listedKey(l), Partition: l.Partition, Seq: ack.Sequence}, nil
 }
 
 // Drop deletes dead letters. Partitions of which a parked one goes begin anew, for their owners know which keys are parked.

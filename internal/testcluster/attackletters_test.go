@@ -145,7 +145,7 @@ func (a *arena) requeued() {
 	a.deadLettered(events, before, 3)
 	a.webhook.merciful.Store(true)
 	defer a.webhook.merciful.Store(false)
-	a.note("dlq requeue of all of them", a.command("dlq", "requeue", events, "--all", "--yes"), "^done")
+	a.note("dlq requeue of all of them", a.command("dlq", "requeue", events, "--all", "--yes", "--wait", "0s"), "^done")
 	a.deadLettered(events, 0, 0)
 }
 
