@@ -213,6 +213,13 @@ func (a *App) printFates(out outcome) {
 	}
 }
 
+func have(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun + " has"
+	}
+	return count(n, noun) + " have"
+}
+
 func were(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun + " is"

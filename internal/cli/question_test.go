@@ -150,6 +150,29 @@ func TestInterruptAtAQuestionEndsTheCommand(t *testing.T) {
 	}
 }
 
+// TestInterruptWhileWaitingSaysWhatStands: the order is given by then.
+func TestInterruptWhileWaitingSaysWhatStands(t *testing.T) {
+	stuck := func(releasing, waiting []int) (*fakeRequests, string) {
+		f := &fakeRequests{letters: someLetters(9), releasing: releasing, waiting: waiting}
+		f.status = healthy()
+		return f, agent(t, f)
+	}
+	_, addr := stuck([]int{6}, nil)
+	a := startAtTerminal(t, "dlq", "release", "billing", "--key", "c 6", "--addr", addr)
+	a.typeAt("releasing in 8 partitions", "\x03")
+	a.wantEnd(exitInterrupted, "interrupted while waiting for what comes of it")
+	f, addr := stuck(nil, []int{3})
+	a = startAtTerminal(t, "pause", "billing", "--reason", "lunch", "--addr", addr, "--wait", "10m")
+	eventually(t, time.Minute, func() error {
+		if f.polls.Load() < 2 { // The answer to the first one has arrived then.
+			return errors.New("nothing was asked")
+		}
+		return nil
+	})
+	a.typeAt("", "\x03")
+	a.wantEnd(exitInterrupted, "request 7 is recorded, and 1 partition has not applied it yet")
+}
+
 func TestOnlyYesIsAYes(t *testing.T) {
 	f, addr := requestsAgent(t, 3)
 	for _, keys := range []string{"\x04", "\n", "y\n", "no\n", "YES\n", "yes!\n"} {

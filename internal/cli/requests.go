@@ -125,7 +125,7 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 		}
 		select {
 		case <-cmd.Context().Done():
-			return cmd.Context().Err()
+			return failure(exitInterrupted, "", "interrupted while waiting: request %d is recorded, and %s not applied it yet", asked.ID, have(len(last.Waiting), "partition"))
 		case <-tick.C:
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"leasehold/internal/api"
@@ -18,6 +19,7 @@ type fakeRequests struct {
 	fakeMembers
 	letters   []api.Letter
 	asks      []api.Ask
+	polls     atomic.Int32 // Looks at how far a request is.
 	ordered   []uint64
 	waiting   []int                 // Partitions that never apply anything.
 	changed   *int                  // By a resume.
@@ -56,6 +58,7 @@ func (f *fakeRequests) Ask(_ context.Context, group string, a api.Ask) (*api.Ask
 }
 
 func (f *fakeRequests) Asked(_ context.Context, group string, id uint64) (*api.Asked, error) {
+	f.polls.Add(1)
 	return &api.Asked{ID: id, Group: group, Partitions: 8, Applied: 8 - len(f.waiting), Waiting: append([]int{}, f.waiting...), Releasing: f.releasing}, f.known(group)
 }
 
