@@ -205,9 +205,12 @@ func (a *App) printFates(out outcome) {
 			fmt.Fprintf(a.Err, "… and %d more\n", len(out.Failed)+len(out.Waiting)-maxFates)
 			return
 		}
-		what := fmt.Sprintf("%s dead letter %d", m.Kind, m.Number)
-		if m.Number == 0 {
+		what := fmt.Sprintf("dead letter %d", m.Number)
+		switch {
+		case m.Number == 0:
 			what = "waiting"
+		case m.Kind == string(partitioner.Parked):
+			what = "parked as " + what
 		}
 		fmt.Fprintf(a.Err, "message %d of key %s in partition %d: %s: %s\n", m.Seq, printable(partitioner.KeyName(m.Key)), m.Partition, what, printable(m.Error))
 	}

@@ -226,7 +226,7 @@ func resumeText(verb, group string, p *api.Asked) string {
 	case p.Changed == nil: // A node of an earlier version does not say.
 		return verb + count(p.Partitions, "partition")
 	case *p.Changed == 0:
-		return fmt.Sprintf("nothing changed: no partition of group %s that was asked for is paused, blocked or waiting for its handler", group)
+		return fmt.Sprintf("nothing changed: of %s of group %s none is paused, blocked or waiting for its handler", count(p.Partitions, "partition"), group)
 	}
 	return verb + count(*p.Changed, "partition")
 }

@@ -214,7 +214,7 @@ func TestDryRunListsWhatItWouldTouch(t *testing.T) {
 
 func TestResumeOfWhatGoesOnSaysSo(t *testing.T) {
 	f, addr := requestsAgent(t, 0)
-	for n, want := range []string{"nothing changed", "resumed 1 partition"} {
+	for n, want := range []string{"nothing changed: of 8 partitions of group billing none is paused", "resumed 1 partition"} {
 		f.changed = &n
 		run(t, "resume", "billing", "--addr", addr).want(t, exitOK, want)
 		run(t, "resume", "billing", "--dry-run", "--addr", addr).want(t, exitOK, strings.Replace(want, "resumed", "would resume", 1))
@@ -226,10 +226,10 @@ func TestReleaseSaysWhatCameOfIt(t *testing.T) {
 	f, addr := requestsAgent(t, 9) // 3, 6 and 9 are parked.
 	f.again = map[uint64]api.Letter{106: {Number: 41, Kind: "dead", Error: "no such customer"}}
 	run(t, "dlq", "release", "billing", "--all", "--yes", "--addr", addr).want(t, exitPartly,
-		"outcome: 2 handled, 1 failed again", "message 106 of key c 6 in partition 6: dead dead letter 41: no such customer", "dlq list billing")
+		"outcome: 2 handled, 1 failed again", "message 106 of key c 6 in partition 6: dead letter 41: no such customer", "dlq list billing")
 	f.again[103], f.again[109] = f.letters[2], f.letters[8]
 	f.status.Groups[0].Partitions = []api.Partition{{Partition: 3, State: "held", Release: "released message 103 failed 8 times: still down"}}
-	run(t, "dlq", "release", "billing", "--all", "--yes", "--addr", addr).want(t, exitFailed, "outcome: 3 failed again", "parked dead letter 3: released message 103 failed 8 times: still down")
+	run(t, "dlq", "release", "billing", "--all", "--yes", "--addr", addr).want(t, exitFailed, "outcome: 3 failed again", "parked as dead letter 3: released message 103 failed 8 times: still down")
 	f.releasing = []int{6}
 	f.status.Groups[0].Partitions = []api.Partition{{Partition: 6, State: "unavailable", Error: "no database"}}
 	run(t, "dlq", "release", "billing", "--key", "c 6", "--wait", "400ms", "--addr", addr).want(t, exitTimeout,

@@ -57,7 +57,7 @@ func TestReleaseSaysWhatCameOfIt(t *testing.T) {
 	a.waitLetters("parked max_attempts k1", "parked parked k2", "parked parked k3")
 	a.leasehold(1, "dlq release billing --key k", "outcome: 3 failed again", "message 1 of key k", "released message 1 failed 2 times: as told")
 	a.say(map[string]string{"k2": "reject"})
-	a.leasehold(12, "dlq release billing --key k", "outcome: 2 handled, 1 failed again", "dead dead letter", "as told")
+	a.leasehold(12, "dlq release billing --key k", "outcome: 2 handled, 1 failed again", ": dead letter", "as told")
 	a.waitLetters("dead rejected k2")
 	a.leasehold(5, "dlq release billing --key k", "nothing of key")
 	a.leasehold(0, "resume billing", "nothing changed")
