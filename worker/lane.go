@@ -111,7 +111,7 @@ type Lane struct {
 	retryAt    time.Time // When a lane that waits tries again; zero if it does not wait for a time.
 	gap        string    // Which messages are missing; "" if none.
 	overdue    bool      // The call in flight has been reported as overdue.
-	unreleased string    // Why the last released message that failed for good did; "" if none has.
+	unreleased string    // Why the last released message that used up its attempts failed; "" if none has.
 }
 
 // newLane builds a lane. It does nothing until run.

@@ -82,7 +82,7 @@ type LaneStatus struct {
 	RetryAt   time.Time // When it tries again; zero if it does not wait for a time.
 	Parked    int       // Keys whose messages are set aside.
 
-	Unreleased string // Why the last released message that failed for good did; "" if none has since the lane began.
+	Unreleased string // Why the last released message that used up its attempts failed; "" if none has since the lane began.
 }
 
 func (l *Lane) status() LaneStatus {

@@ -270,7 +270,7 @@ func (a *App) dlqReleaseCommand() *cobra.Command {
 		Use:   "release GROUP (--key KEY | --all)",
 		Short: "Handle parked messages, each key's in order, before live ones",
 		Long: "The owner of a partition hands the parked messages of the key to the handler and removes each that succeeds; live messages\n" +
-			"of the partition wait meanwhile. If one fails for good again, it and those after it stay parked. The command waits\n" +
+			"of the partition wait meanwhile. If one uses up its attempts again, it and those after it stay parked. The command waits\n" +
 			"--wait for what comes of them and says so: handled, failed again, still waiting.",
 		Example: "  leasehold dlq release billing --key c-17\n  leasehold dlq release billing --all --yes",
 		Args:    cobra.ExactArgs(1),
