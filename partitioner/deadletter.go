@@ -38,14 +38,6 @@ func NewLetterKey(key string) LetterKey {
 	return LetterKey(hashedKey + hex.EncodeToString(sum[:]))
 }
 
-// ParseLetterKey is NewLetterKey for a key that an operator names: a hash is taken as it is listed.
-func ParseLetterKey(named string) LetterKey {
-	if k := LetterKey(named); k.Hashed() {
-		return k
-	}
-	return NewLetterKey(named)
-}
-
 // Hashed reports whether the letter key is a hash, so that the key stands elsewhere.
 func (k LetterKey) Hashed() bool {
 	digits, ok := strings.CutPrefix(string(k), hashedKey)

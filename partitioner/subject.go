@@ -110,27 +110,9 @@ func (t Topic) PartitionFilter(p int) string {
 	return t.Name + "." + layoutToken + "." + strconv.Itoa(p) + ".>"
 }
 
-// KeyTokens makes subject tokens of a key as people look for it. If the topic's key is one token: raw, or as it stands in
-// the subject. Else as its tokens stand there, joined by ".".
-func (t Topic) KeyTokens(key string) ([]string, error) {
-	if len(t.Key) == 1 {
-		token, err := EncodeKey(DecodeKey(key))
-		return []string{token}, err
-	}
-	tokens := strings.Split(key, ".")
-	if len(tokens) != len(t.Key) {
-		return nil, fmt.Errorf("%w: topic %s has a key of %d tokens joined by dots, %q has %d", ErrSubject, t.Name, len(t.Key), key, len(tokens))
-	}
-	for _, token := range tokens {
-		if err := checkToken(token); err != nil {
-			return nil, err
-		}
-	}
-	return tokens, checkKeyLength(len(key))
-}
-
-// KeyFilter matches the stored subjects of one key, and only those.
-func (t Topic) KeyFilter(tokens []string) string {
+// KeyFilter matches the stored subjects of one key, as Place.Key has it, and only those.
+func (t Topic) KeyFilter(key string) string {
+	tokens := t.KeyTokens(key)
 	wild := make([]string, strings.Count(t.Subject, "*"))
 	for i := range wild {
 		wild[i] = "*"
@@ -138,9 +120,11 @@ func (t Topic) KeyFilter(tokens []string) string {
 	for i, index := range t.Key {
 		wild[index-1] = tokens[i]
 	}
-	partition := strconv.Itoa(Of(t.Partitions, tokens...))
-	return strings.Join(append([]string{t.Name, layoutToken, partition}, wild...), ".")
+	return strings.Join(append([]string{t.Name, layoutToken, strconv.Itoa(t.PartitionOf(key))}, wild...), ".")
 }
+
+// PartitionOf is the partition of a key as Place.Key has it.
+func (t Topic) PartitionOf(key string) int { return Of(t.Partitions, t.KeyTokens(key)...) }
 
 // StoredFilter matches every stored subject of the topic: "<topic>.1.>".
 func (t Topic) StoredFilter() string { return t.Name + "." + layoutToken + ".>" }

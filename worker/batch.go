@@ -65,7 +65,7 @@ func (l *Lane) batchOf(jobs []job) int {
 	}
 	n := min(len(jobs), b.BatchSize(l.grant.Partition))
 	for i := range n {
-		if jobs[i].err != nil || l.isParked(jobs[i].m.Key) {
+		if jobs[i].err != nil || l.isForOthers(jobs[i].m) || l.isParked(jobs[i].m.Key) {
 			return i
 		}
 	}

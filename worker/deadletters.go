@@ -125,6 +125,17 @@ func (d *DeadLetters) take(ctx context.Context, p partitioner.DeadLetterPlace) (
 	return decodeLetter(p, e.seq, e.headers, e.data), nil
 }
 
+// Of reads the letter of a message of a topic, whatever its kind.
+func (d *DeadLetters) Of(ctx context.Context, partition int, key partitioner.LetterKey, seq uint64) (*Letter, error) {
+	for _, kind := range []partitioner.DeadLetterKind{partitioner.Dead, partitioner.Parked} {
+		l, err := d.take(ctx, partitioner.DeadLetterPlace{Group: d.Group, Partition: partition, Kind: kind, LetterKey: key, Seq: seq})
+		if !errors.Is(err, ErrNoLetter) {
+			return l, err
+		}
+	}
+	return nil, ErrNoLetter
+}
+
 // At reads the letter with a sequence.
 func (d *DeadLetters) At(ctx context.Context, stored uint64) (*Letter, error) {
 	e, err := d.get(ctx, fmt.Appendf(nil, `{"seq":%d}`, stored))

@@ -185,7 +185,7 @@ func TestRequeuedHeadersArriveAsTheyWere(t *testing.T) {
 	}
 	l := letterAt(partitioner.Dead, 3, "k", 7)
 	l.Topic, l.Headers = "orders", want
-	if err := nc.PublishMsg(&nats.Msg{Subject: "again", Header: l.RequeueHeaders()}); err != nil {
+	if err := nc.PublishMsg(&nats.Msg{Subject: "again", Header: l.RequeueHeaders(false)}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := sub.NextMsg(10 * time.Second)
@@ -198,6 +198,10 @@ func TestRequeuedHeadersArriveAsTheyWere(t *testing.T) {
 	}
 	delete(got, originalIDHdr)
 	delete(got, HeaderRequeues)
+	if only := got[HeaderOnlyGroup]; len(only) != 1 || only[0] != l.Group || len(l.RequeueHeaders(true)[HeaderOnlyGroup]) > 0 {
+		t.Errorf("for the group %v alone; for all groups: %v", only, l.RequeueHeaders(true))
+	}
+	delete(got, HeaderOnlyGroup)
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %.300q", got)
 	}

@@ -224,35 +224,58 @@ func (h *HTTP) messageHeader(m *Message) http.Header {
 	if header.Get("Content-Type") == "" {
 		header.Set("Content-Type", "application/octet-stream")
 	}
-	passed, isEvent := http.Header{}, false
-	for name, values := range m.Headers {
-		name = passedName(name)
-		isEvent = isEvent || name == "Content-Type" && len(values) > 0 && strings.HasPrefix(strings.ToLower(values[0]), "application/cloudevents")
-		for _, v := range values {
-			passed.Add(name, escape(v, isControl))
-		}
-	}
-	if !isEvent { // Else the payload is a whole CloudEvent with attributes of its own.
+	passed := passedHeaders(m.Headers)
+	if !isStructured(passed) { // Else the payload is a whole CloudEvent with attributes of its own.
 		setEventHeader(header, m)
 	}
-	for name, values := range passed {
-		header[name] = values
-	}
+	maps.Copy(header, passed)
 	return header
 }
 
-// passedName is the name under which a header of the publisher is passed on: those that mean to a receiver what they
-// mean to us keep theirs.
-func passedName(name string) string {
-	switch lower := strings.ToLower(name); {
-	case lower == "content-type", lower == "traceparent", lower == "tracestate", strings.HasPrefix(lower, "ce-"):
-	default:
-		name = headerPrefix + "Header-" + name
+// passedHeaders are the publisher's headers as they are passed on: those that mean to a receiver what they mean to us under their
+// names, others behind otherHeader. Of what may stand in a request once, the first keeps its name; receivers would disagree on which
+// of two counts. Attributes of a CloudEvent keep theirs only if all that an event needs are there: else they would change ours.
+func passedHeaders(headers map[string][]string) http.Header {
+	passed, event := make(http.Header, len(headers)), isBinaryEvent(headers)
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		for _, value := range headers[name] {
+			to := http.CanonicalHeaderKey(escape(name, isNoToken))
+			lower := strings.ToLower(name)
+			switch isAttribute := strings.HasPrefix(lower, "ce-"); {
+			case lower == "tracestate":
+			case (lower == "content-type" || lower == "traceparent" || isAttribute && event) && len(passed[to]) == 0:
+			default:
+				to = http.CanonicalHeaderKey(otherHeader + escape(name, isNoToken))
+			}
+			passed[to] = append(passed[to], escape(value, isControl))
+		}
 	}
-	return http.CanonicalHeaderKey(escape(name, isNoToken))
+	return passed
 }
 
-// setEventHeader sets the attributes of a CloudEvent. A publisher's own replace them.
+// otherHeader begins the names of the publisher's headers that are not passed on under their own.
+const otherHeader = headerPrefix + "Header-"
+
+// isBinaryEvent reports whether headers are those of a CloudEvent in binary mode: all attributes that it must have are there.
+func isBinaryEvent(headers map[string][]string) bool {
+	found := 0
+	for _, attribute := range []string{"ce-specversion", "ce-id", "ce-source", "ce-type"} {
+		for name, values := range headers {
+			if strings.EqualFold(name, attribute) && len(values) > 0 && values[0] != "" {
+				found++
+				break
+			}
+		}
+	}
+	return found == 4
+}
+
+// isStructured reports whether the payload is a CloudEvent as a whole.
+func isStructured(passed http.Header) bool {
+	return strings.HasPrefix(strings.ToLower(passed.Get("Content-Type")), "application/cloudevents")
+}
+
+// setEventHeader sets the attributes of a CloudEvent. Those of a publisher's event replace them.
 func setEventHeader(header http.Header, m *Message) {
 	for _, f := range []field{
 		{"Ce-Specversion", "1.0"},

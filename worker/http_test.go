@@ -359,16 +359,58 @@ func TestHTTPPassesEventsOnAsTheyAre(t *testing.T) {
 	wantStatus(t, handle(t, h, m), OK, "")
 	wantHeaders(t, (<-requests).Header, map[string]string{"Content-Type": "application/json"})
 
-	m.Headers = map[string][]string{"ce-id": {"A-1"}, "CE-Source": {"/press/4"}, "content-type": {"text/csv"}}
+	m.Headers = map[string][]string{
+		"ce-id": {"A-1"}, "CE-Source": {"/press/4"}, "ce-type": {"weighed"}, "Ce-Specversion": {"1.0"}, "ce-unit": {"kg"}, "content-type": {"text/csv"},
+	}
 	wantStatus(t, handle(t, h, m), OK, "")
 	wantHeaders(t, (<-requests).Header, map[string]string{
-		"Content-Type": "text/csv", "Ce-Id": "A-1", "Ce-Source": "/press/4", "Ce-Sequence": "00000000000000001007",
+		"Content-Type": "text/csv", "Ce-Id": "A-1", "Ce-Source": "/press/4", "Ce-Type": "weighed", "Ce-Unit": "kg", "Ce-Sequence": "00000000000000001007",
 		"Leasehold-Id": "orders/3/1007", "Leasehold-Header-Ce-Id": "",
 	})
 
 	m.Headers = map[string][]string{"Content-Type": {"application/cloudevents+json"}}
 	wantStatus(t, handle(t, h, m), OK, "")
 	wantHeaders(t, (<-requests).Header, map[string]string{"Content-Type": "application/cloudevents+json", "Ce-Id": "", "Leasehold-Seq": "1007"})
+}
+
+// TestHTTPEnvelopeCannotBeForged: attributes that are no whole event do not replace ours, and of a header given twice one counts.
+func TestHTTPEnvelopeCannotBeForged(t *testing.T) {
+	url, requests := recordHTTP(t)
+	h := newHTTP(t, url, nil)
+	ours := map[string]string{"Ce-Id": "orders/3/1007", "Ce-Source": "/leasehold/topics/orders", "Ce-Type": "leasehold.message", "Ce-Partitionkey": "c-17"}
+	for name, c := range map[string]struct {
+		headers map[string][]string
+		want    map[string]string
+	}{
+		"some attributes": {
+			map[string][]string{"ce-id": {"victim"}, "CE-SOURCE": {"/shop"}, "ce-partitionkey": {"c-99"}, "ce-specversion": {""}, "ce-type": nil},
+			map[string]string{"Leasehold-Header-Ce-Id": "victim", "Leasehold-Header-Ce-Source": "/shop", "Leasehold-Header-Ce-Partitionkey": "c-99"},
+		},
+		"type twice in two spellings": {
+			map[string][]string{"content-type": {"text/html"}, "Content-Type": {"text/csv"}},
+			map[string]string{"Content-Type": "text/csv", "Leasehold-Header-Content-Type": "text/html"},
+		},
+		"type twice, one of an event": {
+			map[string][]string{"Content-Type": {"text/csv", "application/cloudevents+json"}},
+			map[string]string{"Content-Type": "text/csv", "Leasehold-Header-Content-Type": "application/cloudevents+json"},
+		},
+		"trace twice": {
+			map[string][]string{"traceparent": {"00-1", "00-2"}, "tracestate": {"a=1", "b=2"}},
+			map[string]string{"Traceparent": "00-1", "Leasehold-Header-Traceparent": "00-2", "Tracestate": "a=1,b=2"},
+		},
+	} {
+		m := testMessage(3, 1007, "x")
+		m.Headers = c.headers
+		wantStatus(t, handle(t, h, m), OK, "")
+		got := (<-requests).Header
+		t.Log(name)
+		wantHeaders(t, got, ours)
+		wantHeaders(t, got, c.want)
+	}
+	m := testMessage(3, 1007, "x")
+	m.Headers = map[string][]string{"ce-id": {"1"}, "CE-ID": {"2"}, "ce-source": {"/s"}, "ce-type": {"t"}, "ce-specversion": {"1.0"}}
+	wantStatus(t, handle(t, h, m), OK, "")
+	wantHeaders(t, (<-requests).Header, map[string]string{"Ce-Id": "2", "Leasehold-Header-Ce-Id": "1", "Ce-Source": "/s", "Leasehold-Id": "orders/3/1007"})
 }
 
 func TestHTTPSignsWithEverySecret(t *testing.T) {

@@ -152,7 +152,7 @@ func CountFrom(ctx context.Context, js jetstream.JetStream, t partitioner.Topic,
 // countFrom asks the server how many messages match a filter from a sequence on.
 func countFrom(ctx context.Context, js jetstream.JetStream, stream, filter string, from uint64) (uint64, error) {
 	cfg := readerConfig(from)
-	cfg.FilterSubject = filter
+	cfg.FilterSubjects = []string{filter} // The client refuses a ">" within a key in FilterSubject.
 	cfg.InactiveThreshold = time.Second
 	info, err := createConsumer(ctx, js, stream, cfg)
 	if err != nil {

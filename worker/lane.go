@@ -112,6 +112,7 @@ type Lane struct {
 	retryAt    time.Time // When a lane that waits tries again; zero if it does not wait for a time.
 	gap        string    // Which messages are missing; "" if none.
 	overdue    bool      // The call in flight has been reported as overdue.
+	unreleased string    // Why the last released message that used up its attempts failed; "" if none has.
 }
 
 // newLane builds a lane. It does nothing until run.
@@ -321,6 +322,9 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 	switch {
 	case head.err != nil:
 		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v; %s", head.seq, head.err, l.waysOut(head.seq)))
+	case l.isForOthers(head.m):
+		l.log.Debug("message passed over: it is requeued for another group", "seq", head.seq, "only_group", first(head.m.Headers, HeaderOnlyGroup))
+		return one(l.finished(head.seq, 1, 0))
 	case l.isParked(head.m.Key):
 		return one(l.park(head))
 	case !l.looked && l.grant.Attempt >= l.config.MaxAttempts:
@@ -338,6 +342,13 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 		return 0, false
 	}
 	return one(l.settle(head, r))
+}
+
+// isForOthers reports whether a message was requeued for another group alone. This one is done with it, without a call and
+// without parking it.
+func (l *Lane) isForOthers(m *Message) bool {
+	only := first(m.Headers, HeaderOnlyGroup)
+	return only != "" && only != l.config.Name
 }
 
 // one is the outcome of a step with one message.

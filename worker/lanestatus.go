@@ -88,6 +88,8 @@ type LaneStatus struct {
 	Error     string
 	RetryAt   time.Time // When it tries again; zero if it does not wait for a time.
 	Parked    int       // Keys whose messages are set aside.
+
+	Unreleased string // Why the last released message that used up its attempts failed; "" if none has since the lane began.
 }
 
 func (l *Lane) status() LaneStatus {
@@ -96,6 +98,7 @@ func (l *Lane) status() LaneStatus {
 	s := LaneStatus{
 		Partition: l.grant.Partition, Epoch: l.grant.Epoch,
 		Done: l.p.Done, Attempt: l.p.Attempt, RetryAt: l.retryAt, Parked: l.parkedKeys, State: l.state, Error: l.fault,
+		Unreleased: l.unreleased,
 	}
 	switch {
 	case s.State == StateStopped:

@@ -64,6 +64,8 @@ const (
 
 	// HeaderRequeues counts how often a message was sent to its topic again. It stands in messages too.
 	HeaderRequeues = headerPrefix + "Requeues"
+	// HeaderOnlyGroup names the only group that a requeued message is for. Lanes of others pass it over.
+	HeaderOnlyGroup = headerPrefix + "Only-Group"
 )
 
 // letterHeaderBytes is how long the headers of a letter may get before the publisher's are packed. The broker takes 64 KiB;

@@ -15,7 +15,7 @@ import (
 type LetterQuery struct {
 	Partition int                        // -1: of all.
 	Kind      partitioner.DeadLetterKind // "": of both.
-	Key       string                     // As listed, a hash too; "": of all.
+	Key       partitioner.LetterKey      // "": of all.
 	After     uint64                     // Stored after this one.
 }
 
@@ -28,7 +28,7 @@ const (
 // List calls f with dead letters in the order they were stored, until it returns false. It returns the number after which
 // to go on, 0 if that was all. It is for people: some replica answers, which may be a little behind.
 func (d *DeadLetters) List(ctx context.Context, q LetterQuery, f func(*Letter) bool) (next uint64, err error) {
-	filter := partitioner.DeadLetterFilter(d.Group, q.Partition, q.Kind, partitioner.ParseLetterKey(q.Key))
+	filter := partitioner.DeadLetterFilter(d.Group, q.Partition, q.Kind, q.Key)
 	for after := q.After; ; {
 		n := 0
 		msgs, err := jetstreamext.GetBatch(ctx, d.JS, d.stream(), listBatch, jetstreamext.GetBatchSeq(after+1),
@@ -61,10 +61,23 @@ func (d *DeadLetters) List(ctx context.Context, q LetterQuery, f func(*Letter) b
 	}
 }
 
+// HasKey reports whether there are letters of a key.
+func (d *DeadLetters) HasKey(ctx context.Context, key partitioner.LetterKey) (bool, error) {
+	_, err := d.get(ctx, fmt.Appendf(nil, `{"last_by_subj":%q}`, partitioner.DeadLetterFilter(d.Group, -1, "", key)))
+	if errors.Is(err, ErrNoLetter) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // RequeueHeaders are the headers of the message when it is sent to its topic again: the publisher's, less what the broker
-// would act on. The message id that it came with goes on as its idempotency key. Headers that cannot be sent go packed.
-func (l *Letter) RequeueHeaders() map[string][]string {
+// would act on. The message id that it came with goes on as its idempotency key. Headers that cannot be sent go packed. The
+// message is for the letter's group alone, or for all of its topic.
+func (l *Letter) RequeueHeaders(allGroups bool) map[string][]string {
 	h := map[string][]string{HeaderRequeues: {fmt.Sprint(l.Requeues + 1)}}
+	if !allGroups {
+		h[HeaderOnlyGroup] = []string{l.Group}
+	}
 	for name, values := range l.Headers {
 		if !reservedHeader(name) {
 			h[name] = values

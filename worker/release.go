@@ -172,6 +172,9 @@ func (l *Lane) callReleased(m *Message, letter *Letter) step {
 				return stepEnd
 			}
 		case n >= m.MaxAttempts:
+			l.mu.Lock()
+			l.unreleased = fmt.Sprintf("released message %d failed %d times: %s", m.Seq, n, r.text())
+			l.mu.Unlock()
 			return stepAgain
 		default:
 			l.setState(StateReleasing, fmt.Sprintf("released message %d failed: %s", m.Seq, r.text()))

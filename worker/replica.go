@@ -83,7 +83,7 @@ func (t *LocalTap) Next() (*Message, error) {
 
 // ListLocal is DeadLetters.List on a replica of the group's dead letters.
 func ListLocal(r Replica, group string, q LetterQuery, f func(*Letter) bool) (next uint64, err error) {
-	filter := partitioner.DeadLetterFilter(group, q.Partition, q.Kind, partitioner.ParseLetterKey(q.Key))
+	filter := partitioner.DeadLetterFilter(group, q.Partition, q.Kind, q.Key)
 	for after := q.After; ; {
 		m, err := r.Next(filter, after+1)
 		if errors.Is(err, io.EOF) {

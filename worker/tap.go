@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -83,7 +84,7 @@ func (t *Tap) begin(ctx context.Context, state jetstream.StreamState) (err error
 	if from == 0 {
 		t.from.DeliverPolicy, t.from.OptStartTime = jetstream.DeliverByStartTimePolicy, &t.o.Since
 	}
-	t.from.FilterSubject = t.o.Filter
+	t.from.FilterSubjects = []string{t.o.Filter}
 	return t.open(ctx)
 }
 
@@ -158,7 +159,7 @@ func (t *Tap) Next(ctx context.Context) (*Message, error) {
 			continue
 		}
 		t.from = readerConfig(d.streamSeq + 1)
-		t.from.FilterSubject = t.o.Filter
+		t.from.FilterSubjects = []string{t.o.Filter}
 		t.left, t.idle = t.left-1, 0
 		if d.streamSeq >= t.until {
 			t.left = 0
@@ -249,6 +250,21 @@ func Stored(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, se
 		return nil, fmt.Errorf("read message %d of topic %s: %w", seq, t.Name, err)
 	}
 	return stored(t, *e)
+}
+
+// HasKey reports whether a topic stores a message of a key, as partitioner.Place has it.
+func HasKey(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, key string) (bool, error) {
+	request, err := json.Marshal(map[string]string{"last_by_subj": t.KeyFilter(key)})
+	if err == nil {
+		_, err = getMessage(ctx, js.Conn(), t.Name, request)
+	}
+	if errors.Is(err, errMissing) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for key %s in topic %s: %w", key, t.Name, err)
+	}
+	return true, nil
 }
 
 // whyNotStored says on which side of a topic's messages a sequence lies.

@@ -64,7 +64,7 @@ func shown(t *testing.T, tap *Tap) (seqs []uint64) {
 
 func TestTapShowsWhatIsAskedForAndEnds(t *testing.T) {
 	r := tapRig(t, 1000)
-	key := func(k string) string { return r.topic.KeyFilter([]string{k}) }
+	key := func(k string) string { return r.topic.KeyFilter(k) }
 	for name, c := range map[string]struct {
 		o    TapOptions
 		want string

@@ -26,6 +26,8 @@ const (
 	MsgID          = "Nats-Msg-Id"
 	ExpectedStream = "Nats-Expected-Stream"
 	brokerPrefix   = "nats-"
+	// nodePrefix begins what a node says of a message: to whom it is requeued, how often, under which id it came first.
+	nodePrefix = "Leasehold-"
 )
 
 // The headers with which NATS services say that a request has failed (nats.go v1.52, micro/service.go).
@@ -151,9 +153,12 @@ func Payload(size, limit int64) *Refusal {
 	return nil
 }
 
-// reserved refuses the broker's own headers, save the two that a publisher may send.
+// reserved refuses the headers of nodes, and the broker's own, save the two that a publisher may send.
 func reserved[T string | []byte](name T) *Refusal {
-	if !reservedName(name) {
+	if begins(name, nodePrefix) {
+		return HeaderNotAllowed.Refuse("header %s is not allowed: only nodes set headers that begin with %s; use another name", Quote(name), nodePrefix)
+	}
+	if !begins(name, brokerPrefix) {
 		return nil
 	}
 	if isName(name, MsgID) || isName(name, ExpectedStream) {
@@ -163,8 +168,9 @@ func reserved[T string | []byte](name T) *Refusal {
 		Quote(name), MsgID, ExpectedStream)
 }
 
-func reservedName[T string | []byte](name T) bool {
-	return len(name) >= len(brokerPrefix) && isName(name[:len(brokerPrefix)], brokerPrefix)
+// begins compares the beginning of a header's name without regard to case.
+func begins[T string | []byte](name T, prefix string) bool {
+	return len(name) >= len(prefix) && isName(name[:len(prefix)], prefix)
 }
 
 // isName compares header names without regard to the case of their letters. Both are ASCII.

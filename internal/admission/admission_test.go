@@ -26,6 +26,8 @@ func TestHeaderNames(t *testing.T) {
 		"": HeaderMalformed, "a b": HeaderMalformed, "a:": HeaderMalformed, "a\n": HeaderMalformed, "é": HeaderMalformed, "a\x00": HeaderMalformed,
 		"(a)": HeaderMalformed, "\u202e": HeaderMalformed,
 		"Nats-": HeaderNotAllowed, "nats-Trace-Dest": HeaderNotAllowed, "NATS-ROLLUP": HeaderNotAllowed, "Nats-Msg-Id-": HeaderNotAllowed,
+		"Leasehold-Only-Group": HeaderNotAllowed, "leasehold-requeues": HeaderNotAllowed, "LEASEHOLD-Original-Nats-Msg-Id": HeaderNotAllowed,
+		"Leasehold-": HeaderNotAllowed, "Leasehold": {}, "Leaseholder-A": {}, "X-Leasehold-Requeues": {},
 	} {
 		want(t, name, HeaderName(name), k)
 	}

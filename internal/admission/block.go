@@ -88,9 +88,9 @@ func badLine(block []byte) *Refusal {
 // take appends a header, or keeps it back for front.
 func (p *parsed) take(out, name, value []byte) ([]byte, *Refusal) {
 	switch {
-	case name[0]|0x20 != 'n':
+	case name[0]|0x20 != 'n' && name[0]|0x20 != 'l':
 	case p.answer:
-		if reservedName(name) && !isName(name, serviceError) && !isName(name, serviceErrorCode) {
+		if begins(name, brokerPrefix) && !isName(name, serviceError) && !isName(name, serviceErrorCode) {
 			return out, HeaderNotAllowed.Refuse("header %s is not allowed in an answer", Quote(name))
 		}
 	case string(name) == MsgID || isName(name, MsgID):

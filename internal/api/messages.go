@@ -22,6 +22,8 @@ type Messages interface {
 	Tap(ctx context.Context, topic string, o TapOptions) (MessageReader, error)
 	// Message shows one.
 	Message(ctx context.Context, topic string, seq uint64) (*Message, error)
+	// Key finds the key that a name means.
+	Key(ctx context.Context, topic, name string) (*KeyInfo, error)
 	// Count counts them.
 	Count(ctx context.Context, topic string, o CountOptions) (uint64, error)
 }
@@ -104,6 +106,7 @@ func (h *handler) messageRoutes(opt Options, closing <-chan struct{}) map[string
 		"GET /v1/topics/{topic}/messages/{seq}": private(answer(h, t.message)),
 		"GET /v1/topics/{topic}/tap":            private(t.answer),
 		"GET /v1/topics/{topic}/count":          private(answer(h, t.count)),
+		"GET /v1/topics/{topic}/key":            private(answer(h, t.key)),
 	}
 }
 

@@ -162,6 +162,47 @@ func TestBodiesBecomeMessages(t *testing.T) {
 	}
 }
 
+// TestHeadersThatContradictAreRefused: of two values the first would count, and what the second meant would be lost.
+func TestHeadersThatContradictAreRefused(t *testing.T) {
+	f := &fakeMessages{}
+	_, socket := serveMessages(t, f, "")
+	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dialUnix(socket) }}}
+	t.Cleanup(client.CloseIdleConnections)
+	for _, c := range []struct {
+		query string
+		h     http.Header
+		code  int
+		want  string
+	}{
+		{"", http.Header{"Leasehold-Key": {"a", "b"}}, 400, "header Leasehold-Key is given 2 times"},
+		{"", http.Header{"Leasehold-Key": {"a", "a"}}, 400, "Leasehold-Key"},
+		{"?key=a", http.Header{"Leasehold-Key": {"b"}}, 400, `key is "a" and header Leasehold-Key is "b"`},
+		{"?key=a", http.Header{"Idempotency-Key": {"1", "2"}}, 400, "Idempotency-Key"},
+		{"?key=a", http.Header{"Content-Type": {"text/csv", "application/x-ndjson"}}, 400, "Content-Type"},
+		{"?key=a", http.Header{"Ce-Id": {"1", "2"}}, 400, "Ce-Id"},
+		{"?key=a", http.Header{"Traceparent": {"00-1", "00-2"}}, 400, "Traceparent"},
+		{"?key=a", http.Header{"Leasehold-Key": {"a"}, "Tracestate": {"a=1", "b=2"}}, 200, "stored"},
+	} {
+		req, err := http.NewRequest("POST", "http://agent/v1/topics/orders/messages"+c.query, strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = c.h
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != c.code || !strings.Contains(strings.ReplaceAll(string(text), `\"`, `"`), c.want) {
+			t.Errorf("%s %v: %d %s", c.query, c.h, resp.StatusCode, text)
+		}
+	}
+	if len(f.got) != 1 {
+		t.Errorf("published %+v", f.got)
+	}
+}
+
 func TestLongEventIDsStayDistinctAndFit(t *testing.T) {
 	seen := map[string]bool{}
 	for _, last := range []string{"a", "b", "a"} {

@@ -32,7 +32,7 @@ type Ask struct {
 	Partitions []int    `json:"partitions,omitempty"` // Empty: all.
 	Reason     string   `json:"reason,omitempty"`     // pause: shown to people until somebody resumes.
 	To         string   `json:"to,omitempty"`         // seek: "earliest", "latest", "seq:N", "time:RFC3339" or "-2h".
-	Keys       []string `json:"keys,omitempty"`       // release: parked keys, as they are listed; empty: all.
+	Keys       []string `json:"keys,omitempty"`       // release: names of parked keys; empty: all.
 	DryRun     bool     `json:"dry_run,omitempty"`    // Only say what would be done.
 }
 
@@ -47,6 +47,11 @@ type Asked struct {
 	Applied    int    `json:"applied"`    // Of so many it is known to be applied.
 	Waiting    []int  `json:"waiting"`    // The others.
 
+	// Of a resume: for how many partitions it changes something. The others are not paused, blocked or waiting for their handler.
+	Changed *int `json:"changed,omitempty"`
+	// Partitions that have not yet handled all of what was released, by this request or another.
+	Releasing []int `json:"releasing,omitempty"`
+
 	// Of a seek: every message after Seq is handled (again). Again and Skipped are counted when it is asked for, -1 else.
 	Seq     uint64 `json:"seq,omitempty"`
 	Again   int64  `json:"again"`
@@ -59,8 +64,9 @@ type LetterFilter struct {
 	Partition *int
 	Kind      string // "dead" or "parked".
 	Reason    string
-	Key       string // As listed.
+	Key       string // A name as partitioner.KeysNamed reads it.
 	Since     time.Time
+	Seq       uint64 // Of the message with this sequence only; with Partition and Key. The answer is up to date.
 	After     uint64 // Letters with a higher number only.
 	Limit     int    // At most so many; 0: the server's choice.
 	Data      bool   // With payload and headers.
@@ -107,6 +113,7 @@ type Letter struct {
 type LetterOrder struct {
 	Numbers     []uint64 `json:"numbers"`
 	MaxRequeues int      `json:"max_requeues,omitempty"` // requeue: leave those that were requeued so often; 0: no limit.
+	AllGroups   bool     `json:"all_groups,omitempty"`   // requeue: for every group of the topic, not for this one alone.
 }
 
 // LettersDone is the answer to it.
@@ -115,6 +122,16 @@ type LettersDone struct {
 	Group  string          `json:"group"`
 	Done   []uint64        `json:"done"`
 	Failed []LetterFailure `json:"failed"`
+
+	Requeued []Requeued `json:"requeued,omitempty"` // By a requeue.
+}
+
+// Requeued is where the message of a dead letter was stored again.
+type Requeued struct {
+	Number    uint64 `json:"number"` // The letter's.
+	Key       string `json:"key"`
+	Partition int    `json:"partition"`
+	Seq       uint64 `json:"seq"`
 }
 
 // LetterFailure says why one dead letter stayed.
@@ -240,8 +257,12 @@ func letterFilter(q url.Values) (f LetterFilter, err error) {
 	f.After = p.given("after", 0, math.MaxInt64)
 	f.Stored = p.given("number", 1, math.MaxInt64)
 	f.Limit = int(p.given("limit", 1, MaxLetters))
+	f.Seq = p.given("seq", 1, math.MaxInt64)
 	f.Data = p.flag("data")
 	f.Local = p.flag("local")
+	if f.Seq > 0 && (f.Partition == nil || f.Key == "") {
+		p.fault("seq=%d: name partition and key too", f.Seq)
+	}
 	return f, p.err
 }
 
@@ -259,6 +280,7 @@ func (f LetterFilter) query() url.Values {
 	set("reason", f.Reason, f.Reason != "")
 	set("key", f.Key, f.Key != "")
 	set("since", f.Since.Format(time.RFC3339Nano), !f.Since.IsZero())
+	set("seq", strconv.FormatUint(f.Seq, 10), f.Seq > 0)
 	set("after", strconv.FormatUint(f.After, 10), f.After > 0)
 	set("number", strconv.FormatUint(f.Stored, 10), f.Stored > 0)
 	set("limit", strconv.Itoa(f.Limit), f.Limit > 0)

@@ -101,6 +101,7 @@ type Partition struct {
 
 	RetryAt string `json:"retry_at,omitempty"` // When a partition that waits tries again, RFC 3339.
 	Paused  string `json:"paused,omitempty"`   // Why it is paused, absent if it is not.
+	Release string `json:"release,omitempty"`  // Why the last release was not handled whole, if its owner knows.
 	Parked  int    `json:"parked,omitempty"`   // Keys whose messages are set aside until they are released.
 }
 

@@ -43,7 +43,7 @@ type MessageReader interface {
 // TapOptions say which messages to show. The zero value shows all.
 type TapOptions struct {
 	Partition *int   // Only of this partition.
-	Key       string // Only of this key, raw; empty: of every key.
+	Key       string // Only of the key of this name, as partitioner.KeysNamed reads it; empty: of every key.
 
 	// Where to begin: at a sequence, this long ago, or at the last so many; the first of them that is set counts.
 	FromSeq uint64
@@ -224,6 +224,20 @@ func (t *tapping) count(r *http.Request) (any, error) {
 	return Count{V: Version, Count: n}, err
 }
 
+// KeyInfo is the answer of GET /v1/topics/{topic}/key?name=NAME.
+type KeyInfo struct {
+	V         int    `json:"v"`
+	Topic     string `json:"topic"`
+	Key       string `json:"key"`  // As it stands in the subject.
+	Name      string `json:"name"` // As it is shown.
+	Partition int    `json:"partition"`
+	Stored    bool   `json:"stored"` // The topic has a message of it.
+}
+
+func (t *tapping) key(r *http.Request) (any, error) {
+	return t.messages.Key(r.Context(), r.PathValue("topic"), r.URL.Query().Get("name"))
+}
+
 // MessageStream is a tap as the client sees it.
 type MessageStream struct {
 	client *Client
@@ -293,6 +307,11 @@ func (s *MessageStream) Close() { s.body.Close() }
 // Message asks for one stored message.
 func (c *Client) Message(ctx context.Context, topic string, seq uint64) (*Message, error) {
 	return ask[Message](ctx, c, http.MethodGet, topicPath(topic)+"/messages/"+strconv.FormatUint(seq, 10))
+}
+
+// Key asks which key of a topic a name means.
+func (c *Client) Key(ctx context.Context, topic, name string) (*KeyInfo, error) {
+	return ask[KeyInfo](ctx, c, http.MethodGet, topicPath(topic)+"/key?"+url.Values{"name": {name}}.Encode())
 }
 
 // Count asks how many messages of a partition lie between two sequences.

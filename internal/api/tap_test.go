@@ -36,6 +36,10 @@ func (fakeTaps) Message(_ context.Context, topic string, seq uint64) (*Message, 
 	return &Message{Topic: topic, Seq: seq, Payload: jsondata.New([]byte{0xff})}, nil
 }
 
+func (fakeTaps) Key(_ context.Context, topic, name string) (*KeyInfo, error) {
+	return &KeyInfo{Topic: topic, Key: name, Partition: 3}, nil
+}
+
 func (fakeTaps) Count(_ context.Context, _ string, o CountOptions) (uint64, error) {
 	return o.Before - o.After - 1, nil
 }
@@ -95,6 +99,9 @@ func TestTapBringsMessagesAndItsEnd(t *testing.T) {
 	}
 	if _, err := c.Message(t.Context(), "orders", 4); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a message that is not there: %v", err)
+	}
+	if k, err := c.Key(t.Context(), "orders", "50%&name=x"); err != nil || k.Key != "50%&name=x" || k.Partition != 3 {
+		t.Errorf("key %+v, %v", k, err)
 	}
 	if n, err := c.Count(t.Context(), "orders", CountOptions{Partition: 3, After: 5, Before: 9}); err != nil || n != 3 {
 		t.Errorf("count: %d, %v", n, err)

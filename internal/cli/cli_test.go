@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		_ = os.Setenv("XDG_CONFIG_HOME", "/nonexistent") // Contexts of whoever runs the tests are not for them.
 		os.Exit(m.Run())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	app := &App{Run: fakeNode, In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
 	os.Exit(app.Main(ctx, os.Args[1:]))

@@ -36,7 +36,7 @@ type letterFlags struct {
 func (f *letterFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	numberVar(cmd, &f.partition, "partition", -1, 0, "only of this partition")
-	flags.Var(word{&f.key}, "key", "only of this key")
+	flags.Var(word{&f.key}, "key", "only of this key: "+keyForms)
 	flags.Var(word{&f.reason}, "reason", "only with this reason: rejected, max_attempts or parked")
 	flags.Var(word{&f.since}, "since", "only those that failed last since "+sinceHelp)
 }
@@ -50,12 +50,6 @@ func (f *letterFlags) filter() (api.LetterFilter, error) {
 	out := api.LetterFilter{Kind: f.kind, Reason: f.reason, Key: f.key, Local: f.local}
 	if f.partition >= 0 {
 		out.Partition = &f.partition
-	}
-	if f.key != "" {
-		// As listed, or as the publisher had it.
-		if encoded, err := partitioner.EncodeKey(partitioner.DecodeKey(f.key)); err == nil && !strings.Contains(f.key, ".") {
-			out.Key = encoded
-		}
 	}
 	switch f.reason {
 	case "", "rejected", "max_attempts", "parked":
@@ -157,9 +151,10 @@ func (a *App) printLetters(group string, letters []api.Letter, more bool, format
 		return nil
 	}
 	rows := make([]table.Row, 0, len(letters))
+	names := letterKeyNames(letters)
 	for _, l := range letters {
 		rows = append(rows, table.Row{
-			l.Number, screen.Paint(screen.Yellow, l.Kind), l.Reason, l.ID, partitioner.DecodeKey(l.Key), l.Attempts, screen.Stamp(l.LastFailure), l.Requeues, l.Error,
+			l.Number, screen.Paint(screen.Yellow, l.Kind), l.Reason, l.ID, names[l.Key], l.Attempts, screen.Stamp(l.LastFailure), l.Requeues, l.Error,
 		})
 	}
 	if err := printTable(a.Out, table.Row{
@@ -246,7 +241,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	for _, row := range append([][2]string{
 		{"number", strconv.FormatUint(l.Number, 10)}, {"message", l.ID}, {"kind", l.Kind}, {"reason", l.Reason}, {"error", l.Error},
 		{"attempts", strconv.Itoa(l.Attempts)}, {"first failure", storedText(l.FirstFailure)}, {"last failure", storedText(l.LastFailure)},
-		{"set aside by", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.DecodeKey(l.Key)}, {"subject", l.Subject},
+		{"set aside by", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.KeyName(l.Key)}, {"subject", l.Subject},
 		{"published", storedText(l.Published)}, {"requeues", strconv.Itoa(l.Requeues)}, {"left out", l.LeftOut},
 	}, headerRows(l.Headers)...) {
 		if row[1] != "" || row[0] != "left out" {
@@ -261,7 +256,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	if isTerminal(a.Out) {
 		next := fmt.Sprintf("`leasehold dlq requeue %s %d` sends it to its topic again", group, l.Number)
 		if l.Kind == string(partitioner.Parked) {
-			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group, l.Key)
+			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group, shellQuote(partitioner.KeyName(l.Key)))
 		}
 		fmt.Fprintln(a.Err)
 		_ = screen.Of(a.Err).Say(screen.Strong, "Next:", "once the handler is fixed, "+next) // A hint only.

@@ -3,19 +3,27 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
+	"leasehold/internal/jsondata"
 	"leasehold/partitioner"
 )
 
 // orderChunk is how many dead letters are done in one request, so that progress shows.
 const orderChunk = 100
+
+// outcomeWait is how long a requeue waits for what comes of it.
+const outcomeWait = 10 * time.Second
 
 // order is a bulk command on dead letters.
 type order struct {
@@ -26,6 +34,8 @@ type order struct {
 	verb   string // "requeue"
 	past   string // "requeued"
 	max    int
+	all    bool // Requeue for every group of the topic.
+	wait   time.Duration
 	do     func(*api.Client, context.Context, string, api.LetterOrder) (*api.LettersDone, error)
 }
 
@@ -41,19 +51,19 @@ func (a *App) runOrder(cmd *cobra.Command, o order) error {
 	if err != nil {
 		return err
 	}
-	numbers, err := o.choose(cmd.Context(), client)
+	letters, err := o.choose(cmd.Context(), client)
+	if err == nil && len(letters) == 0 && o.filter.key != "" {
+		err = failure(exitNotFound, "`leasehold dlq list "+o.group+"` shows what there is", "no dead letter of key %q in group %q is chosen", o.filter.key, o.group)
+	}
 	if err != nil {
 		return err
 	}
 	if o.remove.format != formatJSON {
-		fmt.Fprintf(a.Out, "%s chosen in group %s\n", count(len(numbers), "dead letter"), o.group)
+		fmt.Fprintf(a.Out, "%s chosen in group %s\n", count(len(letters), "dead letter"), o.group)
 	}
-	if o.remove.dryRun || len(numbers) == 0 {
-		return a.jsonOnly(o.remove.format, struct {
-			V      int      `json:"v"`
-			DryRun bool     `json:"dry_run"`
-			Chosen []uint64 `json:"chosen"`
-		}{api.Version, o.remove.dryRun, numbers})
+	numbers := numbersOf(letters)
+	if o.remove.dryRun || len(letters) == 0 {
+		return a.foreseeOrder(o, letters)
 	}
 	if err := a.confirm(cmd, o.remove, fmt.Sprintf("%s%s %s?", strings.ToUpper(o.verb[:1]), o.verb[1:], count(len(numbers), "dead letter"))); err != nil {
 		return err
@@ -61,21 +71,80 @@ func (a *App) runOrder(cmd *cobra.Command, o order) error {
 	return a.doOrder(cmd.Context(), client, o, numbers)
 }
 
-func (o order) choose(ctx context.Context, client *api.Client) ([]uint64, error) {
+// choose finds the letters that are meant, without payload.
+func (o order) choose(ctx context.Context, client *api.Client) ([]api.Letter, error) {
 	numbers, err := letterNumbers(o.args)
-	if err != nil || len(numbers) > 0 {
-		return numbers, err
+	if err != nil {
+		return nil, err
+	}
+	letters := []api.Letter{}
+	for _, n := range numbers {
+		l := api.Letter{Number: n}
+		if o.remove.dryRun {
+			page, err := client.DeadLetters(ctx, o.group, api.LetterFilter{Stored: n})
+			if err != nil {
+				return nil, dlqError(err, o.group)
+			}
+			l = page.Letters[0]
+			l.Headers, l.Payload = nil, jsondata.Payload{}
+		}
+		letters = append(letters, l)
+	}
+	if len(numbers) > 0 {
+		return letters, nil
 	}
 	filter, err := o.filter.filter()
 	if err != nil {
 		return nil, err
 	}
-	numbers = []uint64{}
 	err = eachLetter(ctx, client, o.group, filter, func(l api.Letter) (bool, error) {
-		numbers = append(numbers, l.Number)
+		letters = append(letters, l)
 		return true, nil
 	})
-	return numbers, err
+	return letters, err
+}
+
+func numbersOf(letters []api.Letter) []uint64 {
+	numbers := make([]uint64, len(letters))
+	for i, l := range letters {
+		numbers[i] = l.Number
+	}
+	return numbers
+}
+
+// maxForeseen is how many letters a dry run lists for people; -o json has all.
+const maxForeseen = 100
+
+// foreseeOrder says which letters an order would be about.
+func (a *App) foreseeOrder(o order, letters []api.Letter) error {
+	if o.remove.format == formatJSON {
+		return printJSON(a.Out, struct {
+			V       int          `json:"v"`
+			DryRun  bool         `json:"dry_run"`
+			Chosen  []uint64     `json:"chosen"`
+			Letters []api.Letter `json:"letters"`
+		}{api.Version, o.remove.dryRun, numbersOf(letters), letters})
+	}
+	if len(letters) == 0 {
+		return nil
+	}
+	left := 0
+	for _, l := range letters {
+		if o.verb == "requeue" && (l.Kind == string(partitioner.Parked) || o.max > 0 && l.Requeues >= o.max) {
+			left++
+		}
+	}
+	shown := letters[:min(len(letters), maxForeseen)]
+	if err := a.printLetters(o.group, shown, false, formatTable); err != nil {
+		return err
+	}
+	if more := len(letters) - len(shown); more > 0 {
+		fmt.Fprintf(a.Err, "… and %d more; -o json lists all\n", more)
+	}
+	if left > 0 {
+		fmt.Fprintf(a.Out, "%s of these would be left: parked, or requeued %d times before\n", humanize.Comma(int64(left)), o.max)
+	}
+	return nil
 }
 
 func (a *App) doOrder(ctx context.Context, client *api.Client, o order, numbers []uint64) error {
@@ -83,16 +152,38 @@ func (a *App) doOrder(ctx context.Context, client *api.Client, o order, numbers 
 	bar := a.progress(len(numbers), o.verb)
 	for len(numbers) > 0 {
 		n := min(orderChunk, len(numbers))
-		done, err := o.do(client, ctx, o.group, api.LetterOrder{Numbers: numbers[:n], MaxRequeues: o.max})
+		done, err := o.do(client, ctx, o.group, api.LetterOrder{Numbers: numbers[:n], MaxRequeues: o.max, AllGroups: o.all})
 		if err != nil {
 			return dlqError(err, o.group)
 		}
 		total.Done, total.Failed = append(total.Done, done.Done...), append(total.Failed, done.Failed...)
+		total.Requeued = append(total.Requeued, done.Requeued...)
 		numbers = numbers[n:]
 		_ = bar.Add(n) // A bar that cannot be drawn is no reason to stop.
 	}
 	_ = bar.Finish()
-	return a.reportOrder(o, total)
+	if len(total.Requeued) == 0 || o.wait <= 0 {
+		return a.reportOrder(o, orderReport{LettersDone: total})
+	}
+	if o.remove.format != formatJSON {
+		fmt.Fprintf(a.Out, "%s %s; waiting for what comes of it\n", o.past, count(len(total.Done), "dead letter"))
+	}
+	todo := make([]fate, len(total.Requeued))
+	for i, m := range total.Requeued {
+		todo[i] = fate{Partition: m.Partition, Seq: m.Seq, Key: m.Key}
+	}
+	f := follow{client: client, group: o.group, limit: time.Now().Add(o.wait), passed: requeuedPassed(client, o.group)}
+	came, err := f.run(ctx, todo)
+	if err != nil {
+		return err
+	}
+	return a.reportOrder(o, orderReport{LettersDone: total, Outcome: &came})
+}
+
+// orderReport is what an order ends with.
+type orderReport struct {
+	api.LettersDone
+	Outcome *outcome `json:"outcome,omitempty"`
 }
 
 // progress is a bar on a terminal, else nothing.
@@ -101,19 +192,26 @@ func (a *App) progress(total int, what string) *progressbar.ProgressBar {
 		progressbar.OptionSetVisibility(isTerminal(a.Err)), progressbar.OptionClearOnFinish())
 }
 
-func (a *App) reportOrder(o order, total api.LettersDone) error {
+func (a *App) reportOrder(o order, total orderReport) error {
 	if o.remove.format == formatJSON {
 		if err := printJSON(a.Out, total); err != nil {
 			return err
 		}
 	} else {
-		fmt.Fprintf(a.Out, "%s %s\n", o.past, count(len(total.Done), "dead letter"))
+		if total.Outcome == nil {
+			fmt.Fprintf(a.Out, "%s %s\n", o.past, count(len(total.Done), "dead letter"))
+		}
 		for i, f := range total.Failed {
 			if i == 10 {
 				fmt.Fprintf(a.Err, "… and %d more\n", len(total.Failed)-i)
 				break
 			}
 			fmt.Fprintf(a.Err, "left %d: %s\n", f.Number, f.Error)
+		}
+	}
+	if total.Outcome != nil {
+		if err := a.printOutcome(o.group, *total.Outcome, o.remove.format); err != nil {
+			return err
 		}
 	}
 	switch {
@@ -130,12 +228,15 @@ func (a *App) dlqRequeueCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "requeue GROUP [NUMBER…]",
 		Short: "Publish dead letters to their topic again",
-		Long: "They are published as new messages, at the end of the topic and for all its groups, with the message id that they came\n" +
-			"with as idempotency key, and then removed here. Their place in the order of their key is lost: where it matters, use\n" +
-			"on_exhausted = \"park_key\" and `dlq release`. Parked ones are left.",
+		Long: "They are published as new messages, at the end of the topic, with the message id that they came with as idempotency key,\n" +
+			"and then removed here. Only this group handles them; the topic's other groups pass them over, unless --all-groups.\n" +
+			"Their place in the order of their key is lost: where it matters, use on_exhausted = \"park_key\" and `dlq release`.\n" +
+			"Parked ones are left. The command waits --wait for what comes of them and says so: handled, failed again, still waiting.",
 		Example: "  leasehold dlq requeue billing 12\n  leasehold dlq requeue billing --reason max_attempts --since 2h --yes",
 	}
 	a.makeOrder(cmd, &o)
+	lengthVar(cmd, &o.wait, "wait", outcomeWait, "how long to wait for what comes of them; 0: do not wait")
+	cmd.Flags().BoolVar(&o.all, "all-groups", false, "deliver to every group of the topic again, also to those that have handled the messages")
 	numberVar(cmd, &o.max, "max-requeues", 3, 0, "skip dead letters that were requeued this often; 0: no limit")
 	return cmd
 }
@@ -173,31 +274,39 @@ func (a *App) dlqReleaseCommand() *cobra.Command {
 		Use:   "release GROUP (--key KEY | --all)",
 		Short: "Handle parked messages in order, before later ones of their key",
 		Long: "The owner of a partition hands the parked messages of the key to the handler and removes each that succeeds; live messages\n" +
-			"of the partition wait meanwhile. If one fails for good again, it and those after it stay parked. The command returns\n" +
-			"when every partition has begun; `dlq list` and `status` show what is left.",
+			"of the partition wait meanwhile. If one uses up its attempts again, it and those after it stay parked. The command waits\n" +
+			"--wait for what comes of them and says so: handled, failed again, still waiting.",
 		Example: "  leasehold dlq release billing --key c-17\n  leasehold dlq release billing --all --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if all == (len(keys) > 0) {
 				return usage("nothing selected to release: use --key, once or several times, or --all")
 			}
-			partitions, err := a.parkedPartitions(cmd, args[0], keys)
+			client, err := a.client(cmd)
 			if err != nil {
 				return err
 			}
-			if f.partitions == "" {
-				f.partitions = partitions
+			todo, err := parkedMessages(cmd.Context(), client, args[0], keys)
+			if err != nil {
+				return err
+			}
+			if todo, f.partitions, err = within(todo, f.partitions); err != nil {
+				return err
 			}
 			return a.runAsk(cmd, asking{
 				group: args[0], ask: api.Ask{Kind: "release", Keys: keys}, f: f,
 				plan:     func(p *api.Asked) string { return "would release in " + count(p.Partitions, "partition") },
 				question: releaseQuestion(all, args[0]),
 				done:     func(p *api.Asked) string { return "releasing in " + count(p.Applied, "partition") },
+				follow: func(request uint64) *follow {
+					return &follow{client: client, group: args[0], passed: releasedPassed(client, args[0], request)}
+				},
+				todo: todo,
 			})
 		}),
 	}
 	addAskFlags(cmd, &f)
-	cmd.Flags().StringArrayVar(&keys, "key", nil, "parked key; can be given several times")
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "parked key, "+keyForms+"; can be given several times")
 	cmd.Flags().BoolVar(&all, "all", false, "every parked key")
 	return cmd
 }
@@ -209,41 +318,48 @@ func releaseQuestion(all bool, group string) func(*api.Asked) string {
 	return func(*api.Asked) string { return "Release every parked key of group " + group + "?" }
 }
 
-// parkedPartitions finds the partitions of parked keys, and replaces each key by how it is listed.
-func (a *App) parkedPartitions(cmd *cobra.Command, group string, keys []string) (string, error) {
-	client, err := a.client(cmd)
+// parkedMessages finds the parked messages of keys, of all keys if none is named, and replaces the name of each key by its exact
+// one.
+func parkedMessages(ctx context.Context, client *api.Client, group string, keys []string) (all []fate, err error) {
+	for i := range max(1, len(keys)) {
+		f := api.LetterFilter{Kind: string(partitioner.Parked)}
+		if len(keys) > 0 {
+			f.Key = keys[i]
+		}
+		before := len(all)
+		err := eachLetter(ctx, client, group, f, func(l api.Letter) (bool, error) {
+			all = append(all, fate{Partition: l.Partition, Seq: l.Seq, Key: l.Key})
+			return true, nil
+		})
+		switch {
+		case err != nil:
+			return nil, err
+		case len(all) == before && f.Key != "":
+			return nil, failure(exitNotFound, "`leasehold dlq list "+group+" --kind parked` shows what is", "nothing of key %q is parked in group %q", f.Key, group)
+		case len(all) == before:
+			return nil, failure(exitNotFound, "", "nothing is parked in group %q", group)
+		case f.Key != "":
+			keys[i] = exactName(all[before].Key)
+		}
+	}
+	return all, nil
+}
+
+// within keeps the messages of the partitions that were asked for, and names those of all messages if none were.
+func within(all []fate, asked string) (kept []fate, partitions string, err error) {
+	list, err := parsePartitions(asked)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	seen := map[string]bool{}
-	found := map[string]bool{}
-	err = eachLetter(cmd.Context(), client, group, api.LetterFilter{Kind: string(partitioner.Parked)}, func(l api.Letter) (bool, error) {
-		wanted := len(keys) == 0
-		for i, k := range keys {
-			if l.Key == k || partitioner.DecodeKey(l.Key) == k {
-				keys[i], wanted = l.Key, true
-				found[l.Key] = true
-			}
-		}
-		if wanted {
-			seen[strconv.Itoa(l.Partition)] = true
-		}
-		return true, nil
-	})
-	if err != nil {
-		return "", err
-	}
-	for _, k := range keys {
-		if !found[k] {
-			return "", failure(exitNotFound, "`leasehold dlq list "+group+" --kind parked` shows what is", "nothing of key %q is parked in group %q", k, group)
+	for _, m := range all {
+		if asked == "" || slices.Contains(list, m.Partition) {
+			kept = append(kept, m)
+			seen[strconv.Itoa(m.Partition)] = true
 		}
 	}
-	if len(seen) == 0 {
-		return "", failure(exitNotFound, "", "nothing is parked in group %q", group)
+	if asked == "" {
+		asked = strings.Join(slices.Sorted(maps.Keys(seen)), ",")
 	}
-	var list []string
-	for p := range seen {
-		list = append(list, p)
-	}
-	return strings.Join(list, ","), nil
+	return kept, asked, nil
 }

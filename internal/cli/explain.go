@@ -17,6 +17,7 @@ import (
 	"leasehold/internal/cli/screen"
 	"leasehold/internal/printable"
 	"leasehold/partitioner"
+	"leasehold/worker"
 )
 
 func (a *App) explainCommand() *cobra.Command {
@@ -52,7 +53,8 @@ type explanation struct {
 	V         int          `json:"v"`
 	Topic     string       `json:"topic"`
 	Partition *int         `json:"partition"` // null if not known: of a sequence that is not stored.
-	Key       string       `json:"key"`       // As it was published; "" if not known.
+	Key       string       `json:"key"`       // As it stands in the subject; "" if not known.
+	Stored    bool         `json:"stored"`    // The topic holds the message, or a message of the key.
 	Seq       uint64       `json:"seq,omitempty"`
 	Message   *api.Message `json:"message,omitempty"` // If one was asked for and is stored.
 	NotStored string       `json:"not_stored,omitempty"`
@@ -76,6 +78,7 @@ const (
 	placeHandling    = "handling"
 	placeHeld        = "held_up" // It is the group's next one, and does not get through.
 	placeWaiting     = "waiting"
+	placeOtherGroup  = "other_group" // It was requeued for another group alone.
 )
 
 // explainer asks an agent.
@@ -86,6 +89,7 @@ type target struct {
 	key       string
 	seq       uint64 // 0: the key.
 	partition int    // -1: not known.
+	stored    bool
 }
 
 func (x explainer) explain(ctx context.Context, topic, what string, isKey bool) (*explanation, error) {
@@ -98,7 +102,12 @@ func (x explainer) explain(ctx context.Context, topic, what string, isKey bool) 
 	if err != nil {
 		return nil, err
 	}
-	e := &explanation{V: api.Version, Topic: topic, Key: aim.key, Seq: aim.seq, Groups: []groupView{}}
+	if aim.seq == 0 {
+		if aim, err = x.findKey(ctx, topic, what); err != nil {
+			return nil, err
+		}
+	}
+	e := &explanation{V: api.Version, Topic: topic, Key: aim.key, Seq: aim.seq, Stored: aim.stored, Groups: []groupView{}}
 	if aim.seq > 0 {
 		if err := x.findMessage(ctx, e, &aim); err != nil {
 			return nil, err
@@ -111,7 +120,7 @@ func (x explainer) explain(ctx context.Context, topic, what string, isKey bool) 
 	return e, x.addGroups(ctx, e)
 }
 
-// aimAt reads the argument.
+// aimAt reads the argument. What is neither an id nor a sequence is the name of a key, which findKey reads.
 func aimAt(t partitioner.Topic, what string, isKey bool) (target, error) {
 	if !isKey {
 		if seq, err := strconv.ParseUint(what, 10, 64); err == nil && seq > 0 {
@@ -129,11 +138,16 @@ func aimAt(t partitioner.Topic, what string, isKey bool) (target, error) {
 			}
 		}
 	}
-	tokens, err := t.KeyTokens(what)
+	return target{}, nil
+}
+
+// findKey asks which key is meant.
+func (x explainer) findKey(ctx context.Context, topic, name string) (target, error) {
+	k, err := x.client.Key(ctx, topic, name)
 	if err != nil {
-		return target{}, usage("%s", err)
+		return target{}, err
 	}
-	return target{key: partitioner.DecodeKey(what), partition: partitioner.Of(t.Partitions, tokens...)}, nil
+	return target{key: k.Key, partition: k.Partition, stored: k.Stored}, nil
 }
 
 // findMessage looks the message up. One that is not stored has no key, and a partition only if its id says so.
@@ -149,7 +163,7 @@ func (x explainer) findMessage(ctx context.Context, e *explanation, aim *target)
 	if aim.partition >= 0 && aim.partition != m.Partition {
 		return failure(exitNotFound, "", "message %d of topic %s is in partition %d: its id is %s", m.Seq, e.Topic, m.Partition, m.ID)
 	}
-	e.Message, e.Key, aim.partition = m, partitioner.DecodeKey(m.Key), m.Partition
+	e.Message, e.Stored, e.Key, aim.partition = m, true, m.Key, m.Partition
 	return nil
 }
 
@@ -204,7 +218,11 @@ func (x explainer) starts(ctx context.Context, e *explanation) (map[string]uint6
 
 // locate finds where a message is for a group.
 func (x explainer) locate(ctx context.Context, v *groupView, m *api.Message, start uint64) error {
+	only := onlyGroup(m)
 	switch {
+	case only != "" && only != v.Group:
+		v.Place, v.Note = placeOtherGroup, "not the group's: it was requeued for group "+only+" alone"
+		return nil
 	case m.Seq <= start:
 		v.Place, v.Note = placeBeforeStart, fmt.Sprintf("not the group's: it began behind sequence %d", start)
 		return nil
@@ -222,10 +240,18 @@ func (x explainer) locate(ctx context.Context, v *groupView, m *api.Message, sta
 	return nil
 }
 
+// onlyGroup is the only group that a message is for, empty if it is for all.
+func onlyGroup(m *api.Message) string {
+	if values := m.Headers[worker.HeaderOnlyGroup]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
 // locateDone tells a message that was handled from one that was set aside.
 func (x explainer) locateDone(ctx context.Context, v *groupView, m *api.Message) error {
 	v.Place, v.Note = placeDone, "done"
-	f := api.LetterFilter{Partition: &m.Partition, Key: m.Key}
+	f := api.LetterFilter{Partition: &m.Partition, Key: exactName(m.Key)}
 	return eachLetter(ctx, x.client, v.Group, f, func(l api.Letter) (more bool, err error) {
 		if l.Seq != m.Seq {
 			return true, nil
@@ -268,10 +294,10 @@ func (a *App) printExplanation(e *explanation, format string) error {
 		fmt.Fprintln(a.Out, e.NotStored)
 	case e.Message != nil:
 		m := e.Message
-		_ = screen.Of(a.Out).Fit(fmt.Sprintf("message %s of key %s, stored %s, %s: %s", m.ID, e.Key, storedText(m.Time),
+		_ = screen.Of(a.Out).Fit(fmt.Sprintf("message %s of key %s, stored %s, %s: %s", m.ID, partitioner.KeyName(e.Key), storedText(m.Time),
 			humanize.IBytes(uint64(len(m.Bytes()))), payloadText(m))) // The table tells whether writing works.
 	default:
-		fmt.Fprintf(a.Out, "key %s is in partition %d of topic %s\n", printable.Line(e.Key), *e.Partition, e.Topic)
+		fmt.Fprintf(a.Out, "key %s is in partition %d of topic %s%s\n", printable.Line(partitioner.KeyName(e.Key)), *e.Partition, e.Topic, keyStoredText(e.Stored))
 	}
 	if len(e.Groups) == 0 && e.Partition != nil {
 		fmt.Fprintln(a.Out, "no group that a live node serves reads this topic")
@@ -294,6 +320,13 @@ func storedText(stored string) string {
 		return stored
 	}
 	return clockTime(stored) + " (" + screen.Ago(at, time.Now()) + ")"
+}
+
+func keyStoredText(stored bool) string {
+	if stored {
+		return ""
+	}
+	return ", which holds no message of it"
 }
 
 func explainedRows(groups []groupView) []table.Row {

@@ -58,13 +58,17 @@ func TestExplainFindsAMessageForEachGroup(t *testing.T) {
 
 func TestExplainTellsKeysSequencesAndIDsApart(t *testing.T) {
 	f := explained(1, "held", 0)
+	f.stored = append(f.stored, api.Message{Key: "50%"})
 	addr := agent(t, f)
 	p := f.stored[0].Partition
 	if e := explainJSON(t, addr, "a"); e.Key != "a" || *e.Partition != p || e.Message != nil || e.Groups[0].Place != "" {
 		t.Errorf("key: %+v", e)
 	}
-	if e := explainJSON(t, addr, "a%20b"); e.Key != "a b" {
-		t.Errorf("a key as it is shown: %+v", e)
+	if e := explainJSON(t, addr, "50%"); e.Key != "50%" || !e.Stored {
+		t.Errorf("a key that was published unencoded: %+v", e)
+	}
+	if e := explainJSON(t, addr, "a b"); e.Key != "a%20b" || e.Stored {
+		t.Errorf("a key of which nothing is stored: %+v", e)
 	}
 	if e := explainJSON(t, addr, "1", "--key"); e.Key != "1" || e.Message != nil {
 		t.Errorf("a number that is a key: %+v", e)
@@ -96,6 +100,20 @@ func TestExplainForPeople(t *testing.T) {
 	run(t, "explain", "orders", "99", "--addr", addr).want(t, exitOK, "not stored yet")
 	f.status.Groups = nil
 	run(t, "explain", "orders", "a", "--addr", addr).want(t, exitOK, "key a is in partition", "no group")
+}
+
+func TestExplainAndTapSayForWhichGroupAMessageIs(t *testing.T) {
+	f := explained(7, "held", 0)
+	f.stored[0].Headers = map[string][]string{"Leasehold-Only-Group": {"audit"}}
+	f.stored[2].Headers = map[string][]string{"Leasehold-Only-Group": {"billing"}}
+	addr := agent(t, f)
+	if e := explainJSON(t, addr, "1"); e.Groups[0].Place != placeOtherGroup || !strings.Contains(e.Groups[0].Note, "group audit alone") {
+		t.Errorf("for another group: %+v", e.Groups[0])
+	}
+	if e := explainJSON(t, addr, "3"); e.Groups[0].Place != placeDone {
+		t.Errorf("for the group itself: %+v", e.Groups[0])
+	}
+	run(t, "tap", "orders", "--addr", addr, "-o", "table").want(t, exitOK, "(for group audit alone)")
 }
 
 func TestExplainKnowsDeadLettersAndWhatWasNeverTheGroups(t *testing.T) {

@@ -163,6 +163,9 @@ func madeUp(t partitioner.Topic, m partitioner.Message) (*api.Message, error) {
 	if m.Key == "" && m.Subject == "" {
 		m.Key = defaultKey
 	}
+	if partitioner.IsExactKeyName(m.Key) {
+		return nil, notPublished(m.Key)
+	}
 	place, err := m.Check(t)
 	if err != nil {
 		return nil, usage("%s (--key, --subject)", err)
@@ -225,7 +228,7 @@ func (a *App) printTrial(r trialReport, format string) error {
 	}
 	payload := fmt.Sprintf("%s: %s", humanize.IBytes(uint64(len(m.Bytes()))), payloadText(&m))
 	for _, line := range [][2]string{
-		{"message", fmt.Sprintf("%s, key %s, attempt %d of %d, epoch %d", m.ID, printable.Line(partitioner.DecodeKey(m.Key)), r.Attempt, r.MaxAttempts, r.Epoch)},
+		{"message", fmt.Sprintf("%s, key %s, attempt %d of %d, epoch %d", m.ID, printable.Line(partitioner.KeyName(m.Key)), r.Attempt, r.MaxAttempts, r.Epoch)},
 		{"payload", payload},
 		{"answer", answer},
 		{"next", r.Next},

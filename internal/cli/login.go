@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -36,12 +37,12 @@ func (l *login) addFlags(cmd *cobra.Command) {
 }
 
 // options make the connection's options.
-func (l *login) options(a *App, info api.TopicInfo, trusted bool) ([]nats.Option, error) {
+func (l *login) options(ctx context.Context, a *App, info api.TopicInfo, trusted bool) ([]nats.Option, error) {
 	opts := []nats.Option{nats.Name("leasehold"), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectBufSize(-1), nats.Timeout(5 * time.Second),
 		// The library would print refusals to stderr; here every message has its result.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}
-	who, err := l.credentials(a)
+	who, err := l.credentials(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +62,7 @@ func (l *login) options(a *App, info api.TopicInfo, trusted bool) ([]nats.Option
 	return opts, nil
 }
 
-func (l *login) credentials(a *App) (nats.Option, error) {
+func (l *login) credentials(ctx context.Context, a *App) (nats.Option, error) {
 	switch {
 	case l.nkeyFile != "" && (l.user != "" || l.passwordFile != ""):
 		return nil, usage("--nkey-file says who you are; leave out --user and --password-file")
@@ -80,19 +81,19 @@ func (l *login) credentials(a *App) (nats.Option, error) {
 	case l.user == "":
 		return nil, nil
 	}
-	password, err := l.password(a)
+	password, err := l.password(ctx, a)
 	if err != nil {
 		return nil, err
 	}
 	return nats.UserInfo(l.user, password), nil
 }
 
-func (l *login) password(a *App) (string, error) {
+func (l *login) password(ctx context.Context, a *App) (string, error) {
 	if l.passwordFile == "" {
 		if !isTerminal(a.In) {
 			return "", usage("--user needs --password-file, or a terminal to ask for the password")
 		}
-		password, err := a.askPassword("Password of " + l.user + ": ")
+		password, err := a.askPassword(ctx, "Password of "+l.user+": ")
 		return string(password), err
 	}
 	text, err := smallfile.Read(l.passwordFile, smallfile.Most)
@@ -110,8 +111,8 @@ func (l *login) password(a *App) (string, error) {
 }
 
 // connect logs in. trusted says that what the agent told of itself came by a way that nobody else can be on.
-func (a *App) connect(l login, info api.TopicInfo, trusted bool) (*nats.Conn, error) {
-	opts, err := l.options(a, info, trusted)
+func (a *App) connect(ctx context.Context, l login, info api.TopicInfo, trusted bool) (*nats.Conn, error) {
+	opts, err := l.options(ctx, a, info, trusted)
 	if err != nil {
 		return nil, err
 	}

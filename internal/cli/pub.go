@@ -94,7 +94,7 @@ func (a *App) runPub(cmd *cobra.Command, f pubFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	nc, err := a.connect(f.login, info, trusted)
+	nc, err := a.connect(cmd.Context(), f.login, info, trusted)
 	if err != nil {
 		return err
 	}
@@ -307,6 +307,8 @@ func (a *App) pubInput(f pubFlags, body []string) (*pubInput, error) {
 		return nil, usage("the message needs a key, which must not be empty: give --key; messages of one key stay in order")
 	case len(body) == 1 && (f.file != "" || f.keyField != "" || f.idField != ""):
 		return nil, usage("BODY is one message; --file, --key-field and --id-field are for many")
+	case partitioner.IsExactKeyName(f.key):
+		return nil, notPublished(f.key)
 	case f.key != "" && f.keyField != "":
 		return nil, usage("--key and --key-field exclude each other")
 	case !utf8.ValidString(f.key + f.id):

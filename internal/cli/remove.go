@@ -1,10 +1,7 @@
 package cli
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,12 +28,7 @@ func (a *App) confirm(cmd *cobra.Command, f removeFlags, question string) error 
 	if f.format == formatJSON || !isTerminal(a.In) {
 		return usage("%s cannot be undone: confirm with --yes, or look first with --dry-run", cmd.CommandPath())
 	}
-	fmt.Fprint(a.Err, question, " Type yes: ")
-	answer, err := bufio.NewReader(a.In).ReadString('\n')
-	if err != nil || strings.TrimSpace(answer) != "yes" {
-		return failure(exitFailed, "", "nothing was done")
-	}
-	return nil
+	return a.askYes(cmd.Context(), question)
 }
 
 // jsonOnly prints a document if that is what was asked for.

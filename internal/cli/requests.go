@@ -21,7 +21,7 @@ type askFlags struct {
 func addAskFlags(cmd *cobra.Command, f *askFlags) {
 	addRemoveFlags(cmd, &f.removeFlags)
 	cmd.Flags().Var(word{&f.partitions}, "partition", "only these partitions, like 3 or 0-7,12 (default: all of the group's)")
-	lengthVar(cmd, &f.wait, "wait", 30*time.Second, "how long to wait until every partition has it; 0: do not wait")
+	lengthVar(cmd, &f.wait, "wait", 30*time.Second, "how long to wait until every partition has it, and has handled what is released; 0: do not wait")
 }
 
 // parsePartitions reads a list like "0-7,12".
@@ -57,6 +57,9 @@ type asking struct {
 	// plan says what would be done, and done what was.
 	plan func(*api.Asked) string
 	done func(*api.Asked) string
+	// follow looks, once the request is applied, what comes of the messages todo; nil: there are none.
+	follow func(request uint64) *follow
+	todo   []fate
 }
 
 // runAsk looks what a request would do, has it confirmed, makes it, and waits until it is applied everywhere.
@@ -122,14 +125,38 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 		}
 		select {
 		case <-cmd.Context().Done():
-			return cmd.Context().Err()
+			return failure(exitInterrupted, "", "interrupted while waiting: request %d is recorded, and %s not applied it yet", asked.ID, have(len(last.Waiting), "partition"))
 		case <-tick.C:
 		}
+	}
+	if asked.Changed != nil {
+		last.Changed = asked.Changed
 	}
 	if q.f.format != formatJSON {
 		fmt.Fprintln(a.Out, a.pasteable(q.done(last)))
 	}
+	if q.follow != nil && len(q.todo) > 0 && q.f.wait > 0 {
+		return a.followAsked(cmd, q, last, limit)
+	}
 	return a.jsonOnly(q.f.format, last)
+}
+
+// followAsked waits for what comes of the messages that a request is about.
+func (a *App) followAsked(cmd *cobra.Command, q asking, asked *api.Asked, limit time.Time) error {
+	f := q.follow(asked.ID)
+	f.limit = limit
+	came, err := f.run(cmd.Context(), q.todo)
+	if err != nil {
+		return err
+	}
+	report := struct {
+		*api.Asked
+		Outcome outcome `json:"outcome"`
+	}{asked, came}
+	if err := a.jsonOnly(q.f.format, report); err != nil {
+		return err
+	}
+	return a.printOutcome(q.group, came, q.f.format)
 }
 
 // partitionList names partitions, the first few of many.
@@ -184,13 +211,24 @@ func (a *App) resumeCommand() *cobra.Command {
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			return a.runAsk(cmd, asking{
 				group: args[0], ask: api.Ask{Kind: "resume"}, f: f,
-				plan: func(p *api.Asked) string { return "would resume " + count(p.Partitions, "partition") },
-				done: func(p *api.Asked) string { return "resumed " + count(p.Partitions, "partition") },
+				plan: func(p *api.Asked) string { return resumedText("would resume ", args[0], p) },
+				done: func(p *api.Asked) string { return resumedText("resumed ", args[0], p) },
 			})
 		}),
 	}
 	addAskFlags(cmd, &f)
 	return cmd
+}
+
+// resumedText says for how many partitions a resume changes anything.
+func resumedText(verb, group string, p *api.Asked) string {
+	switch {
+	case p.Changed == nil: // A node of an earlier version does not say.
+		return verb + count(p.Partitions, "partition")
+	case *p.Changed == 0:
+		return fmt.Sprintf("nothing changed: of %s of group %s none is paused, blocked or waiting for its handler", count(p.Partitions, "partition"), group)
+	}
+	return verb + count(*p.Changed, "partition")
 }
 
 func (a *App) seekCommand() *cobra.Command {

@@ -6,20 +6,26 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"leasehold/internal/api"
 	"leasehold/internal/jsondata"
+	"leasehold/partitioner"
 )
 
 // fakeRequests is a group "billing" with dead letters; what was ordered is kept for the test to look at.
 type fakeRequests struct {
 	fakeMembers
-	letters  []api.Letter
-	asks     []api.Ask
-	ordered  []uint64
-	waiting  []int // Partitions that never apply anything.
-	mostPage int   // Largest page asked for.
+	letters   []api.Letter
+	asks      []api.Ask
+	polls     atomic.Int32 // Looks at how far a request is.
+	ordered   []uint64
+	waiting   []int                 // Partitions that never apply anything.
+	changed   *int                  // By a resume.
+	releasing []int                 // Partitions that never come to an end with what is released.
+	again     map[uint64]api.Letter // What becomes of messages that were released, by sequence; others are handled.
+	mostPage  int                   // Largest page asked for.
 }
 
 // someLetters are n dead letters with keys "c 1", "c 2", …; every third is parked.
@@ -28,7 +34,7 @@ func someLetters(n int) []api.Letter {
 	for i := 1; i <= n; i++ {
 		data := fmt.Sprintf(`{"n":%d}`, i)
 		l := api.Letter{Number: uint64(i), ID: fmt.Sprintf("orders/%d/%d", i%8, 100+i), Kind: "dead", Reason: "max_attempts", Error: "boom",
-			Partition: i % 8, Key: fmt.Sprintf("c%%20%d", i), Attempts: 8, Payload: jsondata.New([]byte(data))}
+			Partition: i % 8, Seq: uint64(100 + i), Key: fmt.Sprintf("c%%20%d", i), Attempts: 8, Payload: jsondata.New([]byte(data))}
 		if i%3 == 0 {
 			l.Kind, l.Reason = "parked", "parked"
 		}
@@ -48,20 +54,27 @@ func (f *fakeRequests) Ask(_ context.Context, group string, a api.Ask) (*api.Ask
 	if !a.DryRun {
 		f.asks = append(f.asks, a)
 	}
-	return &api.Asked{ID: 7, Group: group, Kind: a.Kind, DryRun: a.DryRun, Partitions: 8, Seq: 41, Again: 12, Skipped: 0, Waiting: []int{}}, f.known(group)
+	return &api.Asked{ID: 7, Group: group, Kind: a.Kind, DryRun: a.DryRun, Changed: f.changed, Partitions: 8, Seq: 41, Again: 12, Skipped: 0, Waiting: []int{}}, f.known(group)
 }
 
 func (f *fakeRequests) Asked(_ context.Context, group string, id uint64) (*api.Asked, error) {
-	return &api.Asked{ID: id, Group: group, Partitions: 8, Applied: 8 - len(f.waiting), Waiting: append([]int{}, f.waiting...)}, f.known(group)
+	f.polls.Add(1)
+	return &api.Asked{ID: id, Group: group, Partitions: 8, Applied: 8 - len(f.waiting), Waiting: append([]int{}, f.waiting...), Releasing: f.releasing}, f.known(group)
 }
 
 func (f *fakeRequests) DeadLetters(_ context.Context, group string, q api.LetterFilter) (*api.LetterList, error) {
 	out := &api.LetterList{Group: group, Letters: []api.Letter{}}
+	if q.Seq > 0 {
+		if l, ok := f.again[q.Seq]; ok {
+			out.Letters = append(out.Letters, l)
+		}
+		return out, f.known(group)
+	}
 	const page = 2
 	f.mostPage = max(f.mostPage, q.Limit)
 	for _, l := range f.letters {
 		switch {
-		case q.Stored > 0 && l.Number != q.Stored, l.Number <= q.After, q.Kind != "" && l.Kind != q.Kind, q.Key != "" && l.Key != q.Key,
+		case q.Stored > 0 && l.Number != q.Stored, l.Number <= q.After, q.Kind != "" && l.Kind != q.Kind, q.Key != "" && !means(q.Key, l.Key),
 			q.Reason != "" && l.Reason != q.Reason, q.Partition != nil && l.Partition != *q.Partition:
 			continue
 		}
@@ -75,6 +88,12 @@ func (f *fakeRequests) DeadLetters(_ context.Context, group string, q api.Letter
 		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no dead letter %d", q.Stored))
 	}
 	return out, f.known(group)
+}
+
+// means reports whether a name can mean a key of one token.
+func means(name, key string) bool {
+	keys, err := partitioner.Topic{Key: []int{1}}.KeysNamed(name)
+	return err == nil && slices.Contains(keys, key)
 }
 
 func (f *fakeRequests) Requeue(_ context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
@@ -135,7 +154,9 @@ func TestOrdersNeedASelectorAndAYes(t *testing.T) {
 	for _, verb := range []string{"requeue", "drop"} {
 		run(t, "dlq", verb, "billing", "--addr", addr).want(t, exitUsage, "nothing selected to "+verb)
 		run(t, "dlq", verb, "billing", "--all", "--addr", addr).want(t, exitUsage, "--yes")
-		run(t, "dlq", verb, "billing", "--all", "--dry-run", "--addr", addr).want(t, exitOK, "5 dead letters chosen")
+		run(t, "dlq", verb, "billing", "--all", "--dry-run", "--addr", addr).want(t, exitOK, "5 dead letters chosen", "orders/4/104", "c 5")
+		run(t, "dlq", verb, "billing", "2", "4", "--dry-run", "--addr", addr).want(t, exitOK, "2 dead letters chosen", "orders/4/104", "c 2")
+		run(t, "dlq", verb, "billing", "2", "99", "--dry-run", "--addr", addr).want(t, exitNotFound, "no dead letter 99")
 		run(t, "dlq", verb, "billing", "twelve", "--addr", addr).want(t, exitUsage, `"twelve"`)
 	}
 	run(t, "dlq", "release", "billing", "--addr", addr).want(t, exitUsage, "--key")
@@ -157,18 +178,96 @@ func TestBulkOrdersGoThroughEveryPageAndReportWhatIsLeft(t *testing.T) {
 	if !slices.Equal(f.ordered, []uint64{4}) {
 		t.Errorf("ordered %v", f.ordered)
 	}
+	run(t, "dlq", "drop", "billing", "--key", "nobody", "--yes", "--addr", addr).want(t, exitNotFound, `no dead letter of key "nobody"`, "dlq list billing")
 	run(t, "dlq", "requeue", "billing", "13", "--yes", "--addr", addr).want(t, exitFailed, "requeued 0")
+}
+
+// TestDryRunListsWhatItWouldTouch: for people so many, in JSON all, without what is in them.
+func TestDryRunListsWhatItWouldTouch(t *testing.T) {
+	f, addr := requestsAgent(t, 250)
+	f.letters[0].Requeues = 3
+	r := run(t, "dlq", "requeue", "billing", "--all", "--dry-run", "--addr", addr)
+	r.want(t, exitOK, "250 dead letters chosen", "c 100", "… and 150 more", "84 of these would be left: parked, or requeued 3 times before")
+	if strings.Contains(r.out, "c 101") {
+		t.Error("more than so many are listed")
+	}
+	for _, args := range [][]string{{"--all"}, {"--reason", "max_attempts"}, {"7", "9"}} {
+		r := run(t, append([]string{"dlq", "drop", "billing", "--dry-run", "-o", "json", "--addr", addr}, args...)...)
+		r.want(t, exitOK)
+		var body struct {
+			Chosen  []uint64
+			Letters []api.Letter
+		}
+		if err := json.Unmarshal([]byte(r.out), &body); err != nil || len(body.Letters) != len(body.Chosen) || len(body.Letters) < 2 {
+			t.Fatalf("%v in %.300s", err, r.out)
+		}
+		for i, l := range body.Letters {
+			if l.Number != body.Chosen[i] || l.ID == "" || l.Key == "" {
+				t.Errorf("letter %d: %+v", i, l)
+			}
+		}
+	}
+	if len(f.ordered) > 0 {
+		t.Errorf("ordered %v", f.ordered)
+	}
+}
+
+func TestResumeOfWhatGoesOnSaysSo(t *testing.T) {
+	f, addr := requestsAgent(t, 0)
+	for n, want := range []string{"nothing changed: of 8 partitions of group billing none is paused", "resumed 1 partition"} {
+		f.changed = &n
+		run(t, "resume", "billing", "--addr", addr).want(t, exitOK, want)
+		run(t, "resume", "billing", "--dry-run", "--addr", addr).want(t, exitOK, strings.Replace(want, "resumed", "would resume", 1))
+	}
+}
+
+// TestReleaseSaysWhatCameOfIt: each message handled, failed again with its error, or still waiting and for what.
+func TestReleaseSaysWhatCameOfIt(t *testing.T) {
+	f, addr := requestsAgent(t, 9) // 3, 6 and 9 are parked.
+	f.again = map[uint64]api.Letter{106: {Number: 41, Kind: "dead", Error: "no such customer"}}
+	run(t, "dlq", "release", "billing", "--all", "--yes", "--addr", addr).want(t, exitPartly,
+		"outcome: 2 handled, 1 failed again", "message 106 of key c 6 in partition 6: dead letter 41: no such customer", "dlq list billing")
+	f.again[103], f.again[109] = f.letters[2], f.letters[8]
+	f.status.Groups[0].Partitions = []api.Partition{{Partition: 3, State: "held", Release: "released message 103 failed 8 times: still down"}}
+	run(t, "dlq", "release", "billing", "--all", "--yes", "--addr", addr).want(t, exitFailed, "outcome: 3 failed again", "parked as dead letter 3: released message 103 failed 8 times: still down")
+	f.releasing = []int{6}
+	f.status.Groups[0].Partitions = []api.Partition{{Partition: 6, State: "unavailable", Error: "no database"}}
+	run(t, "dlq", "release", "billing", "--key", "c 6", "--wait", "400ms", "--addr", addr).want(t, exitTimeout,
+		"outcome: 1 still waiting", "partition 6: waiting: partition is unavailable: no database", "1 message is not handled yet")
+	run(t, "dlq", "release", "billing", "--key", "c 6", "--wait", "0s", "--addr", addr).want(t, exitOK, "releasing")
+	r := run(t, "dlq", "release", "billing", "--key", "c 3", "-o", "json", "--addr", addr)
+	r.want(t, exitFailed)
+	if !strings.Contains(r.out, `"handled": 0`) || !strings.Contains(r.out, "boom") {
+		t.Errorf("got %s", r.out)
+	}
 }
 
 func TestReleaseFindsTheKeysPartitions(t *testing.T) {
 	f, addr := requestsAgent(t, 9)
-	run(t, "dlq", "release", "billing", "--key", "c 3", "--key", "c%206", "--addr", addr).want(t, exitOK, "releasing in 8 partitions")
+	run(t, "dlq", "release", "billing", "--key", "c 3", "--key", "c%206", "--addr", addr).want(t, exitOK, "releasing in 8 partitions", "outcome: 2 handled")
 	a := f.asks[0]
 	slices.Sort(a.Partitions)
-	if a.Kind != "release" || !slices.Equal(a.Keys, []string{"c%203", "c%206"}) || !slices.Equal(a.Partitions, []int{3, 6}) {
+	if a.Kind != "release" || !slices.Equal(a.Keys, []string{"%=c%203", "%=c%206"}) || !slices.Equal(a.Partitions, []int{3, 6}) {
 		t.Errorf("asked %+v", a)
 	}
 	run(t, "dlq", "release", "billing", "--key", "c 1", "--addr", addr).want(t, exitNotFound, `key "c 1"`, "--kind parked")
+}
+
+// TestListedKeysAreToldApartAndPastedBack: the next command shown for a parked key is one that a shell can run.
+func TestListedKeysAreToldApartAndPastedBack(t *testing.T) {
+	f, addr := requestsAgent(t, 5)
+	for i, key := range []string{"Z%C3%BCrich", "Zürich", "50%", "joe@example%2Ecom", "a%20b"} {
+		f.letters[i].Key = key
+	}
+	run(t, "dlq", "list", "billing", "--addr", addr).want(t, exitOK, "%=Z%C3%BCrich", "%=Zürich", "%=50%", "joe@example.com", "a b")
+	for name, number := range map[string]uint64{"%=Z%C3%BCrich": 1, "%=Zürich": 2, "%=50%": 3, "50%": 3, "joe@example.com": 4, "a b": 5, "a%20b": 5} {
+		f.ordered = nil
+		run(t, "dlq", "drop", "billing", "--key", name, "--yes", "--addr", addr).want(t, exitOK)
+		if !slices.Equal(f.ordered, []uint64{number}) {
+			t.Errorf("--key %s dropped %v, want %d", name, f.ordered, number)
+		}
+	}
+	run(t, "pub", "orders", "--key", "%=50%", "x", "--addr", addr).want(t, exitUsage, "leave %= out")
 }
 
 func TestDeadLettersAreListedShownAndExported(t *testing.T) {

@@ -47,7 +47,7 @@ func (a *App) tapCommand() *cobra.Command {
 	addOutput(cmd, &f.format)
 	flags := cmd.Flags()
 	numberVar(cmd, &f.partition, "partition", 0, 0, "only messages of this partition")
-	flags.StringVar(&f.key, "key", "", "only messages of this key, as it was published")
+	flags.StringVar(&f.key, "key", "", "only messages of this key: "+keyForms)
 	numberVar(cmd, &f.last, "last", api.DefaultLast, 0, "begin with the last N messages")
 	flags.Uint64Var(&f.fromSeq, "from-seq", 0, "begin at this sequence")
 	flags.StringVar(&f.since, "since", "", "begin with what was stored since "+sinceHelp)
@@ -143,8 +143,11 @@ func (a *App) showJSON(m *api.Message) error {
 
 // showLine shows a message in one line: when, which, of which key, what.
 func (a *App) showLine(m *api.Message) error {
-	line := fmt.Sprintf("%s  %s  %s  %s", clockTime(m.Time), m.ID, printable.Line(partitioner.DecodeKey(m.Key)), payloadText(m))
-	return screen.Of(a.Out).Fit(line)
+	place := partitioner.KeyName(m.Key)
+	if only := onlyGroup(m); only != "" {
+		place = fmt.Sprintf("%s  (for group %s alone)", place, only)
+	}
+	return screen.Of(a.Out).Fit(fmt.Sprintf("%s  %s  %s  %s", clockTime(m.Time), m.ID, place, payloadText(m)))
 }
 
 // clockTime is a stored time in this machine's zone, with the day if it is not today.

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"leasehold/internal/api"
 	"leasehold/internal/jsondata"
-	"leasehold/partitioner"
 )
 
 // fakeMessages is a topic "orders" with two partitions, and the messages given, of which the first has sequence 1.
@@ -50,6 +50,22 @@ func (f *fakeMessages) Message(_ context.Context, _ string, seq uint64) (*api.Me
 		return nil, api.Mark(api.ErrNotFound, "message is not stored yet")
 	}
 	return &f.stored[seq-1], nil
+}
+
+// Key reads a name as the node does: what is stored is meant, else what pub would make of it.
+func (f *fakeMessages) Key(_ context.Context, topic, name string) (*api.KeyInfo, error) {
+	keys, err := topicOf(f.topic).KeysNamed(name)
+	if err != nil {
+		return nil, api.Mark(api.ErrBadRequest, err.Error())
+	}
+	k := &api.KeyInfo{Topic: topic, Key: keys[0]}
+	for _, m := range f.stored {
+		if slices.Contains(keys, m.Key) {
+			k.Key, k.Stored = m.Key, true
+		}
+	}
+	k.Partition = placeOf(f.topic, k.Key)
+	return k, nil
 }
 
 func (f *fakeMessages) Count(_ context.Context, _ string, o api.CountOptions) (n uint64, _ error) {
@@ -154,9 +170,5 @@ func TestCompletionOffersNamesAndNeverFails(t *testing.T) {
 }
 
 func placeOf(info api.TopicInfo, key string) int {
-	token, err := partitioner.EncodeKey(partitioner.DecodeKey(key))
-	if err != nil {
-		panic(err)
-	}
-	return partitioner.Of(info.Partitions, token)
+	return topicOf(info).PartitionOf(key)
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/nats-io/nkeys"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"leasehold/internal/config"
 	"leasehold/server"
@@ -29,8 +29,8 @@ func (a *App) userHashCommand() *cobra.Command {
 		Example: "  leasehold user hash > /etc/leasehold/press-4.hash\n" +
 			"  head -c 24 /dev/urandom | base64 | tee press-4.password | leasehold user hash > press-4.hash",
 		Args: cobra.NoArgs,
-		RunE: action(func(*cobra.Command, []string) error {
-			password, err := a.newPassword()
+		RunE: action(func(cmd *cobra.Command, _ []string) error {
+			password, err := a.newPassword(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -45,15 +45,15 @@ func (a *App) userHashCommand() *cobra.Command {
 }
 
 // newPassword asks twice at a terminal, where a slip of the finger cannot be seen.
-func (a *App) newPassword() ([]byte, error) {
+func (a *App) newPassword(ctx context.Context) ([]byte, error) {
 	if !isTerminal(a.In) {
 		return firstLine(a.In)
 	}
-	first, err := a.askPassword("Password: ")
+	first, err := a.askPassword(ctx, "Password: ")
 	if err != nil {
 		return nil, err
 	}
-	second, err := a.askPassword("Again: ")
+	second, err := a.askPassword(ctx, "Again: ")
 	if err != nil {
 		return nil, err
 	}
@@ -61,17 +61,6 @@ func (a *App) newPassword() ([]byte, error) {
 		return nil, usage("the two passwords differ")
 	}
 	return first, nil
-}
-
-// askPassword reads from the terminal without showing what is typed.
-func (a *App) askPassword(prompt string) ([]byte, error) {
-	fmt.Fprint(a.Err, prompt)
-	defer fmt.Fprintln(a.Err)
-	password, err := term.ReadPassword(int(a.In.(*os.File).Fd()))
-	if err != nil {
-		return nil, fmt.Errorf("read the password: %w", err)
-	}
-	return password, nil
 }
 
 // firstLine reads a line without its end. What files of secrets hold is one line, with or without an end.

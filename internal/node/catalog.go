@@ -59,6 +59,17 @@ func (c catalog) addUndefined() {
 	}
 }
 
+// liveNodes counts the live nodes that take part in anything.
+func (c catalog) liveNodes() int {
+	all := map[string]bool{}
+	for _, nodes := range c.live {
+		for _, node := range nodes {
+			all[node] = true
+		}
+	}
+	return len(all)
+}
+
 // nodes lists who takes part in a group, never null.
 func (c catalog) nodes(group string) []string { return append([]string{}, c.live[group]...) }
 

@@ -43,14 +43,20 @@ func (n *Node) DeadLetters(ctx context.Context, group string, f api.LetterFilter
 		return out, nil
 	}
 	where, page := letterPage(f, out)
+	if where.Key, err = n.letterKey(ctx, g, f.Key); err != nil {
+		return nil, err
+	}
+	if f.Seq > 0 {
+		return out, oneOf(ctx, box, where, f, out)
+	}
 	next, err := box.List(ctx, where, page)
 	out.Next = next
 	return out, err
 }
 
-// letterPage is what to ask for, and what puts the answers into the list until it is full.
+// letterPage is what to ask for, but for its key, and what puts the answers into the list until it is full.
 func letterPage(f api.LetterFilter, out *api.LetterList) (worker.LetterQuery, func(*worker.Letter) (more bool)) {
-	where := worker.LetterQuery{Partition: -1, Kind: partitioner.DeadLetterKind(f.Kind), Key: f.Key, After: f.After}
+	where := worker.LetterQuery{Partition: -1, Kind: partitioner.DeadLetterKind(f.Kind), After: f.After}
 	if f.Partition != nil {
 		where.Partition = *f.Partition
 	}
@@ -81,6 +87,19 @@ func sizeOf(l api.Letter) int {
 		}
 	}
 	return size
+}
+
+// oneOf lists the letter of one message, if there is one.
+func oneOf(ctx context.Context, box *worker.DeadLetters, where worker.LetterQuery, f api.LetterFilter, out *api.LetterList) error {
+	l, err := box.Of(ctx, where.Partition, where.Key, f.Seq)
+	switch {
+	case errors.Is(err, worker.ErrNoLetter):
+		return nil
+	case err != nil:
+		return err
+	}
+	out.Letters = append(out.Letters, apiLetter(l, f.Data))
+	return nil
 }
 
 func letterError(err error, number uint64) error {
@@ -119,9 +138,13 @@ func (n *Node) releaseKeys(ctx context.Context, g about, keys []string) (string,
 	}
 	letterKeys := make([]string, len(keys))
 	for i, key := range keys {
-		letterKeys[i] = string(partitioner.ParseLetterKey(key))
+		letterKey, err := n.letterKey(ctx, g, key)
+		if err != nil {
+			return "", err
+		}
+		letterKeys[i] = string(letterKey)
 		found := false
-		_, err := n.letters(g.name).List(ctx, worker.LetterQuery{Partition: -1, Kind: partitioner.Parked, Key: key}, func(*worker.Letter) bool {
+		_, err = n.letters(g.name).List(ctx, worker.LetterQuery{Partition: -1, Kind: partitioner.Parked, Key: letterKey}, func(*worker.Letter) bool {
 			found = true
 			return false
 		})
@@ -138,41 +161,54 @@ func (n *Node) releaseKeys(ctx context.Context, g about, keys []string) (string,
 // Requeue publishes dead letters to their topic once more and then removes them. A crash between the two repeats a message; it
 // loses none.
 func (n *Node) Requeue(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
-	return n.eachLetter(ctx, group, o.Numbers, "requeued", func(ctx context.Context, l *worker.Letter) error {
+	requeued := []api.Requeued{}
+	done, err := n.eachLetter(ctx, group, o.Numbers, "requeued", func(ctx context.Context, l *worker.Letter) error {
 		switch {
 		case l.Kind == partitioner.Parked:
 			return errors.New("it is parked, with later ones of its key behind it: release the key instead")
 		case o.MaxRequeues > 0 && l.Requeues >= o.MaxRequeues:
 			return fmt.Errorf("it has been requeued %s", plural.Of(l.Requeues, "time"))
 		}
-		return n.publishAgain(ctx, group, l)
+		again, err := n.publishAgain(ctx, l, o.AllGroups)
+		if err == nil {
+			requeued = append(requeued, again)
+		}
+		return err
 	})
+	if done != nil {
+		done.Requeued = requeued
+	}
+	return done, err
 }
 
 // publishAgain publishes a letter's message under an id of its own, so that a repeated requeue is stored once: the id that
 // it came with is still known to the broker, which would take the message for a duplicate and drop it.
-func (n *Node) publishAgain(ctx context.Context, group string, l *worker.Letter) error {
+func (n *Node) publishAgain(ctx context.Context, l *worker.Letter, allGroups bool) (again api.Requeued, err error) {
 	if len(l.Subject) > partitioner.MaxSubject {
-		return fmt.Errorf("its subject has %d bytes, and a node publishes to at most %d: take it with `leasehold dlq export %s`, then drop it",
-			len(l.Subject), partitioner.MaxSubject, group)
+		return again, fmt.Errorf("its subject has %d bytes, and a node publishes to at most %d: take it with `leasehold dlq export %s`, then drop it",
+			len(l.Subject), partitioner.MaxSubject, l.Group)
 	}
 	m := nats.NewMsg(l.Subject)
 	m.Data = l.Data
-	m.Header = l.RequeueHeaders()
-	id := fmt.Sprintf("dlq/%s/%d", group, l.Stored)
+	m.Header = l.RequeueHeaders(allGroups)
+	id := fmt.Sprintf("dlq/%s/%d", l.Group, l.Stored)
+	if allGroups { // It may have been published for one of them, by an attempt that was cut short.
+		id += "/all"
+	}
 	if _, ok := n.topics[l.Topic]; !ok {
-		return errNotServed(l.Topic)
+		return again, errNotServed(l.Topic)
 	}
 	ack, err := n.conns.publish.PublishMsg(ctx, m, jetstream.WithMsgID(id))
 	if err == nil && ack.Stream != l.Topic {
 		err = fmt.Errorf("stream %s took it", ack.Stream)
 	}
 	if err != nil {
-		return fmt.Errorf("publish to %s: %w", l.Subject, err)
+		return again, fmt.Errorf("publish to %s: %w", l.Subject, err)
 	}
 	failpoint.Hit(failpoint.Requeued)
-	n.log.Info("dead letter requeued", "by", api.By(ctx), "group", group, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "as", ack.Sequence)
-	return nil
+	n.log.Info("dead letter requeued", "by", api.By(ctx), "group", l.Group, "all_groups", allGroups, "number", l.Stored,
+		"id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "as", ack.Sequence)
+	return api.Requeued{Number: l.Stored, Key: listedKey(l), Partition: l.Partition, Seq: ack.Sequence}, nil
 }
 
 // Drop deletes dead letters. Partitions of which a parked one goes begin anew, for their owners know which keys are parked.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +106,49 @@ func (a *asked) waitRequeued(n, requeues int) (found []api.Letter) {
 		return nil
 	})
 	return found
+}
+
+// TestRequeueIsForOneGroup: the other group of the topic has handled the message long ago.
+func TestRequeueIsForOneGroup(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "audit")
+	a := newAsked(t, fmt.Sprintf("\n[[group]]\nname = \"audit\"\ntopic = \"orders\"\nhandler = { kind = \"file\", path = %q }\n", out))
+	audited := func() string {
+		var text []string
+		files, _ := filepath.Glob(filepath.Join(out, "*"))
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = append(text, string(b))
+		}
+		return strings.Join(text, "")
+	}
+	waitAudited := func(data string, n int) {
+		t.Helper()
+		servertest.Eventually(t, time.Minute, func() error {
+			if got := strings.Count(audited(), data); got != n {
+				return fmt.Errorf("group audit has handled %q %d times, want %d, in\n%s", data, got, n, audited())
+			}
+			return nil
+		})
+	}
+	a.say(map[string]string{"bad": "reject", "worse": "reject"})
+	a.publish("k:bad", "k:worse", "k:fine")
+	letters := a.waitLetters("dead rejected bad", "dead rejected worse")
+	waitAudited("fine", 1)
+	a.say(map[string]string{})
+	done, err := a.client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{letters[0].Number}})
+	if err != nil || len(done.Requeued) != 1 || done.Requeued[0].Seq != 4 || done.Requeued[0].Partition != letters[0].Partition {
+		t.Fatalf("requeue: %+v, %v", done, err)
+	}
+	if done, err = a.client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{letters[1].Number}, AllGroups: true}); err != nil || len(done.Done) != 1 {
+		t.Fatalf("requeue for all groups: %+v, %v", done, err)
+	}
+	waitAudited("worse", 2) // Behind the other one, of the same key.
+	waitAudited("bad", 1)
+	a.waitDone("bad", "fine", "worse")
+	a.end(t)
 }
 
 // TestHashedKeysAreFoundByTheirKeyAndReleased: a key that looks like a hash stands as one in its letters' subjects.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"leasehold/internal/api"
 	"leasehold/internal/brokererr"
+	"leasehold/internal/config"
 	"leasehold/partitioner"
 	"leasehold/server"
 	"leasehold/worker"
@@ -27,6 +29,40 @@ func (r localReplica) Next(filter string, from uint64) (worker.ReplicaMessage, e
 		return worker.ReplicaMessage{}, err
 	}
 	return worker.ReplicaMessage(*m), nil
+}
+
+// has reports whether the replica holds a message with a subject that matches.
+func (r localReplica) has(filter string) (bool, error) {
+	_, err := r.Replica.Next(filter, 0)
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// letterKey is the key of the group's letters in this replica that an operator means by a name.
+func (r localReplica) letterKey(c *config.Config, group, name string) (partitioner.LetterKey, error) {
+	if listed := partitioner.LetterKey(name); name == "" || listed.Hashed() {
+		return listed, nil
+	}
+	t, known := topicOfGroup(c, group)
+	if !known {
+		return partitioner.NewLetterKey(name), nil
+	}
+	key, _, err := chooseKey(t, name, func(key string) (bool, error) {
+		return r.has(partitioner.DeadLetterFilter(group, -1, "", partitioner.NewLetterKey(key)))
+	})
+	return partitioner.NewLetterKey(key), err
+}
+
+// topicOfGroup is the topic of a group of this node's config.
+func topicOfGroup(c *config.Config, group string) (partitioner.Topic, bool) {
+	for _, g := range c.Groups {
+		if g.Name == group {
+			return c.Topic(g.Topic)
+		}
+	}
+	return partitioner.Topic{}, false
 }
 
 // replica opens this node's own replica of a stream, of what an operator calls it.
@@ -51,13 +87,19 @@ func (n *Node) localTap(name string, o api.TapOptions) (api.MessageReader, error
 	if o.Since > 0 {
 		opt.Since = time.Now().Add(-o.Since)
 	}
-	var err error
-	if opt.Filter, err = tapFilter(t, o); err != nil {
-		return nil, err
-	}
 	r, err := n.replica(name, "topic "+name)
 	if err != nil {
 		return nil, err
+	}
+	switch {
+	case o.Partition != nil:
+		opt.Filter = t.PartitionFilter(*o.Partition)
+	case o.Key != "":
+		key, _, err := chooseKey(t, o.Key, func(key string) (bool, error) { return r.has(t.KeyFilter(key)) })
+		if err != nil {
+			return nil, err
+		}
+		opt.Filter = t.KeyFilter(key)
 	}
 	tap, err := worker.OpenLocalTap(r, opt)
 	if err != nil {
@@ -89,6 +131,9 @@ func (n *Node) localLetters(group string, f api.LetterFilter) (*api.LetterList, 
 	}
 	out := &api.LetterList{V: api.Version, Group: group, Replica: n.Config.Node.Name, Letters: []api.Letter{}}
 	where, page := letterPage(f, out)
+	if where.Key, err = r.letterKey(n.Config, group, f.Key); err != nil {
+		return nil, err
+	}
 	if f.Stored > 0 {
 		where, page = worker.LetterQuery{Partition: -1, After: f.Stored - 1}, func(l *worker.Letter) bool {
 			if l.Stored == f.Stored {

@@ -15,6 +15,7 @@ import (
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/internal/duration"
+	"leasehold/partitioner"
 	"leasehold/worker"
 )
 
@@ -29,7 +30,9 @@ type about struct {
 	name       string
 	kv         *cluster.KV
 	def        groupDefinition
+	topic      partitioner.Topic // What of it can never change.
 	partitions int
+	live       int // Nodes that may answer for its partitions.
 }
 
 // about finds a group that was defined and not removed.
@@ -42,7 +45,8 @@ func (n *Node) about(ctx context.Context, group string) (about, error) {
 	if !ok || def.Removed || isChore(group) {
 		return about{}, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no group %q", group))
 	}
-	return about{name: group, kv: kv, def: def, partitions: c.topics[def.Topic].Partitions}, nil
+	t := c.topics[def.Topic]
+	return about{name: group, kv: kv, def: def, topic: t.topic(def.Topic), partitions: t.Partitions, live: c.liveNodes()}, nil
 }
 
 // leases are the group's. What an operator asks is how a lease gets well that is not a valid record, so that one counts as a
@@ -78,6 +82,11 @@ func (n *Node) Ask(ctx context.Context, group string, a api.Ask) (*api.Asked, er
 	out.Partitions = len(r.Partitions)
 	if out.Partitions == 0 {
 		out.Partitions = g.partitions
+	}
+	if r.Kind == lease.Resume {
+		if out.Changed, err = n.resumable(ctx, g, r); err != nil {
+			return nil, err
+		}
 	}
 	if a.DryRun {
 		return out, n.foresee(ctx, g, r, out)
@@ -231,7 +240,54 @@ func (n *Node) Asked(ctx context.Context, group string, id uint64) (*api.Asked, 
 		}
 	}
 	out.Applied = out.Partitions - len(out.Waiting)
+	for p, l := range all {
+		if l.Release != "" {
+			out.Releasing = append(out.Releasing, p)
+		}
+	}
 	return out, nil
+}
+
+// resumable counts the partitions for which a resume changes something: they are paused, or a pause is on its way to them, or
+// their head message has failed, or its handler is unavailable. One whose owner does not answer may be any of it.
+func (n *Node) resumable(ctx context.Context, g about, r lease.Request) (*int, error) {
+	all, err := g.leases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	saw, err := g.kv.Read(ctx, lease.RequestsKey(g.name))
+	if err != nil {
+		return nil, err
+	}
+	lanes := map[int]laneState{}
+	for _, node := range n.reports(ctx, g.live) {
+		for _, lane := range node.Lanes[g.name] {
+			if lane.Partition < len(all) && lane.Epoch == all[lane.Partition].Epoch {
+				lanes[lane.Partition] = lane
+			}
+		}
+	}
+	count := 0
+	for p, l := range all {
+		lane, known := lanes[p]
+		if !r.Covers(p) || known && lane.goesOn() && l.Paused == "" && !pausing(saw.Requests, p, l) {
+			continue
+		}
+		count++
+	}
+	return &count, nil
+}
+
+// goesOn reports whether there is nothing about a lane that a resume would change.
+func (s laneState) goesOn() bool {
+	return s.Attempt == 0 && (s.State == worker.StateHeld || s.State == worker.StateStarting || s.State == worker.StateReleasing)
+}
+
+// pausing reports whether a pause that was asked for has not been applied to a partition.
+func pausing(open *lease.Requests, p int, l lease.Lease) bool {
+	return open != nil && slices.ContainsFunc(open.Open, func(q lease.Request) bool {
+		return q.Kind == lease.Pause && q.Covers(p) && l.Applied < q.ID
+	})
 }
 
 // seekTarget turns what a person wrote into the sequence after which to go on.

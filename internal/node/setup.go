@@ -85,6 +85,11 @@ func (d topicDefinition) Valid() error {
 	return nil
 }
 
+// topic is what of a topic can never change.
+func (d topicDefinition) topic(name string) partitioner.Topic {
+	return partitioner.Topic{Name: name, Partitions: d.Partitions, Subject: d.Subject, Key: d.Key}.WithDefaults()
+}
+
 // Valid says what is missing.
 func (d groupDefinition) Valid() error {
 	if d.Topic == "" || d.Start == "" {

@@ -57,6 +57,7 @@ type laneState struct {
 	Error     string `json:"error,omitempty"`
 	RetryAt   string `json:"retry_at,omitempty"`
 	Parked    int    `json:"parked,omitempty"`
+	Release   string `json:"release,omitempty"`
 }
 
 // report tells what this node's lanes are doing.
@@ -67,7 +68,7 @@ func (n *Node) report() report {
 		for _, l := range g.worker.Status() {
 			s := laneState{
 				Partition: l.Partition, Epoch: l.Epoch, Done: l.Done, State: l.State, Attempt: l.Attempt, Error: l.Error,
-				RetryAt: worker.TimeText(l.RetryAt), Parked: l.Parked, Passed: l.Passed,
+				RetryAt: worker.TimeText(l.RetryAt), Parked: l.Parked, Passed: l.Passed, Release: l.Unreleased,
 			}
 			if l.Lag != nil {
 				lag := int64(*l.Lag)
@@ -447,7 +448,7 @@ func partitionStatus(p int, l lease.Lease, lanes []laneState, last uint64) api.P
 	for _, s := range lanes {
 		if s.Partition == p && s.Epoch == l.Epoch {
 			part.Done, part.Lag, part.State, part.Attempt, part.Error = s.Done, s.lag(last), s.State, s.Attempt, s.Error
-			part.RetryAt, part.Parked = s.RetryAt, s.Parked
+			part.RetryAt, part.Parked, part.Release = s.RetryAt, s.Parked, s.Release
 		}
 	}
 	return part

@@ -349,10 +349,10 @@ func TestWhatAGroupLeftThatWasNeverDefinedCanBeRemoved(t *testing.T) {
 	if _, err := partitioner.EnsureDeadLetters(ctx, s.life.conns.operator, "stored", opt); err != nil {
 		t.Fatal(err)
 	}
-	s.wantWarning("group named is in no live node's config and holds back", "leasehold group remove named")
+	s.wantWarning("group named was not made to its end and holds back", "leasehold group remove named")
 	s.wantWarning("dead letters of stored", "reserves 1.0 GiB", "leasehold group remove stored")
 	list, err := s.life.GroupList(ctx)
-	if err != nil || len(list.Groups) != 2 || list.Groups[0].State+list.Groups[1].State != "idleidle" {
+	if err != nil || len(list.Groups) != 2 || list.Groups[0].State+list.Groups[1].State != "unfinishedunfinished" {
 		t.Errorf("%+v, %v", list, err)
 	}
 	for _, group := range []string{"named", "stored"} {

@@ -8,7 +8,6 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/jsondata"
-	"leasehold/partitioner"
 	"leasehold/worker"
 )
 
@@ -22,29 +21,21 @@ func (n *Node) Tap(ctx context.Context, name string, o api.TapOptions) (api.Mess
 	if o.Since > 0 {
 		opt.Since = time.Now().Add(-o.Since)
 	}
-	if opt.Filter, err = tapFilter(t.Topic, o); err != nil {
-		return nil, err
+	switch {
+	case o.Partition != nil:
+		opt.Filter = t.PartitionFilter(*o.Partition)
+	case o.Key != "":
+		key, _, err := n.keyNamed(ctx, t.Topic, o.Key, nil)
+		if err != nil {
+			return nil, err
+		}
+		opt.Filter = t.KeyFilter(key)
 	}
 	tap, err := worker.OpenTap(ctx, opt)
 	if err != nil {
 		return nil, api.Mark(api.ErrNotYet, err.Error())
 	}
 	return tapReader{tap}, nil
-}
-
-// tapFilter is the filter of stored subjects that the options mean, "" for all.
-func tapFilter(t partitioner.Topic, o api.TapOptions) (string, error) {
-	switch {
-	case o.Partition != nil:
-		return t.PartitionFilter(*o.Partition), nil
-	case o.Key != "":
-		tokens, err := t.KeyTokens(o.Key)
-		if err != nil {
-			return "", api.Mark(api.ErrBadRequest, err.Error())
-		}
-		return t.KeyFilter(tokens), nil
-	}
-	return "", nil
 }
 
 // openTopic finds a topic that can be published to and read.

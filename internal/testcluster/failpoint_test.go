@@ -139,7 +139,7 @@ func (f *failing) requeueAll() {
 			return nil
 		default:
 		}
-		f.try("dlq", "requeue", "set", "--all", "--yes", "--addr", n2.host.DataDir+"/leasehold.sock")
+		f.try("dlq", "requeue", "set", "--all", "--yes", "--wait", "0s", "--addr", n2.host.DataDir+"/leasehold.sock")
 		return errors.New("the node lives on")
 	})
 }
@@ -161,11 +161,11 @@ func (f *failing) settleAll() {
 		for _, group := range []string{"set", "park"} {
 			out, err := f.CLI("dlq", "export", group)
 			if err == nil && strings.Contains(string(out), `"kind":"parked"`) {
-				_, err = f.CLI("dlq", "release", group, "--all", "--yes")
+				_, err = f.CLI("dlq", "release", group, "--all", "--yes", "--wait", "0s")
 				err = cmp.Or(err, fmt.Errorf("%s had parked messages left", group))
 			}
 			if err == nil && len(out) > 0 {
-				_, err = f.CLI("dlq", "requeue", group, "--all", "--yes", "--max-requeues", "0")
+				_, err = f.CLI("dlq", "requeue", group, "--all", "--yes", "--max-requeues", "0", "--wait", "0s")
 				err = cmp.Or(err, fmt.Errorf("%s had dead letters left", group))
 			}
 			left = append(left, err)

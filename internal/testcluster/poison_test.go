@@ -289,7 +289,7 @@ func (p *poison) release(r *poisonRow) {
 		return len(only(p.History(nil), "park_key", func(c history.Call) bool { return okOf(p.bad)(c) && c.Start > released }).Calls)
 	}
 	r.by, r.took = "dlq release, its owner killed", p.took(func() {
-		p.command("dlq", "release", "park_key", "--key", p.bad)
+		p.command("dlq", "release", "park_key", "--key", p.bad, "--wait", "0s")
 		Eventually(p.t, moveLimit, func() error {
 			if n := done(); n < 5 {
 				return fmt.Errorf("%d messages released", n)
@@ -327,7 +327,7 @@ func (p *poison) requeue(r *poisonRow) {
 	p.t.Helper()
 	p.answerAll("dead_letter", "ok")
 	r.by, r.took = "dlq requeue", p.took(func() {
-		p.command("dlq", "requeue", "dead_letter", "--all", "--yes")
+		p.command("dlq", "requeue", "dead_letter", "--all", "--yes", "--wait", "0s")
 		Eventually(p.t, moveLimit, p.requeued)
 	}, "dead_letter")
 	p.waitNoLetters("dead_letter")
