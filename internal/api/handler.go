@@ -37,7 +37,7 @@ func (h *handler) routes(opt Options, closing <-chan struct{}) map[string]http.H
 		"GET /v1/status":         http.HandlerFunc(h.status),
 		"GET /v1/topics/{topic}": http.HandlerFunc(h.topic),
 	}
-	change := guardChange(opt.Token, h.log)
+	change := guardChange(opt, h.log)
 	maps.Copy(all, h.memberRoutes(opt.Membership, change))
 	maps.Copy(all, h.requestRoutes(opt.Requests, change))
 	maps.Copy(all, h.messageRoutes(opt, closing))

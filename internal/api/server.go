@@ -33,6 +33,8 @@ type Options struct {
 	// Token is what callers on the port must show for all but health; empty: nothing. The socket's file mode protects
 	// the socket.
 	Token string
+	// ChildrenChange lets processes that descend from this one make changes, as handlers may not. For tests.
+	ChildrenChange bool
 	// MaxPayload is what one message may have, in bytes; there is memory for the bodies of a few of them in any case.
 	MaxPayload int64
 	TLS        *tls.Config  // Of the port; nil: none.

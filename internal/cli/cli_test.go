@@ -93,7 +93,7 @@ func agent(t *testing.T, source api.Source) string {
 	members, _ := source.(api.Membership)
 	requests, _ := source.(api.Requests)
 	messages, _ := source.(api.Messages)
-	s, err := api.New(api.Options{Socket: socket, Source: source, Membership: members, Requests: requests, Messages: messages})
+	s, err := api.New(api.Options{Socket: socket, Source: source, Membership: members, Requests: requests, Messages: messages, ChildrenChange: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,10 +74,11 @@ func startAtTerminal(t *testing.T, args ...string) *atTerminal {
 	return a
 }
 
+// shown is what is on the screen, with wrapped lines put together again.
 func (a *atTerminal) shown() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.screen.String()
+	return strings.ReplaceAll(a.screen.String(), "\r\n  ", " ")
 }
 
 // typeAt waits for a text on the screen and types.
