@@ -7,7 +7,7 @@ type Progress struct {
 	Paused  string // Why no message is handled until a person resumes; "" if it is not paused.
 	Release string // Keys whose parked messages are handled first, with blanks between, or ReleaseAll.
 	Letters uint64 // Sequence among the group's dead letters: those of this partition are not above it.
-	Unsure  bool   // But for a first one, which the owner before may have stored without living to say so.
+	Unsure  bool   // Some may be: stored by an owner that died before it said so, or told of by a record that was lost.
 }
 
 // ReleaseAll stands for every parked key in Progress.Release.

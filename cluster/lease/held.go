@@ -131,6 +131,7 @@ func (c *Core) stopped(k Key, epoch uint64, p Progress) {
 	h.progress = h.progress.later(p)
 	if h.vanished && h.ours && c.mine(h) {
 		h.rec = h.rec.with(h.rec.progress().later(h.progress))
+		h.rec.Unsure = true // it still rests on memory
 	}
 	if h.lost || c.phase == rejoining {
 		h.lane = none

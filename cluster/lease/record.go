@@ -104,7 +104,7 @@ type Lease struct {
 	Paused  string `json:"paused,omitempty"`  // Why no message is handled until a person resumes; "" if it is not paused.
 	Release string `json:"release,omitempty"` // Keys whose parked messages are to be handled first, with blanks between, or AllKeys.
 	Letters uint64 `json:"letters,omitempty"` // Sequence among the group's dead letters: those of the partition are not above it.
-	Unsure  bool   `json:"unsure,omitempty"`  // A request took Attempt back, which may have been all that told of a first letter.
+	Unsure  bool   `json:"unsure,omitempty"`  // A letter may be stored that neither Letters nor Attempt tells of.
 	Applied uint64 `json:"applied,omitempty"` // ID of the last request that was applied.
 }
 

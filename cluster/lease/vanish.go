@@ -18,7 +18,8 @@ func (c *Core) wentBack(h *held, rec Lease) bool {
 
 // vanish takes in that a lease's record is gone, or is not one that can be believed. What it said last is remembered, except
 // for the epoch, which has to exceed all that were given out without this node's knowledge: every epoch is at most the
-// revision that it was written as, for each claim raises it by one.
+// revision that it was written as, for each claim raises it by one. Letters may have been stored without this node's knowledge
+// too, so the next lane has to look.
 func (c *Core) vanish(h *held, in Saw) {
 	believed, rec := h.believed, h.rec
 	again := h.vanished && in.Lease != nil && in.Lease.Owner == rec.Owner && in.Lease.Boot == rec.Boot
@@ -29,7 +30,7 @@ func (c *Core) vanish(h *held, in Saw) {
 	case !h.ours && in.Lease != nil: // a node that has just started may believe it
 		rec.Owner, rec.Boot = in.Lease.Owner, in.Lease.Boot
 	}
-	rec.Version, rec.Next = RecordVersion, ""
+	rec.Version, rec.Next, rec.Unsure = RecordVersion, "", true
 	rec.Epoch = max(rec.Epoch+1, in.Revision)
 	c.learn(h, in.Revision, rec)
 	h.believed, h.vanished, h.vanishedAt = believed, true, c.now

@@ -118,6 +118,43 @@ func TestVanishedLeaseThatNobodyRemembersNeedsASeek(t *testing.T) {
 	}
 }
 
+// A record that is lost may have told of parked messages that memory does not: the next lane looks for them, whoever claims the
+// lease and whatever it rests on.
+func TestVanishedLeaseHasTheNextLaneLook(t *testing.T) {
+	seek := Requests{Version: 1, LastID: 4, Open: []Request{{ID: 4, Kind: Seek, Seq: 77}}}
+	old := &Lease{Version: 1, Owner: "n3", Boot: 2, Epoch: testEpoch - 1, Done: 30}
+	for name, c := range map[string]struct {
+		before state
+		in     Saw
+		asked  *Requests
+	}{
+		"ours":                  {state{lane: active, rec: "mine"}, Saw{}, nil},
+		"ours, with a seek":     {state{lane: active, rec: "mine"}, Saw{Invalid: "x"}, &seek},
+		"ours, went back":       {state{lane: draining, rec: "mine"}, Saw{Lease: old}, nil},
+		"handed over":           {state{lane: handing, rec: "mine", write: "resting"}, Saw{Invalid: "x"}, nil},
+		"free":                  {state{rec: "free", write: "resting"}, Saw{}, nil},
+		"dead owner":            {state{rec: "owner-buried", old: true, write: "resting"}, Saw{Invalid: "x"}, nil},
+		"never seen, then seek": {state{rec: "never-written"}, Saw{Invalid: "x"}, &seek},
+	} {
+		c.before.phase, c.before.planned = running, "n1"
+		core, h := c.before.build()
+		c.in.Key, c.in.Revision = h.key, vanishRev
+		writes, _ := stepped(core, 0, c.in)
+		core.own.fence = testNow + time.Hour
+		inputs := []Input{Stopped{Key: h.key, Epoch: testEpoch, Progress: Progress{Done: 44}}, Tick{}}
+		if c.asked != nil {
+			inputs = append([]Input{Saw{Key: RequestsKey("g"), Revision: vanishRev + 1, Requests: c.asked}}, inputs...)
+		}
+		for _, in := range inputs {
+			more, _ := stepped(core, testTTL+20*testRenew, in)
+			writes = append(writes, more...)
+		}
+		if found := claims(writes, h.key); len(found) != 1 || !found[0].Unsure {
+			t.Errorf("%s: claimed as %+v", name, found)
+		}
+	}
+}
+
 // A session that vanishes under a node, or goes back, ends its lanes; the next one has a higher boot and begins when the revision
 // has stood for the ttl, so that no earlier life can start a call any more.
 func TestVanishedSessionIsBegunAgainAfterTheTTL(t *testing.T) {

@@ -275,7 +275,7 @@ func (w *world) forge(k lease.Key) {
 		w.cover("forged session: " + what)
 	case old.lease != nil:
 		w.cover("forged lease: " + what)
-		w.truths[k].rebuilt = true
+		w.truths[k].rebuilt, w.truths[k].blank = true, v.lease == nil
 	default:
 		w.cover("forged requests")
 		for _, t := range w.truths {

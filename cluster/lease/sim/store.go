@@ -105,6 +105,7 @@ type truth struct {
 	applied uint64          // Epoch of the latest lease that something was applied to.
 	paused  bool            // What the newest lease says.
 	rebuilt bool            // Its record or what was asked was forged: nodes go on from what they remember.
+	blank   bool            // Its newest revision has no valid record.
 }
 
 // started checks a call at its start: the look at the fence.
@@ -146,7 +147,11 @@ func (t *truth) ended(c *call, ok bool) {
 
 // landed checks a lease write against what it replaced.
 func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
+	blank := t.blank
+	t.blank = false
 	switch {
+	case blank && !rec.Unsure:
+		return fmt.Errorf("%v: epoch %d rests on memory and nobody will look for parked messages", k, rec.Epoch)
 	case old.Unsure && !rec.Unsure && otherOwner(old, rec):
 		return fmt.Errorf("%v: nobody looked for parked messages under epoch %d", k, old.Epoch)
 	case rec.Epoch < old.Epoch:
