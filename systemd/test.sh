@@ -152,7 +152,7 @@ no_rights() {
 modes() {
   equal "config" "$(within stat -c '%a %U:%G' /etc/leasehold/config.toml)" "640 root:leasehold" &&
     equal "secret" "$(within stat -c '%a %U:%G' /etc/leasehold/cluster_secret)" "600 root:root" &&
-    equal "data" "$(within stat -c '%a %U:%G' /var/lib/leasehold)" "750 leasehold:leasehold"
+    equal "data" "$(within stat -c '%a %U:%G' /var/lib/leasehold)" "710 leasehold:leasehold"
 }
 
 # rows prints a batch of messages as NDJSON.
