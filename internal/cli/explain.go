@@ -333,7 +333,7 @@ func explainedRows(groups []groupView) []table.Row {
 	rows := make([]table.Row, 0, len(groups))
 	for _, g := range groups {
 		rows = append(rows, table.Row{
-			g.Group, g.Partition.Partition, cmp.Or(g.Owner, "nobody"), g.Epoch, laneCell(g.Partition), g.Done, lagText(g.Lag), g.Attempt, whyStopped(g.Partition), g.Note,
+			g.Group, g.Partition.Partition, cmp.Or(g.Owner, "nobody"), g.Epoch, laneCell(g.Partition), g.Done, lagCell(g.Lag), g.Attempt, whyStopped(g.Partition), g.Note,
 		})
 	}
 	return rows

@@ -48,7 +48,7 @@ func (a *App) printGroupList(l *api.GroupList, format string) error {
 	rows := make([]table.Row, 0, len(l.Groups))
 	for _, g := range l.Groups {
 		rows = append(rows, table.Row{
-			g.Name, g.Topic, groupCell(g.State), g.Partitions, countCell(g.Unowned, screen.Red), lagText(g.Lag), g.Done, g.Start, lettersText(g), strings.Join(g.Nodes, ", "),
+			g.Name, g.Topic, groupCell(g.State), g.Partitions, countCell(g.Unowned, screen.Red), lagCell(g.Lag), g.Done, g.Start, lettersText(g), strings.Join(g.Nodes, ", "),
 		})
 	}
 	return printTable(a.Out, table.Row{

@@ -256,7 +256,7 @@ func printNodes(w *screen.Writer, s *api.Status) error {
 func printTopics(w *screen.Writer, s *api.Status) error {
 	rows := make([]table.Row, 0, len(s.Topics))
 	for _, t := range s.Topics {
-		rows = append(rows, table.Row{t.Name, t.Partitions, humanize.Comma(int64(t.Messages)), humanize.IBytes(t.Bytes), t.LastSeq})
+		rows = append(rows, table.Row{t.Name, t.Partitions, screen.Number(humanize.Comma(int64(t.Messages))), screen.Number(humanize.IBytes(t.Bytes)), t.LastSeq})
 	}
 	return section(w, table.Row{"topic", "partitions", lastKnown(s, "messages"), "size", "last seq"}, rows)
 }
@@ -264,7 +264,7 @@ func printTopics(w *screen.Writer, s *api.Status) error {
 func printGroups(w *screen.Writer, s *api.Status) error {
 	rows := make([]table.Row, 0, len(s.Groups))
 	for _, g := range s.Groups {
-		rows = append(rows, table.Row{g.Name, g.Topic, lagText(g.Lag), countCell(g.Unowned, screen.Red), countCell(g.DeadLetters, screen.Yellow), owners(g)})
+		rows = append(rows, table.Row{g.Name, g.Topic, lagCell(g.Lag), countCell(g.Unowned, screen.Red), countCell(g.DeadLetters, screen.Yellow), owners(g)})
 	}
 	return section(w, table.Row{"group", "topic", "lag", "unowned", "dead letters", lastKnown(s, "partitions by node")}, rows)
 }
@@ -292,7 +292,7 @@ func printPartitions(w *screen.Writer, s *api.Status) (err error) {
 	for _, g := range s.Groups {
 		rows := make([]table.Row, 0, len(g.Partitions))
 		for _, p := range g.Partitions {
-			rows = append(rows, table.Row{g.Name, p.Partition, p.Owner, p.Boot, p.Epoch, laneCell(p), p.Done, lagText(p.Lag), p.Attempt, screen.Stamp(p.RetryAt), whyStopped(p)})
+			rows = append(rows, table.Row{g.Name, p.Partition, p.Owner, p.Boot, p.Epoch, laneCell(p), p.Done, lagCell(p.Lag), p.Attempt, screen.Stamp(p.RetryAt), whyStopped(p)})
 		}
 		err = errors.Join(err, section(w, table.Row{
 			"group", "partition", "owner", screen.Wide("boot"), "epoch", "state", "done", "lag", "attempt", screen.Wide("retry"), screen.Whole("error"),
@@ -324,6 +324,8 @@ func lagText(lag *int64) string {
 	}
 	return humanize.Comma(*lag)
 }
+
+func lagCell(lag *int64) screen.Number { return screen.Number(lagText(lag)) }
 
 func yesNo(b bool) string {
 	if b {

@@ -54,7 +54,7 @@ func (a *App) printTopicList(l *api.TopicList, format string) error {
 		if t.WantedBytes > 0 {
 			size += " (wants " + humanize.IBytes(uint64(t.WantedBytes)) + ")"
 		}
-		rows = append(rows, table.Row{t.Name, t.State, t.Partitions, t.Subject, humanize.Comma(int64(t.Messages)), size, t.FirstSeq, t.LastSeq,
+		rows = append(rows, table.Row{t.Name, t.State, t.Partitions, t.Subject, screen.Number(humanize.Comma(int64(t.Messages))), size, t.FirstSeq, t.LastSeq,
 			strings.Join(t.Replicas, ", "), strings.Join(t.Groups, ", "), t.Error})
 	}
 	err := printTable(a.Out, table.Row{

@@ -101,6 +101,7 @@ var shapes = []struct{ from, to string }{
 	{`\d\d:\d\d:\d\d`, `\d\d:\d\d:\d\d`},
 	{`\d+\.\d+ ?(ms|s)\b`, `\d+\.\d+ ?(ms|s)\b`},
 	{`pid \d+`, `pid \d+`},
+	{`\b\d+ (s|min) ago`, `\d+ (s|min) ago`},
 }
 
 // pattern is what an output must look like: "…" stands for anything in a line, and alone in a line for any lines. How many

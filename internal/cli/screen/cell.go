@@ -41,6 +41,9 @@ func Paint(c Colour, value any) Cell { return Cell{value: value, colour: c} }
 // Stamp is a time in a table, as RFC 3339: shown as how long ago it was, with -o wide in full in this machine's zone.
 type Stamp string
 
+// Number is a number as a table shows it: "1,024", "1.2 MiB". It is aligned like one, and so is a word in its place.
+type Number string
+
 // cell makes a value fit to be shown, and reports whether it is a number.
 func (s *Writer) cell(v any) (c Cell, number bool) {
 	switch v := v.(type) {
@@ -50,6 +53,8 @@ func (s *Writer) cell(v any) (c Cell, number bool) {
 		return c, number
 	case Stamp:
 		return Cell{text: s.stamp(v)}, false
+	case Number:
+		return Cell{text: printable.Line(string(v))}, true
 	case int, int64, uint64, uint, int32, uint32:
 		return Cell{text: fmt.Sprint(v)}, true
 	}

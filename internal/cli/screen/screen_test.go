@@ -68,6 +68,18 @@ func TestAPipeGetsWholeRowsWithoutColours(t *testing.T) {
 	}
 }
 
+func TestNumbersAreAlignedAtTheRightHoweverTheyAreShown(t *testing.T) {
+	got := piped(func(s *Writer) {
+		_ = s.Table([]any{"group", "lag", "size", "done"}, [][]any{
+			{"audit", Number("1,024"), Number("1.2 MiB"), 12}, {"b", Number("unknown"), Paint(Red, Number("7 B")), 1007},
+		})
+	})
+	want := "GROUP      LAG     SIZE  DONE\naudit    1,024  1.2 MiB    12\nb      unknown      7 B  1007\n"
+	if got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
 func TestWideShowsEveryColumnAndFullTimes(t *testing.T) {
 	got := onTerminal(t, 80, func(s *Writer) { s.SetWide(); letters(s) })
 	if !strings.Contains(got, "NODE") || strings.Contains(got, "ago") || strings.Count(got, "\n") != 3 || strings.Contains(got, "…") {

@@ -23,7 +23,7 @@ const gap = "  "
 // leastColumn is the width to which a column may be shortened.
 const leastColumn = 5
 
-// Table prints rows under titles, each of which is a string, a Whole or a Wide. A cell is text, a number, a Cell or a Stamp.
+// Table prints rows under titles, each of which is a string, a Whole or a Wide. A cell is text, a number, a Number, a Cell or a Stamp.
 // On a terminal the table fits; into a pipe, and with SetWide, nothing is cut.
 func (s *Writer) Table(titles []any, rows [][]any) error {
 	columns := s.columns(titles, rows)
