@@ -3,6 +3,7 @@ package partitioner
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -127,18 +128,61 @@ type Reservation struct {
 // Group is the group whose dead letters the stream holds, if it holds any.
 func (r Reservation) Group() (string, bool) { return strings.CutPrefix(r.Stream, deadLetterPrefix) }
 
-// Reservations lists every stream, by name.
+// MissingError names streams that a list leaves out because nobody answers for them: they have no leader just now.
+type MissingError struct{ Streams []string }
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("nobody answers for the streams %s, so what they have of max_store is not known", strings.Join(e.Streams, ", "))
+}
+
+// streamPage is an answer to STREAM.LIST. The client library passes over Missing, and counts its pages as if nothing were.
+type streamPage struct {
+	Error   *jetstream.APIError     `json:"error"`
+	Total   int                     `json:"total"`
+	Limit   int                     `json:"limit"`
+	Streams []*jetstream.StreamInfo `json:"streams"`
+	Missing []string                `json:"missing"`
+}
+
+// Reservations lists every stream, by name. With a *MissingError it lists the others.
 func Reservations(ctx context.Context, js jetstream.JetStream) ([]Reservation, error) {
-	lister := js.ListStreams(ctx)
 	var all []Reservation
-	for info := range lister.Info() {
-		all = append(all, newReservation(info))
-	}
-	if err := lister.Err(); err != nil {
-		return nil, fmt.Errorf("list the streams: %w", err)
+	missing := map[string]bool{}
+	for offset, total := 0, 1; offset < total; {
+		page, err := listStreams(ctx, js, offset)
+		if err != nil {
+			return nil, fmt.Errorf("list the streams: %w", err)
+		}
+		for _, name := range page.Missing {
+			missing[name] = true
+		}
+		for _, info := range page.Streams {
+			delete(missing, info.Config.Name) // One that is offline is in both, with the size that was granted.
+			all = append(all, newReservation(info))
+		}
+		offset, total = offset+max(page.Limit, 1), page.Total
 	}
 	slices.SortFunc(all, func(a, b Reservation) int { return cmp.Compare(a.Stream, b.Stream) })
+	if len(missing) > 0 {
+		return all, &MissingError{slices.Sorted(maps.Keys(missing))}
+	}
 	return all, nil
+}
+
+func listStreams(ctx context.Context, js jetstream.JetStream, offset int) (*streamPage, error) {
+	prefix := strings.TrimSuffix(cmp.Or(js.Options().APIPrefix, jetstream.DefaultAPIPrefix), ".")
+	m, err := js.Conn().RequestWithContext(ctx, prefix+".STREAM.LIST", fmt.Appendf(nil, `{"offset":%d}`, offset))
+	if err != nil {
+		return nil, err
+	}
+	page := &streamPage{}
+	if err := json.Unmarshal(m.Data, page); err != nil {
+		return nil, err
+	}
+	if page.Error != nil {
+		return nil, page.Error
+	}
+	return page, nil
 }
 
 func newReservation(info *jetstream.StreamInfo) Reservation {

@@ -2,10 +2,13 @@ package partitioner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -136,6 +139,69 @@ func TestDeadLettersAreSizedAsTopicsAre(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestStreamsThatNobodyAnswersForAreMissing: their sizes would be granted a second time.
+func TestStreamsThatNobodyAnswersForAreMissing(t *testing.T) {
+	nc := startBroker(t, "").connect()
+	js := newJetStream(t, nc)
+	names := []string{"a", "m", "z"}
+	for _, name := range names {
+		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, MaxBytes: int64(bytesize.MiB)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, lost := range names {
+		got, err := Reservations(testContext(t), leaderless(t, nc, lost))
+		var missing *MissingError
+		if !errors.As(err, &missing) || !slices.Equal(missing.Streams, []string{lost}) {
+			t.Errorf("without a leader of %s: %v", lost, err)
+		}
+		for _, r := range got {
+			if r.Stream == lost || r.Bytes != bytesize.MiB {
+				t.Errorf("without a leader of %s: %+v", lost, r)
+			}
+		}
+		if len(got) != 2 {
+			t.Errorf("without a leader of %s: %d others are listed, want 2", lost, len(got))
+		}
+	}
+	if got, err := Reservations(testContext(t), js); len(got) != 3 || err != nil {
+		t.Errorf("%d are listed, want 3: %v", len(got), err)
+	}
+}
+
+// leaderless lists streams as a cluster does in which one has no leader (nats-server v2.15.2, server/jetstream_cluster.go:
+// jsClusteredStreamListRequest).
+func leaderless(t *testing.T, nc *nats.Conn, lost string) jetstream.JetStream {
+	t.Helper()
+	sub, err := nc.Subscribe(lost+".API.STREAM.LIST", func(m *nats.Msg) {
+		answer, err := nc.Request("$JS.API.STREAM.LIST", m.Data, 10*time.Second)
+		if err != nil {
+			return
+		}
+		var page map[string]any
+		if json.Unmarshal(answer.Data, &page) != nil {
+			return
+		}
+		streams, _ := page["streams"].([]any)
+		kept := slices.DeleteFunc(streams, func(s any) bool { return s.(map[string]any)["config"].(map[string]any)["name"] == lost })
+		if len(kept) < len(streams) {
+			page["missing"] = []string{lost}
+		}
+		page["streams"] = kept
+		text, _ := json.Marshal(page)
+		_ = m.Respond(text)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
+	js, err := jetstream.NewWithAPIPrefix(nc, lost+".API")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
 }
 
 func TestReservedIsThatOfTheFullestNode(t *testing.T) {

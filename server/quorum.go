@@ -98,12 +98,13 @@ type heard struct {
 	mu    sync.Mutex
 	begun time.Time
 	at    map[string]time.Time // by node
+	said  map[string]time.Time // the same, of what they say every second
 	led   time.Time            // when a leader was known last, or begun
 }
 
 func newHeard() *heard {
 	now := time.Now()
-	return &heard{begun: now, at: map[string]time.Time{}, led: now}
+	return &heard{begun: now, at: map[string]time.Time{}, said: map[string]time.Time{}, led: now}
 }
 
 // noteLeader takes in that a leader is known.
@@ -122,7 +123,16 @@ func (h *heard) leaderless() time.Duration {
 func (h *heard) note(node string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.at[node] = now
+	h.at[node], h.said[node] = now, now
+}
+
+// silent reports whether a connected node says nothing any more. One that has said nothing over its
+// present connection is not silent: nodes of earlier versions speak only while somebody publishes there.
+func (h *heard) silent(node string, connected, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	last := h.said[node]
+	return last.After(connected) && now.Sub(last) >= silentAfter
 }
 
 // first notes a node that has not been heard yet: it has a route, and says something within a second.
@@ -159,9 +169,9 @@ func (s *Server) Quorum() Quorum {
 	for _, p := range s.counted(meta) {
 		q.Nodes++
 		last, ever := s.heard.last(p.Name)
-		server, there := connected[p.Name]
-		replaced := there && p.server != "" && p.server != server
-		if there && !replaced && time.Since(last) < silentAfter {
+		c, there := connected[p.Name]
+		replaced := there && p.server != "" && p.server != c.server
+		if there && !replaced && !s.heard.silent(p.Name, c.since, time.Now()) {
 			q.Answer++
 			continue
 		}
@@ -170,15 +180,25 @@ func (s *Server) Quorum() Quorum {
 	return q
 }
 
-// connected are the server names of the nodes to which there is a route, by node.
-func (s *Server) connected() map[string]string {
-	have := map[string]string{}
+// connection is that to another node: its server, and since when there has been a route.
+type connection struct {
+	server string
+	since  time.Time
+}
+
+// connected are the connections to other nodes, by node.
+func (s *Server) connected() map[string]connection {
+	have := map[string]connection{}
 	list, err := s.broker.Routez(nil)
 	if err != nil {
 		return have
 	}
 	for _, r := range list.Routes {
-		have[nodeName(r.RemoteName)] = r.RemoteName
+		c := connection{r.RemoteName, r.Start}
+		if other, ok := have[nodeName(r.RemoteName)]; ok && other.server == c.server && other.since.Before(c.since) {
+			c = other
+		}
+		have[nodeName(r.RemoteName)] = c
 	}
 	return have
 }

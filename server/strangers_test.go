@@ -243,7 +243,7 @@ func (s *site) routes(t *testing.T) []attempt {
 		{"stranger", "route over TLS without a certificate", func(*testing.T) error { return routeConnect(s.cluster) }, refused},
 		leaf("stranger", "route with a certificate of another secret", refused, server.RouteLeaf, 9),
 		leaf("client", "route with a certificate of the CA that clients trust", refused, server.ClientLeaf, siteSecret),
-		entry("press", "client login on the cluster port", s.cluster, "", nats.UserInfo("press", "press-password"), s.ca, nats.Timeout(5*time.Second)),
+		entry("press", "client login on the cluster port", s.cluster, "", nats.UserInfo("press", "press-password"), s.ca, nats.Timeout(time.Second)), // each waits for the other to speak
 		leaf("node", "route with a certificate of the cluster's secret", allowed, server.RouteLeaf, siteSecret),
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,9 +33,18 @@ func (n *Node) reservations(ctx context.Context, limit time.Duration) ([]partiti
 	return partitioner.Reservations(ctx, n.conns.operator)
 }
 
-// freeStore is what the streams leave of this node's max_store, negative if they have more.
+// freeStore is what the streams leave of this node's max_store, negative if they have more. While nobody answers for some of
+// them nothing is known to be free: a stream gets the rest later, and the node need not wait for others' leaders.
 func (n *Node) freeStore(ctx context.Context) (bytesize.Size, error) {
 	all, err := n.reservations(ctx, listLimit)
+	var missing *partitioner.MissingError
+	if errors.As(err, &missing) { // After a restart of the cluster they may be electing their leaders.
+		all, err = n.reservations(ctx, listLimit)
+	}
+	if errors.As(err, &missing) {
+		n.log.Warn("nothing of max_store is granted yet", "error", missing)
+		return 0, nil
+	}
 	if err != nil {
 		return 0, err
 	}

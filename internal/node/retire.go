@@ -190,7 +190,8 @@ func topicInUse(name string, nodes []string) error {
 // stored looks at one stream; the zero Reservation if it is not there.
 func (n *Node) stored(ctx context.Context, stream string) (partitioner.Reservation, error) {
 	all, err := n.reservations(ctx, listLimit)
-	if err != nil {
+	var missing *partitioner.MissingError
+	if err != nil && (!errors.As(err, &missing) || slices.Contains(missing.Streams, stream)) {
 		return partitioner.Reservation{}, api.Mark(api.ErrNotYet, err.Error())
 	}
 	for _, r := range all {
