@@ -74,7 +74,7 @@ func eachLetter(ctx context.Context, client *api.Client, group string, f api.Let
 	for {
 		page, err := client.DeadLetters(ctx, group, f)
 		if err != nil {
-			return dlqError(err, group)
+			return refused(err, "`leasehold group list` shows the groups")
 		}
 		for _, l := range page.Letters {
 			if more, err := do(l); err != nil || !more {
@@ -241,7 +241,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	for _, row := range append([][2]string{
 		{"number", strconv.FormatUint(l.Number, 10)}, {"message", l.ID}, {"kind", l.Kind}, {"reason", l.Reason}, {"error", l.Error},
 		{"attempts", strconv.Itoa(l.Attempts)}, {"first failure", storedText(l.FirstFailure)}, {"last failure", storedText(l.LastFailure)},
-		{"set aside by", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.KeyName(l.Key)}, {"subject", l.Subject},
+		{"recorded by", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.KeyName(l.Key)}, {"subject", l.Subject},
 		{"published", storedText(l.Published)}, {"requeues", strconv.Itoa(l.Requeues)}, {"left out", l.LeftOut},
 	}, headerRows(l.Headers)...) {
 		if row[1] != "" || row[0] != "left out" {

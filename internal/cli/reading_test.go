@@ -153,6 +153,15 @@ func TestTablesFitATerminalOf80Columns(t *testing.T) {
 	run(t, "node", "list", "--addr", addr, "-o", "wide").want(t, exitOK, "SERVER ID")
 }
 
+func TestWhatIsNotKnownIsNotShownAsANumber(t *testing.T) {
+	s := healthy()
+	s.Groups[0].Lag, s.Groups[0].DeadLetters = nil, -1
+	r := run(t, "status", "--addr", agent(t, &fakeSource{status: s}))
+	if row := strings.Join(strings.Fields(r.out), " "); !strings.Contains(row, "billing orders unknown 0 unknown n1 1") {
+		t.Errorf("got %s", r.out)
+	}
+}
+
 func TestStatusOfOneGroup(t *testing.T) {
 	s := healthy()
 	s.Groups = append(s.Groups, api.Group{Name: "audit", Topic: "orders", Lag: lag(2), Partitions: []api.Partition{{Owner: "n1", State: "blocked", Error: "boom", Lag: lag(2)}}})

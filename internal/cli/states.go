@@ -35,8 +35,11 @@ func wantedCell(yes bool) screen.Cell {
 	return screen.Paint(screen.Red, "no")
 }
 
-// countCell is a number that is 0 where nothing is wrong.
+// countCell is a number that is 0 where nothing is wrong, and negative where it is not known.
 func countCell[N int | int64](n N, c screen.Colour) screen.Cell {
+	if n < 0 {
+		return screen.Paint(screen.Plain, screen.Number("unknown"))
+	}
 	if n == 0 {
 		c = screen.Plain
 	}

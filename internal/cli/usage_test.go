@@ -77,6 +77,13 @@ func TestNodesWithoutCommasAreToldOfThem(t *testing.T) {
 func TestHintsNameTheGroup(t *testing.T) {
 	_, addr := requestsAgent(t, 3)
 	run(t, "dlq", "show", "billing", "99", "--addr", addr).want(t, exitNotFound, "`leasehold dlq list billing` shows what there is")
+	for _, args := range [][]string{{"dlq", "list", "nope"}, {"dlq", "export", "nope"}} {
+		r := run(t, append(args, "--addr", addr)...)
+		r.want(t, exitNotFound, "Next: `leasehold group list` shows the groups")
+		if strings.Contains(r.err, "dlq list nope") {
+			t.Errorf("%v: the hint leads back to the same error:\n%s", args, r.err)
+		}
+	}
 }
 
 func TestAWrongTokenAndAWrongSchemeAreTold(t *testing.T) {
