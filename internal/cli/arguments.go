@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -90,32 +89,10 @@ func flagError(cmd *cobra.Command, err error) error {
 // formOf says what a flag takes.
 func formOf(f *pflag.Flag) string {
 	switch f.Value.Type() {
-	case "duration":
-		return "a valid duration: write one like 500ms, 5s or 2m"
-	case "int", "int64":
-		return "a whole number"
-	case "uint", "uint64":
+	case "uint64":
 		return "a whole number from 0"
 	case "bool":
 		return "true or false"
 	}
 	return ""
-}
-
-// refuseNegative refuses numbers and durations below 0, which no flag takes.
-func refuseNegative(cmd *cobra.Command) error {
-	var err error
-	cmd.Flags().Visit(func(f *pflag.Flag) {
-		switch f.Value.Type() {
-		case "int", "int64":
-			if strings.HasPrefix(f.Value.String(), "-") {
-				err = usage("--%s must not be negative, is %s", f.Name, f.Value)
-			}
-		case "duration":
-			if d, _ := time.ParseDuration(f.Value.String()); d < 0 {
-				err = usage("--%s must be positive, is %s", f.Name, d)
-			}
-		}
-	})
-	return err
 }

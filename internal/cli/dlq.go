@@ -108,9 +108,6 @@ func (a *App) dlqListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if limit < 1 {
-				return usage("--limit must be at least 1")
-			}
 			client, err := a.client(cmd)
 			if err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/duration"
 )
 
 // askFlags are those of every command that asks something of partitions.
@@ -237,7 +238,7 @@ func (a *App) seekCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "seek GROUP --to WHERE",
 		Short: "Move a group's position: replay messages or skip some",
-		Long: "WHERE is earliest, latest, seq:N (the first message to handle), time:RFC3339, or a time back from now like -2h. Before it\n" +
+		Long: "WHERE is earliest, latest, seq:N (the first message to handle), time:RFC3339, or a time back from now like -2h or -7d. Before it\n" +
 			"does anything it says how many messages would be handled again and how many skipped. Only messages that are still\n" +
 			"stored can be handled again: those that the topic's `retain` keeps. The call in flight is finished first.",
 		Example: "  leasehold seek billing --to -2h --dry-run\n  leasehold seek billing --partition 3 --to seq:1008 --yes     skip message 1007",
@@ -261,13 +262,13 @@ func (a *App) seekCommand() *cobra.Command {
 		}),
 	}
 	addAskFlags(cmd, &f)
-	cmd.Flags().StringVar(&to, "to", "", "earliest, latest, seq:N, time:RFC3339 or -2h")
+	cmd.Flags().StringVar(&to, "to", "", "earliest, latest, seq:N, time:RFC3339, -2h or -7d")
 	_ = cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(positions, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	return cmd
 }
 
 // seekForms are the places that seek knows.
-const seekForms = "earliest, latest, seq:1234, time:2026-01-02T15:04:05Z or -2h"
+const seekForms = "earliest, latest, seq:1234, time:2026-01-02T15:04:05Z, -2h or -7d"
 
 // isSeekTarget reports whether a place can be one. Which sequences there are only the agent knows.
 func isSeekTarget(to string) bool {
@@ -279,7 +280,7 @@ func isSeekTarget(to string) bool {
 		_, err := time.Parse(time.RFC3339, text)
 		return err == nil
 	}
-	d, err := time.ParseDuration(to)
+	d, err := duration.Parse(to)
 	return to == "earliest" || to == "latest" || err == nil && d < 0
 }
 

@@ -43,7 +43,6 @@ func (a *App) completeTree(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.SetUsageFunc(a.printUsage)
 	root.SetFlagErrorFunc(flagError)
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return refuseNegative(cmd) }
 	a.completeCommand(root)
 }
 
