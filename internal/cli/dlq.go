@@ -161,7 +161,7 @@ func (a *App) printLetters(group string, letters []api.Letter, more bool, format
 	}
 	a.hintLetters(group, letters)
 	if more {
-		fmt.Fprintf(a.Err, a.pasteable("there are more: raise --limit, or `leasehold dlq export %s`\n"), group)
+		_ = screen.Of(a.Err).Tell(fmt.Sprintf("there are more: raise --limit, or `leasehold dlq export %s`", group)) // A hint only.
 	}
 	return nil
 }
@@ -238,7 +238,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	for _, row := range append([][2]string{
 		{"number", strconv.FormatUint(l.Number, 10)}, {"message", l.ID}, {"kind", l.Kind}, {"reason", l.Reason}, {"error", l.Error},
 		{"attempts", strconv.Itoa(l.Attempts)}, {"first failure", storedText(l.FirstFailure)}, {"last failure", storedText(l.LastFailure)},
-		{"set aside by", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.KeyName(l.Key)}, {"subject", l.Subject},
+		{"node", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.KeyName(l.Key)}, {"subject", l.Subject},
 		{"published", storedText(l.Published)}, {"requeues", strconv.Itoa(l.Requeues)}, {"left out", l.LeftOut},
 	}, headerRows(l.Headers)...) {
 		if row[1] != "" || row[0] != "left out" {
@@ -253,7 +253,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	if isTerminal(a.Out) {
 		next := fmt.Sprintf("`leasehold dlq requeue %s %d` sends it to its topic again", group, l.Number)
 		if l.Kind == string(partitioner.Parked) {
-			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group, shellQuote(partitioner.KeyName(l.Key)))
+			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group, shellWord(partitioner.KeyName(l.Key)))
 		}
 		fmt.Fprintln(a.Err)
 		_ = screen.Of(a.Err).Say(screen.Strong, "Next:", "once the handler is fixed, "+next) // A hint only.

@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
 	"leasehold/internal/duration"
+	"leasehold/internal/plural"
 )
 
 // askFlags are those of every command that asks something of partitions.
@@ -120,13 +122,13 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 			if err != nil {
 				return err
 			}
-			e := failure(exitTimeout, "", "request %d is pending on %s (%s): it is applied when the call in flight there finishes",
+			return failure(exitTimeout, "", "request %d is pending on %s (%s): it is applied when the call in flight there finishes",
 				asked.ID, count(len(now.Waiting), "partition"), partitionList(now.Waiting))
-			return e
 		}
 		select {
 		case <-cmd.Context().Done():
-			return failure(exitInterrupted, "", "interrupted while waiting: request %d is recorded, and %s not applied it yet", asked.ID, have(len(last.Waiting), "partition"))
+			return failure(exitInterrupted, "", "interrupted while waiting: request %d is recorded, and %s %s not applied it yet",
+				asked.ID, count(len(last.Waiting), "partition"), plural.Verb(len(last.Waiting), "has", "have"))
 		case <-tick.C:
 		}
 	}
@@ -134,7 +136,9 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 		last.Changed = asked.Changed
 	}
 	if q.f.format != formatJSON {
-		fmt.Fprintln(a.Out, a.pasteable(q.done(last)))
+		if err := screen.Of(a.Out).Tell(q.done(last)); err != nil {
+			return err
+		}
 	}
 	if q.follow != nil && len(q.todo) > 0 && q.f.wait > 0 {
 		return a.followAsked(cmd, q, last, limit)
