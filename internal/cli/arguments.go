@@ -96,3 +96,36 @@ func formOf(f *pflag.Flag) string {
 	}
 	return ""
 }
+
+// Annotations by which cobra knows flags that exclude each other, or of which one must be given.
+const (
+	annotationExclusive = "cobra_annotation_mutually_exclusive"
+	annotationRequired  = "cobra_annotation_one_required"
+)
+
+// checkFlagGroups says which flags exclude each other or are missing before cobra does, which names whole groups.
+func checkFlagGroups(cmd *cobra.Command, _ []string) (err error) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		for _, set := range f.Annotations[annotationExclusive] {
+			if given := givenOf(cmd, set); err == nil && len(given) > 1 {
+				err = usage("--%s and --%s exclude each other: leave one out", given[0], given[1])
+			}
+		}
+		for _, set := range f.Annotations[annotationRequired] {
+			if err == nil && len(givenOf(cmd, set)) == 0 {
+				err = usage("one of --%s is missing", strings.Join(strings.Fields(set), ", --"))
+			}
+		}
+	})
+	return err
+}
+
+// givenOf are those of a set of flags that were given.
+func givenOf(cmd *cobra.Command, set string) (given []string) {
+	for _, name := range strings.Fields(set) {
+		if changed(cmd, name) {
+			given = append(given, name)
+		}
+	}
+	return given
+}

@@ -189,7 +189,7 @@ func (a *App) waitReady(ctx context.Context, nodes []devNode, timeout time.Durat
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return failure(exitTimeout, "look at the logs: "+shortPath(nodes[0].logFile()), "not ready after %s: %s", timeout, text)
 			}
-			return failure(exitFailed, "", "interrupted while waiting for: %s", text)
+			return failure(exitInterrupted, "", "interrupted while waiting for: %s", text)
 		case <-tick.C:
 		}
 	}

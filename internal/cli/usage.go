@@ -43,6 +43,7 @@ func (a *App) completeTree(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.SetUsageFunc(a.printUsage)
 	root.SetFlagErrorFunc(flagError)
+	root.PersistentPreRunE = checkFlagGroups
 	a.completeCommand(root)
 }
 
