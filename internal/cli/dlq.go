@@ -41,6 +41,12 @@ func (f *letterFlags) add(cmd *cobra.Command) {
 	flags.Var(word{&f.since}, "since", "only those that failed last since "+sinceHelp)
 }
 
+// addReading adds the flags of commands that only read dead letters.
+func (f *letterFlags) addReading(cmd *cobra.Command) {
+	addLocal(cmd, &f.local)
+	cmd.Flags().Var(word{&f.kind}, "kind", "only dead or parked ones")
+}
+
 // chooses reports whether anything was chosen at all.
 func (f *letterFlags) chooses() bool {
 	return f.all || f.partition >= 0 || f.key != "" || f.reason != "" || f.since != ""
@@ -133,8 +139,7 @@ func (a *App) dlqListCommand() *cobra.Command {
 	}
 	addTable(cmd, &format)
 	f.add(cmd)
-	addLocal(cmd, &f.local)
-	cmd.Flags().Var(word{&f.kind}, "kind", "only dead or parked ones")
+	f.addReading(cmd)
 	numberVar(cmd, &limit, "limit", 100, 1, "show at most this many")
 	return cmd
 }
@@ -304,6 +309,6 @@ func (a *App) dlqExportCommand() *cobra.Command {
 		}),
 	}
 	f.add(cmd)
-	addLocal(cmd, &f.local)
+	f.addReading(cmd)
 	return cmd
 }

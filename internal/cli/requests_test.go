@@ -280,6 +280,9 @@ func TestDeadLettersAreListedShownAndExported(t *testing.T) {
 	run(t, "dlq", "show", "billing", "99", "--addr", addr).want(t, exitNotFound, "no dead letter 99")
 	r := run(t, "dlq", "export", "billing", "--addr", addr)
 	r.want(t, exitOK, "exported 7 dead letters")
+	if parked := run(t, "dlq", "export", "billing", "--kind", "parked", "--addr", addr).out; parked == "" || strings.Contains(parked, `"kind":"dead"`) {
+		t.Errorf("parked ones: %s", parked)
+	}
 	for i, line := range strings.Split(strings.TrimSpace(r.out), "\n") {
 		var l api.Letter
 		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Number != uint64(i+1) || l.Data == nil {

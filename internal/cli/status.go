@@ -119,7 +119,11 @@ func (a *App) printGroup(s *api.Status, f statusFlags) error {
 		return printJSON(a.Out, s.Groups[at])
 	}
 	w, one := screen.Of(a.Out), &api.Status{Groups: s.Groups[at : at+1]}
-	for _, problem := range groupProblems(s.Groups[at]) {
+	found := groupProblems(s.Groups[at])
+	if len(found) == 0 {
+		_ = w.Say(screen.Green, "OK:", fmt.Sprintf("group %s, every partition owned, lag: %s", f.group, lagText(s.Groups[at].Lag)))
+	}
+	for _, problem := range found {
 		_ = w.Say(screen.Red, "NOT OK:", problem) // The last table tells whether writing works.
 	}
 	for _, step := range groupSteps(s.Groups[at]) {
