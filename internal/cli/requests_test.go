@@ -122,6 +122,7 @@ func requestsAgent(t *testing.T, n int) (*fakeRequests, string) {
 func TestSeekSaysWhatItWouldDoAndNeedsAYes(t *testing.T) {
 	f, addr := requestsAgent(t, 0)
 	run(t, "seek", "billing", "--to", "-2h", "--dry-run", "--addr", addr).want(t, exitOK, "8 partitions", "after message 41", "12 messages again", "0 messages skipped")
+	run(t, "seek", "billing", "--to", "-7d", "--dry-run", "--addr", addr).want(t, exitOK, "after message 41")
 	run(t, "seek", "billing", "--to", "-2h", "--addr", addr).want(t, exitUsage, "--yes")
 	run(t, "seek", "billing", "--addr", addr).want(t, exitUsage, "--to")
 	if len(f.asks) > 0 {
