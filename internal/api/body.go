@@ -110,9 +110,6 @@ func (f *form) check(allowed []string, r *http.Request) error {
 	if err := checkParams(f.query, allowed); err != nil {
 		return badRequest("%s for this content type", plain(err))
 	}
-	if key, inHeader := f.query.Get("key"), r.Header.Get("Leasehold-Key"); key != "" && inHeader != "" && key != inHeader {
-		return badRequest("parameter key is %q and header Leasehold-Key is %q; give one of them", key, inHeader)
-	}
 	if f.query.Has("key_field") && (f.common.Key != "" || f.common.Subject != "") {
 		return badRequest("key_field and a key or subject for all exclude each other")
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -90,11 +89,7 @@ func flagError(cmd *cobra.Command, err error) error {
 // formOf says what a flag takes.
 func formOf(f *pflag.Flag) string {
 	switch f.Value.Type() {
-	case "duration":
-		return "a valid duration: write one like 500ms, 5s or 2m"
-	case "int", "int64":
-		return "a whole number"
-	case "uint", "uint64":
+	case "uint64":
 		return "a whole number from 0"
 	case "bool":
 		return "true or false"
@@ -102,20 +97,35 @@ func formOf(f *pflag.Flag) string {
 	return ""
 }
 
-// refuseNegative refuses numbers and durations below 0, which no flag takes.
-func refuseNegative(cmd *cobra.Command) error {
-	var err error
-	cmd.Flags().Visit(func(f *pflag.Flag) {
-		switch f.Value.Type() {
-		case "int", "int64":
-			if strings.HasPrefix(f.Value.String(), "-") {
-				err = usage("--%s must not be negative, is %s", f.Name, f.Value)
+// Annotations by which cobra knows flags that exclude each other, or of which one must be given.
+const (
+	annotationExclusive = "cobra_annotation_mutually_exclusive"
+	annotationRequired  = "cobra_annotation_one_required"
+)
+
+// checkFlagGroups says which flags exclude each other or are missing before cobra does, which names whole groups.
+func checkFlagGroups(cmd *cobra.Command, _ []string) (err error) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		for _, set := range f.Annotations[annotationExclusive] {
+			if given := givenOf(cmd, set); err == nil && len(given) > 1 {
+				err = usage("--%s and --%s exclude each other: leave one out", given[0], given[1])
 			}
-		case "duration":
-			if d, _ := time.ParseDuration(f.Value.String()); d < 0 {
-				err = usage("--%s must be positive, is %s", f.Name, d)
+		}
+		for _, set := range f.Annotations[annotationRequired] {
+			if err == nil && len(givenOf(cmd, set)) == 0 {
+				err = usage("one of --%s is missing", strings.Join(strings.Fields(set), ", --"))
 			}
 		}
 	})
 	return err
+}
+
+// givenOf are those of a set of flags that were given.
+func givenOf(cmd *cobra.Command, set string) (given []string) {
+	for _, name := range strings.Fields(set) {
+		if changed(cmd, name) {
+			given = append(given, name)
+		}
+	}
+	return given
 }

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -472,4 +474,32 @@ func checkArgs(t *testing.T) []string {
 	input := writeFile(t, filepath.Join(dir, "in.ndjson"), `{"id":1,"k":"a"}`+"\n")
 	writeFile(t, filepath.Join(dir, "out", "file", "n1", "t.g.00000.ndjson"), `{"node":"n1","seq":1,"epoch":1,"key":"a","data":"{\"id\":1,\"k\":\"a\"}"}`+"\n")
 	return []string{"dev", "check", "--dir", dir, "--input", input, "--key-field", "k", "--id-field", "id", "--file-group", "g"}
+}
+
+func TestInterruptEndsAWaitWith130(t *testing.T) {
+	n := devNode{name: "n1", dir: t.TempDir()}
+	starting := exec.Command("sh", "-c", "read line", "agent", n.config()) // As far as a pid file tells.
+	if _, err := starting.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := starting.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = starting.Process.Kill()
+		_ = starting.Wait()
+	})
+	if err := n.writePID(starting.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	app := &App{Err: io.Discard}
+	_, idle := app.waitIdle(ctx, api.NewClient(agent(t, &fakeSource{status: healthy()})), time.Minute)
+	for _, err := range []error{idle, app.waitReady(ctx, []devNode{n}, time.Minute)} {
+		var e *Error
+		if !errors.As(err, &e) || e.Code != exitInterrupted {
+			t.Errorf("got %v, want code %d", err, exitInterrupted)
+		}
+	}
 }

@@ -68,7 +68,7 @@ func (a *App) conformanceCommand() *cobra.Command {
 	flags.StringVar(&f.key, "key", "c-17", "key of the messages")
 	flags.StringArrayVar(&f.data, "data", nil, "payload of the messages; several are used in turn")
 	flags.StringArrayVar(&f.files, "message", nil, "file that holds the payload of the messages, likewise; - is stdin")
-	flags.DurationVar(&f.timeout, "timeout", 0, "how long a call may take (default: the group's timeout, else 10s)")
+	limitVar(cmd, &f.timeout, "timeout", 0, "how long a call may take (default: the group's timeout, else 10s)")
 	flags.TextVar(&f.maxPayload, "max-payload", f.maxPayload, "`size` of the huge message; with --group the config's server.max_payload, unless given")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show what the handler logs")
 	return cmd
@@ -80,9 +80,6 @@ func (a *App) conformanceOptions(cmd *cobra.Command, f conformanceFlags, args []
 	o.Env = worker.HandlerEnv{App: "leasehold/" + version, Node: "n1", Group: conformanceGroup, Topic: "orders"}
 	if err := a.whatToCheck(cmd, f, args, &o); err != nil {
 		return o, err
-	}
-	if f.timeout < 0 {
-		return o, usage("--timeout %s: must be above 0", f.timeout)
 	}
 	if f.maxPayload < 1 || f.maxPayload > 8*bytesize.MiB {
 		return o, usage("--max-payload %s: must be from 1B to 8MiB, which is the most that a config allows", f.maxPayload)

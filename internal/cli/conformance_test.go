@@ -129,7 +129,7 @@ func TestConformanceNamesWhatItCannotCheck(t *testing.T) {
 		{[]string{"--group", "billing", "--config", log}, exitUsage, `kind "log"`},
 		{[]string{"--group", "audit", "--config", log}, exitNotFound, `no group "audit"`},
 		{[]string{"--group", "billing", "--config", missing}, exitUsage, "leasehold init"},
-		{[]string{"--timeout", "-1s", "--", "true"}, exitUsage, "must be positive"},
+		{[]string{"--timeout", "-1s", "--", "true"}, exitUsage, "must not be negative"},
 		{[]string{"--max-payload", "9MiB", "--", "true"}, exitUsage, "from 1B to 8MiB"},
 		{[]string{"--max-payload", "much", "--", "true"}, exitUsage, "is not a valid size"},
 		{[]string{"--message", missing, "--", "true"}, exitUsage, missing},

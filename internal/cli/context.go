@@ -50,7 +50,7 @@ func (a *App) runContextAdd(cmd *cobra.Command, name string, use, replace bool) 
 	}
 	fmt.Fprintf(a.Out, "saved context %s: %s\n", name, c.Addr)
 	if !use {
-		fmt.Fprintf(a.Out, "Use it with `%s context use %s`, or once with --context %s\n", a.program(), name, name)
+		return screen.Of(a.Out).Tell(fmt.Sprintf("Use it with `leasehold context use %s`, or once with --context %s", name, name))
 	}
 	return nil
 }
@@ -122,8 +122,7 @@ func (a *App) printContexts(list []contextRow, format string) error {
 		return printJSON(a.Out, list)
 	}
 	if len(list) == 0 {
-		fmt.Fprintf(a.Out, "There are no contexts. Add one with `%s context add NAME --addr ADDRESS`\n", a.program())
-		return nil
+		return screen.Of(a.Out).Tell("There are no contexts. Add one with `leasehold context add NAME --addr ADDRESS`")
 	}
 	rows := make([][]any, 0, len(list))
 	for _, c := range list {

@@ -60,12 +60,12 @@ func (a *App) devCommand() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&f.dir, "dir", defaultDevDir, "directory for data, configs, logs and outputs")
 	flags := cmd.Flags()
 	flags.StringVar(&f.topics, "topics", "", "file with [[topic]] and [[group]] tables (default: a topic \"events\" with a file group)")
-	flags.IntVar(&f.nodes, "nodes", 3, "number of nodes: 1, or at least 3")
-	flags.IntVar(&f.natsPort, "nats-port", devNATSPort, "NATS port of n1; the others follow")
-	flags.IntVar(&f.clusterPort, "cluster-port", devClusterPort, "cluster port of n1; the others follow")
-	flags.IntVar(&f.httpPort, "http-port", devHTTPPort, "HTTP port of n1; the others follow")
+	numberVar(cmd, &f.nodes, "nodes", 3, 0, "number of nodes: 1, or at least 3")
+	numberVar(cmd, &f.natsPort, "nats-port", devNATSPort, 1, "NATS port of n1; the others follow")
+	numberVar(cmd, &f.clusterPort, "cluster-port", devClusterPort, 1, "cluster port of n1; the others follow")
+	numberVar(cmd, &f.httpPort, "http-port", devHTTPPort, 1, "HTTP port of n1; the others follow")
 	flags.BoolVar(&f.detach, "detach", false, "leave the nodes running and return once they are ready")
-	flags.DurationVar(&f.timeout, "timeout", 2*time.Minute, "how long to wait until all nodes are ready")
+	limitVar(cmd, &f.timeout, "timeout", 2*time.Minute, "how long to wait until all nodes are ready")
 	cmd.AddCommand(a.devDownCommand(&f.dir), a.devKillCommand(&f.dir), a.devStartCommand(&f.dir), a.devStatusCommand(&f.dir), a.devCheckCommand(&f.dir))
 	return cmd
 }
@@ -189,7 +189,7 @@ func (a *App) waitReady(ctx context.Context, nodes []devNode, timeout time.Durat
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return failure(exitTimeout, "look at the logs: "+shortPath(nodes[0].logFile()), "not ready after %s: %s", timeout, text)
 			}
-			return failure(exitFailed, "", "interrupted while waiting for: %s", text)
+			return failure(exitInterrupted, "", "interrupted while waiting for: %s", text)
 		case <-tick.C:
 		}
 	}

@@ -148,7 +148,7 @@ func (a *App) devStartCommand(dir *string) *cobra.Command {
 			return nil
 		}),
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "how long to wait until it is ready")
+	limitVar(cmd, &timeout, "timeout", 2*time.Minute, "how long to wait until it is ready")
 	return cmd
 }
 

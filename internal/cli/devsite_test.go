@@ -120,7 +120,7 @@ func TestDevRemembersItsFlags(t *testing.T) {
 }
 
 func TestDevNodesAreOneOrAtLeastThree(t *testing.T) {
-	run(t, "dev", "--nodes", "-1").want(t, exitUsage, "--nodes must not be negative")
+	run(t, "dev", "--nodes", "-1").want(t, exitUsage, `--nodes: "-1" must be a whole number, at least 0`)
 	for _, nodes := range []string{"0", "2"} {
 		dir := filepath.Join(t.TempDir(), "demo")
 		run(t, devArgs(t, dir, "--nodes", nodes)...).want(t, exitUsage, "--nodes "+nodes, "at least 3")

@@ -41,6 +41,12 @@ func (f *letterFlags) add(cmd *cobra.Command) {
 	flags.Var(word{&f.since}, "since", "only those that failed last since "+sinceHelp)
 }
 
+// addReading adds the flags of commands that only read dead letters.
+func (f *letterFlags) addReading(cmd *cobra.Command) {
+	addLocal(cmd, &f.local)
+	cmd.Flags().Var(word{&f.kind}, "kind", "only dead or parked ones")
+}
+
 // chooses reports whether anything was chosen at all.
 func (f *letterFlags) chooses() bool {
 	return f.all || f.partition >= 0 || f.key != "" || f.reason != "" || f.since != ""
@@ -108,9 +114,6 @@ func (a *App) dlqListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if limit < 1 {
-				return usage("--limit must be at least 1")
-			}
 			client, err := a.client(cmd)
 			if err != nil {
 				return err
@@ -136,8 +139,7 @@ func (a *App) dlqListCommand() *cobra.Command {
 	}
 	addTable(cmd, &format)
 	f.add(cmd)
-	addLocal(cmd, &f.local)
-	cmd.Flags().Var(word{&f.kind}, "kind", "only dead or parked ones")
+	f.addReading(cmd)
 	numberVar(cmd, &limit, "limit", 100, 1, "show at most this many")
 	return cmd
 }
@@ -164,7 +166,7 @@ func (a *App) printLetters(group string, letters []api.Letter, more bool, format
 	}
 	a.hintLetters(group, letters)
 	if more {
-		fmt.Fprintf(a.Err, a.pasteable("there are more: raise --limit, or `leasehold dlq export %s`\n"), group)
+		_ = screen.Of(a.Err).Tell(fmt.Sprintf("there are more: raise --limit, or `leasehold dlq export %s`", group)) // A hint only.
 	}
 	return nil
 }
@@ -241,7 +243,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	for _, row := range append([][2]string{
 		{"number", strconv.FormatUint(l.Number, 10)}, {"message", l.ID}, {"kind", l.Kind}, {"reason", l.Reason}, {"error", l.Error},
 		{"attempts", strconv.Itoa(l.Attempts)}, {"first failure", storedText(l.FirstFailure)}, {"last failure", storedText(l.LastFailure)},
-		{"recorded by", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.KeyName(l.Key)}, {"subject", l.Subject},
+		{"node", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.KeyName(l.Key)}, {"subject", l.Subject},
 		{"published", storedText(l.Published)}, {"requeues", strconv.Itoa(l.Requeues)}, {"left out", l.LeftOut},
 	}, headerRows(l.Headers)...) {
 		if row[1] != "" || row[0] != "left out" {
@@ -256,7 +258,7 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	if isTerminal(a.Out) {
 		next := fmt.Sprintf("`leasehold dlq requeue %s %d` sends it to its topic again", group, l.Number)
 		if l.Kind == string(partitioner.Parked) {
-			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group, shellQuote(partitioner.KeyName(l.Key)))
+			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group, shellWord(partitioner.KeyName(l.Key)))
 		}
 		fmt.Fprintln(a.Err)
 		_ = screen.Of(a.Err).Say(screen.Strong, "Next:", "once the handler is fixed, "+next) // A hint only.
@@ -307,6 +309,6 @@ func (a *App) dlqExportCommand() *cobra.Command {
 		}),
 	}
 	f.add(cmd)
-	addLocal(cmd, &f.local)
+	f.addReading(cmd)
 	return cmd
 }

@@ -30,7 +30,7 @@ const (
 	exitUnsafe      = 11 // It would not be safe now.
 	exitPartly      = 12 // Some of the work is done.
 	exitHangup      = 128 + int(syscall.SIGHUP)
-	exitInterrupted = 128 + int(syscall.SIGINT) // ^C at a question, as shells count it.
+	exitInterrupted = 128 + int(syscall.SIGINT) // ^C at a question or while a command waited, as shells count it.
 )
 
 // Error ends a command with an exit code.

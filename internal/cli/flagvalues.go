@@ -43,18 +43,32 @@ func (n atLeast) String() string {
 func (atLeast) Type() string { return "int" }
 
 // length is a length of time, in days and weeks too, and not negative.
-type length struct{ value *time.Duration }
+type length struct {
+	value    *time.Duration
+	positive bool // 0 is refused, too.
+}
 
 // lengthVar adds a flag for a length of time.
 func lengthVar(cmd *cobra.Command, value *time.Duration, name string, standard time.Duration, usage string) {
 	*value = standard
-	cmd.Flags().Var(length{value}, name, usage)
+	cmd.Flags().Var(length{value: value}, name, usage)
+}
+
+// limitVar adds a flag for how long to wait at most. Its standard may be 0, for no limit.
+func limitVar(cmd *cobra.Command, value *time.Duration, name string, standard time.Duration, usage string) {
+	*value = standard
+	cmd.Flags().Var(length{value: value, positive: true}, name, usage)
 }
 
 func (l length) Set(text string) error {
 	d, err := duration.Parse(text)
-	if err != nil || d < 0 {
+	switch {
+	case err != nil:
 		return errors.New("is not a valid duration: write one like 10m, 24h or 7d")
+	case d < 0:
+		return errors.New("must not be negative")
+	case d == 0 && l.positive:
+		return errors.New("must be positive, like 10s")
 	}
 	*l.value = d
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
+	"leasehold/internal/plural"
 )
 
 func (a *App) groupCommand() *cobra.Command {
@@ -101,7 +102,8 @@ func (a *App) runGroupRemove(cmd *cobra.Command, name string, f removeFlags) err
 		fmt.Fprintf(a.Out, "group %s of topic %s has finished everything up to sequence %d; up to %s after it may be lost to it\n",
 			name, plan.Topic, plan.Done, count(int(plan.Unread), "message"))
 		if plan.DeadLetters > 0 {
-			fmt.Fprintf(a.Out, "its %s are deleted; `leasehold dlq list %s` shows them\n", count(int(plan.DeadLetters), "dead letter"), name)
+			_ = screen.Of(a.Out).Tell(fmt.Sprintf("its %s %s deleted; `leasehold dlq list %s` shows them", // The next line tells whether writing works.
+				count(int(plan.DeadLetters), "dead letter"), plural.Verb(plan.DeadLetters, "is", "are"), name))
 		}
 	}
 	if f.dryRun {

@@ -57,7 +57,7 @@ func (a *App) handlerTestCommand() *cobra.Command {
 	flags.Uint64Var(&f.seq, "seq", 0, "sequence of a stored message of the group's topic, which the agent is asked for")
 	flags.StringVar(&f.key, "key", "", "key of a made-up message (default \""+defaultKey+"\")")
 	flags.StringVar(&f.subject, "subject", "", "its full subject instead, for a topic whose key is not the whole of it")
-	flags.IntVar(&f.attempt, "attempt", 1, "which attempt the call is said to be")
+	numberVar(cmd, &f.attempt, "attempt", 1, 1, "which attempt the call is said to be")
 	flags.Uint64Var(&f.epoch, "epoch", 1, "epoch of the call; a store that keeps the highest one refuses a lower one")
 	cmd.MarkFlagsOneRequired("data", "message", "seq")
 	cmd.MarkFlagsMutuallyExclusive("data", "message", "seq")
@@ -83,9 +83,6 @@ type trialReport struct {
 }
 
 func (a *App) runHandlerTest(cmd *cobra.Command, name string, f trialFlags) error {
-	if f.attempt < 1 {
-		return usage("--attempt: the first one is 1")
-	}
 	c, err := config.Load(a.findConfig(cmd))
 	if err != nil {
 		return a.configError(err)

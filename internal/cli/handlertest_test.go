@@ -104,8 +104,8 @@ func TestHandlerTestRefusesWhatCannotBeTried(t *testing.T) {
 		want string
 	}{
 		{"nope --data x", exitNotFound, "nope"},
-		{"billing", exitUsage, "data message seq"},
-		{"billing --data x --seq 1", exitUsage, "data seq"},
+		{"billing", exitUsage, "one of --data, --message, --seq is missing"},
+		{"billing --data x --seq 1", exitUsage, "--data and --seq exclude each other"},
 		{"billing --data x --attempt 0", exitUsage, "--attempt"},
 		{"billing --message /nonexistent", exitUsage, "/nonexistent"},
 		{"billing --seq 1", exitUnreachable, "leasehold agent"},

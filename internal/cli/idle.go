@@ -67,7 +67,7 @@ func idleTimeout(ctx context.Context, timeout time.Duration, waiting string) err
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return failure(exitTimeout, "`leasehold status --partitions` shows where it stands; --timeout waits longer", "not idle after %s: %s", timeout, waitingText(waiting))
 	}
-	return failure(exitFailed, "", "interrupted while waiting: %s", waitingText(waiting))
+	return failure(exitInterrupted, "", "interrupted while waiting: %s", waitingText(waiting))
 }
 
 // busy says what is left to do, empty if nothing is.

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"strings"
-
 	"leasehold/internal/api"
 	"leasehold/partitioner"
 )
@@ -31,15 +29,4 @@ func exactName(listed string) string {
 		return listed
 	}
 	return partitioner.ExactKeyName(listed)
-}
-
-// shellQuote makes one word of a text for a shell.
-func shellQuote(text string) string {
-	plain := func(r rune) bool {
-		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.:/@%+=,", r)
-	}
-	if strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 && text != "" {
-		return text
-	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"leasehold/internal/api"
+	"leasehold/internal/plural"
 	"leasehold/internal/printable"
 	"leasehold/partitioner"
 )
@@ -189,7 +190,7 @@ func (a *App) printOutcome(group string, out outcome, format string) error {
 	}
 	switch {
 	case len(out.Waiting) > 0:
-		return failure(exitTimeout, "`leasehold status --partitions` shows where they stand; --wait waits longer", "%s not handled yet", were(len(out.Waiting), "message"))
+		return failure(exitTimeout, "`leasehold status --partitions` shows where they stand; --wait waits longer", "%s %s not handled yet", count(len(out.Waiting), "message"), plural.Verb(len(out.Waiting), "is", "are"))
 	case len(out.Failed) == 0:
 		return nil
 	}
@@ -197,7 +198,7 @@ func (a *App) printOutcome(group string, out outcome, format string) error {
 	if out.Handled == 0 {
 		code = exitFailed
 	}
-	return failure(code, "`leasehold dlq list "+group+"` shows the dead letters", "%s again", past(len(out.Failed)))
+	return failure(code, "`leasehold dlq list "+group+"` shows the dead letters", "%s failed again", count(len(out.Failed), "message"))
 }
 
 func (a *App) printFates(out outcome) {
@@ -215,22 +216,4 @@ func (a *App) printFates(out outcome) {
 		}
 		fmt.Fprintf(a.Err, "message %d of key %s in partition %d: %s: %s\n", m.Seq, printable.Line(partitioner.KeyName(m.Key)), m.Partition, what, printable.Line(m.Error))
 	}
-}
-
-func have(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun + " has"
-	}
-	return count(n, noun) + " have"
-}
-
-func were(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun + " is"
-	}
-	return count(n, noun) + " are"
-}
-
-func past(n int) string {
-	return count(n, "message") + " failed"
 }

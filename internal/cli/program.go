@@ -14,11 +14,6 @@ const productName = "leasehold"
 // program is how the user calls this binary, for commands that are meant to be pasted.
 func (a *App) program() string { return cmp.Or(a.Program, productName) }
 
-// pasteable replaces the binary's name in the commands of a text by what it can be called as.
-func (a *App) pasteable(text string) string {
-	return strings.ReplaceAll(text, "`"+productName+" ", "`"+a.program()+" ")
-}
-
 // calledAs is how a binary that was started as arg0 can be started again from here: by its name if that finds it in
 // PATH, else by its path.
 func calledAs(arg0 string) string {

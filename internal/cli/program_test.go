@@ -7,15 +7,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"leasehold/internal/cli/screen"
 )
 
 func TestCommandsInHintsCanBePasted(t *testing.T) {
-	a := &App{Program: "bin/leasehold"}
-	if got := a.pasteable("try `leasehold status` or a leasehold"); got != "try `bin/leasehold status` or a leasehold" {
-		t.Error(got)
-	}
-	if got := (&App{}).pasteable("`leasehold status`"); got != "`leasehold status`" {
-		t.Error(got)
+	for program, want := range map[string]string{"bin/leasehold": "try `bin/leasehold status` or a leasehold\n", "": "try `leasehold status` or a leasehold\n"} {
+		var b bytes.Buffer
+		w := screen.New(&b)
+		w.SetProgram(program)
+		if err := w.Tell("try `leasehold status` or a leasehold"); err != nil || b.String() != want {
+			t.Errorf("%q: got %q, %v", program, b.String(), err)
+		}
 	}
 }
 

@@ -67,15 +67,12 @@ func (a *App) pubCommand() *cobra.Command {
 	flags.StringArrayVar(&f.headers, "header", nil, "header of every message, name=value; can be given several times")
 	numberVar(cmd, &f.rate, "rate", 0, 0, "most messages a second (0: as fast as it goes)")
 	flags.StringVar(&f.subject, "subject", "", "subject of the topic, if no agent can be asked and it is not TOPIC.*; its wildcard is the key")
-	flags.DurationVar(&f.timeout, "timeout", 0, "give up after this long, with exit code 6 (default: wait)")
+	limitVar(cmd, &f.timeout, "timeout", 0, "give up after this long, with exit code 6 (default: wait)")
 	f.login.addFlags(cmd)
 	return cmd
 }
 
 func (a *App) runPub(cmd *cobra.Command, f pubFlags, args []string) error {
-	if f.timeout < 0 || f.timeout == 0 && cmd.Flag("timeout").Changed {
-		return usage("--timeout must be positive, like 10s")
-	}
 	if f.timeout > 0 {
 		ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 		defer cancel()

@@ -198,7 +198,7 @@ func TestTimeoutEndsAnyCommand(t *testing.T) {
 		run(t, append(args, "--timeout", "200ms", "--addr", addr)...).want(t, exitTimeout, "within 200ms")
 	}
 	for _, args := range [][]string{{"group", "list"}, {"tap", "t"}, {"explain", "t", "k"}, {"pause", "g", "--reason", "x"}, {"dlq", "list", "g"}, {"pub", "t", "--key", "k", "x"}} {
-		run(t, append(args, "--timeout", "0s", "--addr", addr)...).want(t, exitUsage, "--timeout must be positive")
+		run(t, append(args, "--timeout", "0s", "--addr", addr)...).want(t, exitUsage, `--timeout: "0s" must be positive`)
 	}
 }
 

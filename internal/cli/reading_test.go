@@ -175,6 +175,7 @@ func TestStatusOfOneGroup(t *testing.T) {
 	if err := json.Unmarshal([]byte(run(t, "status", "--group", "billing", "-o", "json", "--addr", addr).out), &g); err != nil || g.Name != "billing" {
 		t.Errorf("%v, %+v", err, g)
 	}
+	run(t, "status", "--group", "billing", "--addr", addr).want(t, exitUnhealthy, "OK: group billing, every partition owned, lag: ") // audit is blocked.
 	run(t, "status", "--group", "nope", "--addr", addr).want(t, exitNotFound, `there is no group "nope"`, "leasehold group list")
 }
 

@@ -9,6 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/api"
+	"leasehold/internal/cli/screen"
+	"leasehold/internal/duration"
+	"leasehold/internal/plural"
 )
 
 // askFlags are those of every command that asks something of partitions.
@@ -119,13 +122,13 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 			if err != nil {
 				return err
 			}
-			e := failure(exitTimeout, "", "request %d is pending on %s (%s): it is applied when the call in flight there finishes",
+			return failure(exitTimeout, "", "request %d is pending on %s (%s): it is applied when the call in flight there finishes",
 				asked.ID, count(len(now.Waiting), "partition"), partitionList(now.Waiting))
-			return e
 		}
 		select {
 		case <-cmd.Context().Done():
-			return failure(exitInterrupted, "", "interrupted while waiting: request %d is recorded, and %s not applied it yet", asked.ID, have(len(last.Waiting), "partition"))
+			return failure(exitInterrupted, "", "interrupted while waiting: request %d is recorded, and %s %s not applied it yet",
+				asked.ID, count(len(last.Waiting), "partition"), plural.Verb(len(last.Waiting), "has", "have"))
 		case <-tick.C:
 		}
 	}
@@ -133,7 +136,9 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 		last.Changed = asked.Changed
 	}
 	if q.f.format != formatJSON {
-		fmt.Fprintln(a.Out, a.pasteable(q.done(last)))
+		if err := screen.Of(a.Out).Tell(q.done(last)); err != nil {
+			return err
+		}
 	}
 	if q.follow != nil && len(q.todo) > 0 && q.f.wait > 0 {
 		return a.followAsked(cmd, q, last, limit)
@@ -237,7 +242,7 @@ func (a *App) seekCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "seek GROUP --to WHERE",
 		Short: "Move a group's position: replay messages or skip some",
-		Long: "WHERE is earliest, latest, seq:N (the first message to handle), time:RFC3339, or a time back from now like -2h. Before it\n" +
+		Long: "WHERE is earliest, latest, seq:N (the first message to handle), time:RFC3339, or a time back from now like -2h or -7d. Before it\n" +
 			"does anything it says how many messages would be handled again and how many skipped. Only messages that are still\n" +
 			"stored can be handled again: those that the topic's `retain` keeps. The call in flight is finished first.",
 		Example: "  leasehold seek billing --to -2h --dry-run\n  leasehold seek billing --partition 3 --to seq:1008 --yes     skip message 1007",
@@ -261,13 +266,13 @@ func (a *App) seekCommand() *cobra.Command {
 		}),
 	}
 	addAskFlags(cmd, &f)
-	cmd.Flags().StringVar(&to, "to", "", "earliest, latest, seq:N, time:RFC3339 or -2h")
+	cmd.Flags().StringVar(&to, "to", "", "earliest, latest, seq:N, time:RFC3339, -2h or -7d")
 	_ = cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(positions, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	return cmd
 }
 
 // seekForms are the places that seek knows.
-const seekForms = "earliest, latest, seq:1234, time:2026-01-02T15:04:05Z or -2h"
+const seekForms = "earliest, latest, seq:1234, time:2026-01-02T15:04:05Z, -2h or -7d"
 
 // isSeekTarget reports whether a place can be one. Which sequences there are only the agent knows.
 func isSeekTarget(to string) bool {
@@ -279,7 +284,7 @@ func isSeekTarget(to string) bool {
 		_, err := time.Parse(time.RFC3339, text)
 		return err == nil
 	}
-	d, err := time.ParseDuration(to)
+	d, err := duration.Parse(to)
 	return to == "earliest" || to == "latest" || err == nil && d < 0
 }
 

@@ -122,6 +122,7 @@ func requestsAgent(t *testing.T, n int) (*fakeRequests, string) {
 func TestSeekSaysWhatItWouldDoAndNeedsAYes(t *testing.T) {
 	f, addr := requestsAgent(t, 0)
 	run(t, "seek", "billing", "--to", "-2h", "--dry-run", "--addr", addr).want(t, exitOK, "8 partitions", "after message 41", "12 messages again", "0 messages skipped")
+	run(t, "seek", "billing", "--to", "-7d", "--dry-run", "--addr", addr).want(t, exitOK, "after message 41")
 	run(t, "seek", "billing", "--to", "-2h", "--addr", addr).want(t, exitUsage, "--yes")
 	run(t, "seek", "billing", "--addr", addr).want(t, exitUsage, "--to")
 	if len(f.asks) > 0 {
@@ -280,6 +281,9 @@ func TestDeadLettersAreListedShownAndExported(t *testing.T) {
 	run(t, "dlq", "show", "billing", "99", "--addr", addr).want(t, exitNotFound, "no dead letter 99")
 	r := run(t, "dlq", "export", "billing", "--addr", addr)
 	r.want(t, exitOK, "exported 7 dead letters")
+	if parked := run(t, "dlq", "export", "billing", "--kind", "parked", "--addr", addr).out; parked == "" || strings.Contains(parked, `"kind":"dead"`) {
+		t.Errorf("parked ones: %s", parked)
+	}
 	for i, line := range strings.Split(strings.TrimSpace(r.out), "\n") {
 		var l api.Letter
 		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Number != uint64(i+1) || l.Data == nil {

@@ -43,21 +43,18 @@ func (a *App) statusCommand() *cobra.Command {
 	}
 	addTable(cmd, &f.format)
 	cmd.Flags().BoolVar(&f.partitions, "partitions", false, "show every partition of every group")
-	cmd.Flags().StringVar(&f.group, "group", "", "show only this group and its partitions; the exit code is still the cluster's")
+	cmd.Flags().Var(word{&f.group}, "group", "show only this group and its partitions; the exit code is still the cluster's")
 	_ = cmd.RegisterFlagCompletionFunc("group", a.completeGroup)
 	cmd.Flags().BoolVar(&f.untilIdle, "until-idle", false, "wait until every group has processed everything and every partition has an owner")
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "refresh every second until ^C; with -o json one document per line")
 	cmd.MarkFlagsMutuallyExclusive("watch", "until-idle")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "give up after this long, with exit code 6")
+	limitVar(cmd, &f.timeout, "timeout", 2*time.Minute, "give up after this long, with exit code 6")
 	cmd.MarkFlagsMutuallyExclusive("watch", "timeout")
 	cmd.MarkFlagsMutuallyExclusive("watch", "group")
 	return cmd
 }
 
 func (a *App) runStatus(cmd *cobra.Command, f statusFlags) error {
-	if f.timeout <= 0 {
-		return usage("--timeout must be positive, like 10s")
-	}
 	client, err := a.client(cmd)
 	if err != nil {
 		return err
@@ -122,7 +119,11 @@ func (a *App) printGroup(s *api.Status, f statusFlags) error {
 		return printJSON(a.Out, s.Groups[at])
 	}
 	w, one := screen.Of(a.Out), &api.Status{Groups: s.Groups[at : at+1]}
-	for _, problem := range groupProblems(s.Groups[at]) {
+	found := groupProblems(s.Groups[at])
+	if len(found) == 0 {
+		_ = w.Say(screen.Green, "OK:", fmt.Sprintf("group %s, every partition owned, lag: %s", f.group, lagText(s.Groups[at].Lag)))
+	}
+	for _, problem := range found {
 		_ = w.Say(screen.Red, "NOT OK:", problem) // The last table tells whether writing works.
 	}
 	for _, step := range groupSteps(s.Groups[at]) {

@@ -47,10 +47,10 @@ func (a *App) tapCommand() *cobra.Command {
 	addOutput(cmd, &f.format)
 	flags := cmd.Flags()
 	numberVar(cmd, &f.partition, "partition", 0, 0, "only messages of this partition")
-	flags.StringVar(&f.key, "key", "", "only messages of this key: "+keyForms)
+	flags.Var(word{&f.key}, "key", "only messages of this key: "+keyForms)
 	numberVar(cmd, &f.last, "last", api.DefaultLast, 0, "begin with the last N messages")
 	flags.Uint64Var(&f.fromSeq, "from-seq", 0, "begin at this sequence")
-	flags.StringVar(&f.since, "since", "", "begin with what was stored since "+sinceHelp)
+	flags.Var(word{&f.since}, "since", "begin with what was stored since "+sinceHelp)
 	flags.BoolVarP(&f.follow, "follow", "f", false, "continue with new messages as they arrive")
 	cmd.MarkFlagsMutuallyExclusive("last", "from-seq", "since")
 	flags.BoolVar(&f.local, "local", false, "read the node's own replica, without a quorum")
@@ -62,13 +62,10 @@ func (a *App) tapCommand() *cobra.Command {
 func (f tapFlags) options(cmd *cobra.Command) (api.TapOptions, error) {
 	o := api.TapOptions{Key: f.key, FromSeq: f.fromSeq, Last: f.last, Follow: f.follow, Local: f.local}
 	given := cmd.Flags().Changed
-	switch {
-	case given("key") && f.key == "":
-		return o, usage("--key must not be empty")
-	case given("from-seq") && f.fromSeq == 0:
+	if given("from-seq") && f.fromSeq == 0 {
 		return o, usage("--from-seq: sequences begin at 1")
 	}
-	if given("since") {
+	if f.since != "" {
 		now := time.Now()
 		at, err := parseSince(f.since, now)
 		if err != nil {

@@ -120,8 +120,8 @@ func TestTapShowsPeopleOneLineThatCannotSteerTheirTerminal(t *testing.T) {
 func TestTapRefusesWhatContradictsItself(t *testing.T) {
 	addr := agent(t, ordersOf("a"))
 	for _, c := range []struct{ args, want string }{
-		{"--last 3 --since 10m", "last since"},
-		{"--partition 1 --key a", "key partition"},
+		{"--last 3 --since 10m", "--last and --since exclude each other"},
+		{"--partition 1 --key a", "--partition and --key exclude each other"},
 		{"--last -1", "at least 0"},
 		{"--since 0s", "--since"},
 		{"--from-seq 0", "begin at 1"},

@@ -30,10 +30,10 @@ func limitAsking(root *cobra.Command) {
 func limited(commands ...*cobra.Command) {
 	for _, cmd := range commands {
 		var limit time.Duration
-		cmd.Flags().DurationVar(&limit, "timeout", 0, "give up after this long, with exit code 6 (default: no limit but the command's own)")
+		limitVar(cmd, &limit, "timeout", 0, "give up after this long, with exit code 6 (default: no limit but the command's own)")
 		run := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			if limit == 0 && !cmd.Flag("timeout").Changed {
+			if limit == 0 {
 				return run(cmd, args)
 			}
 			return runLimited(cmd, args, limit, run)
@@ -42,9 +42,6 @@ func limited(commands ...*cobra.Command) {
 }
 
 func runLimited(cmd *cobra.Command, args []string, limit time.Duration, run func(*cobra.Command, []string) error) error {
-	if limit <= 0 {
-		return usage("--timeout must be positive, like 10s")
-	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 	defer cancel()
 	cmd.SetContext(ctx)

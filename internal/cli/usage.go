@@ -43,7 +43,7 @@ func (a *App) completeTree(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.SetUsageFunc(a.printUsage)
 	root.SetFlagErrorFunc(flagError)
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return refuseNegative(cmd) }
+	root.PersistentPreRunE = checkFlagGroups
 	a.completeCommand(root)
 }
 

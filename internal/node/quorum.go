@@ -136,6 +136,14 @@ func (p public) TopicList(ctx context.Context) (*api.TopicList, error) {
 	return whileQuorum(ctx, p.Node, p.Node.TopicList)
 }
 
+func (p public) RemoveTopic(ctx context.Context, name string, dryRun bool) (*api.TopicRemoval, error) {
+	return whileQuorum(ctx, p.Node, func(ctx context.Context) (*api.TopicRemoval, error) { return p.Node.RemoveTopic(ctx, name, dryRun) })
+}
+
+func (p public) Key(ctx context.Context, topic, name string) (*api.KeyInfo, error) {
+	return whileQuorum(ctx, p.Node, func(ctx context.Context) (*api.KeyInfo, error) { return p.Node.Key(ctx, topic, name) })
+}
+
 func (p public) Ask(ctx context.Context, group string, a api.Ask) (*api.Asked, error) {
 	return whileQuorum(ctx, p.Node, func(ctx context.Context) (*api.Asked, error) { return p.Node.Ask(ctx, group, a) })
 }

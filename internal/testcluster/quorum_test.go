@@ -169,7 +169,7 @@ func TestWithoutAQuorumEverythingSaysWhoIsMissing(t *testing.T) {
 	n1.checkStatus("")
 
 	c.Nodes[1].Start()
-	n1.waitOutput(startLimit, 0, []string{"n3", "orders"}, "topic", "list")
+	n1.waitOutput(startLimit, 0, []string{"n3", "orders"}, "topic", "list", "-o", "wide")
 }
 
 // checkHealthy has the commands end as docs/cli.md says where nothing is wrong.

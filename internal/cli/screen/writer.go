@@ -149,6 +149,13 @@ func (s *Writer) Say(c Colour, lead, line string) error {
 	return err
 }
 
+// Tell prints a line of ours. On a terminal it is wrapped between words.
+func (s *Writer) Tell(line string) error {
+	width, _ := s.Size()
+	_, err := io.WriteString(s.w, strings.Join(wrap(s.shown(line), width), "\n  ")+"\n")
+	return err
+}
+
 // labelWidth is where the values of Field begin.
 const labelWidth = 14
 
