@@ -211,3 +211,27 @@ func TestAPageOfDeadLettersIsBounded(t *testing.T) {
 	}
 	a.end(t)
 }
+
+// TestLocalReadingChoosesAsTheLeaderDoes: the letter of one message, and partitions that there are not.
+func TestLocalReadingChoosesAsTheLeaderDoes(t *testing.T) {
+	a := newAsked(t, "")
+	a.say(map[string]string{"k1": "reject", "k2": "reject"})
+	a.publish("k:k1", "k:k2")
+	a.waitLetters("dead rejected k1", "dead rejected k2")
+	nowhere := 99
+	for _, l := range a.letters() {
+		for _, local := range []bool{false, true} {
+			one := api.LetterFilter{Partition: &l.Partition, Key: l.Key, Seq: l.Seq, Local: local}
+			if list, err := a.client.DeadLetters(t.Context(), "billing", one); err != nil || len(list.Letters) != 1 || list.Letters[0].Number != l.Number || list.Next != 0 {
+				t.Errorf("message %d, local is %t: %+v, %v", l.Seq, local, list, err)
+			}
+		}
+	}
+	for _, local := range []bool{false, true} {
+		list, err := a.client.DeadLetters(t.Context(), "billing", api.LetterFilter{Partition: &nowhere, Local: local})
+		if err == nil || !strings.Contains(err.Error(), "there is no partition 99") {
+			t.Errorf("a partition that there is not, local is %t: %+v, %v", local, list, err)
+		}
+	}
+	a.end(t)
+}

@@ -129,24 +129,47 @@ func (n *Node) localLetters(group string, f api.LetterFilter) (*api.LetterList, 
 	if err != nil {
 		return nil, err
 	}
+	if t, known := topicOfGroup(n.Config, group); known && f.Partition != nil {
+		if err := (about{name: group, partitions: t.Partitions}).checkPartition(*f.Partition); err != nil {
+			return nil, err
+		}
+	}
 	out := &api.LetterList{V: api.Version, Group: group, Replica: n.Config.Node.Name, Letters: []api.Letter{}}
-	where, page := letterPage(f, out)
-	if where.Key, err = r.letterKey(n.Config, group, f.Key); err != nil {
+	where, page := localPage(f, out)
+	if f.Stored == 0 {
+		where.Key, err = r.letterKey(n.Config, group, f.Key)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if f.Stored > 0 {
-		where, page = worker.LetterQuery{Partition: -1, After: f.Stored - 1}, func(l *worker.Letter) bool {
+	out.Next, err = worker.ListLocal(r, group, where, page)
+	if f.Stored > 0 || f.Seq > 0 {
+		out.Next = 0
+	}
+	if err == nil && f.Stored > 0 && len(out.Letters) == 0 {
+		return nil, letterError(worker.ErrNoLetter, f.Stored)
+	}
+	return out, err
+}
+
+// localPage is letterPage that also finds the one letter with a number, or that of one message.
+func localPage(f api.LetterFilter, out *api.LetterList) (worker.LetterQuery, func(*worker.Letter) (more bool)) {
+	where, page := letterPage(f, out)
+	switch {
+	case f.Stored > 0:
+		return worker.LetterQuery{Partition: -1, After: f.Stored - 1}, func(l *worker.Letter) bool {
 			if l.Stored == f.Stored {
 				out.Letters = append(out.Letters, apiLetter(l, true))
 			}
 			return false
 		}
-	}
-	out.Next, err = worker.ListLocal(r, group, where, page)
-	if err == nil && f.Stored > 0 {
-		if out.Next = 0; len(out.Letters) == 0 {
-			return nil, letterError(worker.ErrNoLetter, f.Stored)
+	case f.Seq > 0:
+		return where, func(l *worker.Letter) bool {
+			if l.Seq == f.Seq {
+				page(l)
+			}
+			return l.Seq != f.Seq
 		}
 	}
-	return out, err
+	return where, page
 }
