@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
+	"leasehold/internal/cli/screen"
 	"leasehold/internal/config"
 	"leasehold/internal/logsink"
 	"leasehold/internal/node"
@@ -57,11 +58,12 @@ const lastWords = 2 * time.Second
 // node, nor the end of one.
 func (a *App) runAgent(ctx context.Context, load func() (*config.Config, error)) error {
 	ctx = a.service(ctx)
+	stderr := screen.Of(a.Err).Raw() // The end of the command must not wait for a write of the log.
 	c, err := load()
 	if err != nil {
-		return a.lastError(newLogSink(config.LogSection{}, a.Err), asError(err))
+		return a.lastError(newLogSink(config.LogSection{}, stderr), asError(err))
 	}
-	sink := newLogSink(c.Log, a.Err)
+	sink := newLogSink(c.Log, stderr)
 	log := newLogger(c.Log, sink)
 	defer context.AfterFunc(ctx, func() { sayHangup(ctx, log) })()
 	err = a.Run(ctx, node.Options{Config: c, Logger: log, Log: sink, Version: version})

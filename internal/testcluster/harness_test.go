@@ -74,7 +74,7 @@ func TestCallLogSpeaksTheProtocolAndLogsCalls(t *testing.T) {
 	h := talk(t)
 	h.say(fmt.Sprintf(`{"v":1,"type":"init","id":"0","app":"leasehold/0","node":"n1","group":"calls","topic":"orders",`+
 		`"config":{"dir":%q,"delay_ms":1,"retry_every":5}}`, c.callDir()))
-	h.hear(`{"type":"ack","id":"0"}`)
+	h.hear(`{"type":"ack","id":"0","wants":["parallel"]}`)
 	h.say(`{"type":"assign","id":"1","partition":3,"epoch":41,"next_seq":4}`)
 	h.hear(`{"type":"ack","id":"1"}`)
 	h.say(message(4, 1))
@@ -106,7 +106,7 @@ func TestCallLogKilledInACallLeavesItOpen(t *testing.T) {
 	c.CallLogHandler(CallLogOptions{})
 	h := talk(t)
 	h.say(fmt.Sprintf(`{"v":1,"type":"init","id":"0","node":"n1","group":"calls","topic":"orders","config":{"dir":%q,"delay_ms":60000}}`, c.callDir()))
-	h.hear(`{"type":"ack","id":"0"}`)
+	h.hear(`{"type":"ack","id":"0","wants":["parallel"]}`)
 	h.say(message(4, 1))
 	Eventually(t, 10*time.Second, func() error {
 		if n := len(c.Calls()); n != 1 {

@@ -91,6 +91,9 @@ func (s *Writer) Write(p []byte) (int, error) {
 func (s *Writer) Flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.part) == 0 {
+		return
+	}
 	_, _ = io.WriteString(s.w, printable.Text(string(s.part))) // The next write reports a broken pipe, if there is one.
 	s.part = nil
 }
