@@ -30,7 +30,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 
 # Tests that take long: experiments that have a target of their own, and what rows of the fault matrix show as well.
-LONG := ^(TestAttacks|TestBrokenRulesAreFound|TestFreeze|TestFrozenNodeIsBuriedForItsSilence|TestHandlerCosts|TestHandlerThatMisbehaves|TestIdleCost|TestKillAtEveryFailpoint|TestMoves|TestNodesJoinAndAreRemovedUnderLoad|TestNoQuorumMovesNothing|TestOutageEmptiesNothing|TestPoisonStopsWhatItsPolicySays|TestPublishCosts|TestWallClockOfANodeIsWrong)$$
+LONG := ^(TestAttacks|TestBrokenRulesAreFound|TestFreeze|TestFrozenNodeIsBuriedForItsSilence|TestHandlerCosts|TestHandlerThatMisbehaves|TestIdleCost|TestKillAtEveryFailpoint|TestLostDiskAndSecondMachine|TestMoves|TestNodesJoinAndAreRemovedUnderLoad|TestNoChangeOfSizesKeepsANodeFromWorking|TestNoQuorumMovesNothing|TestOutageEmptiesNothing|TestPoisonStopsWhatItsPolicySays|TestPublishCosts|TestTermHandsOverADeepBacklog|TestWallClockOfANodeIsWrong)$$
 # Packages whose tests run real clusters, or measure: they want the cores to themselves.
 ALONE := /(internal/(testcluster|node|chaos)|server|examples)(/|$$)
 
