@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -65,7 +66,7 @@ func (o Options) limits() (ingress.Limits, error) {
 		Subscriptions: maxSubscriptions,
 		MaxPayload:    int(o.MaxPayload),
 		Messages:      maxUnanswered,
-		Operations:    maxOperations,
+		Operations:    cmp.Or(o.Operations, maxOperations),
 		Bytes:         max(memory.Share(maxUnansweredMem, unansweredPart), 2*int64(o.MaxPayload)),
 	}, nil
 }

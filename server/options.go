@@ -136,6 +136,9 @@ type Options struct {
 	PublishSubjects []string
 	// Topics and Groups name those that this node serves: what the connections of the roles may work with.
 	Topics, Groups []string
+	// Operations is what one user may ask for in a second beside its messages; 0: as a fleet of devices needs. Another one is for
+	// tests that wait until buffers are full.
+	Operations int
 	// Unlimited adds the role "test", which may do everything. It is for tests.
 	Unlimited bool
 	// ConnClosed, if set, is called when a connection that Conn made has ended for good, and the node did not close it: the

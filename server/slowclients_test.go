@@ -19,7 +19,7 @@ const mostTaken = 64 << 20
 // TestClientThatReadsNothingIsReadNoMore: answers that nobody reads must not pile up. Once they are read, none is missing.
 func TestClientThatReadsNothingIsReadNoMore(t *testing.T) {
 	o := servertest.SingleOptions(t)
-	o.PublishSubjects = []string{"orders.*"}
+	o.PublishSubjects, o.Operations = []string{"orders.*"}, 1<<30
 	n := servertest.Start(t, o)
 	n.WaitReady(t)
 	for name, c := range map[string]struct{ line, answer string }{
