@@ -42,7 +42,7 @@ help: ## list the targets
 build: ## build bin/leasehold
 	@go build $(GOFLAGS_BUILD) -o $(BIN) .
 
-test: ## run the tests that every change needs (6 minutes)
+test: ## run the tests that every change needs (14 minutes on two cores)
 	@examples/need.sh
 	@internal/chaos/need.sh
 	go vet ./...
