@@ -37,7 +37,7 @@ const (
 	unit          = 4 << 10 // bytes that count as much as a message more
 	initialWindow = 16
 	leastWindow   = 4
-	queueLimit    = 1.5
+	queueLimit    = 1.2
 	growth        = 1.25
 	leak          = 1.1 // of base in a second
 	roundTime     = 20 * time.Millisecond
