@@ -19,28 +19,35 @@ func (n *Node) Key(ctx context.Context, topic, name string) (*api.KeyInfo, error
 	if err != nil {
 		return nil, err
 	}
-	key, stored, err := n.keyNamed(ctx, t.Topic, name, nil)
+	key, stored, err := chooseKey(t.Topic, name, n.hasKey(ctx, t.Topic, nil))
 	if err != nil {
 		return nil, err
 	}
 	return &api.KeyInfo{V: api.Version, Topic: topic, Key: key, Name: partitioner.KeyName(key), Partition: t.PartitionOf(key), Stored: stored}, nil
 }
 
-// keyNamed is the key that an operator means by a name, and whether the topic holds messages or the dead letters, unless they are
-// nil, letters of it.
-func (n *Node) keyNamed(ctx context.Context, t partitioner.Topic, name string, letters *worker.DeadLetters) (key string, found bool, err error) {
-	return chooseKey(t, name, func(key string) (bool, error) {
-		found, err := n.hasKey(ctx, t, key, letters)
+// hasKey reports whether messages of a key, as it stands in the subject, are stored.
+type hasKey func(key string) (bool, error)
+
+// hasKey looks at the topic, and before that at the dead letters, unless they are nil.
+func (n *Node) hasKey(ctx context.Context, t partitioner.Topic, letters *worker.DeadLetters) hasKey {
+	return func(key string) (found bool, err error) {
+		if letters != nil {
+			found, err = letters.HasKey(ctx, partitioner.NewLetterKey(key))
+		}
+		if !found && err == nil {
+			found, err = worker.HasKey(ctx, n.conns.operator, t, key)
+		}
 		if err != nil {
 			err = api.Mark(api.ErrNotYet, brokererr.Text(err))
 		}
 		return found, err
-	})
+	}
 }
 
 // chooseKey is the key that an operator means by a name. Where the name can be read as two keys it is the one that is there; if
 // both are, the operator must say which. A name of what is not there is read as a publisher of ours reads it.
-func chooseKey(t partitioner.Topic, name string, has func(key string) (bool, error)) (key string, found bool, err error) {
+func chooseKey(t partitioner.Topic, name string, has hasKey) (key string, found bool, err error) {
 	keys, err := t.KeysNamed(name)
 	if err != nil {
 		return "", false, api.Mark(api.ErrBadRequest, fmt.Sprintf("key %s", err))
@@ -64,15 +71,6 @@ func chooseKey(t partitioner.Topic, name string, has func(key string) (bool, err
 	return "", false, ambiguousKey(name, there)
 }
 
-func (n *Node) hasKey(ctx context.Context, t partitioner.Topic, key string, letters *worker.DeadLetters) (bool, error) {
-	if letters != nil {
-		if found, err := letters.HasKey(ctx, partitioner.NewLetterKey(key)); err != nil || found {
-			return found, err
-		}
-	}
-	return worker.HasKey(ctx, n.conns.operator, t, key)
-}
-
 // ambiguousKey asks for the exact name of one of several keys.
 func ambiguousKey(name string, keys []string) error {
 	exact := make([]string, len(keys))
@@ -83,11 +81,16 @@ func ambiguousKey(name string, keys []string) error {
 		name, keys[0], keys[1], strings.Join(exact, " or ")))
 }
 
-// letterKey is the key of a group's dead letters that an operator means by a name, a hash as it is listed; "" for no name.
-func (n *Node) letterKey(ctx context.Context, g about, name string) (partitioner.LetterKey, error) {
+// letterKey is the key of dead letters that an operator means by a name, a hash as it is listed; "" for no name.
+func letterKey(t partitioner.Topic, name string, has hasKey) (partitioner.LetterKey, error) {
 	if listed := partitioner.LetterKey(name); name == "" || listed.Hashed() {
 		return listed, nil
 	}
-	key, _, err := n.keyNamed(ctx, g.topic, name, n.letters(g.name))
+	key, _, err := chooseKey(t, name, has)
 	return partitioner.NewLetterKey(key), err
+}
+
+// letterKey is that of a group's dead letters.
+func (n *Node) letterKey(ctx context.Context, g about, name string) (partitioner.LetterKey, error) {
+	return letterKey(g.topic, name, n.hasKey(ctx, g.topic, n.letters(g.name)))
 }

@@ -42,17 +42,13 @@ func (r localReplica) has(filter string) (bool, error) {
 
 // letterKey is the key of the group's letters in this replica that an operator means by a name.
 func (r localReplica) letterKey(c *config.Config, group, name string) (partitioner.LetterKey, error) {
-	if listed := partitioner.LetterKey(name); name == "" || listed.Hashed() {
-		return listed, nil
-	}
 	t, known := topicOfGroup(c, group)
-	if !known {
+	if !known && !partitioner.LetterKey(name).Hashed() && name != "" {
 		return partitioner.NewLetterKey(name), nil
 	}
-	key, _, err := chooseKey(t, name, func(key string) (bool, error) {
+	return letterKey(t, name, func(key string) (bool, error) {
 		return r.has(partitioner.DeadLetterFilter(group, -1, "", partitioner.NewLetterKey(key)))
 	})
-	return partitioner.NewLetterKey(key), err
 }
 
 // topicOfGroup is the topic of a group of this node's config.
@@ -91,15 +87,8 @@ func (n *Node) localTap(name string, o api.TapOptions) (api.MessageReader, error
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case o.Partition != nil:
-		opt.Filter = t.PartitionFilter(*o.Partition)
-	case o.Key != "":
-		key, _, err := chooseKey(t, o.Key, func(key string) (bool, error) { return r.has(t.KeyFilter(key)) })
-		if err != nil {
-			return nil, err
-		}
-		opt.Filter = t.KeyFilter(key)
+	if opt.Filter, err = tapFilter(t, o, func(key string) (bool, error) { return r.has(t.KeyFilter(key)) }); err != nil {
+		return nil, err
 	}
 	tap, err := worker.OpenLocalTap(r, opt)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/jsondata"
+	"leasehold/partitioner"
 	"leasehold/worker"
 )
 
@@ -21,21 +22,26 @@ func (n *Node) Tap(ctx context.Context, name string, o api.TapOptions) (api.Mess
 	if o.Since > 0 {
 		opt.Since = time.Now().Add(-o.Since)
 	}
-	switch {
-	case o.Partition != nil:
-		opt.Filter = t.PartitionFilter(*o.Partition)
-	case o.Key != "":
-		key, _, err := n.keyNamed(ctx, t.Topic, o.Key, nil)
-		if err != nil {
-			return nil, err
-		}
-		opt.Filter = t.KeyFilter(key)
+	if opt.Filter, err = tapFilter(t.Topic, o, n.hasKey(ctx, t.Topic, nil)); err != nil {
+		return nil, err
 	}
 	tap, err := worker.OpenTap(ctx, opt)
 	if err != nil {
 		return nil, api.Mark(api.ErrNotYet, err.Error())
 	}
 	return tapReader{tap}, nil
+}
+
+// tapFilter is the filter of stored subjects that the options mean, "" for all.
+func tapFilter(t partitioner.Topic, o api.TapOptions, has hasKey) (string, error) {
+	switch {
+	case o.Partition != nil:
+		return t.PartitionFilter(*o.Partition), nil
+	case o.Key != "":
+		key, _, err := chooseKey(t, o.Key, has)
+		return t.KeyFilter(key), err
+	}
+	return "", nil
 }
 
 // openTopic finds a topic that can be published to and read.
