@@ -118,7 +118,7 @@ func TestVanishedLeaseThatNobodyRemembersNeedsASeek(t *testing.T) {
 	}
 }
 
-// A record that is lost may have told of parked messages that memory does not: the next lane looks for them, whoever claims the
+// A record that is lost may have told of parked messages that memory does not: the next lane looks for them, whichever node claims the
 // lease and whatever it rests on.
 func TestVanishedLeaseHasTheNextLaneLook(t *testing.T) {
 	seek := Requests{Version: 1, LastID: 4, Open: []Request{{ID: 4, Kind: Seek, Seq: 77}}}

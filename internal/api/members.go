@@ -58,7 +58,7 @@ type Member struct {
 	Current    bool     `json:"current"` // It is alive and has everything.
 	Leader     bool     `json:"leader"`
 	LastSeen   string   `json:"last_seen,omitempty"` // As Node.LastSeen.
-	Note       string   `json:"note"`                // What a person should do about it; empty if nothing.
+	Note       string   `json:"note"`                // What an operator should do about it; empty if nothing.
 }
 
 // NodeRemoval is the answer of POST /v1/nodes/{name}/remove.

@@ -26,7 +26,7 @@ import (
 // TestMain makes the test binary a leasehold with a fake node: `dev` starts its nodes from its own executable.
 func TestMain(m *testing.M) {
 	if os.Getenv("LEASEHOLD_TEST_NODE") == "" {
-		_ = os.Setenv("XDG_CONFIG_HOME", "/nonexistent") // Contexts of whoever runs the tests are not for them.
+		_ = os.Setenv("XDG_CONFIG_HOME", "/nonexistent") // The contexts of the developer are not for tests.
 		os.Exit(m.Run())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -1,5 +1,5 @@
 // Package logsink stands between the loggers of a process and its stderr, so that a log that cannot be written costs log
-// lines and nothing else: whoever logs never waits for whoever reads.
+// lines and nothing else: a logger never waits for the reader of the log.
 package logsink
 
 import (

@@ -1,5 +1,5 @@
 // Package smallfile reads the files that a config or a flag names: a config, a secret, a token, a certificate. Such a file
-// is a regular one and small. Anything else is refused at once: a pipe would hold up whoever reads it, without a signal
+// is a regular one and small. Anything else is refused at once: a pipe would hold up its reader, without a signal
 // ending that, and a device never ends.
 package smallfile
 
