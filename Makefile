@@ -32,7 +32,7 @@ DESTDIR ?=
 # Tests that take long: experiments that have a target of their own, and what rows of the fault matrix show as well.
 LONG := ^(TestAttacks|TestBrokenRulesAreFound|TestFreeze|TestFrozenNodeIsBuriedForItsSilence|TestHandlerCosts|TestHandlerThatMisbehaves|TestIdleCost|TestKillAtEveryFailpoint|TestLostDiskAndSecondMachine|TestMoves|TestNodesJoinAndAreRemovedUnderLoad|TestNoChangeOfSizesKeepsANodeFromWorking|TestNoQuorumMovesNothing|TestOutageEmptiesNothing|TestPoisonStopsWhatItsPolicySays|TestPublishCosts|TestTermHandsOverADeepBacklog|TestWallClockOfANodeIsWrong)$$
 # Packages whose tests run real clusters, or measure: they want the cores to themselves.
-ALONE := /(internal/(testcluster|node|chaos)|server|examples)(/|$$)
+ALONE := /(internal/(harness/(testcluster|matrix|fault)|node)|server|examples)(/|$$$$)
 
 .PHONY: vuln attacks chaos soak install uninstall systemd-test help build test test-long lint cluster cluster-status cluster-kill cluster-start cluster-down node-named sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs publish-costs python3 recipe
 
@@ -44,16 +44,16 @@ build: ## build bin/leasehold
 
 test: ## run the tests that every change needs (14 minutes on two cores)
 	@examples/need.sh
-	@internal/chaos/need.sh
+	@internal/harness/matrix/need.sh
 	go vet ./...
 	go test -timeout 10m -skip '$(LONG)' $$(go list ./... | grep -vE '$(ALONE)')
 	go test -timeout 15m -p 1 -skip '$(LONG)' $$(go list ./... | grep -E '$(ALONE)')
 
 test-long: ## run the tests that take long, and that `make test` leaves out (10 minutes)
 	@examples/need.sh
-	@internal/chaos/need.sh
+	@internal/harness/matrix/need.sh
 	@for name in $$(echo '$(LONG)' | grep -oE 'Test[A-Za-z]+'); do grep -rqs --include=*_test.go "func $$name(" . || { echo "no test is called $$name"; exit 1; }; done
-	go test -timeout 30m -p 1 -run '$(LONG)' ./internal/testcluster ./cluster/lease/sim
+	go test -timeout 30m -p 1 -run '$(LONG)' ./internal/harness/testcluster ./cluster/lease/sim
 
 lint: ## gofmt, go vet, staticcheck, go.mod tidy
 	@test -z "$$(gofmt -l .)" || { echo "not formatted (run gofmt -w):"; gofmt -l .; exit 1; }
@@ -90,15 +90,15 @@ sim: ## simulate the lease protocol: SEEDS=2000
 	code=$$?; tail -n 1 bin/sim.txt; exit $$code
 
 faults: build python3 ## kill and stop real nodes under load, 12 kills, and judge the histories
-	go test -count=1 -timeout 30m -v ./internal/testcluster -run 'TestKillLoop|TestTerm|TestDamaged|TestKillAtEveryFailpoint' -args -kills 12 -failpoints
+	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run 'TestKillLoop|TestTerm|TestDamaged|TestKillAtEveryFailpoint' -args -kills 12 -failpoints
 
 chaos: ## the fault matrix, CI's rows; others: ROWS='^kill' (a regular expression) SEED=7 ROUNDS=3 MINUTES=30 (no row starts later) ATTACKS='^flood' (of the row hostile) (root)
-	@internal/chaos/need.sh && mkdir -p bin
-	go test -count=1 -timeout 180m -v ./internal/chaos -run '^TestMatrix$$' -args -chaos -rows '$(ROWS)' -seed $(SEED) -rounds $(ROUNDS) -minutes $(MINUTES) -attacks '$(ATTACKS)' -table $(TABLE)
+	@internal/harness/matrix/need.sh && mkdir -p bin
+	go test -count=1 -timeout 180m -v ./internal/harness/matrix -run '^TestMatrix$$' -args -chaos -rows '$(ROWS)' -seed $(SEED) -rounds $(ROUNDS) -minutes $(MINUTES) -attacks '$(ATTACKS)' -table $(TABLE)
 
 soak: ## every row of the fault matrix again and again, with new seeds: MINUTES=60 EACH=20 (faults of each kind are enough) ROWS= (root)
-	@internal/chaos/need.sh && mkdir -p bin
-	go test -count=1 -timeout 0 -v ./internal/chaos -run '^TestMatrix$$' -args -chaos -soak -rows '$(ROWS)' -rounds $(ROUNDS) -each $(EACH) -minutes $(or $(filter-out 0,$(MINUTES)),60) -table $(TABLE)
+	@internal/harness/matrix/need.sh && mkdir -p bin
+	go test -count=1 -timeout 0 -v ./internal/harness/matrix -run '^TestMatrix$$' -args -chaos -soak -rows '$(ROWS)' -rounds $(ROUNDS) -each $(EACH) -minutes $(or $(filter-out 0,$(MINUTES)),60) -table $(TABLE)
 
 recipe: build ## 100,000 messages into PostgreSQL through kills, freezes and restarts, and a look at every effect
 	@examples/need.sh
@@ -107,33 +107,33 @@ recipe: build ## 100,000 messages into PostgreSQL through kills, freezes and res
 figures: moves freeze idle handler-costs publish-costs ## measure moves, freezes, idle cost, handlers and publishing at length, and print the tables (50 minutes)
 
 moves: build ## five rounds of every planned move of partitions under load
-	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestMoves$$' -args -moves 5
+	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestMoves$$' -args -moves 5
 
 freeze: build ## stop processes for 3 s and 20 s, and the quorum for three sessions' lives
-	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^(TestFreeze|TestNoQuorum.*)$$' -args -freezes 3 -freeze 20s
+	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^(TestFreeze|TestNoQuorum.*)$$' -args -freezes 3 -freeze 20s
 
 idle: build ## CPU, memory and synced writes of idle nodes
 	@command -v strace >/dev/null || { apt-get update -q && apt-get install -y -q strace; } >/dev/null 2>&1 || echo "without strace: synced writes are not counted"
-	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestIdleCost$$' -args -idle
+	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestIdleCost$$' -args -idle
 
 attacks: ## send what once stopped nodes, and its kind, with floods of WIDTH times the ordinary length, and print what came of it
-	go test -count=1 -timeout 60m -v ./internal/testcluster -run '^TestAttacks$$' -args -attacks $(WIDTH)
+	go test -count=1 -timeout 60m -v ./internal/harness/testcluster -run '^TestAttacks$$' -args -attacks $(WIDTH)
 
 outage: build ## take a service down under load for 60 s, in each of three ways, and see what it costs
-	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestOutageEmptiesNothing$$' -args -outage 60s
+	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestOutageEmptiesNothing$$' -args -outage 60s
 
 poison: build ## 10,000 messages, some of which always fail, under each on_exhausted, until all of them are back in order
-	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestPoisonStopsWhatItsPolicySays$$' -args -poison 10000
+	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestPoisonStopsWhatItsPolicySays$$' -args -poison 10000
 
 misbehave: build ## 10,000 messages to a handler that crashes, hangs, prints garbage and leaves processes behind
-	go test -count=1 -timeout 30m -v ./internal/testcluster -run '^TestHandlerThatMisbehaves$$' -args -misbehave 10000
+	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestHandlerThatMisbehaves$$' -args -misbehave 10000
 
 handler-costs: build python3 ## throughput, CPU and latency of every kind of handler: KINDS='^http' (a regular expression)
-	go test -count=1 -timeout 60m -v ./internal/testcluster -run '^TestHandlerCosts$$' -args -costs '$(KINDS)'
+	go test -count=1 -timeout 60m -v ./internal/harness/testcluster -run '^TestHandlerCosts$$' -args -costs '$(KINDS)'
 
 publish-costs: build ## what publishing costs beside bare nats-servers: CLUSTERS=. (a regular expression) LEGS='^async' ROUNDS=3 FOR=8s MESSAGES=0 PROFILES=dir (perf) OTHER=another-build
 	@$(if $(PROFILES),mkdir -p '$(PROFILES)')
-	go test -count=1 -timeout 180m -v ./internal/testcluster -run '^TestPublishCosts$$' -args -publish '$(CLUSTERS)' -publish-legs '$(LEGS)' \
+	go test -count=1 -timeout 180m -v ./internal/harness/testcluster -run '^TestPublishCosts$$' -args -publish '$(CLUSTERS)' -publish-legs '$(LEGS)' \
 	  -publish-rounds $(or $(filter-out 0,$(ROUNDS)),3) -publish-time $(FOR) -publish-messages $(MESSAGES) -publish-profile '$(if $(PROFILES),$(abspath $(PROFILES)))' -publish-other '$(if $(OTHER),$(abspath $(OTHER)))'
 
 fuzz: ## fuzz every parser for FUZZTIME each, or so many cases: FUZZTIME=1000000x FUZZ=. (a regular expression)

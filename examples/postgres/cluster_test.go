@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"leasehold/internal/history"
-	"leasehold/internal/testcluster"
+	"leasehold/internal/harness/history"
+	"leasehold/internal/harness/testcluster"
 	"leasehold/partitioner"
 )
 

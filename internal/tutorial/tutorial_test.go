@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"leasehold/internal/chaos/namespace"
+	"leasehold/internal/harness/fault/namespace"
 )
 
 var transcript = flag.String("transcript", "", "file to write what was typed and what came out to")

@@ -6,7 +6,7 @@ import (
 	"regexp"
 	"testing"
 
-	"leasehold/internal/overlay"
+	"leasehold/internal/harness/overlay"
 )
 
 // seedsToFind is how many seeds may pass before each broken rule must have been noticed.

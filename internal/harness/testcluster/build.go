@@ -1,0 +1,135 @@
+// Package testcluster runs a real cluster for tests: N agents as processes on
+// free loopback ports, with faults (kill, stop, pause), a handler that logs
+// its calls, a publisher that logs its outcomes, and the history of it all for
+// internal/harness/history to judge.
+//
+// A package that uses it has
+//
+//	func TestMain(m *testing.M) { testcluster.Main(m) }
+//
+// which builds the binaries at most once and removes them at the end.
+package testcluster
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"leasehold/internal/harness/fault/clock"
+	"leasehold/internal/harness/overlay"
+)
+
+// binaries are the programs under test, built at first use.
+var binaries struct {
+	sync.Mutex
+	dir   string // set by Main
+	built map[string]error
+}
+
+// Main runs the package's tests and removes what was built for them.
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for who wants to exit by itself with the code.
+func Run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "leasehold-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testcluster:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binaries.dir, binaries.built = dir, make(map[string]error)
+	return m.Run()
+}
+
+// leaseholdBinary is the path of the leasehold binary.
+func leaseholdBinary(t testing.TB) string { return build(t, "leasehold", "leasehold") }
+
+// callLogBinary is the path of the logging handler.
+func callLogBinary(t testing.TB) string {
+	return build(t, "calllog", "leasehold/internal/harness/testcluster/calllog")
+}
+
+// backendBinary is the path of what handlers of every kind can call.
+func backendBinary(t testing.TB) string {
+	return build(t, "backend", "leasehold/internal/harness/testcluster/backend")
+}
+
+// plainBinary is the path of a handler of any long-lived kind that does nothing.
+func plainBinary(t testing.TB) string {
+	return build(t, "plain", "leasehold/internal/harness/testcluster/plain")
+}
+
+// plainExecBinary is the path of an exec handler that does nothing.
+func plainExecBinary(t testing.TB) string {
+	return build(t, "plainexec", "leasehold/internal/harness/testcluster/plainexec")
+}
+
+// failingBinary is the path of a leasehold binary that can be made to kill itself at
+// a place of internal/failpoint.
+func failingBinary(t testing.TB) string {
+	return build(t, "leasehold-failpoints", "leasehold", "-tags", "failpoints")
+}
+
+// Edited is the path of a leasehold binary with these edits of its source, of
+// which no two sets have one name.
+func Edited(t testing.TB, name string, edits []overlay.Edit) string {
+	t.Helper()
+	changed, err := overlay.Write(t.TempDir(), edits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return build(t, "leasehold-"+name, "leasehold", "-overlay", changed)
+}
+
+// AttackerBinary is the path of the program that makes an assault.
+func AttackerBinary(t testing.TB) string {
+	return build(t, "attacker", "leasehold/internal/harness/fault/hostile/attacker")
+}
+
+// skewedBinary is the path of a leasehold binary whose clocks can be put wrong while
+// it runs.
+func skewedBinary(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(binaries.dir, "skewclock")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	args, err := clock.Overlay(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return build(t, "leasehold-skewclock", "leasehold", args...)
+}
+
+func build(t testing.TB, name, pkg string, args ...string) string {
+	t.Helper()
+	binaries.Lock()
+	defer binaries.Unlock()
+	if binaries.dir == "" {
+		t.Fatal("this package's TestMain must call testcluster.Main")
+	}
+	path := filepath.Join(binaries.dir, name)
+	err, done := binaries.built[name]
+	if !done {
+		err = goBuild(path, pkg, args...)
+		binaries.built[name] = err
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// goBuild builds a package of this module, wherever in it the test runs.
+func goBuild(path, pkg string, args ...string) error {
+	args = append(append([]string{"build", "-o", path}, args...), pkg)
+	out, err := exec.Command("go", args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

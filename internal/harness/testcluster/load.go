@@ -1,0 +1,221 @@
+package testcluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"leasehold/internal/harness/history"
+	"leasehold/internal/harness/testcluster/monotonic"
+	"leasehold/partitioner"
+)
+
+// LoadSpec says what to publish.
+type LoadSpec struct {
+	Topic partitioner.Topic
+	Keys  int // different keys, "k0" …
+	// Names are the keys instead, if there are any.
+	Names []string
+	Rate  int // messages a second after the burst; 0: none after it
+	Burst int // messages as fast as they go, at first
+	Seed  uint64
+	// Data is the payload of the i-th message, counted from 0, which has that
+	// key; nil: {"n":i}.
+	Data func(i int, key string) []byte
+}
+
+// Load publishes in the background and keeps the outcome of every message.
+type Load struct {
+	spec LoadSpec
+	nc   *nats.Conn
+	pub  *partitioner.Publisher
+	stop context.CancelFunc
+	done chan error
+
+	mu      sync.Mutex
+	records []history.PublishRecord
+}
+
+// StartLoad connects to the URLs, in any order and again whenever a connection
+// breaks, and publishes until Stop.
+func StartLoad(t testing.TB, urls []string, spec LoadSpec) *Load {
+	t.Helper()
+	l, err := newLoad(urls, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.stop = cancel
+	go func() { l.done <- l.run(ctx) }()
+	t.Cleanup(l.close)
+	return l
+}
+
+func newLoad(urls []string, spec LoadSpec) (*Load, error) {
+	nc, err := nats.Connect(strings.Join(urls, ","), nats.Name("load"),
+		nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.RetryOnFailedConnect(true))
+	if err != nil {
+		return nil, fmt.Errorf("connect the load: %w", err)
+	}
+	pub, err := partitioner.NewPublisher(nc, spec.Topic.WithDefaults(), partitioner.PublisherOptions{Roam: true})
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("make the load's publisher: %w", err)
+	}
+	return &Load{spec: spec, nc: nc, pub: pub, done: make(chan error, 1)}, nil
+}
+
+func (l *Load) run(ctx context.Context) error {
+	random := rand.New(rand.NewPCG(l.spec.Seed, 1))
+	for i := range l.spec.Burst {
+		if err := l.publish(ctx, i, random); err != nil {
+			return err
+		}
+	}
+	if l.spec.Rate == 0 {
+		return nil
+	}
+	tick := time.NewTicker(time.Second / time.Duration(l.spec.Rate))
+	defer tick.Stop()
+	for i := l.spec.Burst; ; i++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := l.publish(ctx, i, random); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Load) publish(ctx context.Context, i int, random *rand.Rand) error {
+	key := l.spec.key(random)
+	m := partitioner.Message{Key: key, ID: fmt.Sprintf("m%d", i), Data: l.spec.data(i, key)}
+	sent := monotonic.Now()
+	err := l.pub.Publish(ctx, m, func(r partitioner.Result) { l.note(m, sent, r) })
+	if err != nil && ctx.Err() != nil {
+		return nil // Stop came while the window was full: not accepted, so not published
+	}
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", m.ID, err)
+	}
+	return nil
+}
+
+func (s LoadSpec) key(random *rand.Rand) string {
+	if len(s.Names) > 0 {
+		return s.Names[random.IntN(len(s.Names))]
+	}
+	return fmt.Sprintf("k%d", random.IntN(s.Keys))
+}
+
+func (s LoadSpec) data(i int, key string) []byte {
+	if s.Data != nil {
+		return s.Data(i, key)
+	}
+	return fmt.Appendf(nil, `{"n":%d}`, i)
+}
+
+func (l *Load) note(m partitioner.Message, sent int64, r partitioner.Result) {
+	l.mu.Lock()
+	l.records = append(l.records, history.PublishRecord{
+		ID: m.ID, Key: m.Key, Seq: r.Sequence, Outcome: outcomes[r.Outcome], Sent: sent, Acked: monotonic.Now(),
+	})
+	l.mu.Unlock()
+	if r.Outcome == partitioner.Unknown {
+		l.pub.Resolve(m.Key)
+	}
+}
+
+var outcomes = map[partitioner.Outcome]history.Outcome{
+	partitioner.Stored:    history.Stored,
+	partitioner.Duplicate: history.Duplicate,
+	partitioner.Refused:   history.Refused,
+	partitioner.Unknown:   history.Unknown,
+}
+
+// PublishAt publishes messages of keys of their own at one node, one after the other at this distance, and waits for no answer:
+// their outcome is unknown.
+func (l *Load) PublishAt(t testing.TB, url string, count int, apart time.Duration) {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	prefix := fmt.Sprintf("alone%d-", l.Published())
+	for i := range count {
+		id := fmt.Sprint(prefix, i)
+		m := partitioner.Message{Key: id, ID: id, Data: l.spec.data(i, id)}
+		sent := monotonic.Now()
+		subject, err := l.spec.Topic.WithDefaults().PublishSubject(id)
+		if err == nil {
+			err = nc.PublishMsg(&nats.Msg{Subject: subject, Header: nats.Header{nats.MsgIdHdr: {id}}, Data: m.Data})
+		}
+		if err != nil {
+			t.Fatalf("publish %s: %v", id, err)
+		}
+		l.note(m, sent, partitioner.Result{Outcome: partitioner.Unknown})
+		time.Sleep(apart) // Or several share an entry of the broker's log.
+	}
+}
+
+// Flows waits until so many more messages have their outcome.
+func (l *Load) Flows(t testing.TB, limit time.Duration, more int) {
+	t.Helper()
+	want := l.Published() + more
+	Eventually(t, limit, func() error {
+		if n := l.Published(); n < want {
+			return fmt.Errorf("%d of %d messages have their outcome", n, want)
+		}
+		return nil
+	})
+}
+
+// Published is how many messages have their outcome so far.
+func (l *Load) Published() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.records)
+}
+
+// Records are the outcomes so far.
+func (l *Load) Records() []history.PublishRecord {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.records)
+}
+
+// Stop ends publishing, waits for the outcome of what was accepted and
+// returns all outcomes.
+func (l *Load) Stop(t testing.TB, limit time.Duration) []history.PublishRecord {
+	t.Helper()
+	l.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	err := <-l.done
+	l.done <- nil // for close
+	if err = errors.Join(err, l.pub.Flush(ctx)); err != nil {
+		t.Fatalf("load: %v", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.records
+}
+
+// close is for the end of the test, after Stop or without it.
+func (l *Load) close() {
+	l.stop()
+	<-l.done
+	l.pub.Close()
+	l.nc.Close()
+}
