@@ -1,6 +1,10 @@
 package worker
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
+	"leasehold/internal/duration"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -12,4 +16,94 @@ func (b Backoff) wait(n int) time.Duration {
 	// Without jitter, lanes that failed together at a backend's restart would come back together.
 	d *= 1 + b.Jitter*(2*rand.Float64()-1)
 	return time.Duration(d)
+}
+
+// Backoff says how long to wait before attempt n + 1: initial × factor^(n-1), at most max, ± jitter.
+type Backoff struct {
+	Initial time.Duration `toml:"initial"`
+	Max     time.Duration `toml:"max"`
+	Factor  float64       `toml:"factor"` // ≥ 1.
+	Jitter  float64       `toml:"jitter"` // Share of the wait, 0 ≤ jitter < 1, by which it may be shorter or longer.
+}
+
+// DefaultBackoff returns the default waits: 0.5 s, 1 s, 2 s … 60 s, each ± 20 %.
+func DefaultBackoff() Backoff {
+	return Backoff{Initial: 500 * time.Millisecond, Max: time.Minute, Factor: 2, Jitter: 0.2}
+}
+
+// WithDefaults returns b with its zero fields filled in, the jitter only if all of it is zero: no jitter is a choice.
+func (b Backoff) WithDefaults() Backoff {
+	d := DefaultBackoff()
+	if b == (Backoff{}) {
+		return d
+	}
+	b.Initial = cmp.Or(b.Initial, d.Initial)
+	b.Max = cmp.Or(b.Max, max(d.Max, b.Initial))
+	b.Factor = cmp.Or(b.Factor, d.Factor)
+	return b
+}
+
+// UnmarshalTOML reads the table on top of the defaults, so that a key left out keeps its default and a zero is a zero.
+func (b *Backoff) UnmarshalTOML(data any) error {
+	table, ok := data.(map[string]any)
+	if !ok {
+		return errors.New("backoff: must be a table, like { initial = \"500ms\", max = \"60s\", factor = 2.0, jitter = 0.2 }")
+	}
+	*b = DefaultBackoff()
+	var faults []error
+	for key, value := range table {
+		if err := b.set(key, value); err != nil {
+			faults = append(faults, fmt.Errorf("backoff.%s: %w", key, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (b *Backoff) set(key string, value any) (err error) {
+	switch key {
+	case "initial":
+		b.Initial, err = tomlDuration(value)
+	case "max":
+		b.Max, err = tomlDuration(value)
+	case "factor":
+		b.Factor, err = tomlNumber(value)
+	case "jitter":
+		b.Jitter, err = tomlNumber(value)
+	default:
+		err = errors.New("no such key; there are initial, max, factor and jitter")
+	}
+	return err
+}
+
+func tomlDuration(value any) (time.Duration, error) {
+	if s, ok := value.(string); ok {
+		if d, err := duration.Parse(s); err == nil {
+			return d, nil
+		}
+	}
+	return 0, fmt.Errorf("%v is not a valid duration; write one like \"500ms\" or \"60s\"", value)
+}
+
+func tomlNumber(value any) (float64, error) {
+	switch n := value.(type) {
+	case float64:
+		return n, nil
+	case int64:
+		return float64(n), nil
+	}
+	return 0, fmt.Errorf("%v is not a number", value)
+}
+
+func (b Backoff) validate(fault faultFunc) {
+	within(fault, "backoff.initial", b.Initial, time.Millisecond, time.Hour)
+	within(fault, "backoff.max", b.Max, time.Millisecond, 24*time.Hour)
+	if b.Max < b.Initial {
+		fault("backoff.max", "must not be less than backoff.initial (%s), is %s", b.Initial, b.Max)
+	}
+	if !(b.Factor >= 1 && b.Factor <= 100) {
+		fault("backoff.factor", "must be from 1 to 100, is %v", b.Factor)
+	}
+	if !(b.Jitter >= 0 && b.Jitter < 1) {
+		fault("backoff.jitter", "must be at least 0 and less than 1, is %v", b.Jitter)
+	}
 }

@@ -31,7 +31,7 @@ type fakeLetters struct {
 	behind  uint64                // So many letters are not known yet to a look for parked ones.
 }
 
-func (f *fakeLetters) put(_ context.Context, l *Letter) (uint64, error) {
+func (f *fakeLetters) Put(_ context.Context, l *Letter) (uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
@@ -72,13 +72,13 @@ func (f *fakeLetters) find(p partitioner.DeadLetterPlace) *Letter {
 	return nil
 }
 
-func (f *fakeLetters) has(_ context.Context, p partitioner.DeadLetterPlace) (bool, error) {
+func (f *fakeLetters) Has(_ context.Context, p partitioner.DeadLetterPlace) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.find(p) != nil, f.fail
 }
 
-func (f *fakeLetters) take(_ context.Context, p partitioner.DeadLetterPlace) (*Letter, error) {
+func (f *fakeLetters) Get(_ context.Context, p partitioner.DeadLetterPlace) (*Letter, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if l := f.find(p); l != nil {
@@ -87,7 +87,7 @@ func (f *fakeLetters) take(_ context.Context, p partitioner.DeadLetterPlace) (*L
 	return nil, ErrNoLetter
 }
 
-func (f *fakeLetters) parked(_ context.Context, partition int, least uint64) (parkedPlaces, uint64, error) {
+func (f *fakeLetters) Parked(_ context.Context, partition int, least uint64) (parkedPlaces, uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if known := f.last - f.behind; known < least {
@@ -106,7 +106,7 @@ func (f *fakeLetters) parked(_ context.Context, partition int, least uint64) (pa
 	return found, f.last, f.fail
 }
 
-func (f *fakeLetters) remove(_ context.Context, stored uint64) error {
+func (f *fakeLetters) Remove(_ context.Context, stored uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.letters = slices.DeleteFunc(f.letters, func(l *Letter) bool { return l.Stored == stored })
@@ -142,9 +142,9 @@ func (s *stand) feedKeys(t *testing.T, messages ...string) {
 		}
 		e.subject = key
 		for {
-			ok, wake := s.push(&e)
+			ok, wake := s.Push(&e)
 			if wake {
-				s.signal()
+				s.Signal()
 			}
 			if ok {
 				break
@@ -169,13 +169,13 @@ func always(r Result, seqs ...uint64) map[uint64][]Result {
 	return answers
 }
 
-func deadLetter() Config  { return Config{MaxAttempts: 2} }
-func parkingKeys() Config { return Config{MaxAttempts: 2, OnExhausted: ExhaustedPark} }
+func deadLetter() Policy  { return Policy{MaxAttempts: 2} }
+func parkingKeys() Policy { return Policy{MaxAttempts: 2, OnExhausted: ExhaustedPark} }
 
 func TestExhaustedMessageIsSetAsideAndTheNextFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 2)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box})
+		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box})
 		s.feedKeys(t, "a/1", "a/2", "a/3")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1", "2/2", "3/1")
@@ -193,7 +193,7 @@ func TestExhaustedMessageIsSetAsideAndTheNextFollows(t *testing.T) {
 func TestRejectedMessageIsSetAsideAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(refuses, 1, 2, 3, 4, 5)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
 		s.feedKeys(t, "a/1", "a/2", "a/3", "a/4", "a/5", "a/6")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1", "3/1", "4/1", "5/1", "6/1") // The breaker does not mind, and no key is parked.
@@ -204,7 +204,7 @@ func TestRejectedMessageIsSetAsideAtOnce(t *testing.T) {
 func TestOnlyWhatIsStoredIsPassed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(refuses, 1)}, &fakeLetters{full: true}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box})
+		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box})
 		s.feedKeys(t, "a/1", "a/2")
 		time.Sleep(time.Hour)
 		wantDone(t, s.Lane, 0, 0)
@@ -229,9 +229,9 @@ func TestLetterThatDoesNotFitGoesWithoutHeaders(t *testing.T) {
 			}
 			return nil
 		}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box})
-		s.push(&entry{seq: 1, subject: "a", headers: map[string][]string{"x": {"y"}}, data: []byte("payload")})
-		s.signal()
+		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box})
+		s.Push(&entry{seq: 1, subject: "a", headers: map[string][]string{"x": {"y"}}, data: []byte("payload")})
+		s.Signal()
 		s.feedKeys(t, "a/2")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1")
@@ -249,9 +249,9 @@ func TestLetterThatCanNeverBeStoredStopsThePartitionWithItsWayOut(t *testing.T) 
 			synctest.Test(t, func(t *testing.T) {
 				h, box := &script{answers: always(r, 7)}, &fakeLetters{}
 				box.refuse = func(*Letter) error { return fmt.Errorf("%w: nothing fits", errFinal) }
-				config := deadLetter()
-				config.Name = "billing"
-				s := newStand(t, h, standOptions{config: config, letters: box, grant: Grant{Partition: 3}})
+				policy := deadLetter()
+				policy.Group = "billing"
+				s := newStand(t, h, standOptions{policy: policy, letters: box, grant: Grant{Partition: 3}})
 				s.feedKeys(t, "a/7", "a/8")
 				time.Sleep(time.Hour)
 				wantDone(t, s.Lane, 0, s.status().Attempt)
@@ -271,7 +271,7 @@ func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
 		h, box := &script{answers: always(refuses, 1)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: Grant{MayStart: func() bool {
+		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, grant: Grant{MayStart: func() bool {
 			looks++
 			return looks <= 1 // The call.
 		}}})
@@ -287,7 +287,7 @@ func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
 func TestNothingIsSetAsideBeforeItsAttemptsAreStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 1)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: Config{MaxAttempts: 1}, letters: box, store: func(*Lane) {}})
+		s := newStand(t, h, standOptions{policy: Policy{MaxAttempts: 1}, letters: box, store: func(*Lane) {}})
 		s.feedKeys(t, "a/1")
 		time.Sleep(time.Hour)
 		box.want(t, "")
@@ -304,7 +304,7 @@ func TestNothingIsSetAsideBeforeItsAttemptsAreStored(t *testing.T) {
 func TestPartitionThatNeverSetAnythingAsideAsksForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{}, &fakeLetters{fail: errTest}
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
 		s.feedKeys(t, "a/1")
 		synctest.Wait()
 		wantDone(t, s.Lane, 1, 0)
@@ -316,7 +316,7 @@ func TestBlockNeverSkips(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, box := &script{answers: always(r, 1)}, &fakeLetters{}
-				s := newStand(t, h, standOptions{config: Config{MaxAttempts: 2, OnExhausted: ExhaustedBlock}, letters: box})
+				s := newStand(t, h, standOptions{policy: Policy{MaxAttempts: 2, OnExhausted: ExhaustedBlock}, letters: box})
 				s.feedKeys(t, "a/1", "a/2")
 				time.Sleep(time.Hour)
 				box.want(t, "")
@@ -331,7 +331,7 @@ func TestBlockNeverSkips(t *testing.T) {
 func TestParkedKeyKeepsItsOrderAndOthersGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 2)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
 		s.feedKeys(t, "b/1", "a/2", "b/3", "a/4", "c/5", "a/6")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1", "2/2", "3/1", "5/1")
@@ -347,7 +347,7 @@ func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 	for _, key := range []string{strings.Repeat("k", 4060), "M\xfcller", "a\u00a0b", "%sha256-x"} {
 		synctest.Test(t, func(t *testing.T) {
 			h, box := &script{answers: map[uint64][]Result{1: {fails, fails}}}, &fakeLetters{}
-			s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
+			s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
 			s.feedKeys(t, key+"/1", key+"x/2", key+"/3")
 			time.Sleep(time.Minute)
 			wantCalls(t, h, "1/1", "1/2", "2/1")
@@ -360,7 +360,7 @@ func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 			<-s.Stopped()
 			p, _ := s.Progress()
 			p.Release = string(hash)
-			next := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
+			next := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
 			next.feedKeys(t, key+"/4")
 			time.Sleep(time.Minute)
 			wantCalls(t, h, "1/1", "1/2", "2/1", "1/1", "3/1", "4/1")
@@ -372,7 +372,7 @@ func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 func TestNextOwnerKnowsTheParkedKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		box := &fakeLetters{}
-		first := newStand(t, &script{answers: always(fails, 1)}, standOptions{config: parkingKeys(), letters: box})
+		first := newStand(t, &script{answers: always(fails, 1)}, standOptions{policy: parkingKeys(), letters: box})
 		first.feedKeys(t, "a/1")
 		time.Sleep(time.Minute)
 		first.Drain()
@@ -380,7 +380,7 @@ func TestNextOwnerKnowsTheParkedKeys(t *testing.T) {
 		p, _ := first.Progress()
 		box.behind = 1 // A leader that has just been elected.
 		h := &script{}
-		next := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
+		next := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
 		next.feedKeys(t, "a/2", "b/3")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/1")
@@ -394,10 +394,10 @@ func TestMessageSetAsideByAnOwnerThatDiedIsNotCalledAgain(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, box := &script{}, &fakeLetters{}
 				place := partitioner.DeadLetterPlace{Group: "billing", Kind: kind, LetterKey: "a", Seq: 4}
-				if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
+				if _, err := box.Put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
 					t.Fatal(err)
 				}
-				s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: Grant{Progress: Progress{Done: 3, Attempt: 2}}})
+				s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, grant: Grant{Progress: Progress{Done: 3, Attempt: 2}}})
 				s.feedKeys(t, "a/4", "b/5")
 				time.Sleep(time.Minute)
 				wantCalls(t, h, "5/1")
@@ -415,7 +415,7 @@ func TestDeadLetterThatIsStoredBehindTheFenceIsTold(t *testing.T) {
 			var passed atomic.Bool
 			box := &fakeLetters{refuse: func(*Letter) error { passed.Store(late); return nil }}
 			s := newStand(t, &script{answers: always(fails, 1)}, standOptions{
-				config: parkingKeys(), letters: box, logger: hclog.New(&hclog.LoggerOptions{Output: &log}),
+				policy: parkingKeys(), letters: box, logger: hclog.New(&hclog.LoggerOptions{Output: &log}),
 				grant: Grant{MayStart: func() bool { return !passed.Load() }},
 			})
 			s.feedKeys(t, "a/1")
@@ -434,7 +434,7 @@ func TestParkedKeyIsKnownWhateverTookTheAttemptsBack(t *testing.T) {
 	raised := parkingKeys()
 	raised.MaxAttempts = 20
 	for name, c := range map[string]struct {
-		config Config
+		policy Policy
 		p      Progress
 		feed   []string
 		calls  []string
@@ -449,10 +449,10 @@ func TestParkedKeyIsKnownWhateverTookTheAttemptsBack(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, box := &script{}, &fakeLetters{}
 				place := partitioner.DeadLetterPlace{Group: "billing", Kind: partitioner.Parked, LetterKey: "a", Seq: 1}
-				if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place, Key: "a", Reason: ReasonMaxAttempts, Attempts: 2}); err != nil {
+				if _, err := box.Put(t.Context(), &Letter{DeadLetterPlace: place, Key: "a", Reason: ReasonMaxAttempts, Attempts: 2}); err != nil {
 					t.Fatal(err)
 				}
-				s := newStand(t, h, standOptions{config: c.config, letters: box, grant: Grant{Progress: c.p}})
+				s := newStand(t, h, standOptions{policy: c.policy, letters: box, grant: Grant{Progress: c.p}})
 				s.feedKeys(t, c.feed...)
 				time.Sleep(time.Minute)
 				wantCalls(t, h, c.calls...)
@@ -467,12 +467,12 @@ func TestOwnerAfterALookLooksToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{}, &fakeLetters{}
 		place := partitioner.DeadLetterPlace{Group: "billing", Kind: partitioner.Parked, LetterKey: "a", Seq: 1}
-		if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
+		if _, err := box.Put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
 			t.Fatal(err)
 		}
 		p := Progress{Done: 1, Unsure: true}
 		for epoch := uint64(7); epoch < 10; epoch++ {
-			s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: epoch, Progress: p}})
+			s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: Grant{Epoch: epoch, Progress: p}})
 			time.Sleep(time.Minute)
 			if st := s.status(); st.Parked != 1 {
 				t.Errorf("epoch %d: %+v", epoch, st)
@@ -490,7 +490,7 @@ func TestOwnerAfterALookLooksToo(t *testing.T) {
 // TestLookThatFindsNothingIsNotRepeated: the next takeover need not wait for the dead letters.
 func TestLookThatFindsNothingIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStand(t, &script{}, standOptions{config: parkingKeys(), letters: &fakeLetters{}, grant: Grant{Progress: Progress{Unsure: true}}})
+		s := newStand(t, &script{}, standOptions{policy: parkingKeys(), letters: &fakeLetters{}, grant: Grant{Progress: Progress{Unsure: true}}})
 		time.Sleep(time.Minute)
 		if p, _ := s.Progress(); p.Unsure || p.Letters != 0 {
 			t.Errorf("progress %+v", p)
@@ -501,7 +501,7 @@ func TestLookThatFindsNothingIsNotRepeated(t *testing.T) {
 func TestMessageWithoutAttemptsLeftIsTriedOnceByANewOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 4)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: Grant{Progress: Progress{Done: 3, Attempt: 2}}})
+		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, grant: Grant{Progress: Progress{Done: 3, Attempt: 2}}})
 		s.feedKeys(t, "a/4", "b/5")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "4/2", "5/1")
@@ -527,7 +527,7 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 		})
 		var lanes []*stand
 		for p := range 8 {
-			s := newStand(t, h, standOptions{config: deadLetter(), letters: box, health: health, logger: logger, grant: Grant{Partition: p}})
+			s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, health: health, logger: logger, grant: Grant{Partition: p}})
 			s.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 			lanes = append(lanes, s)
 		}
@@ -566,12 +566,12 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 func TestCallOfAnOutageCountsNothingOnceTheOutageIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		box, health := &fakeLetters{}, newHealth(hclog.NewNullLogger())
-		config := Config{MaxAttempts: 1, Timeout: time.Hour}
+		policy := Policy{MaxAttempts: 1, Timeout: time.Hour}
 		answers := always(fails, 1, 2, 3)
 		answers[4] = []Result{fails, fails}
-		failing := newStand(t, &script{answers: answers}, standOptions{config: config, letters: box, health: health})
+		failing := newStand(t, &script{answers: answers}, standOptions{policy: policy, letters: box, health: health})
 		hanging := &script{answers: map[uint64][]Result{1: {fails}}, call: func(context.Context, *Message) { time.Sleep(time.Minute) }}
-		late := newStand(t, hanging, standOptions{config: config, letters: box, health: health, grant: Grant{Partition: 1}})
+		late := newStand(t, hanging, standOptions{policy: policy, letters: box, health: health, grant: Grant{Partition: 1}})
 		late.feedKeys(t, "a/1")
 		failing.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 		time.Sleep(time.Hour)
@@ -612,7 +612,7 @@ func parkSome(t *testing.T) *fakeLetters {
 		{LetterKey: "a", Seq: 5}, {LetterKey: "b", Seq: 2}, {LetterKey: "a", Seq: 1}, {LetterKey: "a", Seq: 3},
 	} {
 		p.Group, p.Kind = "billing", partitioner.Parked
-		if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: p, Key: string(p.LetterKey), Topic: "orders", Reason: ReasonParked}); err != nil {
+		if _, err := box.Put(t.Context(), &Letter{DeadLetterPlace: p, Key: string(p.LetterKey), Topic: "orders", Reason: ReasonParked}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -622,7 +622,7 @@ func parkSome(t *testing.T) *fakeLetters {
 func TestReleaseHandlesParkedMessagesInOrderBeforeLiveOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: map[uint64][]Result{3: {fails, {Status: Unavailable}}}}, parkSome(t)
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "a", Letters: 4}}})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "a", Letters: 4}}})
 		s.feedKeys(t, "b/7", "a/8")
 		time.Sleep(5 * time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "3/2", "3/2", "5/1", "8/1")
@@ -636,7 +636,7 @@ func TestReleaseHandlesParkedMessagesInOrderBeforeLiveOnes(t *testing.T) {
 func TestReleaseOfEverythingLeavesWhatFailsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 3)}, parkSome(t)
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: ReleaseAll}}})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: ReleaseAll}}})
 		s.feedKeys(t, "b/7", "a/8")
 		time.Sleep(5 * time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "3/2", "2/1", "7/1")
@@ -651,7 +651,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{}, parkSome(t)
 		h.call = func(_ context.Context, m *Message) { time.Sleep(time.Minute) }
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "b a"}}})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "b a"}}})
 		time.Sleep(90 * time.Second) // b is done, a has begun.
 		s.Cancel(errors.New("dead"))
 		<-s.Stopped()
@@ -659,7 +659,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 		if p.Release != "a" {
 			t.Fatalf("left to release: %q", p.Release)
 		}
-		newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
+		newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "2/1", "1/1", "1/1", "3/1", "5/1")
 		box.want(t, "")
@@ -669,7 +669,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 func TestReleasedMessageThatWillNeverWorkIsSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(refuses, 3)}, parkSome(t)
-		newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "a"}}})
+		newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "a"}}})
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "5/1")
 		box.want(t, "parked b 2 parked 0; dead a 3 rejected 1")

@@ -64,12 +64,3 @@ func (c *callContext) Err() error                  { return c.ask().Err() }
 
 // Value passes on, which is also how the context package finds the real one, so that derived contexts need no goroutine.
 func (c *callContext) Value(key any) any { return c.ask().Value(key) }
-
-// callContext is the context of a call, and what ends it.
-func (l *Lane) callContext(now time.Time, timeout time.Duration) (context.Context, func()) {
-	if k, ok := l.handler.(Timekeeper); ok && k.KeepsTime() {
-		return l.calls, func() {}
-	}
-	ctx := &callContext{parent: l.calls, deadline: now.Add(timeout)}
-	return ctx, ctx.end
-}

@@ -56,12 +56,6 @@ func (h *Exec) Handle(ctx context.Context, m *Message) Result {
 	return h.result(ctx, p, out)
 }
 
-// feed writes all of the program's input, unless it does not want it: not to read stdin is its good right.
-func (p *process) feed(data []byte) {
-	p.pipes.stdin.Write(data)
-	p.pipes.stdin.Close()
-}
-
 // result is what the program's end means.
 func (h *Exec) result(ctx context.Context, p *process, out *output) Result {
 	state := p.cmd.ProcessState
@@ -115,3 +109,6 @@ func envelopeVars(m *Message) ([]string, error) {
 	}
 	return vars, nil
 }
+
+// varName is the environment variable of a field: LEASEHOLD_MAX_ATTEMPTS for Leasehold-Max-Attempts.
+func varName(header string) string { return strings.ToUpper(strings.ReplaceAll(header, "-", "_")) }

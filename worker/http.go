@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	// maxReply bounds how much of an answer's body is read, in bytes.
-	maxReply = 64 << 10
 	// connectTime is how long a connection may take. It ends before most timeouts, and then a host that is gone shows as
 	// unavailable soon.
 	connectTime = 10 * time.Second

@@ -204,3 +204,9 @@ func isDead(pid int) bool {
 	state := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	return len(state) == 0 || state[0] == "Z" || state[0] == "X"
 }
+
+// feed writes all of the program's input, unless it does not want it: not to read stdin is its good right.
+func (p *process) feed(data []byte) {
+	p.pipes.stdin.Write(data)
+	p.pipes.stdin.Close()
+}

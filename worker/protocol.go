@@ -15,9 +15,6 @@ import (
 // protocolVersion is the "v" of the init line: docs/handlers.md says what may change under the same number.
 const protocolVersion = 1
 
-// maxReason bounds what a handler may say about one answer, in bytes.
-const maxReason = 2 << 10
-
 // maxAfter bounds after_ms: beyond a day a person should look.
 const maxAfter = 24 * time.Hour
 
@@ -207,12 +204,4 @@ func milliseconds(ms float64) time.Duration {
 		return 0
 	}
 	return time.Duration(math.Min(ms, float64(maxAfter.Milliseconds())) * float64(time.Millisecond))
-}
-
-// cut shortens s to at most n bytes of valid UTF-8.
-func cut(s string, n int) string {
-	if len(s) > n {
-		s = s[:n]
-	}
-	return string(bytes.ToValidUTF8([]byte(s), nil))
 }

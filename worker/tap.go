@@ -40,7 +40,7 @@ type TapOptions struct {
 // goroutine.
 type Tap struct {
 	o       TapOptions
-	reader  *Reader // Only to open sessions.
+	opener  opener
 	from    jetstream.ConsumerConfig
 	session *session
 	tick    *time.Ticker
@@ -62,7 +62,7 @@ func OpenTap(ctx context.Context, o TapOptions) (*Tap, error) {
 		return nil, fmt.Errorf("look at topic %s: %w", o.Topic.Name, err)
 	}
 	t := &Tap{
-		o: o, reader: &Reader{ReaderOptions: ReaderOptions{Topic: o.Topic, JS: o.JS}}, tick: time.NewTicker(beatEvery),
+		o: o, opener: opener{js: o.JS, stream: o.Topic.Name}, tick: time.NewTicker(beatEvery),
 		until: stream.CachedInfo().State.LastSeq,
 	}
 	if err := t.begin(look, stream.CachedInfo().State); err != nil {
@@ -89,7 +89,7 @@ func (t *Tap) begin(ctx context.Context, state jetstream.StreamState) (err error
 }
 
 func (t *Tap) open(ctx context.Context) (err error) {
-	t.session, err = t.reader.openSession(ctx, t.from)
+	t.session, err = t.opener.open(ctx, t.from)
 	if err != nil {
 		t.session = nil
 		return err

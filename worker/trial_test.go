@@ -81,11 +81,11 @@ func TestTryEndsWhateverAHandlerDoes(t *testing.T) {
 }
 
 func TestFollowsSaysWhatALaneDoes(t *testing.T) {
-	dead := Config{Name: "billing"}.WithDefaults()
+	dead := Policy{Group: "billing"}.WithDefaults()
 	block, park := dead, dead
 	block.OnExhausted, park.OnExhausted = ExhaustedBlock, ExhaustedPark
 	for _, c := range []struct {
-		config  Config
+		policy  Policy
 		result  Result
 		attempt int
 		want    string
@@ -103,8 +103,8 @@ func TestFollowsSaysWhatALaneDoes(t *testing.T) {
 		{dead, Result{Status: Unavailable}, 8, "no attempt is counted"},
 		{dead, Result{Status: Pause}, 1, "until a person resumes"},
 	} {
-		if got := c.config.Follows(c.result, c.attempt); !strings.Contains(got, c.want) {
-			t.Errorf("%s at attempt %d with %s: %q, want %q", c.result.Status, c.attempt, c.config.OnExhausted, got, c.want)
+		if got := c.policy.Follows(c.result, c.attempt); !strings.Contains(got, c.want) {
+			t.Errorf("%s at attempt %d with %s: %q, want %q", c.result.Status, c.attempt, c.policy.OnExhausted, got, c.want)
 		}
 	}
 }

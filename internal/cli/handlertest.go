@@ -102,7 +102,7 @@ func (a *App) runHandlerTest(cmd *cobra.Command, name string, f trialFlags) erro
 	r := trial.Result
 	report := trialReport{
 		V: api.Version, Group: name, Kind: group.Handler.Kind, Message: *stored, Epoch: f.epoch, Attempt: f.attempt, MaxAttempts: group.MaxAttempts,
-		Status: string(r.Status), Reason: r.Reason, AfterMS: r.After.Milliseconds(), Next: group.Follows(r, f.attempt),
+		Status: string(r.Status), Reason: r.Reason, AfterMS: r.After.Milliseconds(), Next: group.Policy().Follows(r, f.attempt),
 		ReadyMS: milliseconds(trial.Ready), TookMS: milliseconds(trial.Took),
 	}
 	if err := a.printTrial(report, f.format); err != nil {
