@@ -16,23 +16,6 @@ const (
 	StartLatest   = "latest"   // After the newest message at the moment the group is created.
 )
 
-// Handler kinds of this version.
-const (
-	KindSubprocess = "subprocess"
-	KindHTTP       = "http"
-	KindNATS       = "nats"
-	KindExec       = "exec"
-	KindFile       = "file"
-	KindLog        = "log"
-	KindDiscard    = "discard"
-)
-
-// How the file handler syncs.
-const (
-	SyncNone = "none" // The operating system writes lines out when it likes.
-	SyncEach = "each" // Every line is on the disk before its message is done.
-)
-
 // Config is one group: a [[group]] table. A zero value of any field stands for its default.
 type Config struct {
 	Name            string        `toml:"name"`
@@ -47,34 +30,6 @@ type Config struct {
 	OnExhausted     string        `toml:"on_exhausted"`     // ExhaustedDeadLetter (default), ExhaustedBlock or ExhaustedPark.
 	DLQMaxBytes     bytesize.Size `toml:"dlq_max_bytes"`    // How much the group's dead letters may hold.
 	HandoverTimeout time.Duration `toml:"handover_timeout"` // How long a hand-over waits for the call in flight; default Timeout.
-}
-
-// HandlerConfig is a group's handler table. Which keys mean something depends on the kind.
-type HandlerConfig struct {
-	Kind string `toml:"kind"`
-
-	Command      []string          `toml:"command"`       // subprocess, exec: program and arguments.
-	Processes    int               `toml:"processes"`     // subprocess: number of children; default: number of cores.
-	StartTimeout time.Duration     `toml:"start_timeout"` // subprocess: how long a child may take to be ready, or to take a partition over.
-	StopTimeout  time.Duration     `toml:"stop_timeout"`  // subprocess: from the stop line to SIGKILL.
-	Env          map[string]string `toml:"env"`           // subprocess, exec: variables to set.
-	PassEnv      []string          `toml:"pass_env"`      // subprocess, exec: names of the node's own variables to pass on.
-	Config       map[string]any    `toml:"config"`        // subprocess: free table, sent to the child in its init line.
-
-	Batch int `toml:"batch"` // subprocess, http, nats: most messages of a call; 1 is none of several.
-
-	URL         string            `toml:"url"`          // http: where messages are posted to.
-	Headers     map[string]string `toml:"headers"`      // http: headers of every request.
-	SecretFiles []string          `toml:"secret_files"` // http: each holds a secret that signs requests; several while one is being changed.
-	BearerFile  string            `toml:"bearer_file"`  // http: holds a token for the Authorization header.
-	CAFile      string            `toml:"ca_file"`      // http: certificates to trust instead of the system's.
-	CertFile    string            `toml:"cert_file"`    // http: certificate to show, with KeyFile.
-	KeyFile     string            `toml:"key_file"`     // http: its private key.
-	OKStatus    []int             `toml:"ok_status"`    // http, nats: statuses besides 2xx that mean ok.
-
-	Path    string `toml:"path"`    // file: directory.
-	Sync    string `toml:"sync"`    // file: SyncNone (default) or SyncEach.
-	Payload bool   `toml:"payload"` // log: log payloads too.
 }
 
 // DefaultConfig returns a group's defaults. It is not valid by itself: name, topic and handler are the user's.

@@ -30,15 +30,15 @@ const (
 // HTTP posts each message to a URL, and reads the answer's status: a webhook. docs/handlers.md holds headers and
 // outcomes.
 type HTTP struct {
-	cfg       HandlerConfig
+	cfg       HTTPConfig
 	app       string
 	files     httpFiles
 	transport *http.Transport
 }
 
 // NewHTTP builds the handler and reads the files that it needs.
-func NewHTTP(cfg HandlerConfig, env HandlerEnv) (*HTTP, error) {
-	cfg, err := cfg.of(KindHTTP)
+func NewHTTP(cfg HTTPConfig, env HandlerEnv) (*HTTP, error) {
+	cfg, err := completed(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -32,10 +32,11 @@ type initLine struct {
 	Config   map[string]any `json:"config"`
 }
 
-func newInitLine(cfg HandlerConfig, env HandlerEnv, id string) initLine {
+// newInitLine returns the init line of a child with a new token. config may be nil.
+func newInitLine(env HandlerEnv, maxBatch int, config map[string]any, id string) initLine {
 	line := initLine{
 		V: protocolVersion, Type: "init", ID: id, Token: rand.Text(), App: env.App,
-		Node: env.Node, Group: env.Group, Topic: env.Topic, MaxBatch: cfg.Batch, Config: cfg.Config,
+		Node: env.Node, Group: env.Group, Topic: env.Topic, MaxBatch: maxBatch, Config: config,
 	}
 	if line.Config == nil {
 		line.Config = map[string]any{}

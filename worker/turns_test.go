@@ -114,7 +114,7 @@ func TestLostPartitionDoesNotKillTheChildOfAnothersCall(t *testing.T) {
 
 // TestDrainedPartitionDoesNotWaitForAChildToStart: no call of it has begun.
 func TestDrainedPartitionDoesNotWaitForAChildToStart(t *testing.T) {
-	s := startSub(t, "never-ready", func(c *HandlerConfig, _ *HandlerEnv) { c.StartTimeout = time.Hour })
+	s := startSub(t, "never-ready", func(c *SubprocessConfig, _ *HandlerEnv) { c.StartTimeout = time.Hour })
 	l := s.laneOf(t, 0, standOptions{}, "ok")
 	s.awaitTrace(t, "init")
 	l.Drain()

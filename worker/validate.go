@@ -41,3 +41,10 @@ func setDefault[T comparable](v *T, d T) {
 		*v = d
 	}
 }
+
+// validateBatch reports a batch size that no call can have.
+func validateBatch(fault faultFunc, size int) {
+	if size < 1 || size > maxBatch {
+		fault("batch", "must be from 1 to %d messages, is %d", maxBatch, size)
+	}
+}

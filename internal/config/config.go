@@ -172,8 +172,7 @@ func (c *Config) fill() {
 		c.Topics[i] = t.WithDefaults()
 	}
 	for i, g := range c.Groups {
-		g.Handler = g.Handler.WithFiles(c.credential)
-		g.Handler.Path = c.resolve(g.Handler.Path)
+		g.Handler = g.Handler.WithPaths(c.credential, c.resolve)
 		c.Groups[i] = g.WithDefaults()
 	}
 }

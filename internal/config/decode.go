@@ -15,6 +15,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"leasehold/internal/duration"
+	"leasehold/worker"
 )
 
 // decoder reads a parsed file into structs, key by key: the library would stop at the first wrong type, take keys in
@@ -56,6 +57,10 @@ func (d *decoder) unknown(key, table string, known []string) {
 
 // value fills one field from one value.
 func (d *decoder) value(p toml.Primitive, field reflect.Value, path string) {
+	if h, ok := field.Addr().Interface().(*worker.HandlerConfig); ok {
+		d.handler(p, h, path)
+		return
+	}
 	switch {
 	case isLeaf(field):
 		d.leaf(p, field, path)
