@@ -103,7 +103,7 @@ func (s *KV) Finished(ctx context.Context, groups []string, partitions int) (seq
 			if l.Lease == nil {
 				return 0, false, nil
 			}
-			seq = min(seq, l.Lease.Done)
+			seq = min(seq, l.Lease.Checkpoint)
 		}
 	}
 	return seq, len(groups) > 0, nil

@@ -72,7 +72,7 @@ func New(cfg Config) *Core {
 		gr := &group{Group: g, target: make([]string, g.Partitions)}
 		for p := range g.Partitions {
 			h := &held{key: Key{Group: g.Name, Partition: p}, group: gr}
-			h.rec.Done = g.Start
+			h.rec.Checkpoint = g.Start
 			gr.leases = append(gr.leases, h)
 		}
 		c.groups = append(c.groups, gr)

@@ -13,6 +13,7 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 	"leasehold/server"
 )
@@ -290,7 +291,7 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 		})
 	}
 	for _, t := range n.topics {
-		cfg.Groups = append(cfg.Groups, lease.Group{Name: choreGroup(t.Name), Partitions: 1, Idle: true, Handover: c.Cluster.Renew})
+		cfg.Groups = append(cfg.Groups, lease.Group{Name: choreGroup(t.Name), Kind: ownership.Housekeeping, Partitions: 1, Handover: c.Cluster.Renew})
 	}
 	return cfg
 }
