@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nkeys"
 	"golang.org/x/crypto/bcrypt"
+
+	"leasehold/internal/fielderr"
 )
 
 // Clients on other machines are users: each may publish to the topics it is given, or answer for the groups it is given,
@@ -27,12 +29,10 @@ type UserConfig struct {
 // userName keeps names fit for subjects and for the broker's config text.
 var userName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
-// Validate reports every fault that the table itself has, each by its key.
+// Validate returns every fault that the table itself has, each a *fielderr.Error.
 func (u UserConfig) Validate() error {
-	var errs []error
-	fault := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("user %q: %s: %s", u.Name, key, fmt.Sprintf(format, args...)))
-	}
+	faults := fielderr.NewList(fmt.Sprintf("user %q: ", u.Name))
+	fault := faults.Add
 	if !userName.MatchString(u.Name) {
 		fault("name", "%q must be 1 to 64 letters, digits, '-' or '_', and begin with a letter or digit", u.Name)
 	}
@@ -52,7 +52,7 @@ func (u UserConfig) Validate() error {
 	case len(u.Publish) > 0 && len(u.Serve) > 0:
 		fault("serve", "a user publishes or serves, not both: make two users")
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // nkeyFault never repeats the text: it may be a seed, which is the secret half.

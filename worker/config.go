@@ -10,6 +10,7 @@ import (
 
 	"leasehold/internal/bytesize"
 	"leasehold/internal/duration"
+	"leasehold/internal/fielderr"
 )
 
 // Where a group that is new begins.
@@ -200,12 +201,10 @@ func tomlNumber(value any) (float64, error) {
 // validName holds for names that are safe as a part of a subject, a file name and a command line.
 var validName = regexp.MustCompile(`^[A-Za-z0-9-][A-Za-z0-9_-]{0,63}$`)
 
-// Validate reports every fault of a group that has its defaults, each with the group's name and the TOML key.
+// Validate returns every fault of a group that has its defaults, each a *fielderr.Error.
 func (c Config) Validate() error {
-	var faults []error
-	fault := func(key, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("group %q: %s: %s", c.Name, key, fmt.Sprintf(format, args...)))
-	}
+	faults := fielderr.NewList(fmt.Sprintf("group %q: ", c.Name))
+	fault := faults.Add
 	if !validName.MatchString(c.Name) {
 		fault("name", "must be 1 to 64 letters, digits, - or _, and not start with _")
 	}
@@ -226,7 +225,7 @@ func (c Config) Validate() error {
 	}
 	c.Backoff.validate(fault)
 	c.Handler.validate(fault)
-	return errors.Join(faults...)
+	return faults.Err()
 }
 
 func (b Backoff) validate(fault faultFunc) {

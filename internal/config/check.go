@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"leasehold/internal/fielderr"
 	"leasehold/internal/plural"
 	"leasehold/partitioner"
 	"leasehold/server"
@@ -19,7 +20,7 @@ import (
 // check notes every fault of a config that has its defaults.
 func (c *Config) check(f *faults) {
 	c.checkNode(f)
-	f.addAll(c.Server.Validate(), "", "")
+	f.addAll("server", c.Server.Validate())
 	c.checkListeners(f)
 	c.checkCluster(f)
 	c.checkTiming(f)
@@ -147,35 +148,22 @@ func (c *Config) checkLog(f *faults) {
 
 func (c *Config) checkTopics(f *faults) {
 	for i, t := range c.Topics {
-		f.addAll(t.Validate(), "topic."+t.Name+".", element("topic", i))
+		f.addAll(fielderr.Element("topic", i), t.Validate())
 	}
-	for _, err := range split(partitioner.CheckOverlap(c.Topics)) {
-		f.add(c.topicPath(err.Error()), "%s", err)
-	}
-}
-
-// topicPath finds the key that a text "topic.NAME.KEY: …" is about, in the last topic of that name.
-func (c *Config) topicPath(text string) string {
-	for i := len(c.Topics) - 1; i >= 0; i-- {
-		if rest, ok := strings.CutPrefix(text, "topic."+c.Topics[i].Name+"."); ok {
-			key, _, _ := strings.Cut(rest, ":")
-			return join(element("topic", i), key)
-		}
-	}
-	return ""
+	f.addAll("", partitioner.CheckOverlap(c.Topics))
 }
 
 func (c *Config) checkGroups(f *faults) {
 	seen := map[string]bool{}
 	for i, g := range c.Groups {
-		path := element("group", i)
-		f.addAll(g.Validate(), fmt.Sprintf("group %q: ", g.Name), path)
+		path := fielderr.Element("group", i)
+		f.addAll(path, g.Validate())
 		if seen[g.Name] {
-			f.add(join(path, "name"), "group %q: name: there are two groups of this name", g.Name)
+			f.add(fielderr.Join(path, "name"), "group %q: name: there are two groups of this name", g.Name)
 		}
 		seen[g.Name] = true
 		if _, ok := c.Topic(g.Topic); g.Topic != "" && !ok {
-			f.add(join(path, "topic"), "group %q: topic: there is no topic %q%s", g.Name, g.Topic, suggest(g.Topic, c.topicNames()))
+			f.add(fielderr.Join(path, "topic"), "group %q: topic: there is no topic %q%s", g.Name, g.Topic, suggest(g.Topic, c.topicNames()))
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/fielderr"
 	"leasehold/server"
 	"leasehold/worker"
 )
@@ -182,13 +183,13 @@ func keysOf(typ reflect.Type, path string) []string {
 		if key == "" {
 			continue
 		}
-		keys = append(keys, join(path, key))
+		keys = append(keys, fielderr.Join(path, key))
 		inner := f.Type
 		if inner.Kind() == reflect.Slice {
 			inner = inner.Elem()
 		}
 		if inner.Kind() == reflect.Struct {
-			keys = append(keys, keysOf(inner, join(path, key))...)
+			keys = append(keys, keysOf(inner, fielderr.Join(path, key))...)
 		}
 	}
 	return keys

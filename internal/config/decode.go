@@ -15,6 +15,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"leasehold/internal/duration"
+	"leasehold/internal/fielderr"
 )
 
 // decoder reads a parsed file into structs, key by key: the library would stop at the first wrong type, take keys in
@@ -33,7 +34,7 @@ func (d *decoder) table(keys map[string]toml.Primitive, v reflect.Value, path st
 			d.unknown(key, path, slices.Sorted(maps.Keys(fields)))
 			continue
 		}
-		d.value(keys[key], v.Field(field), join(path, key))
+		d.value(keys[key], v.Field(field), fielderr.Join(path, key))
 		if s, ok := v.Addr().Interface().(stated); ok {
 			s.Stated(key)
 		}
@@ -44,7 +45,7 @@ func (d *decoder) table(keys map[string]toml.Primitive, v reflect.Value, path st
 type stated interface{ Stated(key string) }
 
 func (d *decoder) unknown(key, table string, known []string) {
-	path := join(table, key)
+	path := fielderr.Join(table, key)
 	for _, k := range known {
 		if strings.EqualFold(k, key) {
 			d.faults.add(path, "unknown key %q; keys are lower case: %q", display(path), k)
@@ -74,7 +75,7 @@ func (d *decoder) value(p toml.Primitive, field reflect.Value, path string) {
 		}
 		field.Set(reflect.MakeSlice(field.Type(), len(subs), len(subs)))
 		for i, sub := range subs {
-			d.table(sub, field.Index(i), element(path, i))
+			d.table(sub, field.Index(i), fielderr.Element(path, i))
 		}
 	}
 }
