@@ -11,6 +11,7 @@ import (
 
 	"leasehold/internal/bytesize"
 	"leasehold/internal/fielderr"
+	"leasehold/internal/validname"
 )
 
 const (
@@ -49,10 +50,7 @@ type Topic struct {
 	DedupWindow time.Duration `toml:"dedup_window"`
 }
 
-var (
-	topicName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
-	literalToken = regexp.MustCompile(`^[A-Za-z0-9_~:@/+=-]+$`)
-)
+var literalToken = regexp.MustCompile(`^[A-Za-z0-9_~:@/+=-]+$`)
 
 // Stated is called with each key that the file has.
 func (t *Topic) Stated(key string) {
@@ -106,8 +104,8 @@ func (t Topic) Validate() error {
 // nameFault says what is wrong with the name. Reserved are the names of streams of our own and of key-value and
 // object stores, in any case, so that an operator's tools do not mistake a topic for one.
 func (t Topic) nameFault() string {
-	if !topicName.MatchString(t.Name) {
-		return fmt.Sprintf("%q must be 1 to 64 letters, digits, '-' or '_', and begin with a letter or digit", t.Name)
+	if !validname.OK(t.Name) {
+		return fmt.Sprintf("%q %s", t.Name, validname.Rule)
 	}
 	if first, reserved := reservedToken(t.Name); reserved {
 		return fmt.Sprintf("%q is reserved (%s)", t.Name, first)

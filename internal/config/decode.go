@@ -16,6 +16,7 @@ import (
 
 	"leasehold/internal/duration"
 	"leasehold/internal/fielderr"
+	"leasehold/worker"
 )
 
 // decoder reads a parsed file into structs, key by key: the library would stop at the first wrong type, take keys in
@@ -62,22 +63,34 @@ func (d *decoder) value(p toml.Primitive, field reflect.Value, path string) {
 		d.leaf(p, field, path)
 	case field.Kind() == reflect.Struct:
 		var sub map[string]toml.Primitive
-		if err := d.md.PrimitiveDecode(p, &sub); err != nil {
-			d.faults.add(path, "%s: must be a table", display(path))
+		if err := d.md.PrimitiveDecode(p, &sub); err != nil || isNil(sub) {
+			d.faults.add(path, "%s: must be a table, like { key = value }", display(path))
 			return
 		}
 		d.table(sub, field, path)
 	default:
 		var subs []map[string]toml.Primitive
-		if err := d.md.PrimitiveDecode(p, &subs); err != nil {
+		if err := d.md.PrimitiveDecode(p, &subs); err != nil || slices.ContainsFunc(subs, isNil) {
 			d.faults.add(path, "%s: must be an array of tables: write [[%s]]", display(path), path)
 			return
 		}
 		field.Set(reflect.MakeSlice(field.Type(), len(subs), len(subs)))
 		for i, sub := range subs {
+			field.Index(i).Set(newElement(field.Type().Elem()))
 			d.table(sub, field.Index(i), fielderr.Element(path, i))
 		}
 	}
+}
+
+// isNil holds for what the library makes, without an error, of a value that is not a table.
+func isNil(table map[string]toml.Primitive) bool { return table == nil }
+
+// newElement returns what an empty table of an array of tables means.
+func newElement(t reflect.Type) reflect.Value {
+	if t == reflect.TypeFor[worker.Config]() {
+		return reflect.ValueOf(worker.DefaultConfig())
+	}
+	return reflect.Zero(t)
 }
 
 // isLeaf reports whether the library decodes the field's value as a whole.
