@@ -188,10 +188,11 @@ func TestLostAnswersAreAskedForAgain(t *testing.T) {
 	}
 }
 
-// What a broker publishes by itself and may end up in the bucket: an acknowledgement and a trace event.
+// What a broker itself may have been made to publish to a key: an acknowledgement, and a trace event.
 const (
-	pubAck     = `{"stream":"KV_leasehold","seq":17}`
-	traceEvent = `{"server":{"name":"n1-00000000","host":"127.0.0.1","id":"NAAA","ver":"2.15.2"},"request":{},"events":[]}`
+	pubAck     = `{"stream":"orders","seq":17,"domain":"","duplicate":true}`
+	traceEvent = `{"server":{"name":"n1-a","host":"10.0.0.1","id":"NA","ver":"2.15.2","jetstream":true,"seq":9,"time":"2026-01-01T00:00:00Z"},` +
+		`"request":{"header":{"X":["a"]},"msgsize":21},"hops":0,"events":[{"type":"in","ts":"2026-01-01T00:00:00Z","kind":0,"cid":5,"name":"x","acc":"LEASEHOLD","subj":"orders.a"}]}`
 )
 
 // A definition without its version is refused by everything that reads one, and left as it is.
