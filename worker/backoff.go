@@ -2,9 +2,6 @@ package worker
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
-	"leasehold/internal/duration"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -41,57 +38,6 @@ func (b Backoff) WithDefaults() Backoff {
 	b.Max = cmp.Or(b.Max, max(d.Max, b.Initial))
 	b.Factor = cmp.Or(b.Factor, d.Factor)
 	return b
-}
-
-// UnmarshalTOML reads the table on top of the defaults, so that a key left out keeps its default and a zero is a zero.
-func (b *Backoff) UnmarshalTOML(data any) error {
-	table, ok := data.(map[string]any)
-	if !ok {
-		return errors.New("backoff: must be a table, like { initial = \"500ms\", max = \"60s\", factor = 2.0, jitter = 0.2 }")
-	}
-	*b = DefaultBackoff()
-	var faults []error
-	for key, value := range table {
-		if err := b.set(key, value); err != nil {
-			faults = append(faults, fmt.Errorf("backoff.%s: %w", key, err))
-		}
-	}
-	return errors.Join(faults...)
-}
-
-func (b *Backoff) set(key string, value any) (err error) {
-	switch key {
-	case "initial":
-		b.Initial, err = tomlDuration(value)
-	case "max":
-		b.Max, err = tomlDuration(value)
-	case "factor":
-		b.Factor, err = tomlNumber(value)
-	case "jitter":
-		b.Jitter, err = tomlNumber(value)
-	default:
-		err = errors.New("no such key; there are initial, max, factor and jitter")
-	}
-	return err
-}
-
-func tomlDuration(value any) (time.Duration, error) {
-	if s, ok := value.(string); ok {
-		if d, err := duration.Parse(s); err == nil {
-			return d, nil
-		}
-	}
-	return 0, fmt.Errorf("%v is not a valid duration; write one like \"500ms\" or \"60s\"", value)
-}
-
-func tomlNumber(value any) (float64, error) {
-	switch n := value.(type) {
-	case float64:
-		return n, nil
-	case int64:
-		return float64(n), nil
-	}
-	return 0, fmt.Errorf("%v is not a number", value)
 }
 
 func (b Backoff) validate(fault faultFunc) {

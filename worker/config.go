@@ -2,12 +2,12 @@ package worker
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/fielderr"
+	"leasehold/internal/validname"
 )
 
 // Where a group that is new begins.
@@ -32,18 +32,18 @@ type Config struct {
 	HandoverTimeout time.Duration `toml:"handover_timeout"` // How long a hand-over waits for the call in flight; default Timeout.
 }
 
-// DefaultConfig returns a group's defaults. It is not valid by itself: name, topic and handler are the user's.
+// DefaultConfig returns a group's defaults. It is not valid by itself: name, topic and handler are the user's, and a
+// HandoverTimeout of 0 stands for Timeout.
 func DefaultConfig() Config {
 	p := DefaultPolicy()
 	return Config{
-		Start:           StartEarliest,
-		CommitInterval:  100 * time.Millisecond,
-		Commit:          p.Commit,
-		Timeout:         p.Timeout,
-		MaxAttempts:     p.MaxAttempts,
-		Backoff:         p.Backoff,
-		OnExhausted:     p.OnExhausted,
-		HandoverTimeout: p.Timeout,
+		Start:          StartEarliest,
+		CommitInterval: 100 * time.Millisecond,
+		Commit:         p.Commit,
+		Timeout:        p.Timeout,
+		MaxAttempts:    p.MaxAttempts,
+		Backoff:        p.Backoff,
+		OnExhausted:    p.OnExhausted,
 	}
 }
 
@@ -65,17 +65,12 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
-// validName holds for names that are safe as a part of a subject, a file name and a command line.
-var validName = regexp.MustCompile(`^[A-Za-z0-9-][A-Za-z0-9_-]{0,63}$`)
-
-// Validate reports every fault of a group that has its defaults, each with the group's name and the TOML key.
+// Validate returns every fault of a group that has its defaults, each a *fielderr.Error.
 func (c Config) Validate() error {
-	var faults []error
-	fault := func(key, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("group %q: %s: %s", c.Name, key, fmt.Sprintf(format, args...)))
-	}
-	if !validName.MatchString(c.Name) {
-		fault("name", "must be 1 to 64 letters, digits, - or _, and not start with _")
+	faults := fielderr.NewList(fmt.Sprintf("group %q: ", c.Name))
+	fault := faults.Add
+	if !validname.OK(c.Name) {
+		fault("name", validname.Rule)
 	}
 	if c.Topic == "" {
 		fault("topic", "must name a topic")
@@ -94,5 +89,5 @@ func (c Config) Validate() error {
 	}
 	c.Backoff.validate(fault)
 	c.Handler.validate(fault)
-	return errors.Join(faults...)
+	return faults.Err()
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/internal/memory"
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 )
 
@@ -162,8 +163,8 @@ func (g *Group) all() []*Lane {
 
 // Start starts the lane of a partition that this node has just claimed. Its goroutine is joined by Run. A lane that is
 // started after Run has ended has stopped already.
-func (g *Group) Start(grant Grant) *Lane {
-	cursor := g.o.Reader.NewCursor(grant.Partition, grant.Done)
+func (g *Group) Start(grant ownership.Grant) *Lane {
+	cursor := g.o.Reader.NewCursor(grant.Partition, grant.Checkpoint)
 	l := newLane(laneOptions{
 		policy: g.o.Config.Policy(), handler: g.o.Handler, message: g.message, ready: g.ready, reason: g.reason,
 		node: g.o.Node, letters: g.letters(), health: g.health, logger: g.log, maxEntries: g.o.queueEntries, maxBytes: g.o.queueBytes,
@@ -177,7 +178,7 @@ func (g *Group) Start(grant Grant) *Lane {
 }
 
 // admit runs a lane and has it fed, unless Run has ended.
-func (g *Group) admit(l *Lane, cursor *feed, grant Grant) bool {
+func (g *Group) admit(l *Lane, cursor *feed, grant ownership.Grant) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {
@@ -236,7 +237,7 @@ func (g *Group) Status() []LaneStatus {
 }
 
 // message builds the envelope of a stored message. The attempt is the lane's to fill in.
-func (g *Group) message(grant Grant, e *entry) (Message, error) {
+func (g *Group) message(grant ownership.Grant, e *entry) (Message, error) {
 	m, err := storedMessage(&g.o.Topic, e)
 	if err != nil {
 		return Message{}, err

@@ -1,8 +1,8 @@
 package worker
 
 import (
-	"errors"
 	"fmt"
+	"leasehold/internal/fielderr"
 	"reflect"
 )
 
@@ -94,9 +94,7 @@ func resourcesOf(c KindConfig) Resources {
 // completed returns a config with its defaults, or every fault of it.
 func completed[C KindConfig](c C) (C, error) {
 	full := c.Defaulted().(C)
-	var faults []error
-	full.Validate(func(key, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("handler.%s: %s", key, fmt.Sprintf(format, args...)))
-	})
-	return full, errors.Join(faults...)
+	faults := fielderr.NewList("handler.")
+	full.Validate(faults.Add)
+	return full, faults.Err()
 }

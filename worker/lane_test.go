@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"leasehold/internal/ownership"
+
 	"github.com/hashicorp/go-hclog"
 )
 
@@ -56,7 +58,7 @@ type stand struct {
 
 type standOptions struct {
 	policy Policy
-	grant  Grant
+	grant  ownership.Grant
 	// store is what the driver does when the lane wakes it; nil commits at once.
 	store      func(l *Lane)
 	letters    letterBox
@@ -87,7 +89,7 @@ func newStand(t *testing.T, h Handler, o standOptions) *stand {
 	s.Lane = newLane(laneOptions{
 		policy: policy, handler: h, logger: o.logger, maxEntries: 4, maxBytes: 1 << 20,
 		node: "n1", letters: o.letters, health: o.health, onCapacity: o.onCapacity,
-		message: func(g Grant, e *entry) (Message, error) {
+		message: func(g ownership.Grant, e *entry) (Message, error) {
 			return Message{
 				Topic: "orders", Group: "billing", Node: "n1", Seq: e.seq, Epoch: g.Epoch, Key: e.subject, Subject: "orders." + e.subject,
 				Timeout: policy.Timeout, MaxAttempts: policy.MaxAttempts, Headers: e.headers, Data: e.data,
@@ -126,8 +128,8 @@ func wantCalls(t *testing.T, h *script, want ...string) {
 
 func wantDone(t *testing.T, l *Lane, done uint64, attempt int) {
 	t.Helper()
-	if p, _ := l.Progress(); p.Done != done || p.Attempt != attempt {
-		t.Fatalf("done %d attempt %d, want %d and %d", p.Done, p.Attempt, done, attempt)
+	if p, _ := l.Progress(); p.Checkpoint != done || p.Attempt != attempt {
+		t.Fatalf("done %d attempt %d, want %d and %d", p.Checkpoint, p.Attempt, done, attempt)
 	}
 }
 
@@ -143,7 +145,7 @@ func hasStopped(l *Lane) bool {
 func TestLaneHandlesEachMessageOnceAndInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Done: 4}}})
+		s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 4}}})
 		s.feed(3, 4, 5, 9)
 		synctest.Wait()
 		s.feed(9, 7, 12)
@@ -178,13 +180,13 @@ func TestLaneStartsARetryOnlyOnceTheAttemptIsStored(t *testing.T) {
 		s.feed(3)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "3/1")
-		if p, urgent := s.Progress(); p.Done != 0 || p.Attempt != 1 || !urgent {
+		if p, urgent := s.Progress(); p.Checkpoint != 0 || p.Attempt != 1 || !urgent {
 			t.Fatalf("progress %+v, %v", p, urgent)
 		}
-		s.Committed(Progress{}) // An older commit settles nothing.
+		s.Committed(ownership.Progress{}) // An older commit settles nothing.
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/1")
-		s.Committed(Progress{Attempt: 1})
+		s.Committed(ownership.Progress{Attempt: 1})
 		synctest.Wait()
 		wantCalls(t, h, "3/1", "3/2")
 	})
@@ -193,7 +195,7 @@ func TestLaneStartsARetryOnlyOnceTheAttemptIsStored(t *testing.T) {
 func TestLaneCountsOnFromTheGrantsAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{answers: map[uint64][]Result{3: {{Status: Retry}}}}
-		s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Attempt: 2}}, policy: Policy{MaxAttempts: 8}})
+		s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: 2}}, policy: Policy{MaxAttempts: 8}})
 		s.feed(3, 4)
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/3", "3/4", "4/1")
@@ -216,7 +218,7 @@ func TestLaneBlocksLoudly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &script{answers: map[uint64][]Result{1: {c.answer, c.answer, c.answer}}}
-				s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Attempt: c.used}}, policy: Policy{MaxAttempts: 2}})
+				s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: c.used}}, policy: Policy{MaxAttempts: 2}})
 				s.feed(1, 2)
 				time.Sleep(time.Hour)
 				wantCalls(t, h, c.calls...)
@@ -368,10 +370,10 @@ func TestCommitEachWaitsForEveryMessage(t *testing.T) {
 		s.feed(1, 2)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1")
-		if p, urgent := s.Progress(); p.Done != 1 || !urgent {
+		if p, urgent := s.Progress(); p.Checkpoint != 1 || !urgent {
 			t.Fatalf("progress %+v, urgent %v", p, urgent)
 		}
-		s.Committed(Progress{Done: 1})
+		s.Committed(ownership.Progress{Checkpoint: 1})
 		synctest.Wait()
 		wantCalls(t, h, "1/1", "2/1")
 	})
@@ -381,7 +383,7 @@ func TestNoCallStartsBehindTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var looks int
 		h := &script{}
-		s := newStand(t, h, standOptions{grant: Grant{MayStart: func() bool { looks++; return looks <= 2 }}})
+		s := newStand(t, h, standOptions{grant: ownership.Grant{MayStart: func() bool { looks++; return looks <= 2 }}})
 		s.feed(1, 2, 3)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1", "2/1")
@@ -448,7 +450,7 @@ func (a *assigner) Revoke(_ context.Context, as Assignment, reason string) {
 func TestHandlerIsToldBeforeTheFirstAndAfterTheLastMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &assigner{faults: 1}
-		s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Done: 10}}})
+		s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 10}}})
 		s.feed(11)
 		time.Sleep(time.Minute)
 		s.Drain()
@@ -466,7 +468,7 @@ func TestHandlerIsToldBeforeTheFirstAndAfterTheLastMessage(t *testing.T) {
 
 func TestIdleLaneFollowsThePositionOnlyWhenFarBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStand(t, &script{}, standOptions{grant: Grant{Progress: Progress{Done: 5}}})
+		s := newStand(t, &script{}, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 5}}})
 		synctest.Wait()
 		now := time.Now()
 		for name, c := range map[string]struct {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"leasehold/internal/fielderr"
 	"leasehold/server"
 	"leasehold/worker"
 
@@ -66,7 +67,7 @@ func handlerModes(g worker.Config) (warnings []string) {
 func (c *Config) CheckHandlerFiles() (warnings []string, err error) {
 	e := &Error{File: c.path}
 	for _, g := range c.Groups {
-		for _, fault := range split(g.Handler.CheckFiles()) {
+		for _, fault := range fielderr.All(g.Handler.CheckFiles()) {
 			e.Faults = append(e.Faults, Fault{Message: fmt.Sprintf("group %q: %s", g.Name, fault)})
 		}
 		warnings = append(warnings, handlerModes(g)...)
@@ -101,7 +102,7 @@ func (d *decoder) handler(p toml.Primitive, h *worker.HandlerConfig, path string
 		return
 	}
 	if kind, there := keys["kind"]; there {
-		d.value(kind, reflect.ValueOf(&h.Kind).Elem(), join(path, "kind"))
+		d.value(kind, reflect.ValueOf(&h.Kind).Elem(), fielderr.Join(path, "kind"))
 		delete(keys, "kind")
 	}
 	kind, known := worker.KindNamed(h.Kind)
@@ -109,7 +110,7 @@ func (d *decoder) handler(p toml.Primitive, h *worker.HandlerConfig, path string
 		if takers := worker.KindsWithKey(key); len(takers) > 0 && !slices.Contains(takers, kind.Name) {
 			delete(keys, key)
 			if known { // Else the fault is the kind.
-				d.faults.add(join(path, key), "%s: is not a key of kind %q", display(join(path, key)), kind.Name)
+				d.faults.add(fielderr.Join(path, key), "%s: is not a key of kind %q", display(fielderr.Join(path, key)), kind.Name)
 			}
 		}
 	}
@@ -120,6 +121,7 @@ func (d *decoder) handler(p toml.Primitive, h *worker.HandlerConfig, path string
 		return
 	}
 	c := reflect.New(reflect.TypeOf(kind.Config)).Elem()
+	c.Set(reflect.ValueOf(kind.Config.Defaulted()))
 	d.table(keys, c, path)
 	h.Config = c.Interface().(worker.KindConfig)
 }

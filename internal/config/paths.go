@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"leasehold/internal/fielderr"
 )
 
 // checkPaths refuses paths that mean something else to a shell, or can only be slips: they would make a directory of that
@@ -20,7 +22,7 @@ func (c *Config) checkPaths(f *faults) {
 	for i, g := range c.Groups {
 		if command := g.Handler.Resources().Command; len(command) > 0 {
 			if fault := pathFault(command[0]); fault != "" {
-				f.add(join(element("group", i), "handler.command"), "group %q: handler.command: %q %s", g.Name, command[0], fault)
+				f.add(fielderr.Join(fielderr.Element("group", i), "handler.command"), "group %q: handler.command: %q %s", g.Name, command[0], fault)
 			}
 		}
 	}
@@ -65,7 +67,7 @@ func eachText(v reflect.Value, path string, do func(path, value string)) {
 		}
 	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
 		for i := range v.Len() {
-			eachText(v.Index(i), element(path, i), do)
+			eachText(v.Index(i), fielderr.Element(path, i), do)
 		}
 	case v.Type() == reflect.TypeFor[worker.HandlerConfig]():
 		if c := v.FieldByName("Config"); !c.IsNil() {
@@ -73,7 +75,7 @@ func eachText(v reflect.Value, path string, do func(path, value string)) {
 		}
 	case v.Kind() == reflect.Struct:
 		for key, field := range fieldsByKey(v.Type()) {
-			eachText(v.Field(field), join(path, key), do)
+			eachText(v.Field(field), fielderr.Join(path, key), do)
 		}
 	}
 }
