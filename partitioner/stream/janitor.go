@@ -1,8 +1,9 @@
-package partitioner
+package stream
 
 import (
 	"context"
 	"fmt"
+	"leasehold/partitioner"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -14,7 +15,7 @@ import (
 // sequences is always damage and never house-keeping. One node at a time runs it, the holder of the topic's chore lease;
 // if two did, the higher floor would win, and nothing unfinished would be lost.
 type Janitor struct {
-	Topic  Topic
+	Topic  partitioner.Topic
 	JS     jetstream.JetStream
 	Every  time.Duration // How often to look.
 	Logger hclog.Logger

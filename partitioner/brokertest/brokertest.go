@@ -1,4 +1,5 @@
-package partitioner
+// Package brokertest starts single brokers for the tests of partitioner and its rooms.
+package brokertest
 
 import (
 	"context"
@@ -15,12 +16,10 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"leasehold/internal/bytesize"
 )
 
-// broker is a single nats-server that can be stopped and started again on the same port and data.
-type broker struct {
+// Broker is a single nats-server that can be stopped and started again on the same port and data.
+type Broker struct {
 	t    testing.TB
 	dir  string
 	port int
@@ -28,15 +27,17 @@ type broker struct {
 	srv  *server.Server
 }
 
-func startBroker(t testing.TB, conf string) *broker {
+// Start starts a broker with this addition to its config, and stops it when the test ends.
+func Start(t testing.TB, conf string) *Broker {
 	t.Helper()
-	b := &broker{t: t, dir: t.TempDir(), port: -1, conf: conf}
-	b.start()
-	t.Cleanup(b.stop)
+	b := &Broker{t: t, dir: t.TempDir(), port: -1, conf: conf}
+	b.Start()
+	t.Cleanup(b.Stop)
 	return b
 }
 
-func (b *broker) start() {
+// Start starts it again, on the same port and data.
+func (b *Broker) Start() {
 	b.t.Helper()
 	srv, err := runServer(b.dir, b.port, b.conf)
 	if err != nil {
@@ -68,7 +69,8 @@ const (
 	brokerPortEnv = "PARTITIONER_TEST_BROKER_PORT"
 )
 
-func TestMain(m *testing.M) {
+// Main runs the tests, or the broker that StartProcess wants. Call it in TestMain of packages that use StartProcess.
+func Main(m *testing.M) {
 	if dir := os.Getenv(brokerDirEnv); dir != "" {
 		port, _ := strconv.Atoi(os.Getenv(brokerPortEnv))
 		srv, err := runServer(dir, port, "")
@@ -82,21 +84,23 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// brokerProcess is a broker in a process of its own: start and kill -9, on the same port and data.
-type brokerProcess struct {
-	broker
+// Process is a broker in a process of its own: start and kill -9, on the same port and data.
+type Process struct {
+	Broker
 	cmd *exec.Cmd
 }
 
-func startBrokerProcess(t testing.TB) *brokerProcess {
+// StartProcess starts a broker process, and kills it when the test ends. The package's TestMain must call Main.
+func StartProcess(t testing.TB) *Process {
 	t.Helper()
-	b := &brokerProcess{broker: broker{t: t, dir: t.TempDir(), port: -1}}
-	b.start()
-	t.Cleanup(b.kill)
+	b := &Process{Broker: Broker{t: t, dir: t.TempDir(), port: -1}}
+	b.Start()
+	t.Cleanup(b.Kill)
 	return b
 }
 
-func (b *brokerProcess) start() {
+// Start starts it again, on the same port and data.
+func (b *Process) Start() {
 	b.t.Helper()
 	b.cmd = exec.Command(os.Args[0])
 	b.cmd.Env = append(os.Environ(), brokerDirEnv+"="+b.dir, brokerPortEnv+"="+strconv.Itoa(b.port))
@@ -113,23 +117,27 @@ func (b *brokerProcess) start() {
 	}
 }
 
-func (b *brokerProcess) kill() {
+// Kill ends it with SIGKILL.
+func (b *Process) Kill() {
 	_ = b.cmd.Process.Kill()
 	_ = b.cmd.Wait()
 }
 
-func (b *broker) stop() {
+// Stop shuts it down.
+func (b *Broker) Stop() {
 	b.srv.Shutdown()
 	b.srv.WaitForShutdown()
 }
 
-func (b *broker) url() string { return "nats://127.0.0.1:" + strconv.Itoa(b.port) }
+// URL is where clients connect.
+func (b *Broker) URL() string { return "nats://127.0.0.1:" + strconv.Itoa(b.port) }
 
-func (b *broker) connect(opts ...nats.Option) *nats.Conn {
+// Connect connects a client, which is closed when the test ends.
+func (b *Broker) Connect(opts ...nats.Option) *nats.Conn {
 	b.t.Helper()
 	opts = append([]nats.Option{nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectJitter(0, 0), nats.MaxReconnects(-1),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, opts...)
-	nc, err := nats.Connect(b.url(), opts...)
+	nc, err := nats.Connect(b.URL(), opts...)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -137,11 +145,11 @@ func (b *broker) connect(opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// answer stands in a topic's place: f gets what is published to subject from now on. The broker knows of it before answer
+// Answer takes the place of a topic: f gets what is published to subject from now on. The broker knows of it before Answer
 // returns, or a first publish over another connection could find nobody.
-func (b *broker) answer(subject string, f nats.MsgHandler) {
+func (b *Broker) Answer(subject string, f nats.MsgHandler) {
 	b.t.Helper()
-	nc := b.connect()
+	nc := b.Connect()
 	if _, err := nc.Subscribe(subject, f); err != nil {
 		b.t.Fatal(err)
 	}
@@ -150,7 +158,8 @@ func (b *broker) answer(subject string, f nats.MsgHandler) {
 	}
 }
 
-func newJetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
+// JetStream is a JetStream client on a connection.
+func JetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 	t.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -159,26 +168,15 @@ func newJetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 	return js
 }
 
-func orders() Topic {
-	return Topic{Name: "orders", Partitions: 12, MaxBytes: 64 * bytesize.MiB}.WithDefaults()
-}
-
-func ensure(t testing.TB, js jetstream.JetStream, topic Topic) jetstream.Stream {
-	t.Helper()
-	s, err := EnsureStream(testContext(t), js, topic, StreamOptions{Replicas: 1, MaxPayload: 1 * bytesize.MiB})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func testContext(t testing.TB) context.Context {
+// Context ends after a minute, or with the test.
+func Context(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-func eventually(t testing.TB, limit time.Duration, f func() error) {
+// Eventually calls f until it returns nil. After limit the test fails with its last error.
+func Eventually(t testing.TB, limit time.Duration, f func() error) {
 	t.Helper()
 	var err error
 	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
@@ -187,30 +185,4 @@ func eventually(t testing.TB, limit time.Duration, f func() error) {
 		}
 	}
 	t.Fatalf("after %v: %v", limit, err)
-}
-
-// stored lists what a stream holds: the publishers' data by key, in stream order.
-func stored(t testing.TB, js jetstream.JetStream, topic Topic) map[string][]string {
-	t.Helper()
-	cons, err := js.OrderedConsumer(testContext(t), topic.Name, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := js.Stream(testContext(t), topic.Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	byKey := map[string][]string{}
-	for left := info.CachedInfo().State.Msgs; left > 0; left-- {
-		m, err := cons.Next(jetstream.FetchMaxWait(5 * time.Second))
-		if err != nil {
-			t.Fatalf("with %d messages left: %v", left, err)
-		}
-		place, err := topic.Parse(m.Subject())
-		if err != nil {
-			t.Fatal(err)
-		}
-		byKey[place.Key] = append(byKey[place.Key], string(m.Data()))
-	}
-	return byKey
 }

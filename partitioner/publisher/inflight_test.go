@@ -1,9 +1,10 @@
-package partitioner
+package publisher
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"leasehold/partitioner/brokertest"
 	"sync"
 	"testing"
 	"time"
@@ -13,11 +14,11 @@ import (
 
 // TestKillingTheBrokerLosesDoublesAndReordersNothing kills the broker again and again while many keys are published.
 func TestKillingTheBrokerLosesDoublesAndReordersNothing(t *testing.T) {
-	b := startBrokerProcess(t)
-	nc := b.connect()
+	b := brokertest.StartProcess(t)
+	nc := b.Connect()
 	topic := orders()
-	ensure(t, newJetStream(t, nc), topic)
-	p := newPublisher(t, nc, topic, PublisherOptions{AckTimeout: 200 * time.Millisecond})
+	ensure(t, brokertest.JetStream(t, nc), topic)
+	p := newPublisher(t, nc, topic, Options{AckTimeout: 200 * time.Millisecond})
 	const keys, kills = 40, 3
 	var l ledger
 	stop, published := make(chan struct{}), make(chan int)
@@ -39,20 +40,20 @@ func TestKillingTheBrokerLosesDoublesAndReordersNothing(t *testing.T) {
 	}()
 	for range kills {
 		l.waitForMore(t, 500)
-		b.kill()
-		b.start()
+		b.Kill()
+		b.Start()
 	}
 	l.waitForMore(t, 500)
 	close(stop)
 	n := <-published
-	if err := p.Flush(testContext(t)); err != nil {
+	if err := p.Flush(brokertest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
 	if l.total != n {
 		t.Fatalf("%d results for %d messages", l.total, n)
 	}
 	t.Logf("%d messages, %d of them stored at a first try that nobody answered", n, l.count(Duplicate))
-	checkLedger(t, &l, stored(t, newJetStream(t, nc), topic))
+	checkLedger(t, &l, stored(t, brokertest.JetStream(t, nc), topic))
 }
 
 func checkLedger(t *testing.T, l *ledger, stored map[string][]string) {
@@ -78,14 +79,14 @@ func checkLedger(t *testing.T, l *ledger, stored map[string][]string) {
 
 func TestUnknownHoldsItsKeyUntilResolved(t *testing.T) {
 	// A service in the topic's place: it takes messages and answers when told to.
-	b := startBroker(t, "")
-	nc := b.connect()
+	b := brokertest.Start(t, "")
+	nc := b.Connect()
 	got := make(chan *nats.Msg, 100)
-	b.answer("orders.*", func(m *nats.Msg) { got <- m })
-	p := newPublisher(t, nc, orders(), PublisherOptions{AckTimeout: 20 * time.Millisecond, RetryFor: 100 * time.Millisecond})
+	b.Answer("orders.*", func(m *nats.Msg) { got <- m })
+	p := newPublisher(t, nc, orders(), Options{AckTimeout: 20 * time.Millisecond, RetryFor: 100 * time.Millisecond})
 	results := make(chan Result, 100)
 	give := func(key, data string) {
-		if err := p.Publish(testContext(t), Message{Key: key, Data: []byte(data)}, func(r Result) { results <- r }); err != nil {
+		if err := p.Publish(brokertest.Context(t), Message{Key: key, Data: []byte(data)}, func(r Result) { results <- r }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -96,7 +97,7 @@ func TestUnknownHoldsItsKeyUntilResolved(t *testing.T) {
 		t.Fatalf("unanswered: %+v", r)
 	}
 	give("a", "3")
-	if err := p.Flush(testContext(t)); !errors.Is(err, ErrKeyHeld) {
+	if err := p.Flush(brokertest.Context(t)); !errors.Is(err, ErrKeyBlocked) {
 		t.Errorf("flush with a held key: %v", err)
 	}
 	ids := map[string]bool{}
@@ -126,14 +127,14 @@ func TestUnknownHoldsItsKeyUntilResolved(t *testing.T) {
 }
 
 func TestRefusalAfterAnUnansweredAttemptIsUnknown(t *testing.T) {
-	b := startBroker(t, "")
+	b := brokertest.Start(t, "")
 	n := 0
-	b.answer("orders.*", func(m *nats.Msg) {
+	b.Answer("orders.*", func(m *nats.Msg) {
 		if n++; n > 1 {
 			_ = m.Respond([]byte(`{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"orders","seq":0}`))
 		}
 	})
-	p := newPublisher(t, b.connect(), orders(), PublisherOptions{AckTimeout: 20 * time.Millisecond})
+	p := newPublisher(t, b.Connect(), orders(), Options{AckTimeout: 20 * time.Millisecond})
 	if r := publish(t, p, Message{Key: "a"}); r.Outcome != Unknown || !errors.Is(r.Err, ErrTopicFull) {
 		t.Errorf("got %+v", r)
 	}
@@ -152,9 +153,9 @@ func TestALimitIsBelievedWhenItIsSaidTwice(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			b := startBroker(t, "")
+			b := brokertest.Start(t, "")
 			n := 0
-			b.answer("orders.*", func(m *nats.Msg) {
+			b.Answer("orders.*", func(m *nats.Msg) {
 				answers := c.second
 				if n++; n == 1 {
 					answers = c.first
@@ -163,7 +164,7 @@ func TestALimitIsBelievedWhenItIsSaidTwice(t *testing.T) {
 					_ = m.Respond([]byte(answer))
 				}
 			})
-			p := newPublisher(t, b.connect(), orders(), PublisherOptions{})
+			p := newPublisher(t, b.Connect(), orders(), Options{})
 			if r := publish(t, p, Message{Key: "a", ID: "m1"}); r.Outcome != c.want {
 				t.Errorf("got %+v, want %v", r, c.want)
 			}
@@ -173,28 +174,28 @@ func TestALimitIsBelievedWhenItIsSaidTwice(t *testing.T) {
 
 // A node that is cut off from the others, or frozen, keeps its clients and answers nothing.
 func TestRoamingPublisherLeavesAServerThatAnswersNothing(t *testing.T) {
-	mute := startBroker(t, "")
-	mute.answer("orders.*", func(*nats.Msg) {})
+	mute := brokertest.Start(t, "")
+	mute.Answer("orders.*", func(*nats.Msg) {})
 	wantRoam(t, mute)
 }
 
 // When it has noticed that the others are gone, it answers that nobody takes the message.
 func TestRoamingPublisherLeavesAServerWhereNobodyTakesMessages(t *testing.T) {
-	wantRoam(t, startBroker(t, ""))
+	wantRoam(t, brokertest.Start(t, ""))
 }
 
 // wantRoam wants a publisher that begins at a broker to get its answer from another one.
-func wantRoam(t *testing.T, first *broker) {
+func wantRoam(t *testing.T, first *brokertest.Broker) {
 	t.Helper()
-	other := startBroker(t, "")
-	other.answer("orders.*", func(m *nats.Msg) { _ = m.Respond([]byte(`{"stream":"orders","seq":7}`)) })
-	nc, err := nats.Connect(first.url()+","+other.url(), nats.DontRandomize(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	other := brokertest.Start(t, "")
+	other.Answer("orders.*", func(m *nats.Msg) { _ = m.Respond([]byte(`{"stream":"orders","seq":7}`)) })
+	nc, err := nats.Connect(first.URL()+","+other.URL(), nats.DontRandomize(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	p := newPublisher(t, nc, orders(), PublisherOptions{AckTimeout: 50 * time.Millisecond, Roam: true})
-	ctx, cancel := context.WithTimeout(testContext(t), 10*time.Second)
+	p := newPublisher(t, nc, orders(), Options{AckTimeout: 50 * time.Millisecond, Failover: true})
+	ctx, cancel := context.WithTimeout(brokertest.Context(t), 10*time.Second)
 	defer cancel()
 	results := make(chan Result, 1)
 	tick := time.NewTicker(10 * time.Millisecond) // so that there is always a first attempt
@@ -223,13 +224,13 @@ func wantRoam(t *testing.T, first *broker) {
 }
 
 func TestOnlyOneMessageOfAKeyIsInFlight(t *testing.T) {
-	b := startBroker(t, "")
+	b := brokertest.Start(t, "")
 	got := make(chan *nats.Msg, 100)
-	b.answer("orders.*", func(m *nats.Msg) { got <- m })
-	p := newPublisher(t, b.connect(), orders(), PublisherOptions{AckTimeout: time.Minute})
+	b.Answer("orders.*", func(m *nats.Msg) { got <- m })
+	p := newPublisher(t, b.Connect(), orders(), Options{AckTimeout: time.Minute})
 	var l ledger
 	for i := range 30 {
-		if err := p.Publish(testContext(t), Message{Key: fmt.Sprint("k", i%3), Data: fmt.Append(nil, i/3)}, l.add); err != nil {
+		if err := p.Publish(brokertest.Context(t), Message{Key: fmt.Sprint("k", i%3), Data: fmt.Append(nil, i/3)}, l.add); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -253,24 +254,24 @@ func TestOnlyOneMessageOfAKeyIsInFlight(t *testing.T) {
 		}
 		open = append(open, m)
 	}
-	if err := p.Flush(testContext(t)); err != nil {
+	if err := p.Flush(brokertest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestPublishBlocksOnlyWhileTheWindowIsFull(t *testing.T) {
-	t.Run("messages", func(t *testing.T) { fillWindow(t, PublisherOptions{Window: 3, AckTimeout: time.Minute}, 3) })
-	t.Run("bytes", func(t *testing.T) { fillWindow(t, PublisherOptions{MaxBytes: 2100, AckTimeout: time.Minute}, 2) })
+	t.Run("messages", func(t *testing.T) { fillWindow(t, Options{Window: 3, AckTimeout: time.Minute}, 3) })
+	t.Run("bytes", func(t *testing.T) { fillWindow(t, Options{MaxBytes: 2100, AckTimeout: time.Minute}, 2) })
 }
 
-func fillWindow(t *testing.T, opt PublisherOptions, fit int) {
-	b := startBroker(t, "")
+func fillWindow(t *testing.T, opt Options, fit int) {
+	b := brokertest.Start(t, "")
 	got := make(chan *nats.Msg, 100)
-	b.answer("orders.*", func(m *nats.Msg) { got <- m })
-	p := newPublisher(t, b.connect(), orders(), opt)
+	b.Answer("orders.*", func(m *nats.Msg) { got <- m })
+	p := newPublisher(t, b.Connect(), orders(), opt)
 	done := make(chan Result, 10)
 	for i := range fit {
-		if err := p.Publish(testContext(t), Message{Key: fmt.Sprint(i), Data: make([]byte, 1000)}, func(r Result) { done <- r }); err != nil {
+		if err := p.Publish(brokertest.Context(t), Message{Key: fmt.Sprint(i), Data: make([]byte, 1000)}, func(r Result) { done <- r }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -284,18 +285,18 @@ func fillWindow(t *testing.T, opt PublisherOptions, fit int) {
 		t.Fatal(err)
 	}
 	<-done
-	if err := p.Publish(testContext(t), more, func(Result) {}); err != nil {
+	if err := p.Publish(brokertest.Context(t), more, func(Result) {}); err != nil {
 		t.Errorf("after an answer: %v", err)
 	}
 }
 
 func TestCloseGivesEveryMessageItsResult(t *testing.T) {
-	b := startBroker(t, "")
-	b.answer("orders.*", func(*nats.Msg) {})
-	p := newPublisher(t, b.connect(), orders(), PublisherOptions{AckTimeout: time.Minute})
+	b := brokertest.Start(t, "")
+	b.Answer("orders.*", func(*nats.Msg) {})
+	p := newPublisher(t, b.Connect(), orders(), Options{AckTimeout: time.Minute})
 	var l ledger
 	for i := range 20 {
-		if err := p.Publish(testContext(t), Message{Key: fmt.Sprint("k", i%2)}, l.add); err != nil {
+		if err := p.Publish(brokertest.Context(t), Message{Key: fmt.Sprint("k", i%2)}, l.add); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -310,18 +311,18 @@ func TestCloseGivesEveryMessageItsResult(t *testing.T) {
 	if l.total != 20 {
 		t.Errorf("%d results", l.total)
 	}
-	if err := p.Publish(testContext(t), Message{Key: "a"}, l.add); !errors.Is(err, ErrClosed) {
+	if err := p.Publish(brokertest.Context(t), Message{Key: "a"}, l.add); !errors.Is(err, ErrClosed) {
 		t.Errorf("publish after close: %v", err)
 	}
 	p.Close()
 }
 
 func TestManyGoroutinesPublishWhileOthersResolveAndFlush(t *testing.T) {
-	nc := startBroker(t, "").connect()
-	js := newJetStream(t, nc)
+	nc := brokertest.Start(t, "").Connect()
+	js := brokertest.JetStream(t, nc)
 	topic := orders()
 	ensure(t, js, topic)
-	p := newPublisher(t, nc, topic, PublisherOptions{Window: 64})
+	p := newPublisher(t, nc, topic, Options{Window: 64})
 	var l ledger
 	var wg sync.WaitGroup
 	const writers, each = 8, 400
@@ -334,10 +335,10 @@ func TestManyGoroutinesPublishWhileOthersResolveAndFlush(t *testing.T) {
 				}
 			}
 		})
-		wg.Go(func() { _ = p.Flush(testContext(t)) })
+		wg.Go(func() { _ = p.Flush(brokertest.Context(t)) })
 	}
 	wg.Wait()
-	if err := p.Flush(testContext(t)); err != nil {
+	if err := p.Flush(brokertest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
 	if l.total != writers*each {

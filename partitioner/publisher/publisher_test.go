@@ -1,4 +1,4 @@
-package partitioner
+package publisher
 
 import (
 	"errors"
@@ -12,11 +12,13 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/internal/bytesize"
+	"leasehold/partitioner"
+	"leasehold/partitioner/brokertest"
 )
 
-func newPublisher(t testing.TB, nc *nats.Conn, topic Topic, opt PublisherOptions) *Publisher {
+func newPublisher(t testing.TB, nc *nats.Conn, topic partitioner.Topic, opt Options) *Publisher {
 	t.Helper()
-	p, err := NewPublisher(nc, topic, opt)
+	p, err := New(nc, topic, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +30,7 @@ func newPublisher(t testing.TB, nc *nats.Conn, topic Topic, opt PublisherOptions
 func publish(t testing.TB, p *Publisher, m Message) Result {
 	t.Helper()
 	ch := make(chan Result, 1)
-	if err := p.Publish(testContext(t), m, func(r Result) { ch <- r }); err != nil {
+	if err := p.Publish(brokertest.Context(t), m, func(r Result) { ch <- r }); err != nil {
 		t.Fatal(err)
 	}
 	return <-ch
@@ -57,7 +59,7 @@ func (l *ledger) waitForMore(t *testing.T, n int) {
 	l.mu.Lock()
 	want := l.total + n
 	l.mu.Unlock()
-	eventually(t, 30*time.Second, func() error {
+	brokertest.Eventually(t, 30*time.Second, func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.total < want {
@@ -79,20 +81,20 @@ func (l *ledger) count(o Outcome) (n int) {
 }
 
 func TestPublishStoresInThePartitionOfItsKey(t *testing.T) {
-	nc := startBroker(t, "").connect()
-	js := newJetStream(t, nc)
+	nc := brokertest.Start(t, "").Connect()
+	js := brokertest.JetStream(t, nc)
 	ensure(t, js, orders())
-	p := newPublisher(t, nc, orders(), PublisherOptions{})
+	p := newPublisher(t, nc, orders(), Options{})
 	headers := nats.Header{"traceparent": {"00-x"}, "x-a": {"1", "2"}}
 	r := publish(t, p, Message{Key: "a b", Headers: headers, Data: []byte("hello")})
-	if r.Outcome != Stored || r.Sequence != 1 || r.Partition != Of(12, "a%20b") || r.Key != "a%20b" || r.ID == "" {
+	if r.Outcome != Stored || r.Sequence != 1 || r.Partition != partitioner.Of(12, "a%20b") || r.Key != "a%20b" || r.ID == "" {
 		t.Fatalf("result %+v", r)
 	}
-	stream, err := js.Stream(testContext(t), "orders")
+	stream, err := js.Stream(brokertest.Context(t), "orders")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := stream.GetMsg(testContext(t), 1)
+	m, err := stream.GetMsg(brokertest.Context(t), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,9 +110,9 @@ func TestPublishStoresInThePartitionOfItsKey(t *testing.T) {
 }
 
 func TestPublishTellsDuplicates(t *testing.T) {
-	nc := startBroker(t, "").connect()
-	ensure(t, newJetStream(t, nc), orders())
-	p := newPublisher(t, nc, orders(), PublisherOptions{})
+	nc := brokertest.Start(t, "").Connect()
+	ensure(t, brokertest.JetStream(t, nc), orders())
+	p := newPublisher(t, nc, orders(), Options{})
 	first := publish(t, p, Message{Key: "k", ID: "id-1"})
 	again := publish(t, p, Message{Key: "k", Headers: nats.Header{"nats-msg-id": {"id-1"}}})
 	if first.Outcome != Stored || again.Outcome != Duplicate || again.Sequence != first.Sequence {
@@ -119,25 +121,25 @@ func TestPublishTellsDuplicates(t *testing.T) {
 }
 
 func TestPublishRefusesWhatCannotBeStored(t *testing.T) {
-	nc := startBroker(t, "").connect()
-	ensure(t, newJetStream(t, nc), orders())
-	p := newPublisher(t, nc, orders(), PublisherOptions{})
+	nc := brokertest.Start(t, "").Connect()
+	ensure(t, brokertest.JetStream(t, nc), orders())
+	p := newPublisher(t, nc, orders(), Options{})
 	for name, c := range map[string]struct {
 		m    Message
 		want error
 	}{
-		"no key":               {Message{}, ErrNoKey},
-		"long key":             {Message{Key: strings.Repeat("é", 200)}, ErrKeyTooLong},
-		"long key in subject":  {Message{Subject: "orders." + strings.Repeat("k", 513)}, ErrKeyTooLong},
-		"foreign subject":      {Message{Subject: "invoices.a"}, ErrSubject},
-		"stored subject":       {Message{Subject: "orders.1.3.a"}, ErrSubject},
-		"key and subject":      {Message{Key: "a", Subject: "orders.a"}, ErrSubject},
+		"no key":               {Message{}, partitioner.ErrNoKey},
+		"long key":             {Message{Key: strings.Repeat("é", 200)}, partitioner.ErrKeyTooLong},
+		"long key in subject":  {Message{Subject: "orders." + strings.Repeat("k", 513)}, partitioner.ErrKeyTooLong},
+		"foreign subject":      {Message{Subject: "invoices.a"}, partitioner.ErrSubject},
+		"stored subject":       {Message{Subject: "orders.1.3.a"}, partitioner.ErrSubject},
+		"key and subject":      {Message{Key: "a", Subject: "orders.a"}, partitioner.ErrSubject},
 		"over the topic's max": {Message{Key: "a", Data: make([]byte, 1<<20+48<<10)}, ErrTooLarge},
 		"over the broker's":    {Message{Key: "a", Data: make([]byte, 2<<20)}, ErrTooLarge},
 		"broker's header":      {Message{Key: "a", Headers: nats.Header{"nats-rollup": {"all"}}}, ErrHeader},
 		"two ids":              {Message{Key: "a", ID: "x", Headers: nats.Header{nats.MsgIdHdr: {"y"}}}, ErrHeader},
 		"bad header name":      {Message{Key: "a", Headers: nats.Header{"a b:": {"y"}}}, ErrHeader},
-		"long outside the key": {Message{Subject: "plant." + strings.Repeat("x", 4070) + ".a"}, ErrSubject},
+		"long outside the key": {Message{Subject: "plant." + strings.Repeat("x", 4070) + ".a"}, partitioner.ErrSubject},
 		"long id":              {Message{Key: "a", ID: strings.Repeat("i", 257)}, ErrHeader},
 		"long id in a header":  {Message{Key: "a", Headers: nats.Header{"nats-msg-id": {strings.Repeat("i", 257)}}}, ErrHeader},
 		"control in header":    {Message{Key: "a", Headers: nats.Header{"a": {"\x1b[0m"}}}, ErrHeader},
@@ -155,11 +157,11 @@ func TestPublishRefusesWhatCannotBeStored(t *testing.T) {
 }
 
 func TestPublishToAFullTopicIsRefusedUntilThereIsRoom(t *testing.T) {
-	nc := startBroker(t, "").connect()
+	nc := brokertest.Start(t, "").Connect()
 	topic := orders()
 	topic.MaxBytes = 64 * bytesize.KiB
-	stream := ensure(t, newJetStream(t, nc), topic)
-	p := newPublisher(t, nc, topic, PublisherOptions{})
+	stream := ensure(t, brokertest.JetStream(t, nc), topic)
+	p := newPublisher(t, nc, topic, Options{})
 	var r Result
 	for i := 0; r.Err == nil && i < 100; i++ {
 		r = publish(t, p, Message{Key: "k", Data: make([]byte, 4096)})
@@ -167,7 +169,7 @@ func TestPublishToAFullTopicIsRefusedUntilThereIsRoom(t *testing.T) {
 	if r.Outcome != Refused || !errors.Is(r.Err, ErrTopicFull) {
 		t.Fatalf("full: %+v", r)
 	}
-	if err := stream.Purge(testContext(t)); err != nil {
+	if err := stream.Purge(brokertest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
 	if r := publish(t, p, Message{Key: "k", Data: make([]byte, 4096)}); r.Outcome != Stored {
@@ -176,8 +178,8 @@ func TestPublishToAFullTopicIsRefusedUntilThereIsRoom(t *testing.T) {
 }
 
 func TestPublishWithoutATopicIsRefused(t *testing.T) {
-	nc := startBroker(t, "").connect()
-	p := newPublisher(t, nc, orders(), PublisherOptions{RetryFor: 300 * time.Millisecond})
+	nc := brokertest.Start(t, "").Connect()
+	p := newPublisher(t, nc, orders(), Options{RetryFor: 300 * time.Millisecond})
 	if r := publish(t, p, Message{Key: "k"}); r.Outcome != Refused || !errors.Is(r.Err, ErrNoTopic) {
 		t.Errorf("got %+v", r)
 	}
@@ -191,11 +193,11 @@ authorization { users = [
 ]}`
 
 func TestPublishWorksWithPublishOnlyRights(t *testing.T) {
-	b := startBroker(t, usersConf)
-	ensure(t, newJetStream(t, b.connect(nats.UserInfo("admin", "a"))), orders())
+	b := brokertest.Start(t, usersConf)
+	ensure(t, brokertest.JetStream(t, b.Connect(nats.UserInfo("admin", "a"))), orders())
 	called := make(chan error, 10)
-	nc := b.connect(nats.UserInfo("device", "d"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { called <- err }))
-	p := newPublisher(t, nc, orders(), PublisherOptions{})
+	nc := b.Connect(nats.UserInfo("device", "d"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { called <- err }))
+	p := newPublisher(t, nc, orders(), Options{})
 	if r := publish(t, p, Message{Key: "ok"}); r.Outcome != Stored {
 		t.Errorf("allowed: %+v", r)
 	}
@@ -208,32 +210,32 @@ func TestPublishWorksWithPublishOnlyRights(t *testing.T) {
 }
 
 func TestPublisherNeedsTheRightToReceiveAnswers(t *testing.T) {
-	b := startBroker(t, usersConf)
-	if _, err := NewPublisher(b.connect(nats.UserInfo("deaf", "d")), orders(), PublisherOptions{}); !errors.Is(err, ErrNotPermitted) {
+	b := brokertest.Start(t, usersConf)
+	if _, err := New(b.Connect(nats.UserInfo("deaf", "d")), orders(), Options{}); !errors.Is(err, ErrNotPermitted) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestPublisherOptionsKeepRetriesInsideTheDedupWindow(t *testing.T) {
-	nc := startBroker(t, "").connect()
-	for _, opt := range []PublisherOptions{{RetryFor: 91 * time.Second}, {RetryFor: -1}, {Window: -1}} {
-		if _, err := NewPublisher(nc, orders(), opt); err == nil {
+	nc := brokertest.Start(t, "").Connect()
+	for _, opt := range []Options{{RetryFor: 91 * time.Second}, {RetryFor: -1}, {Window: -1}} {
+		if _, err := New(nc, orders(), opt); err == nil {
 			t.Errorf("%+v is accepted", opt)
 		}
 	}
 }
 
 func TestCheckFindsWhatPublishWouldRefuse(t *testing.T) {
-	topic := Topic{Name: "orders", Partitions: 4}.WithDefaults()
+	topic := partitioner.Topic{Name: "orders", Partitions: 4}.WithDefaults()
 	place, err := (&Message{Key: "a b"}).Check(topic)
 	if err != nil || place.Key != "a%20b" || place.Subject != "orders.a%20b" {
 		t.Errorf("got %+v, %v", place, err)
 	}
 	for want, m := range map[error]Message{
-		ErrNoKey:      {},
-		ErrKeyTooLong: {Key: strings.Repeat("x", MaxKey+1)},
-		ErrSubject:    {Subject: "others.a"},
-		ErrHeader:     {Key: "a", Headers: nats.Header{"Nats-Rollup": {"all"}}},
+		partitioner.ErrNoKey:      {},
+		partitioner.ErrKeyTooLong: {Key: strings.Repeat("x", partitioner.MaxKey+1)},
+		partitioner.ErrSubject:    {Subject: "others.a"},
+		ErrHeader:                 {Key: "a", Headers: nats.Header{"Nats-Rollup": {"all"}}},
 	} {
 		if _, err := m.Check(topic); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)

@@ -1,4 +1,4 @@
-package partitioner
+package publisher
 
 import (
 	"cmp"
@@ -27,23 +27,23 @@ const (
 
 // drive sends a message that has just become the head of its key. If it ends without being sent, the next one of the
 // key follows, and so on.
-func (p *Publisher) drive(e *pending) {
+func (p *Publisher) advance(e *pending) {
 	for e != nil {
 		err := e.refusal
 		if err == nil {
-			attempt, launched := p.launch(e)
+			attempt, launched := p.begin(e)
 			if launched {
 				p.send(e, attempt)
 				return
 			}
 			err = ErrClosed
 		}
-		e = p.settle(e, e.ended(err))
+		e = p.complete(e, e.failed(err))
 	}
 }
 
 // launch makes a message fly, with its first attempt; false if the publisher is closed.
-func (p *Publisher) launch(e *pending) (attempt int, launched bool) {
+func (p *Publisher) begin(e *pending) (attempt int, launched bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -51,32 +51,32 @@ func (p *Publisher) launch(e *pending) (attempt int, launched bool) {
 	}
 	p.lastNum++
 	e.num, e.first = p.lastNum, time.Now()
-	p.flying[e.num] = e
-	return p.beginLocked(e), true
+	p.inFlight[e.num] = e
+	return p.attemptLocked(e), true
 }
 
 // again starts a further attempt; 0 if there is none to send, because the message has got its result.
-func (p *Publisher) again(e *pending) (attempt int) {
+func (p *Publisher) beginRetry(e *pending) (attempt int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.flying[e.num] != e {
+	if p.inFlight[e.num] != e {
 		return 0
 	}
-	return p.beginLocked(e)
+	return p.attemptLocked(e)
 }
 
 // beginLocked counts an attempt and sets its time limit; 0 if there is no connection to send it on. The client library
 // would buffer it then, and send it even after the message's result was given.
-func (p *Publisher) beginLocked(e *pending) (attempt int) {
+func (p *Publisher) attemptLocked(e *pending) (attempt int) {
 	e.attempts++
 	now := time.Now()
 	if !p.nc.IsConnected() && !p.nc.IsClosed() {
 		e.last = ErrNotConnected
-		p.lookAtLocked(e, now.Add(pause(e.attempts)))
+		p.scheduleLocked(e, now.Add(pause(e.attempts)))
 		return 0
 	}
-	e.open = append(e.open, e.attempts)
-	p.lookAtLocked(e, now.Add(p.opt.AckTimeout<<min(e.attempts-1, 2)))
+	e.unanswered = append(e.unanswered, e.attempts)
+	p.scheduleLocked(e, now.Add(p.opt.AckTimeout<<min(e.attempts-1, 2)))
 	return e.attempts
 }
 
@@ -87,7 +87,7 @@ func (p *Publisher) send(e *pending, attempt int) {
 	}
 	m := &nats.Msg{Subject: e.place.Subject, Reply: p.reply(e.num, attempt), Header: e.header, Data: e.data}
 	if err := p.nc.PublishMsg(m); err != nil {
-		p.take(e.num, attempt, sendFailed(err))
+		p.handleAck(e.num, attempt, sendError(err))
 	}
 }
 
@@ -97,13 +97,13 @@ func pause(attempt int) time.Duration {
 }
 
 // lookAtLocked has the watch look at a message then, or when its time for retries is over.
-func (p *Publisher) lookAtLocked(e *pending, then time.Time) {
+func (p *Publisher) scheduleLocked(e *pending, then time.Time) {
 	if over := e.first.Add(p.opt.RetryFor); then.After(over) {
 		then = over
 	}
 	e.due = then
-	if p.nextLook.IsZero() || then.Before(p.nextLook) {
-		p.nextLook = then
+	if p.nextCheck.IsZero() || then.Before(p.nextCheck) {
+		p.nextCheck = then
 		select {
 		case p.wake <- struct{}{}:
 		default:
@@ -131,49 +131,49 @@ func (p *Publisher) parseReply(subject string) (num uint64, attempt int, ok bool
 }
 
 // onAnswer runs on the subscription's goroutine.
-func (p *Publisher) onAnswer(m *nats.Msg) {
+func (p *Publisher) onReply(m *nats.Msg) {
 	if num, attempt, ok := p.parseReply(m.Subject); ok {
-		p.take(num, attempt, readAnswer(p.topic.Name, m))
+		p.handleAck(num, attempt, readAck(p.topic.Name, m))
 	}
 }
 
 // take acts on the answer to one attempt. Answers that come after the result change nothing.
-func (p *Publisher) take(num uint64, attempt int, a answer) {
+func (p *Publisher) handleAck(num uint64, attempt int, a ack) {
 	p.mu.Lock()
-	if a.verdict != missed { // what a node says that has been cut off for a while: nobody there takes the message
-		p.heard = time.Now()
+	if a.verdict != retryable { // what a node says that has been cut off for a while: nobody there takes the message
+		p.lastAck = time.Now()
 	}
-	e := p.flying[num]
+	e := p.inFlight[num]
 	if e == nil {
 		p.mu.Unlock()
 		return
 	}
-	if a.verdict == declined || a.verdict == missed || a.verdict == limited {
-		e.open = slices.DeleteFunc(e.open, func(n int) bool { return n == attempt })
+	if a.verdict == rejected || a.verdict == retryable || a.verdict == overLimit {
+		e.unanswered = slices.DeleteFunc(e.unanswered, func(n int) bool { return n == attempt })
 	}
-	if next, again := e.next(a, attempt, time.Now()); again {
+	if next, again := e.retryAt(a, attempt, time.Now()); again {
 		e.last = a.err
 		if attempt == e.attempts { // else a later attempt is on its way and has a look of its own
-			p.lookAtLocked(e, next)
+			p.scheduleLocked(e, next)
 		}
 		p.mu.Unlock()
 		return
 	}
-	delete(p.flying, num)
+	delete(p.inFlight, num)
 	p.mu.Unlock()
-	p.drive(p.settle(e, e.result(a)))
+	p.advance(p.complete(e, e.result(a)))
 }
 
 // next is when to try again after an answer that is not final.
-func (e *pending) next(a answer, attempt int, now time.Time) (at time.Time, again bool) {
+func (e *pending) retryAt(a ack, attempt int, now time.Time) (at time.Time, again bool) {
 	switch a.verdict {
-	case missed, undecided:
+	case retryable, undecided:
 		return now.Add(pause(attempt)), true
-	case limited:
-		if e.limited.IsZero() {
-			e.limited = now
+	case overLimit:
+		if e.overLimitSince.IsZero() {
+			e.overLimitSince = now
 		}
-		at = e.limited.Add(confirmLimit)
+		at = e.overLimitSince.Add(confirmLimit)
 		return at, now.Before(at)
 	}
 	return time.Time{}, false
@@ -181,9 +181,9 @@ func (e *pending) next(a answer, attempt int, now time.Time) (at time.Time, agai
 
 // result is the result that a final answer gives. A refusal of one attempt does not speak for another that nobody
 // answered: that one may still be on its way to the broker.
-func (e *pending) result(a answer) Result {
-	if a.verdict != landed {
-		return e.ended(a.err)
+func (e *pending) result(a ack) Result {
+	if a.verdict != acked {
+		return e.failed(a.err)
 	}
 	r := Result{Outcome: Stored, Sequence: a.sequence, Partition: e.place.Partition, Key: e.place.Key, ID: e.id}
 	if a.duplicate && !e.generated {
@@ -193,9 +193,9 @@ func (e *pending) result(a answer) Result {
 }
 
 // ended is the result of a message that no answer has stored: refused if every attempt is known not to have landed.
-func (e *pending) ended(err error) Result {
+func (e *pending) failed(err error) Result {
 	r := Result{Outcome: Refused, Partition: e.place.Partition, Key: e.place.Key, ID: e.id, Err: err}
-	if len(e.open) > 0 {
+	if len(e.unanswered) > 0 {
 		r.Outcome = Unknown
 		r.Err = fmt.Errorf("not acknowledged in %s, so it may be stored, now or later: %w", plural.Of(e.attempts, "attempt"), err)
 	}
@@ -205,18 +205,18 @@ func (e *pending) ended(err error) Result {
 // settle gives a message its result and returns the next one of its key. The caller has removed it from flying, or it
 // never flew: so it comes here once. The key's head stays in place until the callback returns, which keeps callbacks of
 // a key in order.
-func (p *Publisher) settle(e *pending, r Result) *pending {
+func (p *Publisher) complete(e *pending, r Result) *pending {
 	p.mu.Lock()
 	q := p.keys[e.place.Key]
 	if r.Outcome == Unknown && !p.closed {
-		q.held = true // before the callback, which may resolve it
-		p.held += len(q.waiting)
+		q.blocked = true // before the callback, which may resolve it
+		p.blocked += len(q.waiting)
 	}
 	p.mu.Unlock()
 	e.callback(r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.doneLocked(e)
+	p.releaseLocked(e)
 	return p.nextLocked(e.place.Key, q)
 }
 
@@ -236,9 +236,9 @@ func (p *Publisher) watch() {
 			if !open {
 				status = nil
 			}
-			p.hurry()
+			p.retryNow()
 		}
-		if wait, flying := p.look(); flying {
+		if wait, flying := p.check(); flying {
 			timer.Reset(wait)
 		} else {
 			timer.Stop()
@@ -247,50 +247,50 @@ func (p *Publisher) watch() {
 }
 
 // hurry makes everything due: no answer comes to a connection that has been replaced.
-func (p *Publisher) hurry() {
+func (p *Publisher) retryNow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	p.nextLook = now
-	for _, e := range p.flying {
+	p.nextCheck = now
+	for _, e := range p.inFlight {
 		e.due = now
 	}
 }
 
 // look goes through what is due. It returns how long until the next look, if anything flies.
-func (p *Publisher) look() (wait time.Duration, flying bool) {
+func (p *Publisher) check() (wait time.Duration, flying bool) {
 	late, over := p.due(time.Now())
 	for _, e := range over {
-		p.drive(p.settle(e, e.ended(e.overdue())))
+		p.advance(p.complete(e, e.failed(e.overdue())))
 	}
 	for _, e := range late {
-		p.send(e, p.again(e))
+		p.send(e, p.beginRetry(e))
 	}
-	if p.opt.Roam && p.deaf(time.Now()) {
+	if p.opt.Failover && p.unresponsive(time.Now()) {
 		_ = p.nc.ForceReconnect() // it fails when the connection is closed, which shows elsewhere
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.nextLook = time.Time{}
-	for _, e := range p.flying {
-		if p.nextLook.IsZero() || e.due.Before(p.nextLook) {
-			p.nextLook = e.due
+	p.nextCheck = time.Time{}
+	for _, e := range p.inFlight {
+		if p.nextCheck.IsZero() || e.due.Before(p.nextCheck) {
+			p.nextCheck = e.due
 		}
 	}
-	return time.Until(p.nextLook), len(p.flying) > 0
+	return time.Until(p.nextCheck), len(p.inFlight) > 0
 }
 
 // deaf tells whether nothing has been answered for so long that another server may do better, at most once for that long.
-func (p *Publisher) deaf(now time.Time) bool {
+func (p *Publisher) unresponsive(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	limit := now.Add(-deafAfter * p.opt.AckTimeout)
-	if p.heard.After(limit) || !p.nc.IsConnected() {
+	limit := now.Add(-unresponsiveAfter * p.opt.AckTimeout)
+	if p.lastAck.After(limit) || !p.nc.IsConnected() {
 		return false
 	}
-	for _, e := range p.flying {
+	for _, e := range p.inFlight {
 		if e.first.Before(limit) {
-			p.heard = now
+			p.lastAck = now
 			return true
 		}
 	}
@@ -301,14 +301,14 @@ func (p *Publisher) deaf(now time.Time) bool {
 func (p *Publisher) due(now time.Time) (late, over []*pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.nextLook.After(now) {
+	if p.nextCheck.After(now) {
 		return nil, nil
 	}
-	for num, e := range p.flying {
+	for num, e := range p.inFlight {
 		switch {
 		case e.due.After(now):
 		case elapsed(now, e.first) >= p.opt.RetryFor:
-			delete(p.flying, num)
+			delete(p.inFlight, num)
 			over = append(over, e)
 		default:
 			late = append(late, e)
@@ -347,10 +347,10 @@ func (p *Publisher) wrapErrorHandler() {
 // onViolation finds the message that a permission error is about, by its subject or, if it is the reply that is
 // refused, by its number. Such an attempt was dropped.
 func (p *Publisher) onViolation(err error) {
-	refused := answer{verdict: declined, err: fmt.Errorf("%w: %w", ErrNotPermitted, err)}
+	refused := ack{verdict: rejected, err: fmt.Errorf("%w: %w", ErrNotPermitted, err)}
 	if reply, ok := quotedAfter(err.Error(), "Publish with Reply of "); ok {
 		if num, attempt, ok := p.parseReply(reply); ok {
-			p.take(num, attempt, refused)
+			p.handleAck(num, attempt, refused)
 		}
 		return
 	}
@@ -365,12 +365,12 @@ func (p *Publisher) onViolation(err error) {
 	p.mu.Lock()
 	var num uint64
 	attempt := 0
-	if q := p.keys[place.Key]; q != nil && q.head != nil && q.head.place.Subject == subject && len(q.head.open) > 0 {
-		num, attempt = q.head.num, q.head.open[0]
+	if q := p.keys[place.Key]; q != nil && q.head != nil && q.head.place.Subject == subject && len(q.head.unanswered) > 0 {
+		num, attempt = q.head.num, q.head.unanswered[0]
 	}
 	p.mu.Unlock()
 	if attempt > 0 {
-		p.take(num, attempt, refused)
+		p.handleAck(num, attempt, refused)
 	}
 }
 

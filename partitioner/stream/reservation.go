@@ -1,4 +1,4 @@
-package partitioner
+package stream
 
 import (
 	"cmp"
@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/internal/bytesize"
+	"leasehold/partitioner"
 )
 
 // How the streams share server.max_store. The broker has no part in it (server.brokerStore): each node would compare the sum
@@ -23,7 +24,7 @@ import (
 
 // MinStreamBytes is what a new stream gets even if nothing of max_store is left. Less holds only a few messages of the
 // largest size.
-const MinStreamBytes = 8 * bytesize.MiB
+const MinBytes = 8 * bytesize.MiB
 
 // metaWanted is the size that a config stated for a stream and that did not fit, in bytes.
 const metaWanted = "leasehold_wanted_bytes"
@@ -49,13 +50,13 @@ func (s Sizing) free(ctx context.Context) (bytesize.Size, error) {
 func (s Sizing) create(ctx context.Context, c *jetstream.StreamConfig) error {
 	wanted := cmp.Or(s.Stated, s.Default)
 	if wanted <= 0 {
-		return fmt.Errorf("%w: stream %s: max_bytes must be set: without it a full disk stops the whole broker", errFinal, c.Name)
+		return fmt.Errorf("%w: stream %s: max_bytes must be set: without it a full disk stops the whole broker", errUnusable, c.Name)
 	}
 	free, err := s.free(ctx)
 	if err != nil {
 		return err
 	}
-	c.MaxBytes = int64(min(wanted, max(wholeMiB(free), MinStreamBytes)))
+	c.MaxBytes = int64(min(wanted, max(wholeMiB(free), MinBytes)))
 	noteWanted(c, wanted)
 	return nil
 }
@@ -126,7 +127,7 @@ type Reservation struct {
 }
 
 // Group is the group whose dead letters the stream holds, if it holds any.
-func (r Reservation) Group() (string, bool) { return strings.CutPrefix(r.Stream, deadLetterPrefix) }
+func (r Reservation) Group() (string, bool) { return partitioner.DeadLetterGroup(r.Stream) }
 
 // MissingError names streams that a list leaves out because nobody answers for them: they have no leader just now.
 type MissingError struct{ Streams []string }
@@ -217,7 +218,7 @@ func Reserved(all []Reservation) (most bytesize.Size) {
 // Grow gives a stream what was stated for it and did not fit then, or as much as is free now. It returns its size, 0 if nothing
 // was changed. A stream that is not as it was listed is left alone: another node has given it a part of what was free.
 func Grow(ctx context.Context, js jetstream.JetStream, r Reservation, free bytesize.Size) (size bytesize.Size, err error) {
-	stream, err := lookUp(ctx, js, r.Stream)
+	stream, err := find(ctx, js, r.Stream)
 	if err != nil {
 		return 0, fmt.Errorf("look at stream %s: %w", r.Stream, err)
 	}
@@ -236,7 +237,7 @@ func Grow(ctx context.Context, js jetstream.JetStream, r Reservation, free bytes
 }
 
 // DeleteStream deletes a stream with all that it holds. One that is not there is no error.
-func DeleteStream(ctx context.Context, js jetstream.JetStream, name string) error {
+func Delete(ctx context.Context, js jetstream.JetStream, name string) error {
 	err := js.DeleteStream(ctx, name)
 	if err != nil && !isNotFound(err) {
 		return fmt.Errorf("delete stream %s: %w", name, err)

@@ -1,4 +1,4 @@
-package partitioner
+package publisher
 
 import (
 	"encoding/json"
@@ -9,21 +9,22 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/internal/admission"
+	"leasehold/partitioner"
 )
 
 // verdict is what one answer says about one attempt to publish.
 type verdict int
 
 const (
-	landed    verdict = iota // it is stored
-	declined                 // this attempt is not stored and never will be; asking again is pointless
-	missed                   // this attempt is not stored and never will be; the next one may be
-	limited                  // the same as declined, if who says so leads the stream; see confirmLimit
+	acked     verdict = iota // it is stored
+	rejected                 // this attempt is not stored and never will be; asking again is pointless
+	retryable                // this attempt is not stored and never will be; the next one may be
+	overLimit                // the same as declined, if who says so leads the stream; see confirmLimit
 	undecided                // this attempt may be stored, now or later
 )
 
 // answer is a broker's answer to one attempt, or what the client library said of it.
-type answer struct {
+type ack struct {
 	verdict   verdict
 	sequence  uint64
 	duplicate bool
@@ -57,53 +58,53 @@ type pubAck struct {
 }
 
 // readAnswer reads the answer to one attempt. What it does not understand is undecided.
-func readAnswer(stream string, m *nats.Msg) answer {
+func readAck(stream string, m *nats.Msg) ack {
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
 		// No responders: the broker had nobody to hand this attempt to and dropped it.
-		return answer{verdict: missed, err: ErrNoTopic}
+		return ack{verdict: retryable, err: ErrNoTopic}
 	}
-	var ack pubAck
-	if err := json.Unmarshal(m.Data, &ack); err != nil {
-		return answer{verdict: undecided, err: fmt.Errorf("%w: unreadable: %w", ErrNoAnswer, err)}
+	var reply pubAck
+	if err := json.Unmarshal(m.Data, &reply); err != nil {
+		return ack{verdict: undecided, err: fmt.Errorf("%w: unreadable: %w", ErrNoAnswer, err)}
 	}
 	switch {
-	case ack.Error != nil:
-		return refusal(ack.Error.Code, ack.Error.ErrCode, ack.Error.Description)
-	case ack.Sequence == 0:
-		return answer{verdict: undecided, err: fmt.Errorf("%w: it came without a sequence", ErrNoAnswer)}
-	case ack.Stream != stream:
-		return answer{verdict: declined, err: fmt.Errorf("%w: stream %q took it instead of %q", ErrNoTopic, ack.Stream, stream)}
+	case reply.Error != nil:
+		return refusal(reply.Error.Code, reply.Error.ErrCode, reply.Error.Description)
+	case reply.Sequence == 0:
+		return ack{verdict: undecided, err: fmt.Errorf("%w: it came without a sequence", ErrNoAnswer)}
+	case reply.Stream != stream:
+		return ack{verdict: rejected, err: fmt.Errorf("%w: stream %q took it instead of %q", ErrNoTopic, reply.Stream, stream)}
 	}
-	return answer{verdict: landed, sequence: ack.Sequence, duplicate: ack.Duplicate}
+	return ack{verdict: acked, sequence: reply.Sequence, duplicate: reply.Duplicate}
 }
 
-func refusal(code, errCode int, text string) answer {
+func refusal(code, errCode int, text string) ack {
 	switch errCode {
 	case codeStoreFailed:
 		return storeFailed(text)
 	case codeTooLarge, codeHeaderTooLarge:
-		return answer{verdict: declined, err: fmt.Errorf("%w (%s)", ErrTooLarge, text)}
+		return ack{verdict: rejected, err: fmt.Errorf("%w (%s)", ErrTooLarge, text)}
 	case codeAccountResources, codeServerResources, codeMemory, codeStorage:
 		// A leader that is out of room steps down; the next one may have some.
-		return answer{verdict: missed, err: fmt.Errorf("%w: %s", ErrResources, text)}
+		return ack{verdict: retryable, err: fmt.Errorf("%w: %s", ErrResources, text)}
 	case codeInProcess, codeTooManyRequests:
-		return answer{verdict: missed, err: fmt.Errorf("broker: %s (%d)", text, errCode)}
+		return ack{verdict: retryable, err: fmt.Errorf("broker: %s (%d)", text, errCode)}
 	}
 	err := fmt.Errorf("broker: %s (%d)", text, errCode)
 	if kind := refusedBy(errCode); kind != nil {
 		err = fmt.Errorf("%w: %s (%d)", kind, text, errCode)
 	}
 	if code >= 500 {
-		return answer{verdict: undecided, err: err}
+		return ack{verdict: undecided, err: err}
 	}
-	return answer{verdict: declined, err: err}
+	return ack{verdict: rejected, err: err}
 }
 
 // refusedBy is the sentinel for a node's refusal of a message before the broker saw it.
 func refusedBy(errCode int) error {
 	switch uint16(errCode) {
 	case admission.SubjectInvalid.ErrCode:
-		return ErrSubject
+		return partitioner.ErrSubject
 	case admission.HeaderMalformed.ErrCode, admission.HeaderNotAllowed.ErrCode, admission.HeadersTooLarge.ErrCode, admission.MessageIDTooLong.ErrCode:
 		return ErrHeader
 	case admission.ReplyNotAllowed.ErrCode:
@@ -113,31 +114,31 @@ func refusedBy(errCode int) error {
 }
 
 // storeFailed tells the stream's own limits from failures of its storage, which may be one replica's alone.
-func storeFailed(text string) answer {
+func storeFailed(text string) ack {
 	switch {
 	case strings.Contains(text, "maximum bytes exceeded"):
-		return answer{verdict: limited, err: ErrTopicFull}
+		return ack{verdict: overLimit, err: ErrTopicFull}
 	case strings.Contains(text, "maximum messages exceeded"):
-		return answer{verdict: limited, err: ErrDiskShort}
+		return ack{verdict: overLimit, err: ErrPublishingPaused}
 	case strings.Contains(text, "message to large"), strings.Contains(text, "too large"):
-		return answer{verdict: declined, err: fmt.Errorf("%w (%s)", ErrTooLarge, text)}
+		return ack{verdict: rejected, err: fmt.Errorf("%w (%s)", ErrTooLarge, text)}
 	}
-	return answer{verdict: undecided, err: fmt.Errorf("broker: %s (%d)", text, codeStoreFailed)}
+	return ack{verdict: undecided, err: fmt.Errorf("broker: %s (%d)", text, codeStoreFailed)}
 }
 
 // sendFailed reads an error of the client library's publish call.
-func sendFailed(err error) answer {
+func sendError(err error) ack {
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload):
-		return answer{verdict: declined, err: ErrTooLarge}
+		return ack{verdict: rejected, err: ErrTooLarge}
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
-		return answer{verdict: declined, err: fmt.Errorf("%w: %w", ErrNotConnected, err)}
+		return ack{verdict: rejected, err: fmt.Errorf("%w: %w", ErrNotConnected, err)}
 	case errors.Is(err, nats.ErrReconnectBufExceeded):
-		return answer{verdict: missed, err: fmt.Errorf("%w: %w", ErrNotConnected, err)}
+		return ack{verdict: retryable, err: fmt.Errorf("%w: %w", ErrNotConnected, err)}
 	case errors.Is(err, nats.ErrBadHeaderMsg):
-		return answer{verdict: declined, err: fmt.Errorf("%w: %w", ErrHeader, err)}
+		return ack{verdict: rejected, err: fmt.Errorf("%w: %w", ErrHeader, err)}
 	case errors.Is(err, nats.ErrBadSubject):
-		return answer{verdict: declined, err: fmt.Errorf("%w: %w", ErrSubject, err)}
+		return ack{verdict: rejected, err: fmt.Errorf("%w: %w", partitioner.ErrSubject, err)}
 	}
-	return answer{verdict: undecided, err: fmt.Errorf("%w: %w", ErrNoAnswer, err)}
+	return ack{verdict: undecided, err: fmt.Errorf("%w: %w", ErrNoAnswer, err)}
 }

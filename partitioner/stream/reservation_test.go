@@ -1,4 +1,4 @@
-package partitioner
+package stream
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/internal/bytesize"
+	"leasehold/partitioner/brokertest"
 )
 
 // freeOf is a Sizing.Free of a fixed size, or of an error.
@@ -25,7 +26,7 @@ func ensureSized(t *testing.T, js jetstream.JetStream, stated bytesize.Size, s S
 	t.Helper()
 	topic := orders()
 	topic.MaxBytes = stated
-	stream, err := EnsureStream(testContext(t), js, topic, StreamOptions{Replicas: 1, Sizing: s})
+	stream, err := Ensure(brokertest.Context(t), js, topic, Options{Replicas: 1, Sizing: s})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +36,7 @@ func ensureSized(t *testing.T, js jetstream.JetStream, stated bytesize.Size, s S
 // TestSizesAreGrantedAndKept is the life of one stream: each step is a start with another config.
 func TestSizesAreGrantedAndKept(t *testing.T) {
 	const mib = bytesize.MiB
-	js := newJetStream(t, startBroker(t, "").connect())
+	js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
 	for _, step := range []struct {
 		what                string
 		stated, usual, free bytesize.Size
@@ -62,16 +63,16 @@ func TestSizesAreGrantedAndKept(t *testing.T) {
 
 func TestANewStreamIsUsableWithNothingFree(t *testing.T) {
 	for _, free := range []bytesize.Size{0, -bytesize.GiB, bytesize.MiB} {
-		js := newJetStream(t, startBroker(t, "").connect())
+		js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
 		c := ensureSized(t, js, bytesize.GiB, Sizing{Free: freeOf(free, nil)})
-		if bytesize.Size(c.MaxBytes) != MinStreamBytes || WantedBytes(c) != bytesize.GiB {
+		if bytesize.Size(c.MaxBytes) != MinBytes || WantedBytes(c) != bytesize.GiB {
 			t.Errorf("%s free: size %d, metadata %v", free, c.MaxBytes, c.Metadata)
 		}
 	}
 }
 
 func TestWhatIsFreeIsAskedForOnlyWhereItMatters(t *testing.T) {
-	js := newJetStream(t, startBroker(t, "").connect())
+	js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
 	ensureSized(t, js, 16*bytesize.MiB, Sizing{Free: freeOf(bytesize.GiB, nil)})
 	broken := Sizing{Default: bytesize.GiB, Free: freeOf(0, errors.New("nobody answers"))}
 	for _, stated := range []bytesize.Size{0, 16 * bytesize.MiB, 8 * bytesize.MiB} {
@@ -81,7 +82,7 @@ func TestWhatIsFreeIsAskedForOnlyWhereItMatters(t *testing.T) {
 
 // A stream that holds more than its new size loses nothing, and refuses messages until there is less.
 func TestALowerSizeDeletesNothing(t *testing.T) {
-	js := newJetStream(t, startBroker(t, "").connect())
+	js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
 	ensureSized(t, js, bytesize.MiB, Sizing{})
 	for range 5 {
 		if _, err := js.Publish(t.Context(), "orders.a", make([]byte, 10<<10)); err != nil {
@@ -103,12 +104,12 @@ func TestALowerSizeDeletesNothing(t *testing.T) {
 }
 
 func TestDeadLettersAreSizedAsTopicsAre(t *testing.T) {
-	js := newJetStream(t, startBroker(t, "").connect())
+	js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
 	for _, step := range []struct{ stated, free, size, wanted bytesize.Size }{
-		{0, 0, MinStreamBytes, bytesize.GiB}, {16 * bytesize.MiB, bytesize.GiB, 16 * bytesize.MiB, 0},
+		{0, 0, MinBytes, bytesize.GiB}, {16 * bytesize.MiB, bytesize.GiB, 16 * bytesize.MiB, 0},
 		{bytesize.GiB, 0, 16 * bytesize.MiB, bytesize.GiB}, {0, bytesize.GiB, 16 * bytesize.MiB, bytesize.GiB},
 	} {
-		stream, err := EnsureDeadLetters(testContext(t), js, "billing", DeadLetterOptions{
+		stream, err := EnsureDeadLetters(brokertest.Context(t), js, "billing", DeadLetterOptions{
 			Replicas: 1, Sizing: Sizing{Stated: step.stated, Default: bytesize.GiB, Free: freeOf(step.free, nil)},
 		})
 		if err != nil {
@@ -118,7 +119,7 @@ func TestDeadLettersAreSizedAsTopicsAre(t *testing.T) {
 			t.Errorf("%+v: size %d, metadata %v", step, c.MaxBytes, c.Metadata)
 		}
 	}
-	all, err := Reservations(testContext(t), js)
+	all, err := Reservations(brokertest.Context(t), js)
 	if err != nil || len(all) != 1 || all[0].Wanted != bytesize.GiB || all[0].Bytes != 16*bytesize.MiB {
 		t.Errorf("reservations %+v, %v", all, err)
 	}
@@ -130,12 +131,12 @@ func TestDeadLettersAreSizedAsTopicsAre(t *testing.T) {
 		{listed, -mib, 0}, {listed, bytesize.KiB, 0}, {listed, mib, 17 * mib}, {listed, bytesize.GiB, 0}, // listed before the raise
 		{17 * mib, bytesize.GiB, bytesize.GiB}, {bytesize.GiB, 9 * bytesize.GiB, 0},
 	} {
-		if size, err := Grow(testContext(t), js, Reservation{Stream: "dlq_billing", Bytes: step.listed}, step.free); size != step.want || err != nil {
+		if size, err := Grow(brokertest.Context(t), js, Reservation{Stream: "dlq_billing", Bytes: step.listed}, step.free); size != step.want || err != nil {
 			t.Errorf("with %s free it has %s, want %s: %v", step.free, size, step.want, err)
 		}
 	}
 	for range 2 {
-		if err := DeleteStream(testContext(t), js, "dlq_billing"); err != nil {
+		if err := Delete(brokertest.Context(t), js, "dlq_billing"); err != nil {
 			t.Error(err)
 		}
 	}
@@ -143,8 +144,8 @@ func TestDeadLettersAreSizedAsTopicsAre(t *testing.T) {
 
 // TestStreamsThatNobodyAnswersForAreMissing: their sizes would be granted a second time.
 func TestStreamsThatNobodyAnswersForAreMissing(t *testing.T) {
-	nc := startBroker(t, "").connect()
-	js := newJetStream(t, nc)
+	nc := brokertest.Start(t, "").Connect()
+	js := brokertest.JetStream(t, nc)
 	names := []string{"a", "m", "z"}
 	for _, name := range names {
 		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, MaxBytes: int64(bytesize.MiB)}); err != nil {
@@ -152,7 +153,7 @@ func TestStreamsThatNobodyAnswersForAreMissing(t *testing.T) {
 		}
 	}
 	for _, lost := range names {
-		got, err := Reservations(testContext(t), leaderless(t, nc, lost))
+		got, err := Reservations(brokertest.Context(t), leaderless(t, nc, lost))
 		var missing *MissingError
 		if !errors.As(err, &missing) || !slices.Equal(missing.Streams, []string{lost}) {
 			t.Errorf("without a leader of %s: %v", lost, err)
@@ -166,7 +167,7 @@ func TestStreamsThatNobodyAnswersForAreMissing(t *testing.T) {
 			t.Errorf("without a leader of %s: %d others are listed, want 2", lost, len(got))
 		}
 	}
-	if got, err := Reservations(testContext(t), js); len(got) != 3 || err != nil {
+	if got, err := Reservations(brokertest.Context(t), js); len(got) != 3 || err != nil {
 		t.Errorf("%d are listed, want 3: %v", len(got), err)
 	}
 }
@@ -227,7 +228,7 @@ func TestWhatAStreamWaitsForIsSaidInPlainWords(t *testing.T) {
 		"cannot do it yet: system temporarily unavailable": &jetstream.APIError{Code: 503, ErrorCode: 10008, Description: "system temporarily unavailable"},
 		"it has no leader": nats.ErrNoResponders,
 	} {
-		if got := waitsFor(err); !strings.Contains(got, want) || strings.Contains(got, "nats:") || strings.Contains(got, "err_code") {
+		if got := waitReason(err); !strings.Contains(got, want) || strings.Contains(got, "nats:") || strings.Contains(got, "err_code") {
 			t.Errorf("%v: %q", err, got)
 		}
 	}

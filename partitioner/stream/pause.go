@@ -1,4 +1,4 @@
-package partitioner
+package stream
 
 import (
 	"context"
@@ -16,29 +16,29 @@ import (
 //
 // It cannot be 0. So a topic that is empty takes one message, and another one once that is finished and purged.
 const (
-	freeMsgs = -1
-	heldMsgs = 1
+	unlimitedMsgs = -1
+	pausedMaxMsgs = 1
 )
 
 // IsHeld reports whether a topic's stream refuses messages because a node is short of disk space.
-func IsHeld(c jetstream.StreamConfig) bool { return c.MaxMsgs == heldMsgs }
+func PublishingPaused(c jetstream.StreamConfig) bool { return c.MaxMsgs == pausedMaxMsgs }
 
 // Hold makes a topic refuse messages, or take them again. changed is false if it was so already.
 //
 // Two nodes may do it at once, or one while another changes the limits at its start: the last write wins as a whole. So
 // whoever wants a topic held looks again from time to time.
-func Hold(ctx context.Context, js jetstream.JetStream, topic string, held bool) (changed bool, err error) {
-	stream, err := lookUp(ctx, js, topic)
+func PausePublishing(ctx context.Context, js jetstream.JetStream, topic string, held bool) (changed bool, err error) {
+	stream, err := find(ctx, js, topic)
 	if err != nil {
 		return false, fmt.Errorf("look at topic %s: %w", topic, err)
 	}
 	c := stream.CachedInfo().Config
-	if IsHeld(c) == held {
+	if PublishingPaused(c) == held {
 		return false, nil
 	}
-	c.MaxMsgs = freeMsgs
+	c.MaxMsgs = unlimitedMsgs
 	if held {
-		c.MaxMsgs = heldMsgs
+		c.MaxMsgs = pausedMaxMsgs
 	}
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()

@@ -1,4 +1,4 @@
-package partitioner
+package publisher
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/internal/admission"
+	"leasehold/partitioner"
 )
 
 // Message is one message to publish. Headers and Data belong to the publisher until its result is there.
@@ -30,7 +31,7 @@ const (
 	Duplicate
 	// Refused means that it is not stored and will not be. Result.Err says why.
 	Refused
-	// Unknown means that it may be stored, now or later. Later messages of its key are held until Publisher.Resolve.
+	// Unknown means that it may be stored, now or later. Later messages of its key are blocked until Publisher.Resolve.
 	Unknown
 )
 
@@ -64,8 +65,8 @@ type Result struct {
 var (
 	// ErrTopicFull: the topic is at its max_bytes. Nothing is lost; publish again later.
 	ErrTopicFull = errors.New("topic is full (max_bytes): its groups must catch up, or max_bytes be raised")
-	// ErrDiskShort: the topic is held (see Hold). Nothing is lost; publish again later.
-	ErrDiskShort = errors.New("topic takes no messages because a node is short of disk space: `leasehold status` says which")
+	// ErrPublishingPaused: publishing is paused (see stream.PausePublishing). Nothing is lost; publish again later.
+	ErrPublishingPaused = errors.New("topic takes no messages because a node is short of disk space: `leasehold status` says which")
 	// ErrTooLarge: headers and data exceed max_payload.
 	ErrTooLarge = errors.New("message with its headers is larger than max_payload")
 	// ErrHeader: headers or a message id that are not allowed.
@@ -82,16 +83,43 @@ var (
 	ErrNoAnswer = errors.New("no answer from the broker")
 	// ErrClosed: the publisher was closed.
 	ErrClosed = errors.New("publisher is closed")
-	// ErrKeyHeld: messages wait for Resolve, since an earlier one of their key ended as Unknown.
-	ErrKeyHeld = errors.New("key is held after an unknown result")
+	// ErrKeyBlocked: messages wait for Resolve, because an earlier one of their key ended as Unknown.
+	ErrKeyBlocked = errors.New("key is blocked after an unknown result")
 )
 
-// Check finds where the message would be stored, without sending anything, or says why it cannot be published at all.
-func (m *Message) Check(t Topic) (Place, error) {
-	if _, _, err := m.header(); err != nil {
-		return Place{}, err
+// Check returns where the message would be stored, without sending anything, or why it cannot be published at all.
+func (m *Message) Check(t partitioner.Topic) (partitioner.Place, error) {
+	prepared, err := m.Prepare(t)
+	if err != nil {
+		return partitioner.Place{}, err
 	}
-	return m.place(t)
+	return prepared.place, nil
+}
+
+// Prepared is a message that may be published: its place is known and its headers are allowed. Publish it once.
+type Prepared struct {
+	place  partitioner.Place
+	header nats.Header
+	id     string
+	data   []byte
+	size   int64 // see Message.size
+}
+
+// Place is where the message belongs.
+func (m *Prepared) Place() partitioner.Place { return m.place }
+
+// Prepare computes the message's place and headers, or returns why it cannot be published at all. The error wraps
+// ErrHeader, partitioner.ErrNoKey, partitioner.ErrKeyTooLong or partitioner.ErrSubject.
+func (m *Message) Prepare(t partitioner.Topic) (*Prepared, error) {
+	header, id, err := m.header()
+	if err != nil {
+		return nil, err
+	}
+	place, err := m.place(t)
+	if err != nil {
+		return nil, err
+	}
+	return &Prepared{place: place, header: header, id: id, data: m.Data, size: m.size()}, nil
 }
 
 // WireSize is what counts towards max_payload: data and headers as they are sent, with a message id of ours if there is
@@ -133,18 +161,18 @@ func (m *Message) givenID() string {
 const generatedID = 22
 
 // place finds where the message belongs.
-func (m *Message) place(t Topic) (Place, error) {
+func (m *Message) place(t partitioner.Topic) (partitioner.Place, error) {
 	subject := m.Subject
 	if subject == "" {
-		token, err := EncodeKey(m.Key)
+		token, err := partitioner.EncodeKey(m.Key)
 		if err != nil {
-			return Place{}, err
+			return partitioner.Place{}, err
 		}
 		if subject, err = t.PublishSubject(token); err != nil {
-			return Place{}, err
+			return partitioner.Place{}, err
 		}
 	} else if m.Key != "" {
-		return Place{}, refuse(ErrSubject, "give a key or a subject, not both")
+		return partitioner.Place{}, admission.SubjectInvalid.Refuse("%s: give a key or a subject, not both", partitioner.ErrSubject).Wrapping(partitioner.ErrSubject)
 	}
 	return t.Placement(subject)
 }
@@ -181,6 +209,14 @@ func (m *Message) checkHeader(id string) error {
 		return badHeader(r)
 	}
 	return badHeader(admission.HeadersSize(m.headerSize(id)))
+}
+
+// badHeader is about a message's headers or id; nil stays nil.
+func badHeader(r *admission.Refusal) error {
+	if r == nil {
+		return nil
+	}
+	return r.Wrapping(ErrHeader)
 }
 
 // size is about what the message takes in memory and on the wire, in bytes.

@@ -1,4 +1,4 @@
-package partitioner
+package stream
 
 import (
 	"context"
@@ -9,11 +9,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/internal/bytesize"
+	"leasehold/partitioner/brokertest"
 )
 
 // TestWrongClockPurgesNothingThatIsToBeRetained: one clock that is ahead, of this node or of the stream's leader.
 func TestWrongClockPurgesNothingThatIsToBeRetained(t *testing.T) {
-	js := newJetStream(t, startBroker(t, "").connect())
+	js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
 	topic := orders()
 	topic.MaxBytes, topic.Retain = 8*bytesize.MiB, time.Hour
 	stream := ensure(t, js, topic)
@@ -53,7 +54,7 @@ func TestWrongClockPurgesNothingThatIsToBeRetained(t *testing.T) {
 
 // TestReplicaThatLagsPurgesNothing: the leader has a young message, and the copy that is asked has none.
 func TestReplicaThatLagsPurgesNothing(t *testing.T) {
-	js := newJetStream(t, startBroker(t, "").connect())
+	js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
 	topic := orders()
 	topic.MaxBytes, topic.Retain = 8*bytesize.MiB, time.Hour
 	ensure(t, js, topic)

@@ -1,4 +1,4 @@
-package partitioner
+package stream
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/internal/bytesize"
+	"leasehold/partitioner"
 )
 
 const (
@@ -26,16 +27,16 @@ const (
 
 	// requeueRoom is how much larger a stored message may be than a published one. A dead letter that is requeued gets headers
 	// of ours, and each of its own may be spelled a byte longer.
-	requeueRoom = 32 * bytesize.KiB
+	requeueHeadroom = 32 * bytesize.KiB
 
 	createTimeout  = 5 * time.Second // of one request to make or change a stream
-	lookTimeout    = time.Second     // of one to look at it: while it has no leader nobody answers, now or later
+	findTimeout    = time.Second     // of one to look at it: while it has no leader nobody answers, now or later
 	createMinPause = 100 * time.Millisecond
 	createMaxPause = 2 * time.Second
 )
 
 // StreamOptions are what a topic's stream takes from the cluster rather than from the topic.
-type StreamOptions struct {
+type Options struct {
 	Replicas   int             // 3 in a cluster, 1 in single mode
 	MaxPayload bytesize.Size   // largest message users may send, headers included
 	Sizing     Sizing          // of which Stated is the topic's max_bytes, whatever it says here
@@ -71,26 +72,26 @@ func (e *MismatchError) Error() string {
 // store messages of one key in different partitions on different replicas.
 //
 // What the broker cannot do yet (no leader, nodes missing, timeouts) is tried again until ctx ends.
-func EnsureStream(ctx context.Context, js jetstream.JetStream, t Topic, opt StreamOptions) (jetstream.Stream, error) {
+func Ensure(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, opt Options) (jetstream.Stream, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
 	}
-	want := t.streamConfig(opt)
+	want := streamConfig(t, opt)
 	opt.Sizing.Stated = t.MaxBytes
-	return persist(ctx, "ensure stream of topic "+t.Name, opt.Waiting, func() (jetstream.Stream, error) {
-		return ensureOnce(ctx, js, want, opt.Sizing, t.adopt(want))
+	return retryUntilDone(ctx, "ensure stream of topic "+t.Name, opt.Waiting, func() (jetstream.Stream, error) {
+		return ensureOnce(ctx, js, want, opt.Sizing, adoptTopic(t, want))
 	})
 }
 
 // persist tries to make a stream until it is there, ctx ends or there is no hope.
-func persist(ctx context.Context, what string, waiting func(error), try func() (jetstream.Stream, error)) (jetstream.Stream, error) {
+func retryUntilDone(ctx context.Context, what string, waiting func(error), try func() (jetstream.Stream, error)) (jetstream.Stream, error) {
 	for pause := createMinPause; ; pause = min(2*pause, createMaxPause) {
 		stream, err := try()
 		if err == nil {
 			return stream, nil
 		}
 		if ctx.Err() == nil && transient(err) && waiting != nil {
-			waiting(errors.New(waitsFor(err)))
+			waiting(errors.New(waitReason(err)))
 		}
 		err = fmt.Errorf("%s: %w", what, err)
 		if ctx.Err() != nil || !transient(err) {
@@ -102,24 +103,24 @@ func persist(ctx context.Context, what string, waiting func(error), try func() (
 	}
 }
 
-func (t Topic) streamConfig(opt StreamOptions) jetstream.StreamConfig {
+func streamConfig(t partitioner.Topic, opt Options) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:             t.Name,
 		Description:      "Leasehold topic. Do not edit: its transform decides the order of messages.",
 		Subjects:         []string{t.Subject},
-		SubjectTransform: &jetstream.SubjectTransformConfig{Source: t.Subject, Destination: t.transform()},
+		SubjectTransform: &jetstream.SubjectTransformConfig{Source: t.Subject, Destination: t.Transform()},
 		Storage:          jetstream.FileStorage,
 		Replicas:         opt.Replicas,
 		Retention:        jetstream.LimitsPolicy,
 		Discard:          jetstream.DiscardNew,
-		MaxMsgs:          freeMsgs,
+		MaxMsgs:          unlimitedMsgs,
 		MaxMsgSize:       maxMsgSize(opt.MaxPayload),
 		MaxConsumers:     MaxConsumers,
 		Duplicates:       t.DedupWindow,
 		DenyDelete:       true,
 		AllowDirect:      true,
 		Metadata: map[string]string{
-			metaLayout:     layoutToken,
+			metaLayout:     strconv.Itoa(partitioner.Layout),
 			metaPartitions: strconv.Itoa(t.Partitions),
 			metaKey:        keyText(t.Key),
 		},
@@ -128,10 +129,10 @@ func (t Topic) streamConfig(opt StreamOptions) jetstream.StreamConfig {
 
 // maxMsgSize is the stream's limit for a max_payload; unset means none of its own.
 func maxMsgSize(n bytesize.Size) int32 {
-	if n <= 0 || n > math.MaxInt32-requeueRoom {
+	if n <= 0 || n > math.MaxInt32-requeueHeadroom {
 		return -1
 	}
-	return int32(n + requeueRoom)
+	return int32(n + requeueHeadroom)
 }
 
 // larger is the larger of two limits of a stream. A negative one is none.
@@ -147,7 +148,7 @@ type adopter func(have *jetstream.StreamConfig) (change bool, err error)
 
 // ensureOnce finds or makes a stream.
 func ensureOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, size Sizing, adopt adopter) (jetstream.Stream, error) {
-	stream, err := lookUp(ctx, js, want.Name)
+	stream, err := find(ctx, js, want.Name)
 	if isNotFound(err) {
 		return createOnce(ctx, js, want, size)
 	}
@@ -179,8 +180,8 @@ func createOnce(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 	return js.CreateStream(ctx, want)
 }
 
-// adopt refuses a stream that is not the topic's, and takes over limits of this config.
-func (t Topic) adopt(want jetstream.StreamConfig) adopter {
+// adoptTopic refuses a stream that is not the topic's, and takes over limits of this config.
+func adoptTopic(t partitioner.Topic, want jetstream.StreamConfig) adopter {
 	return func(have *jetstream.StreamConfig) (bool, error) {
 		if diffs := differences(*have, want); len(diffs) > 0 {
 			return false, &MismatchError{Topic: t.Name, Differences: diffs}
@@ -194,8 +195,8 @@ func (t Topic) adopt(want jetstream.StreamConfig) adopter {
 	}
 }
 
-func lookUp(ctx context.Context, js jetstream.JetStream, name string) (jetstream.Stream, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+func find(ctx context.Context, js jetstream.JetStream, name string) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	return js.Stream(ctx, name)
 }
@@ -224,7 +225,7 @@ func differences(have, want jetstream.StreamConfig) []Difference {
 	compare("retention", have.Retention.String(), want.Retention.String())
 	compare("discard policy", have.Discard.String(), want.Discard.String())
 	compare("max_age", have.MaxAge.String(), want.MaxAge.String())
-	if have.MaxMsgs != heldMsgs { // a topic that is held is held for now, whoever starts meanwhile
+	if have.MaxMsgs != pausedMaxMsgs { // a topic that is held is held for now, whoever starts meanwhile
 		compare("max_msgs", strconv.FormatInt(have.MaxMsgs, 10), strconv.FormatInt(want.MaxMsgs, 10))
 	}
 	compare("deny_delete", strconv.FormatBool(have.DenyDelete), strconv.FormatBool(want.DenyDelete))
@@ -266,8 +267,8 @@ const (
 )
 
 var (
-	errForeign = errors.New("not a stream of ours") // One that is not as it was made.
-	errFinal   = errors.New("this config cannot be used")
+	errNotOurs  = errors.New("not a stream of ours") // One that is not as it was made.
+	errUnusable = errors.New("this config cannot be used")
 )
 
 func isNotFound(err error) bool { return errors.Is(err, jetstream.ErrStreamNotFound) }
@@ -275,7 +276,7 @@ func isNotFound(err error) bool { return errors.Is(err, jetstream.ErrStreamNotFo
 // transient reports whether creating or reading a stream may work later.
 func transient(err error) bool {
 	var mismatch *MismatchError
-	if errors.As(err, &mismatch) || errors.Is(err, errForeign) || errors.Is(err, errFinal) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
+	if errors.As(err, &mismatch) || errors.Is(err, errNotOurs) || errors.Is(err, errUnusable) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
 		return false
 	}
 	var api *jetstream.APIError
@@ -292,7 +293,7 @@ func transient(err error) bool {
 }
 
 // waitsFor says in an operator's words why a stream cannot be made or read yet.
-func waitsFor(err error) string {
+func waitReason(err error) string {
 	var api *jetstream.APIError
 	switch {
 	case errors.As(err, &api) && api.ErrorCode == codeNoPeers:

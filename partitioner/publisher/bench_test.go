@@ -1,4 +1,4 @@
-package partitioner
+package publisher
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"leasehold/internal/bytesize"
+	"leasehold/partitioner/brokertest"
 )
 
 const benchKeys = 10007
@@ -19,15 +20,15 @@ const benchKeys = 10007
 // same window, message ids, payloads (256 bytes) and keys. The two take turns, block by block, so that a noisy machine
 // hits both; ours/raw is what to look at. Run it with -benchtime 50x or so: an op is one block of each.
 func BenchmarkPublish(b *testing.B) {
-	srv := startBroker(b, "")
+	srv := brokertest.Start(b, "")
 	topic := orders()
 	topic.MaxBytes = 8 * bytesize.GiB
-	stream := ensure(b, newJetStream(b, srv.connect()), topic)
-	raw, err := jetstream.New(srv.connect(), jetstream.WithPublishAsyncMaxPending(1024))
+	stream := ensure(b, brokertest.JetStream(b, srv.Connect()), topic)
+	raw, err := jetstream.New(srv.Connect(), jetstream.WithPublishAsyncMaxPending(1024))
 	if err != nil {
 		b.Fatal(err)
 	}
-	p := newPublisher(b, srv.connect(), topic, PublisherOptions{})
+	p := newPublisher(b, srv.Connect(), topic, Options{})
 	const block = 10000
 	var rawTime, ourTime time.Duration
 	for i := 0; b.Loop(); i++ {

@@ -1,4 +1,4 @@
-package partitioner
+package publisher
 
 import (
 	"context"
@@ -12,10 +12,11 @@ import (
 	"github.com/nats-io/nuid"
 
 	"leasehold/internal/bytesize"
+	"leasehold/partitioner"
 )
 
 // PublisherOptions tune a Publisher. The zero value of each field is its default.
-type PublisherOptions struct {
+type Options struct {
 	// Window is how many messages may be accepted and without a result: in flight, waiting for an earlier one of
 	// their key, or held. Default 1024.
 	Window int
@@ -30,13 +31,13 @@ type PublisherOptions struct {
 	// Roam lets the publisher leave a server that has answered nothing for three AckTimeouts, or only that nobody takes
 	// the message, for another one that the connection knows: a node that is frozen, or cut off from the others, keeps
 	// its clients. For a connection that nobody else uses.
-	Roam bool
+	Failover bool
 }
 
 // deafAfter is how many AckTimeouts without any answer make a server deaf.
-const deafAfter = 3
+const unresponsiveAfter = 3
 
-func (o PublisherOptions) withDefaults(t Topic) PublisherOptions {
+func (o Options) withDefaults(t partitioner.Topic) Options {
 	if o.Window == 0 {
 		o.Window = 1024
 	}
@@ -52,7 +53,7 @@ func (o PublisherOptions) withDefaults(t Topic) PublisherOptions {
 	return o
 }
 
-func (o PublisherOptions) validate(t Topic) error {
+func (o Options) validate(t partitioner.Topic) error {
 	var errs []error
 	if o.Window < 1 || o.MaxBytes < 1 || o.AckTimeout < time.Millisecond {
 		errs = append(errs, fmt.Errorf("window, max bytes and ack timeout must be positive"))
@@ -74,8 +75,8 @@ func (o PublisherOptions) validate(t Topic) error {
 // run), behind it, or done.
 type Publisher struct {
 	nc     *nats.Conn
-	topic  Topic
-	opt    PublisherOptions
+	topic  partitioner.Topic
+	opt    Options
 	inbox  string // prefix of reply subjects, with its final dot
 	sub    *nats.Subscription
 	status chan nats.Status
@@ -83,31 +84,31 @@ type Publisher struct {
 	stop   chan struct{}
 	done   chan struct{} // closed when the watch has returned
 
-	mu       sync.Mutex // guards what follows, and every pending and keyQueue
-	ids      *nuid.NUID
-	lastNum  uint64
-	keys     map[string]*keyQueue // only keys with a message, or held
-	flying   map[uint64]*pending  // sent, no result yet; whoever removes an entry gives it its result
-	nextLook time.Time            // ≤ every flying due; zero if nothing flies
-	heard    time.Time            // when anybody last took or refused a message, or the server left that answered nothing
-	accepted int                  // taken by Publish, callback not yet returned; ≤ Window
-	bytes    int64                // weight of the accepted; ≤ MaxBytes
-	held     int                  // of accepted: behind a held key
-	idle     chan struct{}        // closed when accepted == held; nil if nobody waits
-	room     chan struct{}        // closed when it is time to look for room again; nil if nobody waits
-	closed   bool
+	mu        sync.Mutex // guards what follows, and every pending and keyQueue
+	ids       *nuid.NUID
+	lastNum   uint64
+	keys      map[string]*keyQueue // only keys with a message, or held
+	inFlight  map[uint64]*pending  // sent, no result yet; whoever removes an entry gives it its result
+	nextCheck time.Time            // ≤ every flying due; zero if nothing flies
+	lastAck   time.Time            // when anybody last took or refused a message, or the server left that answered nothing
+	accepted  int                  // taken by Publish, callback not yet returned; ≤ Window
+	bytes     int64                // weight of the accepted; ≤ MaxBytes
+	blocked   int                  // of accepted: behind a held key
+	idle      chan struct{}        // closed when accepted == held; nil if nobody waits
+	capacity  chan struct{}        // closed when it is time to look for room again; nil if nobody waits
+	closed    bool
 }
 
 // keyQueue is one key's messages. head is in flight or settling; waiting go after it, in order.
 type keyQueue struct {
 	head    *pending
 	waiting []*pending
-	held    bool // head ended as unknown, and nobody has resolved that
+	blocked bool // head ended as unknown, and nobody has resolved that
 }
 
 // pending is one message between Publish and its callback.
 type pending struct {
-	place     Place
+	place     partitioner.Place
 	id        string
 	generated bool // the id is ours
 	header    nats.Header
@@ -116,19 +117,19 @@ type pending struct {
 	callback  func(Result)
 	refusal   error // known without asking the broker
 
-	num      uint64
-	first    time.Time // first send
-	due      time.Time // when the watch looks at it next
-	attempts int
-	open     []int     // attempts that may have stored it, or may yet
-	last     error     // why it is not stored so far
-	limited  time.Time // when a limit was first the answer
+	num            uint64
+	first          time.Time // first send
+	due            time.Time // when the watch looks at it next
+	attempts       int
+	unanswered     []int     // attempts that may have stored it, or may yet
+	last           error     // why it is not stored so far
+	overLimitSince time.Time // when a limit was first the answer
 }
 
-// NewPublisher makes a publisher for a topic on a connection. It wraps the connection's error handler, because that is
+// New makes a publisher for a topic on a connection. It wraps the connection's error handler, because that is
 // where the broker's permission errors arrive; the handler set before is still called. The wrapper stays for the
 // connection's life, so make one publisher per topic and connection, and keep it.
-func NewPublisher(nc *nats.Conn, t Topic, opt PublisherOptions) (*Publisher, error) {
+func New(nc *nats.Conn, t partitioner.Topic, opt Options) (*Publisher, error) {
 	t = t.WithDefaults()
 	opt = opt.withDefaults(t)
 	if err := errors.Join(t.Validate(), opt.validate(t)); err != nil {
@@ -138,7 +139,7 @@ func NewPublisher(nc *nats.Conn, t Topic, opt PublisherOptions) (*Publisher, err
 		nc: nc, topic: t, opt: opt,
 		inbox: nc.NewInbox() + ".",
 		wake:  make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-		ids: nuid.New(), keys: map[string]*keyQueue{}, flying: map[uint64]*pending{},
+		ids: nuid.New(), keys: map[string]*keyQueue{}, inFlight: map[uint64]*pending{},
 	}
 	if err := p.subscribe(); err != nil {
 		return nil, fmt.Errorf("publisher for topic %s: %w", t.Name, err)
@@ -152,7 +153,7 @@ func NewPublisher(nc *nats.Conn, t Topic, opt PublisherOptions) (*Publisher, err
 // subscribe opens the one inbox for all answers, and makes sure that it works: without the right to receive, every
 // message would end as unknown.
 func (p *Publisher) subscribe() error {
-	sub, err := p.nc.Subscribe(p.inbox+"*", p.onAnswer)
+	sub, err := p.nc.Subscribe(p.inbox+"*", p.onReply)
 	if err != nil {
 		return fmt.Errorf("subscribe to answers: %w", err)
 	}
@@ -169,45 +170,51 @@ func (p *Publisher) subscribe() error {
 	return nil
 }
 
-// Publish takes a message and gives its result to callback, once. It blocks only while the window is full. On an error
-// (ctx ended, ErrClosed) the message was not taken and callback is not called. A message without a usable key gets its
+// Publish accepts a message and passes its result to callback, once. It blocks only while the window is full. On an error
+// (ctx ended, ErrClosed) the message was not accepted and callback is not called. A message without a usable key gets its
 // result, Refused, before Publish returns.
 func (p *Publisher) Publish(ctx context.Context, m Message, callback func(Result)) error {
-	e := p.prepare(m, callback)
-	if e.place.Key == "" {
-		callback(Result{Outcome: Refused, ID: e.id, Err: e.refusal})
+	e := &pending{data: m.Data, callback: callback, weight: p.weight(m.size())}
+	e.header, e.id, e.refusal = m.header()
+	place, err := m.place(p.topic)
+	if err != nil {
+		callback(Result{Outcome: Refused, ID: e.id, Err: err})
 		return nil
 	}
+	e.place = place
+	return p.enqueue(ctx, e)
+}
+
+// PublishPrepared is Publish for a message that was prepared for this publisher's topic.
+func (p *Publisher) PublishPrepared(ctx context.Context, m *Prepared, callback func(Result)) error {
+	return p.enqueue(ctx, &pending{
+		place: m.place, header: m.header, id: m.id, data: m.data, weight: p.weight(m.size), callback: callback,
+	})
+}
+
+// weight is what a message counts towards MaxBytes.
+func (p *Publisher) weight(size int64) int64 { return min(size, int64(p.opt.MaxBytes)) }
+
+// enqueue accepts a message, and sends it if no other of its key is before it.
+func (p *Publisher) enqueue(ctx context.Context, e *pending) error {
 	first, err := p.accept(ctx, e)
 	if err != nil {
 		return err
 	}
 	if first {
-		p.drive(e)
+		p.advance(e)
 	}
 	return nil
-}
-
-func (p *Publisher) prepare(m Message, callback func(Result)) *pending {
-	e := &pending{data: m.Data, callback: callback, weight: min(m.size(), int64(p.opt.MaxBytes))}
-	e.header, e.id, e.refusal = m.header()
-	place, err := m.place(p.topic)
-	if err != nil {
-		e.refusal = err
-		return e
-	}
-	e.place = place
-	return e
 }
 
 // accept puts a message into its key's queue once the window has room, and reports whether it is the head.
 func (p *Publisher) accept(ctx context.Context, e *pending) (first bool, err error) {
 	p.mu.Lock()
 	for !p.closed && (p.accepted >= p.opt.Window || p.bytes+e.weight > int64(p.opt.MaxBytes)) {
-		if p.room == nil {
-			p.room = make(chan struct{})
+		if p.capacity == nil {
+			p.capacity = make(chan struct{})
 		}
-		room := p.room
+		room := p.capacity
 		p.mu.Unlock()
 		select {
 		case <-room:
@@ -238,8 +245,8 @@ func (p *Publisher) enqueueLocked(e *pending) (first bool) {
 		return true
 	}
 	q.waiting = append(q.waiting, e)
-	if q.held {
-		p.held++
+	if q.blocked {
+		p.blocked++
 	}
 	return false
 }
@@ -248,23 +255,23 @@ func (p *Publisher) enqueueLocked(e *pending) (first bool) {
 //
 // Publishers in wait for room are woken only when a sixteenth of it is free: woken for each answer, they would send
 // every message with a system call of its own. If nothing flies, nothing else will make room, so they look at once.
-func (p *Publisher) doneLocked(e *pending) {
+func (p *Publisher) releaseLocked(e *pending) {
 	p.accepted--
 	p.bytes -= e.weight
-	if p.accepted == p.held && p.idle != nil {
+	if p.accepted == p.blocked && p.idle != nil {
 		close(p.idle)
 		p.idle = nil
 	}
 	enough := p.accepted <= p.opt.Window-max(1, p.opt.Window/16) && p.bytes <= int64(p.opt.MaxBytes)/16*15
-	if enough || len(p.flying) == 0 {
+	if enough || len(p.inFlight) == 0 {
 		p.wakeLocked()
 	}
 }
 
 func (p *Publisher) wakeLocked() {
-	if p.room != nil {
-		close(p.room)
-		p.room = nil
+	if p.capacity != nil {
+		close(p.capacity)
+		p.capacity = nil
 	}
 }
 
@@ -272,19 +279,19 @@ func (p *Publisher) wakeLocked() {
 // is published again first, or given up, is the caller's decision: publishing it again puts it behind those held.
 func (p *Publisher) Resolve(key string) {
 	p.mu.Lock()
-	next := p.unholdLocked(key)
+	next := p.unblockLocked(key)
 	p.mu.Unlock()
-	p.drive(next)
+	p.advance(next)
 }
 
 // unholdLocked ends a hold and returns the message to send now, if its head is not still in its callback.
-func (p *Publisher) unholdLocked(key string) *pending {
+func (p *Publisher) unblockLocked(key string) *pending {
 	q := p.keys[key]
-	if q == nil || !q.held {
+	if q == nil || !q.blocked {
 		return nil
 	}
-	q.held = false
-	p.held -= len(q.waiting)
+	q.blocked = false
+	p.blocked -= len(q.waiting)
 	if q.head != nil {
 		return nil
 	}
@@ -294,7 +301,7 @@ func (p *Publisher) unholdLocked(key string) *pending {
 // nextLocked makes the next message of a key its head. A key with nothing left and nothing to remember is dropped.
 func (p *Publisher) nextLocked(key string, q *keyQueue) *pending {
 	q.head = nil
-	if q.held {
+	if q.blocked {
 		return nil
 	}
 	if len(q.waiting) == 0 {
@@ -309,11 +316,11 @@ func (p *Publisher) nextLocked(key string, q *keyQueue) *pending {
 func (p *Publisher) Flush(ctx context.Context) error {
 	for {
 		p.mu.Lock()
-		if p.accepted == p.held {
-			held := p.held
+		if p.accepted == p.blocked {
+			held := p.blocked
 			p.mu.Unlock()
 			if held > 0 {
-				return fmt.Errorf("%w: %d messages wait", ErrKeyHeld, held)
+				return fmt.Errorf("%w: %d messages wait", ErrKeyBlocked, held)
 			}
 			return nil
 		}
@@ -353,20 +360,20 @@ func (p *Publisher) Close() {
 func (p *Publisher) abandon() {
 	p.mu.Lock()
 	var flying, unheld []*pending
-	for num, e := range p.flying {
-		delete(p.flying, num)
+	for num, e := range p.inFlight {
+		delete(p.inFlight, num)
 		flying = append(flying, e)
 	}
 	for key := range p.keys {
-		if next := p.unholdLocked(key); next != nil {
+		if next := p.unblockLocked(key); next != nil {
 			unheld = append(unheld, next)
 		}
 	}
 	p.mu.Unlock()
 	for _, e := range flying {
-		p.drive(p.settle(e, e.ended(ErrClosed)))
+		p.advance(p.complete(e, e.failed(ErrClosed)))
 	}
 	for _, e := range unheld {
-		p.drive(e)
+		p.advance(e)
 	}
 }
