@@ -60,8 +60,8 @@ type runningLane struct {
 
 // What the loop is fed beside the core's own inputs.
 type (
-	laneWoke struct{ key lease.Key }
-	call     struct{ f func(*lease.Core) }
+	laneWoke  struct{ key lease.Key }
+	call      struct{ f func(*lease.Core) }
 	readEnded struct{ key lease.Key } // A read has ended, well or not.
 )
 
