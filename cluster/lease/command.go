@@ -18,7 +18,7 @@ const (
 
 // Request is what a person asked for. It is applied once to each partition that it is for: by the owner, whose lane is
 // joined first, or by whoever claims the lease next. Like every change of hands it raises the epoch.
-type Request struct {
+type Command struct {
 	ID         uint64 `json:"id"` // Grows within a group, and is never used twice.
 	Kind       string `json:"kind"`
 	Partitions []int  `json:"partitions,omitempty"` // Empty: all of the group's.
@@ -30,35 +30,35 @@ type Request struct {
 }
 
 // Covers reports whether the request is for a partition.
-func (r Request) Covers(partition int) bool {
+func (r Command) Covers(partition int) bool {
 	return len(r.Partitions) == 0 || slices.Contains(r.Partitions, partition)
 }
 
 // Requests is what was asked of a group and may not have been applied everywhere yet.
-type Requests struct {
+type Commands struct {
 	Version int       `json:"v"`
 	LastID  uint64    `json:"last_id"` // Highest ID ever given.
-	Open    []Request `json:"open"`    // By ID.
+	Open    []Command `json:"open"`    // By ID.
 }
 
 // RequestsKey is the key of a group's requests.
-func RequestsKey(group string) Key { return Key{Group: group, Partition: ofGroup} }
+func CommandsKey(group string) Key { return Key{Group: group, Partition: wholeGroup} }
 
 // ofGroup stands in Key.Partition for the record that is the group's as a whole.
-const ofGroup = -1
+const wholeGroup = -1
 
 // due reports whether something was asked of a partition that its lease does not show yet.
-func (r Requests) due(partition int, l Lease) bool {
-	return slices.ContainsFunc(r.Open, func(q Request) bool { return q.ID > l.Applied && q.Covers(partition) })
+func (r Commands) due(partition int, l Lease) bool {
+	return slices.ContainsFunc(r.Open, func(q Command) bool { return q.ID > l.Applied && q.Covers(partition) })
 }
 
 // seeks reports whether a seek is due, which says where a partition begins whatever it was at before.
-func (r Requests) seeks(partition int, l Lease) bool {
-	return slices.ContainsFunc(r.Open, func(q Request) bool { return q.Kind == Seek && q.ID > l.Applied && q.Covers(partition) })
+func (r Commands) seekDue(partition int, l Lease) bool {
+	return slices.ContainsFunc(r.Open, func(q Command) bool { return q.Kind == Seek && q.ID > l.Applied && q.Covers(partition) })
 }
 
 // apply returns the lease as it is once everything that is due has been done.
-func (r Requests) apply(partition int, l Lease) Lease {
+func (r Commands) apply(partition int, l Lease) Lease {
 	for _, q := range r.Open {
 		if q.ID > l.Applied && q.Covers(partition) {
 			l = q.apply(l)
@@ -67,7 +67,7 @@ func (r Requests) apply(partition int, l Lease) Lease {
 	return l
 }
 
-func (r Request) apply(l Lease) Lease {
+func (r Command) apply(l Lease) Lease {
 	l.Applied = r.ID
 	switch r.Kind {
 	case Pause:
@@ -107,17 +107,17 @@ func addKeys(keys, more string) string {
 }
 
 // sawRequests takes in what is asked of a group.
-func (c *Core) sawRequests(in Saw) {
+func (c *Core) observedCommands(in Observed) {
 	for _, g := range c.groups {
-		if g.Name != in.Key.Group || in.Revision <= g.requestsRev {
+		if g.Name != in.Key.Group || in.Revision <= g.commandsRev {
 			continue
 		}
-		g.requestsRev = in.Revision
-		if in.Requests == nil || in.Requests.LastID < g.requests.LastID {
-			c.alarm(in, requestsKept)
+		g.commandsRev = in.Revision
+		if in.Commands == nil || in.Commands.LastID < g.commands.LastID {
+			c.alarm(in, commandsKept)
 			return
 		}
-		g.requests = *in.Requests
+		g.commands = *in.Commands
 		for _, h := range g.leases {
 			c.decide(h)
 		}
@@ -125,4 +125,4 @@ func (c *Core) sawRequests(in Saw) {
 }
 
 // asked reports whether a lease has a request to apply.
-func (h *held) asked() bool { return h.group.requests.due(h.key.Partition, h.rec) }
+func (h *leaseState) commandDue() bool { return h.group.commands.due(h.key.Partition, h.rec) }

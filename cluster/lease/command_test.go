@@ -10,20 +10,20 @@ import (
 func TestRequestThatTakesAttemptsBackLeavesAMark(t *testing.T) {
 	failed := Lease{Checkpoint: 64, Attempt: 3}
 	for name, c := range map[string]struct {
-		open   []Request
+		open   []Command
 		before Lease
 		want   bool
 	}{
-		"resume":               {[]Request{{ID: 1, Kind: Resume}}, failed, true},
-		"seek":                 {[]Request{{ID: 1, Kind: Seek, Seq: 70}}, failed, true},
-		"seek back and resume": {[]Request{{ID: 1, Kind: Seek, Seq: 1}, {ID: 2, Kind: Resume}}, failed, true},
-		"pause, then resume":   {[]Request{{ID: 1, Kind: Pause, Reason: "x"}, {ID: 2, Kind: Resume}}, failed, true},
-		"resume twice":         {[]Request{{ID: 1, Kind: Resume}}, Lease{Checkpoint: 64, CheckDeadLetters: true}, true},
-		"pause alone":          {[]Request{{ID: 1, Kind: Pause, Reason: "x"}}, failed, false},
-		"nothing had failed":   {[]Request{{ID: 1, Kind: Resume}}, Lease{Checkpoint: 64}, false},
+		"resume":               {[]Command{{ID: 1, Kind: Resume}}, failed, true},
+		"seek":                 {[]Command{{ID: 1, Kind: Seek, Seq: 70}}, failed, true},
+		"seek back and resume": {[]Command{{ID: 1, Kind: Seek, Seq: 1}, {ID: 2, Kind: Resume}}, failed, true},
+		"pause, then resume":   {[]Command{{ID: 1, Kind: Pause, Reason: "x"}, {ID: 2, Kind: Resume}}, failed, true},
+		"resume twice":         {[]Command{{ID: 1, Kind: Resume}}, Lease{Checkpoint: 64, CheckDeadLetters: true}, true},
+		"pause alone":          {[]Command{{ID: 1, Kind: Pause, Reason: "x"}}, failed, false},
+		"nothing had failed":   {[]Command{{ID: 1, Kind: Resume}}, Lease{Checkpoint: 64}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := (Requests{LastID: 2, Open: c.open}).apply(0, c.before); got.CheckDeadLetters != c.want {
+			if got := (Commands{LastID: 2, Open: c.open}).apply(0, c.before); got.CheckDeadLetters != c.want {
 				t.Errorf("%+v", got)
 			}
 		})

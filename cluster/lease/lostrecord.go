@@ -7,14 +7,14 @@ import "leasehold/internal/ownership"
 
 // wentBack reports whether a record cannot follow the one that is known. Under one epoch nothing lowers Done, and only this
 // node writes a boot of its own.
-func (c *Core) wentBack(h *held, rec Lease) bool {
+func (c *Core) regressed(h *leaseState, rec Lease) bool {
 	switch {
-	case h.believed == nil:
+	case h.lastValid == nil:
 		return false
-	case rec.Owner == c.cfg.Self.Node && rec.Boot > c.own.boot && c.phase >= running:
+	case rec.Owner == c.cfg.Self.Node && rec.Boot > c.self.boot && c.phase >= running:
 		return true
 	}
-	last := *h.believed
+	last := *h.lastValid
 	return rec.Epoch < last.Epoch || rec.Epoch == last.Epoch && rec.Checkpoint < last.Checkpoint
 }
 
@@ -22,20 +22,20 @@ func (c *Core) wentBack(h *held, rec Lease) bool {
 // for the epoch, which has to exceed all that were given out without this node's knowledge: every epoch is at most the
 // revision that it was written as, for each claim raises it by one. Letters may have been stored without this node's knowledge
 // too, so the next lane has to look.
-func (c *Core) vanish(h *held, in Saw) {
-	believed, rec := h.believed, h.rec
-	again := h.vanished && in.Lease != nil && in.Lease.Owner == rec.Owner && in.Lease.Boot == rec.Boot
-	h.ours = h.vanished && h.ours || h.lane != none && h.lane != handing && !h.lost && c.mine(h) && rec.Epoch == h.epoch
+func (c *Core) loseRecord(h *leaseState, in Observed) {
+	believed, rec := h.lastValid, h.rec
+	again := h.recordLost && in.Lease != nil && in.Lease.Owner == rec.Owner && in.Lease.Boot == rec.Boot
+	h.lostWhileOwned = h.recordLost && h.lostWhileOwned || h.lane != none && h.lane != handingOver && !h.revoked && c.mine(h) && rec.Epoch == h.epoch
 	switch {
-	case h.ours && h.lane != none:
+	case h.lostWhileOwned && h.lane != none:
 		rec = rec.with(later(rec.progress(), h.progress))
-	case !h.ours && in.Lease != nil: // a node that has just started may believe it
+	case !h.lostWhileOwned && in.Lease != nil: // a node that has just started may believe it
 		rec.Owner, rec.Boot = in.Lease.Owner, in.Lease.Boot
 	}
 	rec.Version, rec.Successor, rec.CheckDeadLetters = RecordVersion, "", true
 	rec.Epoch = max(rec.Epoch+1, in.Revision)
 	c.learn(h, in.Revision, rec)
-	h.believed, h.vanished, h.vanishedAt = believed, true, c.now
+	h.lastValid, h.recordLost, h.recordLostAt = believed, true, c.now
 	switch {
 	case again: // a node that believes it goes on writing
 	case believed != nil || h.group.Kind == ownership.Housekeeping:
@@ -49,12 +49,12 @@ func (c *Core) vanish(h *held, in Saw) {
 // mayReclaim reports whether a lease that vanished may be claimed on what is remembered of it. Its last owner may, whose
 // lane is joined. Others wait until that one has heard of it and done so, or is dead: what they remember may be old. A node
 // that remembers nothing needs to be told where the partition begins.
-func (c *Core) mayReclaim(h *held) bool {
+func (c *Core) mayReclaim(h *leaseState) bool {
 	switch {
-	case h.believed == nil && h.group.Kind != ownership.Housekeeping && !h.group.requests.seeks(h.key.Partition, h.rec):
+	case h.lastValid == nil && h.group.Kind != ownership.Housekeeping && !h.group.commands.seekDue(h.key.Partition, h.rec):
 		return false
-	case h.ours && c.mine(h):
+	case h.lostWhileOwned && c.mine(h):
 		return true
 	}
-	return c.now-h.vanishedAt >= c.cfg.TTL+10*c.cfg.Renew
+	return c.now-h.recordLostAt >= c.cfg.TTL+10*c.cfg.Renew
 }

@@ -14,7 +14,7 @@ const keptAttempts = 64
 //
 // Invariants: expired or now < fence whenever a call may start; fence ≤ send time of an attempt known to have landed
 // + TTL − Margin; every attempt in sent names revision rev, so at most one of them can ever land.
-type own struct {
+type selfState struct {
 	boot uint64   // Number of this session life, from SaveBoot on.
 	rev  uint64   // Highest revision of our record known; 0 if none.
 	rec  *Session // What that revision says; nil if absent.
@@ -34,7 +34,7 @@ type own struct {
 	seenAt   Time // watching: when rev was first seen.
 	moves    int  // watching: how often the other one's revision moved.
 	joinedAt Time // When this boot went live.
-	settled  bool // Takes part in plans; at once if this boot went on from a live session, for then it never left.
+	admitted bool // Takes part in plans; at once if this boot went on from a live session, for then it never left.
 }
 
 // attempt is one try at writing our record.
@@ -46,18 +46,18 @@ type attempt struct {
 
 // lookAtFence notices a fence that has passed. The watchdog has cancelled the lanes by then without asking; asking
 // again costs nothing and keeps this state in step with it.
-func (c *Core) lookAtFence() {
-	if c.phase < running || c.own.expired || c.now < c.own.fence {
+func (c *Core) checkFence() {
+	if c.phase < running || c.self.expired || c.now < c.self.fence {
 		return
 	}
-	c.own.expired = true
+	c.self.expired = true
 	c.cancelAll(ErrFenced)
 }
 
 // cutOff fences this node at once: the others may be about to bury it, and all they will wait for is that it notices.
 // Only a renewal that was sent afterwards shows, by its answer, that they have not, and will not on what they saw.
-func (c *Core) cutOff(in CutOff) {
-	o := &c.own
+func (c *Core) isolated(in Isolated) {
+	o := &c.self
 	o.cuts, o.cutAt = max(o.cuts, in.N), max(o.cutAt, in.At)
 	if c.phase >= running {
 		o.expired, o.nextAt = true, c.now
@@ -65,54 +65,54 @@ func (c *Core) cutOff(in CutOff) {
 	}
 	o.fence = min(o.fence, in.At)
 	c.setFence()
-	c.advanceOwn()
+	c.advanceSelf()
 }
 
-func (c *Core) setFence() { c.do(Fence{At: c.own.fence, Cut: c.own.cuts}) }
+func (c *Core) setFence() { c.emit(Fence{At: c.self.fence, Cut: c.self.cuts}) }
 
 // begin starts a new session life, if the record of our name allows it.
 func (c *Core) begin() {
-	o := &c.own
-	if o.vanished() || o.rec != nil && o.rec.State == Live && !o.rec.sameHome(c.cfg.Self) {
+	o := &c.self
+	if o.recordLost() || o.rec != nil && o.rec.State == Live && !o.rec.sameDirectory(c.cfg.Self) {
 		c.phase, o.seenAt, o.moves = watching, c.now, 0
 		return
 	}
-	c.takeBoot()
+	c.newBoot()
 }
 
 // vanished reports whether a record was there and is not any more. Whoever wrote it may be alive.
-func (o *own) vanished() bool { return o.rec == nil && o.rev > 0 }
+func (o *selfState) recordLost() bool { return o.rec == nil && o.rev > 0 }
 
 // takeBoot begins a session life under a boot above all that are known. No earlier life can start a call any more.
-func (c *Core) takeBoot() {
-	o := &c.own
+func (c *Core) newBoot() {
+	o := &c.self
 	// A live record from our own directory under this kernel was written by a former life of this process: the lock on
 	// the directory, which we hold, proves it dead. Its partitions need not wait.
-	o.settled = o.rec != nil && o.rec.State == Live
+	o.admitted = o.rec != nil && o.rec.State == Live
 	boot := o.boot
 	if o.rec != nil {
 		boot = max(boot, o.rec.Boot)
 	}
-	c.eachHeld(func(h *held) {
+	c.eachLease(func(h *leaseState) {
 		if h.rec.Owner == c.cfg.Self.Node {
 			boot = max(boot, h.rec.Boot)
 		}
 	})
 	o.boot = boot + 1
 	c.phase = saving
-	c.do(SaveBoot{Boot: o.boot})
+	c.emit(SaveBoot{Boot: o.boot})
 }
 
 func (c *Core) savedBoot(boot uint64) {
-	if c.phase == saving && boot == c.own.boot {
+	if c.phase == saving && boot == c.self.boot {
 		c.phase = publishing
-		c.writeOwn(Live)
+		c.writeSelf(Live)
 	}
 }
 
 // writeOwn sends our record in the given state on the revision known.
-func (c *Core) writeOwn(s State) {
-	o := &c.own
+func (c *Core) writeSelf(s State) {
+	o := &c.self
 	o.nonces++
 	rec := c.cfg.Self
 	rec.Version, rec.Boot, rec.State, rec.TTL = 1, o.boot, s, c.cfg.TTL
@@ -135,21 +135,21 @@ func (c *Core) attemptOf(rec *Session) (attempt, bool) {
 	wrote := func(a attempt) bool {
 		return a.rec.Nonce == rec.Nonce && a.rec.Boot == rec.Boot && a.rec.State == rec.State
 	}
-	if i := slices.IndexFunc(c.own.sent, wrote); i >= 0 {
-		return c.own.sent[i], true
+	if i := slices.IndexFunc(c.self.sent, wrote); i >= 0 {
+		return c.self.sent[i], true
 	}
-	ours := strings.HasPrefix(rec.Nonce, c.cfg.Secret+"-") && rec.Boot == c.own.boot && len(c.own.sent) == keptAttempts
+	ours := strings.HasPrefix(rec.Nonce, c.cfg.Secret+"-") && rec.Boot == c.self.boot && len(c.self.sent) == keptAttempts
 	return attempt{at: -c.cfg.TTL, rec: *rec}, ours
 }
 
-func (c *Core) wroteOwn(in Wrote) {
-	o := &c.own
+func (c *Core) selfWriteDone(in WriteDone) {
+	o := &c.self
 	if in.ID != o.pending {
 		return
 	}
 	o.pending = 0
 	if in.OK && c.phase == watching {
-		c.sawOwn(Saw{Key: SessionKey(c.cfg.Self.Node), Revision: in.Revision, Session: bury(*c.own.rec)})
+		c.observedSelf(Observed{Key: SessionKey(c.cfg.Self.Node), Revision: in.Revision, Session: markDead(*c.self.rec)})
 		return
 	}
 	i := slices.IndexFunc(o.sent, func(a attempt) bool { return a.id == in.ID })
@@ -163,12 +163,12 @@ func (c *Core) wroteOwn(in Wrote) {
 		return
 	}
 	o.nextAt = c.now + c.pause()
-	c.do(Read{Key: SessionKey(c.cfg.Self.Node)})
+	c.emit(Read{Key: SessionKey(c.cfg.Self.Node)})
 }
 
 // landed takes in that an attempt of ours is stored: by its answer, or because a read showed its nonce.
 func (c *Core) landed(a attempt, rev uint64, answered bool) {
-	o := &c.own
+	o := &c.self
 	o.rev, o.rec, o.sent = rev, &a.rec, nil
 	o.nextAt = a.at + c.cfg.Renew
 	// Observers' clocks stood still while we could not write either: after an outage nobody buries everybody.
@@ -201,8 +201,8 @@ func (c *Core) landed(a attempt, rev uint64, answered bool) {
 }
 
 // sawOwn takes in a read of our own record. Only revisions above the known one say anything.
-func (c *Core) sawOwn(in Saw) {
-	o, rev, rec := &c.own, in.Revision, in.Session
+func (c *Core) observedSelf(in Observed) {
+	o, rev, rec := &c.self, in.Revision, in.Session
 	if rev <= o.rev {
 		return
 	}
@@ -219,17 +219,17 @@ func (c *Core) sawOwn(in Saw) {
 	switch c.phase {
 	case loading:
 	case watching:
-		c.watchTwin(before)
+		c.watchDuplicate(before)
 	case saving, publishing:
 		c.begin()
 	default:
-		c.judgeOwn()
+		c.handleForeignRecord()
 	}
 }
 
 // judgeOwn acts on a record of our name that we did not write.
-func (c *Core) judgeOwn() {
-	o := &c.own
+func (c *Core) handleForeignRecord() {
+	o := &c.self
 	switch {
 	case o.rec == nil || o.rec.State != Live || o.rec.Boot < o.boot:
 		// What was written in between may not have been seen, so it is not renewed over under the same boot.
@@ -243,21 +243,21 @@ func (c *Core) judgeOwn() {
 // rejoin stops everything that ran under a buried boot, for good; a new boot follows once it is joined.
 func (c *Core) rejoin() {
 	c.phase = rejoining
-	c.own.expired = true
-	c.do(Fence{At: c.now, Cut: c.own.cuts})
+	c.self.expired = true
+	c.emit(Fence{At: c.now, Cut: c.self.cuts})
 	c.forgetWrites()
-	c.cancelAll(ErrBuried)
-	c.eachHeld(func(h *held) {
-		if h.lane == parked || h.lane == handing {
+	c.cancelAll(ErrDeclaredDead)
+	c.eachLease(func(h *leaseState) {
+		if h.lane == joined || h.lane == handingOver {
 			h.lane = none
 		}
 	})
-	c.advanceOwn()
+	c.advanceSelf()
 }
 
 // watchTwin looks at a session of our name that somebody else keeps. Two moves tell a living one from a stale read.
-func (c *Core) watchTwin(before *Session) {
-	o := &c.own
+func (c *Core) watchDuplicate(before *Session) {
+	o := &c.self
 	o.seenAt = c.now
 	if o.rec == nil || o.rec.State != Live {
 		c.begin()
@@ -273,24 +273,24 @@ func (c *Core) watchTwin(before *Session) {
 }
 
 // advanceOwn does what is due for our own session.
-func (c *Core) advanceOwn() {
-	o := &c.own
+func (c *Core) advanceSelf() {
+	o := &c.self
 	switch c.phase {
 	case watching:
 		switch {
-		case o.pending != 0 || c.now < o.nextAt || c.now-o.seenAt < c.patience(o.rec):
-		case o.vanished():
-			c.takeBoot()
+		case o.pending != 0 || c.now < o.nextAt || c.now-o.seenAt < c.silenceLimit(o.rec):
+		case o.recordLost():
+			c.newBoot()
 		default:
-			o.pending = c.write(Write{Key: SessionKey(o.rec.Node), Revision: o.rev, Session: bury(*c.own.rec), Announce: true})
+			o.pending = c.write(Write{Key: SessionKey(o.rec.Node), Revision: o.rev, Session: markDead(*c.self.rec), Announce: true})
 		}
 	case publishing, running:
 		if o.pending == 0 && c.now >= o.nextAt {
-			c.writeOwn(Live)
+			c.writeSelf(Live)
 		}
 	case ending:
 		if o.pending == 0 && c.now >= o.nextAt {
-			c.writeOwn(Ended)
+			c.writeSelf(Ended)
 		}
 	case rejoining:
 		if !c.anyLane() && !c.stopping {
@@ -301,9 +301,9 @@ func (c *Core) advanceOwn() {
 
 func (c *Core) exit(err error) {
 	c.phase = finished
-	c.do(Fence{At: c.now, Cut: c.own.cuts})
-	c.cancelAll(ErrBuried)
-	c.do(Exit{Err: err})
+	c.emit(Fence{At: c.now, Cut: c.self.cuts})
+	c.cancelAll(ErrDeclaredDead)
+	c.emit(Exit{Err: err})
 }
 
 // stop begins a clean end.
@@ -316,7 +316,7 @@ func (c *Core) stop() {
 		c.finish()
 		return
 	}
-	c.own.nextAt = c.now // tell the others at once that nothing should be planned onto us
+	c.self.nextAt = c.now // tell the others at once that nothing should be planned onto us
 	c.sweep()
 }
 
@@ -326,22 +326,22 @@ func (c *Core) advanceStop() {
 	if !c.stopping || c.phase == finished {
 		return
 	}
-	giveUp := c.own.expired || c.phase == publishing && c.now-c.stopAt >= c.cfg.TTL-c.cfg.Margin
+	giveUp := c.self.expired || c.phase == publishing && c.now-c.stopAt >= c.cfg.TTL-c.cfg.Margin
 	switch {
 	case c.anyLane():
 	case giveUp || c.phase == rejoining:
 		c.finish()
-	case c.phase == running && (!c.anyLeaseLeft() || c.now-c.stopAt >= c.stopPatience()):
-		c.eachHeld(func(h *held) { h.lane, h.pending = none, nil })
-		c.phase, c.own.nextAt = ending, c.now
-		c.advanceOwn()
+	case c.phase == running && (!c.anyLeaseLeft() || c.now-c.stopAt >= c.stopLimit()):
+		c.eachLease(func(h *leaseState) { h.lane, h.pending = none, nil })
+		c.phase, c.self.nextAt = ending, c.now
+		c.advanceSelf()
 	}
 }
 
 // stopPatience is how long a stop waits for hand-overs that do not settle though the session is renewed: a record that
 // somebody deleted takes no write of ours any more. One that lands after the session has ended does no harm, and
 // neither does a claim.
-func (c *Core) stopPatience() (longest time.Duration) {
+func (c *Core) stopLimit() (longest time.Duration) {
 	for _, g := range c.groups {
 		longest = max(longest, g.Handover)
 	}
@@ -350,5 +350,5 @@ func (c *Core) stopPatience() (longest time.Duration) {
 
 func (c *Core) finish() {
 	c.phase = finished
-	c.do(Finished{})
+	c.emit(Finished{})
 }

@@ -37,7 +37,7 @@ func claims(writes []Write, k Key) (found []Lease) {
 // The lane of a lease whose record vanishes is cancelled and joined; then the lease is claimed again at once, from how far the
 // lane came and under an epoch that nobody can have been given.
 func TestVanishedLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
-	for name, in := range map[string]Saw{
+	for name, in := range map[string]Observed{
 		"invalid":        {Invalid: "key lease.g.00001 at revision 500: it is a trace event"},
 		"deleted":        {},
 		"lower epoch":    {Lease: &Lease{Version: 1, Owner: "n3", Boot: 2, Epoch: testEpoch - 1, Checkpoint: 30}},
@@ -54,7 +54,7 @@ func TestVanishedLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
 		rev := uint64(vanishRev)
 		if name == "nothing, twice" {
 			rev++
-			stepped(c, 0, Saw{Key: h.key, Revision: rev})
+			stepped(c, 0, Observed{Key: h.key, Revision: rev})
 		}
 		writes, _ = stepped(c, time.Millisecond, Stopped{Key: h.key, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 44}})
 		found := claims(writes, h.key)
@@ -71,14 +71,14 @@ func TestVanishedLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
 // as free, as a dead node's, or as its own without a lane: they wait.
 func TestVanishedLeaseIsLeftToItsOwnerFirst(t *testing.T) {
 	for name, s := range map[string]state{
-		"handing over":  {phase: running, lane: handing, rec: "mine", planned: "n1", write: "resting"},
+		"handing over":  {phase: running, lane: handingOver, rec: "mine", planned: "n1", write: "resting"},
 		"mine, no lane": {phase: running, rec: "mine", planned: "n1", write: "resting"},
 		"free":          {phase: running, rec: "free", planned: "n1", write: "resting"},
-		"dead owner":    {phase: running, rec: "owner-buried", planned: "n1", old: true, write: "resting"},
+		"dead owner":    {phase: running, rec: "owner-dead", planned: "n1", old: true, write: "resting"},
 	} {
 		c, h := s.build()
-		writes, _ := stepped(c, 0, Saw{Key: h.key, Revision: vanishRev, Invalid: "x"})
-		c.own.fence = testNow + time.Hour
+		writes, _ := stepped(c, 0, Observed{Key: h.key, Revision: vanishRev, Invalid: "x"})
+		c.self.fence = testNow + time.Hour
 		wait := testTTL + 10*testRenew
 		for _, at := range []time.Duration{testRenew, 6 * testRenew, wait - time.Millisecond} {
 			more, _ := stepped(c, at, Tick{})
@@ -97,10 +97,10 @@ func TestVanishedLeaseIsLeftToItsOwnerFirst(t *testing.T) {
 // A node that never saw a valid record of a lease does not begin at zero. A seek says where it begins; leases without progress may
 // begin anywhere.
 func TestVanishedLeaseThatNobodyRemembersNeedsASeek(t *testing.T) {
-	build := func() (*Core, *held) {
+	build := func() (*Core, *leaseState) {
 		c, h := state{phase: running, rec: "never-written", planned: "n1"}.build()
-		stepped(c, 0, Saw{Key: h.key, Revision: vanishRev, Invalid: "x"})
-		c.own.fence = testNow + time.Hour
+		stepped(c, 0, Observed{Key: h.key, Revision: vanishRev, Invalid: "x"})
+		c.self.fence = testNow + time.Hour
 		return c, h
 	}
 	late := testTTL + 20*testRenew
@@ -108,8 +108,8 @@ func TestVanishedLeaseThatNobodyRemembersNeedsASeek(t *testing.T) {
 	if writes, _ := stepped(c, late, Tick{}); len(claims(writes, h.key)) > 0 {
 		t.Errorf("claimed at %+v", claims(writes, h.key))
 	}
-	seek := Requests{Version: 1, LastID: 4, Open: []Request{{ID: 4, Kind: Seek, Seq: 77}}}
-	writes, _ := stepped(c, late, Saw{Key: RequestsKey("g"), Revision: vanishRev + 1, Requests: &seek})
+	seek := Commands{Version: 1, LastID: 4, Open: []Command{{ID: 4, Kind: Seek, Seq: 77}}}
+	writes, _ := stepped(c, late, Observed{Key: CommandsKey("g"), Revision: vanishRev + 1, Commands: &seek})
 	if found := claims(writes, h.key); len(found) != 1 || found[0].Checkpoint != 77 || found[0].Applied != 4 || found[0].Epoch <= vanishRev {
 		t.Errorf("after the seek: %+v", found)
 	}
@@ -123,29 +123,29 @@ func TestVanishedLeaseThatNobodyRemembersNeedsASeek(t *testing.T) {
 // A record that is lost may have told of parked messages that memory does not: the next lane looks for them, whichever node claims the
 // lease and whatever it rests on.
 func TestVanishedLeaseHasTheNextLaneLook(t *testing.T) {
-	seek := Requests{Version: 1, LastID: 4, Open: []Request{{ID: 4, Kind: Seek, Seq: 77}}}
+	seek := Commands{Version: 1, LastID: 4, Open: []Command{{ID: 4, Kind: Seek, Seq: 77}}}
 	old := &Lease{Version: 1, Owner: "n3", Boot: 2, Epoch: testEpoch - 1, Checkpoint: 30}
 	for name, c := range map[string]struct {
 		before state
-		in     Saw
-		asked  *Requests
+		in     Observed
+		asked  *Commands
 	}{
-		"ours":                  {state{lane: active, rec: "mine"}, Saw{}, nil},
-		"ours, with a seek":     {state{lane: active, rec: "mine"}, Saw{Invalid: "x"}, &seek},
-		"ours, went back":       {state{lane: draining, rec: "mine"}, Saw{Lease: old}, nil},
-		"handed over":           {state{lane: handing, rec: "mine", write: "resting"}, Saw{Invalid: "x"}, nil},
-		"free":                  {state{rec: "free", write: "resting"}, Saw{}, nil},
-		"dead owner":            {state{rec: "owner-buried", old: true, write: "resting"}, Saw{Invalid: "x"}, nil},
-		"never seen, then seek": {state{rec: "never-written"}, Saw{Invalid: "x"}, &seek},
+		"ours":                  {state{lane: active, rec: "mine"}, Observed{}, nil},
+		"ours, with a seek":     {state{lane: active, rec: "mine"}, Observed{Invalid: "x"}, &seek},
+		"ours, went back":       {state{lane: draining, rec: "mine"}, Observed{Lease: old}, nil},
+		"handed over":           {state{lane: handingOver, rec: "mine", write: "resting"}, Observed{Invalid: "x"}, nil},
+		"free":                  {state{rec: "free", write: "resting"}, Observed{}, nil},
+		"dead owner":            {state{rec: "owner-dead", old: true, write: "resting"}, Observed{Invalid: "x"}, nil},
+		"never seen, then seek": {state{rec: "never-written"}, Observed{Invalid: "x"}, &seek},
 	} {
 		c.before.phase, c.before.planned = running, "n1"
 		core, h := c.before.build()
 		c.in.Key, c.in.Revision = h.key, vanishRev
 		writes, _ := stepped(core, 0, c.in)
-		core.own.fence = testNow + time.Hour
+		core.self.fence = testNow + time.Hour
 		inputs := []Input{Stopped{Key: h.key, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 44}}, Tick{}}
 		if c.asked != nil {
-			inputs = append([]Input{Saw{Key: RequestsKey("g"), Revision: vanishRev + 1, Requests: c.asked}}, inputs...)
+			inputs = append([]Input{Observed{Key: CommandsKey("g"), Revision: vanishRev + 1, Commands: c.asked}}, inputs...)
 		}
 		for _, in := range inputs {
 			more, _ := stepped(core, testTTL+20*testRenew, in)
@@ -165,7 +165,7 @@ func TestVanishedSessionIsBegunAgainAfterTheTTL(t *testing.T) {
 		"lower boot": {Version: 1, Node: "n1", Boot: 2, State: Live, Nonce: "forged", TTL: time.Millisecond},
 	} {
 		c, h := state{phase: running, lane: active, rec: "mine", planned: "n1"}.build()
-		writes, alarms := stepped(c, 0, Saw{Key: SessionKey("n1"), Revision: vanishRev, Session: rec})
+		writes, alarms := stepped(c, 0, Observed{Key: SessionKey("n1"), Revision: vanishRev, Session: rec})
 		if len(writes) > 0 || len(alarms) != 1 || c.phase != rejoining || h.lane != cancelled {
 			t.Errorf("%s: phase %d, lane %d, alarms %+v, writes %+v", name, c.phase, h.lane, alarms, writes)
 		}
@@ -178,10 +178,10 @@ func TestVanishedSessionIsBegunAgainAfterTheTTL(t *testing.T) {
 		}
 		writes, _ = stepped(c, time.Second+testTTL, Tick{})
 		if rec != nil { // it is buried first
-			stepped(c, time.Second+testTTL, Wrote{ID: writes[0].ID, OK: true, Revision: vanishRev + 1})
+			stepped(c, time.Second+testTTL, WriteDone{ID: writes[0].ID, OK: true, Revision: vanishRev + 1})
 		}
-		if c.phase != saving || c.own.boot != testBoot+1 {
-			t.Errorf("%s: after the ttl phase %d, boot %d", name, c.phase, c.own.boot)
+		if c.phase != saving || c.self.boot != testBoot+1 {
+			t.Errorf("%s: after the ttl phase %d, boot %d", name, c.phase, c.self.boot)
 		}
 	}
 }
@@ -195,8 +195,8 @@ func TestPartitionsOfAVanishedSessionAreTaken(t *testing.T) {
 		"old and ended": {Version: 1, Node: "n3", Boot: 1, State: Ended, TTL: time.Millisecond},
 	} {
 		c, h := state{phase: running, rec: "owner-live", planned: "n1"}.build()
-		_, alarms := stepped(c, 0, Saw{Key: SessionKey("n3"), Revision: vanishRev, Session: rec})
-		c.own.fence, c.own.lastOK = testNow+time.Hour, testNow+testTTL
+		_, alarms := stepped(c, 0, Observed{Key: SessionKey("n3"), Revision: vanishRev, Session: rec})
+		c.self.fence, c.self.lastOK = testNow+time.Hour, testNow+testTTL
 		early, _ := stepped(c, testTTL-time.Millisecond, Tick{})
 		late, _ := stepped(c, testTTL, Tick{})
 		var burial *Session
@@ -217,17 +217,17 @@ func TestPartitionsOfAVanishedSessionAreTaken(t *testing.T) {
 // What was asked stays in force when its record vanishes or goes back, and a later one counts again.
 func TestVanishedRequestsStayInForce(t *testing.T) {
 	c, _ := state{phase: running, rec: "mine", planned: "n1"}.build()
-	asked := Requests{Version: 1, LastID: 4, Open: []Request{{ID: 4, Kind: Pause, Reason: "x"}}}
-	k := RequestsKey("g")
-	stepped(c, 0, Saw{Key: k, Revision: vanishRev, Requests: &asked})
-	for i, in := range []Saw{{Invalid: "x"}, {}, {Requests: &Requests{Version: 1, LastID: 3}}} {
+	asked := Commands{Version: 1, LastID: 4, Open: []Command{{ID: 4, Kind: Pause, Reason: "x"}}}
+	k := CommandsKey("g")
+	stepped(c, 0, Observed{Key: k, Revision: vanishRev, Commands: &asked})
+	for i, in := range []Observed{{Invalid: "x"}, {}, {Commands: &Commands{Version: 1, LastID: 3}}} {
 		in.Key, in.Revision = k, vanishRev+uint64(i)+1
-		if _, alarms := stepped(c, 0, in); len(alarms) != 1 || len(c.groups[0].requests.Open) != 1 {
-			t.Errorf("%+v: alarms %+v, requests %+v", in, alarms, c.groups[0].requests)
+		if _, alarms := stepped(c, 0, in); len(alarms) != 1 || len(c.groups[0].commands.Open) != 1 {
+			t.Errorf("%+v: alarms %+v, requests %+v", in, alarms, c.groups[0].commands)
 		}
 	}
-	next := Requests{Version: 1, LastID: 5}
-	if _, alarms := stepped(c, 0, Saw{Key: k, Revision: vanishRev + 9, Requests: &next}); len(alarms) > 0 || c.groups[0].requests.LastID != 5 {
-		t.Errorf("alarms %+v, requests %+v", alarms, c.groups[0].requests)
+	next := Commands{Version: 1, LastID: 5}
+	if _, alarms := stepped(c, 0, Observed{Key: k, Revision: vanishRev + 9, Commands: &next}); len(alarms) > 0 || c.groups[0].commands.LastID != 5 {
+		t.Errorf("alarms %+v, requests %+v", alarms, c.groups[0].commands)
 	}
 }
