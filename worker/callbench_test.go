@@ -39,7 +39,7 @@ func benchCalls(b *testing.B, h Handler) {
 	for p := range benchCallLanes {
 		lanes.Go(func() {
 			for i := range (b.N + benchCallLanes - 1) / benchCallLanes {
-				ctx := &callContext{parent: b.Context(), deadline: time.Now().Add(time.Minute)}
+				ctx := newCallContext(b.Context(), time.Now().Add(time.Minute))
 				if r := callUntilReady(ctx, h, testMessage(p, uint64(i+1), data)); r.Status != OK {
 					b.Errorf("%+v", r)
 				}

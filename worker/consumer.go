@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"leasehold/internal/every"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,7 +37,7 @@ func createConsumer(ctx context.Context, js jetstream.JetStream, stream string, 
 		if try+1 == createTries || ctx.Err() != nil || errors.Is(err, jetstream.ErrStreamNotFound) {
 			return nil, err
 		}
-		wait(ctx, createPause<<try)
+		every.Sleep(ctx, createPause<<try)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"leasehold/internal/every"
 	"slices"
 	"time"
 
@@ -39,7 +40,7 @@ func (s *scan) fill(ctx context.Context, to uint64) error {
 			warned = true
 			s.r.Logger.Warn("a gap cannot be looked into yet", "reader", s.name, "position", s.pos, "error", err)
 		}
-		if !wait(ctx, gapPause) {
+		if !every.Sleep(ctx, gapPause) {
 			return ctx.Err()
 		}
 	}
@@ -151,7 +152,7 @@ func (r *Reader) lead(ctx context.Context, name string) error {
 		return fmt.Errorf("make %s the leader: %w", name, answer.Error)
 	}
 	for range leadTries {
-		if !wait(ctx, gapPause) {
+		if !every.Sleep(ctx, gapPause) {
 			return ctx.Err()
 		}
 		if leader, _, err := r.replicas(ctx); err == nil && leader == name {

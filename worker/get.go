@@ -86,17 +86,5 @@ func askStream(ctx context.Context, nc *nats.Conn, what, stream string, request 
 	return nil
 }
 
-// wait waits for d. It returns false if ctx ends first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // codeNoMessage is the code of nats-server's errors.json for a message that is not stored.
 const codeNoMessage = 10037

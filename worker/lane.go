@@ -121,7 +121,7 @@ func newLane(o laneOptions, g ownership.Grant) *Lane {
 		l.health = newHealth(l.log)
 	}
 	t := &callTurn{mayStart: g.MayStart, queued: l.setQueued}
-	l.calls, l.cancel = context.WithCancelCause(context.WithValue(context.Background(), callTurnKey{}, t))
+	l.calls, l.cancel = context.WithCancelCause(withTurn(context.Background(), t))
 	l.live, l.endLive = context.WithCancelCause(l.calls)
 	t.live = l.live
 	return l
@@ -403,7 +403,7 @@ func (l *Lane) callContext(now time.Time, timeout time.Duration) (context.Contex
 	if k, ok := l.handler.(Timekeeper); ok && k.KeepsTime() {
 		return l.calls, func() {}
 	}
-	ctx := &callContext{parent: l.calls, deadline: now.Add(timeout)}
+	ctx := newCallContext(l.calls, now.Add(timeout))
 	return ctx, ctx.end
 }
 

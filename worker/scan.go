@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"leasehold/internal/every"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -73,7 +74,7 @@ func (s *scan) pauseAfter(ctx context.Context, err error) {
 	if errors.Is(err, errMoved) {
 		return
 	}
-	wait(ctx, reopenAfter)
+	every.Sleep(ctx, reopenAfter)
 }
 
 // follow reads until ctx ends, the session is lost, or the catch-up reader has to decide anew.

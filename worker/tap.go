@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"leasehold/internal/every"
 	"leasehold/partitioner"
 )
 
@@ -219,7 +220,7 @@ func (t *Tap) reopen(ctx context.Context, why error) error {
 		if why = t.open(ctx); why == nil {
 			return nil
 		}
-		wait(ctx, reopenAfter)
+		every.Sleep(ctx, reopenAfter)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
