@@ -22,17 +22,17 @@ import (
 	"leasehold/worker"
 )
 
-// webhook is a running webhook.py.
-type webhook struct {
+// receiver is a running webhook.py.
+type receiver struct {
 	url, db    string
 	secret     []byte
 	secretFile string
 }
 
-func startWebhook(t *testing.T) *webhook {
+func startWebhook(t *testing.T) *receiver {
 	t.Helper()
 	dir := t.TempDir()
-	w := &webhook{db: filepath.Join(dir, "db"), secret: []byte("24 bytes of a test's own")}
+	w := &receiver{db: filepath.Join(dir, "db"), secret: []byte("24 bytes of a test's own")}
 	w.secretFile = filepath.Join(dir, "secret")
 	if err := os.WriteFile(w.secretFile, []byte("whsec_"+base64.StdEncoding.EncodeToString(w.secret)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ type call struct {
 }
 
 // post sends a call as Leasehold does, and returns status and body of the answer.
-func (w *webhook) post(t *testing.T, c call) (int, string) {
+func (w *receiver) post(t *testing.T, c call) (int, string) {
 	t.Helper()
 	if c.signed.IsZero() {
 		c.signed = time.Now()

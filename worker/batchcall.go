@@ -119,9 +119,9 @@ func (a answer) partial(ms []*Message) BatchResult {
 
 // batchHeader are the headers of a batch but for those of its transport.
 func batchHeader(ms []*Message) http.Header {
-	header := http.Header{"Content-Type": {ndjson}}
+	h := http.Header{"Content-Type": {ndjson}}
 	for _, f := range batchFields(ms) {
-		header[f.name] = []string{escape(f.value, isControl)}
+		h[f.name] = []string{escape(f.value, isControl)}
 	}
-	return header
+	return h
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"strconv"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,7 +21,7 @@ const (
 
 func BenchmarkDrain(b *testing.B) {
 	js := startBroker(b)
-	r := &rig{t: b, js: js}
+	r := newRigOn(b, js, "orders", benchPartitions)
 	fillBench(b, r)
 	// The bare reader is what the client library offers: an ordered consumer without a filter.
 	b.Run("bare", func(b *testing.B) { benchBare(b, js) })
@@ -30,7 +29,6 @@ func BenchmarkDrain(b *testing.B) {
 }
 
 func fillBench(b *testing.B, r *rig) {
-	r.topic.Name, r.topic.Partitions = "orders", benchPartitions
 	_, err := r.js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.1.>"}, AllowDirect: true})
 	if err != nil {
 		b.Fatal(err)
@@ -100,8 +98,7 @@ func benchSubject(i int) string {
 
 // benchRig is a reader and a group on a stream that exists.
 func benchRig(b *testing.B, js jetstream.JetStream, h Handler) *rig {
-	r := &rig{t: b, js: js}
-	r.topic = partitioner.Topic{Name: "orders", Partitions: benchPartitions}.WithDefaults()
+	r := newRigOn(b, js, "orders", benchPartitions)
 	r.start(rigOptions{handler: h})
 	return r
 }
@@ -114,12 +111,4 @@ func benchReport(b *testing.B) (report func()) {
 		b.ReportMetric(messages/b.Elapsed().Seconds(), "msgs/s")
 		b.ReportMetric(float64((cpuTime(b)-begun).Nanoseconds())/messages, "cpu-ns/msg")
 	}
-}
-
-func cpuTime(b *testing.B) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

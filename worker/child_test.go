@@ -22,17 +22,16 @@ const (
 	testChild  = "LEASEHOLD_TEST_CHILD"  // How the child behaves.
 	testTrace  = "LEASEHOLD_TEST_TRACE"  // File to which it appends every line that it gets.
 	testParent = "LEASEHOLD_TEST_PARENT" // Set: be a node that has a child, see TestChildDiesWithTheNode.
-	testCall   = "LEASEHOLD_TEST_CALL"   // Set: be a node that runs this script for a message.
 )
 
 func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(testChild) != "":
 		os.Exit(runTestChild(os.Getenv(testChild)))
-	case os.Getenv(testParent) != "":
-		os.Exit(runTestParent(os.Getenv(testParent)))
 	case os.Getenv(testCall) != "":
 		os.Exit(runTestCall(os.Getenv(testCall)))
+	case os.Getenv(testParent) != "":
+		os.Exit(runTestParent(os.Getenv(testParent)))
 	}
 	os.Exit(m.Run())
 }
@@ -303,14 +302,4 @@ func runTestParent(traceFile string) int {
 	fmt.Println(s.Children()[0].PID)
 	time.Sleep(time.Minute)
 	return 0
-}
-
-// runTestCall is a node in a call of an exec handler. It waits to be killed.
-func runTestCall(script string) int {
-	h, err := NewExec(ExecConfig{Command: []string{"sh", "-c", script}}, HandlerEnv{})
-	if err != nil {
-		panic(err)
-	}
-	h.Handle(context.Background(), testMessage(0, 1, "x"))
-	return 1
 }

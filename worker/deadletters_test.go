@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -18,84 +17,14 @@ import (
 	"leasehold/partitioner/stream"
 )
 
-// letterBoxes are the real dead letters and the fake ones, which must behave alike.
-func letterBoxes(t *testing.T) map[string]letterBox {
-	js := startBroker(t)
-	opt := stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 8 * bytesize.MiB}}
-	if _, err := stream.EnsureDeadLetters(t.Context(), js, "billing", opt); err != nil {
-		t.Fatal(err)
-	}
-	return map[string]letterBox{"real": &DeadLetters{Group: "billing", JS: js}, "fake": &fakeLetters{}}
-}
-
 func letterAt(kind partitioner.DeadLetterKind, partition int, key string, seq uint64) *Letter {
 	place := partitioner.DeadLetterPlace{Group: "billing", Partition: partition, Kind: kind, LetterKey: partitioner.NewLetterKey(key), Seq: seq}
 	return &Letter{DeadLetterPlace: place, Key: key}
 }
 
-func TestLetterBoxContract(t *testing.T) {
-	for name, box := range letterBoxes(t) {
-		t.Run(name, func(t *testing.T) {
-			dead, parked := letterAt(partitioner.Dead, 3, "a", 7), letterAt(partitioner.Parked, 3, "a.b", 9)
-			var stored []uint64
-			for _, l := range []*Letter{dead, parked, parked, letterAt(partitioner.Parked, 3, "a.b", 8), letterAt(partitioner.Parked, 4, "c", 1)} {
-				n, err := box.Put(t.Context(), l)
-				if err != nil {
-					t.Fatal(err)
-				}
-				stored = append(stored, n)
-			}
-			if !slices.Equal(stored, []uint64{1, 2, 2, 3, 4}) {
-				t.Errorf("stored as %v", stored)
-			}
-			wantPlaces(t, box, 3, "a.b 8, a.b 9")
-			wantPlaces(t, box, 4, "c 1")
-			wantPlaces(t, box, 5, "")
-			if _, _, err := box.Parked(t.Context(), 3, 5); err == nil {
-				t.Error("a look that does not know the newest letter is taken for complete")
-			}
-			for l, want := range map[*Letter]bool{dead: true, letterAt(partitioner.Dead, 3, "a", 8): false, letterAt(partitioner.Parked, 3, "a", 7): false} {
-				if has, err := box.Has(t.Context(), l.DeadLetterPlace); has != want || err != nil {
-					t.Errorf("has %+v: %v, %v", l.DeadLetterPlace, has, err)
-				}
-			}
-			// The second is in the middle of the stream; without the first, the stream holds nothing that old any more.
-			for _, stored := range []uint64{2, 2, 1, 1} {
-				if err := box.Remove(t.Context(), stored); err != nil {
-					t.Errorf("remove %d, be it gone or not: %v", stored, err)
-				}
-			}
-			wantPlaces(t, box, 3, "a.b 8")
-			if _, err := box.Get(t.Context(), parked.DeadLetterPlace); !errors.Is(err, ErrNoLetter) {
-				t.Errorf("take what is gone: %v", err)
-			}
-			if n, err := box.Put(t.Context(), parked); n != 5 || err != nil {
-				t.Errorf("put again what was removed: %d, %v", n, err)
-			}
-		})
-	}
-}
-
-func wantPlaces(t *testing.T, box letterBox, partition int, want string) {
-	t.Helper()
-	found, _, err := box.Parked(t.Context(), partition, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, key := range slices.Sorted(maps.Keys(found)) {
-		for _, p := range found[key] {
-			got = append(got, fmt.Sprint(p.LetterKey, " ", p.Seq))
-		}
-	}
-	if strings.Join(got, ", ") != want {
-		t.Errorf("parked in partition %d: %v, want %s", partition, got, want)
-	}
-}
-
 // TestLetterComesBackWhole: the largest message of a topic, with headers that the broker would act on if it saw them.
 func TestLetterComesBackWhole(t *testing.T) {
-	box := letterBoxes(t)["real"]
+	box := newStore(t)
 	now := time.Now().UTC()
 	want := letterAt(partitioner.Dead, 3, "a%20b", 7)
 	want.Topic, want.Subject, want.Reason, want.Error = "orders", "orders.a%20b", ReasonMaxAttempts, "boom  again"
@@ -128,7 +57,7 @@ func TestLetterComesBackWhole(t *testing.T) {
 // TestLetterOfAnyMessageFitsAndComesBack: what a plain NATS client can have stored, with our headers at their longest, and
 // once more when it is requeued.
 func TestLetterOfAnyMessageFitsAndComesBack(t *testing.T) {
-	box := letterBoxes(t)["real"]
+	box := newStore(t)
 	many := map[string][]string{"Nats-a": slices.Repeat([]string{"x"}, 5400)}
 	names := map[string][]string{}
 	for i := range 4000 {
@@ -165,7 +94,11 @@ func TestLetterOfAnyMessageFitsAndComesBack(t *testing.T) {
 			if err != nil || got.Key != c.key || got.Subject != want.Subject || !bytes.Equal(got.Data, want.Data) || len(got.Headers)+len(c.headers) > 0 && !reflect.DeepEqual(got.Headers, c.headers) {
 				t.Fatalf("came back with key %.20q, %d headers, %d bytes: %v", got.Key, len(got.Headers), len(got.Data), err)
 			}
-			wantPlaces(t, box, 3, fmt.Sprint(partitioner.NewLetterKey(c.key), " 7"))
+			found, _, err := box.Parked(t.Context(), 3, 0)
+			key := partitioner.NewLetterKey(c.key)
+			if places := found[key]; err != nil || len(found) != 1 || len(places) != 1 || places[0].LetterKey != key || places[0].Seq != 7 {
+				t.Errorf("parked: %v, %v", found, err)
+			}
 			if err := box.Remove(t.Context(), stored); err != nil {
 				t.Fatal(err)
 			}
@@ -216,7 +149,7 @@ func TestRequeuedHeadersArriveAsTheyWere(t *testing.T) {
 
 // TestWhatCanNeverBeStoredIsToldFromWhatMayBe: a letter that is too large is not worth a second try; a stream that is away is.
 func TestWhatCanNeverBeStoredIsToldFromWhatMayBe(t *testing.T) {
-	box := letterBoxes(t)["real"]
+	box := newStore(t)
 	huge := letterAt(partitioner.Dead, 3, "a", 1)
 	huge.Data = make([]byte, 2<<20)
 	badName, long := letterAt(partitioner.Dead, 3, "a", 2), letterAt(partitioner.Dead, 3, "a", 3)
@@ -235,7 +168,7 @@ func TestWhatCanNeverBeStoredIsToldFromWhatMayBe(t *testing.T) {
 }
 
 func TestFullDeadLettersSaySo(t *testing.T) {
-	box := letterBoxes(t)["real"]
+	box := newStore(t)
 	var err error
 	for seq := uint64(1); err == nil && seq < 20; seq++ {
 		l := letterAt(partitioner.Dead, 0, "a", seq)
@@ -245,4 +178,15 @@ func TestFullDeadLettersSaySo(t *testing.T) {
 	if !errors.Is(err, ErrLettersFull) {
 		t.Errorf("full: %v", err)
 	}
+}
+
+// newStore returns the dead letters of a group on a broker.
+func newStore(t *testing.T) *DeadLetters {
+	t.Helper()
+	js := startBroker(t)
+	opt := stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 8 * bytesize.MiB}}
+	if _, err := stream.EnsureDeadLetters(t.Context(), js, "billing", opt); err != nil {
+		t.Fatal(err)
+	}
+	return &DeadLetters{Group: "billing", JS: js}
 }

@@ -13,17 +13,6 @@ import (
 	"testing"
 )
 
-// need returns the path of a program that the examples are written for. A machine without it proves nothing, so the
-// test fails there.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Fatalf("this test runs an example and needs %s on the PATH: %v", program, err)
-	}
-	return path
-}
-
 func startExample(t *testing.T, env map[string]string, config map[string]any, command ...string) *testSub {
 	return startSub(t, "", func(c *SubprocessConfig, _ *HandlerEnv) {
 		c.Command, c.Env, c.Config, c.Processes = command, env, config, 2

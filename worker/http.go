@@ -72,9 +72,9 @@ func (h *HTTP) Run(ctx context.Context) error {
 
 // Handle posts the message. The status decides, as soon as it is there; the body only says why.
 func (h *HTTP) Handle(ctx context.Context, m *Message) Result {
-	header := h.messageHeader(m)
-	h.files.signer.sign(header, m.ID, time.Now(), m.Data)
-	answer, none := h.post(ctx, header, m.Data)
+	headers := h.messageHeader(m)
+	h.files.signer.sign(headers, m.ID, time.Now(), m.Data)
+	answer, none := h.post(ctx, headers, m.Data)
 	switch {
 	case answer == nil:
 		return none
@@ -93,11 +93,11 @@ func (h *HTTP) HandleBatch(ctx context.Context, ms []*Message) BatchResult {
 	if err != nil {
 		return BatchResult{Result: failure(err)}
 	}
-	header := h.header()
-	maps.Copy(header, batchHeader(ms))
-	setIdempotencyKey(header, batchID(ms))
-	h.files.signer.sign(header, batchID(ms), time.Now(), body)
-	answer, none := h.post(ctx, header, body)
+	headers := h.commonHeaders()
+	maps.Copy(headers, batchHeader(ms))
+	setIdempotencyKey(headers, batchID(ms))
+	h.files.signer.sign(headers, batchID(ms), time.Now(), body)
+	answer, none := h.post(ctx, headers, body)
 	switch {
 	case answer == nil:
 		return BatchResult{Result: none}
@@ -142,7 +142,7 @@ func wantsTLS(text string) bool {
 
 // post makes a request and returns the answer, or nil and what it means that there is none. It uses the transport
 // itself, which follows no redirects.
-func (h *HTTP) post(ctx context.Context, header http.Header, body []byte) (*httpAnswer, Result) {
+func (h *HTTP) post(ctx context.Context, headers http.Header, body []byte) (*httpAnswer, Result) {
 	var connected atomic.Bool
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
 		connected.Store(true)
@@ -152,7 +152,7 @@ func (h *HTTP) post(ctx context.Context, header http.Header, body []byte) (*http
 	if err != nil {
 		return nil, unavailable("handler.url: %w", err)
 	}
-	req.Header = header
+	req.Header = headers
 	resp, err := h.transport.RoundTrip(req)
 	if err != nil {
 		return nil, notAnswered(ctx, err, connected.Load())
@@ -191,43 +191,43 @@ func brokeOff(err error) bool {
 	return false
 }
 
-// header is what all requests have in common.
-func (h *HTTP) header() http.Header {
-	header := make(http.Header, usualHeaders)
-	header.Set("User-Agent", h.app)
+// commonHeaders are what all requests have in common.
+func (h *HTTP) commonHeaders() http.Header {
+	headers := make(http.Header, usualHeaders)
+	headers.Set("User-Agent", h.app)
 	for name, value := range h.cfg.Headers {
-		header.Set(name, value)
+		headers.Set(name, value)
 	}
 	if h.files.bearer != "" {
-		header.Set("Authorization", "Bearer "+h.files.bearer)
+		headers.Set("Authorization", "Bearer "+h.files.bearer)
 	}
-	return header
+	return headers
 }
 
 // setIdempotencyKey spells the header in lower case, which means the same to the receiver. The transport would take it,
 // in its usual spelling, for a leave to send the request again by itself when the connection breaks off: a call for
 // which nobody has looked at the fence.
-func setIdempotencyKey(header http.Header, key string) {
-	header["idempotency-key"] = []string{escape(key, isControl)}
+func setIdempotencyKey(headers http.Header, key string) {
+	headers["idempotency-key"] = []string{escape(key, isControl)}
 }
 
 // messageHeader is the envelope of a message: a CloudEvent in binary mode, everything once more under our own names, and
 // the publisher's headers.
 func (h *HTTP) messageHeader(m *Message) http.Header {
-	header := h.header()
+	headers := h.commonHeaders()
 	for _, f := range m.fields() {
-		header[f.name] = []string{escape(f.value, isControl)}
+		headers[f.name] = []string{escape(f.value, isControl)}
 	}
-	setIdempotencyKey(header, m.IdempotencyKey)
-	if header.Get("Content-Type") == "" {
-		header.Set("Content-Type", "application/octet-stream")
+	setIdempotencyKey(headers, m.IdempotencyKey)
+	if headers.Get("Content-Type") == "" {
+		headers.Set("Content-Type", "application/octet-stream")
 	}
 	passed := passedHeaders(m.Headers)
 	if !isStructured(passed) { // Else the payload is a whole CloudEvent with attributes of its own.
-		setEventHeader(header, m)
+		setEventHeader(headers, m)
 	}
-	maps.Copy(header, passed)
-	return header
+	maps.Copy(headers, passed)
+	return headers
 }
 
 // passedHeaders are the publisher's headers as they are passed on: those that mean to a receiver what they mean to us under their
@@ -274,7 +274,7 @@ func isStructured(passed http.Header) bool {
 }
 
 // setEventHeader sets the attributes of a CloudEvent. Those of a publisher's event replace them.
-func setEventHeader(header http.Header, m *Message) {
+func setEventHeader(headers http.Header, m *Message) {
 	for _, f := range []field{
 		{"Ce-Specversion", "1.0"},
 		{"Ce-Id", m.ID},
@@ -284,6 +284,6 @@ func setEventHeader(header http.Header, m *Message) {
 		{"Ce-Partitionkey", m.Key},
 		{"Ce-Sequence", fmt.Sprintf("%020d", m.Seq)}, // Padded: sequences are compared as text.
 	} {
-		header[f.name] = []string{escape(f.value, isNoAttribute)}
+		headers[f.name] = []string{escape(f.value, isNoAttribute)}
 	}
 }

@@ -8,12 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -66,28 +63,6 @@ func recordHTTP(t *testing.T) (url string, requests <-chan seen) {
 	}), got
 }
 
-// handleFor calls h with a deadline, as a lane does.
-func handleFor(t *testing.T, h Handler, m *Message, d time.Duration) Result {
-	t.Helper()
-	ctx := &callContext{parent: t.Context(), deadline: time.Now().Add(d)}
-	defer ctx.end()
-	return h.Handle(ctx, m)
-}
-
-func handle(t *testing.T, h Handler, m *Message) Result {
-	t.Helper()
-	return handleFor(t, h, m, 20*time.Second)
-}
-
-func writeFile(t *testing.T, text string) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
 func TestHTTPStatusesMapToResults(t *testing.T) {
 	url := serveHTTP(t, func(w http.ResponseWriter, r *http.Request) {
 		var code int
@@ -121,33 +96,6 @@ func TestHTTPStatusesMapToResults(t *testing.T) {
 			if got != want {
 				t.Errorf("%d: got %+v, want %+v", code, got, want)
 			}
-		}
-	}
-}
-
-func TestHTTPObeysRetryAfter(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	at := func(d time.Duration) string { return now.Add(d).Format(http.TimeFormat) }
-	for _, c := range []struct {
-		value, date string
-		want        time.Duration
-	}{
-		{"7", "", 7 * time.Second}, {" 0.25 ", "", 250 * time.Millisecond}, {"0", "", 0}, {"-3", "", 0}, {"", "", 0}, {"soon", "", 0},
-		{"1e300", "", maxAfter}, {"NaN", "", 0}, {"Inf", "", maxAfter},
-		{at(9 * time.Second), "", 9 * time.Second}, {at(-time.Second), "", 0}, {at(1000 * time.Hour), "", maxAfter},
-		{at(time.Hour), at(time.Hour - time.Minute), time.Minute}, // The service's clock is an hour fast.
-	} {
-		if got := retryAfter(c.value, c.date, now); got != c.want {
-			t.Errorf("%q, sent at %q: got %s, want %s", c.value, c.date, got, c.want)
-		}
-	}
-	for code, want := range map[int]time.Duration{503: 3 * time.Second, 429: 3 * time.Second, 500: 3 * time.Second, 400: 0} {
-		h := newHTTP(t, serveHTTP(t, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Retry-After", "3")
-			w.WriteHeader(code)
-		}), nil)
-		if got := handle(t, h, testMessage(0, 1, "x")); got.After != want {
-			t.Errorf("%d: got %+v, want after %s", code, got, want)
 		}
 	}
 }
@@ -343,15 +291,6 @@ func TestHTTPCarriesTheEnvelope(t *testing.T) {
 	})
 }
 
-func wantHeaders(t *testing.T, got map[string][]string, want map[string]string) {
-	t.Helper()
-	for name, value := range want {
-		if is := strings.Join(got[name], ","); is != value {
-			t.Errorf("%s is %q, want %q", name, is, value)
-		}
-	}
-}
-
 func TestHTTPPassesEventsOnAsTheyAre(t *testing.T) {
 	url, requests := recordHTTP(t)
 	h := newHTTP(t, url, func(c *HTTPConfig) { c.Headers = map[string]string{"Content-Type": "application/json"} })
@@ -474,5 +413,57 @@ func TestHTTPNamesTheKeyOfABadFile(t *testing.T) {
 	}
 }
 
-// testLog has the server's complaints about clients in the test's log.
-func testLog(t *testing.T) *log.Logger { return log.New(t.Output(), "", 0) }
+func TestHTTPPostsBatches(t *testing.T) {
+	got := make(chan seen, 16)
+	url := serveHTTP(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- seen{r, string(body)}
+		switch word, arg := batchWords(t, body); word {
+		case "answer":
+			io.WriteString(w, arg)
+		case "status":
+			var code int
+			fmt.Sscan(arg, &code)
+			w.Header().Set("Retry-After", "3")
+			http.Error(w, "because", code)
+		case "break":
+			panic(http.ErrAbortHandler)
+		case "torn": // Before the body begins.
+			w.Header().Set("Content-Length", "100")
+			w.WriteHeader(http.StatusOK)
+			http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+	})
+	h := newHTTP(t, url, func(c *HTTPConfig) {
+		c.Batch, c.OKStatus, c.Headers = 50, []int{409}, map[string]string{"X-Site": "plant-7", "Content-Type": "application/json"}
+		c.SecretFiles = []string{writeFile(t, whsec)}
+	})
+	if n := h.BatchSize(3); n != 50 {
+		t.Errorf("batches of %d", n)
+	}
+	wantAll(t, handleBatch(t, h, testBatch("ok", "ok", "ok")), 3)
+	req := <-got
+	wantHeaders(t, req.Header, map[string]string{
+		"Content-Type": "application/x-ndjson", "X-Site": "plant-7", "Idempotency-Key": "orders/3/1001-1005", "Webhook-Id": "orders/3/1001-1005",
+		"Leasehold-Id": "orders/3/1001-1005", "Leasehold-Topic": "orders", "Leasehold-Group": "billing", "Leasehold-Node": "n1",
+		"Leasehold-Partition": "3", "Leasehold-Epoch": "5", "Leasehold-First-Seq": "1001", "Leasehold-Last-Seq": "1005",
+		"Leasehold-Messages": "3", "Leasehold-Timeout-Ms": "20000", "Leasehold-Seq": "", "Ce-Id": "",
+	})
+	if !strings.HasPrefix(req.body, `{"type":"message","id":"orders/3/1001",`) || strings.Count(req.body, "\n") != 3 || req.Header.Get("Webhook-Signature") == "" {
+		t.Errorf("body is %s", req.body)
+	}
+	wantBatch(t, handleBatch(t, h, testBatch("ok", `answer {"ok_through":1001,"failed":{"seq":1003,"status":"reject","reason":"because"}}`)), 1, true, Reject, "because")
+	wantBatch(t, handleBatch(t, h, testBatch("ok", `answer thanks`)), 0, false, Retry, "unbelievable")
+	wantBatch(t, handleBatch(t, h, testBatch("ok", `status 422`)), 0, false, Reject, "422 Unprocessable Entity: because")
+	wantBatch(t, handleBatch(t, h, testBatch("ok", `status 409`)), 0, false, Retry, "409")
+	wantBatch(t, handleBatch(t, h, testBatch("ok", `break`)), 0, false, Retry, "broke off")
+	wantBatch(t, handleBatch(t, h, testBatch("ok", `torn`)), 0, false, Retry, "broke off")
+	down := handleBatch(t, h, testBatch("ok", `status 503`))
+	if wantBatch(t, down, 0, false, Unavailable, "503"); down.Result.After != 3*time.Second {
+		t.Errorf("got %+v", down)
+	}
+}

@@ -16,6 +16,9 @@ var LogKind = NewKind(kindLog, NewLog, ConformanceNone)
 
 const kindLog = "log"
 
+// maxPayload bounds how much of a payload is logged, in bytes.
+const maxPayload = 2 << 10
+
 // Defaulted returns c, which has no defaults.
 func (c LogConfig) Defaulted() KindConfig { return c }
 
@@ -40,7 +43,7 @@ func (h *Log) Handle(_ context.Context, m *Message) Result {
 		"key", m.Key, "subject", m.Subject, "bytes", len(m.Data),
 	}
 	if h.payload {
-		args = append(args, "data", cut(string(m.Data[:min(len(m.Data), maxLogged)]), maxLogged))
+		args = append(args, "data", cut(string(m.Data[:min(len(m.Data), maxPayload)]), maxPayload))
 	}
 	h.log.Info("message", args...)
 	return Result{Status: OK}

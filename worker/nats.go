@@ -120,14 +120,14 @@ func serviceFault(answer *nats.Msg) (code int, r Result) {
 // natsHeader is the envelope of a message, and the publisher's headers as they are, but for those of the broker and
 // those that look like ours.
 func natsHeader(m *Message) nats.Header {
-	header := nats.Header{}
+	h := nats.Header{}
 	for name, values := range m.Headers {
 		if !reservedHeader(name) {
-			header[name] = values
+			h[name] = values
 		}
 	}
 	for _, f := range m.fields() {
-		header[f.name] = []string{f.value}
+		h[f.name] = []string{f.value}
 	}
-	return header
+	return h
 }

@@ -271,3 +271,46 @@ func TestNATSServiceOfAnotherNodeAnswers(t *testing.T) {
 		return nil
 	})
 }
+
+func TestNATSRequestsBatches(t *testing.T) {
+	r := newNATSRig(t, NATSConfig{Batch: 50, OKStatus: []int{409}})
+	got := make(chan *nats.Msg, 16)
+	r.serve(t, func(req *nats.Msg) {
+		got <- req
+		if req.Header.Get("Leasehold-Seq") != "" {
+			word, code, _ := strings.Cut(string(req.Data[:8]), " ")
+			if word == "ok" {
+				code = ""
+			}
+			reply(t, req, code, "")
+			return
+		}
+		switch word, arg := batchWords(t, req.Data); word {
+		case "answer":
+			if err := req.Respond([]byte(arg)); err != nil {
+				t.Error(err)
+			}
+		case "code":
+			reply(t, req, arg, "because")
+		default:
+			reply(t, req, "", "")
+		}
+	})
+	if n := r.BatchSize(3); n != 50 {
+		t.Errorf("batches of %d", n)
+	}
+	wantAll(t, handleBatch(t, r, testBatch("ok", "ok")), 2)
+	wantHeaders(t, (<-got).Header, map[string]string{
+		"Content-Type": "application/x-ndjson", "Leasehold-Id": "orders/3/1001-1003", "Leasehold-Partition": "3", "Leasehold-Epoch": "5",
+		"Leasehold-First-Seq": "1001", "Leasehold-Last-Seq": "1003", "Leasehold-Messages": "2",
+	})
+	wantBatch(t, handleBatch(t, r, testBatch("ok", `answer {"ok_through":1001,"failed":{"seq":1003,"status":"retry","reason":"because"}}`)), 1, true, Retry, "because")
+	wantBatch(t, handleBatch(t, r, testBatch("ok", `answer {"status":"unavailable"}`)), 0, false, Unavailable, "")
+	wantBatch(t, handleBatch(t, r, testBatch("ok", `code 400`)), 0, false, Reject, "400 Bad Request: because")
+	wantBatch(t, handleBatch(t, r, testBatch("ok", `code 409`)), 0, false, Retry, "409")
+	// What is small as bytes may be too large for the broker as JSON.
+	control := "ok " + strings.Repeat("\x01", 100<<10)
+	wantRest(t, handleBatch(t, r, testBatch(control, control, control)), 1)
+	wantRest(t, handleBatch(t, r, testBatch("ok", control, control)), 2)
+	wantBatch(t, handleBatch(t, r, testBatch("code 400"+control[2:], control)), 0, true, Reject, "400")
+}

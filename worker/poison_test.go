@@ -53,7 +53,7 @@ var poisons = map[string]poison{
 // payload, and the connection that all lanes share lives on.
 func TestNoMessageThatCanBeStoredStopsItsPartition(t *testing.T) {
 	ns := startServer(t)
-	r := newRigOn(t, connect(t, ns), "orders", 4)
+	r := newTestTopic(t, connect(t, ns), "orders", 4)
 	r.topic.MaxBytes = 64 * bytesize.MiB
 	_, err := stream.Ensure(t.Context(), r.js, r.topic, stream.Options{Replicas: 1, MaxPayload: bytesize.MiB})
 	if err != nil {
@@ -129,7 +129,7 @@ func publishRaw(t *testing.T, addr string, names []string) {
 }
 
 // rejecting starts a group whose handler rejects what says no.
-func rejecting(t *testing.T, r *rig, letters *DeadLetters) *Group {
+func rejecting(t *testing.T, r *testTopic, letters *DeadLetters) *Group {
 	t.Helper()
 	logger := hclog.New(&hclog.LoggerOptions{Output: t.Output(), Level: hclog.Warn})
 	reader := NewReader(ReaderOptions{Topic: r.topic, JS: r.js, Logger: logger})
@@ -137,7 +137,7 @@ func rejecting(t *testing.T, r *rig, letters *DeadLetters) *Group {
 		Config: Config{Name: "billing", Topic: "orders"}, Topic: r.topic, Node: "n1", Reader: reader, Logger: logger, Letters: letters,
 		Handler: HandlerFunc(func(_ context.Context, m *Message) Result {
 			if strings.HasPrefix(string(m.Data), "no") {
-				return refuses
+				return Result{Status: Reject, Reason: "bad"}
 			}
 			return Result{Status: OK}
 		}),

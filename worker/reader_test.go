@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,76 +9,17 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 )
 
-// waitLimit is how long a test waits for what happens within milliseconds on a machine that has nothing else to do.
-const waitLimit = 30 * time.Second
-
-// eventually waits until check has nothing to complain about.
-func eventually(t testing.TB, limit time.Duration, check func() error) {
-	t.Helper()
-	for deadline := time.Now().Add(limit); ; time.Sleep(2 * time.Millisecond) {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-}
-
-// startBroker runs a stand-alone broker in this process.
-func startBroker(t testing.TB) jetstream.JetStream {
-	t.Helper()
-	return connect(t, startServer(t))
-}
-
-func startServer(t testing.TB) *server.Server {
-	t.Helper()
-	ns, err := server.NewServer(&server.Options{
-		ServerName: "test", Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-		MaxPayload: 1<<20 + 64<<10, // As a node's: the largest message, and what a dead letter adds to it.
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ns.Start()
-	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(20 * time.Second) {
-		t.Fatal("the broker does not start")
-	}
-	return ns
-}
-
-func connect(t testing.TB, ns *server.Server) jetstream.JetStream {
-	t.Helper()
-	nc, err := nats.Connect("", nats.InProcessServer(ns))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
-}
-
 // rig is a topic with a reader and one group.
 type rig struct {
-	t      testing.TB
-	js     jetstream.JetStream
-	topic  partitioner.Topic
-	stream jetstream.Stream
+	*testTopic
 	reader *Reader
-	group  *Group
+	group  *laneSet
 	local  func() string
 	stop   func() // Ends group and reader and joins them.
 
@@ -111,23 +51,7 @@ func newRig(t testing.TB, js jetstream.JetStream, o rigOptions) *rig {
 
 // newRigOn only names the topic.
 func newRigOn(t testing.TB, js jetstream.JetStream, topic string, partitions int) *rig {
-	return &rig{
-		t: t, js: js, topic: partitioner.Topic{Name: topic, Partitions: partitions}.WithDefaults(),
-		got: map[int][]uint64{}, hold: map[int]chan bool{}, sent: map[int][]uint64{},
-	}
-}
-
-// createStream creates the topic's stream without what guards a real one: tests delete messages from it.
-func (r *rig) createStream(replicas int) {
-	r.t.Helper()
-	create := func() (err error) {
-		r.stream, err = r.js.CreateStream(r.t.Context(), jetstream.StreamConfig{
-			Name: r.topic.Name, Subjects: []string{r.topic.StoredFilter()}, Replicas: replicas,
-			AllowDirect: true, MaxBytes: 64 << 20,
-		})
-		return err
-	}
-	eventually(r.t, waitLimit, create) // A cluster's first asset may have to wait for it.
+	return &rig{testTopic: newTestTopic(t, js, topic, partitions), got: map[int][]uint64{}, hold: map[int]chan bool{}, sent: map[int][]uint64{}}
 }
 
 func (r *rig) start(o rigOptions) {
@@ -137,23 +61,11 @@ func (r *rig) start(o rigOptions) {
 		logger = hclog.NewNullLogger()
 	}
 	r.reader = NewReader(ReaderOptions{Topic: r.topic, JS: r.js, Logger: logger, LocalServer: r.local, RecentEntries: o.recent})
-	group, err := NewGroup(GroupOptions{
-		Config: Config{Name: "billing", Topic: r.topic.Name}, Topic: r.topic, Node: "n1",
-		Handler: o.handler, Reader: r.reader, Logger: logger, queueEntries: o.queueEntries, queueBytes: 1 << 20,
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.group = group
+	r.group = newLaneSet(r.reader, o.handler, o.queueEntries)
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	all.Go(func() { _ = r.reader.Run(ctx) })
-	all.Go(func() {
-		if err := group.Run(ctx); err != nil {
-			r.t.Error(err)
-		}
-	})
-	r.stop = sync.OnceFunc(func() { cancel(); all.Wait() })
+	r.stop = sync.OnceFunc(func() { r.group.stop(); cancel(); all.Wait() })
 	r.t.Cleanup(r.stop)
 }
 
@@ -544,67 +456,3 @@ func TestRecentHoldsTheLastMessagesWithinItsBounds(t *testing.T) {
 		t.Errorf("%d bytes after reset", q.bytes)
 	}
 }
-
-func TestGroupJoinsEverythingAndStartsNothingAfter(t *testing.T) {
-	r := newRig(t, startBroker(t), rigOptions{partitions: 4, preload: 100})
-	r.holdUp(1)
-	lanes := r.startAll()
-	r.awaitAll(1)
-	r.stop()
-	for _, l := range append(lanes, r.group.Start(ownership.Grant{Partition: 0, Epoch: 2})) {
-		if !hasStopped(l) {
-			t.Error("a lane outlived its group")
-		}
-	}
-	if n := len(r.group.Status()); n != 0 {
-		t.Errorf("status has %d lanes", n)
-	}
-}
-
-func TestEnvelopeCarriesEverything(t *testing.T) {
-	js := startBroker(t)
-	got := make(chan *Message, 2)
-	h := HandlerFunc(func(_ context.Context, m *Message) Result { got <- m; return Result{Status: OK} })
-	r := newRig(t, js, rigOptions{partitions: 4, handler: h})
-	r.group.Start(ownership.Grant{Partition: 3, Epoch: 8})
-	msg := &nats.Msg{Subject: "orders.1.3.c-17", Data: []byte("x"), Header: nats.Header{
-		"Nats-Msg-Id": {"id-1"}, "traceparent": {"00-ab-cd-01"}, "Color": {"red", "blue"},
-	}}
-	if _, err := js.PublishMsg(t.Context(), msg); err != nil {
-		t.Fatal(err)
-	}
-	m := <-got
-	if m.ID != "orders/3/1" || m.IdempotencyKey != "id-1" || m.Traceparent != "00-ab-cd-01" || m.Key != "c-17" ||
-		m.Subject != "orders.c-17" || m.Epoch != 8 || m.Attempt != 1 || m.MaxAttempts != 8 || m.Timeout != 30*time.Second ||
-		m.Group != "billing" || m.Node != "n1" || len(m.Headers["Color"]) != 2 || time.Since(m.Published) > time.Minute {
-		t.Errorf("envelope %+v", m)
-	}
-	if _, err := js.Publish(t.Context(), "orders.1.3.c-18", nil); err != nil {
-		t.Fatal(err)
-	}
-	if m := <-got; m.IdempotencyKey != "orders/3/2" {
-		t.Errorf("idempotency key %q", m.IdempotencyKey)
-	}
-}
-
-func TestHandlerThatFailsEndsItsGroup(t *testing.T) {
-	js := startBroker(t)
-	topic := partitioner.Topic{Name: "orders", Partitions: 2}.WithDefaults()
-	boom := errors.New("boom")
-	g, err := NewGroup(GroupOptions{
-		Config: Config{Name: "billing"}, Topic: topic, Handler: failing{boom}, Reader: NewReader(ReaderOptions{Topic: topic, JS: js}),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := g.Start(ownership.Grant{Partition: 1})
-	if err := g.Run(t.Context()); !errors.Is(err, boom) {
-		t.Errorf("error %v", err)
-	}
-	<-l.Stopped()
-}
-
-type failing struct{ err error }
-
-func (f failing) Run(context.Context) error               { return f.err }
-func (f failing) Handle(context.Context, *Message) Result { return Result{Status: OK} }

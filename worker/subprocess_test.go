@@ -22,15 +22,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// testMessage is a message of partition p whose payload tells the test child what to do.
-func testMessage(p int, seq uint64, data string) *Message {
-	return &Message{
-		ID: fmt.Sprintf("orders/%d/%d", p, seq), IdempotencyKey: "k", Topic: "orders", Group: "billing", Node: "n1",
-		Partition: p, Seq: seq, Epoch: 5, Attempt: 1, MaxAttempts: 8, Key: "c-17", Subject: "orders.c-17",
-		Timeout: 20 * time.Second, Published: time.Unix(1700000000, 5), Data: []byte(data),
-	}
-}
-
 // testSub is a running subprocess handler whose children are this binary.
 type testSub struct {
 	*Subprocess
@@ -64,36 +55,11 @@ func startSub(t *testing.T, behaviour string, change func(*SubprocessConfig, *Ha
 	return &testSub{Subprocess: s, trace: traceFile, stop: runHandler(t, s)}
 }
 
-// runHandler runs h until the test's end or until the function returned is called, which waits for its end.
-func runHandler(t *testing.T, h Runner) (stop func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- h.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
-}
-
 func (s *testSub) handle(t *testing.T, m *Message) Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	return callUntilReady(ctx, s, m)
-}
-
-// callUntilReady calls h as a lane does, again while a child is not ready.
-func callUntilReady(ctx context.Context, h Handler, m *Message) Result {
-	for {
-		if r := h.Handle(ctx, m); r.Err != errNotReady {
-			return r
-		}
-	}
 }
 
 func (s *testSub) pid(t *testing.T) int {
@@ -120,35 +86,6 @@ func (s *testSub) awaitTrace(t *testing.T, text string) string {
 		return err
 	})
 	return string(got)
-}
-
-// soon waits until check has nothing to complain about.
-func soon(t *testing.T, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
-// alive reports whether the process runs; a zombie does not.
-func alive(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !bytes.Contains(text, []byte(") Z "))
-}
-
-func wantStatus(t *testing.T, got Result, want Status, reason string) {
-	t.Helper()
-	if got.Status != want || !strings.Contains(got.Reason, reason) {
-		t.Fatalf("got %+v, want %s with %q in its reason", got, want, reason)
-	}
 }
 
 func TestSubprocessAnswersMapToResults(t *testing.T) {
@@ -321,13 +258,6 @@ func wantInnocent(t *testing.T, got Result) {
 	wantStatus(t, got, Unavailable, "another partition")
 	if got.After <= 0 || got.After > 10*time.Millisecond {
 		t.Errorf("comes again after %s", got.After)
-	}
-}
-
-func kill(t *testing.T, pid int) {
-	t.Helper()
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -588,24 +518,6 @@ func TestChildOutlivesOtherThreads(t *testing.T) {
 	}
 }
 
-// lockedBuffer is a buffer for several goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // TestAnAnswerThatIsMissingIsShownIfItWasMisspelled: the line that a child says instead is in the reason.
 func TestAnAnswerThatIsMissingIsShownIfItWasMisspelled(t *testing.T) {
 	for behaviour, want := range map[string]string{
@@ -624,4 +536,13 @@ func TestAnAnswerThatIsMissingIsShownIfItWasMisspelled(t *testing.T) {
 func TestSubprocessMayBeginWithAByteOrderMark(t *testing.T) {
 	s := startSub(t, "byte-order-mark", nil)
 	wantStatus(t, s.handle(t, testMessage(0, 1, "ok")), OK, "")
+}
+
+// callUntilReady calls h as a lane does, again while a child is not ready.
+func callUntilReady(ctx context.Context, h Handler, m *Message) Result {
+	for {
+		if r := h.Handle(ctx, m); r.Err != errNotReady {
+			return r
+		}
+	}
 }

@@ -58,15 +58,15 @@ func OpenTap(ctx context.Context, o TapOptions) (*Tap, error) {
 	}
 	look, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	stream, err := o.JS.Stream(look, o.Topic.Name)
+	info, err := o.JS.Stream(look, o.Topic.Name)
 	if err != nil {
 		return nil, fmt.Errorf("look at topic %s: %w", o.Topic.Name, err)
 	}
 	t := &Tap{
 		o: o, opener: opener{js: o.JS, stream: o.Topic.Name}, tick: time.NewTicker(beatEvery),
-		until: stream.CachedInfo().State.LastSeq,
+		until: info.CachedInfo().State.LastSeq,
 	}
-	if err := t.begin(look, stream.CachedInfo().State); err != nil {
+	if err := t.begin(look, info.CachedInfo().State); err != nil {
 		t.Close()
 		return nil, err
 	}

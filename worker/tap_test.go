@@ -14,10 +14,13 @@ import (
 	"leasehold/partitioner"
 )
 
+// tapTopic is a topic to tap.
+type tapTopic struct{ *testTopic }
+
 // tapRig is a topic with messages of keys k0 … k9, message i under key i % 10, and no reader.
-func tapRig(t *testing.T, messages int) *rig {
+func tapRig(t *testing.T, messages int) *tapTopic {
 	t.Helper()
-	r := newRigOn(t, startBroker(t), "orders", 4)
+	r := &tapTopic{newTestTopic(t, startBroker(t), "orders", 4)}
 	r.createStream(1)
 	for i := range messages {
 		r.publishKey(i % 10)
@@ -26,7 +29,7 @@ func tapRig(t *testing.T, messages int) *rig {
 }
 
 // publishKey stores a message of the key k<n>, as the topic's transform would.
-func (r *rig) publishKey(n int) {
+func (r *tapTopic) publishKey(n int) {
 	r.t.Helper()
 	key := fmt.Sprintf("k%d", n)
 	subject := fmt.Sprintf("orders.1.%d.%s", partitioner.Of(4, key), key)
@@ -36,7 +39,7 @@ func (r *rig) publishKey(n int) {
 	}
 }
 
-func (r *rig) tap(o TapOptions) *Tap {
+func (r *tapTopic) tap(o TapOptions) *Tap {
 	r.t.Helper()
 	o.Topic, o.JS = r.topic, r.js
 	tap, err := OpenTap(r.t.Context(), o)
@@ -124,8 +127,10 @@ func TestTapGoesOnWhereItWasAfterItsConsumerIsGone(t *testing.T) {
 	for seq := uint64(1); seq <= 30; seq++ {
 		if seq > 10 {
 			if seq%5 == 0 {
-				if err := r.stream.DeleteConsumer(t.Context(), tap.session.name); err != nil {
-					t.Fatal(err)
+				for name := range r.stream.ConsumerNames(t.Context()).Name() {
+					if err := r.stream.DeleteConsumer(t.Context(), name); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
 			r.publishKey(int(seq))

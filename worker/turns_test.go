@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"leasehold/internal/ownership"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 )
 
 // waiting waits until so many messages wait for the child's attention.
@@ -43,14 +46,29 @@ func (s *testSub) assign(t *testing.T, n int) {
 	}
 }
 
-// laneOf starts a lane of a partition that calls the handler with one message.
-func (s *testSub) laneOf(t *testing.T, partition int, o standOptions, data string) *stand {
+// laneOf starts a lane of a partition that calls the handler with one message. mayStart may be nil.
+func (s *testSub) laneOf(t *testing.T, partition int, mayStart func() bool, data string) *Lane {
 	t.Helper()
-	o.grant.Partition = partition
-	l := newStand(t, HandlerFunc(func(ctx context.Context, m *Message) Result {
-		m.ID, m.Partition = fmt.Sprintf("orders/%d/%d", partition, m.Seq), partition
-		return s.Handle(ctx, m)
-	}), o)
+	policy := DefaultPolicy()
+	var l *Lane
+	l = newLane(laneOptions{
+		policy: policy, node: "n1", logger: hclog.NewNullLogger(), maxEntries: 4, maxBytes: 1 << 20,
+		handler: HandlerFunc(func(ctx context.Context, m *Message) Result { return s.Handle(ctx, m) }),
+		message: func(g ownership.Grant, e *entry) (Message, error) {
+			return Message{
+				ID: fmt.Sprintf("orders/%d/%d", partition, e.seq), Topic: "orders", Group: "billing", Node: "n1", Partition: partition,
+				Seq: e.seq, Epoch: g.Epoch, Timeout: policy.Timeout, MaxAttempts: policy.MaxAttempts, Data: e.data,
+			}, nil
+		},
+	}, ownership.Grant{Partition: partition, Epoch: 7, MayStart: mayStart, Wake: func() {
+		p, _ := l.Progress()
+		l.Committed(p)
+	}})
+	go l.run()
+	t.Cleanup(func() {
+		l.Cancel(errors.New("end of test"))
+		<-l.Stopped()
+	})
 	if ok, wake := l.Push(&entry{seq: 1, data: []byte(data)}); ok && wake {
 		l.Signal()
 	}
@@ -65,9 +83,9 @@ func TestDrainWithdrawsWhatWaitsForASequentialChild(t *testing.T) {
 			const partitions = 16
 			s := startSub(t, behaviour, nil)
 			s.assign(t, partitions)
-			var lanes []*stand
+			var lanes []*Lane
 			for p := range partitions {
-				lanes = append(lanes, s.laneOf(t, p, standOptions{}, "sleep 2s"))
+				lanes = append(lanes, s.laneOf(t, p, nil, "sleep 2s"))
 			}
 			s.waiting(t, partitions-1)
 			pid := s.pid(t)
@@ -95,9 +113,9 @@ func TestDrainWithdrawsWhatWaitsForASequentialChild(t *testing.T) {
 func TestLostPartitionDoesNotKillTheChildOfAnothersCall(t *testing.T) {
 	s := startSub(t, "plain", nil)
 	s.assign(t, 2)
-	busy := s.laneOf(t, 0, standOptions{}, "sleep 1s")
+	busy := s.laneOf(t, 0, nil, "sleep 1s")
 	s.awaitTrace(t, "orders/0/1")
-	lost := s.laneOf(t, 1, standOptions{}, "ok")
+	lost := s.laneOf(t, 1, nil, "ok")
 	s.waiting(t, 1)
 	lost.Cancel(errors.New("lease lost"))
 	<-lost.Stopped()
@@ -115,7 +133,7 @@ func TestLostPartitionDoesNotKillTheChildOfAnothersCall(t *testing.T) {
 // TestDrainedPartitionDoesNotWaitForAChildToStart: no call of it has begun.
 func TestDrainedPartitionDoesNotWaitForAChildToStart(t *testing.T) {
 	s := startSub(t, "never-ready", func(c *SubprocessConfig, _ *HandlerEnv) { c.StartTimeout = time.Hour })
-	l := s.laneOf(t, 0, standOptions{}, "ok")
+	l := s.laneOf(t, 0, nil, "ok")
 	s.awaitTrace(t, "init")
 	l.Drain()
 	<-l.Stopped()
@@ -125,9 +143,9 @@ func TestDrainedPartitionDoesNotWaitForAChildToStart(t *testing.T) {
 func TestDrainedPartitionDoesNotWaitForABusyChildToTakeIt(t *testing.T) {
 	s := startSub(t, "plain", nil)
 	s.assign(t, 1)
-	s.laneOf(t, 0, standOptions{}, "hang")
+	s.laneOf(t, 0, nil, "hang")
 	s.awaitTrace(t, "orders/0/1")
-	l := s.laneOf(t, 1, standOptions{}, "ok")
+	l := s.laneOf(t, 1, nil, "ok")
 	soon(t, func() error {
 		c := s.slots[0].current()
 		c.mu.Lock()
@@ -152,9 +170,7 @@ func TestMessageThatWaitedIsNotWrittenBehindTheFence(t *testing.T) {
 	go func() { first <- s.Handle(t.Context(), m) }()
 	s.awaitTrace(t, "orders/0/1")
 	var passed atomic.Bool
-	o := standOptions{}
-	o.grant.MayStart = func() bool { return !passed.Load() }
-	l := s.laneOf(t, 1, o, "ok")
+	l := s.laneOf(t, 1, func() bool { return !passed.Load() }, "ok")
 	s.waiting(t, 1)
 	passed.Store(true)
 	wantStatus(t, <-first, OK, "")
@@ -173,9 +189,9 @@ func TestMessageThatWaitedIsNotWrittenBehindTheFence(t *testing.T) {
 func TestCallThatWaitsForTheChildIsNotOverdue(t *testing.T) {
 	s := startSub(t, "plain", nil)
 	s.assign(t, 2)
-	busy := s.laneOf(t, 0, standOptions{}, "hang")
+	busy := s.laneOf(t, 0, nil, "hang")
 	s.awaitTrace(t, "orders/0/1")
-	l := s.laneOf(t, 1, standOptions{}, "ok")
+	l := s.laneOf(t, 1, nil, "ok")
 	s.waiting(t, 1)
 	late := time.Now().Add(time.Hour)
 	busy.checkOverdue(late)

@@ -200,13 +200,13 @@ func (a *App) try(ctx context.Context, c *config.Config, group worker.Config, m 
 		// A line of ours in the group's own file would make it skip messages.
 		group.Handler = group.Handler.WithPaths(func(name string) string { return name }, func(string) string { return dir })
 	}
-	handler, err := group.NewHandler(worker.HandlerEnv{
+	h, err := group.NewHandler(worker.HandlerEnv{
 		App: "leasehold/" + version, Node: c.Node.Name, Group: group.Name, Topic: group.Topic, Logger: newLogger(c.Log, a.Err),
 	})
 	if err != nil {
 		return worker.Trial{}, &Error{Code: exitUsage, Err: err}
 	}
-	return worker.Try(ctx, handler, m), nil
+	return worker.Try(ctx, h, m), nil
 }
 
 func (a *App) printTrial(r trialReport, format string) error {
