@@ -16,7 +16,7 @@ import (
 func Leases(ctx context.Context, kv *cluster.KV, group string, partitions int, startAfter uint64) ([]lease.Lease, error) {
 	all := make([]lease.Lease, partitions)
 	for p := range all {
-		all[p].Done = startAfter
+		all[p].Checkpoint = startAfter
 	}
 	records, err := kv.Leases(ctx, group, partitions)
 	for _, s := range records {
@@ -35,5 +35,5 @@ func FinishedAll(all []lease.Lease, startAfter uint64) uint64 {
 	if len(all) == 0 {
 		return startAfter
 	}
-	return slices.MinFunc(all, func(a, b lease.Lease) int { return cmp.Compare(a.Done, b.Done) }).Done
+	return slices.MinFunc(all, func(a, b lease.Lease) int { return cmp.Compare(a.Checkpoint, b.Checkpoint) }).Checkpoint
 }

@@ -139,7 +139,7 @@ func (r *Registry) Finished(ctx context.Context, groups []string, partitions int
 			if l.Lease == nil {
 				return 0, false, nil
 			}
-			seq = min(seq, l.Lease.Done)
+			seq = min(seq, l.Lease.Checkpoint)
 		}
 	}
 	return seq, len(groups) > 0, nil
