@@ -19,7 +19,8 @@ import (
 	"time"
 
 	"leasehold/internal/conformance"
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/webhook"
 )
 
 // receiver is a running webhook.py.
@@ -144,8 +145,8 @@ func TestWebhookKeepsOnceRefusesOlderOwnersAndForgeries(t *testing.T) {
 // TestWebhookServesTheHandlerKind has Leasehold's own side of the contract call it.
 func TestWebhookServesTheHandlerKind(t *testing.T) {
 	w := startWebhook(t)
-	env := worker.HandlerEnv{App: "leasehold/test", Node: "n1", Group: "conformance", Topic: "orders"}
-	h, err := worker.NewHTTP(worker.HTTPConfig{URL: w.url, SecretFiles: []string{w.secretFile}}, env)
+	env := handler.Env{App: "leasehold/test", Node: "n1", Group: "conformance", Topic: "orders"}
+	h, err := webhook.New(webhook.Config{URL: w.url, SecretFiles: []string{w.secretFile}}, env)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,12 +15,17 @@ import (
 	"leasehold/internal/memory"
 	"leasehold/internal/ownership"
 	"leasehold/partitioner"
+	"leasehold/worker/deadletter"
+	"leasehold/worker/handler"
+	"leasehold/worker/lane"
+	"leasehold/worker/reader"
+	"leasehold/worker/stream"
 )
 
 // Bounds of a lane's queue. All lanes of a group together hold at most queueBytes, or a part of the memory limit where that is
 // less, unless each has its least.
 const (
-	queueEntries = maxBatch
+	queueEntries = handler.MaxBatch
 	queueBytes   = 64 << 20
 	queuePart    = 8
 	laneBytesMin = 64 << 10
@@ -32,11 +37,11 @@ type GroupOptions struct {
 	Config      Config // With its defaults filled in or not.
 	Topic       partitioner.Topic
 	Node        string
-	Handler     Handler
-	Reader      *Reader // Of the same topic; runs by itself.
+	Handler     handler.Handler
+	Reader      *reader.Reader // Of the same topic; runs by itself.
 	Logger      hclog.Logger
 	HandlerLock *os.File // Not used by the group: the handler was built with it.
-	Letters     *DeadLetters
+	Letters     *deadletter.Store
 
 	queueEntries, queueBytes int // For tests; 0 for the usual.
 }
@@ -45,13 +50,13 @@ type GroupOptions struct {
 type Group struct {
 	o      GroupOptions
 	log    hclog.Logger
-	health *health
+	health *lane.Breaker
 	ready  chan struct{} // Closed by Run: the handler may be called.
 
 	mu    sync.Mutex
-	held  map[*feed]*Lane // Lanes that have not stopped, by their cursor.
-	acted map[int]uint64  // By partition: the last request of a person that a lane began with.
-	ended bool            // Run is stopping: no lane starts any more.
+	held  map[*reader.Cursor]*lane.Lane // Lanes that have not stopped, by their cursor.
+	acted map[int]uint64                // By partition: the last request of a person that a lane began with.
+	ended bool                          // Run is stopping: no lane starts any more.
 	lanes sync.WaitGroup
 }
 
@@ -73,7 +78,7 @@ func NewGroup(o GroupOptions) (*Group, error) {
 	}
 	log := o.Logger.Named("worker").With("group", o.Config.Name)
 	return &Group{
-		o: o, log: log, health: newHealth(log), ready: make(chan struct{}), held: map[*feed]*Lane{}, acted: map[int]uint64{},
+		o: o, log: log, health: lane.NewBreaker(log), ready: make(chan struct{}), held: map[*reader.Cursor]*lane.Lane{}, acted: map[int]uint64{},
 	}, nil
 }
 
@@ -101,14 +106,14 @@ func (g *Group) Run(ctx context.Context) error {
 // runHandler runs what the handler has to run. The channel gets its end, then it is closed.
 func (g *Group) runHandler(ctx context.Context) <-chan error {
 	ended := make(chan error, 1)
-	runner, ok := g.o.Handler.(Runner)
+	runner, ok := g.o.Handler.(handler.Runner)
 	if !ok {
 		close(ended)
 		return ended
 	}
 	go func() {
 		defer close(ended)
-		err := guard(func() error { return runner.Run(ctx) })
+		err := handler.Guard(func() error { return runner.Run(ctx) })
 		switch {
 		case err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())):
 			ended <- fmt.Errorf("handler of group %s: %w", g.o.Config.Name, err)
@@ -121,7 +126,7 @@ func (g *Group) runHandler(ctx context.Context) <-chan error {
 
 // watch waits for the end of ctx or of the handler, and reports calls that do not return.
 func (g *Group) watch(ctx context.Context, failed <-chan error) error {
-	if _, ok := g.o.Handler.(Runner); !ok {
+	if _, ok := g.o.Handler.(handler.Runner); !ok {
 		failed = nil
 	}
 	tick := time.NewTicker(time.Second)
@@ -134,7 +139,7 @@ func (g *Group) watch(ctx context.Context, failed <-chan error) error {
 			return err
 		case now := <-tick.C:
 			for _, l := range g.all() {
-				l.checkOverdue(now)
+				l.CheckOverdue(now)
 			}
 		}
 	}
@@ -146,15 +151,15 @@ func (g *Group) stopLanes() {
 	g.ended = true
 	g.mu.Unlock()
 	for _, l := range g.all() {
-		l.Cancel(ErrShutdown)
+		l.Cancel(handler.ErrShutdown)
 	}
 	g.lanes.Wait()
 }
 
-func (g *Group) all() []*Lane {
+func (g *Group) all() []*lane.Lane {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	lanes := make([]*Lane, 0, len(g.held))
+	lanes := make([]*lane.Lane, 0, len(g.held))
 	for _, l := range g.held {
 		lanes = append(lanes, l)
 	}
@@ -163,46 +168,46 @@ func (g *Group) all() []*Lane {
 
 // Start starts the lane of a partition that this node has just claimed. Its goroutine is joined by Run. A lane that is
 // started after Run has ended has stopped already.
-func (g *Group) Start(grant ownership.Grant) *Lane {
+func (g *Group) Start(grant ownership.Grant) *lane.Lane {
 	cursor := g.o.Reader.NewCursor(grant.Partition, grant.Checkpoint)
-	l := newLane(laneOptions{
-		policy: g.o.Config.Policy(), handler: g.o.Handler, message: g.message, ready: g.ready, reason: g.reason,
-		node: g.o.Node, letters: g.letters(), health: g.health, logger: g.log, maxEntries: g.o.queueEntries, maxBytes: g.o.queueBytes,
-		onCapacity: cursor.HasCapacity, onStop: func() { g.forget(cursor) },
+	l := lane.New(lane.Options{
+		Policy: g.o.Config.Policy(), Handler: g.o.Handler, NewMessage: g.message, Ready: g.ready, Reason: g.reason,
+		Node: g.o.Node, DeadLetters: g.letters(), Breaker: g.health, Logger: g.log, MaxEntries: g.o.queueEntries, MaxBytes: g.o.queueBytes,
+		OnCapacity: cursor.HasCapacity, OnStop: func() { g.forget(cursor) },
 	}, grant)
 	if !g.admit(l, cursor, grant) {
-		l.Cancel(ErrShutdown)
-		l.run() // It only notes that it has stopped.
+		l.Cancel(handler.ErrShutdown)
+		l.Run() // It only notes that it has stopped.
 	}
 	return l
 }
 
 // admit runs a lane and has it fed, unless Run has ended.
-func (g *Group) admit(l *Lane, cursor *feed, grant ownership.Grant) bool {
+func (g *Group) admit(l *lane.Lane, cursor *reader.Cursor, grant ownership.Grant) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {
 		return false
 	}
 	if before, held := g.acted[grant.Partition]; held && grant.Applied > before {
-		g.health.reset("a person acted: the handler is given another chance")
+		g.health.Reset("a person acted: the handler is given another chance")
 	}
 	g.acted[grant.Partition] = grant.Applied
 	cursor.Start(l)
 	g.held[cursor] = l
-	g.lanes.Go(l.run)
+	g.lanes.Go(l.Run)
 	return true
 }
 
 // letters is an interface that is nil if there are none.
-func (g *Group) letters() letterBox {
+func (g *Group) letters() lane.DeadLetters {
 	if g.o.Letters == nil {
 		return nil
 	}
 	return g.o.Letters
 }
 
-func (g *Group) forget(cursor *feed) {
+func (g *Group) forget(cursor *reader.Cursor) {
 	cursor.Stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -214,33 +219,33 @@ func (g *Group) reason() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {
-		return reasonShutdown
+		return handler.ReasonShutdown
 	}
-	return reasonRebalance
+	return handler.ReasonRebalance
 }
 
 // Status returns the lanes that have not stopped, by partition.
-func (g *Group) Status() []LaneStatus {
+func (g *Group) Status() []lane.Status {
 	g.mu.Lock()
 	held := maps.Clone(g.held)
 	g.mu.Unlock()
 	now := time.Now()
-	statuses := make([]LaneStatus, 0, len(held))
+	statuses := make([]lane.Status, 0, len(held))
 	for f, l := range held {
 		lag, passed := f.Lag(now) // Before done, lest a message finished between the two is in neither.
-		s := l.status()
+		s := l.Status()
 		s.Lag, s.Passed = lag, passed
 		statuses = append(statuses, s)
 	}
-	slices.SortFunc(statuses, func(a, b LaneStatus) int { return a.Partition - b.Partition })
+	slices.SortFunc(statuses, func(a, b lane.Status) int { return a.Partition - b.Partition })
 	return statuses
 }
 
 // message builds the envelope of a stored message. The attempt is the lane's to fill in.
-func (g *Group) message(grant ownership.Grant, e *entry) (Message, error) {
-	m, err := storedMessage(&g.o.Topic, e)
+func (g *Group) message(grant ownership.Grant, e *stream.Entry) (handler.Message, error) {
+	m, err := stream.Message(&g.o.Topic, e)
 	if err != nil {
-		return Message{}, err
+		return handler.Message{}, err
 	}
 	m.Group, m.Node, m.Epoch = g.o.Config.Name, g.o.Node, grant.Epoch
 	m.MaxAttempts, m.Timeout = g.o.Config.MaxAttempts, g.o.Config.Timeout

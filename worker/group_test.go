@@ -4,32 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"leasehold/internal/ownership"
-	"leasehold/partitioner"
 	"math"
 	"runtime/debug"
 	"sync"
 	"testing"
 	"time"
 
+	"leasehold/internal/ownership"
+	"leasehold/partitioner"
+	"leasehold/worker/handler"
+	"leasehold/worker/lane"
+	"leasehold/worker/reader"
+	"leasehold/worker/workertest"
+
 	"github.com/nats-io/nats.go"
 )
 
 func TestGroupJoinsEverythingAndStartsNothingAfter(t *testing.T) {
-	topic := newTestTopic(t, startBroker(t), "orders", 4)
-	topic.createStream(1)
+	topic := workertest.NewTestTopic(t, workertest.StartBroker(t), "orders", 4)
+	topic.Create(1)
 	called := make(chan int, 4)
-	group, stop := startGroup(topic, HandlerFunc(func(ctx context.Context, m *Message) Result {
+	group, stop := startGroup(topic, handler.Func(func(ctx context.Context, m *handler.Message) handler.Result {
 		called <- m.Partition
 		if m.Partition == 1 {
 			<-ctx.Done()
 		}
-		return Result{Status: OK}
+		return handler.Result{Status: handler.OK}
 	}))
-	var lanes []*Lane
-	for p := range topic.topic.Partitions {
+	var lanes []*lane.Lane
+	for p := range topic.Topic.Partitions {
 		lanes = append(lanes, group.Start(ownership.Grant{Partition: p, Epoch: 1}))
-		if _, err := topic.js.Publish(t.Context(), fmt.Sprintf("orders.1.%d.c-17", p), nil); err != nil {
+		if _, err := topic.Js.Publish(t.Context(), fmt.Sprintf("orders.1.%d.c-17", p), nil); err != nil {
 			t.Fatal(err)
 		}
 		<-called
@@ -48,11 +53,14 @@ func TestGroupJoinsEverythingAndStartsNothingAfter(t *testing.T) {
 }
 
 func TestEnvelopeCarriesEverything(t *testing.T) {
-	js := startBroker(t)
-	got := make(chan *Message, 2)
-	h := HandlerFunc(func(_ context.Context, m *Message) Result { got <- m; return Result{Status: OK} })
-	topic := newTestTopic(t, js, "orders", 4)
-	topic.createStream(1)
+	js := workertest.StartBroker(t)
+	got := make(chan *handler.Message, 2)
+	h := handler.Func(func(_ context.Context, m *handler.Message) handler.Result {
+		got <- m
+		return handler.Result{Status: handler.OK}
+	})
+	topic := workertest.NewTestTopic(t, js, "orders", 4)
+	topic.Create(1)
 	group, _ := startGroup(topic, h)
 	group.Start(ownership.Grant{Partition: 3, Epoch: 8})
 	msg := &nats.Msg{Subject: "orders.1.3.c-17", Data: []byte("x"), Header: nats.Header{
@@ -76,11 +84,11 @@ func TestEnvelopeCarriesEverything(t *testing.T) {
 }
 
 func TestHandlerThatFailsEndsItsGroup(t *testing.T) {
-	js := startBroker(t)
+	js := workertest.StartBroker(t)
 	topic := partitioner.Topic{Name: "orders", Partitions: 2}.WithDefaults()
 	boom := errors.New("boom")
 	g, err := NewGroup(GroupOptions{
-		Config: Config{Name: "billing"}, Topic: topic, Handler: failing{boom}, Reader: NewReader(ReaderOptions{Topic: topic, JS: js}),
+		Config: Config{Name: "billing"}, Topic: topic, Handler: failing{boom}, Reader: reader.New(reader.Options{Topic: topic, JS: js}),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +104,9 @@ type failing struct{ err error }
 
 func (f failing) Run(context.Context) error { return f.err }
 
-func (f failing) Handle(context.Context, *Message) Result { return Result{Status: OK} }
+func (f failing) Handle(context.Context, *handler.Message) handler.Result {
+	return handler.Result{Status: handler.OK}
+}
 
 func TestLanesShareWhatMemoryThereIs(t *testing.T) {
 	before := debug.SetMemoryLimit(math.MaxInt64)
@@ -117,23 +127,23 @@ func TestLanesShareWhatMemoryThereIs(t *testing.T) {
 }
 
 // startGroup runs a group of a topic and its reader until stop, or the end of the test.
-func startGroup(topic *testTopic, h Handler) (g *Group, stop func()) {
-	reader := NewReader(ReaderOptions{Topic: topic.topic, JS: topic.js})
+func startGroup(topic *workertest.TestTopic, h handler.Handler) (g *Group, stop func()) {
+	reader := reader.New(reader.Options{Topic: topic.Topic, JS: topic.Js})
 	g, err := NewGroup(GroupOptions{
-		Config: Config{Name: "billing", Topic: topic.topic.Name}, Topic: topic.topic, Node: "n1", Handler: h, Reader: reader,
+		Config: Config{Name: "billing", Topic: topic.Topic.Name}, Topic: topic.Topic, Node: "n1", Handler: h, Reader: reader,
 	})
 	if err != nil {
-		topic.t.Fatal(err)
+		topic.T.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	all.Go(func() { _ = reader.Run(ctx) })
 	all.Go(func() {
 		if err := g.Run(ctx); err != nil {
-			topic.t.Error(err)
+			topic.T.Error(err)
 		}
 	})
 	stop = sync.OnceFunc(func() { cancel(); all.Wait() })
-	topic.t.Cleanup(stop)
+	topic.T.Cleanup(stop)
 	return g, stop
 }
