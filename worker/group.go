@@ -55,7 +55,7 @@ type Group struct {
 
 	mu    sync.Mutex
 	held  map[*reader.Cursor]*lane.Lane // Lanes that have not stopped, by their cursor.
-	acted map[int]uint64                // By partition: the last request of a person that a lane began with.
+	acted map[int]uint64                // By partition: the last request of an operator that a lane began with.
 	ended bool                          // Run is stopping: no lane starts any more.
 	lanes sync.WaitGroup
 }
@@ -172,7 +172,7 @@ func (g *Group) Start(grant ownership.Grant) *lane.Lane {
 	cursor := g.o.Reader.NewCursor(grant.Partition, grant.Checkpoint)
 	l := lane.New(lane.Options{
 		Policy: g.o.Config.Policy(), Handler: g.o.Handler, NewMessage: g.message, Ready: g.ready, Reason: g.reason,
-		Node: g.o.Node, DeadLetters: g.letters(), Breaker: g.health, Logger: g.log, MaxEntries: g.o.queueEntries, MaxBytes: g.o.queueBytes,
+		Node: g.o.Node, DeadLetters: g.deadLetters(), Breaker: g.health, Logger: g.log, MaxEntries: g.o.queueEntries, MaxBytes: g.o.queueBytes,
 		OnCapacity: cursor.HasCapacity, OnStop: func() { g.forget(cursor) },
 	}, grant)
 	if !g.admit(l, cursor, grant) {
@@ -190,7 +190,7 @@ func (g *Group) admit(l *lane.Lane, cursor *reader.Cursor, grant ownership.Grant
 		return false
 	}
 	if before, held := g.acted[grant.Partition]; held && grant.Applied > before {
-		g.health.Reset("a person acted: the handler is given another chance")
+		g.health.Reset("circuit breaker closed: an operator intervened")
 	}
 	g.acted[grant.Partition] = grant.Applied
 	cursor.Start(l)
@@ -199,8 +199,8 @@ func (g *Group) admit(l *lane.Lane, cursor *reader.Cursor, grant ownership.Grant
 	return true
 }
 
-// letters is an interface that is nil if there are none.
-func (g *Group) letters() lane.DeadLetters {
+// deadLetters is an interface that is nil if there are none.
+func (g *Group) deadLetters() lane.DeadLetters {
 	if g.o.Letters == nil {
 		return nil
 	}

@@ -12,7 +12,7 @@ import (
 	"leasehold/worker/header"
 )
 
-// LetterQuery chooses dead letters to list.
+// Query chooses dead letters to list.
 type Query struct {
 	Partition int                        // -1: of all.
 	Kind      partitioner.DeadLetterKind // "": of both.
@@ -27,7 +27,7 @@ const (
 )
 
 // List calls f with dead letters in the order they were stored, until it returns false. It returns the number after which
-// to go on, 0 if that was all. It is for people: some replica answers, which may be a little behind.
+// to continue, 0 if that was all. It is for operators: some replica answers, which may be a little behind.
 func (d *Store) List(ctx context.Context, q Query, f func(*Record) bool) (next uint64, err error) {
 	filter := partitioner.DeadLetterFilter(d.Group, q.Partition, q.Kind, q.Key)
 	for after := q.After; ; {
@@ -62,7 +62,7 @@ func (d *Store) List(ctx context.Context, q Query, f func(*Record) bool) (next u
 	}
 }
 
-// HasKey reports whether there are letters of a key.
+// HasKey reports whether there are dead letters of a key.
 func (d *Store) HasKey(ctx context.Context, key partitioner.LetterKey) (bool, error) {
 	_, err := d.read(ctx, fmt.Appendf(nil, `{"last_by_subj":%q}`, partitioner.DeadLetterFilter(d.Group, -1, "", key)))
 	if errors.Is(err, ErrNotFound) {
@@ -72,8 +72,8 @@ func (d *Store) HasKey(ctx context.Context, key partitioner.LetterKey) (bool, er
 }
 
 // RequeueHeaders are the headers of the message when it is sent to its topic again: the publisher's, less what the broker
-// would act on. The message id that it came with goes on as its idempotency key. Headers that cannot be sent go packed. The
-// message is for the letter's group alone, or for all of its topic.
+// would act on. The message id that it came with becomes its idempotency key. Headers that cannot be sent go packed. The
+// message is for the dead letter's group alone, or for all of its topic.
 func (l *Record) RequeueHeaders(allGroups bool) map[string][]string {
 	h := map[string][]string{header.Requeues: {fmt.Sprint(l.Requeues + 1)}}
 	if !allGroups {

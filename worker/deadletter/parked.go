@@ -10,10 +10,10 @@ import (
 	"leasehold/worker/stream"
 )
 
-// parkedPlaces are where a partition's parked letters are, by key, each key's by sequence.
+// Places are where a partition's parked dead letters are, by key, each key's by sequence.
 type Places map[partitioner.LetterKey][]partitioner.DeadLetterPlace
 
-// parkedRead is one look at all parked letters of a group, for every lane that asked before it began.
+// parkedRead is one look at all parked dead letters of a group, for every lane that asked before it began.
 type parkedRead struct {
 	done  chan struct{}
 	last  uint64 // The stream's last sequence.
@@ -21,10 +21,10 @@ type parkedRead struct {
 	err   error
 }
 
-// parked waits for a look that began after the call. Lanes that start together, as after a takeover, share one.
+// Parked waits for a look that began after the call. Lanes that start together, as after a takeover, share one.
 //
 // A stream's leader that has only just been elected may not have applied everything that an earlier one acknowledged. So a
-// look that does not know the letter that the lease names is an error, and is to be repeated.
+// look that does not know the dead letter that the lease names is an error, and is to be repeated.
 func (d *Store) Parked(ctx context.Context, partition int, least uint64) (found Places, last uint64, err error) {
 	r := d.join(ctx)
 	select {
@@ -83,7 +83,7 @@ type streamSubjects struct {
 	} `json:"state"`
 }
 
-// readParked lists the subjects of the group's parked letters. The last sequence is that of the first page, so that no
+// readParked lists the subjects of the group's parked dead letters. The last sequence is that of the first page, so that no
 // page is older.
 func (d *Store) readParked(ctx context.Context) (map[int]Places, uint64, error) {
 	found := map[int]Places{}

@@ -10,7 +10,7 @@ import (
 	"leasehold/worker/header"
 )
 
-// LetterReason is why a message became a dead letter.
+// Reason is why a message became a dead letter.
 type Reason string
 
 // Reasons of dead letters.
@@ -20,14 +20,14 @@ const (
 	ReasonParked      Reason = "parked"       // An earlier message of its key was parked.
 )
 
-// Letter is a message that was set aside, with all that is known of why.
+// Record is a message that was dead-lettered, with all that is known of why.
 type Record struct {
 	partitioner.DeadLetterPlace
 	Key       string // As Place.Key; its LetterKey may be a hash.
 	Topic     string
 	Subject   string // Subject that the publisher used.
 	Reason    Reason
-	Error     string // What the handler said last; at most maxReason bytes.
+	Error     string // What the handler said last; at most header.MaxReason bytes.
 	Attempts  int
 	FirstFail time.Time // First failure that the owner that set it aside has seen; zero if it never failed.
 	LastFail  time.Time
@@ -43,7 +43,7 @@ type Record struct {
 }
 
 // Headers of a stored dead letter. The publisher's own that begin with "Nats-" or "Leasehold-" keep their names behind
-// originalPrefix: the broker would act on some of them again.
+// header.OriginalPrefix: the broker would act on some of them again.
 const (
 	hdrReason       = header.Prefix + "Reason"
 	hdrError        = header.Prefix + "Error"
@@ -60,12 +60,12 @@ const (
 	hdrLeftOut      = header.Prefix + "Left-Out"
 )
 
-// letterHeaderBytes is how long the headers of a letter may get before the publisher's are packed. The broker takes 64 KiB;
+// maxHeaderBytes is how long the headers of a dead letter may get before the publisher's are packed. The broker takes 64 KiB;
 // what is our own, with a subject, a key and an error text of the greatest length, is below 11 KiB.
 const maxHeaderBytes = 32 << 10
 
 // encode makes headers and payload of the stored letter. Sequence, key, partition and group stand in its subject. The
-// publisher's headers are headers of the letter, or the beginning of its payload if they do not fit or cannot be sent.
+// publisher's headers are headers of the dead letter, or the beginning of its payload if they do not fit or cannot be sent.
 func (l *Record) encode() (headers map[string][]string, data []byte) {
 	h := l.ownHeaders()
 	plain := true
@@ -111,7 +111,7 @@ func (l *Record) ownHeaders() map[string][]string {
 	return h
 }
 
-// bare is the letter without the publisher's headers, which says so.
+// WithoutHeaders is the dead letter without the publisher's headers, which says so.
 func (l *Record) WithoutHeaders(why error) *Record {
 	bare := *l
 	bare.LeftOut = fmt.Sprintf("the message's %d headers, of %d bytes: %v", len(l.Headers), header.Size(l.Headers), why)
@@ -119,7 +119,7 @@ func (l *Record) WithoutHeaders(why error) *Record {
 	return &bare
 }
 
-// decodeLetter reads a stored letter. What is missing or makes no sense stays zero: a letter that cannot be shown in full
+// decode reads a stored letter. What is missing or makes no sense stays zero: a dead letter that cannot be shown in full
 // is still one.
 func decode(place partitioner.DeadLetterPlace, stored uint64, headers map[string][]string, data []byte) *Record {
 	get := func(name string) string { return header.First(headers, name) }
@@ -155,7 +155,7 @@ func (l *Record) unpack(length string) {
 	}
 }
 
-// requeues is how often a message was sent to its topic again, by its headers.
+// RequeuesOf is how often a message was sent to its topic again, by its headers.
 func RequeuesOf(headers map[string][]string) int {
 	n, _ := strconv.Atoi(header.First(headers, header.Requeues))
 	return n

@@ -8,7 +8,7 @@ import (
 	"leasehold/worker/stream"
 )
 
-// ListLocal is DeadLetters.List on a replica of the group's dead letters.
+// ListReplica is Store.List on a replica of the group's dead letters.
 func ListReplica(r stream.Replica, group string, q Query, f func(*Record) bool) (next uint64, err error) {
 	filter := partitioner.DeadLetterFilter(group, q.Partition, q.Kind, q.Key)
 	for after := q.After; ; {

@@ -20,11 +20,11 @@ var (
 	ErrFull     = errors.New("the group's dead letters are full (dlq_max_bytes): requeue, release or drop some, or raise it")
 	ErrNotFound = errors.New("there is no such dead letter")
 
-	// errFinal is for what no repetition can change.
+	// ErrRefused is for what no repetition can change.
 	ErrRefused = errors.New("refused whenever it is tried")
 )
 
-// DeadLetters are a group's dead letters. All methods ask the stream's leader and are safe for concurrent use.
+// Store are a group's dead letters. All methods ask the stream's leader and are safe for concurrent use.
 type Store struct {
 	Group string
 	JS    jetstream.JetStream
@@ -50,7 +50,7 @@ const tooLarge = "message too large"
 // (nats-server's ErrStoreMsgNotFound).
 const notFound = "no message found"
 
-// put publishes to a subject that takes one message: a second one is refused, for as long as the first is there.
+// Put publishes to a subject that takes one message: a second one is refused, for as long as the first is there.
 func (d *Store) Put(ctx context.Context, l *Record) (uint64, error) {
 	headers, data := l.encode()
 	m := &nats.Msg{Subject: l.DeadLetterPlace.Subject(), Header: headers, Data: data}
@@ -111,7 +111,7 @@ func (d *Store) Get(ctx context.Context, p partitioner.DeadLetterPlace) (*Record
 	return decode(p, e.Seq, e.Headers, e.Data), nil
 }
 
-// Of reads the letter of a message of a topic, whatever its kind.
+// Of reads the dead letter of a message of a topic, whatever its kind.
 func (d *Store) Of(ctx context.Context, partition int, key partitioner.LetterKey, seq uint64) (*Record, error) {
 	for _, kind := range []partitioner.DeadLetterKind{partitioner.Dead, partitioner.Parked} {
 		l, err := d.Get(ctx, partitioner.DeadLetterPlace{Group: d.Group, Partition: partition, Kind: kind, LetterKey: key, Seq: seq})
@@ -122,7 +122,7 @@ func (d *Store) Of(ctx context.Context, partition int, key partitioner.LetterKey
 	return nil, ErrNotFound
 }
 
-// At reads the letter with a sequence.
+// At reads the dead letter with a sequence.
 func (d *Store) At(ctx context.Context, stored uint64) (*Record, error) {
 	e, err := d.read(ctx, fmt.Appendf(nil, `{"seq":%d}`, stored))
 	if err != nil {
@@ -149,7 +149,7 @@ func (d *Store) Remove(ctx context.Context, stored uint64) error {
 	var answer struct {
 		Error *stream.APIError `json:"error"`
 	}
-	// Erasing would overwrite the bytes on every replica's disk; a letter is nobody's secret.
+	// Erasing would overwrite the bytes on every replica's disk; a dead letter is nobody's secret.
 	request := fmt.Appendf(nil, `{"seq":%d,"no_erase":true}`, stored)
 	if err := stream.Request(ctx, d.JS.Conn(), "STREAM.MSG.DELETE", d.stream(), request, &answer); err != nil {
 		return fmt.Errorf("remove dead letter %d: %w", stored, err)

@@ -149,7 +149,7 @@ func TestRequeuedHeadersArriveAsTheyWere(t *testing.T) {
 	}
 }
 
-// TestWhatCanNeverBeStoredIsToldFromWhatMayBe: a letter that is too large is not worth a second try; a stream that is away is.
+// TestWhatCanNeverBeStoredIsToldFromWhatMayBe: a dead letter that is too large is not worth a second try; a stream that is away is.
 func TestWhatCanNeverBeStoredIsToldFromWhatMayBe(t *testing.T) {
 	box := newStore(t)
 	huge := letterAt(partitioner.Dead, 3, "a", 1)

@@ -19,7 +19,7 @@ var ErrNotCalled = errors.New("the handler was not called")
 // notCalledError is an ErrNotCalled with the text of its own reason.
 type notCalledError struct{ reason string }
 
-// newNotCalled returns an error that is ErrNotCalled and says why.
+// NewNotCalled returns an error that is ErrNotCalled and says why.
 func NewNotCalled(reason string) error { return &notCalledError{reason} }
 
 func (e *notCalledError) Error() string { return e.reason }

@@ -6,21 +6,21 @@ import (
 	"time"
 )
 
-// callTurn is what a handler that lets calls wait needs to know about the lane of a call.
+// Turn is what a handler that lets calls wait needs to know about the lane of a call.
 type Turn struct {
 	Live     context.Context   // Ends as soon as the lane starts no more calls; the call's own context ends later.
-	MayStart func() bool       // The look at the fence.
+	MayStart func() bool       // The fence check.
 	Queued   func(Queued bool) // The call waits in the handler's queue, or does so no longer. It must not block.
 }
 
 type turnKey struct{}
 
-// withTurn returns a context for calls of a lane.
+// WithTurn returns a context for calls of a lane.
 func WithTurn(ctx context.Context, t *Turn) context.Context {
 	return context.WithValue(ctx, turnKey{}, t)
 }
 
-// turnOf returns the turn of the lane that calls; for any other caller, one that lasts as long as ctx.
+// TurnOf returns the turn of the lane that calls; for any other caller, one that lasts as long as ctx.
 func TurnOf(ctx context.Context) *Turn {
 	if t, ok := ctx.Value(turnKey{}).(*Turn); ok {
 		return t
@@ -28,7 +28,7 @@ func TurnOf(ctx context.Context) *Turn {
 	return &Turn{Live: ctx, MayStart: func() bool { return true }, Queued: func(bool) {}}
 }
 
-// callContext is the context of one call. It makes its timer and channel only when the handler asks for them: a real
+// CallContext is the context of one call. It makes its timer and channel only when the handler asks for them: a real
 // context with a deadline costs more than all the rest of a short call.
 type CallContext struct {
 	parent   context.Context
@@ -40,7 +40,7 @@ type CallContext struct {
 	over   bool // The call has returned.
 }
 
-// newCallContext returns the context of a call that must end at the deadline.
+// NewCallContext returns the context of a call that must end at the deadline.
 func NewCallContext(parent context.Context, deadline time.Time) *CallContext {
 	return &CallContext{parent: parent, deadline: deadline}
 }
@@ -58,7 +58,7 @@ func (c *CallContext) ask() context.Context {
 	return c.real
 }
 
-// end releases the timer, and tells whatever the handler left behind that the call is over.
+// End releases the timer, and tells whatever the handler left behind that the call is over.
 func (c *CallContext) End() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,12 +7,12 @@ import (
 	"leasehold/worker/header"
 )
 
-// field is one part of a message's envelope, under the name of its header.
+// Field is one part of a message's envelope, under the name of its header.
 type Field struct{ Name, Value string }
 
-// fields lists the envelope but for headers, trace context and payload. The names are spelled as http.CanonicalHeaderKey
+// Envelope lists the envelope but for headers, trace context and payload. The names are spelled as http.CanonicalHeaderKey
 // does it, so that nobody has to for each message. Environment variables have theirs from here; only JSON, where numbers
-// are numbers, spells them once more (messageLine).
+// are numbers, spells them once more (wire.MessageLine).
 func (m *Message) Envelope() []Field {
 	all := []Field{
 		{Name: header.Prefix + "Id", Value: m.ID},
@@ -36,7 +36,7 @@ func (m *Message) Envelope() []Field {
 	return all
 }
 
-// fromHeaders fills in what the publisher's headers say.
+// ReadHeaders fills in what the publisher's headers say.
 func (m *Message) ReadHeaders() {
 	m.IdempotencyKey = cmp.Or(header.First(m.Headers, header.OriginalMessageID), header.First(m.Headers, header.MessageID), m.ID)
 	m.Traceparent = cmp.Or(header.First(m.Headers, header.TraceparentLower), header.First(m.Headers, header.Traceparent))

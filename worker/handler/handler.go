@@ -31,7 +31,7 @@ type Message struct {
 	Traceparent    string              // W3C trace context, empty if the publisher sent none.
 	Data           []byte              // Payload. The handler must not change it.
 
-	// Released says that the message was parked and a person released it: it comes out of the partition's order, though
+	// Released says that the message was parked and an operator released it: it comes out of the partition's order, though
 	// not out of its key's.
 	Released bool
 }
@@ -45,7 +45,7 @@ const (
 	Retry       Status = "retry"       // This message failed and may work later. Counts.
 	Reject      Status = "reject"      // This message will never work.
 	Unavailable Status = "unavailable" // The handler or what it needs is down. Does not count.
-	Pause       Status = "pause"       // A person must look. Does not count.
+	Pause       Status = "pause"       // An operator must look. Does not count.
 	Timeout     Status = "timeout"     // No answer by the deadline; then as Retry. Counts.
 )
 
@@ -55,9 +55,9 @@ func (s Status) Counts() bool { return s == Retry || s == Timeout }
 // Result is a handler's answer to one message.
 type Result struct {
 	Status Status
-	Reason string        // For people: logs and status. Empty for OK.
+	Reason string        // For operators: logs and status. Empty for OK.
 	After  time.Duration // How long to wait before the next call; 0 leaves it to the group's backoff.
-	Err    error         // Cause inside this process, if any; it adds nothing that a person must see.
+	Err    error         // Cause inside this process, if any; it adds nothing that an operator must see.
 }
 
 // Handler handles messages. Handle is called for one message of a partition at a time and for several partitions at
@@ -65,13 +65,13 @@ type Result struct {
 //
 // The context ends at the message's timeout (save for a Timekeeper), and at once with another cause when the partition
 // is lost or the node stops. Handle must then give up and return without delay: the next owner's call may start as soon
-// as it has returned, and nothing of this call may go on after that. What it returns is believed, even late: an OK is
+// as it has returned, and nothing of this call may continue after that. What it returns is believed, even late: an OK is
 // an OK. A panic counts as Retry.
 type Handler interface {
 	Handle(ctx context.Context, m *Message) Result
 }
 
-// HandlerFunc makes a function a Handler.
+// Func makes a function a Handler.
 type Func func(ctx context.Context, m *Message) Result
 
 // Handle calls f.
@@ -127,13 +127,13 @@ type Assigner interface {
 	Revoke(ctx context.Context, a Assignment, reason string)
 }
 
-// Timekeeper is a Handler that enforces Message.Timeout itself and answers Timeout, because only it knows when its work
+// DeadlineOwner is a Handler that enforces Message.Timeout itself and answers Timeout, because only it knows when its work
 // on a message began. The contexts of its calls have no deadline; they still end when the partition is lost.
 type DeadlineOwner interface {
 	OwnsDeadline() bool
 }
 
-// HandlerEnv is what a handler of a node gets from the node.
+// Env is what a handler of a node gets from the node.
 type Env struct {
 	App   string // "leasehold/0.1.0".
 	Node  string
@@ -150,7 +150,7 @@ type Env struct {
 	Logger hclog.Logger // nil logs nothing.
 }
 
-// logger returns a logger for the handler kind named.
+// LoggerFor returns a logger for the handler kind named.
 func (e Env) LoggerFor(kind string) hclog.Logger {
 	if e.Logger == nil {
 		return hclog.NewNullLogger()
@@ -158,5 +158,5 @@ func (e Env) LoggerFor(kind string) hclog.Logger {
 	return e.Logger.Named(kind).With("group", e.Group)
 }
 
-// maxBatch is the most messages that a call may have: a lane never has more at hand.
+// MaxBatch is the most messages that a call may have: a lane never has more at hand.
 const MaxBatch = 512

@@ -7,7 +7,7 @@ import (
 	"leasehold/internal/fielderr"
 )
 
-// KindConfig is the config of one kind of handler: a struct of the kind's own, by value, with a toml tag on every field. A zero
+// Config is the config of one kind of handler: a struct of the kind's own, by value, with a toml tag on every field. A zero
 // value of a field stands for its default.
 type Config interface {
 	// Defaulted returns the config with its zero fields filled in.
@@ -68,14 +68,14 @@ type Resources struct {
 	SecretURL string   // Where a secret goes with every request.
 }
 
-// NamedFile is a file that a key of the config names.
+// File is a file that a key of the config names.
 type File struct {
 	Key     string
 	Path    string
 	Private bool // Nobody else may read its content.
 }
 
-// ResourceConfig is a KindConfig that needs something.
+// ResourceConfig is a Config that needs something.
 type ResourceConfig interface {
 	Resources() Resources
 	// WithPaths returns the config with the answers of file and directory in place of each path.
@@ -84,7 +84,7 @@ type ResourceConfig interface {
 	CheckFiles() error
 }
 
-// resourcesOf returns what a config needs.
+// ResourcesOf returns what a config needs.
 func ResourcesOf(c Config) Resources {
 	if r, ok := c.(ResourceConfig); ok {
 		return r.Resources()
@@ -92,7 +92,7 @@ func ResourcesOf(c Config) Resources {
 	return Resources{}
 }
 
-// completed returns a config with its defaults, or every fault of it.
+// Complete returns a config with its defaults, or every fault of it.
 func Complete[C Config](c C) (C, error) {
 	full := c.Defaulted().(C)
 	faults := fielderr.NewList("handler.")

@@ -18,7 +18,7 @@ type Trial struct {
 // trialCalls is how often a trial calls again when the handler's child turned out not to be ready.
 const trialCalls = 3
 
-// Try runs a handler for one call, and stops it again before it returns. Nothing is stored of it, here: the call is a real
+// CallOnce runs a handler for one call, and stops it again before it returns. Nothing is stored of it, here: the call is a real
 // one, and what the handler does elsewhere is done.
 func CallOnce(ctx context.Context, h Handler, m *Message) Trial {
 	calls, fail := context.WithCancelCause(ctx)
@@ -59,7 +59,7 @@ func CallOnce(ctx context.Context, h Handler, m *Message) Trial {
 	return t
 }
 
-// tryOnce is Lane.call for a call without a lane.
+// callOnce is Lane.call for a call without a lane.
 func callOnce(ctx context.Context, h Handler, m *Message) (r Result) {
 	defer func() {
 		if p := recover(); p != nil {

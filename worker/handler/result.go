@@ -10,12 +10,12 @@ import (
 	"leasehold/internal/printable"
 )
 
-// notCalled reports whether the call was not made although nothing is wrong with the handler.
+// NotCalled reports whether the call was not made although nothing is wrong with the handler.
 func (r Result) NotCalled() bool {
 	return errors.Is(r.Err, ErrNotCalled) || errors.Is(r.Err, ErrDraining)
 }
 
-// guard turns a panic of a handler into an error.
+// Guard turns a panic of a handler into an error.
 func Guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -25,7 +25,7 @@ func Guard(f func() error) (err error) {
 	return f()
 }
 
-// text is what a result says to operators, in one line that a terminal can show.
+// Text is what a result says to operators, in one line that a terminal can show.
 func (r Result) Text() string {
 	switch {
 	case r.Reason != "":
@@ -36,7 +36,7 @@ func (r Result) Text() string {
 	return "no reason given (" + string(r.Status) + ")"
 }
 
-// ended is the result of a call whose context has ended before the answer.
+// ContextEnded is the result of a call whose context has ended before the answer.
 func ContextEnded(ctx context.Context) Result {
 	cause := context.Cause(ctx)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -45,17 +45,17 @@ func ContextEnded(ctx context.Context) Result {
 	return Result{Status: Unavailable, Reason: "call ended: " + cause.Error(), Err: cause}
 }
 
-// again is the result of a call that was not made, or was lost for a reason of another partition: it does not count and
+// NewRetryNow is the result of a call that was not made, or was lost for a reason of another partition: it does not count and
 // is to be made again at once.
 func NewRetryNow(why error) Result {
 	return Result{Status: Unavailable, Reason: why.Error(), After: time.Millisecond, Err: why}
 }
 
-// unavailable is an answer that does not count.
+// NewUnavailable is an answer that does not count.
 func NewUnavailable(format string, args ...any) Result {
 	err := fmt.Errorf(format, args...)
 	return Result{Status: Unavailable, Reason: brokererr.Text(err), Err: err}
 }
 
-// failure is the answer to a call that went wrong here, perhaps because of the message.
+// NewFailure is the answer to a call that went wrong here, perhaps because of the message.
 func NewFailure(err error) Result { return Result{Status: Retry, Reason: err.Error(), Err: err} }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// faultFunc takes a fault of the key named.
+// FaultFunc takes a fault of the key named.
 type FaultFunc func(key, format string, args ...any)
 
 func OneOf(fault FaultFunc, key, value string, allowed ...string) {
@@ -42,7 +42,7 @@ func setDefault[T comparable](v *T, d T) {
 	}
 }
 
-// validateBatch reports a batch size that no call can have.
+// ValidateBatch reports a batch size that no call can have.
 func ValidateBatch(fault FaultFunc, size int) {
 	if size < 1 || size > MaxBatch {
 		fault("batch", "must be from 1 to %d messages, is %d", MaxBatch, size)

@@ -6,27 +6,27 @@ import (
 	"strings"
 )
 
-// Names of headers. Those that begin with headerPrefix are Leasehold's own; a publisher's header of such a name, or of one of
-// the broker's, is stored in a dead letter with originalPrefix before its name.
+// Names of headers. Those that begin with Prefix are Leasehold's own; a publisher's header of such a name, or of one of
+// the broker's, is stored in a dead letter with header.OriginalPrefix before its name.
 const (
 	Prefix         = "Leasehold-"
 	OriginalPrefix = Prefix + "Original-"
 
-	// hdrRequeues counts how often a message was sent to its topic again.
+	// Requeues counts how often a message was sent to its topic again.
 	Requeues = Prefix + "Requeues"
-	// HeaderOnlyGroup names the only group that a requeued message is for. Lanes of other groups skip it.
+	// OnlyGroup names the only group that a requeued message is for. Lanes of other groups skip it.
 	OnlyGroup = Prefix + "Only-Group"
-	// hdrPacked holds those of the publisher's headers that cannot be sent, in a requeued message, as base64.
+	// PackedHeaders holds those of the publisher's headers that cannot be sent, in a requeued message, as base64.
 	PackedHeaders = Prefix + "Packed-Headers"
 
 	MessageID = "Nats-Msg-Id"
-	// originalIDHdr holds the message id under which a requeued message was first published.
+	// OriginalMessageID holds the message id under which a requeued message was first published.
 	OriginalMessageID = OriginalPrefix + MessageID
 	Traceparent       = "Traceparent"
 	TraceparentLower  = "traceparent"
 )
 
-// escape writes those bytes of s that cannot be carried as %XX. Others stay as they are, so that ordinary values are
+// Escape writes those bytes of s that cannot be carried as %XX. Others stay as they are, so that ordinary values are
 // not disfigured.
 func Escape(s string, bad func(byte) bool) string {
 	good := 0
@@ -48,24 +48,24 @@ func Escape(s string, bad func(byte) bool) string {
 	return b.String()
 }
 
-// isControl holds for what no header's value may contain.
+// IsControl holds for what no header's value may contain.
 func IsControl(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f }
 
-// isNoToken holds for what no header's name may contain.
+// IsNotToken holds for what no header's name may contain.
 func IsNotToken(c byte) bool {
 	return c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?={}`, c) >= 0
 }
 
-// isNoAttribute holds for what CloudEvents want encoded in the value of a header.
+// IsNotAttribute holds for what CloudEvents want encoded in the value of a header.
 func IsNotAttribute(c byte) bool { return c <= ' ' || c >= 0x7f || c == '"' || c == '%' }
 
-// reservedHeader reports whether a header's name is the broker's or ours, whatever its case.
+// Reserved reports whether a header's name is the broker's or ours, whatever its case.
 func Reserved(name string) bool {
 	canonical := textproto.CanonicalMIMEHeaderKey(name)
 	return strings.HasPrefix(canonical, "Nats-") || strings.HasPrefix(canonical, Prefix)
 }
 
-// first returns the first value of a header.
+// First returns the first value of a header.
 func First(headers map[string][]string, name string) string {
 	if v := headers[name]; len(v) > 0 {
 		return v[0]

@@ -16,7 +16,7 @@ import (
 
 var errPacked = errors.New("packed headers end too soon")
 
-// sendable reports whether a header is received as it is sent.
+// Sendable reports whether a header is received as it is sent.
 func Sendable(name string, values []string) bool {
 	for i := range len(name) {
 		if IsNotToken(name[i]) {
@@ -28,7 +28,7 @@ func Sendable(name string, values []string) bool {
 	})
 }
 
-// headerBytes is how long headers are as they are sent.
+// Size is how long headers are as they are sent.
 func Size(headers map[string][]string) int {
 	n := len("NATS/1.0\r\n\r\n")
 	for name, values := range headers {
@@ -39,7 +39,7 @@ func Size(headers map[string][]string) int {
 	return n
 }
 
-// packHeaders makes one run of bytes of headers, sorted by name: each name, the number of its values, the values. It is
+// Pack makes one run of bytes of headers, sorted by name: each name, the number of its values, the values. It is
 // hardly longer than the headers were when they were published.
 func Pack(headers map[string][]string) []byte {
 	var b []byte
@@ -54,7 +54,7 @@ func Pack(headers map[string][]string) []byte {
 	return b
 }
 
-// unpackHeaders reverses packHeaders.
+// Unpack reverses Pack.
 func Unpack(b []byte) (map[string][]string, error) {
 	headers := map[string][]string{}
 	for len(b) > 0 {
@@ -95,7 +95,7 @@ func unpackText(b []byte) (text string, rest []byte, err error) {
 	return string(b[:n]), b[n:], nil
 }
 
-// packUnsendable replaces headers that cannot be sent by one that holds them.
+// PackUnsendable replaces headers that cannot be sent by one that holds them.
 func PackUnsendable(headers map[string][]string) {
 	packed := map[string][]string{}
 	for name, values := range headers {
@@ -109,7 +109,7 @@ func PackUnsendable(headers map[string][]string) {
 	}
 }
 
-// restored are the headers of a stored message as its publisher sent them: what a requeue packed is in its place again.
+// Restore are the headers of a stored message as its publisher sent them: what a requeue packed is in its place again.
 func Restore(headers map[string][]string) map[string][]string {
 	text := First(headers, PackedHeaders)
 	if text == "" {

@@ -8,7 +8,7 @@ import (
 	"leasehold/internal/printable"
 )
 
-// oneLine makes text of handlers fit for a header, a log line and a terminal.
+// OneLine makes text of handlers fit for a header, a log line and a terminal.
 func OneLine(text string) string {
 	return strings.TrimSpace(Cut(printable.Line(text), MaxReason))
 }
@@ -29,10 +29,10 @@ func ParseTime(text string) time.Time {
 	return t
 }
 
-// maxReason bounds what a handler may say about one answer, in bytes.
+// MaxReason bounds what a handler may say about one answer, in bytes.
 const MaxReason = 2 << 10
 
-// cut shortens s to at most n bytes of valid UTF-8.
+// Cut shortens s to at most n bytes of valid UTF-8.
 func Cut(s string, n int) string {
 	if len(s) > n {
 		s = s[:n]

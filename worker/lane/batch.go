@@ -104,7 +104,7 @@ func (l *Lane) handleBatch(now time.Time, ms []*handler.Message) (r handler.Batc
 	return l.Handler.(handler.Batcher).HandleBatch(ctx, ms)
 }
 
-// settleBatch books a batch: its prefix is done, and the message after it is settled as if it had been called alone. A
+// applyBatch books a batch: its prefix is done, and the message after it is settled as if it had been called alone. A
 // failure that is nobody's in particular is nobody's attempt: the messages are called one by one.
 func (l *Lane) applyBatch(jobs []job, r handler.BatchResult) (finished int, ok bool) {
 	n := min(max(r.OK, 0), len(jobs))

@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// buriedInARow is how many messages a group may set aside on a node, by retry or timeout, with none succeeding between.
+// tripThreshold is how many messages a group may dead-letter on a node, by retry or timeout, with none succeeding between.
 // Then it is taken for an outage of the handler, which must not empty a topic into the dead letters.
 const tripThreshold = 3
 
@@ -36,16 +36,16 @@ func (e *evidence) failed(successes uint64) {
 // against reports whether the message has failed so often beside others that succeeded that it is to blame.
 func (e *evidence) against(maxAttempts int) bool { return e.proofs >= max(2, maxAttempts/2) }
 
-// health is what the lanes of a group on this node have in common about their handler.
+// Breaker is what the lanes of a group on this node have in common about their handler.
 type Breaker struct {
 	log       hclog.Logger
 	dirty     atomic.Bool   // Something has failed since the last success: there is something for ok to do.
 	successes atomic.Uint64 // Calls that succeeded, a batch being one.
 
 	mu           sync.Mutex
-	deadLettered int           // Messages set aside in a row.
-	closedAt     time.Time     // When the handler was last no longer taken for broken; zero if it never was.
-	recovered    chan struct{} // Closed, and made anew, at a success after trouble.
+	deadLettered int           // Messages dead-lettered in a row.
+	closedAt     time.Time     // When the handler breaker last closed; zero if it never was.
+	recovered    chan struct{} // Closed and replaced at a success after trouble.
 }
 
 func NewBreaker(log hclog.Logger) *Breaker {
@@ -57,11 +57,11 @@ func NewBreaker(log hclog.Logger) *Breaker {
 func (h *Breaker) ok() {
 	h.successes.Add(1)
 	if h.dirty.Load() {
-		h.Reset("handler is available again")
+		h.Reset("handler recovered")
 	}
 }
 
-// reset forgets all trouble, because of a success or because a person acted.
+// Reset forgets all trouble, because of a success or because an operator acted.
 func (h *Breaker) Reset(why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -79,12 +79,12 @@ func (h *Breaker) Reset(why string) {
 type verdict int
 
 const (
-	messageAtFault verdict = iota // It is to be set aside.
-	handlerAtFault                // The handler is taken for broken.
+	messageAtFault verdict = iota // It is to be dead-lettered.
+	handlerAtFault                // the breaker is open.
 	nobodyAtFault                 // The last call belongs to an outage that is over: the message is to be tried again.
 )
 
-// judge says whose fault the failure is of a call that began then, and counts a message that is to be dead-lettered. One that is
+// classify says whose fault the failure is of a call that began then, and counts a message that is to be dead-lettered. One that is
 // proven to be to blame says nothing about the handler: it does not count, and is dead-lettered even while the handler is taken
 // for broken.
 //
@@ -104,7 +104,7 @@ func (h *Breaker) classify(began time.Time, proven bool) verdict {
 	h.deadLettered++
 	h.dirty.Store(true)
 	if h.deadLettered == tripThreshold {
-		h.log.Error("handler is taken for broken: the last messages all ended as dead letters; no more are dead-lettered until one succeeds or an operator acts (leasehold resume, or leasehold seek past a message)",
+		h.log.Error("circuit breaker open: the last messages were all dead-lettered; retrying the head message until it succeeds or an operator intervenes (leasehold resume, or leasehold seek past a message)",
 			"messages", tripThreshold)
 	}
 	return messageAtFault

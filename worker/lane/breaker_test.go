@@ -37,9 +37,9 @@ func newHealthRig(t *testing.T, policy Policy, h handler.Handler, lanes ...[]str
 	return r
 }
 
-// judgedBroken is how often the handler was taken for broken.
+// judgedBroken is how often the breaker opened.
 func (r *healthRig) judgedBroken() int {
-	return strings.Count(r.log.String(), "handler is taken for broken")
+	return strings.Count(r.log.String(), "circuit breaker open: the last")
 }
 
 // keysOf makes messages of a key.
@@ -82,7 +82,7 @@ func hostileAfter(d time.Duration) handler.Func {
 }
 
 // TestHostileMessagesDoNotStopAGroupWhoseOthersSucceed: 16 messages of one publisher, four at the head of each of four
-// partitions, fail side by side while a fifth partition goes on slowly. They are dead-lettered, and the handler is never
+// partitions, fail side by side while a fifth partition continues slowly. They are dead-lettered, and the handler is never
 // taken for broken; whatever number of attempts, unless it is too small to tell.
 func TestHostileMessagesDoNotStopAGroupWhoseOthersSucceed(t *testing.T) {
 	for _, attempts := range []int{3, 4, 8} {
@@ -106,7 +106,7 @@ func TestHostileMessagesDoNotStopAGroupWhoseOthersSucceed(t *testing.T) {
 	}
 }
 
-// TestHostileMessagesAreToldFromAnOutageOnlyByProof: without a partition that goes on, nothing tells them from one. The
+// TestHostileMessagesAreToldFromAnOutageOnlyByProof: without a partition that continues, nothing tells them from one. The
 // partitions wait, and say how an operator gets them going.
 func TestHostileMessagesAreToldFromAnOutageOnlyByProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -14,10 +14,10 @@ import (
 	"leasehold/worker/handler"
 )
 
-// letterLimit bounds one try to store, find or remove a dead letter.
+// deadLetterTimeout bounds one try to store, find or remove a dead letter.
 const deadLetterTimeout = 2 * time.Second
 
-// settleRejected sets a message aside that will never work, unless the group skips nothing.
+// applyRejected dead-letters a message that will never work, unless the group skips nothing.
 func (l *Lane) applyRejected(j *job, r handler.Result) step {
 	if l.Policy.OnExhausted == ExhaustedBlock || l.DeadLetters == nil {
 		return l.haltStep(StateBlocked, fmt.Sprintf("message %d was rejected: %s; %s", j.m.Seq, r.Text(), l.waysOut(j.m.Seq)))
@@ -26,19 +26,19 @@ func (l *Lane) applyRejected(j *job, r handler.Result) step {
 	if l.firstFail.IsZero() {
 		l.firstFail = now
 	}
-	letter := l.newDeadLetter(j, deadletter.ReasonRejected, r)
-	letter.Attempts++
-	return l.deadLetter(letter)
+	record := l.newDeadLetter(j, deadletter.ReasonRejected, r)
+	record.Attempts++
+	return l.deadLetter(record)
 }
 
-// settleExhausted does with a message that used up its attempts what the group is configured to do.
+// applyExhausted does with a message that used up its attempts what the group is configured to do.
 func (l *Lane) applyExhausted(j *job, r handler.Result) step {
 	if l.Policy.OnExhausted == ExhaustedBlock || l.DeadLetters == nil {
 		l.grant.Wake()
 		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %s: %s; %s", j.m.Seq, plural.Of(l.Policy.MaxAttempts, "time"), r.Text(), l.waysOut(j.m.Seq)))
 	}
 	l.grant.Wake()
-	if !l.awaitCommit() { // findParked and wasBuried rest on it.
+	if !l.awaitCommit() { // findParked and alreadyDeadLettered rest on it.
 		return stepEnd
 	}
 	switch l.Breaker.classify(l.began(), l.evidence.against(l.Policy.MaxAttempts)) {
@@ -48,17 +48,17 @@ func (l *Lane) applyExhausted(j *job, r handler.Result) step {
 		}
 		return stepAgain
 	case handlerAtFault:
-		r.Reason = fmt.Sprintf("%d messages in a row used up their attempts, the handler is taken for broken; trying message %d until it succeeds: %s; %s",
+		r.Reason = fmt.Sprintf("circuit breaker open: %d messages in a row exhausted their attempts; retrying message %d until it succeeds: %s; %s",
 			tripThreshold, j.m.Seq, r.Text(), l.waysOut(j.m.Seq))
 		return l.stall(j.m.Seq, r)
 	case messageAtFault:
 	}
-	letter := l.newDeadLetter(j, deadletter.ReasonMaxAttempts, r)
+	record := l.newDeadLetter(j, deadletter.ReasonMaxAttempts, r)
 	if l.Policy.OnExhausted == ExhaustedPark {
-		letter.Kind = partitioner.Parked
-		l.addParked(letter.LetterKey)
+		record.Kind = partitioner.Parked
+		l.addParked(record.LetterKey)
 	}
-	return l.deadLetter(letter)
+	return l.deadLetter(record)
 }
 
 // began is when the latest call did.
@@ -68,23 +68,23 @@ func (l *Lane) began() time.Time {
 	return l.callSince
 }
 
-// park sets a message aside because an earlier one of its key was.
+// park dead-letters a message because an earlier one of its key was.
 func (l *Lane) park(j *job) step {
-	letter := l.newDeadLetter(j, deadletter.ReasonParked, handler.Result{Reason: "an earlier message of its key is parked"})
-	letter.Kind, letter.Attempts = partitioner.Parked, 0
-	return l.deadLetter(letter)
+	record := l.newDeadLetter(j, deadletter.ReasonParked, handler.Result{Reason: "an earlier message of its key is parked"})
+	record.Kind, record.Attempts = partitioner.Parked, 0
+	return l.deadLetter(record)
 }
 
-// wasBuried finds a message that a former owner set aside without living to store that it is finished. Without this look
+// alreadyDeadLettered finds a message that a former owner dead-lettered but did not live to record that it is finished. Without this look
 // it would be called again though nobody asked for it.
 func (l *Lane) alreadyDeadLettered(j *job) (next step, done bool) {
 	if l.DeadLetters == nil || l.Policy.OnExhausted == ExhaustedBlock {
 		return stepNext, false
 	}
-	letter := l.newDeadLetter(j, deadletter.ReasonMaxAttempts, handler.Result{})
+	record := l.newDeadLetter(j, deadletter.ReasonMaxAttempts, handler.Result{})
 	found := false
 	ok := l.retryOrBlock("look for the dead letter of the head message", func(ctx context.Context) (err error) {
-		found, err = l.DeadLetters.Has(ctx, letter.DeadLetterPlace)
+		found, err = l.DeadLetters.Has(ctx, record.DeadLetterPlace)
 		return err
 	})
 	switch {
@@ -96,12 +96,12 @@ func (l *Lane) alreadyDeadLettered(j *job) (next step, done bool) {
 	return l.finished(j.m.Seq, 1, 0), true
 }
 
-// letter is the dead letter of a message.
+// newDeadLetter is the dead letter of a message.
 func (l *Lane) newDeadLetter(j *job, why deadletter.Reason, r handler.Result) *deadletter.Record {
 	l.mu.Lock()
 	attempts := l.p.Attempt
 	l.mu.Unlock()
-	letter := &deadletter.Record{
+	record := &deadletter.Record{
 		DeadLetterPlace: partitioner.DeadLetterPlace{
 			Group: j.m.Group, Partition: l.grant.Partition, Kind: partitioner.Dead, LetterKey: partitioner.NewLetterKey(j.m.Key), Seq: j.m.Seq,
 		},
@@ -109,58 +109,58 @@ func (l *Lane) newDeadLetter(j *job, why deadletter.Reason, r handler.Result) *d
 		Node: j.m.Node, Epoch: l.grant.Epoch, Published: j.m.Published, Requeues: deadletter.RequeuesOf(j.m.Headers), Headers: j.m.Headers, Data: j.m.Data,
 	}
 	if !l.firstFail.IsZero() {
-		letter.LastFail = time.Now()
+		record.LastFail = time.Now()
 	}
-	return letter
+	return record
 }
 
-// bury stores a dead letter and then counts its message as finished: in this order, for only what is stored may be passed.
-func (l *Lane) deadLetter(letter *deadletter.Record) step {
-	stored, ok := l.store(letter)
+// deadLetter stores a dead letter and then counts its message as finished: in this order, for only what is stored may be passed.
+func (l *Lane) deadLetter(record *deadletter.Record) step {
+	stored, ok := l.store(record)
 	if !ok {
 		return stepEnd
 	}
 	failpoint.Hit(failpoint.LetterStored)
 	l.lastDown = 0
-	if letter.Reason != deadletter.ReasonParked {
-		l.log.Warn("message set aside", "seq", letter.Seq, "reason", string(letter.Reason), "kind", string(letter.Kind),
-			"attempts", letter.Attempts, "error", letter.Error)
+	if record.Reason != deadletter.ReasonParked {
+		l.log.Warn("message dead-lettered", "seq", record.Seq, "reason", string(record.Reason), "kind", string(record.Kind),
+			"attempts", record.Attempts, "error", record.Error)
 	}
-	return l.finished(letter.Seq, 1, stored)
+	return l.finished(record.Seq, 1, stored)
 }
 
 // store stores a dead letter and returns its sequence among them. One that can never be stored as it is goes without the
 // publisher's headers. If not even that is possible, the partition stops at the message: nothing is passed that is not
 // stored. It returns false if the lane ends first.
-func (l *Lane) store(letter *deadletter.Record) (stored uint64, ok bool) {
+func (l *Lane) store(record *deadletter.Record) (stored uint64, ok bool) {
 	put := func(ctx context.Context) (err error) {
-		stored, err = l.DeadLetters.Put(ctx, letter)
+		stored, err = l.DeadLetters.Put(ctx, record)
 		return err
 	}
 	err := l.retryUntilDone("store a dead letter", put)
 	if errors.Is(err, deadletter.ErrRefused) {
-		letter = letter.WithoutHeaders(err)
-		l.log.Error("dead letter is stored without the headers of its message", "seq", letter.Seq, "error", err)
+		record = record.WithoutHeaders(err)
+		l.log.Error("dead letter stored without the headers of its message", "seq", record.Seq, "error", err)
 		err = l.retryUntilDone("store a dead letter", put)
 	}
 	if errors.Is(err, deadletter.ErrRefused) {
-		l.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s", letter.Seq, err, l.seekPast(letter.Seq)))
+		l.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s", record.Seq, err, l.seekPast(record.Seq)))
 	}
 	if err == nil {
-		l.warnIfLate(letter, stored)
+		l.warnIfLate(record, stored)
 	}
 	return stored, err == nil
 }
 
-// checkLate tells of a dead letter that was on its way when the fence passed, as in a process that was stopped. The next owner
-// may have handled its message, and nothing can make the write depend on the epoch: the letters are another stream than the
-// lease. To take the letter back could take the next owner's own.
-func (l *Lane) warnIfLate(letter *deadletter.Record, stored uint64) {
+// warnIfLate tells of a dead letter that was on its way when the fence passed, as in a process that was stopped. The next owner
+// may have handled its message, and nothing can make the write depend on the epoch: the dead letters are another stream than the
+// lease. To take the dead letter back could take the next owner's own.
+func (l *Lane) warnIfLate(record *deadletter.Record, stored uint64) {
 	if l.grant.MayStart() {
 		return
 	}
-	l.log.Warn("dead letter stored late: its partition may have a new owner that has handled the message; if so, drop the letter",
-		"seq", letter.Seq, "letter", stored, "kind", string(letter.Kind), "show", fmt.Sprintf("leasehold dlq show %s %d", l.Policy.Group, stored),
+	l.log.Warn("dead letter stored late: its partition may have a new owner that has handled the message; if so, drop the dead letter",
+		"seq", record.Seq, "dead_letter", stored, "kind", string(record.Kind), "show", fmt.Sprintf("leasehold dlq show %s %d", l.Policy.Group, stored),
 		"drop", fmt.Sprintf("leasehold dlq drop %s %d", l.Policy.Group, stored))
 }
 
@@ -169,17 +169,17 @@ func (l *Lane) waysOut(seq uint64) string {
 	return fmt.Sprintf("%s tries it again, %s steps over it", l.resume(), l.seekPast(seq))
 }
 
-// resume is the command that has the partition go on.
+// resume is the command that has the partition continue.
 func (l *Lane) resume() string {
 	return fmt.Sprintf("`leasehold resume %s --partition %d`", l.Policy.Group, l.grant.Partition)
 }
 
-// stepOver is the command that has the partition go on behind a message.
+// seekPast is the command that has the partition continue behind a message.
 func (l *Lane) seekPast(seq uint64) string {
 	return fmt.Sprintf("`leasehold seek %s --partition %d --to seq:%d`", l.Policy.Group, l.grant.Partition, seq+1)
 }
 
-// must is insist for what cannot be refused for ever, whatever a message holds.
+// retryOrBlock is insist for what cannot be refused forever, whatever a message holds.
 func (l *Lane) retryOrBlock(what string, do func(ctx context.Context) error) bool {
 	err := l.retryUntilDone(what, do)
 	if errors.Is(err, deadletter.ErrRefused) {
@@ -188,10 +188,10 @@ func (l *Lane) retryOrBlock(what string, do func(ctx context.Context) error) boo
 	return err == nil
 }
 
-// errLaneEnds is insist's error when the lane ends first.
+// errLaneEnded is insist's error when the lane ends first.
 var errLaneEnded = errors.New("the lane ends")
 
-// insist does something with the dead letters until it works or can never work (errFinal), after a look at the fence each
+// retryUntilDone does something with the dead letters until it works or can never work (ErrRefused), after a fence check each
 // time, for it is as much a deed of the owner as a call is. Meanwhile the partition stands, and says why.
 func (l *Lane) retryUntilDone(what string, do func(ctx context.Context) error) error {
 	for n := 1; ; n++ {
@@ -213,7 +213,7 @@ func (l *Lane) retryUntilDone(what string, do func(ctx context.Context) error) e
 		}
 		l.setState(StateUnavailable, fmt.Sprintf("%s: %s", what, brokererr.Text(err)))
 		if n == 1 {
-			l.log.Error("the partition waits for its dead letters", "doing", what, "error", err, "full", errors.Is(err, deadletter.ErrFull))
+			l.log.Error("partition stalled: dead-letter store unavailable", "doing", what, "error", err, "full", errors.Is(err, deadletter.ErrFull))
 		}
 		if !l.sleep(l.Policy.Backoff.wait(n)) {
 			return errLaneEnded
@@ -221,7 +221,7 @@ func (l *Lane) retryUntilDone(what string, do func(ctx context.Context) error) e
 	}
 }
 
-// addParked notes that messages of a key are set aside from now on.
+// addParked notes that messages of a key are dead-lettered from now on.
 func (l *Lane) addParked(key partitioner.LetterKey) {
 	if l.parked == nil {
 		l.parked = map[partitioner.LetterKey]bool{}

@@ -24,7 +24,7 @@ import (
 	"leasehold/worker/workertest"
 )
 
-// fakeLetters are dead letters in memory. The contract in deadletters_test.go holds it to what the real ones do.
+// fakeDeadLetters are dead letters in memory. The contract in deadletters_test.go holds it to what the real ones do.
 type fakeDeadLetters struct {
 	mu      sync.Mutex
 	letters []*deadletter.Record // By Stored.
@@ -33,7 +33,7 @@ type fakeDeadLetters struct {
 	full    bool
 	fail    error                            // Of every call, if set.
 	refuse  func(l *deadletter.Record) error // Of put; may be nil.
-	behind  uint64                           // So many letters are not known yet to a look for parked ones.
+	behind  uint64                           // So many dead letters are not known yet to a look for parked ones.
 }
 
 func (f *fakeDeadLetters) Put(_ context.Context, l *deadletter.Record) (uint64, error) {
@@ -61,7 +61,7 @@ func (f *fakeDeadLetters) Put(_ context.Context, l *deadletter.Record) (uint64, 
 	return f.last, nil
 }
 
-// count is how many letters are there.
+// count is how many dead letters are there.
 func (f *fakeDeadLetters) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -118,7 +118,7 @@ func (f *fakeDeadLetters) Remove(_ context.Context, stored uint64) error {
 	return nil
 }
 
-// text lists the letters as "kind key seq reason attempts".
+// text lists the dead letters as "kind key seq reason attempts".
 func (f *fakeDeadLetters) text() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -247,7 +247,7 @@ func TestLetterThatDoesNotFitGoesWithoutHeaders(t *testing.T) {
 	})
 }
 
-// TestLetterThatCanNeverBeStoredStopsThePartitionWithItsWayOut: it is not tried for ever, and status names the command.
+// TestLetterThatCanNeverBeStoredStopsThePartitionWithItsWayOut: it is not tried forever, and status names the command.
 func TestLetterThatCanNeverBeStoredStopsThePartitionWithItsWayOut(t *testing.T) {
 	for name, r := range map[string]handler.Result{"rejected": refuses, "exhausted": fails} {
 		t.Run(name, func(t *testing.T) {
@@ -347,7 +347,7 @@ func TestParkedKeyKeepsItsOrderAndOthersGoOn(t *testing.T) {
 	})
 }
 
-// TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre: nothing but the letters' names knows of the hash.
+// TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre: nothing but the dead letters' names knows of the hash.
 func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 	for _, key := range []string{strings.Repeat("k", 4060), "M\xfcller", "a\u00a0b", "%sha256-x"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -412,7 +412,7 @@ func TestMessageSetAsideByAnOwnerThatDiedIsNotCalledAgain(t *testing.T) {
 	}
 }
 
-// TestDeadLetterThatIsStoredBehindTheFenceIsTold: the process was stopped between the look at the fence and the write.
+// TestDeadLetterThatIsStoredBehindTheFenceIsTold: the process was stopped between The fence check and the write.
 func TestDeadLetterThatIsStoredBehindTheFenceIsTold(t *testing.T) {
 	for _, late := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -514,7 +514,7 @@ func TestMessageWithoutAttemptsLeftIsTriedOnceByANewOwner(t *testing.T) {
 	})
 }
 
-// TestOutageEndsInThreeDeadLettersAtMost: several lanes of a group fail, and go on once one of them succeeds.
+// TestOutageEndsInThreeDeadLettersAtMost: several lanes of a group fail, and continue once one of them succeeds.
 func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -543,7 +543,7 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 		}
 		stalled := 0
 		for _, l := range lanes {
-			if st := l.Status(); st.State == StateUnavailable && strings.Contains(st.Error, "taken for broken") && !st.RetryAt.IsZero() {
+			if st := l.Status(); st.State == StateUnavailable && strings.Contains(st.Error, "circuit breaker open") && !st.RetryAt.IsZero() {
 				stalled++
 			}
 		}

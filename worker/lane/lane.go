@@ -23,9 +23,9 @@ const (
 	StateHeld        = "held"        // Handling messages, or waiting for some.
 	StateRetrying    = "retrying"    // Waiting to try the head message again.
 	StateUnavailable = "unavailable" // The handler says that it or its backend is down.
-	StateBlocked     = "blocked"     // The head message cannot be handled; a person must look.
-	StatePaused      = "paused"      // A person, or the handler, asked for nothing to be handled until somebody resumes.
-	StateReleasing   = "releasing"   // Handling parked messages of keys that a person released.
+	StateBlocked     = "blocked"     // The head message cannot be handled; an operator must look.
+	StatePaused      = "paused"      // An operator, or the handler, asked for nothing to be handled until somebody resumes.
+	StateReleasing   = "releasing"   // Handling parked messages of keys that an operator released.
 	StateGap         = "gap"         // The next message is missing in the topic's stream.
 	StateFenced      = "fenced"      // The node may not start calls; the lane is about to be cancelled.
 	StateOverdue     = "overdue"     // The handler has not returned, long after its deadline.
@@ -33,7 +33,7 @@ const (
 	StateStopped     = "stopped"     // Nothing works for the lane any more.
 )
 
-// laneOptions are what the lanes of a group have in common.
+// Options are what the lanes of a group have in common.
 type Options struct {
 	Policy      Policy
 	Handler     handler.Handler
@@ -41,7 +41,7 @@ type Options struct {
 	Ready       <-chan struct{}                                                   // Closed once the handler may be called; nil: from the start.
 	Reason      func() string                                                     // Why a drained partition is revoked.
 	Node        string                                                            // This node's name.
-	DeadLetters DeadLetters                                                       // Dead letters; nil only where nothing is ever set aside.
+	DeadLetters DeadLetters                                                       // Dead dead letters; nil only where nothing is ever dead-lettered.
 	Breaker     *Breaker
 	Logger      hclog.Logger
 	MaxEntries  int
@@ -84,7 +84,7 @@ type Lane struct {
 	doneSince     time.Time          // When p.Done was last moved, or the lane began.
 	urgent        bool               // The lane waits until p is committed.
 	current       int                // Messages that have been taken from the queue and are not finished.
-	parkedKeys    int                // Length of setAside.
+	parkedKeys    int                // Length of parked.
 	inCall        bool               // A call is in flight.
 	callSince     time.Time          // When the latest call began, or its handler last let it wait.
 	queued        bool               // The handler lets the call wait for calls of other partitions.
@@ -98,7 +98,7 @@ type Lane struct {
 	unreleased    string    // Why the last released message that used up its attempts failed; "" if none has.
 }
 
-// newLane builds a lane. It does nothing until run.
+// New builds a lane. It does nothing until run.
 func New(o Options, g ownership.Grant) *Lane {
 	if g.MayStart == nil {
 		g.MayStart = func() bool { return true }
@@ -175,7 +175,7 @@ func (l *Lane) Committed(p ownership.Progress) {
 	}
 }
 
-// run is the lane's goroutine.
+// Run is the lane's goroutine.
 func (l *Lane) Run() {
 	defer l.finishRun()
 	if !l.awaitReady() {
@@ -254,7 +254,7 @@ func (l *Lane) next() (stream.Entry, bool) {
 	}
 }
 
-// fedLocked reports whether a reader that found the queue full is to be told that there is room, with mu held.
+// capacityFreedLocked reports whether a reader that found the queue full is to be told that there is room, with mu held.
 func (l *Lane) capacityFreedLocked() bool {
 	fed := l.backpressured && l.queue.roomy()
 	if fed {
@@ -310,7 +310,7 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 	case head.err != nil:
 		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v; %s", head.m.Seq, head.err, l.waysOut(head.m.Seq)))
 	case l.isForOthers(head.m):
-		l.log.Debug("message passed over: it is requeued for another group", "seq", head.m.Seq, "only_group", header.First(head.m.Headers, header.OnlyGroup))
+		l.log.Debug("message skipped: requeued for another group", "seq", head.m.Seq, "only_group", header.First(head.m.Headers, header.OnlyGroup))
 		return outcome(l.finished(head.m.Seq, 1, 0))
 	case l.isParked(head.m.Key):
 		return outcome(l.park(head))
@@ -338,7 +338,7 @@ func (l *Lane) isForOthers(m *handler.Message) bool {
 	return only != "" && only != l.Policy.Group
 }
 
-// one is the outcome of a step with one message.
+// outcome is the outcome of a step with one message.
 func outcome(next step) (finished int, ok bool) {
 	if next == stepNext {
 		return 1, true
@@ -346,7 +346,7 @@ func outcome(next step) (finished int, ok bool) {
 	return 0, next == stepAgain
 }
 
-// callOnce makes one call, unless the lane ends or the fence forbids it. The look at the fence is the start of the
+// callOnce makes one call, unless the lane ends or the fence forbids it. The fence check is the start of the
 // call: nothing that can take time comes between the two.
 func (l *Lane) callOnce(m *handler.Message) (handler.Result, bool) {
 	now := time.Now()
@@ -367,7 +367,7 @@ func (l *Lane) begin(m *handler.Message, now time.Time) bool {
 	if l.draining || l.cause != nil {
 		return false
 	}
-	// A call beyond the limit is a probe, or a person's wish: it counts no more than the last.
+	// A call beyond the limit is a probe, or an operator's wish: it counts no more than the last.
 	m.Attempt = min(l.p.Attempt, m.MaxAttempts-1) + 1
 	l.inCall, l.callSince = true, now
 	return true
@@ -387,7 +387,7 @@ func (l *Lane) call(now time.Time, m *handler.Message) (r handler.Result) {
 	return l.Handler.Handle(ctx, m)
 }
 
-// caught turns a panic of the handler into an answer.
+// recoverPanic turns a panic of the handler into an answer.
 func (l *Lane) recoverPanic(seq uint64, answer func(reason string)) {
 	if p := recover(); p != nil {
 		l.log.Error("handler panicked", "seq", seq, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -411,16 +411,16 @@ func (l *Lane) callContext(now time.Time, timeout time.Duration) (context.Contex
 	return ctx, ctx.End
 }
 
-// letterBox is where lanes put what their handler cannot handle, and find it again.
+// DeadLetters is where lanes put what their handler cannot handle, and find it again.
 type DeadLetters interface {
-	// Put stores a letter and returns its sequence. One that is there already is stored: it counts as this one.
+	// Put stores a dead letter and returns its sequence. One that is there already is stored: it counts as this one.
 	Put(ctx context.Context, l *deadletter.Record) (stored uint64, err error)
-	// Has reports whether there is a letter at a place.
+	// Has reports whether there is a dead letter at a place.
 	Has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error)
-	// Parked lists the parked letters of a partition. The answer knows all that was stored up to last, which is not below least.
+	// Parked lists the parked dead letters of a partition. The answer knows all that was stored up to last, which is not below least.
 	Parked(ctx context.Context, partition int, least uint64) (found deadletter.Places, last uint64, err error)
-	// Get reads the letter at a place.
+	// Get reads the dead letter at a place.
 	Get(ctx context.Context, p partitioner.DeadLetterPlace) (*deadletter.Record, error)
-	// Remove deletes a letter that was read.
+	// Remove deletes a dead letter that was read.
 	Remove(ctx context.Context, stored uint64) error
 }

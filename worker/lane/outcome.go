@@ -22,7 +22,7 @@ const (
 // overdueGrace is how long after its deadline a call may still be giving up.
 const overdueGrace = 5 * time.Second
 
-// settle books the result of a call with one message and decides what follows. It waits out the backoff.
+// applyResult books the result of a call with one message and decides what follows. It waits out the backoff.
 func (l *Lane) applyResult(j *job, r handler.Result) step {
 	if r.Status == handler.OK {
 		return l.applyOK(j, 1)
@@ -44,7 +44,7 @@ func (l *Lane) applyResult(j *job, r handler.Result) step {
 	return l.applyFailure(j, r)
 }
 
-// settleOK counts a message, the last of n that succeeded together, as finished.
+// applyOK counts a message, the last of n that succeeded together, as finished.
 func (l *Lane) applyOK(j *job, n int) step {
 	failpoint.Hit(failpoint.Handled)
 	next := l.finished(j.m.Seq, n, 0)
@@ -55,14 +55,14 @@ func (l *Lane) applyOK(j *job, n int) step {
 	l.Breaker.ok()
 	if l.lastDown > 0 {
 		l.lastDown = 0
-		l.log.Info("handler is available again")
+		l.log.Info("handler recovered")
 	}
 	return next
 }
 
 // finished moves the checkpoint past a message, the last of n at hand, unless the lane was cancelled first. letter is its
 // sequence among the dead letters, if it became one.
-func (l *Lane) finished(seq uint64, n int, letter uint64) step {
+func (l *Lane) finished(seq uint64, n int, record uint64) step {
 	l.firstFail, l.evidence = time.Time{}, evidence{}
 	l.mu.Lock()
 	if l.cause != nil {
@@ -71,7 +71,7 @@ func (l *Lane) finished(seq uint64, n int, letter uint64) step {
 	}
 	each := l.Policy.Commit == CommitEach
 	l.p.Checkpoint, l.p.Attempt, l.doneSince = seq, 0, l.callSince
-	l.p.DeadLetterSeq = max(l.p.DeadLetterSeq, letter)
+	l.p.DeadLetterSeq = max(l.p.DeadLetterSeq, record)
 	l.current, l.inCall, l.urgent = l.current-n, false, each
 	l.state, l.fault, l.retryAt = StateHeld, "", time.Time{}
 	l.mu.Unlock()
@@ -85,8 +85,8 @@ func (l *Lane) finished(seq uint64, n int, letter uint64) step {
 	return stepNext
 }
 
-// settleFailed raises the attempt. It must be stored before the retry starts: otherwise a node that dies in every
-// call would hand the message on with a fresh count each time, for ever.
+// applyFailure raises the attempt. It must be stored before the retry starts: otherwise a node that dies in every
+// call would hand the message on with a fresh count each time, forever.
 func (l *Lane) applyFailure(j *job, r handler.Result) step {
 	attempt, ok := l.raiseAttempt(r)
 	if !ok {
@@ -128,7 +128,7 @@ func (l *Lane) raiseAttempt(r handler.Result) (attempt int, ok bool) {
 	return l.p.Attempt, true
 }
 
-// settleUnavailable stalls the partition: it is not the message's fault.
+// applyUnavailable stalls the partition: it is not the message's fault.
 func (l *Lane) applyUnavailable(seq uint64, r handler.Result) step {
 	if r.NotCalled() {
 		if !l.sleep(r.After) {
@@ -159,7 +159,7 @@ func (l *Lane) stall(seq uint64, r handler.Result) step {
 	return stepAgain
 }
 
-// settlePause stores that the partition is paused, so that it stays so whoever owns it.
+// applyPause stores that the partition is paused, so that it stays so whoever owns it.
 func (l *Lane) applyPause(j *job, r handler.Result) step {
 	reason := fmt.Sprintf("the handler asked for it at message %d: %s", j.m.Seq, r.Text())
 	l.mu.Lock()
@@ -195,7 +195,7 @@ func (l *Lane) haltStep(state, fault string) step {
 }
 
 // halt stops at the head message, loudly, until the lane ends. The lease stays: another node would only fail as well.
-// The way out is a request of a person; else the next owner, or this one after a restart, makes one more try.
+// The way out is a request of an operator; else the next owner, or this one after a restart, makes one more try.
 func (l *Lane) halt(state, fault string) bool {
 	l.log.Error("partition stopped at a message", "state", state, "error", fault)
 	l.awaitEnd(state, fault)
@@ -261,7 +261,7 @@ func (l *Lane) assign() bool {
 		}
 		l.setState(StateUnavailable, brokererr.Text(err))
 		if n == 1 {
-			l.log.Warn("handler does not take the partition", "error", err)
+			l.log.Warn("handler rejected the assignment", "error", err)
 		}
 		if !l.sleep(l.Policy.Backoff.wait(n)) {
 			return false

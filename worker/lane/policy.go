@@ -16,9 +16,9 @@ const (
 
 // What becomes of a message that has used up its attempts.
 const (
-	ExhaustedDeadLetter = "dead_letter" // It is set aside; the next one follows.
+	ExhaustedDeadLetter = "dead_letter" // It is dead-lettered; the next one follows.
 	ExhaustedBlock      = "block"       // The partition stays there: nothing is ever skipped.
-	ExhaustedPark       = "park_key"    // It and every later one of its key are set aside, in order; other keys go on.
+	ExhaustedPark       = "park_key"    // It and every later one of its key are dead-lettered, in order; other keys continue.
 )
 
 // Policy is what a group wants its lanes to do with their messages.
@@ -56,7 +56,7 @@ func (p Policy) Follows(r handler.Result, attempt int) string {
 	case r.Status == handler.Unavailable:
 		return fmt.Sprintf("the partition waits, then the same message again %s; no attempt is counted", p.after(r, 1))
 	case r.Status == handler.Pause:
-		return "the partition is paused until a person resumes it"
+		return "the partition is paused until an operator resumes it"
 	case r.Status == handler.Reject && skipsNothing:
 		return "the partition stops at the message, loudly (on_exhausted = \"block\")"
 	case r.Status == handler.Reject:
@@ -66,7 +66,7 @@ func (p Policy) Follows(r handler.Result, attempt int) string {
 	case skipsNothing:
 		return "no attempts are left: the partition stops at the message, loudly (on_exhausted = \"block\")"
 	case p.OnExhausted == ExhaustedPark:
-		return "no attempts are left: the message is parked, and every later one of its key behind it; other keys go on"
+		return "no attempts are left: the message is parked, and every later one of its key behind it; other keys continue"
 	}
 	return "no attempts are left: the message becomes a dead letter, the next one follows"
 }

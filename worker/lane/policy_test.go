@@ -29,7 +29,7 @@ func TestFollowsSaysWhatALaneDoes(t *testing.T) {
 		{park, handler.Result{Status: handler.Reject}, 1, "dead letter"},
 		{block, handler.Result{Status: handler.Reject}, 1, "stops"},
 		{dead, handler.Result{Status: handler.Unavailable}, 8, "no attempt is counted"},
-		{dead, handler.Result{Status: handler.Pause}, 1, "until a person resumes"},
+		{dead, handler.Result{Status: handler.Pause}, 1, "until an operator resumes"},
 	} {
 		if got := c.policy.Follows(c.result, c.attempt); !strings.Contains(got, c.want) {
 			t.Errorf("%s at attempt %d with %s: %q, want %q", c.result.Status, c.attempt, c.policy.OnExhausted, got, c.want)

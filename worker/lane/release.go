@@ -36,7 +36,7 @@ func (l *Lane) findParked() bool {
 }
 
 // foundParked takes in which keys are parked, as the dead letters up to last have it. The next owner has to look too if
-// there are any, so from now on the lease names a letter.
+// there are any, so from now on the lease names a dead letter.
 func (l *Lane) foundParked(found deadletter.Places, last uint64) {
 	for key := range found {
 		l.addParked(key)
@@ -49,8 +49,8 @@ func (l *Lane) foundParked(found deadletter.Places, last uint64) {
 	}
 }
 
-// release handles the parked messages of the keys that a person released, each key's in order, before any live message.
-// What is left to do is in the lease, so the next owner goes on if this one does not come to the end. It returns false if
+// release handles the parked messages of the keys that an operator released, each key's in order, before any live message.
+// What is left to do is in the lease, so the next owner continues if this one does not come to the end. It returns false if
 // the lane ends first.
 func (l *Lane) release() bool {
 	for {
@@ -82,7 +82,7 @@ func (l *Lane) released(left []string) bool {
 	return l.awaitCommit()
 }
 
-// releaseKey handles a key's parked messages. If one of them fails for good, it and those after it stay parked. It returns
+// releaseKey handles a key's parked messages. If one of them fails permanently, it and those after it stay parked. It returns
 // false if the lane ends first.
 func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 	var places []partitioner.DeadLetterPlace
@@ -99,7 +99,7 @@ func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 		case stepEnd:
 			return false
 		case stepAgain:
-			l.log.Error("a released message failed for good again: its key stays parked", "key", string(key), "seq", p.Seq, "left", len(places)-i)
+			l.log.Error("released message exhausted its attempts again; its key stays parked", "key", string(key), "seq", p.Seq, "left", len(places)-i)
 			return true
 		case stepNext:
 		}
@@ -110,11 +110,11 @@ func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 	return true
 }
 
-// releaseOne handles one parked message and removes it: stepNext. stepAgain says that it failed for good.
+// releaseOne handles one parked message and removes it: stepNext. stepAgain says that it failed permanently.
 func (l *Lane) releaseOne(p partitioner.DeadLetterPlace) step {
-	var letter *deadletter.Record
+	var record *deadletter.Record
 	ok := l.retryOrBlock("read a parked message", func(ctx context.Context) (err error) {
-		letter, err = l.DeadLetters.Get(ctx, p)
+		record, err = l.DeadLetters.Get(ctx, p)
 		if errors.Is(err, deadletter.ErrNotFound) {
 			err = nil // Dropped meanwhile.
 		}
@@ -123,19 +123,19 @@ func (l *Lane) releaseOne(p partitioner.DeadLetterPlace) step {
 	if !ok {
 		return stepEnd
 	}
-	if letter == nil {
+	if record == nil {
 		return stepNext
 	}
-	m := l.releasedMessage(letter)
-	if next := l.callReleased(&m, letter); next != stepNext {
+	m := l.releasedMessage(record)
+	if next := l.callReleased(&m, record); next != stepNext {
 		return next
 	}
 	failpoint.Hit(failpoint.Released)
-	return l.removeDeadLetter(letter)
+	return l.removeDeadLetter(record)
 }
 
-func (l *Lane) removeDeadLetter(letter *deadletter.Record) step {
-	ok := l.retryOrBlock("remove a parked message", func(ctx context.Context) error { return l.DeadLetters.Remove(ctx, letter.Stored) })
+func (l *Lane) removeDeadLetter(record *deadletter.Record) step {
+	ok := l.retryOrBlock("remove a parked message", func(ctx context.Context) error { return l.DeadLetters.Remove(ctx, record.Stored) })
 	if !ok {
 		return stepEnd
 	}
@@ -143,20 +143,20 @@ func (l *Lane) removeDeadLetter(letter *deadletter.Record) step {
 }
 
 // releasedMessage is the envelope of a parked message: as it was, under this owner's epoch.
-func (l *Lane) releasedMessage(letter *deadletter.Record) handler.Message {
+func (l *Lane) releasedMessage(record *deadletter.Record) handler.Message {
 	m := handler.Message{
-		ID: fmt.Sprintf("%s/%d/%d", letter.Topic, letter.Partition, letter.Seq), Topic: letter.Topic, Group: letter.Group, Node: l.Node,
-		Partition: letter.Partition, Seq: letter.Seq, Epoch: l.grant.Epoch, MaxAttempts: l.Policy.MaxAttempts, Key: letter.Key,
-		Subject: letter.Subject, Timeout: l.Policy.Timeout, Published: letter.Published, Headers: letter.Headers, Data: letter.Data,
+		ID: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Seq), Topic: record.Topic, Group: record.Group, Node: l.Node,
+		Partition: record.Partition, Seq: record.Seq, Epoch: l.grant.Epoch, MaxAttempts: l.Policy.MaxAttempts, Key: record.Key,
+		Subject: record.Subject, Timeout: l.Policy.Timeout, Published: record.Published, Headers: record.Headers, Data: record.Data,
 		Released: true,
 	}
 	m.ReadHeaders()
 	return m
 }
 
-// callReleased calls the handler until the message succeeds, or fails for good: stepAgain. Its attempts are counted here
-// only; a new owner begins anew.
-func (l *Lane) callReleased(m *handler.Message, letter *deadletter.Record) step {
+// callReleased calls the handler until the message succeeds, or fails permanently: stepAgain. Its attempts are counted here
+// only; a new owner starts over.
+func (l *Lane) callReleased(m *handler.Message, record *deadletter.Record) step {
 	for n := 1; ; {
 		m.Attempt = n
 		r, called := l.callOneReleased(m)
@@ -167,7 +167,7 @@ func (l *Lane) callReleased(m *handler.Message, letter *deadletter.Record) step 
 			l.Breaker.ok()
 			return stepNext
 		case r.Status == handler.Reject:
-			return l.rejectReleased(letter, r)
+			return l.rejectReleased(record, r)
 		case r.Status == handler.Pause:
 			return l.applyPause(&job{m: m}, r)
 		case r.Status == handler.Unavailable:
@@ -206,9 +206,9 @@ func (l *Lane) callOneReleased(m *handler.Message) (handler.Result, bool) {
 	return l.call(now, m), true
 }
 
-// rejectReleased makes a dead letter of a parked message that will never work: its key goes on without it.
-func (l *Lane) rejectReleased(letter *deadletter.Record, r handler.Result) step {
-	dead := *letter
+// rejectReleased makes a dead letter of a parked message that will never work: its key continues without it.
+func (l *Lane) rejectReleased(record *deadletter.Record, r handler.Result) step {
+	dead := *record
 	dead.Kind, dead.Reason, dead.Error, dead.Node, dead.Epoch = partitioner.Dead, deadletter.ReasonRejected, r.Text(), l.Node, l.grant.Epoch
 	dead.Attempts++
 	if _, ok := l.store(&dead); !ok {

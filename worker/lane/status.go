@@ -2,7 +2,7 @@ package lane
 
 import "time"
 
-// When an idle lane's done follows the reader, for the topic's janitor only: each such move is a synced write.
+// When an idle lane's checkpoint follows the reader, for the topic's janitor only: each such move is a synced write.
 const (
 	idleBehind = 10_000
 	idleAfter  = time.Minute
@@ -29,7 +29,7 @@ func (l *Lane) MayIdle(position uint64, now time.Time, pressed bool) bool {
 	return pressed || position-l.p.Checkpoint > idleBehind || now.Sub(l.doneSince) >= idleAfter
 }
 
-// IdleTo moves done of an idle lane to position. The caller has read position before: a message that was pushed up to
+// IdleTo moves the checkpoint of an idle lane to position. The caller has read position before: a message that was pushed up to
 // then is in the queue, in flight or finished, and one that is pushed later is above it.
 func (l *Lane) IdleTo(position uint64) {
 	l.mu.Lock()
@@ -53,7 +53,7 @@ func (l *Lane) SetGap(text string) {
 	l.gap = text
 	l.mu.Unlock()
 	if changed && text != "" {
-		l.log.Error("partition stopped before a gap in its topic", "error", text)
+		l.log.Error("partition stopped at a gap in its topic", "error", text)
 	}
 }
 
@@ -64,7 +64,7 @@ func (l *Lane) setQueued(queued bool) {
 	l.queued, l.callSince = queued, time.Now()
 }
 
-// checkOverdue reports once per call that it has not returned long after its deadline.
+// CheckOverdue reports once per call that it has not returned long after its deadline.
 func (l *Lane) CheckOverdue(now time.Time) {
 	l.mu.Lock()
 	late := l.inCall && !l.queued && now.Sub(l.callSince) > l.Policy.Timeout+overdueGrace
@@ -72,22 +72,22 @@ func (l *Lane) CheckOverdue(now time.Time) {
 	l.overdue = late
 	l.mu.Unlock()
 	if first {
-		l.log.Error("handler does not return although its deadline has passed", "timeout_ms", l.Policy.Timeout.Milliseconds())
+		l.log.Error("handler call is overdue", "timeout_ms", l.Policy.Timeout.Milliseconds())
 	}
 }
 
-// LaneStatus is what there is to know about a lane.
+// Status is what there is to know about a lane.
 type Status struct {
 	Partition int
 	Epoch     uint64
 	Done      uint64
-	Lag       *uint64 // Messages after Done that this node's copy of the topic has; nil if unknown.
+	Lag       *uint64 // Messages after Done that this node's replica of the topic has; nil if unknown.
 	Passed    uint64  // Of the topic, the last sequence whose message Lag would count; 0 if that is not known.
 	State     string
 	Attempt   int
 	Error     string
 	RetryAt   time.Time // When it tries again; zero if it does not wait for a time.
-	Parked    int       // Keys whose messages are set aside.
+	Parked    int       // Keys whose messages are dead-lettered.
 
 	Unreleased string // Why the last released message that used up its attempts failed; "" if none has since the lane began.
 }
@@ -103,7 +103,7 @@ func (l *Lane) Status() Status {
 	switch {
 	case s.State == StateStopped:
 	case l.overdue:
-		s.State, s.Error = StateOverdue, "the handler has not returned although its deadline has passed"
+		s.State, s.Error = StateOverdue, "the handler call is overdue: its deadline has passed"
 	case l.draining || l.cause != nil:
 		s.State = StateDraining
 	case l.gap != "" && l.backlogLocked() == 0:

@@ -8,19 +8,19 @@ import (
 )
 
 const (
-	// turn is how long the catch-up reader stays with the lanes it feeds before it goes back for one that waits further
+	// maxDwell is how long the catch-up reader stays with the lanes it feeds before it goes back for one that waits further
 	// down, so that a slow lane far behind and fast ones ahead of it both get on.
 	maxDwell = 300 * time.Millisecond
-	// turnFresh is the same while a lane waits that has had nothing yet: the others have full queues. It lets those that
+	// maxDwellFresh is the same while a lane waits that has had nothing yet: the others have full queues. It lets those that
 	// come with the same hand-over come together.
 	maxDwellFresh = 20 * time.Millisecond
-	// jumpOver is how many messages that nobody wants are read rather than jumped over: a jump costs a new consumer.
+	// skipThreshold is how many messages that nobody wants are read rather than jumped over: a jump costs a new consumer.
 	skipThreshold = 5 * stream.PullBatch
-	// holdBeats is how many beats a session is kept while no lane has room.
+	// holdTicks is how many ticks a consumer is kept while no lane has room.
 	holdTicks = 20
 )
 
-// course is what the catch-up reader does next.
+// action is what the catch-up reader does next.
 type action struct {
 	kind actionKind
 	to   uint64 // Where a jump goes.
@@ -29,8 +29,8 @@ type action struct {
 type actionKind int
 
 const (
-	actionRest actionKind = iota // Nobody lags: no session.
-	actionHold                   // Nobody has room: read no further, but keep the session for a while.
+	actionRest actionKind = iota // Nobody lags: no consumer.
+	actionHold                   // Nobody has room: read no further, but keep the consumer for a while.
 	actionRead                   // Go on reading.
 	actionJump                   // Read from somewhere else.
 )
@@ -40,8 +40,8 @@ type catchUp struct {
 	*scan
 	last     stream.Entry // The message before pos, for a lane that had no room for it when nobody else did either.
 	since    time.Time    // When its turn began.
-	held     int          // Beats that it has been holding.
-	dataless int          // Beats since the last message.
+	held     int          // Ticks that it has been holding.
+	dataless int          // Ticks since the last message.
 }
 
 // runCatchUp feeds the lanes that are behind. It goes up from the lowest of them, feeding all that it passes, and
@@ -49,7 +49,7 @@ type catchUp struct {
 // have room again.
 func (r *Reader) runCatchUp(ctx context.Context) {
 	c := &catchUp{scan: &scan{r: r, name: "catch-up", wake: r.wake}}
-	c.offer, c.skip, c.miss, c.beat = c.Deliver, c.Skip, c.Missing, c.Tick
+	c.sink = c
 	defer c.close()
 	for ctx.Err() == nil {
 		c.replan = false
@@ -60,7 +60,7 @@ func (r *Reader) runCatchUp(ctx context.Context) {
 	}
 }
 
-// steer carries out a course until there may be another one.
+// execute carries out a course until there may be another one.
 func (c *catchUp) execute(ctx context.Context, to action) error {
 	switch to.kind {
 	case actionRest:
@@ -87,7 +87,7 @@ func (c *catchUp) await(ctx context.Context, tick <-chan time.Time) {
 	}
 }
 
-// hold reads nothing. Messages that are asked for already wait in the session.
+// hold reads nothing. Messages that are asked for already wait in the consumer.
 func (c *catchUp) hold(ctx context.Context) error {
 	if c.session == nil {
 		c.await(ctx, nil)
@@ -102,7 +102,7 @@ func (c *catchUp) hold(ctx context.Context) error {
 	return nil
 }
 
-// jump opens a session at another place.
+// jump opens a consumer at another place.
 func (c *catchUp) jump(ctx context.Context, to uint64) error {
 	c.close()
 	c.detachAll(to)
@@ -115,7 +115,7 @@ func (c *catchUp) jump(ctx context.Context, to uint64) error {
 	return c.fill(ctx, c.session.Start)
 }
 
-// freeze lets every lane note how far it has been fed, and moves on.
+// detachAll lets every lane note how far it has been fed, and moves on.
 func (c *catchUp) detachAll(to uint64) {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
@@ -156,7 +156,7 @@ func (c *catchUp) plan(now time.Time) action {
 // none stands for no sequence.
 const none = ^uint64(0)
 
-// board hands over lanes to the tail that have got that far, and takes on those that the reader will pass. It returns
+// attachLanes hands over lanes to the tail that have got that far, and takes on those that the reader will pass. It returns
 // the lowest sequence wanted by the lanes it feeds and by the lanes with room that it has passed already, whether there are
 // any of either, and whether one of the latter has never been fed. Reader.mu is held.
 func (c *catchUp) attachLanes() (near, low uint64, some, fresh bool) {
@@ -179,8 +179,8 @@ func (c *catchUp) attachLanes() (near, low uint64, some, fresh bool) {
 	return near, low, some, fresh
 }
 
-// giveLast gives a lane the message before pos, if that is all it lacks. A lone lane that lags is thereby fed from one
-// session, however often its queue is full.
+// pushLast gives a lane the message before pos, if that is all it lacks. A lone lane that lags is thereby fed from one
+// consumer, however often its queue is full.
 func (c *catchUp) pushLast(f *Cursor) bool {
 	if c.last.Seq != f.next || f.next+1 != c.pos {
 		return false
@@ -192,8 +192,8 @@ func (c *catchUp) pushLast(f *Cursor) bool {
 	return true
 }
 
-// give gives a message to the lanes it feeds.
-func (c *catchUp) Deliver(e *stream.Entry) {
+// deliver gives a message to the lanes it feeds.
+func (c *catchUp) deliver(e *stream.Entry) {
 	r := c.r
 	p := r.partitionOf(e.Subject)
 	r.mu.Lock()
@@ -217,8 +217,8 @@ func (c *catchUp) Deliver(e *stream.Entry) {
 	}
 }
 
-// pass passes sequences that were purged. The lanes that wait below have nothing to wait for there either.
-func (c *catchUp) Skip(to uint64) {
+// skip passes sequences that were purged. The lanes that wait below have nothing to wait for there either.
+func (c *catchUp) skip(to uint64) {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
 	from := c.pos
@@ -232,7 +232,7 @@ func (c *catchUp) Skip(to uint64) {
 }
 
 // missing stops the lanes that need the message at pos.
-func (c *catchUp) Missing(text string) {
+func (c *catchUp) missing(text string) {
 	r := c.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -245,14 +245,14 @@ func (c *catchUp) Missing(text string) {
 	c.replan = true
 }
 
-// onBeat looks after the session, and notices that a turn is over.
-func (c *catchUp) Tick() error {
+// tick looks after the consumer, and notices that a turn is over.
+func (c *catchUp) tick() error {
 	c.dataless++
 	c.replan = true
 	c.r.mu.Lock()
 	waiting := c.pos < c.r.tailPos
 	c.r.mu.Unlock()
-	// The server says nothing about messages that were purged before it delivered them: a new session will tell.
+	// The server says nothing about messages that were purged before it delivered them: a new consumer will tell.
 	if waiting && c.dataless >= stream.SilentTicks {
 		return stream.ErrSilent
 	}

@@ -21,7 +21,7 @@ const (
 	gapRetry    = 30 * time.Second // After which stopped lanes look again: the replica that has it may have been away.
 )
 
-// fill gives the messages from pos up to another one, which the session has not delivered. Below the stream's first
+// fill gives the messages from pos up to another one, which the consumer has not delivered. Below the stream's first
 // sequence there are none: messages are only ever deleted by prefix. Others are missing on this node's replica at
 // least, and are fetched from elsewhere.
 func (s *scan) fill(ctx context.Context, to uint64) error {
@@ -29,7 +29,7 @@ func (s *scan) fill(ctx context.Context, to uint64) error {
 	for s.pos < to {
 		first, err := s.r.firstSeq(ctx)
 		if err == nil && first > s.pos {
-			s.skip(min(first, to))
+			s.sink.skip(min(first, to))
 			continue
 		}
 		if err == nil {
@@ -40,7 +40,7 @@ func (s *scan) fill(ctx context.Context, to uint64) error {
 		}
 		if !warned {
 			warned = true
-			s.r.Logger.Warn("a gap cannot be looked into yet", "reader", s.name, "position", s.pos, "error", err)
+			s.r.Logger.Warn("cannot investigate a gap yet", "reader", s.name, "position", s.pos, "error", err)
 		}
 		if !every.Sleep(ctx, gapPause) {
 			return ctx.Err()
@@ -54,14 +54,14 @@ func (s *scan) fillOne(ctx context.Context) error {
 	e, err := s.r.fetchMissing(ctx, s.pos)
 	switch {
 	case err == nil:
-		s.r.Logger.Warn("a message missing on the local replica was fetched from another one", "seq", s.pos)
-		s.offer(e)
+		s.r.Logger.Warn("message missing on the local replica fetched from another replica", "seq", s.pos)
+		s.sink.deliver(e)
 	case errors.Is(err, stream.ErrNotFound):
 		// The stream may have been purged since its first sequence was read.
 		if first, err := s.r.firstSeq(ctx); err != nil || first > s.pos {
 			return err
 		}
-		s.miss(fmt.Sprintf("message %d of stream %s is missing on every replica", s.pos, s.r.Topic.Name))
+		s.sink.missing(fmt.Sprintf("message %d of stream %s is missing on every replica", s.pos, s.r.Topic.Name))
 	default:
 		return err
 	}

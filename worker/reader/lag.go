@@ -15,7 +15,7 @@ const (
 	lagValid  = 30 * time.Second       // After which a count says nothing any more.
 )
 
-// runIdle lets done of lanes with nothing to do follow the tail, and lets lanes look again for what is missing.
+// runIdle lets the checkpoint of lanes with nothing to do follow the tail, and lets lanes look again for what is missing.
 func (r *Reader) runIdle(ctx context.Context) {
 	tick := time.NewTicker(idleEvery)
 	defer tick.Stop()

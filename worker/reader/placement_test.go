@@ -55,7 +55,7 @@ func TestReadersLiveOnTheirOwnNodeAndAskEveryReplica(t *testing.T) {
 	}
 }
 
-// awaitCopies waits until every copy of the topic has all that was done to it.
+// awaitCopies waits until every replica of the topic has all that was done to it.
 func (r *rig) awaitCopies() {
 	r.T.Helper()
 	workertest.Eventually(r.T, workertest.WaitLimit, func() error {
@@ -72,7 +72,7 @@ func (r *rig) awaitCopies() {
 	})
 }
 
-// A node that has no copy of the topic reads from another node, and from a third when that one dies.
+// A node that has no replica of the topic reads from another node, and from a third when that one dies.
 func TestReaderWithoutACopyReadsFromAnotherNode(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs four brokers")
@@ -82,7 +82,7 @@ func TestReaderWithoutACopyReadsFromAnotherNode(t *testing.T) {
 		n.WaitReady(t)
 	}
 	var r *rig
-	for _, n := range nodes { // the first makes the stream; the one without a copy goes on
+	for _, n := range nodes { // the first makes the stream; the one without a copy continues
 		nc, err := n.Conn("test")
 		if err != nil {
 			t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 	"leasehold/worker/stream"
 )
 
-// ReaderOptions are what a Reader needs.
+// Options are what a Reader needs.
 type Options struct {
 	Topic  partitioner.Topic
 	JS     jetstream.JetStream
@@ -25,7 +25,7 @@ type Options struct {
 	// LocalServer is the name of this node's own server, on which the readers' consumers are placed. nil or a server
 	// that is not clustered: wherever they are.
 	LocalServer func() string
-	// IdleWrites limits how often a node moves done of lanes that have nothing to do; the readers of a node share it.
+	// IdleWrites limits how often a node moves the checkpoint of lanes that have nothing to do; the readers of a node share it.
 	// nil: five a second, by itself.
 	IdleWrites *rate.Limiter
 	// Pressure reports that the topic's stream is so full that idle lanes should not hold its janitor back. nil: never.
@@ -58,7 +58,7 @@ type Reader struct {
 	feeds    [][]*Cursor // The same by partition: one for each group that holds it.
 	behind   int         // How many lanes are behind.
 	tailPos  uint64      // Next sequence the tail expects; 0 until it has first been opened.
-	tailOpen bool        // The tail has a session, so what it has not seen is not long stored.
+	tailOpen bool        // The tail has a consumer, so what it has not seen is not long stored.
 	floor    uint64      // The tail has seen every sequence from floor to tailPos - 1.
 	recent   recent      // The last of them.
 	seen     []uint64    // Last sequence the tail has seen, by partition.
@@ -73,14 +73,14 @@ const (
 	feedGap                    // Nobody: the message at next is missing.
 )
 
-// FedLane is what a reader needs of the lanes that it feeds. All methods can be called from several goroutines.
+// Lane is what a reader needs of the lanes that it feeds. All methods can be called from several goroutines.
 type Lane interface {
 	// Push adds a message to the lane's queue. ok is false if there is no room: the lane then calls the cursor's HasCapacity once
 	// there is. wake is true if the lane must be woken up by Signal.
 	Push(e *stream.Entry) (ok, wake bool)
 	// Signal wakes up a lane that waits.
 	Signal()
-	// SetGap says which message is missing, so that the lane cannot go on; "" if it has been found.
+	// SetGap says which message is missing, so that the lane cannot continue; "" if it has been found.
 	SetGap(text string)
 	// Checkpoint is the sequence up to which all messages are finished.
 	Checkpoint() uint64
@@ -92,7 +92,7 @@ type Lane interface {
 	IdleTo(position uint64)
 }
 
-// feed is a lane as its reader sees it. Guarded by Reader.mu.
+// Cursor is a lane as its reader sees it. Guarded by Reader.mu.
 type Cursor struct {
 	reader    *Reader
 	lane      Lane // nil before Start.
@@ -105,12 +105,12 @@ type Cursor struct {
 	gapped    bool      // The lane has been told of a gap that it has not passed.
 	retryAt   time.Time // When to look again for what is missing.
 
-	lag      uint64    // Messages after the lane's done as counted by the server at lagAt.
+	lag      uint64    // Messages after the lane's checkpoint as counted by the server at lagAt.
 	lagAt    time.Time // Zero: never.
 	lagTried time.Time
 }
 
-// NewReader builds a reader. It reads while Run runs.
+// New builds a reader. It reads while Run runs.
 func New(o Options) *Reader {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
@@ -253,31 +253,33 @@ func (r *Reader) partitionOf(subject string) int {
 	number, _, more := strings.Cut(rest, ".")
 	p, err := strconv.Atoi(number)
 	if !ok || !more || err != nil || p < 0 || p >= r.Topic.Partitions {
-		r.Logger.Error("stored subject belongs to no partition and is not handled", "subject", subject)
+		r.Logger.Error("stored subject does not belong to a partition; its message is not handled", "subject", subject)
 		return -1
 	}
 	return p
 }
 
+// tail is the reader of the lanes that keep up. Its goroutine owns it.
+type tail struct{ *scan }
+
 // runTail follows the head of the stream.
 func (r *Reader) runTail(ctx context.Context) {
-	s := &scan{r: r, name: "tail"}
-	s.offer, s.skip, s.miss = s.offerTail, s.skipTail, s.missTail
-	s.beat = func() error { return s.session.Tick() }
-	defer s.close()
+	t := &tail{&scan{r: r, name: "tail"}}
+	t.sink = t
+	defer t.close()
 	for ctx.Err() == nil {
-		err := s.openTail(ctx)
+		err := t.openTail(ctx)
 		if err == nil {
-			err = s.follow(ctx)
+			err = t.follow(ctx)
 		}
 		r.tailClosed()
-		s.close()
-		s.pauseAfter(ctx, err)
+		t.close()
+		t.pauseAfter(ctx, err)
 	}
 }
 
 // openTail opens the tail where it was, the first time at the first sequence that its consumer will deliver.
-func (s *scan) openTail(ctx context.Context) error {
+func (s *tail) openTail(ctx context.Context) error {
 	if err := s.open(ctx, s.pos); err != nil {
 		return err
 	}
@@ -303,8 +305,8 @@ func (r *Reader) tailClosed() {
 	r.mu.Unlock()
 }
 
-// offerTail gives a message to the lanes at the tail. One that has no room drops out, so as not to hold up the others.
-func (s *scan) offerTail(e *stream.Entry) {
+// deliver pushes a message to the lanes at the tail. One that has no room drops out, to not hold up the others.
+func (s *tail) deliver(e *stream.Entry) {
 	r := s.r
 	p := r.partitionOf(e.Subject)
 	r.mu.Lock()
@@ -323,15 +325,15 @@ func (s *scan) offerTail(e *stream.Entry) {
 	r.tailPos = s.pos
 }
 
-// skipTail passes sequences that were purged.
-func (s *scan) skipTail(to uint64) {
+// skip passes sequences that were purged.
+func (s *tail) skip(to uint64) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
 	s.pos, s.r.tailPos = to, to
 }
 
-// missTail stops the lanes at the tail before a message that is missing, and goes on without them.
-func (s *scan) missTail(text string) {
+// missing stops the lanes at the tail before a message that is missing, and continues without them.
+func (s *tail) missing(text string) {
 	r := s.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -344,3 +346,6 @@ func (s *scan) missTail(text string) {
 	r.tailPos, r.floor = s.pos, s.pos
 	r.recent.reset()
 }
+
+// tick looks after the consumer.
+func (s *tail) tick() error { return s.session.Tick() }

@@ -15,20 +15,29 @@ import (
 // costs more than a message, so a lane should find several.
 const flushEvery = 256
 
-// scan is a reader's way through the stream: a session after another, every sequence in turn.
+// sink is what a scanner feeds.
+type sink interface {
+	// deliver pushes the message at pos to the lanes that need it and moves pos past it.
+	deliver(e *stream.Entry)
+	// skip moves pos to a sequence below which nothing is stored any more.
+	skip(to uint64)
+	// missing stops the lanes that need the message at pos, which is missing, and moves pos past it. text says what is missing.
+	missing(text string)
+	// tick is called every stream.TickInterval. An error means that the consumer is lost.
+	tick() error
+}
+
+// scan is a reader's way through the stream: one consumer after another, every sequence in turn.
 type scan struct {
 	r       *Reader
 	name    string
 	pos     uint64 // Next sequence expected.
 	session *stream.PullConsumer
-	offer   func(e *stream.Entry) // Gives the message at pos to the lanes and moves pos on.
-	skip    func(to uint64)       // Moves pos on to a sequence before which nothing is stored any more.
-	miss    func(text string)     // Stops the lanes before the message at pos, which is missing, and moves pos on.
-	beat    func() error          // Looks after the session; an error ends it.
-	wake    <-chan struct{}       // Lets follow return; nil for never.
-	replan  bool                  // Lets follow return: the catch-up reader must decide anew where to read.
-	entry   stream.Entry          // The message at pos. Lanes copy it.
-	wakes   []Lane                // Lanes that have been given something while they were parked.
+	sink    sink
+	wake    <-chan struct{} // Lets follow return; nil for never.
+	replan  bool            // Lets follow return: the catch-up reader must decide again where to read.
+	entry   stream.Entry    // The message at pos. Lanes copy it.
+	wakes   []Lane          // Lanes that have been given something while they were parked.
 }
 
 // push gives a message to a lane. Waking it up waits until there is nothing more to push at once.
@@ -48,7 +57,7 @@ func (s *scan) flush() {
 	s.wakes = s.wakes[:0]
 }
 
-// open opens a session from the sequence, 0 for the head. What was purged before the session's start remains to be
+// open opens a consumer from the sequence, 0 for the head. What was purged before the consumer's start remains to be
 // passed, by fill.
 func (s *scan) open(ctx context.Context, from uint64) error {
 	session, err := s.r.opener.Open(ctx, stream.ConsumerConfig(from))
@@ -79,7 +88,7 @@ func (s *scan) pauseAfter(ctx context.Context, err error) {
 	every.Sleep(ctx, stream.ReopenDelay)
 }
 
-// follow reads until ctx ends, the session is lost, or the catch-up reader has to decide anew.
+// follow reads until ctx ends, the consumer is lost, or the catch-up reader has to decide again.
 func (s *scan) follow(ctx context.Context) error {
 	tick := time.NewTicker(stream.TickInterval)
 	defer tick.Stop()
@@ -91,7 +100,7 @@ func (s *scan) follow(ctx context.Context) error {
 		case <-s.session.RepullTimer.C:
 			err = s.session.Repull()
 		case <-tick.C:
-			err = s.beat()
+			err = s.sink.tick()
 		case <-s.wake:
 			s.replan = true
 		case m := <-s.session.In:
@@ -127,7 +136,7 @@ func (s *scan) take(ctx context.Context, m *nats.Msg) error {
 		return err
 	}
 	if d.StreamSeq < s.pos {
-		return nil // From a replica that was behind when the session was opened.
+		return nil // From a replica that was behind when the consumer was opened.
 	}
 	if d.StreamSeq > s.pos {
 		if err := s.fill(ctx, d.StreamSeq); err != nil {
@@ -135,6 +144,6 @@ func (s *scan) take(ctx context.Context, m *nats.Msg) error {
 		}
 	}
 	s.entry = stream.Entry{Seq: d.StreamSeq, Published: d.Published, Subject: m.Subject, Headers: m.Header, Data: m.Data}
-	s.offer(&s.entry)
+	s.sink.deliver(&s.entry)
 	return nil
 }

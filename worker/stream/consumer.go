@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nuid"
 )
 
-// readerConfig is a consumer that delivers from the sequence, 0 for whatever comes next.
+// ConsumerConfig is a consumer that delivers from the sequence, 0 for whatever comes next.
 func ConsumerConfig(from uint64) jetstream.ConsumerConfig {
 	cfg := jetstream.ConsumerConfig{
 		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverNewPolicy,
@@ -49,7 +49,7 @@ func createOnce(ctx context.Context, js jetstream.JetStream, stream string, cfg 
 	return js.CreateConsumer(ctx, stream, cfg)
 }
 
-// remove deletes a consumer and does not wait for the answer, which nobody needs: unused, the consumer goes by itself.
+// DeleteConsumer deletes a consumer and does not wait for the answer, which nobody needs: unused, the consumer goes by itself.
 func DeleteConsumer(nc *nats.Conn, stream, consumer string) {
 	_ = nc.PublishRequest("$JS.API.CONSUMER.DELETE."+stream+"."+consumer, nc.NewInbox(), nil)
 }

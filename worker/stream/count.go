@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// CountFrom asks the server how many messages a partition of a topic has from a sequence on.
+// CountPartition asks the server how many messages a partition of a topic has from a sequence on.
 func CountPartition(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, partition int, from uint64) (uint64, error) {
 	n, err := Count(ctx, js, t.Name, t.PartitionFilter(partition), from)
 	if err != nil {
@@ -19,7 +19,7 @@ func CountPartition(ctx context.Context, js jetstream.JetStream, t partitioner.T
 	return n, nil
 }
 
-// countFrom asks the server how many messages match a filter from a sequence on.
+// Count asks the server how many messages match a filter from a sequence on.
 func Count(ctx context.Context, js jetstream.JetStream, stream, filter string, from uint64) (uint64, error) {
 	cfg := ConsumerConfig(from)
 	cfg.FilterSubjects = []string{filter} // The client refuses a ">" within a key in FilterSubject.

@@ -9,7 +9,7 @@ import (
 	"leasehold/worker/header"
 )
 
-// entry is a message as it is stored.
+// Entry is a message as it is stored.
 type Entry struct {
 	Seq       uint64
 	Published time.Time
@@ -18,13 +18,13 @@ type Entry struct {
 	Data      []byte
 }
 
-// entryOverhead is about what an entry weighs beside its payload and subject: itself, the client's message that it was
+// EntryOverhead is about what an entry weighs beside its payload and subject: itself, the client's message that it was
 // cut from, its reply subject.
 const EntryOverhead = 512
 
 func (e *Entry) Size() int { return len(e.Data) + len(e.Subject) + EntryOverhead }
 
-// storedMessage builds what an envelope says of a message wherever it is handled.
+// Message builds what an envelope says of a message wherever it is handled.
 func Message(t *partitioner.Topic, e *Entry) (handler.Message, error) {
 	place, err := t.Parse(e.Subject)
 	if err != nil {

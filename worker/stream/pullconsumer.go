@@ -14,15 +14,15 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// How a session asks for messages. A heartbeat of half a second costs nothing and finds a lost pull in two seconds,
+// How a consumer asks for messages. A heartbeat of half a second costs nothing and finds a lost pull in two seconds,
 // where the client library's default takes thirty.
 const (
 	PullBatch            = 1000
 	pullExpiry           = 30 * time.Second
 	pullHeartbeat        = 500 * time.Millisecond
-	TickInterval         = 250 * time.Millisecond // How often a session looks after itself.
-	ReopenDelay          = 250 * time.Millisecond // Before another session is opened after one could not be.
-	SilentTicks          = 8                      // Beats without a sound after which a session is lost.
+	TickInterval         = 250 * time.Millisecond // How often a consumer looks after itself.
+	ReopenDelay          = 250 * time.Millisecond // Before another consumer is opened after one could not be.
+	SilentTicks          = 8                      // Ticks without a sound after which a consumer is lost.
 	createFirst          = 100 * time.Millisecond // For the first request to create a consumer; it may be lost with a leader.
 	createTries          = 4                      // So many requests, each for twice as long as the one before it.
 	createPause          = 10 * time.Millisecond  // After the first one; twice as long after each.
@@ -35,8 +35,8 @@ const (
 const (
 	placementTries    = 24
 	placementLimit    = 3 * time.Second
-	relocateAfter     = 20 * time.Second // After which a session that is elsewhere is replaced.
-	relocateAwayAfter = 5 * time.Minute  // The same if this node has no copy of the stream: it might have got one.
+	relocateAfter     = 20 * time.Second // After which a consumer that is elsewhere is replaced.
+	relocateAwayAfter = 5 * time.Minute  // The same if this node has no replica of the stream: it might have got one.
 )
 
 // About one pull in ten that follows a consumer's creation is lost. Until something has arrived it is repeated, at
@@ -52,7 +52,7 @@ var (
 	ErrMoved        = errors.New("trying to read on this node again")
 )
 
-// session is one life of an ephemeral consumer that acknowledges nothing. It belongs to one goroutine.
+// PullConsumer is one life of an ephemeral consumer that acknowledges nothing. It belongs to one goroutine.
 type PullConsumer struct {
 	nc      *nats.Conn
 	stream  string
@@ -60,7 +60,7 @@ type PullConsumer struct {
 	Start   uint64 // First sequence that the server will deliver, if it exists.
 	Pending uint64 // Messages that the consumer had before it when it was made.
 	Local   bool   // The consumer is on this node.
-	away    bool   // It cannot be: this node has no copy of the stream.
+	away    bool   // It cannot be: this node has no replica of the stream.
 	opened  time.Time
 
 	sub         *nats.Subscription
@@ -69,22 +69,22 @@ type PullConsumer struct {
 	maxBytes    int
 	asked       int    // Messages asked for and neither delivered nor declined.
 	delivered   uint64 // Consumer sequence of the last delivery.
-	silentTicks int    // Beats since something arrived.
+	silentTicks int    // Ticks since something arrived.
 	received    bool   // Something has arrived.
 	repulls     int
 	RepullTimer *time.Timer
 }
 
-// opener opens pull consumers of a stream.
+// Opener opens pull consumers of a stream.
 type Opener struct {
 	Js     jetstream.JetStream
 	Stream string
-	// localServer is the name of this node's own server, on which consumers are placed. nil or a server that is not
+	// LocalServer is the name of this node's own server, on which consumers are placed. nil or a server that is not
 	// clustered: wherever they are.
 	LocalServer func() string
 }
 
-// open creates a consumer and asks for messages.
+// Open creates a consumer and asks for messages.
 func (o *Opener) Open(ctx context.Context, cfg jetstream.ConsumerConfig) (*PullConsumer, error) {
 	nc := o.Js.Conn()
 	s := &PullConsumer{
@@ -106,7 +106,7 @@ func (o *Opener) Open(ctx context.Context, cfg jetstream.ConsumerConfig) (*PullC
 	return s, s.pull(PullBatch)
 }
 
-// create creates the consumer, again and again until it is on this node, if this node has a copy of the stream.
+// create creates the consumer, again and again until it is on this node, if this node has a replica of the stream.
 func (s *PullConsumer) create(ctx context.Context, o *Opener, cfg jetstream.ConsumerConfig) error {
 	for try := 1; ; try++ {
 		info, err := createConsumer(ctx, o.Js, s.stream, cfg)
@@ -128,7 +128,7 @@ func (o *Opener) isLocal(info *jetstream.ConsumerInfo) bool {
 	return info.Cluster == nil || o.LocalServer == nil || info.Cluster.Leader == o.LocalServer()
 }
 
-// mayBeLocal reports whether this node has a copy of the stream, which a consumer needs. If nobody can say, it may.
+// MayBeLocal reports whether this node has a replica of the stream, which a consumer needs. If nobody can say, it may.
 func (o *Opener) MayBeLocal(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, placementInfoTimeout)
 	defer cancel()
@@ -161,7 +161,7 @@ func (s *PullConsumer) refill() error {
 	return s.pull(PullBatch - max(0, s.asked))
 }
 
-// kicked repeats the first pull if it seems to be lost.
+// Repull repeats the first pull if it seems to be lost.
 func (s *PullConsumer) Repull() error {
 	if s.received || s.repulls >= maxRepulls {
 		return nil
@@ -172,7 +172,7 @@ func (s *PullConsumer) Repull() error {
 	return s.pull(PullBatch)
 }
 
-// onBeat reports a session that has fallen silent, or should be replaced by one on this node.
+// Tick reports a consumer that has fallen silent, or should be replaced by one on this node.
 func (s *PullConsumer) Tick() error {
 	if len(s.In) == 0 {
 		s.silentTicks++
@@ -186,7 +186,7 @@ func (s *PullConsumer) Tick() error {
 	return nil
 }
 
-// patience is how long a session that is elsewhere is kept.
+// placementTimeout is how long a consumer that is elsewhere is kept.
 func (s *PullConsumer) placementTimeout() time.Duration {
 	if s.away {
 		return relocateAwayAfter
@@ -194,7 +194,7 @@ func (s *PullConsumer) placementTimeout() time.Duration {
 	return relocateAfter
 }
 
-// waiting returns a message that has arrived, nil if there is none. Before it says so it lets others run: the client's
+// Buffered returns a message that has arrived, nil if there is none. Before it says so it lets others run: the client's
 // reader may be about to pass on what it has, and then the lanes need not be woken up for one message each.
 func (s *PullConsumer) Buffered() *nats.Msg {
 	for try := 0; ; try++ {
@@ -210,7 +210,7 @@ func (s *PullConsumer) Buffered() *nats.Msg {
 	}
 }
 
-// take takes what the server sent: a message, or a word about the pull.
+// Receive takes what the server sent: a message, or a word about the pull.
 func (s *PullConsumer) Receive(m *nats.Msg) (d Delivery, isMessage bool, err error) {
 	s.touch()
 	if m.Reply == "" {
@@ -225,7 +225,7 @@ func (s *PullConsumer) Receive(m *nats.Msg) (d Delivery, isMessage bool, err err
 	return d, true, s.refill()
 }
 
-// sound notes that something arrived.
+// touch notes that something arrived.
 func (s *PullConsumer) touch() { s.received, s.silentTicks = true, 0 }
 
 // status takes what the server says instead of a message.
@@ -249,7 +249,7 @@ func (s *PullConsumer) status(m *nats.Msg) error {
 	}
 }
 
-// delivery is where a message stands, as its reply subject says.
+// Delivery is where a message stands, as its reply subject says.
 type Delivery struct {
 	StreamSeq, consumerSeq uint64
 	Published              time.Time

@@ -18,7 +18,7 @@ const (
 
 var ErrNotFound = errors.New("no replica has it")
 
-// getMessage gets a message from a stream's leader, errMissing if it has none like it.
+// GetMessage gets a message from a stream's leader, ErrNotFound if it has none like it.
 func GetMessage(ctx context.Context, nc *nats.Conn, stream string, request []byte) (*Entry, error) {
 	var answer struct {
 		Error   *APIError `json:"error"`
@@ -51,7 +51,7 @@ func GetMessage(ctx context.Context, nc *nats.Conn, stream string, request []byt
 	return e, nil
 }
 
-// apiError is the server's own error.
+// APIError is the server's own error.
 type APIError struct {
 	Code int    `json:"err_code"`
 	Text string `json:"description"`
@@ -72,7 +72,7 @@ func (e *APIError) BrokerCode() int {
 	return e.Code
 }
 
-// askStream asks a stream's leader.
+// Request asks a stream's leader.
 func Request(ctx context.Context, nc *nats.Conn, what, stream string, request []byte, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()

@@ -8,7 +8,7 @@ import (
 	"leasehold/worker/stream"
 )
 
-// LocalTap shows the messages of a topic that a replica holds, from the options' beginning to the replica's end. It belongs to
+// ReplicaTap shows the messages of a topic that a replica holds, from the options' beginning to the replica's end. It belongs to
 // one goroutine.
 type ReplicaTap struct {
 	topic   partitioner.Topic
@@ -19,7 +19,7 @@ type ReplicaTap struct {
 	until   uint64 // Last sequence to show.
 }
 
-// OpenLocalTap opens a tap. JS and Follow of the options mean nothing to it.
+// OpenReplica opens a tap. JS and Follow of the options mean nothing to it.
 func OpenReplica(r stream.Replica, o Options) (*ReplicaTap, error) {
 	first, last := r.Span()
 	t := &ReplicaTap{topic: o.Topic, replica: r, filter: o.Filter, until: last}

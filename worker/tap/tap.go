@@ -25,7 +25,7 @@ const (
 // ErrNotStored is for a message that is not in its topic. The text of the error that wraps it says why.
 var ErrNotStored = errors.New("message is not stored")
 
-// TapOptions say what a Tap shows.
+// Options say what a Tap shows.
 type Options struct {
 	Topic  partitioner.Topic
 	JS     jetstream.JetStream
@@ -49,11 +49,11 @@ type Tap struct {
 	tick    *time.Ticker
 	skip    uint64 // Messages that come before the first to show.
 	until   uint64 // Last sequence to show, unless o.Follow.
-	left    uint64 // Messages that the session had before it and has not delivered; means nothing if o.Follow.
-	idle    int    // Beats since the last message.
+	left    uint64 // Messages that the consumer had before it and has not delivered; means nothing if o.Follow.
+	idle    int    // Ticks since the last message.
 }
 
-// OpenTap opens a tap. Close ends it.
+// Open opens a tap. Close ends it.
 func Open(ctx context.Context, o Options) (*Tap, error) {
 	if o.Filter == "" {
 		o.Filter = o.Topic.StoredFilter()
@@ -75,7 +75,7 @@ func Open(ctx context.Context, o Options) (*Tap, error) {
 	return t, nil
 }
 
-// begin finds where to begin, and opens the first session there.
+// begin finds where to begin, and opens the first consumer there.
 func (t *Tap) begin(ctx context.Context, state jetstream.StreamState) (err error) {
 	from := t.o.From
 	if from == 0 && t.o.Since.IsZero() {
@@ -179,7 +179,7 @@ func (t *Tap) Next(ctx context.Context) (*handler.Message, error) {
 	return nil, io.EOF
 }
 
-// receive waits for a message. An error other than that of ctx means that the session is lost.
+// receive waits for a message. An error other than that of ctx means that the consumer is lost.
 func (t *Tap) receive(ctx context.Context) (*nats.Msg, stream.Delivery, error) {
 	if t.session == nil {
 		return nil, stream.Delivery{}, stream.ErrSilent
@@ -206,7 +206,7 @@ func (t *Tap) receive(ctx context.Context) (*nats.Msg, stream.Delivery, error) {
 	}
 }
 
-// onBeat is the session's, and looks again for what is left if nothing comes: it may have been purged.
+// onTick is the consumer's, and looks again for what is left if nothing comes: it may have been purged.
 func (t *Tap) onTick() error {
 	if t.idle++; t.idle > stream.SilentTicks && !t.o.Follow {
 		t.idle = 0
@@ -215,7 +215,7 @@ func (t *Tap) onTick() error {
 	return t.session.Tick()
 }
 
-// reopen goes on with a new session behind the last message, as soon as there can be one.
+// reopen continues with a new consumer behind the last message, as soon as there can be one.
 func (t *Tap) reopen(ctx context.Context, why error) error {
 	t.closeSession()
 	for lost := time.Now(); time.Since(lost) < giveUpAfter && ctx.Err() == nil; {

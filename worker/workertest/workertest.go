@@ -26,10 +26,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// waitLimit is how long a test waits for what happens within milliseconds on a machine that has nothing else to do.
+// WaitLimit is how long a test waits for what happens within milliseconds on a machine that has nothing else to do.
 const WaitLimit = 30 * time.Second
 
-// eventually waits until check has nothing to complain about.
+// Eventually waits until check has nothing to complain about.
 func Eventually(t testing.TB, limit time.Duration, check func() error) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); ; time.Sleep(2 * time.Millisecond) {
@@ -43,7 +43,7 @@ func Eventually(t testing.TB, limit time.Duration, check func() error) {
 	}
 }
 
-// startBroker runs a stand-alone broker in this process.
+// StartBroker runs a stand-alone broker in this process.
 func StartBroker(t testing.TB) jetstream.JetStream {
 	t.Helper()
 	return Connect(t, StartServer(t))
@@ -80,7 +80,7 @@ func Connect(t testing.TB, ns *server.Server) jetstream.JetStream {
 	return js
 }
 
-// testBatch are messages 1001, 1003, 1005, … of partition 3 with these payloads.
+// Batch are messages 1001, 1003, 1005, … of partition 3 with these payloads.
 func Batch(data ...string) (ms []*handler.Message) {
 	for i, d := range data {
 		ms = append(ms, Message(3, uint64(1001+2*i), d))
@@ -88,7 +88,7 @@ func Batch(data ...string) (ms []*handler.Message) {
 	return ms
 }
 
-// handleBatch calls h with a deadline, as a lane does.
+// HandleBatch calls h with a deadline, as a lane does.
 func HandleBatch(t *testing.T, h handler.Batcher, ms []*handler.Message) handler.BatchResult {
 	t.Helper()
 	ctx := handler.NewCallContext(t.Context(), time.Now().Add(20*time.Second))
@@ -111,7 +111,7 @@ func WantAll(t *testing.T, got handler.BatchResult, n int) {
 	}
 }
 
-// wantRest checks that the first n messages are done and the others are to be called next.
+// WantRest checks that the first n messages are done and the others are to be called next.
 func WantRest(t *testing.T, got handler.BatchResult, n int) {
 	t.Helper()
 	if got.OK != n || !got.Rest {
@@ -119,7 +119,7 @@ func WantRest(t *testing.T, got handler.BatchResult, n int) {
 	}
 }
 
-// batchWords has a service of http or nats do what the first message of a batch says that is not "ok".
+// BatchWords has a service of http or nats do what the first message of a batch says that is not "ok".
 func BatchWords(t *testing.T, body []byte) (word, arg string) {
 	for _, line := range strings.Split(strings.TrimSpace(string(body)), "\n") {
 		var m struct {
@@ -136,7 +136,7 @@ func BatchWords(t *testing.T, body []byte) (word, arg string) {
 	return "", ""
 }
 
-// handleFor calls h with a deadline, as a lane does.
+// HandleFor calls h with a deadline, as a lane does.
 func HandleFor(t *testing.T, h handler.Handler, m *handler.Message, d time.Duration) handler.Result {
 	t.Helper()
 	ctx := handler.NewCallContext(t.Context(), time.Now().Add(d))
@@ -167,10 +167,10 @@ func WantHeaders(t *testing.T, got map[string][]string, want map[string]string) 
 	}
 }
 
-// testLog has the server's complaints about clients in the test's log.
+// Log has the server's complaints about clients in the test's log.
 func Log(t *testing.T) *log.Logger { return log.New(t.Output(), "", 0) }
 
-// testMessage is a message of partition p whose payload tells the test child what to do.
+// Message is a message of partition p whose payload tells the test child what to do.
 func Message(p int, seq uint64, data string) *handler.Message {
 	return &handler.Message{
 		ID: fmt.Sprintf("orders/%d/%d", p, seq), IdempotencyKey: "k", Topic: "orders", Group: "billing", Node: "n1",
@@ -179,7 +179,7 @@ func Message(p int, seq uint64, data string) *handler.Message {
 	}
 }
 
-// runHandler runs h until the test's end or until the function returned is called, which waits for its end.
+// RunHandler runs h until the test's end or until the function returned is called, which waits for its end.
 func RunHandler(t *testing.T, h handler.Runner) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -195,7 +195,7 @@ func RunHandler(t *testing.T, h handler.Runner) (stop func()) {
 	return stop
 }
 
-// soon waits until check has nothing to complain about.
+// Soon waits until check has nothing to complain about.
 func Soon(t *testing.T, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
@@ -211,7 +211,7 @@ func Soon(t *testing.T, check func() error) {
 	}
 }
 
-// alive reports whether the process runs; a zombie does not.
+// Alive reports whether the process runs; a zombie does not.
 func Alive(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !bytes.Contains(text, []byte(") Z "))
@@ -231,7 +231,7 @@ func Kill(t *testing.T, pid int) {
 	}
 }
 
-// lockedBuffer is a buffer for several goroutines.
+// LockedBuffer is a buffer for several goroutines.
 type LockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -249,7 +249,7 @@ func (b *LockedBuffer) String() string {
 	return b.b.String()
 }
 
-// expiring is a context whose deadline comes when the test says so.
+// Expiring is a context whose deadline comes when the test says so.
 type Expiring struct {
 	context.Context
 	Over chan struct{}
@@ -278,7 +278,7 @@ func ReadPID(t *testing.T, name string) (pid int) {
 	return pid
 }
 
-// need returns the path of a program that the examples are written for. A machine without it proves nothing, so the
+// Need returns the path of a program that the examples are written for. A machine without it proves nothing, so the
 // test fails there.
 func Need(t *testing.T, program string) string {
 	t.Helper()
@@ -297,7 +297,7 @@ func CpuTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// testTopic is a topic on a broker, and its stream once create has made it.
+// TestTopic is a topic on a broker, and its stream once create has made it.
 type TestTopic struct {
 	T      testing.TB
 	Js     jetstream.JetStream
@@ -305,12 +305,12 @@ type TestTopic struct {
 	Stream jetstream.Stream
 }
 
-// newTestTopic only names the topic.
+// NewTestTopic only names the topic.
 func NewTestTopic(t testing.TB, js jetstream.JetStream, name string, partitions int) *TestTopic {
 	return &TestTopic{T: t, Js: js, Topic: partitioner.Topic{Name: name, Partitions: partitions}.WithDefaults()}
 }
 
-// createStream creates the topic's stream without what guards a real one: tests delete messages from it.
+// Create creates the topic's stream without what guards a real one: tests delete messages from it.
 func (x *TestTopic) Create(replicas int) {
 	x.T.Helper()
 	create := func() (err error) {
@@ -325,7 +325,7 @@ func (x *TestTopic) Create(replicas int) {
 
 const Steering = "boom \x1b]0;PWNED\a\u009b2J \u202etxt\nOK: all is fine"
 
-// steered is what of it is shown.
+// Steered is what of it is shown.
 const Steered = `boom \u001b]0;PWNED\u0007\u009b2J \u202etxt OK: all is fine`
 
 // NewExpiring returns a context whose deadline comes when Over is closed.

@@ -5,14 +5,14 @@ import (
 	"leasehold/worker/handler/process"
 )
 
-// ExecConfig is the config of the kind "exec".
+// Config is the config of the kind "exec".
 type Config struct {
 	Command []string          `toml:"command"`  // Program and arguments.
 	Env     map[string]string `toml:"env"`      // Variables to set.
 	PassEnv []string          `toml:"pass_env"` // Names of the node's own variables to pass on.
 }
 
-// ExecKind starts a program for each message.
+// Kind starts a program for each message.
 var Kind = handler.NewKind(kindName, New, handler.ConformanceCalls)
 
 const kindName = "exec"

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exec starts a program for each message: the payload on its stdin, the envelope in its environment, its exit code the
+// Handler starts a program for each message: the payload on its stdin, the envelope in its environment, its exit code the
 // answer. docs/handlers.md holds names and codes.
 type Handler struct {
 	cfg   Config
@@ -26,7 +26,7 @@ type Handler struct {
 	limit *process.OutputLimit // Of all programs together: each lives for one message only.
 }
 
-// NewExec builds the handler.
+// New builds the handler.
 func New(cfg Config, env handler.Env) (*Handler, error) {
 	cfg, err := handler.Complete(cfg)
 	if err != nil {

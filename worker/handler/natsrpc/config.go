@@ -7,13 +7,13 @@ import (
 	"leasehold/worker/handler/wire"
 )
 
-// NATSConfig is the config of the kind "nats". A zero value of any field stands for its default.
+// Config is the config of the kind "nats". A zero value of any field stands for its default.
 type Config struct {
 	OKStatus []int `toml:"ok_status"` // Error codes that mean ok.
 	Batch    int   `toml:"batch"`     // Maximum batch size; 1, the default, disables batching.
 }
 
-// NATSKind sends messages as requests to a NATS service.
+// Kind sends messages as requests to a NATS service.
 var Kind = handler.NewKind("nats", New, handler.ConformanceNone)
 
 // Defaulted returns c with its zero fields filled in.

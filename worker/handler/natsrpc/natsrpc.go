@@ -21,7 +21,7 @@ const (
 	serviceErrorCode = "Nats-Service-Error-Code"
 )
 
-// NATS sends each message as a request to a NATS service: any client that may serve the group. docs/handlers.md holds
+// Handler sends each message as a request to a NATS service: any client that may serve the group. docs/handlers.md holds
 // headers and outcomes.
 type Handler struct {
 	cfg     Config
@@ -29,7 +29,7 @@ type Handler struct {
 	subject string
 }
 
-// NewNATS builds the handler.
+// New builds the handler.
 func New(cfg Config, env handler.Env) (*Handler, error) {
 	cfg, err := handler.Complete(cfg)
 	if err != nil {
@@ -121,7 +121,7 @@ func serviceFault(answer *nats.Msg) (code int, r handler.Result) {
 	return code, wire.StatusResult(code, header.OneLine(text), answer.Header)
 }
 
-// natsHeader is the envelope of a message, and the publisher's headers as they are, but for those of the broker and
+// messageHeader is the envelope of a message, and the publisher's headers as they are, but for those of the broker and
 // those that look like ours.
 func messageHeader(m *handler.Message) nats.Header {
 	h := nats.Header{}

@@ -102,7 +102,7 @@ func reply(t *testing.T, req *nats.Msg, code, text string) {
 	}
 }
 
-// TestMessageThatNoRequestCanCarryIsRejected: were it called unavailable, its partition would wait for it for ever.
+// TestMessageThatNoRequestCanCarryIsRejected: were it called unavailable, its partition would wait for it forever.
 func TestMessageThatNoRequestCanCarryIsRejected(t *testing.T) {
 	r := newNATSRig(t, Config{})
 	r.serve(t, func(req *nats.Msg) { reply(t, req, "", "") })

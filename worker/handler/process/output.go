@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// maxLine bounds a line from a child, in bytes. An answer needs far less; the rest of a longer line is dropped.
+	// MaxLine bounds a line from a child, in bytes. An answer needs far less; the rest of a longer line is dropped.
 	MaxLine = 1 << 20
-	// maxOutputLine bounds a line of output that cannot be an answer, in bytes.
+	// MaxOutputLine bounds a line of output that cannot be an answer, in bytes.
 	MaxOutputLine = 64 << 10
 	// maxLogged bounds how much of a line of output is logged, in bytes.
 	maxLogged = 2 << 10
@@ -29,7 +29,7 @@ const (
 	outputRate  = 50
 )
 
-// readLines calls fn for each line of r, without its end and cut to limit bytes, until r ends. The line is only valid
+// ReadLines calls fn for each line of r, without its end and cut to limit bytes, until r ends. The line is only valid
 // during the call.
 func ReadLines(r io.Reader, limit int, fn func(line []byte)) {
 	in := bufio.NewReader(r) // A small buffer: there are two for each process, and exec has a process for each message.
@@ -52,7 +52,7 @@ func ReadLines(r io.Reader, limit int, fn func(line []byte)) {
 	}
 }
 
-// output logs what a program says and keeps the end of it. Safe for several goroutines.
+// Output logs what a program says and keeps the end of it. Safe for several goroutines.
 type Output struct {
 	log   hclog.Logger
 	limit *OutputLimit
@@ -61,7 +61,7 @@ type Output struct {
 	tail []byte // Last ≤ keptOutput bytes of what is kept, guarded by mu.
 }
 
-// outputLimit is how much may be logged, of one program or of several together. Safe for several goroutines.
+// OutputLimit is how much may be logged, of one program or of several together. Safe for several goroutines.
 type OutputLimit struct {
 	mu      sync.Mutex
 	credit  float64   // Lines that may be logged now, ≤ outputBurst, guarded by mu.
@@ -73,16 +73,16 @@ func NewOutputLimit() *OutputLimit { return &OutputLimit{credit: outputBurst, fi
 
 func NewOutput(log hclog.Logger, limit *OutputLimit) *Output { return &Output{log: log, limit: limit} }
 
-// stderr takes a line of standard error.
+// Stderr takes a line of standard error.
 func (o *Output) Stderr(line []byte) {
 	o.keep(line)
 	o.write("stderr", line)
 }
 
-// stdout takes a line of standard output that is no answer.
+// Stdout takes a line of standard output that is no answer.
 func (o *Output) Stdout(line []byte) { o.write("stdout", line) }
 
-// stdoutKept takes a line of standard output of a program that gives its reasons there, too.
+// StdoutKept takes a line of standard output of a program that gives its reasons there, too.
 func (o *Output) StdoutKept(line []byte) {
 	o.keep(line)
 	o.Stdout(line)
@@ -103,7 +103,7 @@ func (o *Output) write(stream string, line []byte) {
 	}
 	ok, dropped := o.limit.take(time.Now())
 	if dropped > 0 {
-		o.log.Warn("handler output dropped, it writes too much", "lines", dropped)
+		o.log.Warn("handler output dropped: rate limit exceeded", "lines", dropped)
 	}
 	if ok {
 		o.log.Log(levelOf(line), "handler output", "stream", stream, "line", header.Cut(string(line[:min(len(line), maxLogged)]), maxLogged))
@@ -128,7 +128,7 @@ func (l *OutputLimit) take(now time.Time) (ok bool, dropped int) {
 	return true, dropped
 }
 
-// last returns the last lines that were kept in one line, for a reason; empty if there are none.
+// Last returns the last lines that were kept in one line, for a reason; empty if there are none.
 func (o *Output) Last() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -137,7 +137,7 @@ func (o *Output) Last() string {
 	return header.Cut(header.OneLine(text[max(0, len(text)-header.MaxReason/2):]), header.MaxReason/2)
 }
 
-// explain adds the last words of the program, if there are any, to the reason of its failure.
+// Explain adds the last words of the program, if there are any, to the reason of its failure.
 func (o *Output) Explain(reason string) string {
 	if last := o.Last(); last != "" {
 		reason += ": " + last

@@ -23,7 +23,7 @@ import (
 // left its group and kept the pipe open makes us wait.
 const drainTime = 200 * time.Millisecond
 
-// process is one life of a user's program. It leads a process group that ends with it, and both end with this node.
+// Process is one life of a user's program. It leads a process group that ends with it, and both end with this node.
 type Process struct {
 	Cmd    *exec.Cmd
 	Pid    int // Also its process group.
@@ -46,7 +46,7 @@ func (p pipes) close() {
 	}
 }
 
-// program is what a config says of a program to start.
+// Program is what a config says of a program to start.
 type Program struct {
 	Command []string          // The program and its arguments.
 	Env     map[string]string // Variables to set.
@@ -56,7 +56,7 @@ type Program struct {
 // Environment names that a shell and every C library can hold.
 var validEnv = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// validate reports every fault by its key. Variables that begin with reserved are set by the caller; "" reserves none.
+// Validate reports every fault by its key. Variables that begin with reserved are set by the caller; "" reserves none.
 func (p Program) Validate(fault handler.FaultFunc, reserved string) {
 	if len(p.Command) == 0 || p.Command[0] == "" {
 		fault("command", "must name a program, like [\"python3\", \"/opt/handler.py\"]")
@@ -71,7 +71,7 @@ func (p Program) Validate(fault handler.FaultFunc, reserved string) {
 	}
 }
 
-// command is the command line, environment and extra file of a program: a clean environment, because the node's own may hold
+// Cmd is the command line, environment and extra file of a program: a clean environment, because the node's own may hold
 // what is not a handler's business. lock may be nil.
 func (p Program) Cmd(lock *os.File) *exec.Cmd {
 	cmd := exec.Command(p.Command[0], p.Command[1:]...)
@@ -97,7 +97,7 @@ func (p Program) environment() []string {
 	return vars
 }
 
-// startProcess starts a program. It starts a goroutine that ends with it; wait for exited, in talk, to join it.
+// Start starts a program. It starts a goroutine that ends with it; wait for exited, in talk, to join it.
 func Start(cmd *exec.Cmd, onExit func()) (*Process, error) {
 	ours, theirs, err := newPipes()
 	if err != nil {
@@ -155,7 +155,7 @@ func (p *Process) live(started chan<- error) {
 	close(p.Exited)
 }
 
-// talk runs the pipes, one function for each, until the process has ended and what it wrote has been read, and closes
+// Communicate runs the pipes, one function for each, until the process has ended and what it wrote has been read, and closes
 // them.
 func (p *Process) Communicate(write, readOut, readErr func()) {
 	var readers, writer sync.WaitGroup
@@ -171,7 +171,7 @@ func (p *Process) Communicate(write, readOut, readErr func()) {
 	writer.Wait()
 }
 
-// signal signals the process group.
+// Signal signals the process group.
 func (p *Process) Signal(sig unix.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -234,7 +234,7 @@ func isDead(pid int) bool {
 	return len(state) == 0 || state[0] == "Z" || state[0] == "X"
 }
 
-// feed writes all of the program's input, unless it does not want it: not to read stdin is its good right.
+// WriteInput writes all of the program's input, unless it does not want it: not to read stdin is its good right.
 func (p *Process) WriteInput(data []byte) {
 	p.Pipes.Stdin.Write(data)
 	p.Pipes.Stdin.Close()

@@ -228,7 +228,7 @@ func (p *partitionFile) append(line fileLine, sync bool) error {
 }
 
 // checkHas returns an error if a message that the file has passed cannot be one that it has seen. A topic that was
-// made anew starts at sequence 1 again, and against an old file all of its messages would be skipped in silence. Such
+// recreated starts at sequence 1 again, and against an old file all of its messages would be skipped in silence. Such
 // a message is younger than the last line; clocks of nodes differ, so before it is called foreign it is looked up.
 func (p *partitionFile) checkHas(line fileLine) error {
 	published, err1 := time.Parse(time.RFC3339Nano, line.Published)

@@ -148,7 +148,7 @@ func TestFileDoesNotGuessFromAForeignFile(t *testing.T) {
 	}
 }
 
-// A topic made anew counts from 1 again: skipping its messages because an old file has passed them would lose them.
+// A topic recreated counts from 1 again: skipping its messages because an old file has passed them would lose them.
 func TestFileDoesNotSkipMessagesOfANewTopic(t *testing.T) {
 	h := newTestFile(t, t.TempDir(), SyncNone)
 	appendAll(t, h, 1, 4, 9)

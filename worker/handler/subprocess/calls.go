@@ -11,7 +11,7 @@ import (
 	"leasehold/worker/header"
 )
 
-// request is a line that a child must answer.
+// call is a line that a child must answer.
 type call struct {
 	id        string
 	line      []byte
@@ -25,29 +25,29 @@ type call struct {
 	refused   bool          // The fence had passed when its turn came: the child never heard of it. Read after done.
 }
 
-// ending says why a child died.
+// exitCause says why a child died.
 type exitCause struct {
 	kind    exitKind
 	culprit *call  // The request that is to blame, if any.
-	text    string // For people.
+	text    string // For operators.
 }
 
 type exitKind int
 
 const (
-	crashed   exitKind = iota // By itself, or because it could not go on.
+	crashed   exitKind = iota // By itself, or because it could not continue.
 	timedOut                  // Killed, since the culprit was not answered in time.
 	cancelled                 // Killed, since the culprit's call had to end.
 	stopped                   // Stopped by us with nothing going on.
 )
 
-// errInnocent ends a request whose child died for a reason that is none of its own. It is to be made again at once.
+// errOtherPartition ends a request whose child died for a reason that is none of its own. It is to be made again at once.
 var errOtherPartition = handler.NewNotCalled("handler child was restarted because of another partition")
 
-// errNotReady ends a call that came before its child was ready for it. It is to be made again at once.
+// errJustStarted ends a call that came before its child was ready for it. It is to be made again at once.
 var errJustStarted = handler.NewNotCalled("handler child has only just been started")
 
-// take reads a line of the child's stdout. An answer that nobody waits for (unknown, given twice, to an earlier
+// receive reads a line of the child's stdout. An answer that nobody waits for (unknown, given twice, to an earlier
 // attempt, of the wrong type) is counted and ignored: matching it to anything would be a guess.
 func (c *child) receive(line []byte) {
 	if c.heard != nil {
@@ -69,7 +69,7 @@ func (c *child) receive(line []byte) {
 	if i < 0 {
 		c.noteUnmatchedLocked(line)
 		c.ignored++
-		c.log.Debug("answer ignored, nobody waits for it", "type", a.Type, "id", header.Cut(a.ID, 128), "ignored", c.ignored)
+		c.log.Debug("unmatched answer ignored", "type", a.Type, "id", header.Cut(a.ID, 128), "ignored", c.ignored)
 		return
 	}
 	r := c.pending[i]
@@ -78,11 +78,11 @@ func (c *child) receive(line []byte) {
 	close(r.done)
 }
 
-// takeUnsigned takes a line that looks like a result and has not the child's token: a payload that it printed, for example.
+// receiveUnsigned takes a line that looks like a result and has not the child's token: a payload that it printed, for example.
 // mu is held.
 func (c *child) receiveUnsigned(line []byte) {
 	if c.unsigned++; c.unsigned == 1 {
-		c.log.Warn("result without the token of init taken for output: a child that acknowledges the token must repeat it in every result")
+		c.log.Warn("result without the init token treated as output: a child that acknowledges the token must repeat it in every result")
 	}
 	c.out.Stdout(line)
 }
@@ -113,13 +113,13 @@ func (c *child) expire() {
 		return
 	}
 	r := c.pending[0]
-	if r.due.IsZero() || time.Now().Before(r.due) { // The clock was set anew while it rang.
+	if r.due.IsZero() || time.Now().Before(r.due) { // The clock was reset while it rang.
 		c.rearmLocked()
 		return
 	}
 	text := fmt.Sprintf("no answer within %s", r.timeout)
 	if c.unsigned > 0 {
-		text += fmt.Sprintf(" (%d lines were results without the token of init)", c.unsigned)
+		text += fmt.Sprintf(" (%d lines were results without the init token)", c.unsigned)
 	}
 	c.killLocked(&exitCause{kind: timedOut, culprit: r, text: c.withUnmatchedLocked(text)})
 }
@@ -133,7 +133,7 @@ func (c *child) cancel(r *call, cause error) {
 	}
 }
 
-// settle ends what a dead child leaves unanswered.
+// failPending ends what a dead child leaves unanswered.
 func (c *child) failPending() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -162,7 +162,7 @@ func (c *child) blameLocked() {
 	c.end.text = c.out.Explain(text)
 }
 
-// ended returns why the child died. Valid after dead or a request's done without an answer.
+// exitCause returns why the child died. Valid after dead or a request's done without an answer.
 func (c *child) exitCause() exitCause {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deafTime is how long a child may live after it closed stdin or stdout. On its way to an exit it does so too, and
+// closedStdioGrace is how long a child may live after it closed stdin or stdout. On its way to an exit it does so too, and
 // its exit status says more than our kill.
 const closedStdioGrace = time.Second
 
@@ -105,7 +105,7 @@ func (c *child) writeLines() {
 	}
 }
 
-// deaf kills a child that has closed a stream that it needs, unless it exits by itself soon.
+// closedStdio kills a child that has closed a stream that it needs, unless it exits by itself soon.
 func (c *child) closedStdio(why string) {
 	select {
 	case <-c.Exited:

@@ -10,7 +10,7 @@ import (
 	"leasehold/worker/handler/process"
 )
 
-// SubprocessConfig is the config of the kind "subprocess". A zero value of any field stands for its default.
+// Config is the config of the kind "subprocess". A zero value of any field stands for its default.
 type Config struct {
 	Command      []string          `toml:"command"`       // Program and arguments.
 	Processes    int               `toml:"processes"`     // Number of children; default: number of cores.
@@ -22,7 +22,7 @@ type Config struct {
 	Config       map[string]any    `toml:"config"`        // Free table, sent to the child in its init line.
 }
 
-// SubprocessKind has messages handled by long-lived child processes.
+// Kind has messages handled by long-lived child processes.
 var Kind = handler.NewKind(kindName, New, handler.ConformanceProtocol)
 
 const kindName = "subprocess"

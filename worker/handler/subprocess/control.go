@@ -13,7 +13,7 @@ import (
 	"leasehold/worker/header"
 )
 
-// giveControl makes a request of a control line, whose id it chooses.
+// enqueueControl makes a request of a control line, whose id it chooses.
 func (c *child) enqueueControl(timeout time.Duration, line func(id string) any) (*call, error) {
 	id := c.newID()
 	text, err := wire.EncodeLine(line(id))
@@ -51,7 +51,7 @@ func (c *child) begin(ctx context.Context, line wire.InitLine, limit time.Durati
 	return err
 }
 
-// welcome notes what a child's acknowledgement of init says about it.
+// applyInitAck notes what a child's acknowledgement of init says about it.
 func (c *child) applyInitAck(ack *wire.Reply, token string) error {
 	if ack.Token != "" && ack.Token != token {
 		return fmt.Errorf("handler child acknowledged init with the token %q, which is not that of init: repeat that one or none", header.Cut(ack.Token, 64))
@@ -105,7 +105,7 @@ func (c *child) revoke(ctx context.Context, a handler.Assignment, reason string)
 	return c.awaitAck(ctx, r)
 }
 
-// await waits for the acknowledgement of a control line. One that is given up is forgotten: it harms nobody late.
+// awaitAck waits for the acknowledgement of a control line. One that is given up is forgotten: it harms nobody late.
 func (c *child) awaitAck(ctx context.Context, r *call) error {
 	select {
 	case <-r.done:
@@ -122,7 +122,7 @@ func (c *child) awaitAck(ctx context.Context, r *call) error {
 	return errOtherPartition
 }
 
-// say queues a line whose answer nobody waits for; false if the child takes no more.
+// sendLine queues a line whose answer nobody waits for; false if the child takes no more.
 func (c *child) sendLine(line []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +134,7 @@ func (c *child) sendLine(line []byte) bool {
 	return true
 }
 
-// sayStop queues the stop line, after which stdin is closed.
+// sendStop queues the stop line, after which stdin is closed.
 func (c *child) sendStop(id string) {
 	line, err := wire.EncodeLine(wire.StopLine{Type: "stop", ID: id})
 	c.mu.Lock()

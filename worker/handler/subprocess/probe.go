@@ -14,7 +14,7 @@ import (
 // ErrChildEnded says that a child takes no more lines: it is dead or dying, or was told to stop.
 var ErrChildEnded = errors.New("handler child has ended")
 
-// Dialog is one life of a subprocess handler's child, for those who look into the child itself: they write its lines, in
+// Probe is one life of a subprocess handler's child, for those who look into the child itself: they write its lines, in
 // any order and to any rule, and judge all that it answers. A Subprocess would not write a wrong line, and would ignore a
 // wrong answer. The process is kept exactly as a node keeps it: own group, clean environment, dead when we are.
 //
@@ -28,7 +28,7 @@ type Probe struct {
 	token string // Of the last init line.
 }
 
-// StartDialog starts a child and tells it nothing. Each line of its stdout goes to heard, from one goroutine; the line is
+// StartProbe starts a child and tells it nothing. Each line of its stdout goes to heard, from one goroutine; the line is
 // only valid during the call.
 func StartProbe(cfg Config, env handler.Env, heard func(line []byte)) (*Probe, error) {
 	cfg, err := handler.Complete(cfg)

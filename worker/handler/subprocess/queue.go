@@ -6,10 +6,10 @@ import (
 	"leasehold/worker/handler"
 )
 
-// errNoTurn ends a call whose lane lost the right to start it while it waited for the child. It was not made.
+// errFenced ends a call whose lane lost the right to start it while it waited for the child. It was not made.
 var errFenced = handler.NewNotCalled("the partition may not start a call any more")
 
-// give queues a request for the child; false if the child is about to die.
+// enqueue queues a request for the child; false if the child is about to die.
 //
 // Only the oldest line that the child has is on the clock, and only that one is to blame when the child dies: the others
 // may not even have been read. A child that works on several at once is held to the same clock, a little late.
@@ -46,7 +46,7 @@ func (c *child) sendLocked(r *call) {
 // would have to wait for all in front of it, and to cancel its call would mean to kill the child in the call of another.
 // Control lines need no turn: they are short, and a drained partition never waits for one.
 //
-// The lane's look at the fence is old by now, perhaps by the length of a stop of this process, so there is another one.
+// The lane's fence check is old by now, perhaps by the length of a stop of this process, so there is another one.
 func (c *child) advanceLocked() {
 	for c.end == nil && !c.closing && len(c.pending) == 0 && len(c.waiting) > 0 {
 		r := c.waiting[0]

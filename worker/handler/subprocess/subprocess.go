@@ -14,14 +14,14 @@ import (
 // no call of the partition is under way.
 const revokeTime = time.Second
 
-// Subprocess has messages handled by long-lived child processes over their standard streams: docs/handlers.md holds the
+// Handler has messages handled by long-lived child processes over their standard streams: docs/handlers.md holds the
 // protocol. Each partition always goes to the same child, so a plain sequential program keeps the order.
 type Handler struct {
 	cfg         Config
 	supervisors []*childSupervisor
 }
 
-// NewSubprocess builds the handler; Run starts children as they are needed.
+// New builds the handler; Run starts children as they are needed.
 func New(cfg Config, env handler.Env) (*Handler, error) {
 	cfg, err := handler.Complete(cfg)
 	if err != nil {
@@ -45,7 +45,7 @@ func (s *Handler) Run(ctx context.Context) error {
 	return nil
 }
 
-// KeepsTime is true: a message's time runs while its child can work on it, not while a child is being started or is
+// OwnsDeadline is true: a message's time runs while its child can work on it, not while a child is being started or is
 // busy with another partition's message.
 func (s *Handler) OwnsDeadline() bool { return true }
 
@@ -140,12 +140,12 @@ func (s *Handler) Revoke(ctx context.Context, a handler.Assignment, reason strin
 	}
 }
 
-// slot returns the place of the partition's child.
+// supervisor returns the place of the partition's child.
 func (s *Handler) supervisor(partition int) *childSupervisor {
 	return s.supervisors[partition%len(s.supervisors)]
 }
 
-// ChildStatus is what there is to know about a child.
+// childStatus is what there is to know about a child.
 type childStatus struct {
 	PID     int    // 0 if there is none.
 	Starts  int    // How often it has been started.
@@ -153,7 +153,7 @@ type childStatus struct {
 	Error   string // Why there is none, if it does not start.
 }
 
-// Children returns the state of each child, in their order.
+// children returns the state of each child, in their order.
 func (s *Handler) children() []childStatus {
 	var all []childStatus
 	for _, sl := range s.supervisors {

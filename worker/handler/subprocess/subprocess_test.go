@@ -158,7 +158,7 @@ func TestChildThatForgetsItsTokenIsToldSo(t *testing.T) {
 	s := startSub(t, "forgets-token", nil)
 	m := workertest.Message(0, 1, "ok")
 	m.Timeout = 500 * time.Millisecond
-	workertest.WantStatus(t, s.handle(t, m), handler.Timeout, "1 lines were results without the token of init")
+	workertest.WantStatus(t, s.handle(t, m), handler.Timeout, "1 lines were results without the init token")
 }
 
 func TestChildWithAnotherTokenIsNotReady(t *testing.T) {
@@ -227,7 +227,7 @@ func TestSubprocessCrashIsAnAttempt(t *testing.T) {
 	}
 }
 
-// The look at the fence that came before the call is too old by the time a child has started.
+// The fence check that came before the call is too old by the time a child has started.
 func TestSubprocessDoesNotMakeACallThatHadToWait(t *testing.T) {
 	s := startSub(t, "plain", nil)
 	got := s.Handle(t.Context(), workertest.Message(0, 1, "ok"))

@@ -19,7 +19,7 @@ const (
 	restartMax = 30 * time.Second
 )
 
-// slot keeps one child alive, from the first time that somebody wants it.
+// childSupervisor keeps one child alive, from the first time that somebody wants it.
 type childSupervisor struct {
 	cfg    Config
 	env    handler.Env
@@ -33,7 +33,7 @@ type childSupervisor struct {
 	until   time.Time     // When the next start comes, if down.
 	starts  int           // How often a child has been started.
 	gone    bool          // Run has ended.
-	changed chan struct{} // Closed and made anew whenever one of the above changes.
+	changed chan struct{} // Closed and replaced whenever one of the above changes.
 }
 
 func newChildSupervisor(cfg Config, env handler.Env, log hclog.Logger) *childSupervisor {
@@ -64,7 +64,7 @@ func (s *childSupervisor) run(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			s.log.Warn("handler child does not start", "error", err, "next_ms", wait.Milliseconds())
+			s.log.Warn("handler child failed to start", "error", err, "next_ms", wait.Milliseconds())
 			s.pause(ctx, err, wait)
 			wait = min(2*wait, restartMax)
 			continue

@@ -7,10 +7,10 @@ import (
 	"leasehold/worker/header"
 )
 
-// maxUnused bounds how much of a line is kept for an error, in bytes.
+// maxUnmatched bounds how much of a line is kept for an error, in bytes.
 const maxUnmatched = 200
 
-// noteUnused keeps a line of stdout that answers nothing: if an answer is missing later, it may be this one, misspelled.
+// noteUnmatched keeps a line of stdout that answers nothing: if an answer is missing later, it may be this one, misspelled.
 func (c *child) noteUnmatched(line []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -23,7 +23,7 @@ func (c *child) noteUnmatchedLocked(line []byte) {
 	}
 }
 
-// withUnused adds the last line that answered nothing to the reason for which an answer is missing.
+// withUnmatched adds the last line that answered nothing to the reason for which an answer is missing.
 func (c *child) withUnmatched(reason string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"leasehold/worker/header"
 )
 
-// HTTPConfig is the config of the kind "http". A zero value of any field stands for its default.
+// Config is the config of the kind "http". A zero value of any field stands for its default.
 type Config struct {
 	URL         string            `toml:"url"`          // Where messages are posted to.
 	Headers     map[string]string `toml:"headers"`      // Headers of every request.
@@ -25,7 +25,7 @@ type Config struct {
 	Batch       int               `toml:"batch"`        // Maximum batch size; 1, the default, disables batching.
 }
 
-// HTTPKind posts messages to a URL.
+// Kind posts messages to a URL.
 var Kind = handler.NewKind(kindName, New, handler.ConformanceCalls)
 
 const kindName = "http"

@@ -10,14 +10,14 @@ import (
 	"leasehold/internal/smallfile"
 )
 
-// httpFiles is what the files of an http handler hold.
+// files is what the files of an http handler hold.
 type files struct {
 	signer signer
 	bearer string
 	tls    *tls.Config
 }
 
-// readHTTPFiles reads all files and reports every fault.
+// readFiles reads all files and reports every fault.
 func readFiles(cfg Config) (files, error) {
 	f := files{tls: &tls.Config{MinVersion: tls.VersionTLS12}}
 	var faults []error

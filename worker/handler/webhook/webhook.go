@@ -31,7 +31,7 @@ const (
 	usualHeaders = 32
 )
 
-// HTTP posts each message to a URL, and reads the answer's status: a webhook. docs/handlers.md holds headers and
+// Handler posts each message to a URL, and reads the answer's status: a webhook. docs/handlers.md holds headers and
 // outcomes.
 type Handler struct {
 	cfg       Config
@@ -40,7 +40,7 @@ type Handler struct {
 	transport *http.Transport
 }
 
-// NewHTTP builds the handler and reads the files that it needs.
+// New builds the handler and reads the files that it needs.
 func New(cfg Config, env handler.Env) (*Handler, error) {
 	cfg, err := handler.Complete(cfg)
 	if err != nil {
@@ -113,11 +113,11 @@ func (h *Handler) HandleBatch(ctx context.Context, ms []*handler.Message) handle
 	return wire.ParseBatchReply(answer.body, ms)
 }
 
-// httpAnswer is what came back.
+// response is what came back.
 type response struct {
 	code   int
 	header http.Header
-	body   []byte // At most maxReply bytes, and one more if there were more.
+	body   []byte // At most wire.MaxReply bytes, and one more if there were more.
 	err    error  // Why that is not all of it.
 }
 
@@ -166,7 +166,7 @@ func (h *Handler) post(ctx context.Context, headers http.Header, body []byte) (*
 	return &response{code: resp.StatusCode, header: resp.Header, body: text, err: err}, handler.Result{}
 }
 
-// notAnswered is the result of a request without an answer. Before there is a connection, the message cannot be the
+// noResponse is the result of a request without an answer. Before there is a connection, the message cannot be the
 // cause; once there is one, it may be, and somebody may be working on it.
 func noResponse(ctx context.Context, err error, connected bool) handler.Result {
 	switch {
@@ -210,7 +210,7 @@ func (h *Handler) commonHeaders() http.Header {
 
 // setIdempotencyKey spells the header in lower case, which means the same to the receiver. The transport would take it,
 // in its usual spelling, for a leave to send the request again by itself when the connection breaks off: a call for
-// which nobody has looked at the fence.
+// which nobody has checked the fence.
 func setIdempotencyKey(headers http.Header, key string) {
 	headers["idempotency-key"] = []string{header.Escape(key, header.IsControl)}
 }

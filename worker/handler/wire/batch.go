@@ -13,13 +13,13 @@ import (
 	"leasehold/worker/header"
 )
 
-// maxReply bounds how much of an answer to a batch is read, in bytes.
+// MaxReply bounds how much of an answer to a batch is read, in bytes.
 const MaxReply = 64 << 10
 
 // ndjson is the content type of a batch outside subprocess.
 const ndjson = "application/x-ndjson"
 
-// encodeBatch prints messages, one a line, as many of them as fit into limit bytes, at least one.
+// EncodeBatch prints messages, one a line, as many of them as fit into limit bytes, at least one.
 func EncodeBatch(ms []*handler.Message, limit int) (body []byte, n int, err error) {
 	for n, m := range ms {
 		line, err := EncodeLine(NewMessageLine(m))
@@ -34,7 +34,7 @@ func EncodeBatch(ms []*handler.Message, limit int) (body []byte, n int, err erro
 	return body, len(ms), nil
 }
 
-// batchID tells batches apart: from the same message to the same message of a partition it is always the same batch.
+// BatchID tells batches apart: from the same message to the same message of a partition it is always the same batch.
 func BatchID(ms []*handler.Message) string {
 	return ms[0].ID + "-" + strconv.FormatUint(ms[len(ms)-1].Seq, 10)
 }
@@ -56,12 +56,12 @@ func batchFields(ms []*handler.Message) []handler.Field {
 	}
 }
 
-// unbelievable is the result of a batch whose answer contradicts itself or the batch. Nothing of it is believed.
+// contradiction is the result of a batch whose answer contradicts itself or the batch. Nothing of it is believed.
 func contradiction(format string, args ...any) handler.BatchResult {
 	return handler.BatchResult{Result: handler.Result{Status: handler.Retry, Reason: header.OneLine("unbelievable answer to a batch: " + fmt.Sprintf(format, args...))}}
 }
 
-// parseBatchReply reads what a service has answered to a batch: nothing, which means that all is done, or JSON.
+// ParseBatchReply reads what a service has answered to a batch: nothing, which means that all is done, or JSON.
 func ParseBatchReply(body []byte, ms []*handler.Message) handler.BatchResult {
 	body = bytes.TrimSpace(jsondata.TrimBOM(body))
 	var a Reply
@@ -80,7 +80,7 @@ func ParseBatchReply(body []byte, ms []*handler.Message) handler.BatchResult {
 // statusPartial says that a part of a batch, from its beginning, is done.
 const statusPartial = "partial"
 
-// batchResult is what the answer to a batch means.
+// BatchResult is what the answer to a batch means.
 func (a Reply) BatchResult(ms []*handler.Message) handler.BatchResult {
 	switch named := a.OKThrough != nil || a.Failed != nil; {
 	case a.Status == statusPartial, named && (a.Status == string(handler.OK) || a.Status == ""):
@@ -119,7 +119,7 @@ func (a Reply) partial(ms []*handler.Message) handler.BatchResult {
 	return handler.BatchResult{OK: done, Result: a.Failed.Result(), Named: true}
 }
 
-// batchHeader are the headers of a batch but for those of its transport.
+// BatchHeader are the headers of a batch but for those of its transport.
 func BatchHeader(ms []*handler.Message) http.Header {
 	h := http.Header{"Content-Type": {ndjson}}
 	for _, f := range batchFields(ms) {

@@ -17,10 +17,10 @@ import (
 // protocolVersion is the "v" of the init line: docs/handlers.md says what may change under the same number.
 const protocolVersion = 1
 
-// maxAfter bounds after_ms: beyond a day a person should look.
+// maxAfter bounds after_ms: beyond a day an operator should look.
 const maxAfter = 24 * time.Hour
 
-// initLine is the first line a child gets.
+// InitLine is the first line a child gets.
 type InitLine struct {
 	V        int            `json:"v"`
 	Type     string         `json:"type"` // "init"
@@ -34,7 +34,7 @@ type InitLine struct {
 	Config   map[string]any `json:"config"`
 }
 
-// newInitLine returns the init line of a child with a new token. config may be nil.
+// NewInitLine returns the init line of a child with a new token. config may be nil.
 func NewInitLine(env handler.Env, maxBatch int, config map[string]any, id string) InitLine {
 	line := InitLine{
 		V: protocolVersion, Type: "init", ID: id, Token: rand.Text(), App: env.App,
@@ -64,13 +64,13 @@ func NewRevokeLine(a handler.Assignment, reason, id string) leaseLine {
 	return leaseLine{Type: "revoke", ID: id, Partition: a.Partition, Epoch: a.Epoch, Reason: reason}
 }
 
-// stopLine is the last line a child gets.
+// StopLine is the last line a child gets.
 type StopLine struct {
 	Type string `json:"type"` // "stop"
 	ID   string `json:"id"`
 }
 
-// messageLine is one call.
+// MessageLine is one call.
 type MessageLine struct {
 	Type           string              `json:"type"` // "message"
 	ID             string              `json:"id"`
@@ -93,7 +93,7 @@ type MessageLine struct {
 	Payload
 }
 
-// batchLine is one call for several messages.
+// BatchLine is one call for several messages.
 type BatchLine struct {
 	Type      string        `json:"type"` // "batch"
 	ID        string        `json:"id"`
@@ -102,12 +102,12 @@ type BatchLine struct {
 	Messages  []MessageLine `json:"messages"`
 }
 
-// payload is a message's payload in a line.
+// Payload is a message's payload in a line.
 type Payload = jsondata.Payload
 
 func NewPayload(data []byte) Payload { return jsondata.New(data) }
 
-// headersOrNone are the headers of a message for JSON, where no headers are {}.
+// HeadersOrEmpty are the headers of a message for JSON, where no headers are {}.
 func HeadersOrEmpty(m *handler.Message) map[string][]string {
 	if m.Headers == nil {
 		return map[string][]string{}
@@ -128,7 +128,7 @@ func NewMessageLine(m *handler.Message) MessageLine {
 // EncodeMessage prints a message as a child gets it: one line of JSON, with its line end.
 func EncodeMessage(m *handler.Message) ([]byte, error) { return EncodeLine(NewMessageLine(m)) }
 
-// encodeLine prints v as one line of JSON, with its line end.
+// EncodeLine prints v as one line of JSON, with its line end.
 func EncodeLine(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -145,7 +145,7 @@ const (
 	WantsParallel = "parallel" // Calls of several partitions at once.
 )
 
-// answer is a line from a child, or what a service says about a batch.
+// Reply is a line from a child, or what a service says about a batch.
 type Reply struct {
 	Type  string `json:"type"` // "ack" or "result"
 	ID    string `json:"id"`
@@ -164,13 +164,13 @@ type outcome struct {
 	AfterMS float64 `json:"after_ms"`
 }
 
-// failedAnswer is what became of one message of a batch.
+// failedReply is what became of one message of a batch.
 type failedReply struct {
 	Seq uint64 `json:"seq"`
 	outcome
 }
 
-// parseAnswer reads a line as an answer. Anything that is not one is output of the program: false. A line that is meant
+// ParseReply reads a line as an answer. Anything that is not one is output of the program: false. A line that is meant
 // as an answer and has a field of the wrong type still ends its call, as Retry: waiting for the timeout helps nobody. Some
 // runtimes begin a pipe with a byte order mark.
 func ParseReply(line []byte) (Reply, bool) {
@@ -190,7 +190,7 @@ func ParseReply(line []byte) (Reply, bool) {
 	return a, true
 }
 
-// result is what the outcome means.
+// Result is what the outcome means.
 func (o outcome) Result() handler.Result {
 	switch s := handler.Status(o.Status); s {
 	case handler.OK:

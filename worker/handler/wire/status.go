@@ -10,7 +10,7 @@ import (
 	"leasehold/worker/header"
 )
 
-// statusMeaning is what a status of HTTP says about a call. NATS services use the same numbers for their errors.
+// StatusOf is what a status of HTTP says about a call. NATS services use the same numbers for their errors.
 func StatusOf(code int) handler.Status {
 	switch code {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusUnsupportedMediaType,
@@ -33,7 +33,7 @@ func StatusOf(code int) handler.Status {
 	return handler.Retry
 }
 
-// statusResult is what an answer with a status means, of which text says why.
+// StatusResult is what an answer with a status means, of which text says why.
 func StatusResult(code int, text string, h map[string][]string) handler.Result {
 	r := handler.Result{Status: StatusOf(code)}
 	if r.Status == handler.OK {
@@ -69,7 +69,7 @@ func retryAfter(value, date string, now time.Time) time.Duration {
 	return min(max(when.Sub(now), 0), maxAfter)
 }
 
-// validateOKStatus reports codes that ok_status cannot list.
+// ValidateOKStatus reports codes that ok_status cannot list.
 func ValidateOKStatus(fault handler.FaultFunc, codes []int) {
 	for _, code := range codes {
 		if code < 300 || code > 599 {
