@@ -1,3 +1,5 @@
+// Package worker does one group's work on one node: it runs the group's handler and the lanes of the partitions that the node
+// holds. DESIGN.md describes the rooms below it and the way of a message through them.
 package worker
 
 import (
@@ -5,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -40,24 +41,21 @@ type GroupOptions struct {
 	Handler     handler.Handler
 	Reader      *reader.Reader // Of the same topic; runs by itself.
 	Logger      hclog.Logger
-	HandlerLock *os.File // Not used by the group: the handler was built with it.
-	Letters     *deadletter.Store
-
-	queueEntries, queueBytes int // For tests; 0 for the usual.
+	DeadLetters *deadletter.Store
 }
 
 // Group is one group's work on this node: its handler and the lanes of the partitions that the node holds.
 type Group struct {
-	o      GroupOptions
-	log    hclog.Logger
-	health *lane.Breaker
-	ready  chan struct{} // Closed by Run: the handler may be called.
+	o       GroupOptions
+	log     hclog.Logger
+	breaker *lane.Breaker
+	ready   chan struct{} // Closed by Run: the handler may be called.
 
-	mu    sync.Mutex
-	held  map[*reader.Cursor]*lane.Lane // Lanes that have not stopped, by their cursor.
-	acted map[int]uint64                // By partition: the last request of an operator that a lane began with.
-	ended bool                          // Run is stopping: no lane starts any more.
-	lanes sync.WaitGroup
+	mu      sync.Mutex
+	running map[*reader.Cursor]*lane.Lane // Lanes that have not stopped, by their cursor.
+	applied map[int]uint64                // By partition: the last request of an operator that a lane began with.
+	ended   bool                          // Run is stopping: no lane starts any more.
+	lanes   sync.WaitGroup
 }
 
 // NewGroup builds a group. Its lanes do nothing before Run.
@@ -72,13 +70,9 @@ func NewGroup(o GroupOptions) (*Group, error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
-	if o.queueEntries == 0 {
-		o.queueEntries = queueEntries
-		o.queueBytes = laneBytes(o.Topic.Partitions)
-	}
 	log := o.Logger.Named("worker").With("group", o.Config.Name)
 	return &Group{
-		o: o, log: log, health: lane.NewBreaker(log), ready: make(chan struct{}), held: map[*reader.Cursor]*lane.Lane{}, acted: map[int]uint64{},
+		o: o, log: log, breaker: lane.NewBreaker(log), ready: make(chan struct{}), running: map[*reader.Cursor]*lane.Lane{}, applied: map[int]uint64{},
 	}, nil
 }
 
@@ -159,8 +153,8 @@ func (g *Group) stopLanes() {
 func (g *Group) all() []*lane.Lane {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	lanes := make([]*lane.Lane, 0, len(g.held))
-	for _, l := range g.held {
+	lanes := make([]*lane.Lane, 0, len(g.running))
+	for _, l := range g.running {
 		lanes = append(lanes, l)
 	}
 	return lanes
@@ -172,8 +166,8 @@ func (g *Group) Start(grant ownership.Grant) *lane.Lane {
 	cursor := g.o.Reader.NewCursor(grant.Partition, grant.Checkpoint)
 	l := lane.New(lane.Options{
 		Policy: g.o.Config.Policy(), Handler: g.o.Handler, NewMessage: g.message, Ready: g.ready, Reason: g.reason,
-		Node: g.o.Node, DeadLetters: g.deadLetters(), Breaker: g.health, Logger: g.log, MaxEntries: g.o.queueEntries, MaxBytes: g.o.queueBytes,
-		OnCapacity: cursor.HasCapacity, OnStop: func() { g.forget(cursor) },
+		Node: g.o.Node, DeadLetters: g.deadLetters(), Breaker: g.breaker, Logger: g.log, MaxEntries: queueEntries, MaxBytes: laneBytes(g.o.Topic.Partitions),
+		OnCapacity: cursor.HasCapacity, OnStop: func() { g.remove(cursor) },
 	}, grant)
 	if !g.admit(l, cursor, grant) {
 		l.Cancel(handler.ErrShutdown)
@@ -189,29 +183,29 @@ func (g *Group) admit(l *lane.Lane, cursor *reader.Cursor, grant ownership.Grant
 	if g.ended {
 		return false
 	}
-	if before, held := g.acted[grant.Partition]; held && grant.Applied > before {
-		g.health.Reset("circuit breaker closed: an operator intervened")
+	if before, held := g.applied[grant.Partition]; held && grant.Applied > before {
+		g.breaker.Reset("circuit breaker closed: an operator intervened")
 	}
-	g.acted[grant.Partition] = grant.Applied
+	g.applied[grant.Partition] = grant.Applied
 	cursor.Start(l)
-	g.held[cursor] = l
+	g.running[cursor] = l
 	g.lanes.Go(l.Run)
 	return true
 }
 
 // deadLetters is an interface that is nil if there are none.
 func (g *Group) deadLetters() lane.DeadLetters {
-	if g.o.Letters == nil {
+	if g.o.DeadLetters == nil {
 		return nil
 	}
-	return g.o.Letters
+	return g.o.DeadLetters
 }
 
-func (g *Group) forget(cursor *reader.Cursor) {
+func (g *Group) remove(cursor *reader.Cursor) {
 	cursor.Stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.held, cursor)
+	delete(g.running, cursor)
 }
 
 // reason is why a drained partition is revoked.
@@ -227,7 +221,7 @@ func (g *Group) reason() string {
 // Status returns the lanes that have not stopped, by partition.
 func (g *Group) Status() []lane.Status {
 	g.mu.Lock()
-	held := maps.Clone(g.held)
+	held := maps.Clone(g.running)
 	g.mu.Unlock()
 	now := time.Now()
 	statuses := make([]lane.Status, 0, len(held))

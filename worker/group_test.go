@@ -34,7 +34,7 @@ func TestGroupJoinsEverythingAndStartsNothingAfter(t *testing.T) {
 	var lanes []*lane.Lane
 	for p := range topic.Topic.Partitions {
 		lanes = append(lanes, group.Start(ownership.Grant{Partition: p, Epoch: 1}))
-		if _, err := topic.Js.Publish(t.Context(), fmt.Sprintf("orders.1.%d.c-17", p), nil); err != nil {
+		if _, err := topic.JS.Publish(t.Context(), fmt.Sprintf("orders.1.%d.c-17", p), nil); err != nil {
 			t.Fatal(err)
 		}
 		<-called
@@ -128,7 +128,7 @@ func TestLanesShareWhatMemoryThereIs(t *testing.T) {
 
 // startGroup runs a group of a topic and its reader until stop, or the end of the test.
 func startGroup(topic *workertest.TestTopic, h handler.Handler) (g *Group, stop func()) {
-	reader := reader.New(reader.Options{Topic: topic.Topic, JS: topic.Js})
+	reader := reader.New(reader.Options{Topic: topic.Topic, JS: topic.JS})
 	g, err := NewGroup(GroupOptions{
 		Config: Config{Name: "billing", Topic: topic.Topic.Name}, Topic: topic.Topic, Node: "n1", Handler: h, Reader: reader,
 	})

@@ -59,12 +59,12 @@ func TestNoMessageThatCanBeStoredStopsItsPartition(t *testing.T) {
 	ns := workertest.StartServer(t)
 	r := workertest.NewTestTopic(t, workertest.Connect(t, ns), "orders", 4)
 	r.Topic.MaxBytes = 64 * bytesize.MiB
-	_, err := stream.Ensure(t.Context(), r.Js, r.Topic, stream.Options{Replicas: 1, MaxPayload: bytesize.MiB})
+	_, err := stream.Ensure(t.Context(), r.JS, r.Topic, stream.Options{Replicas: 1, MaxPayload: bytesize.MiB})
 	if err != nil {
 		t.Fatal(err)
 	}
-	letters := &deadletter.Store{Group: "billing", JS: r.Js}
-	if _, err := stream.EnsureDeadLetters(t.Context(), r.Js, "billing", stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 64 * bytesize.MiB}}); err != nil {
+	letters := &deadletter.Store{Group: "billing", JS: r.JS}
+	if _, err := stream.EnsureDeadLetters(t.Context(), r.JS, "billing", stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 64 * bytesize.MiB}}); err != nil {
 		t.Fatal(err)
 	}
 	names := slices.Sorted(maps.Keys(poisons))
@@ -76,9 +76,9 @@ func TestNoMessageThatCanBeStoredStopsItsPartition(t *testing.T) {
 	workertest.Eventually(t, workertest.WaitLimit, func() error {
 		done := uint64(0)
 		for _, s := range group.Status() {
-			done = max(done, s.Done)
+			done = max(done, s.Checkpoint)
 			if s.Lag == nil || *s.Lag > 0 || s.Error != "" {
-				return fmt.Errorf("partition %d is %s at %d: %q", s.Partition, s.State, s.Done, s.Error)
+				return fmt.Errorf("partition %d is %s at %d: %q", s.Partition, s.State, s.Checkpoint, s.Error)
 			}
 		}
 		if all := uint64(2 * len(names)); done != all {
@@ -86,8 +86,8 @@ func TestNoMessageThatCanBeStoredStopsItsPartition(t *testing.T) {
 		}
 		return nil
 	})
-	if !r.Js.Conn().IsConnected() {
-		t.Fatalf("the connection ended: %v", r.Js.Conn().LastError())
+	if !r.JS.Conn().IsConnected() {
+		t.Fatalf("the connection ended: %v", r.JS.Conn().LastError())
 	}
 	want := map[string]string{}
 	for _, p := range poisons {
@@ -136,9 +136,9 @@ func publishRaw(t *testing.T, addr string, names []string) {
 func rejecting(t *testing.T, r *workertest.TestTopic, letters *deadletter.Store) *Group {
 	t.Helper()
 	logger := hclog.New(&hclog.LoggerOptions{Output: t.Output(), Level: hclog.Warn})
-	reader := reader.New(reader.Options{Topic: r.Topic, JS: r.Js, Logger: logger})
+	reader := reader.New(reader.Options{Topic: r.Topic, JS: r.JS, Logger: logger})
 	group, err := NewGroup(GroupOptions{
-		Config: Config{Name: "billing", Topic: "orders"}, Topic: r.Topic, Node: "n1", Reader: reader, Logger: logger, Letters: letters,
+		Config: Config{Name: "billing", Topic: "orders"}, Topic: r.Topic, Node: "n1", Reader: reader, Logger: logger, DeadLetters: letters,
 		Handler: handler.Func(func(_ context.Context, m *handler.Message) handler.Result {
 			if strings.HasPrefix(string(m.Data), "no") {
 				return handler.Result{Status: handler.Reject, Reason: "bad"}

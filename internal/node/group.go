@@ -53,7 +53,7 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 		}
 		w, err := worker.NewGroup(worker.GroupOptions{
 			Config: c, Topic: t.Topic, Node: n.Config.Node.Name, Handler: handler, Reader: t.reader, Logger: n.Logger,
-			Letters: &deadletter.Store{Group: c.Name, JS: n.conns.letters},
+			DeadLetters: &deadletter.Store{Group: c.Name, JS: n.conns.letters},
 		})
 		if err != nil {
 			return fmt.Errorf("group %q: %w", c.Name, err)

@@ -68,7 +68,7 @@ func (n *Node) report() report {
 	for _, g := range n.groups {
 		for _, l := range g.worker.Status() {
 			s := laneState{
-				Partition: l.Partition, Epoch: l.Epoch, Done: l.Done, State: l.State, Attempt: l.Attempt, Error: l.Error,
+				Partition: l.Partition, Epoch: l.Epoch, Done: l.Checkpoint, State: l.State, Attempt: l.Attempt, Error: l.Error,
 				RetryAt: header.TimeText(l.RetryAt), Parked: l.Parked, Passed: l.Passed, Release: l.Unreleased,
 			}
 			if l.Lag != nil {

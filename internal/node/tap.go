@@ -89,7 +89,7 @@ func (n *Node) Message(ctx context.Context, name string, seq uint64) (*api.Messa
 	if err != nil {
 		return nil, err
 	}
-	m, err := tap.Stored(ctx, n.conns.operator, t.Topic, seq)
+	m, err := tap.Get(ctx, n.conns.operator, t.Topic, seq)
 	switch {
 	case errors.Is(err, tap.ErrNotStored):
 		return nil, api.Mark(api.ErrNotFound, err.Error())

@@ -47,7 +47,7 @@ type Lane struct {
 // NewLane is what a node reports of one of its lanes.
 func NewLane(l lane.Status) Lane {
 	out := Lane{
-		Partition: l.Partition, Epoch: l.Epoch, Done: l.Done, State: l.State, Attempt: l.Attempt, Error: l.Error,
+		Partition: l.Partition, Epoch: l.Epoch, Done: l.Checkpoint, State: l.State, Attempt: l.Attempt, Error: l.Error,
 		RetryAt: header.TimeText(l.RetryAt), Parked: l.Parked, Passed: l.Passed, Release: l.Unreleased,
 	}
 	if l.Lag != nil {

@@ -1,3 +1,4 @@
+// Package deadletter stores the messages that a group's handler could not handle, and finds, lists and removes them again.
 package deadletter
 
 import (
@@ -95,6 +96,7 @@ func finalOf(err error) error {
 	return fmt.Errorf("%w: %w", ErrRefused, err)
 }
 
+// Has reports whether there is a dead letter at a place.
 func (d *Store) Has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error) {
 	_, err := d.Get(ctx, p)
 	if errors.Is(err, ErrNotFound) {
@@ -103,6 +105,7 @@ func (d *Store) Has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, e
 	return err == nil, err
 }
 
+// Get reads the dead letter at a place. The error is ErrNotFound if there is none.
 func (d *Store) Get(ctx context.Context, p partitioner.DeadLetterPlace) (*Record, error) {
 	e, err := d.read(ctx, fmt.Appendf(nil, `{"last_by_subj":%q}`, p.Subject()))
 	if err != nil {
@@ -145,6 +148,7 @@ func (d *Store) read(ctx context.Context, request []byte) (*stream.Entry, error)
 
 func (d *Store) stream() string { return partitioner.DeadLetterStream(d.Group) }
 
+// Remove deletes the dead letter with a stream sequence. One that is gone already is no error.
 func (d *Store) Remove(ctx context.Context, stored uint64) error {
 	var answer struct {
 		Error *stream.APIError `json:"error"`

@@ -22,8 +22,10 @@ type notCalledError struct{ reason string }
 // NewNotCalled returns an error that is ErrNotCalled and says why.
 func NewNotCalled(reason string) error { return &notCalledError{reason} }
 
+// Error returns the reason.
 func (e *notCalledError) Error() string { return e.reason }
 
+// Is holds for ErrNotCalled.
 func (e *notCalledError) Is(target error) bool { return target == ErrNotCalled }
 
 // Why a partition is revoked, as Assigner.Revoke is told.

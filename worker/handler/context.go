@@ -68,9 +68,14 @@ func (c *CallContext) End() {
 	}
 }
 
+// Deadline returns when the call must end.
 func (c *CallContext) Deadline() (time.Time, bool) { return c.deadline, true }
-func (c *CallContext) Done() <-chan struct{}       { return c.ask().Done() }
-func (c *CallContext) Err() error                  { return c.ask().Err() }
+
+// Done is closed when the call must end.
+func (c *CallContext) Done() <-chan struct{} { return c.ask().Done() }
+
+// Err returns why the call must end; nil if it need not yet.
+func (c *CallContext) Err() error { return c.ask().Err() }
 
 // Value passes on, which is also how the context package finds the real one, so that derived contexts need no goroutine.
 func (c *CallContext) Value(key any) any { return c.ask().Value(key) }

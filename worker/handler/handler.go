@@ -1,5 +1,5 @@
-// Package worker handles the messages of one partition at a time, strictly in order, and holds the kinds of handler
-// that a user can choose from.
+// Package handler is the contract between lanes and handlers: a message, what a handler may answer, and what a kind of handler
+// consists of. The kinds are packages below it.
 package handler
 
 import (

@@ -10,12 +10,14 @@ import (
 // FaultFunc takes a fault of the key named.
 type FaultFunc func(key, format string, args ...any)
 
+// OneOf reports a value that is not one of those allowed.
 func OneOf(fault FaultFunc, key, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		fault(key, "must be %s, is %q", orList(allowed), value)
 	}
 }
 
+// Within reports a duration that is not from low to high.
 func Within(fault FaultFunc, key string, value, low, high time.Duration) {
 	if value < low || value > high {
 		fault(key, "must be from %s to %s, is %s", low, high, value)

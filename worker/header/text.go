@@ -21,6 +21,7 @@ func TimeText(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
+// ParseTime reads what TimeText wrote; the zero time if text is anything else.
 func ParseTime(text string) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {

@@ -42,6 +42,7 @@ func (b Backoff) WithDefaults() Backoff {
 	return b
 }
 
+// Validate reports every fault by its key in the group's table.
 func (b Backoff) Validate(fault handler.FaultFunc) {
 	handler.Within(fault, "backoff.initial", b.Initial, time.Millisecond, time.Hour)
 	handler.Within(fault, "backoff.max", b.Max, time.Millisecond, 24*time.Hour)

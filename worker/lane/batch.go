@@ -17,7 +17,7 @@ type job struct {
 }
 
 func (l *Lane) newJob(e *stream.Entry) job {
-	m, err := l.NewMessage(l.grant, e)
+	m, err := l.o.NewMessage(l.grant, e)
 	if err != nil {
 		m.Seq = e.Seq
 	}
@@ -27,7 +27,7 @@ func (l *Lane) newJob(e *stream.Entry) job {
 // gather makes jobs of a message and, for a handler that takes batches, of those that wait behind it. It waits for none.
 func (l *Lane) gather(e *stream.Entry) []job {
 	l.jobs = append(l.jobs[:0], l.newJob(e))
-	b, ok := l.Handler.(handler.Batcher)
+	b, ok := l.o.Handler.(handler.Batcher)
 	if !ok || l.singleLeft > 0 {
 		return l.jobs
 	}
@@ -57,20 +57,20 @@ func (l *Lane) popWithin(bytes int) (stream.Entry, bool) {
 	fed := l.capacityFreedLocked()
 	l.mu.Unlock()
 	if fed {
-		l.OnCapacity()
+		l.o.OnCapacity()
 	}
 	return e, ok
 }
 
 // batchOf returns how many of the messages the next call takes: those before one that is not called at all.
-func (l *Lane) batchOf(jobs []job) int {
-	b, ok := l.Handler.(handler.Batcher)
+func (l *Lane) batchSize(jobs []job) int {
+	b, ok := l.o.Handler.(handler.Batcher)
 	if !ok || l.singleLeft > 0 || len(jobs) == 1 {
 		return 1
 	}
 	n := min(len(jobs), b.BatchSize(l.grant.Partition))
 	for i := range n {
-		if jobs[i].err != nil || l.isForOthers(jobs[i].m) || l.isParked(jobs[i].m.Key) {
+		if jobs[i].err != nil || l.isForOtherGroup(jobs[i].m) || l.isParked(jobs[i].m.Key) {
 			return i
 		}
 	}
@@ -101,7 +101,7 @@ func (l *Lane) handleBatch(now time.Time, ms []*handler.Message) (r handler.Batc
 	})
 	ctx, end := l.callContext(now, ms[0].Timeout)
 	defer end()
-	return l.Handler.(handler.Batcher).HandleBatch(ctx, ms)
+	return l.o.Handler.(handler.Batcher).HandleBatch(ctx, ms)
 }
 
 // applyBatch books a batch: its prefix is done, and the message after it is settled as if it had been called alone. A

@@ -31,10 +31,10 @@ func (b *batches) HandleBatch(ctx context.Context, ms []*handler.Message) handle
 	return b.answer(ms)
 }
 
-func newBatchStand(t *testing.T, h *batches, o standOptions) *stand {
+func newBatchStand(t *testing.T, h *batches, o testLaneOptions) *testLane {
 	h.size = 4
 	h.script.call = func(context.Context, *handler.Message) { time.Sleep(time.Second) } // Others come meanwhile.
-	s := newStand(t, h, o)
+	s := newTestLane(t, h, o)
 	s.feedKeys(t, "a/1")
 	synctest.Wait()
 	return s
@@ -43,7 +43,7 @@ func newBatchStand(t *testing.T, h *batches, o standOptions) *stand {
 func TestBatchTakesWhatWaitsAndNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &batches{}
-		s := newBatchStand(t, h, standOptions{})
+		s := newBatchStand(t, h, testLaneOptions{})
 		s.feedKeys(t, "a/2", "b/3", "c/4", "a/5") // The queue holds four.
 		time.Sleep(time.Second)
 		s.feedKeys(t, "a/6")
@@ -81,7 +81,7 @@ func TestOnlyAPrefixOfABatchSucceeds(t *testing.T) {
 					first = false
 					return c.answer
 				}
-				s := newBatchStand(t, h, standOptions{letters: box, policy: deadLetter()})
+				s := newBatchStand(t, h, testLaneOptions{letters: box, policy: deadLetter()})
 				s.feedKeys(t, "a/2", "b/3", "c/4", "a/5")
 				time.Sleep(time.Hour)
 				wantCalls(t, &h.script, c.calls...)
@@ -94,7 +94,7 @@ func TestOnlyAPrefixOfABatchSucceeds(t *testing.T) {
 func TestPanicInABatchIsNobodysAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &batches{answer: func([]*handler.Message) handler.BatchResult { panic("ouch") }}
-		s := newBatchStand(t, h, standOptions{policy: deadLetter(), letters: &fakeDeadLetters{}})
+		s := newBatchStand(t, h, testLaneOptions{policy: deadLetter(), letters: &fakeDeadLetters{}})
 		s.feedKeys(t, "a/2", "b/3")
 		time.Sleep(time.Minute)
 		wantCalls(t, &h.script, "1/1", "2-3", "2/1", "3/1")
@@ -105,7 +105,7 @@ func TestPanicInABatchIsNobodysAttempt(t *testing.T) {
 func TestParkedKeysAreInNoBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &batches{}, parkSome(t)
-		s := newBatchStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
+		s := newBatchStand(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
 		s.feedKeys(t, "c/11") // The stand's own message is of a parked key, so that no call of it lets others come meanwhile.
 		synctest.Wait()
 		s.feedKeys(t, "c/12", "d/13", "a/14", "c/15")
@@ -119,7 +119,7 @@ func TestParkedKeysAreInNoBatch(t *testing.T) {
 func TestNothingOfABatchCountsAfterCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &batches{}
-		s := newBatchStand(t, h, standOptions{})
+		s := newBatchStand(t, h, testLaneOptions{})
 		h.answer = func(ms []*handler.Message) handler.BatchResult {
 			s.Cancel(errTest)
 			return handler.BatchResult{OK: len(ms)}

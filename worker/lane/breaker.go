@@ -48,13 +48,14 @@ type Breaker struct {
 	recovered    chan struct{} // Closed and replaced at a success after trouble.
 }
 
+// NewBreaker returns a closed breaker.
 func NewBreaker(log hclog.Logger) *Breaker {
 	return &Breaker{log: log, recovered: make(chan struct{})}
 }
 
 // ok notes a success. Lanes that wait for the handler try again at once: waiting out a long backoff each, they would all
 // lag long after its return.
-func (h *Breaker) ok() {
+func (h *Breaker) succeeded() {
 	h.successes.Add(1)
 	if h.dirty.Load() {
 		h.Reset("handler recovered")
@@ -111,7 +112,7 @@ func (h *Breaker) classify(began time.Time, proven bool) verdict {
 }
 
 // down notes that the handler cannot work, and returns what is closed when it can again.
-func (h *Breaker) down() <-chan struct{} {
+func (h *Breaker) unavailable() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.dirty.Store(true)

@@ -21,7 +21,7 @@ import (
 type healthRig struct {
 	box   *fakeDeadLetters
 	log   bytes.Buffer
-	lanes []*stand
+	lanes []*testLane
 }
 
 func newHealthRig(t *testing.T, policy Policy, h handler.Handler, lanes ...[]stream.Entry) *healthRig {
@@ -30,7 +30,7 @@ func newHealthRig(t *testing.T, policy Policy, h handler.Handler, lanes ...[]str
 	logger := hclog.New(&hclog.LoggerOptions{Output: &r.log, Level: hclog.Info})
 	shared := NewBreaker(logger)
 	for p, messages := range lanes {
-		s := newStand(t, h, standOptions{policy: policy, letters: r.box, health: shared, logger: logger, grant: ownership.Grant{Partition: p}})
+		s := newTestLane(t, h, testLaneOptions{policy: policy, letters: r.box, health: shared, logger: logger, grant: ownership.Grant{Partition: p}})
 		r.lanes = append(r.lanes, s)
 		go s.feedAll(messages)
 	}
@@ -51,7 +51,7 @@ func keysOf(key string, from, to uint64) (messages []stream.Entry) {
 }
 
 // feedAll pushes messages as there is room, until the lane stops.
-func (s *stand) feedAll(messages []stream.Entry) {
+func (s *testLane) feedAll(messages []stream.Entry) {
 	for i := range messages {
 		for {
 			ok, wake := s.Push(&messages[i])
@@ -121,7 +121,7 @@ func TestHostileMessagesAreToldFromAnOutageOnlyByProof(t *testing.T) {
 		for p, l := range r.lanes {
 			st := l.Status()
 			if st.State != StateUnavailable || !strings.Contains(st.Error, fmt.Sprintf("leasehold resume billing --partition %d", p)) ||
-				!strings.Contains(st.Error, fmt.Sprintf("leasehold seek billing --partition %d --to seq:%d", p, st.Done+2)) {
+				!strings.Contains(st.Error, fmt.Sprintf("leasehold seek billing --partition %d --to seq:%d", p, st.Checkpoint+2)) {
 				t.Errorf("status %+v", st)
 			}
 		}

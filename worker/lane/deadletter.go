@@ -19,8 +19,8 @@ const deadLetterTimeout = 2 * time.Second
 
 // applyRejected dead-letters a message that will never work, unless the group skips nothing.
 func (l *Lane) applyRejected(j *job, r handler.Result) step {
-	if l.Policy.OnExhausted == ExhaustedBlock || l.DeadLetters == nil {
-		return l.haltStep(StateBlocked, fmt.Sprintf("message %d was rejected: %s; %s", j.m.Seq, r.Text(), l.waysOut(j.m.Seq)))
+	if l.o.Policy.OnExhausted == ExhaustedBlock || l.o.DeadLetters == nil {
+		return l.haltAndEnd(StateBlocked, fmt.Sprintf("message %d was rejected: %s; %s", j.m.Seq, r.Text(), l.remedies(j.m.Seq)))
 	}
 	now := time.Now()
 	if l.firstFail.IsZero() {
@@ -33,28 +33,28 @@ func (l *Lane) applyRejected(j *job, r handler.Result) step {
 
 // applyExhausted does with a message that used up its attempts what the group is configured to do.
 func (l *Lane) applyExhausted(j *job, r handler.Result) step {
-	if l.Policy.OnExhausted == ExhaustedBlock || l.DeadLetters == nil {
+	if l.o.Policy.OnExhausted == ExhaustedBlock || l.o.DeadLetters == nil {
 		l.grant.Wake()
-		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %s: %s; %s", j.m.Seq, plural.Of(l.Policy.MaxAttempts, "time"), r.Text(), l.waysOut(j.m.Seq)))
+		return l.haltAndEnd(StateBlocked, fmt.Sprintf("message %d failed %s: %s; %s", j.m.Seq, plural.Of(l.o.Policy.MaxAttempts, "time"), r.Text(), l.remedies(j.m.Seq)))
 	}
 	l.grant.Wake()
 	if !l.awaitCommit() { // findParked and alreadyDeadLettered rest on it.
 		return stepEnd
 	}
-	switch l.Breaker.classify(l.began(), l.evidence.against(l.Policy.MaxAttempts)) {
+	switch l.o.Breaker.classify(l.callBegan(), l.evidence.against(l.o.Policy.MaxAttempts)) {
 	case nobodyAtFault:
-		if !l.sleep(l.Policy.Backoff.Initial) {
+		if !l.sleep(l.o.Policy.Backoff.Initial) {
 			return stepEnd
 		}
 		return stepAgain
 	case handlerAtFault:
 		r.Reason = fmt.Sprintf("circuit breaker open: %d messages in a row exhausted their attempts; retrying message %d until it succeeds: %s; %s",
-			tripThreshold, j.m.Seq, r.Text(), l.waysOut(j.m.Seq))
+			tripThreshold, j.m.Seq, r.Text(), l.remedies(j.m.Seq))
 		return l.stall(j.m.Seq, r)
 	case messageAtFault:
 	}
 	record := l.newDeadLetter(j, deadletter.ReasonMaxAttempts, r)
-	if l.Policy.OnExhausted == ExhaustedPark {
+	if l.o.Policy.OnExhausted == ExhaustedPark {
 		record.Kind = partitioner.Parked
 		l.addParked(record.LetterKey)
 	}
@@ -62,7 +62,7 @@ func (l *Lane) applyExhausted(j *job, r handler.Result) step {
 }
 
 // began is when the latest call did.
-func (l *Lane) began() time.Time {
+func (l *Lane) callBegan() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.callSince
@@ -78,13 +78,13 @@ func (l *Lane) park(j *job) step {
 // alreadyDeadLettered finds a message that a former owner dead-lettered but did not live to record that it is finished. Without this look
 // it would be called again though nobody asked for it.
 func (l *Lane) alreadyDeadLettered(j *job) (next step, done bool) {
-	if l.DeadLetters == nil || l.Policy.OnExhausted == ExhaustedBlock {
+	if l.o.DeadLetters == nil || l.o.Policy.OnExhausted == ExhaustedBlock {
 		return stepNext, false
 	}
 	record := l.newDeadLetter(j, deadletter.ReasonMaxAttempts, handler.Result{})
 	found := false
 	ok := l.retryOrBlock("look for the dead letter of the head message", func(ctx context.Context) (err error) {
-		found, err = l.DeadLetters.Has(ctx, record.DeadLetterPlace)
+		found, err = l.o.DeadLetters.Has(ctx, record.DeadLetterPlace)
 		return err
 	})
 	switch {
@@ -93,13 +93,13 @@ func (l *Lane) alreadyDeadLettered(j *job) (next step, done bool) {
 	case !found:
 		return stepNext, false
 	}
-	return l.finished(j.m.Seq, 1, 0), true
+	return l.advance(j.m.Seq, 1, 0), true
 }
 
 // newDeadLetter is the dead letter of a message.
 func (l *Lane) newDeadLetter(j *job, why deadletter.Reason, r handler.Result) *deadletter.Record {
 	l.mu.Lock()
-	attempts := l.p.Attempt
+	attempts := l.progress.Attempt
 	l.mu.Unlock()
 	record := &deadletter.Record{
 		DeadLetterPlace: partitioner.DeadLetterPlace{
@@ -126,7 +126,7 @@ func (l *Lane) deadLetter(record *deadletter.Record) step {
 		l.log.Warn("message dead-lettered", "seq", record.Seq, "reason", string(record.Reason), "kind", string(record.Kind),
 			"attempts", record.Attempts, "error", record.Error)
 	}
-	return l.finished(record.Seq, 1, stored)
+	return l.advance(record.Seq, 1, stored)
 }
 
 // store stores a dead letter and returns its sequence among them. One that can never be stored as it is goes without the
@@ -134,7 +134,7 @@ func (l *Lane) deadLetter(record *deadletter.Record) step {
 // stored. It returns false if the lane ends first.
 func (l *Lane) store(record *deadletter.Record) (stored uint64, ok bool) {
 	put := func(ctx context.Context) (err error) {
-		stored, err = l.DeadLetters.Put(ctx, record)
+		stored, err = l.o.DeadLetters.Put(ctx, record)
 		return err
 	}
 	err := l.retryUntilDone("store a dead letter", put)
@@ -144,7 +144,7 @@ func (l *Lane) store(record *deadletter.Record) (stored uint64, ok bool) {
 		err = l.retryUntilDone("store a dead letter", put)
 	}
 	if errors.Is(err, deadletter.ErrRefused) {
-		l.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s", record.Seq, err, l.seekPast(record.Seq)))
+		l.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s", record.Seq, err, l.seekPastCommand(record.Seq)))
 	}
 	if err == nil {
 		l.warnIfLate(record, stored)
@@ -160,30 +160,30 @@ func (l *Lane) warnIfLate(record *deadletter.Record, stored uint64) {
 		return
 	}
 	l.log.Warn("dead letter stored late: its partition may have a new owner that has handled the message; if so, drop the dead letter",
-		"seq", record.Seq, "dead_letter", stored, "kind", string(record.Kind), "show", fmt.Sprintf("leasehold dlq show %s %d", l.Policy.Group, stored),
-		"drop", fmt.Sprintf("leasehold dlq drop %s %d", l.Policy.Group, stored))
+		"seq", record.Seq, "dead_letter", stored, "kind", string(record.Kind), "show", fmt.Sprintf("leasehold dlq show %s %d", l.o.Policy.Group, stored),
+		"drop", fmt.Sprintf("leasehold dlq drop %s %d", l.o.Policy.Group, stored))
 }
 
 // waysOut says how an operator gets the partition going again that waits at a message.
-func (l *Lane) waysOut(seq uint64) string {
-	return fmt.Sprintf("%s tries it again, %s steps over it", l.resume(), l.seekPast(seq))
+func (l *Lane) remedies(seq uint64) string {
+	return fmt.Sprintf("%s tries it again, %s steps over it", l.resumeCommand(), l.seekPastCommand(seq))
 }
 
 // resume is the command that has the partition continue.
-func (l *Lane) resume() string {
-	return fmt.Sprintf("`leasehold resume %s --partition %d`", l.Policy.Group, l.grant.Partition)
+func (l *Lane) resumeCommand() string {
+	return fmt.Sprintf("`leasehold resume %s --partition %d`", l.o.Policy.Group, l.grant.Partition)
 }
 
 // seekPast is the command that has the partition continue behind a message.
-func (l *Lane) seekPast(seq uint64) string {
-	return fmt.Sprintf("`leasehold seek %s --partition %d --to seq:%d`", l.Policy.Group, l.grant.Partition, seq+1)
+func (l *Lane) seekPastCommand(seq uint64) string {
+	return fmt.Sprintf("`leasehold seek %s --partition %d --to seq:%d`", l.o.Policy.Group, l.grant.Partition, seq+1)
 }
 
 // retryOrBlock is insist for what cannot be refused forever, whatever a message holds.
 func (l *Lane) retryOrBlock(what string, do func(ctx context.Context) error) bool {
 	err := l.retryUntilDone(what, do)
 	if errors.Is(err, deadletter.ErrRefused) {
-		l.halt(StateBlocked, fmt.Sprintf("%s: %v; see `leasehold dlq list %s --partition %d`", what, err, l.Policy.Group, l.grant.Partition))
+		l.halt(StateBlocked, fmt.Sprintf("%s: %v; see `leasehold dlq list %s --partition %d`", what, err, l.o.Policy.Group, l.grant.Partition))
 	}
 	return err == nil
 }
@@ -209,13 +209,13 @@ func (l *Lane) retryUntilDone(what string, do func(ctx context.Context) error) e
 			return errLaneEnded
 		}
 		if errors.Is(err, deadletter.ErrFull) {
-			err = fmt.Errorf("%w; see `leasehold dlq list %s`", err, l.Policy.Group)
+			err = fmt.Errorf("%w; see `leasehold dlq list %s`", err, l.o.Policy.Group)
 		}
 		l.setState(StateUnavailable, fmt.Sprintf("%s: %s", what, brokererr.Text(err)))
 		if n == 1 {
 			l.log.Error("partition stalled: dead-letter store unavailable", "doing", what, "error", err, "full", errors.Is(err, deadletter.ErrFull))
 		}
-		if !l.sleep(l.Policy.Backoff.wait(n)) {
+		if !l.sleep(l.o.Policy.Backoff.wait(n)) {
 			return errLaneEnded
 		}
 	}

@@ -137,7 +137,7 @@ func (f *fakeDeadLetters) want(t *testing.T, want string) {
 }
 
 // feedKeys feeds messages "key/seq".
-func (s *stand) feedKeys(t *testing.T, messages ...string) {
+func (s *testLane) feedKeys(t *testing.T, messages ...string) {
 	t.Helper()
 	for _, m := range messages {
 		var e stream.Entry
@@ -180,7 +180,7 @@ func parkingKeys() Policy { return Policy{MaxAttempts: 2, OnExhausted: Exhausted
 func TestExhaustedMessageIsSetAsideAndTheNextFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 2)}, &fakeDeadLetters{}
-		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box})
+		s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box})
 		s.feedKeys(t, "a/1", "a/2", "a/3")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1", "2/2", "3/1")
@@ -198,7 +198,7 @@ func TestExhaustedMessageIsSetAsideAndTheNextFollows(t *testing.T) {
 func TestRejectedMessageIsSetAsideAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(refuses, 1, 2, 3, 4, 5)}, &fakeDeadLetters{}
-		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
+		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box})
 		s.feedKeys(t, "a/1", "a/2", "a/3", "a/4", "a/5", "a/6")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1", "3/1", "4/1", "5/1", "6/1") // The breaker does not mind, and no key is parked.
@@ -209,7 +209,7 @@ func TestRejectedMessageIsSetAsideAtOnce(t *testing.T) {
 func TestOnlyWhatIsStoredIsPassed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(refuses, 1)}, &fakeDeadLetters{full: true}
-		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box})
+		s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box})
 		s.feedKeys(t, "a/1", "a/2")
 		time.Sleep(time.Hour)
 		wantDone(t, s.Lane, 0, 0)
@@ -234,7 +234,7 @@ func TestLetterThatDoesNotFitGoesWithoutHeaders(t *testing.T) {
 			}
 			return nil
 		}
-		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box})
+		s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box})
 		s.Push(&stream.Entry{Seq: 1, Subject: "a", Headers: map[string][]string{"x": {"y"}}, Data: []byte("payload")})
 		s.Signal()
 		s.feedKeys(t, "a/2")
@@ -256,7 +256,7 @@ func TestLetterThatCanNeverBeStoredStopsThePartitionWithItsWayOut(t *testing.T) 
 				box.refuse = func(*deadletter.Record) error { return fmt.Errorf("%w: nothing fits", deadletter.ErrRefused) }
 				policy := deadLetter()
 				policy.Group = "billing"
-				s := newStand(t, h, standOptions{policy: policy, letters: box, grant: ownership.Grant{Partition: 3}})
+				s := newTestLane(t, h, testLaneOptions{policy: policy, letters: box, grant: ownership.Grant{Partition: 3}})
 				s.feedKeys(t, "a/7", "a/8")
 				time.Sleep(time.Hour)
 				wantDone(t, s.Lane, 0, s.Status().Attempt)
@@ -276,7 +276,7 @@ func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
 		h, box := &script{answers: always(refuses, 1)}, &fakeDeadLetters{}
-		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{MayStart: func() bool {
+		s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{MayStart: func() bool {
 			looks++
 			return looks <= 1 // The call.
 		}}})
@@ -292,7 +292,7 @@ func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
 func TestNothingIsSetAsideBeforeItsAttemptsAreStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 1)}, &fakeDeadLetters{}
-		s := newStand(t, h, standOptions{policy: Policy{MaxAttempts: 1}, letters: box, store: func(*Lane) {}})
+		s := newTestLane(t, h, testLaneOptions{policy: Policy{MaxAttempts: 1}, letters: box, store: func(*Lane) {}})
 		s.feedKeys(t, "a/1")
 		time.Sleep(time.Hour)
 		box.want(t, "")
@@ -309,7 +309,7 @@ func TestNothingIsSetAsideBeforeItsAttemptsAreStored(t *testing.T) {
 func TestPartitionThatNeverSetAnythingAsideAsksForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{}, &fakeDeadLetters{fail: errTest}
-		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
+		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box})
 		s.feedKeys(t, "a/1")
 		synctest.Wait()
 		wantDone(t, s.Lane, 1, 0)
@@ -321,11 +321,11 @@ func TestBlockNeverSkips(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, box := &script{answers: always(r, 1)}, &fakeDeadLetters{}
-				s := newStand(t, h, standOptions{policy: Policy{MaxAttempts: 2, OnExhausted: ExhaustedBlock}, letters: box})
+				s := newTestLane(t, h, testLaneOptions{policy: Policy{MaxAttempts: 2, OnExhausted: ExhaustedBlock}, letters: box})
 				s.feedKeys(t, "a/1", "a/2")
 				time.Sleep(time.Hour)
 				box.want(t, "")
-				if st := s.Status(); st.State != StateBlocked || st.Done != 0 {
+				if st := s.Status(); st.State != StateBlocked || st.Checkpoint != 0 {
 					t.Errorf("status %+v", st)
 				}
 			})
@@ -336,12 +336,12 @@ func TestBlockNeverSkips(t *testing.T) {
 func TestParkedKeyKeepsItsOrderAndOthersGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 2)}, &fakeDeadLetters{}
-		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
+		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box})
 		s.feedKeys(t, "b/1", "a/2", "b/3", "a/4", "c/5", "a/6")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1", "2/2", "3/1", "5/1")
 		box.want(t, "parked a 2 max_attempts 2; parked a 4 parked 0; parked a 6 parked 0")
-		if st := s.Status(); st.Parked != 1 || st.Done != 6 {
+		if st := s.Status(); st.Parked != 1 || st.Checkpoint != 6 {
 			t.Errorf("status %+v", st)
 		}
 	})
@@ -352,7 +352,7 @@ func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 	for _, key := range []string{strings.Repeat("k", 4060), "M\xfcller", "a\u00a0b", "%sha256-x"} {
 		synctest.Test(t, func(t *testing.T) {
 			h, box := &script{answers: map[uint64][]handler.Result{1: {fails, fails}}}, &fakeDeadLetters{}
-			s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
+			s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box})
 			s.feedKeys(t, key+"/1", key+"x/2", key+"/3")
 			time.Sleep(time.Minute)
 			wantCalls(t, h, "1/1", "1/2", "2/1")
@@ -365,7 +365,7 @@ func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 			<-s.Stopped()
 			p, _ := s.Progress()
 			p.Release = string(hash)
-			next := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
+			next := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
 			next.feedKeys(t, key+"/4")
 			time.Sleep(time.Minute)
 			wantCalls(t, h, "1/1", "1/2", "2/1", "1/1", "3/1", "4/1")
@@ -377,7 +377,7 @@ func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 func TestNextOwnerKnowsTheParkedKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		box := &fakeDeadLetters{}
-		first := newStand(t, &script{answers: always(fails, 1)}, standOptions{policy: parkingKeys(), letters: box})
+		first := newTestLane(t, &script{answers: always(fails, 1)}, testLaneOptions{policy: parkingKeys(), letters: box})
 		first.feedKeys(t, "a/1")
 		time.Sleep(time.Minute)
 		first.Drain()
@@ -385,7 +385,7 @@ func TestNextOwnerKnowsTheParkedKeys(t *testing.T) {
 		p, _ := first.Progress()
 		box.behind = 1 // A leader that has just been elected.
 		h := &script{}
-		next := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
+		next := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
 		next.feedKeys(t, "a/2", "b/3")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/1")
@@ -402,7 +402,7 @@ func TestMessageSetAsideByAnOwnerThatDiedIsNotCalledAgain(t *testing.T) {
 				if _, err := box.Put(t.Context(), &deadletter.Record{DeadLetterPlace: place}); err != nil {
 					t.Fatal(err)
 				}
-				s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
+				s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
 				s.feedKeys(t, "a/4", "b/5")
 				time.Sleep(time.Minute)
 				wantCalls(t, h, "5/1")
@@ -419,7 +419,7 @@ func TestDeadLetterThatIsStoredBehindTheFenceIsTold(t *testing.T) {
 			var log workertest.LockedBuffer
 			var passed atomic.Bool
 			box := &fakeDeadLetters{refuse: func(*deadletter.Record) error { passed.Store(late); return nil }}
-			s := newStand(t, &script{answers: always(fails, 1)}, standOptions{
+			s := newTestLane(t, &script{answers: always(fails, 1)}, testLaneOptions{
 				policy: parkingKeys(), letters: box, logger: hclog.New(&hclog.LoggerOptions{Output: &log}),
 				grant: ownership.Grant{MayStart: func() bool { return !passed.Load() }},
 			})
@@ -457,7 +457,7 @@ func TestParkedKeyIsKnownWhateverTookTheAttemptsBack(t *testing.T) {
 				if _, err := box.Put(t.Context(), &deadletter.Record{DeadLetterPlace: place, Key: "a", Reason: deadletter.ReasonMaxAttempts, Attempts: 2}); err != nil {
 					t.Fatal(err)
 				}
-				s := newStand(t, h, standOptions{policy: c.policy, letters: box, grant: ownership.Grant{Progress: c.p}})
+				s := newTestLane(t, h, testLaneOptions{policy: c.policy, letters: box, grant: ownership.Grant{Progress: c.p}})
 				s.feedKeys(t, c.feed...)
 				time.Sleep(time.Minute)
 				wantCalls(t, h, c.calls...)
@@ -477,7 +477,7 @@ func TestOwnerAfterALookLooksToo(t *testing.T) {
 		}
 		p := ownership.Progress{Checkpoint: 1, CheckDeadLetters: true}
 		for epoch := uint64(7); epoch < 10; epoch++ {
-			s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: epoch, Progress: p}})
+			s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: epoch, Progress: p}})
 			time.Sleep(time.Minute)
 			if st := s.Status(); st.Parked != 1 {
 				t.Errorf("epoch %d: %+v", epoch, st)
@@ -495,7 +495,7 @@ func TestOwnerAfterALookLooksToo(t *testing.T) {
 // TestLookThatFindsNothingIsNotRepeated: the next takeover need not wait for the dead letters.
 func TestLookThatFindsNothingIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStand(t, &script{}, standOptions{policy: parkingKeys(), letters: &fakeDeadLetters{}, grant: ownership.Grant{Progress: ownership.Progress{CheckDeadLetters: true}}})
+		s := newTestLane(t, &script{}, testLaneOptions{policy: parkingKeys(), letters: &fakeDeadLetters{}, grant: ownership.Grant{Progress: ownership.Progress{CheckDeadLetters: true}}})
 		time.Sleep(time.Minute)
 		if p, _ := s.Progress(); p.CheckDeadLetters || p.DeadLetterSeq != 0 {
 			t.Errorf("progress %+v", p)
@@ -506,7 +506,7 @@ func TestLookThatFindsNothingIsNotRepeated(t *testing.T) {
 func TestMessageWithoutAttemptsLeftIsTriedOnceByANewOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 4)}, &fakeDeadLetters{}
-		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
+		s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
 		s.feedKeys(t, "a/4", "b/5")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "4/2", "5/1")
@@ -530,9 +530,9 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 			}
 			return handler.Result{Status: handler.OK}
 		})
-		var lanes []*stand
+		var lanes []*testLane
 		for p := range 8 {
-			s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, health: health, logger: logger, grant: ownership.Grant{Partition: p}})
+			s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box, health: health, logger: logger, grant: ownership.Grant{Partition: p}})
 			s.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 			lanes = append(lanes, s)
 		}
@@ -574,9 +574,9 @@ func TestCallOfAnOutageCountsNothingOnceTheOutageIsOver(t *testing.T) {
 		policy := Policy{MaxAttempts: 1, Timeout: time.Hour}
 		answers := always(fails, 1, 2, 3)
 		answers[4] = []handler.Result{fails, fails}
-		failing := newStand(t, &script{answers: answers}, standOptions{policy: policy, letters: box, health: health})
+		failing := newTestLane(t, &script{answers: answers}, testLaneOptions{policy: policy, letters: box, health: health})
 		hanging := &script{answers: map[uint64][]handler.Result{1: {fails}}, call: func(context.Context, *handler.Message) { time.Sleep(time.Minute) }}
-		late := newStand(t, hanging, standOptions{policy: policy, letters: box, health: health, grant: ownership.Grant{Partition: 1}})
+		late := newTestLane(t, hanging, testLaneOptions{policy: policy, letters: box, health: health, grant: ownership.Grant{Partition: 1}})
 		late.feedKeys(t, "a/1")
 		failing.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 		time.Sleep(time.Hour)
@@ -590,7 +590,7 @@ func TestCallOfAnOutageCountsNothingOnceTheOutageIsOver(t *testing.T) {
 func TestHandlersPauseIsStoredAndLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{answers: map[uint64][]handler.Result{1: {{Status: handler.Pause, Reason: "look at me"}}}}
-		s := newStand(t, h, standOptions{})
+		s := newTestLane(t, h, testLaneOptions{})
 		s.feedKeys(t, "a/1")
 		time.Sleep(time.Hour)
 		s.Drain()
@@ -599,7 +599,7 @@ func TestHandlersPauseIsStoredAndLasts(t *testing.T) {
 		if !strings.Contains(p.Paused, "look at me") || p.Checkpoint != 0 || s.woken.Load() != 1 {
 			t.Fatalf("progress %+v after %d wake-ups", p, s.woken.Load())
 		}
-		next := newStand(t, h, standOptions{grant: ownership.Grant{Epoch: 8, Progress: p}})
+		next := newTestLane(t, h, testLaneOptions{grant: ownership.Grant{Epoch: 8, Progress: p}})
 		next.feedKeys(t, "a/1", "a/2")
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1")
@@ -627,7 +627,7 @@ func parkSome(t *testing.T) *fakeDeadLetters {
 func TestReleaseHandlesParkedMessagesInOrderBeforeLiveOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: map[uint64][]handler.Result{3: {fails, {Status: handler.Unavailable}}}}, parkSome(t)
-		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a", DeadLetterSeq: 4}}})
+		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a", DeadLetterSeq: 4}}})
 		s.feedKeys(t, "b/7", "a/8")
 		time.Sleep(5 * time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "3/2", "3/2", "5/1", "8/1")
@@ -641,7 +641,7 @@ func TestReleaseHandlesParkedMessagesInOrderBeforeLiveOnes(t *testing.T) {
 func TestReleaseOfEverythingLeavesWhatFailsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 3)}, parkSome(t)
-		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: ownership.AllKeys}}})
+		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: ownership.AllKeys}}})
 		s.feedKeys(t, "b/7", "a/8")
 		time.Sleep(5 * time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "3/2", "2/1", "7/1")
@@ -656,7 +656,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{}, parkSome(t)
 		h.call = func(_ context.Context, m *handler.Message) { time.Sleep(time.Minute) }
-		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "b a"}}})
+		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "b a"}}})
 		time.Sleep(90 * time.Second) // b is done, a has begun.
 		s.Cancel(errors.New("dead"))
 		<-s.Stopped()
@@ -664,7 +664,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 		if p.Release != "a" {
 			t.Fatalf("left to release: %q", p.Release)
 		}
-		newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
+		newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "2/1", "1/1", "1/1", "3/1", "5/1")
 		box.want(t, "")
@@ -674,7 +674,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 func TestReleasedMessageThatWillNeverWorkIsSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(refuses, 3)}, parkSome(t)
-		newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a"}}})
+		newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a"}}})
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "5/1")
 		box.want(t, "parked b 2 parked 0; dead a 3 rejected 1")

@@ -1,3 +1,5 @@
+// Package lane handles the messages of one partition, one call at a time and strictly in order: attempts, backoff, dead letters,
+// parked keys, and what the lane's lease has to store.
 package lane
 
 import (
@@ -41,7 +43,7 @@ type Options struct {
 	Ready       <-chan struct{}                                                   // Closed once the handler may be called; nil: from the start.
 	Reason      func() string                                                     // Why a drained partition is revoked.
 	Node        string                                                            // This node's name.
-	DeadLetters DeadLetters                                                       // Dead dead letters; nil only where nothing is ever dead-lettered.
+	DeadLetters DeadLetters                                                       // Nil only where nothing is ever dead-lettered.
 	Breaker     *Breaker
 	Logger      hclog.Logger
 	MaxEntries  int
@@ -55,7 +57,7 @@ type Options struct {
 // Cancel means that nothing which returns from then on is counted, an OK neither: whoever cancels may already be about
 // to name another owner, so the only safe progress is that which was there before. The message is handled again.
 type Lane struct {
-	Options
+	o     Options
 	grant ownership.Grant
 	log   hclog.Logger
 
@@ -80,8 +82,8 @@ type Lane struct {
 	backpressured bool               // The reader could not push, and waits for onCapacity.
 	waiting       bool               // The goroutine waits for wake.
 	last          uint64             // Highest sequence pushed; > p.Done, or equal to it.
-	p             ownership.Progress // p.Done ≥ grant.Checkpoint; never goes back.
-	doneSince     time.Time          // When p.Done was last moved, or the lane began.
+	progress      ownership.Progress // p.Done ≥ grant.Checkpoint; never goes back.
+	progressedAt  time.Time          // When p.Done was last moved, or the lane began.
 	urgent        bool               // The lane waits until p is committed.
 	current       int                // Messages that have been taken from the queue and are not finished.
 	parkedKeys    int                // Length of parked.
@@ -107,22 +109,22 @@ func New(o Options, g ownership.Grant) *Lane {
 		g.Wake = func() {}
 	}
 	l := &Lane{
-		Options: o, grant: g,
+		o: o, grant: g,
 		log:     o.Logger.With("partition", g.Partition, "epoch", g.Epoch),
 		wake:    make(chan struct{}, 1),
 		stopped: make(chan struct{}),
 		queue:   queue{maxEntries: o.MaxEntries, maxBytes: o.MaxBytes},
-		last:    g.Checkpoint, p: g.Progress, doneSince: time.Now(),
+		last:    g.Checkpoint, progress: g.Progress, progressedAt: time.Now(),
 		state: StateStarting,
 	}
-	if l.OnCapacity == nil {
-		l.OnCapacity = func() {}
+	if l.o.OnCapacity == nil {
+		l.o.OnCapacity = func() {}
 	}
-	if l.OnStop == nil {
-		l.OnStop = func() {}
+	if l.o.OnStop == nil {
+		l.o.OnStop = func() {}
 	}
-	if l.Breaker == nil {
-		l.Breaker = NewBreaker(l.log)
+	if l.o.Breaker == nil {
+		l.o.Breaker = NewBreaker(l.log)
 	}
 	t := &handler.Turn{MayStart: g.MayStart, Queued: l.setQueued}
 	l.calls, l.cancel = context.WithCancelCause(handler.WithTurn(context.Background(), t))
@@ -159,13 +161,13 @@ func (l *Lane) Stopped() <-chan struct{} { return l.stopped }
 func (l *Lane) Progress() (p ownership.Progress, urgent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.p, l.urgent
+	return l.progress, l.urgent
 }
 
 // Committed says that this much is stored.
 func (l *Lane) Committed(p ownership.Progress) {
 	l.mu.Lock()
-	satisfied := l.urgent && p == l.p
+	satisfied := l.urgent && p == l.progress
 	if satisfied {
 		l.urgent = false
 	}
@@ -185,7 +187,7 @@ func (l *Lane) Run() {
 		l.awaitResume(l.grant.Paused)
 		return
 	}
-	if l.assign() && l.findParked() && l.release() {
+	if l.assign() && l.loadParkedKeys() && l.release() {
 		l.work()
 	}
 	l.revoke()
@@ -198,16 +200,16 @@ func (l *Lane) finishRun() {
 	l.state, l.urgent, l.current, l.inCall = StateStopped, false, 0, false
 	l.mu.Unlock()
 	l.cancel(context.Canceled)
-	l.OnStop()
+	l.o.OnStop()
 	close(l.stopped)
 }
 
 func (l *Lane) awaitReady() bool {
-	if l.Ready == nil {
+	if l.o.Ready == nil {
 		return l.live.Err() == nil
 	}
 	select {
-	case <-l.Ready:
+	case <-l.o.Ready:
 		return l.live.Err() == nil
 	case <-l.live.Done():
 		return false
@@ -242,7 +244,7 @@ func (l *Lane) next() (stream.Entry, bool) {
 		fed := l.capacityFreedLocked()
 		l.mu.Unlock()
 		if fed {
-			l.OnCapacity()
+			l.o.OnCapacity()
 		}
 		if ok {
 			return e, true
@@ -308,20 +310,20 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 	head := &jobs[0]
 	switch {
 	case head.err != nil:
-		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v; %s", head.m.Seq, head.err, l.waysOut(head.m.Seq)))
-	case l.isForOthers(head.m):
+		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v; %s", head.m.Seq, head.err, l.remedies(head.m.Seq)))
+	case l.isForOtherGroup(head.m):
 		l.log.Debug("message skipped: requeued for another group", "seq", head.m.Seq, "only_group", header.First(head.m.Headers, header.OnlyGroup))
-		return outcome(l.finished(head.m.Seq, 1, 0))
+		return outcome(l.advance(head.m.Seq, 1, 0))
 	case l.isParked(head.m.Key):
 		return outcome(l.park(head))
-	case !l.checkedHead && l.grant.Attempt >= l.Policy.MaxAttempts:
+	case !l.checkedHead && l.grant.Attempt >= l.o.Policy.MaxAttempts:
 		l.checkedHead = true
 		if next, done := l.alreadyDeadLettered(head); done {
 			return outcome(next)
 		}
 	}
 	l.checkedHead = true
-	if n := l.batchOf(jobs); n > 1 {
+	if n := l.batchSize(jobs); n > 1 {
 		return l.callBatch(jobs[:n])
 	}
 	r, called := l.callOnce(head.m)
@@ -333,9 +335,9 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 
 // isForOthers reports whether a message was requeued for another group alone. This one is done with it, without a call and
 // without parking it.
-func (l *Lane) isForOthers(m *handler.Message) bool {
+func (l *Lane) isForOtherGroup(m *handler.Message) bool {
 	only := header.First(m.Headers, header.OnlyGroup)
-	return only != "" && only != l.Policy.Group
+	return only != "" && only != l.o.Policy.Group
 }
 
 // outcome is the outcome of a step with one message.
@@ -368,7 +370,7 @@ func (l *Lane) begin(m *handler.Message, now time.Time) bool {
 		return false
 	}
 	// A call beyond the limit is a probe, or an operator's wish: it counts no more than the last.
-	m.Attempt = min(l.p.Attempt, m.MaxAttempts-1) + 1
+	m.Attempt = min(l.progress.Attempt, m.MaxAttempts-1) + 1
 	l.inCall, l.callSince = true, now
 	return true
 }
@@ -384,7 +386,7 @@ func (l *Lane) call(now time.Time, m *handler.Message) (r handler.Result) {
 	defer l.recoverPanic(m.Seq, func(reason string) { r = handler.Result{Status: handler.Retry, Reason: reason} })
 	ctx, end := l.callContext(now, m.Timeout)
 	defer end()
-	return l.Handler.Handle(ctx, m)
+	return l.o.Handler.Handle(ctx, m)
 }
 
 // recoverPanic turns a panic of the handler into an answer.
@@ -404,7 +406,7 @@ func (l *Lane) setState(state, fault string) {
 
 // callContext is the context of a call, and what ends it.
 func (l *Lane) callContext(now time.Time, timeout time.Duration) (context.Context, func()) {
-	if k, ok := l.Handler.(handler.DeadlineOwner); ok && k.OwnsDeadline() {
+	if k, ok := l.o.Handler.(handler.DeadlineOwner); ok && k.OwnsDeadline() {
 		return l.calls, func() {}
 	}
 	ctx := handler.NewCallContext(l.calls, now.Add(timeout))

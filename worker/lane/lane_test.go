@@ -53,12 +53,12 @@ func (s *script) log() []string {
 }
 
 // stand is a lane with a fake source and a fake driver.
-type stand struct {
+type testLane struct {
 	*Lane
 	woken atomic.Int32
 }
 
-type standOptions struct {
+type testLaneOptions struct {
 	policy Policy
 	grant  ownership.Grant
 	// store is what the driver does when the lane wakes it; nil commits at once.
@@ -69,8 +69,8 @@ type standOptions struct {
 	logger     hclog.Logger // nil discards.
 }
 
-func newStand(t *testing.T, h handler.Handler, o standOptions) *stand {
-	s := &stand{}
+func newTestLane(t *testing.T, h handler.Handler, o testLaneOptions) *testLane {
+	s := &testLane{}
 	g := o.grant
 	if g.Epoch == 0 {
 		g.Epoch = 7
@@ -107,7 +107,7 @@ func newStand(t *testing.T, h handler.Handler, o standOptions) *stand {
 }
 
 // feed pushes messages like a reader and reports how many found room.
-func (s *stand) feed(seqs ...uint64) (taken int) {
+func (s *testLane) feed(seqs ...uint64) (taken int) {
 	for _, seq := range seqs {
 		ok, wake := s.Push(&stream.Entry{Seq: seq})
 		if !ok {
@@ -147,7 +147,7 @@ func hasStopped(l *Lane) bool {
 func TestLaneHandlesEachMessageOnceAndInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 4}}})
+		s := newTestLane(t, h, testLaneOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 4}}})
 		s.feed(3, 4, 5, 9)
 		synctest.Wait()
 		s.feed(9, 7, 12)
@@ -163,7 +163,7 @@ func TestLaneRetriesInPlaceWithBackoffWhileLaterMessagesWait(t *testing.T) {
 		var at []time.Duration
 		begun := time.Now()
 		h.call = func(context.Context, *handler.Message) { at = append(at, time.Since(begun)) }
-		s := newStand(t, h, standOptions{policy: Policy{Backoff: Backoff{Initial: time.Second, Max: time.Minute, Factor: 2}}})
+		s := newTestLane(t, h, testLaneOptions{policy: Policy{Backoff: Backoff{Initial: time.Second, Max: time.Minute, Factor: 2}}})
 		s.feed(1, 2)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
@@ -178,7 +178,7 @@ func TestLaneRetriesInPlaceWithBackoffWhileLaterMessagesWait(t *testing.T) {
 func TestLaneStartsARetryOnlyOnceTheAttemptIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{answers: map[uint64][]handler.Result{3: {{Status: handler.Retry}}}}
-		s := newStand(t, h, standOptions{store: func(*Lane) {}})
+		s := newTestLane(t, h, testLaneOptions{store: func(*Lane) {}})
 		s.feed(3)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "3/1")
@@ -197,7 +197,7 @@ func TestLaneStartsARetryOnlyOnceTheAttemptIsStored(t *testing.T) {
 func TestLaneCountsOnFromTheGrantsAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{answers: map[uint64][]handler.Result{3: {{Status: handler.Retry}}}}
-		s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: 2}}, policy: Policy{MaxAttempts: 8}})
+		s := newTestLane(t, h, testLaneOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: 2}}, policy: Policy{MaxAttempts: 8}})
 		s.feed(3, 4)
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/3", "3/4", "4/1")
@@ -220,7 +220,7 @@ func TestLaneBlocksLoudly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &script{answers: map[uint64][]handler.Result{1: {c.answer, c.answer, c.answer}}}
-				s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: c.used}}, policy: Policy{MaxAttempts: 2}})
+				s := newTestLane(t, h, testLaneOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: c.used}}, policy: Policy{MaxAttempts: 2}})
 				s.feed(1, 2)
 				time.Sleep(time.Hour)
 				wantCalls(t, h, c.calls...)
@@ -242,7 +242,7 @@ func TestUnavailableCountsNoAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := handler.Result{Status: handler.Unavailable, Reason: "connection refused"}
 		h := &script{answers: map[uint64][]handler.Result{1: slices.Repeat([]handler.Result{down}, 100)}}
-		s := newStand(t, h, standOptions{policy: Policy{MaxAttempts: 1}})
+		s := newTestLane(t, h, testLaneOptions{policy: Policy{MaxAttempts: 1}})
 		s.feed(1, 2)
 		time.Sleep(time.Minute)
 		if st := s.Status(); st.State != StateUnavailable || st.Error != "connection refused" || st.Attempt != 0 {
@@ -267,7 +267,7 @@ func TestPanicIsAFailedAttempt(t *testing.T) {
 				panic("ouch")
 			}
 		}
-		s := newStand(t, h, standOptions{})
+		s := newTestLane(t, h, testLaneOptions{})
 		s.feed(1, 2)
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "1/2", "2/1")
@@ -288,7 +288,7 @@ func TestCallEndsAtItsDeadlineAndIsJoinedHoweverLate(t *testing.T) {
 			cause = context.Cause(below)
 			time.Sleep(time.Hour) // Gives up late.
 		}
-		s := newStand(t, h, standOptions{policy: Policy{Timeout: time.Second}})
+		s := newTestLane(t, h, testLaneOptions{policy: Policy{Timeout: time.Second}})
 		s.feed(1, 2)
 		time.Sleep(30 * time.Minute)
 		s.CheckOverdue(time.Now())
@@ -323,7 +323,7 @@ func TestDrainFinishesTheCallInFlight(t *testing.T) {
 						t.Error("a drain must not end the call")
 					}
 				}
-				s := newStand(t, h, standOptions{})
+				s := newTestLane(t, h, testLaneOptions{})
 				s.feed(1, 2)
 				synctest.Wait()
 				s.Drain()
@@ -353,7 +353,7 @@ func TestNothingCountsAfterCancel(t *testing.T) {
 						}
 					}
 				}
-				s := newStand(t, h, standOptions{})
+				s := newTestLane(t, h, testLaneOptions{})
 				s.feed(1, 2, 3)
 				synctest.Wait()
 				s.Cancel(lost)
@@ -368,7 +368,7 @@ func TestNothingCountsAfterCancel(t *testing.T) {
 func TestCommitEachWaitsForEveryMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newStand(t, h, standOptions{policy: Policy{Commit: CommitEach}, store: func(*Lane) {}})
+		s := newTestLane(t, h, testLaneOptions{policy: Policy{Commit: CommitEach}, store: func(*Lane) {}})
 		s.feed(1, 2)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1")
@@ -385,7 +385,7 @@ func TestNoCallStartsBehindTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var looks int
 		h := &script{}
-		s := newStand(t, h, standOptions{grant: ownership.Grant{MayStart: func() bool { looks++; return looks <= 2 }}})
+		s := newTestLane(t, h, testLaneOptions{grant: ownership.Grant{MayStart: func() bool { looks++; return looks <= 2 }}})
 		s.feed(1, 2, 3)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1", "2/1")
@@ -403,7 +403,7 @@ func TestFullQueueRefusesAndSaysWhenItHasRoom(t *testing.T) {
 		gate := make(chan struct{})
 		var room atomic.Int32
 		h := &script{call: func(context.Context, *handler.Message) { <-gate }}
-		s := newStand(t, h, standOptions{onCapacity: func() { room.Add(1) }})
+		s := newTestLane(t, h, testLaneOptions{onCapacity: func() { room.Add(1) }})
 		s.feed(1)
 		synctest.Wait()
 		if n := s.feed(2, 3, 4, 5, 6); n != 4 {
@@ -452,7 +452,7 @@ func (a *assigner) Revoke(_ context.Context, as handler.Assignment, reason strin
 func TestHandlerIsToldBeforeTheFirstAndAfterTheLastMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &assigner{faults: 1}
-		s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 10}}})
+		s := newTestLane(t, h, testLaneOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 10}}})
 		s.feed(11)
 		time.Sleep(time.Minute)
 		s.Drain()
@@ -460,7 +460,7 @@ func TestHandlerIsToldBeforeTheFirstAndAfterTheLastMessage(t *testing.T) {
 		wantCalls(t, &h.script, "assign 7 11", "assign 7 11", "11/1", "revoke 12 rebalance")
 
 		lost := &assigner{}
-		s = newStand(t, lost, standOptions{})
+		s = newTestLane(t, lost, testLaneOptions{})
 		synctest.Wait()
 		s.Cancel(errors.New("fenced"))
 		<-s.Stopped()
@@ -470,7 +470,7 @@ func TestHandlerIsToldBeforeTheFirstAndAfterTheLastMessage(t *testing.T) {
 
 func TestIdleLaneFollowsThePositionOnlyWhenFarBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStand(t, &script{}, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 5}}})
+		s := newTestLane(t, &script{}, testLaneOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 5}}})
 		synctest.Wait()
 		now := time.Now()
 		for name, c := range map[string]struct {

@@ -11,7 +11,7 @@ import (
 )
 
 // feedFor pushes a message that was requeued for one group alone, "" for a message of a publisher.
-func (s *stand) feedFor(t *testing.T, group, key string, seq uint64) {
+func (s *testLane) feedFor(t *testing.T, group, key string, seq uint64) {
 	t.Helper()
 	e := &stream.Entry{Seq: seq, Subject: key}
 	if group != "" {
@@ -29,7 +29,7 @@ func (s *stand) feedFor(t *testing.T, group, key string, seq uint64) {
 func TestMessageForAnotherGroupIsPassedOverInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newStand(t, h, standOptions{policy: Policy{Group: "billing", Commit: CommitEach}})
+		s := newTestLane(t, h, testLaneOptions{policy: Policy{Group: "billing", Commit: CommitEach}})
 		for seq, group := range []string{"", "audit", "billing", "Billing", "audit"} {
 			s.feedFor(t, group, "a", uint64(seq+1))
 			synctest.Wait()
@@ -45,7 +45,7 @@ func TestMessageForAnotherGroupIsInNoBatchAndNotParked(t *testing.T) {
 		h, box := &batches{}, parkSome(t)
 		policy := parkingKeys()
 		policy.Group = "billing"
-		s := newBatchStand(t, h, standOptions{policy: policy, letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
+		s := newBatchStand(t, h, testLaneOptions{policy: policy, letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
 		before := box.text()
 		s.feedKeys(t, "c/11")
 		synctest.Wait()
@@ -66,7 +66,7 @@ func TestMessageForAnotherGroupIsInNoBatchAndNotParked(t *testing.T) {
 func TestAttemptsOfAMessageForAnotherGroupEndWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newStand(t, h, standOptions{policy: Policy{Group: "billing", MaxAttempts: 3}, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 1, Attempt: 3}}})
+		s := newTestLane(t, h, testLaneOptions{policy: Policy{Group: "billing", MaxAttempts: 3}, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 1, Attempt: 3}}})
 		s.feedFor(t, "audit", "a", 2)
 		s.feedFor(t, "", "a", 3)
 		synctest.Wait()

@@ -47,12 +47,12 @@ func (l *Lane) applyResult(j *job, r handler.Result) step {
 // applyOK counts a message, the last of n that succeeded together, as finished.
 func (l *Lane) applyOK(j *job, n int) step {
 	failpoint.Hit(failpoint.Handled)
-	next := l.finished(j.m.Seq, n, 0)
+	next := l.advance(j.m.Seq, n, 0)
 	if next == stepEnd {
 		return stepEnd
 	}
 	failpoint.Hit(failpoint.Finished)
-	l.Breaker.ok()
+	l.o.Breaker.succeeded()
 	if l.lastDown > 0 {
 		l.lastDown = 0
 		l.log.Info("handler recovered")
@@ -62,16 +62,16 @@ func (l *Lane) applyOK(j *job, n int) step {
 
 // finished moves the checkpoint past a message, the last of n at hand, unless the lane was cancelled first. letter is its
 // sequence among the dead letters, if it became one.
-func (l *Lane) finished(seq uint64, n int, record uint64) step {
+func (l *Lane) advance(seq uint64, n int, record uint64) step {
 	l.firstFail, l.evidence = time.Time{}, evidence{}
 	l.mu.Lock()
 	if l.cause != nil {
 		l.mu.Unlock()
 		return stepEnd
 	}
-	each := l.Policy.Commit == CommitEach
-	l.p.Checkpoint, l.p.Attempt, l.doneSince = seq, 0, l.callSince
-	l.p.DeadLetterSeq = max(l.p.DeadLetterSeq, record)
+	each := l.o.Policy.Commit == CommitEach
+	l.progress.Checkpoint, l.progress.Attempt, l.progressedAt = seq, 0, l.callSince
+	l.progress.DeadLetterSeq = max(l.progress.DeadLetterSeq, record)
 	l.current, l.inCall, l.urgent = l.current-n, false, each
 	l.state, l.fault, l.retryAt = StateHeld, "", time.Time{}
 	l.mu.Unlock()
@@ -92,7 +92,7 @@ func (l *Lane) applyFailure(j *job, r handler.Result) step {
 	if !ok {
 		return stepEnd
 	}
-	if attempt >= l.Policy.MaxAttempts {
+	if attempt >= l.o.Policy.MaxAttempts {
 		return l.applyExhausted(j, r)
 	}
 	l.lastDown = 0
@@ -102,7 +102,7 @@ func (l *Lane) applyFailure(j *job, r handler.Result) step {
 		l.log.Debug("message failed again", "seq", j.m.Seq, "attempt", attempt, "status", string(r.Status), "reason", r.Text())
 	}
 	l.grant.Wake()
-	if !l.sleep(l.pause(r, attempt)) || !l.awaitCommit() {
+	if !l.sleep(l.delay(r, attempt)) || !l.awaitCommit() {
 		return stepEnd
 	}
 	return stepAgain
@@ -113,19 +113,19 @@ func (l *Lane) raiseAttempt(r handler.Result) (attempt int, ok bool) {
 	if l.firstFail.IsZero() {
 		l.firstFail = time.Now()
 	}
-	l.evidence.failed(l.Breaker.successes.Load())
+	l.evidence.failed(l.o.Breaker.successes.Load())
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cause != nil {
 		return 0, false
 	}
-	if l.p.Attempt < l.Policy.MaxAttempts {
-		l.p.Attempt++
+	if l.progress.Attempt < l.o.Policy.MaxAttempts {
+		l.progress.Attempt++
 		l.urgent = true
 	}
 	l.inCall = false
 	l.state, l.fault = StateRetrying, r.Text()
-	return l.p.Attempt, true
+	return l.progress.Attempt, true
 }
 
 // applyUnavailable stalls the partition: it is not the message's fault.
@@ -147,11 +147,11 @@ func (l *Lane) stall(seq uint64, r handler.Result) step {
 	}
 	l.lastDown++
 	l.setState(StateUnavailable, r.Text())
-	recovered := l.Breaker.down()
-	first := l.pause(r, l.lastDown)
+	recovered := l.o.Breaker.unavailable()
+	first := l.delay(r, l.lastDown)
 	later := time.Duration(0)
 	if r.After == 0 { // What works for others may not work here: the first wait is waited out.
-		first, later = min(first, l.Policy.Backoff.Initial), max(0, first-l.Policy.Backoff.Initial)
+		first, later = min(first, l.o.Policy.Backoff.Initial), max(0, first-l.o.Policy.Backoff.Initial)
 	}
 	if !l.sleep(first) || later > 0 && !l.sleepUntil(later, recovered) {
 		return stepEnd
@@ -167,7 +167,7 @@ func (l *Lane) applyPause(j *job, r handler.Result) step {
 		l.mu.Unlock()
 		return stepEnd
 	}
-	l.p.Paused, l.urgent = reason, true
+	l.progress.Paused, l.urgent = reason, true
 	l.mu.Unlock()
 	l.grant.Wake()
 	l.log.Error("partition paused", "reason", reason)
@@ -177,19 +177,19 @@ func (l *Lane) applyPause(j *job, r handler.Result) step {
 
 // awaitResume keeps the partition paused until the lane ends.
 func (l *Lane) awaitResume(reason string) {
-	l.awaitEnd(StatePaused, reason+"; "+l.resume()+" lets it go on")
+	l.awaitEnd(StatePaused, reason+"; "+l.resumeCommand()+" lets it go on")
 }
 
 // pause is how long to wait after the n-th failure in a row: as the handler says, or as configured.
-func (l *Lane) pause(r handler.Result, n int) time.Duration {
+func (l *Lane) delay(r handler.Result, n int) time.Duration {
 	if r.After > 0 {
 		return r.After
 	}
-	return l.Policy.Backoff.wait(n)
+	return l.o.Policy.Backoff.wait(n)
 }
 
 // haltStep is halt as a step.
-func (l *Lane) haltStep(state, fault string) step {
+func (l *Lane) haltAndEnd(state, fault string) step {
 	l.halt(state, fault)
 	return stepEnd
 }
@@ -246,7 +246,7 @@ func (l *Lane) cancelled() bool {
 
 // assign tells the handler of the partition, again and again until it takes it. It returns false if the lane ends first.
 func (l *Lane) assign() bool {
-	a, ok := l.Handler.(handler.Assigner)
+	a, ok := l.o.Handler.(handler.Assigner)
 	if !ok {
 		return true
 	}
@@ -263,7 +263,7 @@ func (l *Lane) assign() bool {
 		if n == 1 {
 			l.log.Warn("handler rejected the assignment", "error", err)
 		}
-		if !l.sleep(l.Policy.Backoff.wait(n)) {
+		if !l.sleep(l.o.Policy.Backoff.wait(n)) {
 			return false
 		}
 	}
@@ -271,13 +271,13 @@ func (l *Lane) assign() bool {
 
 // revoke tells the handler that the partition is gone.
 func (l *Lane) revoke() {
-	a, ok := l.Handler.(handler.Assigner)
+	a, ok := l.o.Handler.(handler.Assigner)
 	if !ok {
 		return
 	}
 	reason := handler.ReasonRebalance
-	if l.Reason != nil {
-		reason = l.Reason()
+	if l.o.Reason != nil {
+		reason = l.o.Reason()
 	}
 	// Not below l.calls: a partition that is lost is revoked too. But a Cancel cuts a slow revoke short.
 	ctx, cancel := context.WithTimeout(context.Background(), handler.RevokeTimeout)
@@ -295,5 +295,5 @@ func (l *Lane) revoke() {
 func (l *Lane) assignment() handler.Assignment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return handler.Assignment{Partition: l.grant.Partition, Epoch: l.grant.Epoch, NextSeq: l.p.Checkpoint + 1}
+	return handler.Assignment{Partition: l.grant.Partition, Epoch: l.grant.Epoch, NextSeq: l.progress.Checkpoint + 1}
 }

@@ -15,7 +15,7 @@ func TestErrorsOfHandlersCannotSteerATerminal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &script{answers: map[uint64][]handler.Result{1: {{Status: status, Reason: workertest.Steering}}}}
-				s := newStand(t, h, standOptions{policy: Policy{MaxAttempts: 2}})
+				s := newTestLane(t, h, testLaneOptions{policy: Policy{MaxAttempts: 2}})
 				s.feed(1)
 				time.Sleep(time.Millisecond)
 				if st := s.Status(); !strings.Contains(st.Error, workertest.Steered) || strings.ContainsAny(st.Error, "\x1b\a\u009b\u202e\n") {

@@ -21,15 +21,15 @@ import (
 // Where no message was ever dead-lettered there is nothing to read, and a takeover need not wait for the leader of one more
 // stream. An owner that parks its first message and dies has stored before that attempts are used up. The limit may have been
 // another one then; and a resume or a seek takes them back, but says so.
-func (l *Lane) findParked() bool {
+func (l *Lane) loadParkedKeys() bool {
 	never := l.grant.DeadLetterSeq == 0 && l.grant.Attempt == 0 && !l.grant.CheckDeadLetters && l.grant.Release == ""
-	if l.DeadLetters == nil || never {
+	if l.o.DeadLetters == nil || never {
 		return true
 	}
 	return l.retryOrBlock("look for parked keys", func(ctx context.Context) error {
-		found, last, err := l.DeadLetters.Parked(ctx, l.grant.Partition, l.grant.DeadLetterSeq)
+		found, last, err := l.o.DeadLetters.Parked(ctx, l.grant.Partition, l.grant.DeadLetterSeq)
 		if err == nil {
-			l.foundParked(found, last)
+			l.noteParked(found, last)
 		}
 		return err
 	})
@@ -37,15 +37,15 @@ func (l *Lane) findParked() bool {
 
 // foundParked takes in which keys are parked, as the dead letters up to last have it. The next owner has to look too if
 // there are any, so from now on the lease names a dead letter.
-func (l *Lane) foundParked(found deadletter.Places, last uint64) {
+func (l *Lane) noteParked(found deadletter.Places, last uint64) {
 	for key := range found {
 		l.addParked(key)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.p.CheckDeadLetters = false
+	l.progress.CheckDeadLetters = false
 	if len(found) > 0 {
-		l.p.DeadLetterSeq = max(l.p.DeadLetterSeq, last)
+		l.progress.DeadLetterSeq = max(l.progress.DeadLetterSeq, last)
 	}
 }
 
@@ -54,8 +54,8 @@ func (l *Lane) foundParked(found deadletter.Places, last uint64) {
 // the lane ends first.
 func (l *Lane) release() bool {
 	for {
-		keys := strings.Fields(l.p.Release) // Only this goroutine writes it.
-		if l.DeadLetters == nil || len(keys) == 0 {
+		keys := strings.Fields(l.progress.Release) // Only this goroutine writes it.
+		if l.o.DeadLetters == nil || len(keys) == 0 {
 			return true
 		}
 		todo := []partitioner.LetterKey{partitioner.LetterKey(keys[0])}
@@ -76,7 +76,7 @@ func (l *Lane) release() bool {
 // released stores which keys are left to release.
 func (l *Lane) released(left []string) bool {
 	l.mu.Lock()
-	l.p.Release, l.urgent = strings.Join(left, " "), true
+	l.progress.Release, l.urgent = strings.Join(left, " "), true
 	l.mu.Unlock()
 	l.grant.Wake()
 	return l.awaitCommit()
@@ -87,7 +87,7 @@ func (l *Lane) released(left []string) bool {
 func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 	var places []partitioner.DeadLetterPlace
 	ok := l.retryOrBlock("look for parked messages", func(ctx context.Context) error {
-		found, _, err := l.DeadLetters.Parked(ctx, l.grant.Partition, l.p.DeadLetterSeq)
+		found, _, err := l.o.DeadLetters.Parked(ctx, l.grant.Partition, l.progress.DeadLetterSeq)
 		places = found[key]
 		return err
 	})
@@ -114,7 +114,7 @@ func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 func (l *Lane) releaseOne(p partitioner.DeadLetterPlace) step {
 	var record *deadletter.Record
 	ok := l.retryOrBlock("read a parked message", func(ctx context.Context) (err error) {
-		record, err = l.DeadLetters.Get(ctx, p)
+		record, err = l.o.DeadLetters.Get(ctx, p)
 		if errors.Is(err, deadletter.ErrNotFound) {
 			err = nil // Dropped meanwhile.
 		}
@@ -135,7 +135,7 @@ func (l *Lane) releaseOne(p partitioner.DeadLetterPlace) step {
 }
 
 func (l *Lane) removeDeadLetter(record *deadletter.Record) step {
-	ok := l.retryOrBlock("remove a parked message", func(ctx context.Context) error { return l.DeadLetters.Remove(ctx, record.Stored) })
+	ok := l.retryOrBlock("remove a parked message", func(ctx context.Context) error { return l.o.DeadLetters.Remove(ctx, record.Stored) })
 	if !ok {
 		return stepEnd
 	}
@@ -145,9 +145,9 @@ func (l *Lane) removeDeadLetter(record *deadletter.Record) step {
 // releasedMessage is the envelope of a parked message: as it was, under this owner's epoch.
 func (l *Lane) releasedMessage(record *deadletter.Record) handler.Message {
 	m := handler.Message{
-		ID: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Seq), Topic: record.Topic, Group: record.Group, Node: l.Node,
-		Partition: record.Partition, Seq: record.Seq, Epoch: l.grant.Epoch, MaxAttempts: l.Policy.MaxAttempts, Key: record.Key,
-		Subject: record.Subject, Timeout: l.Policy.Timeout, Published: record.Published, Headers: record.Headers, Data: record.Data,
+		ID: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Seq), Topic: record.Topic, Group: record.Group, Node: l.o.Node,
+		Partition: record.Partition, Seq: record.Seq, Epoch: l.grant.Epoch, MaxAttempts: l.o.Policy.MaxAttempts, Key: record.Key,
+		Subject: record.Subject, Timeout: l.o.Policy.Timeout, Published: record.Published, Headers: record.Headers, Data: record.Data,
 		Released: true,
 	}
 	m.ReadHeaders()
@@ -164,7 +164,7 @@ func (l *Lane) callReleased(m *handler.Message, record *deadletter.Record) step 
 		case !called || l.cancelled():
 			return stepEnd
 		case r.Status == handler.OK:
-			l.Breaker.ok()
+			l.o.Breaker.succeeded()
 			return stepNext
 		case r.Status == handler.Reject:
 			return l.rejectReleased(record, r)
@@ -181,7 +181,7 @@ func (l *Lane) callReleased(m *handler.Message, record *deadletter.Record) step 
 			return stepAgain
 		default:
 			l.setState(StateReleasing, fmt.Sprintf("released message %d failed: %s", m.Seq, r.Text()))
-			if !l.sleep(l.pause(r, n)) {
+			if !l.sleep(l.delay(r, n)) {
 				return stepEnd
 			}
 			n++
@@ -209,7 +209,7 @@ func (l *Lane) callOneReleased(m *handler.Message) (handler.Result, bool) {
 // rejectReleased makes a dead letter of a parked message that will never work: its key continues without it.
 func (l *Lane) rejectReleased(record *deadletter.Record, r handler.Result) step {
 	dead := *record
-	dead.Kind, dead.Reason, dead.Error, dead.Node, dead.Epoch = partitioner.Dead, deadletter.ReasonRejected, r.Text(), l.Node, l.grant.Epoch
+	dead.Kind, dead.Reason, dead.Error, dead.Node, dead.Epoch = partitioner.Dead, deadletter.ReasonRejected, r.Text(), l.o.Node, l.grant.Epoch
 	dead.Attempts++
 	if _, ok := l.store(&dead); !ok {
 		return stepEnd

@@ -23,10 +23,10 @@ func (l *Lane) backlogLocked() uint64 {
 func (l *Lane) MayIdle(position uint64, now time.Time, pressed bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if position <= l.p.Checkpoint || !l.idleLocked() {
+	if position <= l.progress.Checkpoint || !l.idleLocked() {
 		return false
 	}
-	return pressed || position-l.p.Checkpoint > idleBehind || now.Sub(l.doneSince) >= idleAfter
+	return pressed || position-l.progress.Checkpoint > idleBehind || now.Sub(l.progressedAt) >= idleAfter
 }
 
 // IdleTo moves the checkpoint of an idle lane to position. The caller has read position before: a message that was pushed up to
@@ -34,8 +34,8 @@ func (l *Lane) MayIdle(position uint64, now time.Time, pressed bool) bool {
 func (l *Lane) IdleTo(position uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if position > l.p.Checkpoint && l.idleLocked() {
-		l.p.Checkpoint, l.p.Attempt, l.doneSince = position, 0, time.Now()
+	if position > l.progress.Checkpoint && l.idleLocked() {
+		l.progress.Checkpoint, l.progress.Attempt, l.progressedAt = position, 0, time.Now()
 		l.last = max(l.last, position)
 	}
 }
@@ -43,7 +43,7 @@ func (l *Lane) IdleTo(position uint64) {
 // idleLocked reports whether nothing is queued or in flight. A lane that ends does not move any more, for its owner may
 // be writing its last done.
 func (l *Lane) idleLocked() bool {
-	return l.backlogLocked() == 0 && l.p.Attempt == 0 && !l.urgent && l.state == StateHeld && l.gap == "" && l.cause == nil && !l.draining
+	return l.backlogLocked() == 0 && l.progress.Attempt == 0 && !l.urgent && l.state == StateHeld && l.gap == "" && l.cause == nil && !l.draining
 }
 
 // SetGap says which messages are missing; "" if they have been found.
@@ -67,37 +67,38 @@ func (l *Lane) setQueued(queued bool) {
 // CheckOverdue reports once per call that it has not returned long after its deadline.
 func (l *Lane) CheckOverdue(now time.Time) {
 	l.mu.Lock()
-	late := l.inCall && !l.queued && now.Sub(l.callSince) > l.Policy.Timeout+overdueGrace
+	late := l.inCall && !l.queued && now.Sub(l.callSince) > l.o.Policy.Timeout+overdueGrace
 	first := late && !l.overdue
 	l.overdue = late
 	l.mu.Unlock()
 	if first {
-		l.log.Error("handler call is overdue", "timeout_ms", l.Policy.Timeout.Milliseconds())
+		l.log.Error("handler call is overdue", "timeout_ms", l.o.Policy.Timeout.Milliseconds())
 	}
 }
 
 // Status is what there is to know about a lane.
 type Status struct {
-	Partition int
-	Epoch     uint64
-	Done      uint64
-	Lag       *uint64 // Messages after Done that this node's replica of the topic has; nil if unknown.
-	Passed    uint64  // Of the topic, the last sequence whose message Lag would count; 0 if that is not known.
-	State     string
-	Attempt   int
-	Error     string
-	RetryAt   time.Time // When it tries again; zero if it does not wait for a time.
-	Parked    int       // Keys whose messages are dead-lettered.
+	Partition  int
+	Epoch      uint64
+	Checkpoint uint64
+	Lag        *uint64 // Messages after Done that this node's replica of the topic has; nil if unknown.
+	Passed     uint64  // Of the topic, the last sequence whose message Lag would count; 0 if that is not known.
+	State      string
+	Attempt    int
+	Error      string
+	RetryAt    time.Time // When it tries again; zero if it does not wait for a time.
+	Parked     int       // Keys whose messages are dead-lettered.
 
 	Unreleased string // Why the last released message that used up its attempts failed; "" if none has since the lane began.
 }
 
+// Status returns what the lane is doing. The caller fills in Lag and Passed.
 func (l *Lane) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Status{
 		Partition: l.grant.Partition, Epoch: l.grant.Epoch,
-		Done: l.p.Checkpoint, Attempt: l.p.Attempt, RetryAt: l.retryAt, Parked: l.parkedKeys, State: l.state, Error: l.fault,
+		Checkpoint: l.progress.Checkpoint, Attempt: l.progress.Attempt, RetryAt: l.retryAt, Parked: l.parkedKeys, State: l.state, Error: l.fault,
 		Unreleased: l.unreleased,
 	}
 	switch {
@@ -116,5 +117,5 @@ func (l *Lane) Status() Status {
 func (l *Lane) Checkpoint() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.p.Checkpoint
+	return l.progress.Checkpoint
 }

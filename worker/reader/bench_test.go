@@ -31,18 +31,18 @@ func BenchmarkDrain(b *testing.B) {
 }
 
 func fillBench(b *testing.B, r *rig) {
-	_, err := r.Js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.1.>"}, AllowDirect: true})
+	_, err := r.JS.CreateStream(b.Context(), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.1.>"}, AllowDirect: true})
 	if err != nil {
 		b.Fatal(err)
 	}
 	data := make([]byte, 256)
 	for i := range benchMessages {
-		if _, err := r.Js.PublishAsync(benchSubject(i), data, jetstream.WithStallWait(time.Minute)); err != nil {
+		if _, err := r.JS.PublishAsync(benchSubject(i), data, jetstream.WithStallWait(time.Minute)); err != nil {
 			b.Fatal(err)
 		}
 	}
 	select {
-	case <-r.Js.PublishAsyncComplete():
+	case <-r.JS.PublishAsyncComplete():
 	case <-time.After(time.Minute):
 		b.Fatal("the stream does not fill")
 	}
@@ -107,10 +107,10 @@ func benchRig(b *testing.B, js jetstream.JetStream, h handler.Handler) *rig {
 
 // benchReport reports throughput and processor time, which says more on a machine that others use too.
 func benchReport(b *testing.B) (report func()) {
-	begun := workertest.CpuTime(b)
+	begun := workertest.CPUTime(b)
 	return func() {
 		messages := float64(b.N) * benchMessages
 		b.ReportMetric(messages/b.Elapsed().Seconds(), "msgs/s")
-		b.ReportMetric(float64((workertest.CpuTime(b)-begun).Nanoseconds())/messages, "cpu-ns/msg")
+		b.ReportMetric(float64((workertest.CPUTime(b)-begun).Nanoseconds())/messages, "cpu-ns/msg")
 	}
 }

@@ -37,18 +37,18 @@ const (
 
 // catchUp is the reader of the lanes that lag. Its goroutine owns it.
 type catchUp struct {
-	*scan
-	last     stream.Entry // The message before pos, for a lane that had no room for it when nobody else did either.
-	since    time.Time    // When its turn began.
-	held     int          // Ticks that it has been holding.
-	dataless int          // Ticks since the last message.
+	*scanner
+	last             stream.Entry // The message before pos, for a lane that had no room for it when nobody else did either.
+	dwellingSince    time.Time    // When its turn began.
+	ticksHeld        int          // Ticks that it has been holding.
+	ticksWithoutData int          // Ticks since the last message.
 }
 
 // runCatchUp feeds the lanes that are behind. It goes up from the lowest of them, feeding all that it passes, and
 // leaves a lane behind whose queue is full; it jumps over stretches that nobody wants, and comes back for lanes that
 // have room again.
 func (r *Reader) runCatchUp(ctx context.Context) {
-	c := &catchUp{scan: &scan{r: r, name: "catch-up", wake: r.wake}}
+	c := &catchUp{scanner: &scanner{r: r, name: "catch-up", wake: r.wake}}
 	c.sink = c
 	defer c.close()
 	for ctx.Err() == nil {
@@ -66,7 +66,7 @@ func (c *catchUp) execute(ctx context.Context, to action) error {
 	case actionRest:
 		c.close()
 		c.last = stream.Entry{}
-		c.await(ctx, nil)
+		c.awaitChange(ctx, nil)
 		return nil
 	case actionHold:
 		return c.hold(ctx)
@@ -78,25 +78,25 @@ func (c *catchUp) execute(ctx context.Context, to action) error {
 }
 
 // await waits until the lanes' wishes may have changed, or for tick.
-func (c *catchUp) await(ctx context.Context, tick <-chan time.Time) {
+func (c *catchUp) awaitChange(ctx context.Context, tick <-chan time.Time) {
 	select {
 	case <-ctx.Done():
 	case <-c.wake:
 	case <-tick:
-		c.held++
+		c.ticksHeld++
 	}
 }
 
 // hold reads nothing. Messages that are asked for already wait in the consumer.
 func (c *catchUp) hold(ctx context.Context) error {
-	if c.session == nil {
-		c.await(ctx, nil)
+	if c.consumer == nil {
+		c.awaitChange(ctx, nil)
 		return nil
 	}
 	t := time.NewTimer(stream.TickInterval)
 	defer t.Stop()
-	c.await(ctx, t.C)
-	if c.held >= holdTicks {
+	c.awaitChange(ctx, t.C)
+	if c.ticksHeld >= holdTicks {
 		c.close()
 	}
 	return nil
@@ -107,19 +107,19 @@ func (c *catchUp) jump(ctx context.Context, to uint64) error {
 	c.close()
 	c.detachAll(to)
 	c.last = stream.Entry{}
-	c.since, c.held, c.dataless = time.Now(), 0, 0
+	c.dwellingSince, c.ticksHeld, c.ticksWithoutData = time.Now(), 0, 0
 	if err := c.open(ctx, to); err != nil {
 		return err
 	}
-	c.plan(c.since) // Lanes get on before what is missing at the start is looked for.
-	return c.fill(ctx, c.session.Start)
+	c.plan(c.dwellingSince) // Lanes get on before what is missing at the start is looked for.
+	return c.fill(ctx, c.consumer.Start)
 }
 
 // detachAll lets every lane note how far it has been fed, and moves on.
 func (c *catchUp) detachAll(to uint64) {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
-	for _, f := range c.r.lanes {
+	for _, f := range c.r.cursors {
 		if f.attached {
 			f.next, f.attached = max(f.next, c.pos), false
 		}
@@ -142,14 +142,14 @@ func (c *catchUp) plan(now time.Time) action {
 		return action{kind: actionRest}
 	case !some:
 		return action{kind: actionHold}
-	case c.session == nil:
+	case c.consumer == nil:
 		return action{kind: actionJump, to: min(near, low)}
-	case near == none || low != none && now.Sub(c.since) >= limit:
+	case near == none || low != none && now.Sub(c.dwellingSince) >= limit:
 		return action{kind: actionJump, to: low}
 	case near-c.pos > skipThreshold:
 		return action{kind: actionJump, to: near}
 	}
-	c.held = 0
+	c.ticksHeld = 0
 	return action{kind: actionRead}
 }
 
@@ -161,12 +161,12 @@ const none = ^uint64(0)
 // any of either, and whether one of the latter has never been fed. Reader.mu is held.
 func (c *catchUp) attachLanes() (near, low uint64, some, fresh bool) {
 	near, low = none, none
-	for _, f := range c.r.lanes {
-		if f.mode != feedBehind || f.full || c.r.joinTail(f, c.pos) || f.full {
+	for _, f := range c.r.cursors {
+		if f.feeder != byCatchUp || f.full || c.r.joinTail(f, c.pos) || f.full {
 			continue
 		}
 		some = true
-		if c.session != nil && !f.attached {
+		if c.consumer != nil && !f.attached {
 			f.attached = f.next >= c.pos || c.pushLast(f)
 		}
 		if f.attached {
@@ -198,10 +198,10 @@ func (c *catchUp) deliver(e *stream.Entry) {
 	p := r.partitionOf(e.Subject)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c.dataless = 0
+	c.ticksWithoutData = 0
 	c.pos = e.Seq + 1
 	if p >= 0 {
-		for _, f := range r.feeds[p] {
+		for _, f := range r.byPartition[p] {
 			if !f.attached || f.next > e.Seq {
 				continue
 			}
@@ -223,8 +223,8 @@ func (c *catchUp) skip(to uint64) {
 	defer c.r.mu.Unlock()
 	from := c.pos
 	c.pos = to
-	for _, f := range c.r.lanes {
-		if f.mode == feedBehind && f.next >= from {
+	for _, f := range c.r.cursors {
+		if f.feeder == byCatchUp && f.next >= from {
 			f.next = max(f.next, to)
 		}
 	}
@@ -236,8 +236,8 @@ func (c *catchUp) missing(text string) {
 	r := c.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, f := range r.lanes {
-		if f.mode == feedBehind && (f.attached || f.next == c.pos) && f.next <= c.pos {
+	for _, f := range r.cursors {
+		if f.feeder == byCatchUp && (f.attached || f.next == c.pos) && f.next <= c.pos {
 			r.stopAtGap(f, c.pos, text)
 		}
 	}
@@ -247,14 +247,14 @@ func (c *catchUp) missing(text string) {
 
 // tick looks after the consumer, and notices that a turn is over.
 func (c *catchUp) tick() error {
-	c.dataless++
+	c.ticksWithoutData++
 	c.replan = true
 	c.r.mu.Lock()
 	waiting := c.pos < c.r.tailPos
 	c.r.mu.Unlock()
 	// The server says nothing about messages that were purged before it delivered them: a new consumer will tell.
-	if waiting && c.dataless >= stream.SilentTicks {
+	if waiting && c.ticksWithoutData >= stream.SilentTicks {
 		return stream.ErrSilent
 	}
-	return c.session.Tick()
+	return c.consumer.Tick()
 }

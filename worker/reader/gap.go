@@ -24,7 +24,7 @@ const (
 // fill gives the messages from pos up to another one, which the consumer has not delivered. Below the stream's first
 // sequence there are none: messages are only ever deleted by prefix. Others are missing on this node's replica at
 // least, and are fetched from elsewhere.
-func (s *scan) fill(ctx context.Context, to uint64) error {
+func (s *scanner) fill(ctx context.Context, to uint64) error {
 	warned := false
 	for s.pos < to {
 		first, err := s.r.firstSeq(ctx)
@@ -50,7 +50,7 @@ func (s *scan) fill(ctx context.Context, to uint64) error {
 }
 
 // fillOne gives the message at pos, or stops the lanes that need it.
-func (s *scan) fillOne(ctx context.Context) error {
+func (s *scanner) fillOne(ctx context.Context) error {
 	e, err := s.r.fetchMissing(ctx, s.pos)
 	switch {
 	case err == nil:
@@ -70,7 +70,7 @@ func (s *scan) fillOne(ctx context.Context) error {
 
 // stopAtGap stops feeding a lane before the message at seq. r.mu is held.
 func (r *Reader) stopAtGap(f *Cursor, seq uint64, text string) {
-	r.setMode(f, feedGap)
+	r.setFeeder(f, byNobody)
 	f.next, f.retryAt = seq, time.Now().Add(gapRetry)
 	f.gapped = true
 	f.lane.SetGap(text)
@@ -88,9 +88,9 @@ func (r *Reader) passGap(f *Cursor) {
 func (r *Reader) retryGaps(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, f := range r.lanes {
-		if f.mode == feedGap && now.After(f.retryAt) {
-			r.setMode(f, feedBehind)
+	for _, f := range r.cursors {
+		if f.feeder == byNobody && now.After(f.retryAt) {
+			r.setFeeder(f, byCatchUp)
 			f.full = false
 			r.wakeCatchUp()
 		}

@@ -56,8 +56,8 @@ func (r *Reader) atTail() (lanes []Lane, position uint64) {
 	if r.tailPos == 0 {
 		return nil, 0
 	}
-	for _, f := range r.lanes {
-		if f.mode == feedTail {
+	for _, f := range r.cursors {
+		if f.feeder == byTail {
 			lanes = append(lanes, f.lane)
 		}
 	}
@@ -71,7 +71,7 @@ func (f *Cursor) Lag(now time.Time) (lag *uint64, passed uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	backlog := f.lane.Backlog()
-	if f.mode == feedTail {
+	if f.feeder == byTail {
 		passed = max(r.tailPos, 1) - 1
 		if !r.tailOpen {
 			return nil, passed
@@ -123,8 +123,8 @@ func (r *Reader) lagging() []*Cursor {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var lagging []*Cursor
-	for _, f := range r.lanes {
-		if f.mode != feedTail {
+	for _, f := range r.cursors {
+		if f.feeder != byTail {
 			lagging = append(lagging, f)
 		}
 	}

@@ -95,7 +95,7 @@ func TestReaderWithoutACopyReadsFromAnotherNode(t *testing.T) {
 		r = newRigOn(t, js, "orders", 8)
 		r.Create(3)
 		r.local = nc.ConnectedServerName
-		if probe := (&stream.Opener{Js: js, Stream: r.Topic.Name, LocalServer: r.local}); !probe.MayBeLocal(t.Context()) {
+		if probe := (&stream.Opener{JS: js, Stream: r.Topic.Name, LocalServer: r.local}); !probe.MayBeLocal(t.Context()) {
 			break
 		}
 	}
@@ -117,7 +117,7 @@ func TestReaderWithoutACopyReadsFromAnotherNode(t *testing.T) {
 	workertest.Eventually(t, workertest.WaitLimit, func() error { // an election may have to pass
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		ack, err := r.Js.Publish(ctx, r.Topic.Name+".1.3.last", nil)
+		ack, err := r.JS.Publish(ctx, r.Topic.Name+".1.3.last", nil)
 		if err == nil {
 			r.mu.Lock()
 			r.sent[3] = append(r.sent[3], ack.Sequence)

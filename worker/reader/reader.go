@@ -1,3 +1,5 @@
+// Package reader feeds the lanes of a topic on one node. A tail reader follows the head of the stream for the lanes that keep up,
+// and a catch-up reader feeds all others. No lane is ever fed past a message that is missing.
 package reader
 
 import (
@@ -53,24 +55,24 @@ type Reader struct {
 		at  time.Time
 	}
 
-	mu       sync.Mutex
-	lanes    []*Cursor   // In no order.
-	feeds    [][]*Cursor // The same by partition: one for each group that holds it.
-	behind   int         // How many lanes are behind.
-	tailPos  uint64      // Next sequence the tail expects; 0 until it has first been opened.
-	tailOpen bool        // The tail has a consumer, so what it has not seen is not long stored.
-	floor    uint64      // The tail has seen every sequence from floor to tailPos - 1.
-	recent   recent      // The last of them.
-	seen     []uint64    // Last sequence the tail has seen, by partition.
+	mu          sync.Mutex
+	cursors     []*Cursor   // In no order.
+	byPartition [][]*Cursor // The same by partition: one for each group that holds it.
+	behind      int         // How many lanes are behind.
+	tailPos     uint64      // Next sequence the tail expects; 0 until it has first been opened.
+	tailOpen    bool        // The tail has a consumer, so what it has not seen is not long stored.
+	floor       uint64      // The tail has seen every sequence from floor to tailPos - 1.
+	recent      recent      // The last of them.
+	seen        []uint64    // Last sequence the tail has seen, by partition.
 }
 
 // feedMode is who feeds a lane.
-type feedMode int
+type feeder int
 
 const (
-	feedBehind feedMode = iota // The catch-up reader.
-	feedTail                   // The tail.
-	feedGap                    // Nobody: the message at next is missing.
+	byCatchUp feeder = iota // The catch-up reader.
+	byTail                  // The tail.
+	byNobody                // Nobody: the message at next is missing.
 )
 
 // Lane is what a reader needs of the lanes that it feeds. All methods can be called from several goroutines.
@@ -97,7 +99,7 @@ type Cursor struct {
 	reader    *Reader
 	lane      Lane // nil before Start.
 	partition int
-	mode      feedMode
+	feeder    feeder
 	next      uint64    // The lane has all messages of its partition below next. While it is fed: below the reader's position.
 	full      bool      // The lane's queue has no room; it will say when it has.
 	attached  bool      // The catch-up reader, where it stands, feeds the lane.
@@ -126,13 +128,13 @@ func New(o Options) *Reader {
 		o.RecentEntries = recentEntries
 	}
 	return &Reader{
-		Options: o,
-		opener:  stream.Opener{Js: o.JS, Stream: o.Topic.Name, LocalServer: o.LocalServer},
-		recent:  newRecent(o.RecentEntries),
-		prefix:  strings.TrimSuffix(o.Topic.PartitionFilter(0), "0.>"),
-		wake:    make(chan struct{}, 1),
-		feeds:   make([][]*Cursor, o.Topic.Partitions),
-		seen:    make([]uint64, o.Topic.Partitions),
+		Options:     o,
+		opener:      stream.Opener{JS: o.JS, Stream: o.Topic.Name, LocalServer: o.LocalServer},
+		recent:      newRecent(o.RecentEntries),
+		prefix:      strings.TrimSuffix(o.Topic.PartitionFilter(0), "0.>"),
+		wake:        make(chan struct{}, 1),
+		byPartition: make([][]*Cursor, o.Topic.Partitions),
+		seen:        make([]uint64, o.Topic.Partitions),
 	}
 }
 
@@ -158,8 +160,8 @@ func (f *Cursor) Start(l Lane) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f.lane = l
-	r.lanes = append(r.lanes, f)
-	r.feeds[f.partition] = append(r.feeds[f.partition], f)
+	r.cursors = append(r.cursors, f)
+	r.byPartition[f.partition] = append(r.byPartition[f.partition], f)
 	r.behind++
 	if !r.joinTail(f, 0) {
 		r.wakeCatchUp()
@@ -174,10 +176,10 @@ func (f *Cursor) Stop() {
 	if f.lane == nil {
 		return
 	}
-	r.setMode(f, feedGap)
+	r.setFeeder(f, byNobody)
 	is := func(other *Cursor) bool { return other == f }
-	r.lanes = slices.DeleteFunc(r.lanes, is)
-	r.feeds[f.partition] = slices.DeleteFunc(r.feeds[f.partition], is)
+	r.cursors = slices.DeleteFunc(r.cursors, is)
+	r.byPartition[f.partition] = slices.DeleteFunc(r.byPartition[f.partition], is)
 	r.wakeCatchUp()
 }
 
@@ -197,14 +199,14 @@ func (r *Reader) wakeCatchUp() {
 }
 
 // setMode changes who feeds a lane. r.mu is held.
-func (r *Reader) setMode(f *Cursor, mode feedMode) {
-	if f.mode == feedBehind {
+func (r *Reader) setFeeder(f *Cursor, mode feeder) {
+	if f.feeder == byCatchUp {
 		r.behind--
 	}
-	if mode == feedBehind {
+	if mode == byCatchUp {
 		r.behind++
 	}
-	f.mode, f.attached = mode, false
+	f.feeder, f.attached = mode, false
 }
 
 // joinTail hands a lane that is behind to the tail, if it has everything that the tail has passed, or can be given it at
@@ -219,11 +221,11 @@ func (r *Reader) joinTail(f *Cursor, position uint64) bool {
 		return false
 	}
 	if quiet := next >= r.floor && r.seen[f.partition] < next; next < r.tailPos && !quiet {
-		if !r.recent.holds(next) || !r.recall(f, next) {
+		if !r.recent.holds(next) || !r.replay(f, next) {
 			return false
 		}
 	}
-	r.setMode(f, feedTail)
+	r.setFeeder(f, byTail)
 	r.passGap(f)
 	f.next = max(next, r.tailPos)
 	return true
@@ -231,7 +233,7 @@ func (r *Reader) joinTail(f *Cursor, position uint64) bool {
 
 // recall gives a lane what the tail remembers from a sequence on. It returns false if the lane has no room for all of
 // it. r.mu is held.
-func (r *Reader) recall(f *Cursor, next uint64) bool {
+func (r *Reader) replay(f *Cursor, next uint64) bool {
 	woken := false
 	r.recent.each(f.partition, next, func(e *stream.Entry) bool {
 		ok, wake := f.lane.Push(e)
@@ -260,11 +262,11 @@ func (r *Reader) partitionOf(subject string) int {
 }
 
 // tail is the reader of the lanes that keep up. Its goroutine owns it.
-type tail struct{ *scan }
+type tail struct{ *scanner }
 
 // runTail follows the head of the stream.
 func (r *Reader) runTail(ctx context.Context) {
-	t := &tail{&scan{r: r, name: "tail"}}
+	t := &tail{&scanner{r: r, name: "tail"}}
 	t.sink = t
 	defer t.close()
 	for ctx.Err() == nil {
@@ -285,11 +287,11 @@ func (s *tail) openTail(ctx context.Context) error {
 	}
 	if s.pos == 0 {
 		s.r.mu.Lock()
-		s.pos = s.session.Start
+		s.pos = s.consumer.Start
 		s.r.floor, s.r.tailPos = s.pos, s.pos
 		s.r.mu.Unlock()
 	}
-	if err := s.fill(ctx, s.session.Start); err != nil {
+	if err := s.fill(ctx, s.consumer.Start); err != nil {
 		return err
 	}
 	s.r.mu.Lock()
@@ -313,9 +315,9 @@ func (s *tail) deliver(e *stream.Entry) {
 	defer r.mu.Unlock()
 	if p >= 0 {
 		r.seen[p] = e.Seq
-		for _, f := range r.feeds[p] {
-			if f.mode == feedTail && f.next <= e.Seq && !s.push(f, e) {
-				r.setMode(f, feedBehind)
+		for _, f := range r.byPartition[p] {
+			if f.feeder == byTail && f.next <= e.Seq && !s.push(f, e) {
+				r.setFeeder(f, byCatchUp)
 				f.next, f.full = e.Seq, true
 			}
 		}
@@ -337,8 +339,8 @@ func (s *tail) missing(text string) {
 	r := s.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, f := range r.lanes {
-		if f.mode == feedTail && f.next <= s.pos {
+	for _, f := range r.cursors {
+		if f.feeder == byTail && f.next <= s.pos {
 			r.stopAtGap(f, s.pos, text)
 		}
 	}
@@ -348,4 +350,4 @@ func (s *tail) missing(text string) {
 }
 
 // tick looks after the consumer.
-func (s *tail) tick() error { return s.session.Tick() }
+func (s *tail) tick() error { return s.consumer.Tick() }

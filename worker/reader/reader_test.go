@@ -64,7 +64,7 @@ func (r *rig) start(o rigOptions) {
 	if _, ok := r.T.(*testing.B); ok {
 		logger = hclog.NewNullLogger()
 	}
-	r.reader = New(Options{Topic: r.Topic, JS: r.Js, Logger: logger, LocalServer: r.local, RecentEntries: o.recent})
+	r.reader = New(Options{Topic: r.Topic, JS: r.JS, Logger: logger, LocalServer: r.local, RecentEntries: o.recent})
 	r.group = newLaneSet(r.reader, o.handler, o.queueEntries)
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
@@ -116,7 +116,7 @@ func (r *rig) publish(n int) {
 		r.mu.Unlock()
 		key := fmt.Sprintf("k%d", total+len(futures))
 		p := partitioner.Of(r.Topic.Partitions, key)
-		f, err := r.Js.PublishAsync(fmt.Sprintf("%s.1.%d.%s", r.Topic.Name, p, key), []byte("payload"), jetstream.WithStallWait(workertest.WaitLimit))
+		f, err := r.JS.PublishAsync(fmt.Sprintf("%s.1.%d.%s", r.Topic.Name, p, key), []byte("payload"), jetstream.WithStallWait(workertest.WaitLimit))
 		if err != nil {
 			r.T.Fatal(err)
 		}
@@ -360,7 +360,7 @@ func TestMessageMissingHereIsFetchedFromTheLeader(t *testing.T) {
 	r := newRig(t, workertest.StartBroker(t), rigOptions{partitions: 4, preload: 100})
 	r.startAll()
 	r.awaitAll()
-	s := &collector{scan: &scan{r: r.reader, pos: 40}}
+	s := &collector{scanner: &scanner{r: r.reader, pos: 40}}
 	s.sink = s
 	if err := s.fill(t.Context(), 45); err != nil {
 		t.Fatal(err)
@@ -377,7 +377,7 @@ func TestMessageMissingHereIsFetchedFromTheLeader(t *testing.T) {
 
 // collector keeps what a scan delivers.
 type collector struct {
-	*scan
+	*scanner
 	got []stream.Entry
 }
 
@@ -394,12 +394,12 @@ func TestIdleLanesFollowTheTail(t *testing.T) {
 	r.startAll()
 	r.awaitTail()
 	for range 5 {
-		if _, err := r.Js.Publish(t.Context(), "orders.1.9.key", nil); err != nil {
+		if _, err := r.JS.Publish(t.Context(), "orders.1.9.key", nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	workertest.Eventually(t, workertest.WaitLimit, func() error {
-		if s := r.group.Status()[9]; s.Done != 5 {
+		if s := r.group.Status()[9]; s.Checkpoint != 5 {
 			return fmt.Errorf("status %+v", s)
 		}
 		return nil
@@ -407,7 +407,7 @@ func TestIdleLanesFollowTheTail(t *testing.T) {
 	r.reader.moveIdle(0, time.Now().Add(time.Hour))
 	moved := 0
 	for _, s := range r.group.Status() {
-		if s.Partition != 9 && s.Done == 5 {
+		if s.Partition != 9 && s.Checkpoint == 5 {
 			moved++
 		}
 	}
@@ -425,9 +425,9 @@ func TestQuietLaneIsAtTheTailWithoutCatchingUp(t *testing.T) {
 	lane := r.group.Start(ownership.Grant{Partition: 2, Epoch: 9, Progress: ownership.Progress{Checkpoint: r.sent[2][len(r.sent[2])-1]}})
 	r.reader.mu.Lock()
 	defer r.reader.mu.Unlock()
-	for _, f := range r.reader.feeds[2] {
-		if f.lane == lane && f.mode != feedTail {
-			t.Errorf("mode %d, position %d of %d", f.mode, f.next, r.reader.tailPos)
+	for _, f := range r.reader.byPartition[2] {
+		if f.lane == lane && f.feeder != byTail {
+			t.Errorf("mode %d, position %d of %d", f.feeder, f.next, r.reader.tailPos)
 		}
 	}
 }

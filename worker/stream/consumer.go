@@ -30,15 +30,15 @@ func ConsumerConfig(from uint64) jetstream.ConsumerConfig {
 func createConsumer(ctx context.Context, js jetstream.JetStream, stream string, cfg jetstream.ConsumerConfig) (*jetstream.ConsumerInfo, error) {
 	for try := 0; ; try++ {
 		cfg.Name = nuid.Next()
-		c, err := createOnce(ctx, js, stream, cfg, createFirst<<try)
+		c, err := createOnce(ctx, js, stream, cfg, firstCreateTimeout<<try)
 		if err == nil {
 			return c.CachedInfo(), nil
 		}
 		DeleteConsumer(js.Conn(), stream, cfg.Name) // It may be there all the same.
-		if try+1 == createTries || ctx.Err() != nil || errors.Is(err, jetstream.ErrStreamNotFound) {
+		if try+1 == maxCreates || ctx.Err() != nil || errors.Is(err, jetstream.ErrStreamNotFound) {
 			return nil, err
 		}
-		every.Sleep(ctx, createPause<<try)
+		every.Sleep(ctx, firstCreatePause<<try)
 	}
 }
 

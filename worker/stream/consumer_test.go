@@ -57,7 +57,7 @@ func TestLostRequestForAConsumerIsSoonMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, limit := range js.limit {
-		if limit > createFirst<<i {
+		if limit > firstCreateTimeout<<i {
 			t.Errorf("request %d was waited for %s", i+1, limit)
 		}
 	}

@@ -22,6 +22,7 @@ type Entry struct {
 // cut from, its reply subject.
 const EntryOverhead = 512
 
+// Size is about how much memory the entry takes, in bytes.
 func (e *Entry) Size() int { return len(e.Data) + len(e.Subject) + EntryOverhead }
 
 // Message builds what an envelope says of a message wherever it is handled.

@@ -1,3 +1,5 @@
+// Package stream reads JetStream streams: pull consumers on this node, single messages and counts from a stream's leader, and
+// replicas that are read without one. It knows nothing of groups and lanes.
 package stream
 
 import (
@@ -23,9 +25,9 @@ const (
 	TickInterval         = 250 * time.Millisecond // How often a consumer looks after itself.
 	ReopenDelay          = 250 * time.Millisecond // Before another consumer is opened after one could not be.
 	SilentTicks          = 8                      // Ticks without a sound after which a consumer is lost.
-	createFirst          = 100 * time.Millisecond // For the first request to create a consumer; it may be lost with a leader.
-	createTries          = 4                      // So many requests, each for twice as long as the one before it.
-	createPause          = 10 * time.Millisecond  // After the first one; twice as long after each.
+	firstCreateTimeout   = 100 * time.Millisecond // For the first request to create a consumer; it may be lost with a leader.
+	maxCreates           = 4                      // So many requests, each for twice as long as the one before it.
+	firstCreatePause     = 10 * time.Millisecond  // After the first one; twice as long after each.
 	placementInfoTimeout = time.Second            // For one look at the stream.
 	inactivity           = 30 * time.Second       // After which the server removes a consumer that nobody pulls from.
 )
@@ -54,20 +56,20 @@ var (
 
 // PullConsumer is one life of an ephemeral consumer that acknowledges nothing. It belongs to one goroutine.
 type PullConsumer struct {
-	nc      *nats.Conn
-	stream  string
-	name    string
-	Start   uint64 // First sequence that the server will deliver, if it exists.
-	Pending uint64 // Messages that the consumer had before it when it was made.
-	Local   bool   // The consumer is on this node.
-	away    bool   // It cannot be: this node has no replica of the stream.
-	opened  time.Time
+	nc        *nats.Conn
+	stream    string
+	name      string
+	Start     uint64 // First sequence that the server will deliver, if it exists.
+	Pending   uint64 // Messages that the consumer had before it when it was made.
+	Local     bool   // The consumer is on this node.
+	noReplica bool   // It cannot be: this node has no replica of the stream.
+	opened    time.Time
 
 	sub         *nats.Subscription
 	inbox       string
-	In          chan *nats.Msg
+	Messages    chan *nats.Msg
 	maxBytes    int
-	asked       int    // Messages asked for and neither delivered nor declined.
+	demand      int    // Messages asked for and neither delivered nor declined.
 	delivered   uint64 // Consumer sequence of the last delivery.
 	silentTicks int    // Ticks since something arrived.
 	received    bool   // Something has arrived.
@@ -77,7 +79,7 @@ type PullConsumer struct {
 
 // Opener opens pull consumers of a stream.
 type Opener struct {
-	Js     jetstream.JetStream
+	JS     jetstream.JetStream
 	Stream string
 	// LocalServer is the name of this node's own server, on which consumers are placed. nil or a server that is not
 	// clustered: wherever they are.
@@ -86,14 +88,14 @@ type Opener struct {
 
 // Open creates a consumer and asks for messages.
 func (o *Opener) Open(ctx context.Context, cfg jetstream.ConsumerConfig) (*PullConsumer, error) {
-	nc := o.Js.Conn()
+	nc := o.JS.Conn()
 	s := &PullConsumer{
 		nc: nc, stream: o.Stream, opened: time.Now(),
-		inbox: nc.NewInbox(), In: make(chan *nats.Msg, 4*PullBatch),
+		inbox: nc.NewInbox(), Messages: make(chan *nats.Msg, 4*PullBatch),
 		// Twice the largest message, or one that does not fit would never come.
 		maxBytes: int(max(4<<20, 2*nc.MaxPayload())),
 	}
-	sub, err := nc.ChanSubscribe(s.inbox, s.In)
+	sub, err := nc.ChanSubscribe(s.inbox, s.Messages)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
@@ -109,15 +111,15 @@ func (o *Opener) Open(ctx context.Context, cfg jetstream.ConsumerConfig) (*PullC
 // create creates the consumer, again and again until it is on this node, if this node has a replica of the stream.
 func (s *PullConsumer) create(ctx context.Context, o *Opener, cfg jetstream.ConsumerConfig) error {
 	for try := 1; ; try++ {
-		info, err := createConsumer(ctx, o.Js, s.stream, cfg)
+		info, err := createConsumer(ctx, o.JS, s.stream, cfg)
 		if err != nil {
 			return fmt.Errorf("create a consumer of stream %s: %w", s.stream, err)
 		}
 		s.name, s.Start, s.Pending, s.Local = info.Name, info.Delivered.Stream+1, info.NumPending, o.isLocal(info)
 		if !s.Local && try == 1 {
-			s.away = !o.MayBeLocal(ctx)
+			s.noReplica = !o.MayBeLocal(ctx)
 		}
-		if s.Local || s.away || try >= placementTries || time.Since(s.opened) >= placementLimit {
+		if s.Local || s.noReplica || try >= placementTries || time.Since(s.opened) >= placementLimit {
 			return nil
 		}
 		DeleteConsumer(s.nc, s.stream, s.name)
@@ -132,7 +134,7 @@ func (o *Opener) isLocal(info *jetstream.ConsumerInfo) bool {
 func (o *Opener) MayBeLocal(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, placementInfoTimeout)
 	defer cancel()
-	stream, err := o.Js.Stream(ctx, o.Stream)
+	stream, err := o.JS.Stream(ctx, o.Stream)
 	if err != nil || stream.CachedInfo().Cluster == nil {
 		return true
 	}
@@ -140,6 +142,7 @@ func (o *Opener) MayBeLocal(ctx context.Context) bool {
 	return cluster.Leader == own || slices.ContainsFunc(cluster.Replicas, func(p *jetstream.PeerInfo) bool { return p.Name == own })
 }
 
+// Close deletes the consumer.
 func (s *PullConsumer) Close() {
 	s.RepullTimer.Stop()
 	_ = s.sub.Unsubscribe()
@@ -147,7 +150,7 @@ func (s *PullConsumer) Close() {
 }
 
 func (s *PullConsumer) pull(n int) error {
-	s.asked += n
+	s.demand += n
 	request := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d,"max_bytes":%d}`,
 		n, pullExpiry.Nanoseconds(), pullHeartbeat.Nanoseconds(), s.maxBytes)
 	return s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+s.stream+"."+s.name, s.inbox, request)
@@ -155,10 +158,10 @@ func (s *PullConsumer) pull(n int) error {
 
 // refill asks for more before the server runs out of demand.
 func (s *PullConsumer) refill() error {
-	if s.asked > PullBatch/2 {
+	if s.demand > PullBatch/2 {
 		return nil
 	}
-	return s.pull(PullBatch - max(0, s.asked))
+	return s.pull(PullBatch - max(0, s.demand))
 }
 
 // Repull repeats the first pull if it seems to be lost.
@@ -168,13 +171,13 @@ func (s *PullConsumer) Repull() error {
 	}
 	s.repulls++
 	s.RepullTimer.Reset(firstRepull << s.repulls)
-	s.asked = 0
+	s.demand = 0
 	return s.pull(PullBatch)
 }
 
 // Tick reports a consumer that has fallen silent, or should be replaced by one on this node.
 func (s *PullConsumer) Tick() error {
-	if len(s.In) == 0 {
+	if len(s.Messages) == 0 {
 		s.silentTicks++
 	}
 	switch {
@@ -188,7 +191,7 @@ func (s *PullConsumer) Tick() error {
 
 // placementTimeout is how long a consumer that is elsewhere is kept.
 func (s *PullConsumer) placementTimeout() time.Duration {
-	if s.away {
+	if s.noReplica {
 		return relocateAwayAfter
 	}
 	return relocateAfter
@@ -199,7 +202,7 @@ func (s *PullConsumer) placementTimeout() time.Duration {
 func (s *PullConsumer) Buffered() *nats.Msg {
 	for try := 0; ; try++ {
 		select {
-		case m := <-s.In:
+		case m := <-s.Messages:
 			return m
 		default:
 			if try > 0 {
@@ -221,7 +224,7 @@ func (s *PullConsumer) Receive(m *nats.Msg) (d Delivery, isMessage bool, err err
 		return d, false, errLostDelivery
 	}
 	s.delivered = d.consumerSeq
-	s.asked--
+	s.demand--
 	return d, true, s.refill()
 }
 
@@ -242,7 +245,7 @@ func (s *PullConsumer) status(m *nats.Msg) error {
 		if err != nil || m.Header.Get("Description") == "Server Shutdown" {
 			return fmt.Errorf("the server ended the pull: %s %s", code, m.Header.Get("Description"))
 		}
-		s.asked = max(0, s.asked-left)
+		s.demand = max(0, s.demand-left)
 		return s.refill()
 	default:
 		return fmt.Errorf("the server refused the pull: %s %s", code, m.Header.Get("Description"))

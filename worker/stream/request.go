@@ -57,6 +57,7 @@ type APIError struct {
 	Text string `json:"description"`
 }
 
+// Error returns the server's text and code.
 func (e *APIError) Error() string {
 	if e == nil {
 		return "empty answer"

@@ -1,3 +1,4 @@
+// Package tap shows the messages of a topic as they are stored. It consumes nothing: no group's position moves.
 package tap
 
 import (
@@ -42,15 +43,15 @@ type Options struct {
 // Tap shows the messages of a topic as they are stored. It consumes nothing: no group's position moves. It belongs to one
 // goroutine.
 type Tap struct {
-	o       Options
-	opener  stream.Opener
-	from    jetstream.ConsumerConfig
-	session *stream.PullConsumer
-	tick    *time.Ticker
-	skip    uint64 // Messages that come before the first to show.
-	until   uint64 // Last sequence to show, unless o.Follow.
-	left    uint64 // Messages that the consumer had before it and has not delivered; means nothing if o.Follow.
-	idle    int    // Ticks since the last message.
+	o        Options
+	opener   stream.Opener
+	from     jetstream.ConsumerConfig
+	consumer *stream.PullConsumer
+	tick     *time.Ticker
+	skip     uint64 // Messages that come before the first to show.
+	until    uint64 // Last sequence to show, unless o.Follow.
+	left     uint64 // Messages that the consumer had before it and has not delivered; means nothing if o.Follow.
+	idle     int    // Ticks since the last message.
 }
 
 // Open opens a tap. Close ends it.
@@ -65,7 +66,7 @@ func Open(ctx context.Context, o Options) (*Tap, error) {
 		return nil, fmt.Errorf("look at topic %s: %w", o.Topic.Name, err)
 	}
 	t := &Tap{
-		o: o, opener: stream.Opener{Js: o.JS, Stream: o.Topic.Name}, tick: time.NewTicker(stream.TickInterval),
+		o: o, opener: stream.Opener{JS: o.JS, Stream: o.Topic.Name}, tick: time.NewTicker(stream.TickInterval),
 		until: info.CachedInfo().State.LastSeq,
 	}
 	if err := t.begin(look, info.CachedInfo().State); err != nil {
@@ -92,12 +93,12 @@ func (t *Tap) begin(ctx context.Context, state jetstream.StreamState) (err error
 }
 
 func (t *Tap) open(ctx context.Context) (err error) {
-	t.session, err = t.opener.Open(ctx, t.from)
+	t.consumer, err = t.opener.Open(ctx, t.from)
 	if err != nil {
-		t.session = nil
+		t.consumer = nil
 		return err
 	}
-	t.left = t.session.Pending
+	t.left = t.consumer.Pending
 	return nil
 }
 
@@ -173,7 +174,7 @@ func (t *Tap) Next(ctx context.Context) (*handler.Message, error) {
 		case t.skip > 0:
 			t.skip--
 		default:
-			return stored(t.o.Topic, stream.Entry{Seq: d.StreamSeq, Published: d.Published, Subject: m.Subject, Headers: m.Header, Data: m.Data})
+			return messageOf(t.o.Topic, stream.Entry{Seq: d.StreamSeq, Published: d.Published, Subject: m.Subject, Headers: m.Header, Data: m.Data})
 		}
 	}
 	return nil, io.EOF
@@ -181,7 +182,7 @@ func (t *Tap) Next(ctx context.Context) (*handler.Message, error) {
 
 // receive waits for a message. An error other than that of ctx means that the consumer is lost.
 func (t *Tap) receive(ctx context.Context) (*nats.Msg, stream.Delivery, error) {
-	if t.session == nil {
+	if t.consumer == nil {
 		return nil, stream.Delivery{}, stream.ErrSilent
 	}
 	for {
@@ -189,12 +190,12 @@ func (t *Tap) receive(ctx context.Context) (*nats.Msg, stream.Delivery, error) {
 		select {
 		case <-ctx.Done():
 			err = ctx.Err()
-		case <-t.session.RepullTimer.C:
-			err = t.session.Repull()
+		case <-t.consumer.RepullTimer.C:
+			err = t.consumer.Repull()
 		case <-t.tick.C:
-			err = t.onTick()
-		case m := <-t.session.In:
-			d, isMessage, lost := t.session.Receive(m)
+			err = t.tickOnce()
+		case m := <-t.consumer.Messages:
+			d, isMessage, lost := t.consumer.Receive(m)
 			if isMessage && lost == nil {
 				return m, d, nil
 			}
@@ -207,17 +208,17 @@ func (t *Tap) receive(ctx context.Context) (*nats.Msg, stream.Delivery, error) {
 }
 
 // onTick is the consumer's, and looks again for what is left if nothing comes: it may have been purged.
-func (t *Tap) onTick() error {
+func (t *Tap) tickOnce() error {
 	if t.idle++; t.idle > stream.SilentTicks && !t.o.Follow {
 		t.idle = 0
 		return stream.ErrSilent
 	}
-	return t.session.Tick()
+	return t.consumer.Tick()
 }
 
 // reopen continues with a new consumer behind the last message, as soon as there can be one.
 func (t *Tap) reopen(ctx context.Context, why error) error {
-	t.closeSession()
+	t.closeConsumer()
 	for lost := time.Now(); time.Since(lost) < giveUpAfter && ctx.Err() == nil; {
 		if why = t.open(ctx); why == nil {
 			return nil
@@ -233,18 +234,18 @@ func (t *Tap) reopen(ctx context.Context, why error) error {
 // Close ends the tap.
 func (t *Tap) Close() {
 	t.tick.Stop()
-	t.closeSession()
+	t.closeConsumer()
 }
 
-func (t *Tap) closeSession() {
-	if t.session != nil {
-		t.session.Close()
-		t.session = nil
+func (t *Tap) closeConsumer() {
+	if t.consumer != nil {
+		t.consumer.Close()
+		t.consumer = nil
 	}
 }
 
 // Stored reads one message of a topic from its leader. The error wraps ErrNotStored if it is not there.
-func Stored(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, seq uint64) (*handler.Message, error) {
+func Get(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, seq uint64) (*handler.Message, error) {
 	e, err := stream.GetMessage(ctx, js.Conn(), t.Name, fmt.Appendf(nil, `{"seq":%d}`, seq))
 	if errors.Is(err, stream.ErrNotFound) {
 		return nil, whyNotStored(ctx, js, t.Name, seq)
@@ -252,7 +253,7 @@ func Stored(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, se
 	if err != nil {
 		return nil, fmt.Errorf("read message %d of topic %s: %w", seq, t.Name, err)
 	}
-	return stored(t, *e)
+	return messageOf(t, *e)
 }
 
 // HasKey reports whether a topic stores a message of a key, as partitioner.Place has it.
@@ -288,7 +289,7 @@ func whyNotStored(ctx context.Context, js jetstream.JetStream, topic string, seq
 }
 
 // stored is the envelope of a message that is not being handled.
-func stored(t partitioner.Topic, e stream.Entry) (*handler.Message, error) {
+func messageOf(t partitioner.Topic, e stream.Entry) (*handler.Message, error) {
 	m, err := stream.Message(&t, &e)
 	return &m, err
 }

@@ -35,14 +35,14 @@ func (r *tapTopic) publishKey(n int) {
 	key := fmt.Sprintf("k%d", n)
 	subject := fmt.Sprintf("orders.1.%d.%s", partitioner.Of(4, key), key)
 	m := &nats.Msg{Subject: subject, Data: []byte(key), Header: nats.Header{"Nats-Msg-Id": {nats.NewInbox()}, "Traceparent": {"00-1"}}}
-	if _, err := r.Js.PublishMsg(r.T.Context(), m); err != nil {
+	if _, err := r.JS.PublishMsg(r.T.Context(), m); err != nil {
 		r.T.Fatal(err)
 	}
 }
 
 func (r *tapTopic) tap(o Options) *Tap {
 	r.T.Helper()
-	o.Topic, o.JS = r.Topic, r.Js
+	o.Topic, o.JS = r.Topic, r.JS
 	tap, err := Open(r.T.Context(), o)
 	if err != nil {
 		r.T.Fatal(err)
@@ -167,7 +167,7 @@ func TestTapShowsTheEnvelopeAndMovesNothing(t *testing.T) {
 		m.IdempotencyKey != m.Headers["Nats-Msg-Id"][0] || m.Traceparent != "00-1" || m.Published.IsZero() || m.Attempt != 0 || m.Epoch != 0 {
 		t.Errorf("got %+v", m)
 	}
-	direct, err := Stored(t.Context(), r.Js, r.Topic, 1)
+	direct, err := Get(t.Context(), r.JS, r.Topic, 1)
 	if err != nil || fmt.Sprint(direct.Headers) != fmt.Sprint(m.Headers) || direct.ID != m.ID || !direct.Published.Equal(m.Published) {
 		t.Errorf("asked for by its sequence: %+v, %v", direct, err)
 	}
@@ -179,13 +179,13 @@ func TestStoredSaysWhyAMessageIsNotThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.publishKey(1)
-	if _, err := Stored(t.Context(), r.Js, r.Topic, 12); !errors.Is(err, ErrNotStored) || err.Error() != "message is not stored yet: the newest one of topic orders has sequence 11" {
+	if _, err := Get(t.Context(), r.JS, r.Topic, 12); !errors.Is(err, ErrNotStored) || err.Error() != "message is not stored yet: the newest one of topic orders has sequence 11" {
 		t.Errorf("ahead: %v", err)
 	}
-	if _, err := Stored(t.Context(), r.Js, r.Topic, 10); !errors.Is(err, ErrNotStored) {
+	if _, err := Get(t.Context(), r.JS, r.Topic, 10); !errors.Is(err, ErrNotStored) {
 		t.Errorf("purged: %v", err)
 	}
-	if m, err := Stored(t.Context(), r.Js, r.Topic, 11); err != nil || m.Seq != 11 {
+	if m, err := Get(t.Context(), r.JS, r.Topic, 11); err != nil || m.Seq != 11 {
 		t.Errorf("stored: %v, %v", m, err)
 	}
 }

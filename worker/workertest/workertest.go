@@ -49,6 +49,7 @@ func StartBroker(t testing.TB) jetstream.JetStream {
 	return Connect(t, StartServer(t))
 }
 
+// StartServer runs a stand-alone broker in this process.
 func StartServer(t testing.TB) *server.Server {
 	t.Helper()
 	ns, err := server.NewServer(&server.Options{
@@ -66,6 +67,7 @@ func StartServer(t testing.TB) *server.Server {
 	return ns
 }
 
+// Connect returns a connection to a broker in this process.
 func Connect(t testing.TB, ns *server.Server) jetstream.JetStream {
 	t.Helper()
 	nc, err := nats.Connect("", nats.InProcessServer(ns))
@@ -96,6 +98,7 @@ func HandleBatch(t *testing.T, h handler.Batcher, ms []*handler.Message) handler
 	return h.HandleBatch(ctx, ms)
 }
 
+// WantBatch checks the result of a batch.
 func WantBatch(t *testing.T, got handler.BatchResult, ok int, named bool, want handler.Status, reason string) {
 	t.Helper()
 	if got.OK != ok || got.Named != named {
@@ -104,6 +107,7 @@ func WantBatch(t *testing.T, got handler.BatchResult, ok int, named bool, want h
 	WantStatus(t, got.Result, want, reason)
 }
 
+// WantAll checks that all n messages of a batch succeeded.
 func WantAll(t *testing.T, got handler.BatchResult, n int) {
 	t.Helper()
 	if got.OK != n {
@@ -144,11 +148,13 @@ func HandleFor(t *testing.T, h handler.Handler, m *handler.Message, d time.Durat
 	return h.Handle(ctx, m)
 }
 
+// Handle calls a handler with 20 seconds to answer.
 func Handle(t *testing.T, h handler.Handler, m *handler.Message) handler.Result {
 	t.Helper()
 	return HandleFor(t, h, m, 20*time.Second)
 }
 
+// WriteFile writes text to a new file and returns its name.
 func WriteFile(t *testing.T, text string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "file")
@@ -158,6 +164,7 @@ func WriteFile(t *testing.T, text string) string {
 	return name
 }
 
+// WantHeaders checks the first values of headers.
 func WantHeaders(t *testing.T, got map[string][]string, want map[string]string) {
 	t.Helper()
 	for name, value := range want {
@@ -217,6 +224,7 @@ func Alive(pid int) bool {
 	return err == nil && !bytes.Contains(text, []byte(") Z "))
 }
 
+// WantStatus checks a result.
 func WantStatus(t *testing.T, got handler.Result, want handler.Status, reason string) {
 	t.Helper()
 	if got.Status != want || !strings.Contains(got.Reason, reason) {
@@ -224,6 +232,7 @@ func WantStatus(t *testing.T, got handler.Result, want handler.Status, reason st
 	}
 }
 
+// Kill kills a process.
 func Kill(t *testing.T, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -237,12 +246,14 @@ type LockedBuffer struct {
 	b  bytes.Buffer
 }
 
+// Write appends to the buffer.
 func (b *LockedBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.Write(p)
 }
 
+// String returns what was written.
 func (b *LockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -255,8 +266,10 @@ type Expiring struct {
 	Over chan struct{}
 }
 
+// Done is closed when Over is.
 func (e Expiring) Done() <-chan struct{} { return e.Over }
 
+// Err is context.DeadlineExceeded once Over is closed.
 func (e Expiring) Err() error {
 	select {
 	case <-e.Over:
@@ -266,6 +279,7 @@ func (e Expiring) Err() error {
 	}
 }
 
+// ReadPID waits for a file with a process id and returns that.
 func ReadPID(t *testing.T, name string) (pid int) {
 	t.Helper()
 	Soon(t, func() error {
@@ -289,7 +303,8 @@ func Need(t *testing.T, program string) string {
 	return path
 }
 
-func CpuTime(b *testing.B) time.Duration {
+// CPUTime returns the processor time that this process has used.
+func CPUTime(b *testing.B) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		b.Fatal(err)
@@ -300,21 +315,21 @@ func CpuTime(b *testing.B) time.Duration {
 // TestTopic is a topic on a broker, and its stream once create has made it.
 type TestTopic struct {
 	T      testing.TB
-	Js     jetstream.JetStream
+	JS     jetstream.JetStream
 	Topic  partitioner.Topic
 	Stream jetstream.Stream
 }
 
 // NewTestTopic only names the topic.
 func NewTestTopic(t testing.TB, js jetstream.JetStream, name string, partitions int) *TestTopic {
-	return &TestTopic{T: t, Js: js, Topic: partitioner.Topic{Name: name, Partitions: partitions}.WithDefaults()}
+	return &TestTopic{T: t, JS: js, Topic: partitioner.Topic{Name: name, Partitions: partitions}.WithDefaults()}
 }
 
 // Create creates the topic's stream without what guards a real one: tests delete messages from it.
 func (x *TestTopic) Create(replicas int) {
 	x.T.Helper()
 	create := func() (err error) {
-		x.Stream, err = x.Js.CreateStream(x.T.Context(), jetstream.StreamConfig{
+		x.Stream, err = x.JS.CreateStream(x.T.Context(), jetstream.StreamConfig{
 			Name: x.Topic.Name, Subjects: []string{x.Topic.StoredFilter()}, Replicas: replicas,
 			AllowDirect: true, MaxBytes: 64 << 20,
 		})

@@ -1,3 +1,4 @@
+// Package exec is the handler kind "exec": a program that is started for each message.
 package exec
 
 import (

@@ -1,3 +1,4 @@
+// Package natsrpc is the handler kind "nats": it sends messages as requests to a NATS service.
 package natsrpc
 
 import (

@@ -69,8 +69,10 @@ type OutputLimit struct {
 	dropped int       // Lines dropped since the last that was logged, guarded by mu.
 }
 
+// NewOutputLimit returns a limit with all its credit.
 func NewOutputLimit() *OutputLimit { return &OutputLimit{credit: outputBurst, filled: time.Now()} }
 
+// NewOutput logs to log, within limit.
 func NewOutput(log hclog.Logger, limit *OutputLimit) *Output { return &Output{log: log, limit: limit} }
 
 // Stderr takes a line of standard error.

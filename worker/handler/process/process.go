@@ -1,3 +1,4 @@
+// Package process runs a user's program in a process group that ends with it, and logs what it writes.
 package process
 
 import (

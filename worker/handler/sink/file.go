@@ -1,3 +1,4 @@
+// Package sink holds the handler kinds that end inside this process: "file", "log" and "discard".
 package sink
 
 import (

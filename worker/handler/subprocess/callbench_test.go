@@ -38,7 +38,7 @@ func BenchmarkCall(b *testing.B) {
 func benchCalls(b *testing.B, h handler.Handler) {
 	data := "ok " + strings.Repeat("x", 253)
 	b.ReportAllocs()
-	begun := workertest.CpuTime(b)
+	begun := workertest.CPUTime(b)
 	b.ResetTimer()
 	var lanes sync.WaitGroup
 	for p := range benchCallLanes {
@@ -53,7 +53,7 @@ func benchCalls(b *testing.B, h handler.Handler) {
 		})
 	}
 	lanes.Wait()
-	b.ReportMetric(float64((workertest.CpuTime(b)-begun).Nanoseconds())/float64(b.N), "cpu-ns/call")
+	b.ReportMetric(float64((workertest.CPUTime(b)-begun).Nanoseconds())/float64(b.N), "cpu-ns/call")
 }
 
 func benchSubprocess(b *testing.B) handler.Handler {

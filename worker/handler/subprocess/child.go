@@ -20,7 +20,7 @@ type child struct {
 	*process.Process
 	log    hclog.Logger
 	out    *process.Output
-	heard  func(line []byte) // Sees each line of stdout first; nil if nobody wants to.
+	onLine func(line []byte) // Sees each line of stdout first; nil if nobody wants to.
 	dead   chan struct{}     // Closed when the process has ended and every request has its end.
 	queued chan struct{}     // Holds one token while the outbox may have something to write.
 
@@ -45,7 +45,7 @@ type child struct {
 // spawn starts a process. It starts goroutines that end with it; wait for dead to join them. heard may be nil.
 func spawn(cmd *exec.Cmd, log hclog.Logger, heard func(line []byte)) (*child, error) {
 	c := &child{
-		heard: heard, dead: make(chan struct{}), queued: make(chan struct{}, 1),
+		onLine: heard, dead: make(chan struct{}), queued: make(chan struct{}, 1),
 		assigned: make(map[int]uint64),
 	}
 	c.clock = time.AfterFunc(time.Hour, c.expire)

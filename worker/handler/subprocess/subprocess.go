@@ -1,3 +1,4 @@
+// Package subprocess is the handler kind "subprocess": long-lived child processes that read and write JSON lines.
 package subprocess
 
 import (
@@ -166,8 +167,8 @@ func (s *childSupervisor) status() childStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := childStatus{Starts: s.starts}
-	if s.down != nil {
-		st.Error = s.down.Error()
+	if s.failure != nil {
+		st.Error = s.failure.Error()
 	}
 	if s.child != nil {
 		s.child.mu.Lock()

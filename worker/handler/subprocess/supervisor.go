@@ -29,10 +29,10 @@ type childSupervisor struct {
 
 	mu      sync.Mutex
 	child   *child        // Ready for calls, or about to die; nil in between.
-	down    error         // Why there is no child, if that is more than a short wait.
+	failure error         // Why there is no child, if that is more than a short wait.
 	until   time.Time     // When the next start comes, if down.
 	starts  int           // How often a child has been started.
-	gone    bool          // Run has ended.
+	stopped bool          // Run has ended.
 	changed chan struct{} // Closed and replaced whenever one of the above changes.
 }
 
@@ -51,7 +51,7 @@ func (s *childSupervisor) update(change func()) {
 
 // run keeps a child alive until ctx ends, and returns after the last one is dead.
 func (s *childSupervisor) run(ctx context.Context) {
-	defer s.update(func() { s.gone = true })
+	defer s.update(func() { s.stopped = true })
 	select {
 	case <-s.wanted:
 	case <-ctx.Done():
@@ -69,7 +69,7 @@ func (s *childSupervisor) run(ctx context.Context) {
 			wait = min(2*wait, restartMax)
 			continue
 		}
-		s.update(func() { s.child, s.down = c, nil })
+		s.update(func() { s.child, s.failure = c, nil })
 		s.watch(ctx, c)
 		s.update(func() { s.child = nil })
 		wait = s.afterDeath(ctx, c, wait)
@@ -120,7 +120,7 @@ func (s *childSupervisor) afterDeath(ctx context.Context, c *child, wait time.Du
 
 // pause waits, and lets callers know why if there is a reason.
 func (s *childSupervisor) pause(ctx context.Context, reason error, wait time.Duration) {
-	s.update(func() { s.down, s.until = reason, time.Now().Add(wait) })
+	s.update(func() { s.failure, s.until = reason, time.Now().Add(wait) })
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
@@ -135,7 +135,7 @@ func (s *childSupervisor) ready(ctx context.Context) (c *child, waited bool, r h
 	s.want.Do(func() { close(s.wanted) })
 	for ; ; waited = true {
 		s.mu.Lock()
-		c, down, until, gone, changed := s.child, s.down, s.until, s.gone, s.changed
+		c, down, until, gone, changed := s.child, s.failure, s.until, s.stopped, s.changed
 		s.mu.Unlock()
 		switch {
 		case c != nil && !c.dying():

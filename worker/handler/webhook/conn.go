@@ -36,6 +36,7 @@ func beginRequest(conn net.Conn) {
 	}
 }
 
+// Write writes to the connection. Once part of a request is out, the end of the connection is not an error.
 func (c *answerConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if n > 0 {

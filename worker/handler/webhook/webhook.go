@@ -1,3 +1,4 @@
+// Package webhook is the handler kind "http": it posts messages to a URL.
 package webhook
 
 import (

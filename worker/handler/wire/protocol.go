@@ -1,3 +1,5 @@
+// Package wire is what handlers outside this process are sent and answer: the JSON lines of a child process, batches as lines of
+// JSON, and the meaning of HTTP statuses.
 package wire
 
 import (
@@ -56,10 +58,12 @@ type leaseLine struct {
 	Reason    string `json:"reason,omitempty"`   // revoke
 }
 
+// NewAssignLine returns the line that tells a child that it has a partition.
 func NewAssignLine(a handler.Assignment, id string) leaseLine {
 	return leaseLine{Type: "assign", ID: id, Partition: a.Partition, Epoch: a.Epoch, NextSeq: a.NextSeq}
 }
 
+// NewRevokeLine returns the line that tells a child that it has lost a partition, and why.
 func NewRevokeLine(a handler.Assignment, reason, id string) leaseLine {
 	return leaseLine{Type: "revoke", ID: id, Partition: a.Partition, Epoch: a.Epoch, Reason: reason}
 }
@@ -105,6 +109,7 @@ type BatchLine struct {
 // Payload is a message's payload in a line.
 type Payload = jsondata.Payload
 
+// NewPayload returns data as a field of a line: text if it is UTF-8, else base64.
 func NewPayload(data []byte) Payload { return jsondata.New(data) }
 
 // HeadersOrEmpty are the headers of a message for JSON, where no headers are {}.
@@ -115,6 +120,7 @@ func HeadersOrEmpty(m *handler.Message) map[string][]string {
 	return m.Headers
 }
 
+// NewMessageLine returns the line of a call.
 func NewMessageLine(m *handler.Message) MessageLine {
 	return MessageLine{
 		Type: "message", ID: m.ID, Topic: m.Topic, Group: m.Group, Node: m.Node,

@@ -50,8 +50,8 @@ var errJustStarted = handler.NewNotCalled("handler child has only just been star
 // receive reads a line of the child's stdout. An answer that nobody waits for (unknown, given twice, to an earlier
 // attempt, of the wrong type) is counted and ignored: matching it to anything would be a guess.
 func (c *child) receive(line []byte) {
-	if c.heard != nil {
-		c.heard(line)
+	if c.onLine != nil {
+		c.onLine(line)
 	}
 	a, ok := wire.ParseReply(line)
 	if !ok {

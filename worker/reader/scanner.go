@@ -28,20 +28,20 @@ type sink interface {
 }
 
 // scan is a reader's way through the stream: one consumer after another, every sequence in turn.
-type scan struct {
-	r       *Reader
-	name    string
-	pos     uint64 // Next sequence expected.
-	session *stream.PullConsumer
-	sink    sink
-	wake    <-chan struct{} // Lets follow return; nil for never.
-	replan  bool            // Lets follow return: the catch-up reader must decide again where to read.
-	entry   stream.Entry    // The message at pos. Lanes copy it.
-	wakes   []Lane          // Lanes that have been given something while they were parked.
+type scanner struct {
+	r        *Reader
+	name     string
+	pos      uint64 // Next sequence expected.
+	consumer *stream.PullConsumer
+	sink     sink
+	wake     <-chan struct{} // Lets follow return; nil for never.
+	replan   bool            // Lets follow return: the catch-up reader must decide again where to read.
+	entry    stream.Entry    // The message at pos. Lanes copy it.
+	wakes    []Lane          // Lanes that have been given something while they were parked.
 }
 
 // push gives a message to a lane. Waking it up waits until there is nothing more to push at once.
-func (s *scan) push(f *Cursor, e *stream.Entry) bool {
+func (s *scanner) push(f *Cursor, e *stream.Entry) bool {
 	ok, wake := f.lane.Push(e)
 	if wake {
 		s.wakes = append(s.wakes, f.lane)
@@ -49,7 +49,7 @@ func (s *scan) push(f *Cursor, e *stream.Entry) bool {
 	return ok
 }
 
-func (s *scan) flush() {
+func (s *scanner) flush() {
 	for i, l := range s.wakes {
 		l.Signal()
 		s.wakes[i] = nil
@@ -59,25 +59,25 @@ func (s *scan) flush() {
 
 // open opens a consumer from the sequence, 0 for the head. What was purged before the consumer's start remains to be
 // passed, by fill.
-func (s *scan) open(ctx context.Context, from uint64) error {
+func (s *scanner) open(ctx context.Context, from uint64) error {
 	session, err := s.r.opener.Open(ctx, stream.ConsumerConfig(from))
 	if err != nil {
 		return err
 	}
-	s.session = session
+	s.consumer = session
 	s.r.Logger.Debug("reading", "reader", s.name, "from", from, "local", session.Local)
 	return nil
 }
 
-func (s *scan) close() {
-	if s.session != nil {
-		s.session.Close()
-		s.session = nil
+func (s *scanner) close() {
+	if s.consumer != nil {
+		s.consumer.Close()
+		s.consumer = nil
 	}
 }
 
 // pauseAfter waits a little after an error, so that a broker that is away is not asked in a hot loop.
-func (s *scan) pauseAfter(ctx context.Context, err error) {
+func (s *scanner) pauseAfter(ctx context.Context, err error) {
 	if err == nil || ctx.Err() != nil {
 		return
 	}
@@ -89,7 +89,7 @@ func (s *scan) pauseAfter(ctx context.Context, err error) {
 }
 
 // follow reads until ctx ends, the consumer is lost, or the catch-up reader has to decide again.
-func (s *scan) follow(ctx context.Context) error {
+func (s *scanner) follow(ctx context.Context) error {
 	tick := time.NewTicker(stream.TickInterval)
 	defer tick.Stop()
 	for !s.replan {
@@ -97,13 +97,13 @@ func (s *scan) follow(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.session.RepullTimer.C:
-			err = s.session.Repull()
+		case <-s.consumer.RepullTimer.C:
+			err = s.consumer.Repull()
 		case <-tick.C:
 			err = s.sink.tick()
 		case <-s.wake:
 			s.replan = true
-		case m := <-s.session.In:
+		case m := <-s.consumer.Messages:
 			err = s.takeAll(ctx, m)
 		}
 		if err != nil {
@@ -114,7 +114,7 @@ func (s *scan) follow(ctx context.Context) error {
 }
 
 // takeAll takes a message and those that wait behind it.
-func (s *scan) takeAll(ctx context.Context, m *nats.Msg) error {
+func (s *scanner) takeAll(ctx context.Context, m *nats.Msg) error {
 	defer s.flush()
 	for n := 1; ; n++ {
 		if err := s.take(ctx, m); err != nil {
@@ -123,15 +123,15 @@ func (s *scan) takeAll(ctx context.Context, m *nats.Msg) error {
 		if n >= flushEvery || s.replan {
 			return nil
 		}
-		if m = s.session.Buffered(); m == nil {
+		if m = s.consumer.Buffered(); m == nil {
 			return nil
 		}
 	}
 }
 
 // take takes what the server sent: a message, or a word about the pull.
-func (s *scan) take(ctx context.Context, m *nats.Msg) error {
-	d, isMessage, err := s.session.Receive(m)
+func (s *scanner) take(ctx context.Context, m *nats.Msg) error {
+	d, isMessage, err := s.consumer.Receive(m)
 	if err != nil || !isMessage {
 		return err
 	}
