@@ -1,4 +1,4 @@
-package server
+package pki
 
 import (
 	"bytes"
@@ -100,14 +100,14 @@ func ListenerTLS(c TLSConfig, secrets [][]byte, log hclog.Logger) (*tls.Config, 
 	case tlsClusterCA:
 		return clusterTLS(c.Names, secrets, time.Now)
 	case tlsFiles:
-		return newFileKeeper(c, log.Named("tls")).tlsConfig()
+		return newCertReloader(c, log.Named("tls")).tlsConfig()
 	}
 	return nil, nil
 }
 
 // CheckFiles reads the files once and says what is wrong with them.
 func CheckFiles(c TLSConfig) error {
-	config, err := newFileKeeper(c, hclog.NewNullLogger()).read()
+	config, err := newCertReloader(c, hclog.NewNullLogger()).read()
 	if err != nil {
 		return err
 	}
@@ -120,12 +120,12 @@ func CheckFiles(c TLSConfig) error {
 // ClientCA is the PEM of what clients trust: the client CA of each secret, the current one first. While the secret is
 // being changed these are two, and clients need both before the nodes show certificates of the new one.
 func ClientCA(secrets [][]byte) ([]byte, error) {
-	if err := checkSecrets(secrets); err != nil {
+	if err := CheckSecrets(secrets); err != nil {
 		return nil, err
 	}
 	var out bytes.Buffer
 	for _, s := range secrets {
-		ca, err := newAuthority(s, clientAuthority)
+		ca, err := NewAuthority(s, ClientAuthority)
 		if err != nil {
 			return nil, err
 		}
@@ -138,10 +138,10 @@ func ClientCA(secrets [][]byte) ([]byte, error) {
 
 // clusterTLS shows a certificate of the first secret's client CA.
 func clusterTLS(names []string, secrets [][]byte, now func() time.Time) (*tls.Config, error) {
-	if err := checkSecrets(secrets); err != nil {
+	if err := CheckSecrets(secrets); err != nil {
 		return nil, err
 	}
-	ca, err := newAuthority(secrets[0], clientAuthority)
+	ca, err := NewAuthority(secrets[0], ClientAuthority)
 	if err != nil {
 		return nil, err
 	}
@@ -171,12 +171,12 @@ func localIP(c net.Conn) net.IP {
 // addressLeaves keeps a certificate for each of this machine's addresses that clients connect to. So an address may
 // change, and none is told to clients that did not know it already.
 type addressLeaves struct {
-	ca    authority
+	ca    Authority
 	names []string
 	now   func() time.Time
 
 	mu sync.Mutex
-	by map[string]*leafKeeper // by address; at most maxAddresses
+	by map[string]*leafCache // by address; at most maxAddresses
 }
 
 // maxAddresses bounds the memory: on the loopback interface alone there are 2²⁴ addresses to connect to.
@@ -187,12 +187,12 @@ func (a *addressLeaves) leaf(ip net.IP) (*tls.Certificate, error) {
 	k := a.by[string(ip)]
 	if k == nil {
 		if a.by == nil || len(a.by) >= maxAddresses {
-			a.by = map[string]*leafKeeper{}
+			a.by = map[string]*leafCache{}
 		}
-		k = &leafKeeper{now: a.now, make: func(now time.Time) (*tls.Certificate, error) {
+		k = &leafCache{now: a.now, make: func(now time.Time) (*tls.Certificate, error) {
 			t := a.template(ip)
 			t.NotAfter = now.Add(clientLeafValidity)
-			return newLeaf(a.ca, t)
+			return NewLeaf(a.ca, t)
 		}}
 		a.by[string(ip)] = k
 	}
@@ -216,9 +216,9 @@ func (a *addressLeaves) template(ip net.IP) *x509.Certificate {
 	return t
 }
 
-// fileKeeper serves certificates from files and reads them again when they have changed. What is being replaced may be
+// certReloader serves certificates from files and reads them again when they have changed. What is being replaced may be
 // half there: as long as the new files do not fit together, the old certificate is shown.
-type fileKeeper struct {
+type certReloader struct {
 	c   TLSConfig
 	log hclog.Logger
 
@@ -231,10 +231,12 @@ type fileKeeper struct {
 // filesLooked is how often, at most, changed files are looked for.
 const filesLooked = time.Second
 
-func newFileKeeper(c TLSConfig, log hclog.Logger) *fileKeeper { return &fileKeeper{c: c, log: log} }
+func newCertReloader(c TLSConfig, log hclog.Logger) *certReloader {
+	return &certReloader{c: c, log: log}
+}
 
 // tlsConfig reads the files and fails if they are of no use.
-func (k *fileKeeper) tlsConfig() (*tls.Config, error) {
+func (k *certReloader) tlsConfig() (*tls.Config, error) {
 	k.seen = k.stamp()
 	config, err := k.read()
 	if err != nil {
@@ -249,7 +251,7 @@ func (k *fileKeeper) tlsConfig() (*tls.Config, error) {
 	return base, nil
 }
 
-func (k *fileKeeper) current(now time.Time) *tls.Config {
+func (k *certReloader) current(now time.Time) *tls.Config {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if since := now.Sub(k.looked); since >= 0 && since < filesLooked {
@@ -271,7 +273,7 @@ func (k *fileKeeper) current(now time.Time) *tls.Config {
 	return config
 }
 
-func (k *fileKeeper) stamp() string {
+func (k *certReloader) stamp() string {
 	text := ""
 	for _, path := range []string{k.c.CertFile, k.c.KeyFile, k.c.CAFile} {
 		if info, err := os.Stat(path); err == nil {
@@ -281,7 +283,7 @@ func (k *fileKeeper) stamp() string {
 	return text
 }
 
-func (k *fileKeeper) read() (*tls.Config, error) {
+func (k *certReloader) read() (*tls.Config, error) {
 	cert, err := smallfile.KeyPair(k.c.CertFile, k.c.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate %s and key %s: %w", k.c.CertFile, k.c.KeyFile, err)

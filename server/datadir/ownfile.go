@@ -1,4 +1,4 @@
-package server
+package datadir
 
 import (
 	"errors"
@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openOwn opens a file of the data directory. Handlers run as the same user and can put something else in its place: a
+// OpenFile opens a file of the data directory. Handlers run as the same user and can put something else in its place: a
 // link, which would have us write where it points to, or a pipe, which would hold us up.
-func openOwn(path string, flag int) (*os.File, error) {
+func OpenFile(path string, flag int) (*os.File, error) {
 	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	switch {
 	case errors.Is(err, unix.ELOOP):
@@ -42,9 +42,9 @@ func notRegular(path string) error {
 // maxOwn bounds a file of ours that is read as a whole, in bytes.
 const maxOwn = 1 << 20
 
-// readOwn reads a small file of the data directory.
-func readOwn(path string) ([]byte, error) {
-	f, err := openOwn(path, os.O_RDONLY)
+// readFile reads a small file of the data directory.
+func readFile(path string) ([]byte, error) {
+	f, err := OpenFile(path, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}

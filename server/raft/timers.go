@@ -1,4 +1,4 @@
-package server
+package raft
 
 import (
 	"time"
@@ -32,4 +32,10 @@ func setRaftTimers(t Timing) {
 	minElectionTimeout, maxElectionTimeout = t.ElectionMin, t.ElectionMax
 	hbInterval = t.Heartbeat
 	lostQuorumInterval, lostQuorumCheck = t.LostQuorum, t.LostQuorum
+}
+
+// InUse reads back the timers that the broker uses. Its Timing has no name.
+func InUse() Timing {
+	return Timing{Heartbeat: hbInterval, ElectionMin: minElectionTimeout, ElectionMax: maxElectionTimeout,
+		LostQuorum: min(lostQuorumInterval, lostQuorumCheck)}
 }

@@ -1,4 +1,4 @@
-package server
+package replicas
 
 import (
 	"context"
@@ -34,8 +34,8 @@ func streamStore(unsafe.Pointer) broker.StreamStore
 //go:linkname streamNode github.com/nats-io/nats-server/v2/server.(*stream).raftNode
 func streamNode(unsafe.Pointer) broker.RaftNode
 
-// watchCaches has full blocks of all streams give up their caches, until ctx ends.
-func (s *Server) watchCaches(ctx context.Context) {
+// WatchCaches releases the caches of full blocks of all streams soon, until ctx ends.
+func (l *Local) WatchCaches(ctx context.Context) {
 	tick := time.NewTicker(cacheLookEvery)
 	defer tick.Stop()
 	for {
@@ -44,8 +44,8 @@ func (s *Server) watchCaches(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if err := s.shortenCaches(); err != nil {
-			s.log.Warn("full blocks of the store stay in memory for 10 s", "error", err)
+		if err := l.shortenCaches(); err != nil {
+			l.log.Warn("full blocks of the store stay in memory for 10 s", "error", err)
 			return
 		}
 	}
@@ -54,8 +54,8 @@ func (s *Server) watchCaches(ctx context.Context) {
 // errLayout says that the broker's types are not as they were.
 var errLayout = errors.New("the broker's types have changed")
 
-func (s *Server) shortenCaches() (err error) {
-	account, err := s.broker.LookupAccount(Account)
+func (l *Local) shortenCaches() (err error) {
+	account, err := l.broker.LookupAccount(l.account)
 	if err != nil {
 		return err
 	}

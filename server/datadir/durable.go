@@ -1,4 +1,4 @@
-package server
+package datadir
 
 import (
 	"errors"
@@ -22,7 +22,7 @@ func writeDurably(path string, content []byte) error {
 }
 
 func writeSynced(path string, content []byte) error {
-	f, err := openOwn(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	f, err := OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}

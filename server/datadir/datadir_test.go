@@ -1,4 +1,4 @@
-package server
+package datadir
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 
 var n1 = Identity{Node: "n1", Cluster: "plant", Mode: Single}
 
-func mustOpen(t *testing.T, path string, id Identity) *DataDir {
+func mustOpen(t *testing.T, path string, id Identity) *Dir {
 	t.Helper()
-	d, err := OpenDataDir(path, id)
+	d, err := Open(path, id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func mustOpen(t *testing.T, path string, id Identity) *DataDir {
 
 func wantRefusedDir(t *testing.T, path string, id Identity, parts ...string) {
 	t.Helper()
-	d, err := OpenDataDir(path, id)
+	d, err := Open(path, id)
 	if err == nil {
 		_ = d.Close()
 		t.Fatalf("the directory was opened as %+v", id)
@@ -73,7 +73,7 @@ func TestDataDirHasOneHolder(t *testing.T) {
 	path := t.TempDir()
 	first := mustOpen(t, path, n1)
 	wantRefusedDir(t, path, n1, path, "another leasehold process")
-	if _, err := OpenDataDir(path, n1); !errors.Is(err, ErrInUse) {
+	if _, err := Open(path, n1); !errors.Is(err, ErrInUse) {
 		t.Errorf("error %v is not ErrInUse", err)
 	}
 	if err := first.Close(); err != nil {

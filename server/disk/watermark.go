@@ -1,12 +1,12 @@
-package server
+package disk
 
 import "leasehold/internal/bytesize"
 
-// spaceLimits says what happens at which amount of free space: last < least < low < high, in bytes.
+// watermarks says what happens at which amount of free space: last < least < low < high, in bytes.
 //
 // Measured is the room: what is free, less the ballast where it has been given up. So it makes no difference to the
 // watermark whether the ballast is there, and giving it up does not let publishers in again.
-type spaceLimits struct {
+type watermarks struct {
 	last    uint64 // With less free than this and no ballast left the broker is stopped.
 	least   uint64 // With less free than this the ballast is given up, and without one the broker is not started.
 	low     uint64 // With less room than this publishes are refused.
@@ -23,13 +23,13 @@ const (
 	smallDisk    = 20
 )
 
-// newSpaceLimits are the limits of a config on a file system of some size.
-func newSpaceLimits(c Config, size uint64) spaceLimits {
+// newWatermarks are the limits of a config on a file system of some size.
+func newWatermarks(c Config, size uint64) watermarks {
 	low := uint64(c.MinFree)
 	if low == 0 {
 		low = min(size/smallDisk, usualMinFree)
 	}
-	return spaceLimits{last: low / 16, least: low / 4, low: low, high: low + low/2, ballast: uint64(c.Ballast)}
+	return watermarks{last: low / 16, least: low / 4, low: low, high: low + low/2, ballast: uint64(c.Ballast)}
 }
 
 // space is what was decided last.
@@ -48,7 +48,7 @@ const (
 )
 
 // room is what is free beside a ballast.
-func (l spaceLimits) room(was space, free uint64) uint64 {
+func (l watermarks) room(was space, free uint64) uint64 {
 	if was.ballast {
 		return free
 	}
@@ -56,7 +56,7 @@ func (l spaceLimits) room(was space, free uint64) uint64 {
 }
 
 // next decides whether publishes are refused, and what is to be done about the ballast.
-func (l spaceLimits) next(was space, free uint64) (short bool, step ballastStep) {
+func (l watermarks) next(was space, free uint64) (short bool, step ballastStep) {
 	room := l.room(was, free)
 	short = room < l.low || was.short && room < l.high
 	switch {
@@ -69,10 +69,10 @@ func (l spaceLimits) next(was space, free uint64) (short bool, step ballastStep)
 }
 
 // startable reports whether the broker can be started with what is free.
-func (l spaceLimits) startable(free uint64) bool { return free >= l.least }
+func (l watermarks) startable(free uint64) bool { return free >= l.least }
 
 // exhausted reports whether the broker has to be stopped while that can still be done in order. It does not bear a full
 // disk well: some of its writes, when they fail, leave it locked up for good (nats-server v2.15.2, server/filestore.go:
 // compactLocked → flushPendingMsgs → rebuildState takes a lock that it holds). Publishes have long been refused by then,
 // so it is something else that fills the disk.
-func (l spaceLimits) exhausted(now space, free uint64) bool { return free < l.last && !now.ballast }
+func (l watermarks) exhausted(now space, free uint64) bool { return free < l.last && !now.ballast }

@@ -1,4 +1,6 @@
-package server
+// Package disk watches the file system of a data directory: how much is free, how long a sync takes, and when publishes have
+// to be refused or the broker stopped. It keeps the ballast, a file that is given up when the disk is full.
+package disk
 
 import (
 	"context"
@@ -11,22 +13,29 @@ import (
 	"golang.org/x/sys/unix"
 
 	"leasehold/internal/bytesize"
+	"leasehold/server/datadir"
 )
 
-// DiskLook is how often the free space is looked at: one system call. What can arrive between two looks has to fit below
+// CheckEvery is how often the free space is looked at: one system call. What can arrive between two looks has to fit below
 // the mark.
-const DiskLook = 250 * time.Millisecond
+const CheckEvery = 250 * time.Millisecond
 
 // ballastRetry is the pause after a ballast could not be made, or not be removed.
 const ballastRetry = time.Minute
 
-// DiskState is what a Disk found last.
-type DiskState struct {
+// State is what a Disk found last.
+type State struct {
 	Size, Free uint64        // Of the file system, in bytes, as far as this user may have them.
 	MinFree    uint64        // The mark below which publishes are refused.
 	Short      bool          // It was passed, and there is not yet room enough to go back.
 	FsyncP99   time.Duration // Within which 99 of 100 small synced writes ended, of the last hour; 0 before the first.
 	SlowFsync  bool          // So many took so long that timing "lan" does not suit.
+}
+
+// Config is what a Disk needs of the [server] table.
+type Config struct {
+	MinFree bytesize.Size // free space below which publishes are refused; 0: by the size of the disk
+	Ballast bytesize.Size // size of the ballast file; 0: none
 }
 
 // Disk watches the file system of a data directory: how much is free, and how long it takes to sync. It keeps the
@@ -43,14 +52,14 @@ type Disk struct {
 	mu     sync.Mutex
 	size   uint64
 	free   uint64
-	limits spaceLimits
+	limits watermarks
 	space  space
 }
 
-// NewDisk looks at the file system of a data directory for the first time.
-func NewDisk(dir *DataDir, c Config, log hclog.Logger) (*Disk, error) {
-	d := &Disk{dir: dir.Path(), config: c, log: log.Named("disk"),
-		ballast: ballast{path: filepath.Join(dir.Path(), ballastFile), size: uint64(c.Ballast)}}
+// New looks at the file system of a data directory for the first time.
+func New(dir string, c Config, log hclog.Logger) (*Disk, error) {
+	d := &Disk{dir: dir, config: c, log: log.Named("disk"),
+		ballast: ballast{path: filepath.Join(dir, datadir.BallastFile), size: uint64(c.Ballast)}}
 	d.space.ballast = d.ballast.there()
 	return d, d.measure()
 }
@@ -64,7 +73,7 @@ func (d *Disk) measure() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.size, d.free = st.Blocks*uint64(st.Bsize), st.Bavail*uint64(st.Bsize)
-	d.limits = newSpaceLimits(d.config, d.size)
+	d.limits = newWatermarks(d.config, d.size)
 	return nil
 }
 
@@ -73,10 +82,10 @@ func (d *Disk) Run(ctx context.Context) error {
 	var probing sync.WaitGroup
 	defer probing.Wait()
 	probing.Go(func() { d.probe(ctx) })
-	tick := time.NewTicker(DiskLook)
+	tick := time.NewTicker(CheckEvery)
 	defer tick.Stop()
 	for {
-		d.look(time.Now())
+		d.check(time.Now())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -85,8 +94,8 @@ func (d *Disk) Run(ctx context.Context) error {
 	}
 }
 
-// look measures, and does what follows from it.
-func (d *Disk) look(now time.Time) {
+// check measures, and does what follows from it.
+func (d *Disk) check(now time.Time) {
 	if err := d.measure(); err != nil {
 		d.log.Debug("the free space cannot be told", "error", err)
 		return
@@ -97,14 +106,14 @@ func (d *Disk) look(now time.Time) {
 	d.space.short = short
 	d.mu.Unlock()
 	if short != was.short {
-		d.say(short)
+		d.logShort(short)
 	}
 	if step != ballastKeep && now.After(d.pause) {
-		d.carryOut(step, now)
+		d.apply(step, now)
 	}
 }
 
-func (d *Disk) say(short bool) {
+func (d *Disk) logShort(short bool) {
 	s := d.State()
 	if short {
 		d.log.Error("short of disk space: publishes are refused until there is room", "directory", d.dir,
@@ -114,8 +123,8 @@ func (d *Disk) say(short bool) {
 	d.log.Info("there is room on the disk again", "directory", d.dir, "free", bytesize.Size(s.Free).Short())
 }
 
-// carryOut makes the ballast or gives it up.
-func (d *Disk) carryOut(step ballastStep, now time.Time) {
+// apply makes the ballast or gives it up.
+func (d *Disk) apply(step ballastStep, now time.Time) {
 	var err error
 	switch step {
 	case ballastDrop:
@@ -138,18 +147,18 @@ func (d *Disk) carryOut(step ballastStep, now time.Time) {
 }
 
 // State is what was found last.
-func (d *Disk) State() DiskState {
+func (d *Disk) State() State {
 	times := d.fsync.sorted()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return DiskState{
+	return State{
 		Size: d.size, Free: d.free, MinFree: d.limits.low, Short: d.space.short,
 		FsyncP99: percentile99(times), SlowFsync: tooSlow(times),
 	}
 }
 
-// Room says what is missing for the broker to work, nothing if it can.
-func (d *Disk) Room() []string {
+// StartBlockers says what is missing for the broker to work, nothing if it can.
+func (d *Disk) StartBlockers() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.limits.startable(d.free) {

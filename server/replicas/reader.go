@@ -1,4 +1,4 @@
-package server
+package replicas
 
 import (
 	"errors"
@@ -34,8 +34,8 @@ type Replica struct {
 	store  broker.StreamStore
 }
 
-// ReplicaMessage is one stored message. Its slices are the caller's.
-type ReplicaMessage struct {
+// Message is one stored message. Its slices are the caller's.
+type Message struct {
 	Seq     uint64
 	Subject string
 	Header  map[string][]string
@@ -43,12 +43,9 @@ type ReplicaMessage struct {
 	Stored  time.Time
 }
 
-// Replica finds this node's replica of a stream. The error wraps ErrNoReplica if there is none.
-func (s *Server) Replica(stream string) (*Replica, error) {
-	if !isClosed(s.started) {
-		return nil, errNotStarted
-	}
-	account, err := s.broker.LookupAccount(Account)
+// Open finds this node's replica of a stream. The error wraps ErrNoReplica if there is none.
+func (l *Local) Open(stream string) (*Replica, error) {
+	account, err := l.broker.LookupAccount(l.account)
 	if err != nil {
 		return nil, fmt.Errorf("read the replica of %s: %w", stream, err)
 	}
@@ -64,14 +61,14 @@ func (s *Server) Replica(stream string) (*Replica, error) {
 }
 
 // State is what the replica holds.
-func (r *Replica) State() Copy {
+func (r *Replica) State() State {
 	var state broker.StreamState
 	r.store.FastState(&state)
-	return Copy{Messages: state.Msgs, Bytes: state.Bytes, First: state.FirstSeq, Last: state.LastSeq}
+	return State{Messages: state.Msgs, Bytes: state.Bytes, First: state.FirstSeq, Last: state.LastSeq}
 }
 
 // Next reads the first message at or behind a sequence whose subject matches the filter ("" matches all), or io.EOF.
-func (r *Replica) Next(filter string, from uint64) (*ReplicaMessage, error) {
+func (r *Replica) Next(filter string, from uint64) (*Message, error) {
 	var into broker.StoreMsg
 	m, _, err := r.store.LoadNextMsg(filter, strings.ContainsAny(filter, "*>"), from, &into)
 	if errors.Is(err, broker.ErrStoreEOF) {
@@ -81,7 +78,7 @@ func (r *Replica) Next(filter string, from uint64) (*ReplicaMessage, error) {
 }
 
 // At reads the message with a sequence. The error wraps ErrNotInReplica if it is not there.
-func (r *Replica) At(seq uint64) (*ReplicaMessage, error) {
+func (r *Replica) At(seq uint64) (*Message, error) {
 	var into broker.StoreMsg
 	m, err := r.store.LoadMsg(seq, &into)
 	if errors.Is(err, broker.ErrStoreMsgNotFound) || errors.Is(err, broker.ErrStoreEOF) {
@@ -103,7 +100,7 @@ func (r *Replica) Count(filter string, from uint64) (uint64, error) {
 func (r *Replica) FirstAt(at time.Time) uint64 { return r.store.GetSeqFromTime(at) }
 
 // message copies what the broker's store has read. Its fields have no accessors.
-func (r *Replica) message(m *broker.StoreMsg, loaded error) (out *ReplicaMessage, err error) {
+func (r *Replica) message(m *broker.StoreMsg, loaded error) (out *Message, err error) {
 	if loaded != nil {
 		return nil, fmt.Errorf("read the replica of %s: %w", r.stream, loaded)
 	}
@@ -113,7 +110,7 @@ func (r *Replica) message(m *broker.StoreMsg, loaded error) (out *ReplicaMessage
 		}
 	}()
 	of := reflect.ValueOf(m).Elem()
-	out = &ReplicaMessage{
+	out = &Message{
 		Seq: *field[uint64](of, "seq"), Subject: strings.Clone(*field[string](of, "subj")),
 		Data: append([]byte{}, *field[[]byte](of, "msg")...), Stored: time.Unix(0, *field[int64](of, "ts")),
 	}

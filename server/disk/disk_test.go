@@ -1,14 +1,16 @@
-package server
+package disk
 
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/internal/bytesize"
+	"leasehold/server/datadir"
 )
 
 const mib = uint64(bytesize.MiB)
@@ -24,7 +26,7 @@ func TestMinFreeIsAQuarterOfAGigabyteOrATwentiethOfASmallDisk(t *testing.T) {
 		{bytesize.GiB, 100 << 30, 1 << 30},
 		{bytesize.GiB, 2 << 30, 1 << 30},
 	} {
-		if got := newSpaceLimits(Config{MinFree: c.set}, c.size).low; got != c.want {
+		if got := newWatermarks(Config{MinFree: c.set}, c.size).low; got != c.want {
 			t.Errorf("min_free %s on a disk of %d MiB: %d, want %d", c.set, c.size/mib, got, c.want)
 		}
 	}
@@ -32,7 +34,7 @@ func TestMinFreeIsAQuarterOfAGigabyteOrATwentiethOfASmallDisk(t *testing.T) {
 
 // Limits of the table: broker wants 25, publishes are refused below 100, taken again from 150 on, ballast 64.
 func TestSpaceDecisions(t *testing.T) {
-	limits := newSpaceLimits(Config{MinFree: 100 * bytesize.MiB, Ballast: 64 * bytesize.MiB}, 10<<30)
+	limits := newWatermarks(Config{MinFree: 100 * bytesize.MiB, Ballast: 64 * bytesize.MiB}, 10<<30)
 	for _, c := range []struct {
 		name  string
 		was   space
@@ -59,7 +61,7 @@ func TestSpaceDecisions(t *testing.T) {
 			t.Errorf("%s: short %v, step %v; want %v, %v", c.name, short, step, c.short, c.step)
 		}
 	}
-	none := newSpaceLimits(Config{MinFree: 100 * bytesize.MiB}, 10<<30)
+	none := newWatermarks(Config{MinFree: 100 * bytesize.MiB}, 10<<30)
 	if short, step := none.next(space{}, 5000*mib); short || step != ballastKeep {
 		t.Errorf("without a ballast in the config: short %v, step %v", short, step)
 	}
@@ -74,7 +76,7 @@ func TestSpaceDecisions(t *testing.T) {
 // Whatever is free: giving the ballast up or making it leads to no other decision about publishes, and is not undone by
 // the next look.
 func TestBallastDoesNotMakeSpaceFlutter(t *testing.T) {
-	limits := newSpaceLimits(Config{MinFree: 100 * bytesize.MiB, Ballast: 64 * bytesize.MiB}, 10<<30)
+	limits := newWatermarks(Config{MinFree: 100 * bytesize.MiB, Ballast: 64 * bytesize.MiB}, 10<<30)
 	for free := uint64(0); free < 500; free++ {
 		for _, was := range []space{{}, {short: true}, {ballast: true}, {short: true, ballast: true}} {
 			short, step := limits.next(was, free*mib)
@@ -176,18 +178,40 @@ func TestDiskIsTooSlowOnlyWhenMoreThanOneLookSaysSo(t *testing.T) {
 
 func TestDiskMeasuresTheFileSystemAndItsSpeed(t *testing.T) {
 	path := t.TempDir()
-	took, err := timeFsync(filepath.Join(path, probeFile))
+	took, err := timeFsync(filepath.Join(path, datadir.ProbeFile))
 	if err != nil || took <= 0 {
 		t.Errorf("synced write: %v, %v", took, err)
 	}
-	d, err := NewDisk(&DataDir{path: path}, Config{MinFree: 4 * bytesize.MiB}, hclog.NewNullLogger())
+	d, err := New(path, Config{MinFree: 4 * bytesize.MiB}, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s := d.State(); s.Size == 0 || s.Free == 0 || s.Free > s.Size || s.MinFree != 4*mib {
 		t.Errorf("state %+v", s)
 	}
-	if _, err := NewDisk(&DataDir{path: filepath.Join(path, "none")}, Config{}, hclog.NewNullLogger()); err == nil {
+	if _, err := New(filepath.Join(path, "none"), Config{}, hclog.NewNullLogger()); err == nil {
 		t.Error("no error for a directory that is not there")
+	}
+}
+
+// Handlers run as the same user and can make a link in place of a file.
+func TestDiskFollowsNoLinks(t *testing.T) {
+	for name, touch := range map[string]func(path string) error{
+		datadir.BallastFile: func(path string) error { return ballast{path: path, size: 4096}.create() },
+		datadir.ProbeFile:   func(path string) error { _, err := timeFsync(path); return err },
+	} {
+		path, outside := filepath.Join(t.TempDir(), name), filepath.Join(t.TempDir(), "precious")
+		if err := os.WriteFile(outside, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(outside, path); err != nil {
+			t.Fatal(err)
+		}
+		if err := touch(path); err == nil || !strings.Contains(err.Error(), name+" is a link") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if text, err := os.ReadFile(outside); err != nil || string(text) != "precious" {
+			t.Errorf("%s: wrote through the link: %q, %v", name, text, err)
+		}
 	}
 }

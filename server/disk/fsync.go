@@ -1,7 +1,8 @@
-package server
+package disk
 
 import (
 	"context"
+	"leasehold/server/datadir"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,7 +74,7 @@ func (d *Disk) probe(ctx context.Context) {
 	tick := time.NewTicker(fsyncEvery)
 	defer tick.Stop()
 	for n := 1; ; n++ {
-		took, err := timeFsync(filepath.Join(d.dir, probeFile))
+		took, err := timeFsync(filepath.Join(d.dir, datadir.ProbeFile))
 		if err != nil {
 			d.log.Debug("the disk's speed cannot be measured", "error", err)
 		} else {
@@ -93,7 +94,7 @@ func (d *Disk) probe(ctx context.Context) {
 // timeFsync writes one block over the former one, so that the file takes no more room, and times how long it takes to be
 // on the disk.
 func timeFsync(path string) (time.Duration, error) {
-	f, err := openOwn(path, os.O_WRONLY|os.O_CREATE)
+	f, err := datadir.OpenFile(path, os.O_WRONLY|os.O_CREATE)
 	if err != nil {
 		return 0, err
 	}

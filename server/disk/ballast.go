@@ -1,4 +1,4 @@
-package server
+package disk
 
 import (
 	"crypto/rand"
@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"leasehold/internal/bytesize"
+	"leasehold/server/datadir"
 )
 
 // ballast is a file that takes room and is good for nothing else: on a full disk it is given up, so that the broker can
@@ -44,7 +45,7 @@ func (b ballast) drop() error {
 
 // create makes the file, or leaves none.
 func (b ballast) create() error {
-	f, err := openOwn(b.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	f, err := datadir.OpenFile(b.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return fmt.Errorf("make the ballast: %w", err)
 	}

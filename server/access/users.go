@@ -1,4 +1,6 @@
-package server
+// Package access says who may connect to a node's listener: users, the hashes of their passwords, and what each may publish
+// or serve.
+package access
 
 import (
 	"errors"
@@ -7,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	broker "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 	"golang.org/x/crypto/bcrypt"
 )
@@ -94,7 +97,7 @@ func (u User) String() string { return fmt.Sprintf("user %s", u.Name) }
 // subject of each request; a queue group of any name spreads the requests over several of them.
 func ServeSubject(group string) string { return "leasehold.serve." + group }
 
-func (u User) validate() error {
+func (u User) Validate() error {
 	var errs []error
 	if !userName.MatchString(u.Name) {
 		errs = append(errs, fmt.Errorf("user %q: name: is not a valid name", u.Name))
@@ -114,7 +117,7 @@ func (u User) validate() error {
 		errs = append(errs, fmt.Errorf("user %q: serve: a user publishes or serves, not both", u.Name))
 	}
 	for _, s := range u.Publish {
-		if !isPlainSubject(s) {
+		if !ValidSubject(s) {
 			errs = append(errs, fmt.Errorf("user %q: publish: %q is not a valid subject", u.Name, s))
 		}
 	}
@@ -187,4 +190,9 @@ func IsLoopback(listen string) bool {
 func portOf(addr string) string {
 	_, port, _ := net.SplitHostPort(addr)
 	return port
+}
+
+// ValidSubject holds for what can stand in quotes in the broker's config.
+func ValidSubject(s string) bool {
+	return broker.IsValidSubject(s) && !strings.ContainsAny(s, "\"\\")
 }

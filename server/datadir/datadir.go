@@ -1,4 +1,7 @@
-package server
+// Package datadir is a node's data directory: its lock, the identity of the node that it belongs to, the boot counter, and
+// files that survive a power cut. One process holds a directory at a time; a directory of another node, cluster or mode is
+// refused, and so is one on a network file system.
+package datadir
 
 import (
 	"context"
@@ -34,10 +37,10 @@ type Identity struct {
 	Mode    Mode   `json:"mode"`
 }
 
-// ErrInUse is in the chain of OpenDataDir's error when another process holds the directory.
+// ErrInUse is in the chain of Open's error when another process holds the directory.
 var ErrInUse = errors.New("data directory is in use")
 
-// ErrMismatch is in the chain of OpenDataDir's error when the directory was made for another node, cluster or mode.
+// ErrMismatch is in the chain of Open's error when the directory was made for another node, cluster or mode.
 var ErrMismatch = errors.New("the config does not fit the data directory")
 
 // identityFormat is the version of the identity file and of everything else in a data directory.
@@ -52,8 +55,8 @@ const (
 	formedFile   = "formed"
 	storeDir     = "jetstream"
 	socketFile   = "leasehold.sock"
-	ballastFile  = "ballast"
-	probeFile    = "fsync.probe"
+	BallastFile  = "ballast"
+	ProbeFile    = "fsync.probe"
 	damagedDir   = "damaged"
 )
 
@@ -68,8 +71,8 @@ type identityRecord struct {
 	ServerName string `json:"server_name"` // node + "-" + random; the broker's Raft peer is named by it
 }
 
-// DataDir is a locked data directory with a checked identity. One process holds it at a time.
-type DataDir struct {
+// Dir is a locked data directory with a checked identity. One process holds it at a time.
+type Dir struct {
 	path   string
 	record identityRecord
 	lock   *os.File // holds the exclusive lock until Close; not inherited by children
@@ -78,9 +81,9 @@ type DataDir struct {
 	handlers *os.File // second lock, once taken; handler children inherit it
 }
 
-// OpenDataDir makes the directory if need be, locks it and checks that it belongs to this identity. The first open
+// Open makes the directory if need be, locks it and checks that it belongs to this identity. The first open
 // writes the identity. Close gives the lock back.
-func OpenDataDir(path string, id Identity) (*DataDir, error) {
+func Open(path string, id Identity) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", path, err)
@@ -98,7 +101,7 @@ func OpenDataDir(path string, id Identity) (*DataDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DataDir{path: path, lock: lock}
+	d := &Dir{path: path, lock: lock}
 	if err := d.loadIdentity(id); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -108,7 +111,7 @@ func OpenDataDir(path string, id Identity) (*DataDir, error) {
 // lockDir takes the exclusive lock or says at once who cannot have it. flock and not fcntl: it belongs to the open
 // file, so a library that opens and closes the same file cannot drop it.
 func lockDir(path string) (*os.File, error) {
-	f, err := openOwn(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE)
+	f, err := OpenFile(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the data directory: %w", err)
 	}
@@ -135,9 +138,9 @@ func flock(f *os.File) error {
 }
 
 // loadIdentity compares the saved identity with the wanted one, or saves the wanted one in a fresh directory.
-func (d *DataDir) loadIdentity(want Identity) error {
+func (d *Dir) loadIdentity(want Identity) error {
 	file := filepath.Join(d.path, identityFile)
-	text, err := readOwn(file)
+	text, err := readFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.createIdentity(file, want)
 	}
@@ -160,7 +163,7 @@ func orInvalid(err error) error {
 
 // createIdentity makes a fresh directory ours. One that already holds a broker's data is somebody else's, or has lost
 // its identity: under a new name its streams would be taken for orphans and deleted 30 s after the start.
-func (d *DataDir) createIdentity(file string, want Identity) error {
+func (d *Dir) createIdentity(file string, want Identity) error {
 	used, err := exists(d.StoreDir())
 	if err != nil {
 		return fmt.Errorf("look into the data directory: %w", err)
@@ -183,7 +186,7 @@ func (d *DataDir) createIdentity(file string, want Identity) error {
 }
 
 // checkIdentity reports every difference at once.
-func (d *DataDir) checkIdentity(want Identity) error {
+func (d *Dir) checkIdentity(want Identity) error {
 	have := d.record
 	if have.Format != identityFormat {
 		return fmt.Errorf("data directory %s has format %d, this leasehold knows %d: it was made by another version; "+
@@ -214,7 +217,7 @@ func modeError(path string, have, want Mode) error {
 }
 
 // Close gives both locks back. The broker and every handler child must have ended.
-func (d *DataDir) Close() error {
+func (d *Dir) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var err error
@@ -226,24 +229,24 @@ func (d *DataDir) Close() error {
 }
 
 // Path is the directory, absolute.
-func (d *DataDir) Path() string { return d.path }
+func (d *Dir) Path() string { return d.path }
 
 // StoreDir is where the broker keeps its streams and Raft groups.
-func (d *DataDir) StoreDir() string { return filepath.Join(d.path, storeDir) }
+func (d *Dir) StoreDir() string { return filepath.Join(d.path, storeDir) }
 
 // SocketPath is where the agent listens for local commands.
-func (d *DataDir) SocketPath() string { return filepath.Join(d.path, socketFile) }
+func (d *Dir) SocketPath() string { return filepath.Join(d.path, socketFile) }
 
 // ServerName is the broker's name: the node's name, "-" and a random id, the same for the life of the directory.
 // A wiped disk gets another one, so the broker never takes a node without memory for the one that voted.
-func (d *DataDir) ServerName() string { return d.record.ServerName }
+func (d *Dir) ServerName() string { return d.record.ServerName }
 
 // DirID is random, made with the directory and never changed.
-func (d *DataDir) DirID() string { return d.record.DirID }
+func (d *Dir) DirID() string { return d.record.DirID }
 
 // Lock names the lock file by device and inode: the same pair under the same DirID and kernel boot is the same file,
 // so whoever holds its lock knows that every former holder on this machine is gone.
-func (d *DataDir) Lock() (dev, ino uint64) {
+func (d *Dir) Lock() (dev, ino uint64) {
 	var st unix.Stat_t
 	if unix.Fstat(int(d.lock.Fd()), &st) != nil {
 		return 0, 0
@@ -252,7 +255,7 @@ func (d *DataDir) Lock() (dev, ino uint64) {
 }
 
 // KernelBootID is random per boot of this machine's kernel, "" if it cannot be read: two unknown ids are not equal.
-func (d *DataDir) KernelBootID() string {
+func (d *Dir) KernelBootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
@@ -263,13 +266,13 @@ func (d *DataDir) KernelBootID() string {
 // HandlerLock takes the second lock, which handler children inherit (pass the file on to each of them). It is free
 // only when every child of a former life is gone, and that is what this waits for. The file stays ours until Close;
 // a second call returns the same one.
-func (d *DataDir) HandlerLock(ctx context.Context) (*os.File, error) {
+func (d *Dir) HandlerLock(ctx context.Context) (*os.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.handlers != nil {
 		return d.handlers, nil
 	}
-	f, err := openOwn(filepath.Join(d.path, handlerFile), os.O_RDONLY|os.O_CREATE) // Handlers get it.
+	f, err := OpenFile(filepath.Join(d.path, handlerFile), os.O_RDONLY|os.O_CREATE) // Handlers get it.
 	if err != nil {
 		return nil, fmt.Errorf("open the handlers' lock: %w", err)
 	}
@@ -299,9 +302,9 @@ func waitFlock(ctx context.Context, f *os.File) error {
 }
 
 // Boot is the highest boot number ever saved here, 0 in a new directory.
-func (d *DataDir) Boot() (uint64, error) {
+func (d *Dir) Boot() (uint64, error) {
 	file := filepath.Join(d.path, bootFile)
-	text, err := readOwn(file)
+	text, err := readFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
@@ -316,7 +319,7 @@ func (d *DataDir) Boot() (uint64, error) {
 }
 
 // SetBoot saves a boot number; when it returns, the number survives a power cut.
-func (d *DataDir) SetBoot(n uint64) error {
+func (d *Dir) SetBoot(n uint64) error {
 	text := strconv.FormatUint(n, 10) + "\n"
 	if err := writeDurably(filepath.Join(d.path, bootFile), []byte(text)); err != nil {
 		return fmt.Errorf("save boot %d: %w", n, err)
@@ -324,12 +327,27 @@ func (d *DataDir) SetBoot(n uint64) error {
 	return nil
 }
 
-// formed reports whether this directory has ever been part of a complete cluster.
-func (d *DataDir) formed() (bool, error) { return exists(filepath.Join(d.path, formedFile)) }
+// Formed reports whether this directory has ever been part of a complete cluster.
+func (d *Dir) Formed() (bool, error) { return exists(filepath.Join(d.path, formedFile)) }
 
-// setFormed records that it has.
-func (d *DataDir) setFormed() error {
+// SetFormed records that it has.
+func (d *Dir) SetFormed() error {
 	return writeDurably(filepath.Join(d.path, formedFile), []byte("the cluster has been complete once\n"))
+}
+
+// CheckClusterState refuses a store that has lost its cluster state. Its votes and the list of streams are in the meta
+// group's directory, in the system account; without it the node would join as if it had never voted, and delete its
+// account's streams as orphans.
+func (d *Dir) CheckClusterState(account, systemAccount string) error {
+	formed, err1 := d.Formed()
+	streams, err2 := exists(filepath.Join(d.StoreDir(), account))
+	meta, err3 := exists(filepath.Join(d.StoreDir(), systemAccount, "_js_", "_meta_"))
+	if err := errors.Join(err1, err2, err3); err != nil || meta || (!formed && !streams) {
+		return err
+	}
+	return fmt.Errorf("data directory %s was part of cluster %q but its cluster state is gone (%s): "+
+		"move the directory away and start this node with an empty one; the others will fill it",
+		d.path, d.record.Cluster, filepath.Join(storeDir, systemAccount, "_js_", "_meta_"))
 }
 
 // randomHex returns n random bytes as hex. crypto/rand never fails on Linux.

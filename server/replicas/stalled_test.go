@@ -1,4 +1,4 @@
-package server
+package replicas
 
 import (
 	"slices"
@@ -8,20 +8,20 @@ import (
 	broker "github.com/nats-io/nats-server/v2/server"
 )
 
-func TestACopyThatStandsStillIsNoticed(t *testing.T) {
+func TestAStalledReplicaIsNoticed(t *testing.T) {
 	heard := func(lag uint64, ago time.Duration) *broker.PeerInfo {
 		return &broker.PeerInfo{Peer: "p", Lag: lag, Active: ago}
 	}
 	const soon = 100 * time.Millisecond
 	for name, c := range map[string]struct {
-		looks []*broker.PeerInfo // One after the other, nil for a stream that another node leads.
-		want  []int              // The looks at which it is noticed.
+		checks []*broker.PeerInfo // One after the other, nil for a stream that another node leads.
+		want   []int              // The checks at which it is noticed.
 	}{
-		"stands still":           {[]*broker.PeerInfo{heard(3, soon), heard(3, soon), heard(3, soon), heard(4, soon)}, []int{2, 3}},
+		"stalled":                {[]*broker.PeerInfo{heard(3, soon), heard(3, soon), heard(3, soon), heard(4, soon)}, []int{2, 3}},
 		"falls back":             {[]*broker.PeerInfo{heard(3, soon), heard(300, soon), heard(600, soon)}, []int{2}},
 		"current":                {[]*broker.PeerInfo{heard(0, soon), heard(0, soon), heard(0, soon), heard(0, soon)}, nil},
 		"catches up":             {[]*broker.PeerInfo{heard(300, soon), heard(200, soon), heard(100, soon), heard(50, soon)}, nil},
-		"catches up by and by":   {[]*broker.PeerInfo{heard(300, soon), heard(300, soon), heard(299, soon), heard(299, soon)}, nil},
+		"catches up slowly":      {[]*broker.PeerInfo{heard(300, soon), heard(300, soon), heard(299, soon), heard(299, soon)}, nil},
 		"current in between":     {[]*broker.PeerInfo{heard(3, soon), heard(3, soon), heard(0, soon), heard(3, soon), heard(3, soon)}, nil},
 		"silent":                 {[]*broker.PeerInfo{heard(3, time.Second), heard(3, 2*time.Second), heard(3, 3*time.Second)}, nil},
 		"silent, and back":       {[]*broker.PeerInfo{heard(3, 4*time.Second), heard(3, 5*time.Second), heard(3, 6*time.Second), heard(3, soon)}, []int{3}},
@@ -29,13 +29,13 @@ func TestACopyThatStandsStillIsNoticed(t *testing.T) {
 		"led by another, and us": {[]*broker.PeerInfo{heard(3, soon), heard(3, soon), nil, heard(3, soon), heard(3, soon)}, nil},
 	} {
 		var got []int
-		l := laggards{}
-		for i, p := range c.looks {
+		stalled := stalledReplicas{}
+		for i, p := range c.checks {
 			led := map[string][]*broker.PeerInfo{}
 			if p != nil {
 				led["orders"] = []*broker.PeerInfo{p}
 			}
-			if len(l.look(led)) > 0 {
+			if len(stalled.check(led)) > 0 {
 				got = append(got, i)
 			}
 		}

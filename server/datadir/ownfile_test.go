@@ -1,4 +1,4 @@
-package server
+package datadir
 
 import (
 	"os"
@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// touchAll does to a data directory what an agent does: opens it, takes the handlers' lock, saves a boot number, and makes the
+// touchAll does to a data directory what an agent does: opens it, takes the handlers' lock, saves a boot number, and opens the
 // ballast and the probe of the disk. It returns the first error.
 func touchAll(t *testing.T, path string) error {
 	t.Helper()
-	d, err := OpenDataDir(path, n1)
+	d, err := Open(path, n1)
 	if err != nil {
 		return err
 	}
@@ -28,18 +28,23 @@ func touchAll(t *testing.T, path string) error {
 	if _, err := d.Boot(); err != nil {
 		return err
 	}
-	if err := d.setFormed(); err != nil {
+	if err := d.SetFormed(); err != nil {
 		return err
 	}
-	if err := (ballast{path: filepath.Join(path, ballastFile), size: 4096}).create(); err != nil {
-		return err
+	for _, name := range []string{BallastFile, ProbeFile} { // As package disk does.
+		f, err := OpenFile(filepath.Join(path, name), os.O_WRONLY|os.O_CREATE)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
 	}
-	_, err = timeFsync(filepath.Join(path, probeFile))
-	return err
+	return nil
 }
 
 var ownFiles = []string{
-	lockFile, handlerFile, identityFile, identityFile + ".tmp", bootFile, bootFile + ".tmp", formedFile + ".tmp", ballastFile, probeFile,
+	lockFile, handlerFile, identityFile, identityFile + ".tmp", bootFile, bootFile + ".tmp", formedFile + ".tmp", BallastFile, ProbeFile,
 }
 
 func TestLinksInTheDataDirAreNotFollowed(t *testing.T) {

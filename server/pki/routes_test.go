@@ -1,4 +1,4 @@
-package server
+package pki
 
 import (
 	"bytes"
@@ -51,7 +51,7 @@ func echo(conn *tls.Conn) error {
 
 func mustTLS(t *testing.T, now func() time.Time, secrets ...[]byte) *tls.Config {
 	t.Helper()
-	config, err := routeTLS(secrets, now)
+	config, err := RouteTLS(secrets, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,10 +61,10 @@ func mustTLS(t *testing.T, now func() time.Time, secrets ...[]byte) *tls.Config 
 // The CA keys must never change for a given secret: nodes of different versions would refuse each other, and clients
 // the nodes.
 func TestAuthorityKeyIsFrozen(t *testing.T) {
-	for purpose, want := range map[purpose]string{
-		routeAuthority: "7d88c18fed1a437be96669ca2b28a66995060664", clientAuthority: "5afba0ebabb81f296ba5f46ca7c16ccb4f4b1905",
+	for purpose, want := range map[Purpose]string{
+		RouteAuthority: "7d88c18fed1a437be96669ca2b28a66995060664", ClientAuthority: "5afba0ebabb81f296ba5f46ca7c16ccb4f4b1905",
 	} {
-		ca, err := newAuthority(secret(1), purpose)
+		ca, err := NewAuthority(secret(1), purpose)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func TestRoutesBearAClockThatIsSet(t *testing.T) {
 
 func TestClientLeafIsRenewedBeforeItEndsAndWhenTheClockWasSet(t *testing.T) {
 	now := time.Now()
-	ca, err := newAuthority(secret(1), clientAuthority)
+	ca, err := NewAuthority(secret(1), ClientAuthority)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestClientLeafIsRenewedBeforeItEndsAndWhenTheClockWasSet(t *testing.T) {
 
 func TestSecretsAreChecked(t *testing.T) {
 	for _, bad := range [][][]byte{nil, {secret(1)[:31]}, {secret(1), nil}, {secret(1), secret(2), secret(3)}} {
-		if _, err := routeTLS(bad, time.Now); err == nil {
+		if _, err := RouteTLS(bad, time.Now); err == nil {
 			t.Errorf("secrets %x were accepted", bad)
 		}
 	}

@@ -1,4 +1,6 @@
-package server
+// Package pki makes the TLS configs of a node: of the routes between brokers, whose certificates are derived from the
+// cluster secret, and of the listener for clients.
+package pki
 
 import (
 	"crypto"
@@ -42,7 +44,7 @@ const (
 	clientLeafRenewed  = 24 * time.Hour
 )
 
-func checkSecrets(secrets [][]byte) error {
+func CheckSecrets(secrets [][]byte) error {
 	if len(secrets) == 0 || len(secrets) > 2 {
 		return fmt.Errorf("cluster.secret_file: needs one secret, or two while it is changed, not %d", len(secrets))
 	}
@@ -54,19 +56,19 @@ func checkSecrets(secrets [][]byte) error {
 	return nil
 }
 
-// routeTLS is the TLS config of the cluster listener and of the routes we make: present a leaf of the first secret,
+// RouteTLS is the TLS config of the cluster listener and of the routes we make: present a leaf of the first secret,
 // accept leaves of any.
 //
 // To change the secret without a stop, restart the nodes one by one, three times round: with [old, new], so that all
 // accept the new one; with [new, old], so that all present it; with [new].
-func routeTLS(secrets [][]byte, now func() time.Time) (*tls.Config, error) {
-	if err := checkSecrets(secrets); err != nil {
+func RouteTLS(secrets [][]byte, now func() time.Time) (*tls.Config, error) {
+	if err := CheckSecrets(secrets); err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
-	var own authority
+	var own Authority
 	for i, s := range secrets {
-		ca, err := newAuthority(s, routeAuthority)
+		ca, err := NewAuthority(s, RouteAuthority)
 		if err != nil {
 			return nil, err
 		}
@@ -75,7 +77,7 @@ func routeTLS(secrets [][]byte, now func() time.Time) (*tls.Config, error) {
 			own = ca
 		}
 	}
-	leaf, err := newLeaf(own, routeLeaf())
+	leaf, err := NewLeaf(own, RouteLeaf())
 	if err != nil {
 		return nil, fmt.Errorf("make this node's certificate: %w", err)
 	}
@@ -106,34 +108,34 @@ func within(now func() time.Time, first, last time.Time) func() time.Time {
 	}
 }
 
-// authority is a CA of one secret.
-type authority struct {
+// Authority is a CA of one secret.
+type Authority struct {
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
 }
 
-// purpose keeps authorities of one secret apart: a certificate of one must be worth nothing where the other is trusted.
-type purpose struct {
+// Purpose keeps authorities of one secret apart: a certificate of one must be worth nothing where the other is trusted.
+type Purpose struct {
 	label string // in the key's derivation: changing it changes the key
 	name  string // subject of the CA's certificate
 }
 
 var (
-	// routeAuthority signs what opens a route, and with it everything.
-	routeAuthority = purpose{label: "leasehold route CA key v1", name: "leasehold cluster CA"}
-	// clientAuthority signs what clients see. They are given its certificate.
-	clientAuthority = purpose{label: "leasehold client CA key v1", name: "leasehold client CA"}
+	// RouteAuthority signs what opens a route, and with it everything.
+	RouteAuthority = Purpose{label: "leasehold route CA key v1", name: "leasehold cluster CA"}
+	// ClientAuthority signs what clients see. They are given its certificate.
+	ClientAuthority = Purpose{label: "leasehold client CA key v1", name: "leasehold client CA"}
 )
 
-// newAuthority derives a CA, the same on every node to the last byte, so that people can compare what they have.
-func newAuthority(secret []byte, p purpose) (authority, error) {
+// NewAuthority derives a CA, the same on every node to the last byte, so that people can compare what they have.
+func NewAuthority(secret []byte, p Purpose) (Authority, error) {
 	key, err := deriveKey(secret, p.label)
 	if err != nil {
-		return authority{}, fmt.Errorf("derive the key of the %s: %w", p.name, err)
+		return Authority{}, fmt.Errorf("derive the key of the %s: %w", p.name, err)
 	}
 	public, err := key.PublicKey.Bytes()
 	if err != nil {
-		return authority{}, err
+		return Authority{}, err
 	}
 	id := sha256.Sum256(public)
 	template := &x509.Certificate{
@@ -141,14 +143,14 @@ func newAuthority(secret []byte, p purpose) (authority, error) {
 		NotBefore: validFrom, NotAfter: validFrom.Add(caValidity),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	cert, err := signCertificate(template, template, &key.PublicKey, repeatableSigner{key})
-	return authority{key: key, cert: cert}, err
+	cert, err := signCertificate(template, template, &key.PublicKey, deterministicSigner{key})
+	return Authority{key: key, cert: cert}, err
 }
 
-// repeatableSigner makes the same signature of the same digest every time (RFC 6979).
-type repeatableSigner struct{ *ecdsa.PrivateKey }
+// deterministicSigner makes the same signature of the same digest every time (RFC 6979).
+type deterministicSigner struct{ *ecdsa.PrivateKey }
 
-func (s repeatableSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+func (s deterministicSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	return s.PrivateKey.Sign(nil, digest, opts)
 }
 
@@ -175,8 +177,8 @@ func signCertificate(template, parent *x509.Certificate, public *ecdsa.PublicKey
 	return x509.ParseCertificate(der)
 }
 
-// leafKeeper makes a certificate for clients and replaces it daily.
-type leafKeeper struct {
+// leafCache makes a certificate for clients and replaces it daily.
+type leafCache struct {
 	make func(now time.Time) (*tls.Certificate, error)
 	now  func() time.Time
 
@@ -185,7 +187,7 @@ type leafKeeper struct {
 	cert *tls.Certificate
 }
 
-func (k *leafKeeper) leaf() (*tls.Certificate, error) {
+func (k *leafCache) leaf() (*tls.Certificate, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	// By the wall clock alone: the monotonic one takes no part in a step, and the leaf would stay that of a wrong year. A clock
@@ -202,17 +204,17 @@ func (k *leafKeeper) leaf() (*tls.Certificate, error) {
 	return cert, nil
 }
 
-// routeLeaf is for both ends of a route: every node is server and client.
-func routeLeaf() *x509.Certificate {
+// RouteLeaf is for both ends of a route: every node is server and client.
+func RouteLeaf() *x509.Certificate {
 	return &x509.Certificate{
 		Subject: pkix.Name{CommonName: routeName}, DNSNames: []string{routeName},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 }
 
-// newLeaf makes a fresh key and signs it under the template's names and usages, for as long as the CA is valid unless the
+// NewLeaf makes a fresh key and signs it under the template's names and usages, for as long as the CA is valid unless the
 // template says otherwise.
-func newLeaf(ca authority, template *x509.Certificate) (*tls.Certificate, error) {
+func NewLeaf(ca Authority, template *x509.Certificate) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,5 @@
-package server
+// Package raft sets the broker's Raft timers, for which it has no options.
+package raft
 
 import (
 	"fmt"
@@ -35,18 +36,18 @@ func TimingByName(name string) (Timing, error) {
 	return Timing{}, fmt.Errorf("cluster.timing: %q is neither \"lan\" nor \"wan\"", name)
 }
 
-// raftTimers guards the broker's timers, which are variables of the process: every broker in it reads them, unlocked,
+// Timers guards the broker's timers, which are variables of the process: every broker in it reads them, unlocked,
 // from its own goroutines. So they are written only while none runs, and a second broker must want the same.
-var raftTimers timerGuard
+var Timers TimerGuard
 
-type timerGuard struct {
+type TimerGuard struct {
 	mu    sync.Mutex
 	users int
 	now   Timing
 }
 
-// acquire sets the timers for a broker that is about to start. Each success needs one release.
-func (g *timerGuard) acquire(t Timing) error {
+// Acquire sets the timers for a broker that is about to start. Each success needs one release.
+func (g *TimerGuard) Acquire(t Timing) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.users > 0 && g.now != t {
@@ -61,8 +62,8 @@ func (g *timerGuard) acquire(t Timing) error {
 	return nil
 }
 
-// release says that a broker has ended with all its goroutines. One that has not must keep its claim.
-func (g *timerGuard) release() {
+// Release says that a broker has ended with all its goroutines. One that has not must keep its claim.
+func (g *TimerGuard) Release() {
 	g.mu.Lock()
 	g.users--
 	g.mu.Unlock()
