@@ -1,4 +1,4 @@
-package ingress
+package limits
 
 import (
 	"math/rand/v2"
@@ -20,7 +20,7 @@ func (b bottleneck) delay(onTheWay float64) time.Duration {
 func (b bottleneck) product() float64 { return b.rate * float64(b.least) / float64(time.Millisecond) }
 
 // flood keeps the window full for a time, and returns when that is over.
-func (p *pace) flood(b bottleneck, now int64, length time.Duration) int64 {
+func (p *Pace) flood(b bottleneck, now int64, length time.Duration) int64 {
 	for until := now + int64(length); now < until; {
 		p.admits(p.window + 1)
 		d := b.delay(p.window)
@@ -39,7 +39,7 @@ func TestPaceFillsTheBottleneckAndHardlyQueues(t *testing.T) {
 		"slow disk":    {rate: 2, least: 80 * time.Millisecond},
 		"slow and far": {rate: 0.5, least: 200 * time.Millisecond},
 	} {
-		var p pace
+		var p Pace
 		p.crowd(true, 0, 1)
 		p.flood(b, 1, 25*time.Second)
 		if d := b.delay(p.window); d > time.Duration(queueLimit*growth*float64(b.least)) || p.window < b.product() {
@@ -51,7 +51,7 @@ func TestPaceFillsTheBottleneckAndHardlyQueues(t *testing.T) {
 // Nodes that flood the same bottleneck do not take each other's queues for its own delay, whoever comes when.
 func TestPacesOfSeveralNodesShareOneQueue(t *testing.T) {
 	b := bottleneck{rate: 20, least: 3 * time.Millisecond}
-	nodes := make([]pace, 3)
+	nodes := make([]Pace, 3)
 	random := rand.New(rand.NewPCG(1, 1))
 	worst := time.Duration(0)
 	for now := int64(1); now < int64(10*time.Minute); now += int64(time.Millisecond) {
@@ -77,7 +77,7 @@ func TestPacesOfSeveralNodesShareOneQueue(t *testing.T) {
 // A machine that becomes slower is not taken for a queue forever, nor is a queue for a slow machine.
 func TestPaceLearnsTheBottleneckAgain(t *testing.T) {
 	before, after := bottleneck{rate: 20, least: 3 * time.Millisecond}, bottleneck{rate: 20, least: 30 * time.Millisecond}
-	var p pace
+	var p Pace
 	p.crowd(true, 0, 1)
 	now := p.flood(before, 1, 20*time.Second)
 	now = p.flood(after, now, time.Minute)
@@ -91,11 +91,11 @@ func TestPaceLearnsTheBottleneckAgain(t *testing.T) {
 }
 
 func TestPaceOfAUserAloneIsNotBounded(t *testing.T) {
-	var p pace
+	var p Pace
 	if p.answered(1, time.Hour, 1); !p.admits(1e9) {
 		t.Error("a user alone is bounded")
 	}
-	if !p.crowd(true, 0, 2) || p.crowd(true, 0, 3) || p.admits(initialWindow+1) || !p.admits(initialWindow) {
+	if !p.crowd(true, 0, 2) || p.crowd(true, 0, 3) || p.admits(InitialWindow+1) || !p.admits(InitialWindow) {
 		t.Errorf("a user beside others: %+v", p)
 	}
 	if !p.crowd(false, 0, 4) || !p.admits(1e9) {
@@ -105,19 +105,19 @@ func TestPaceOfAUserAloneIsNotBounded(t *testing.T) {
 
 // Who does not need more gets no more: else a user that was quiet could flood all at once.
 func TestPaceGrowsOnlyWhileSomethingWaits(t *testing.T) {
-	var p pace
+	var p Pace
 	p.crowd(true, 0, 1)
 	for now := int64(1); now < int64(time.Second); now += int64(time.Millisecond) {
 		p.answered(1, time.Millisecond, now)
 	}
-	if p.window != initialWindow {
+	if p.window != InitialWindow {
 		t.Errorf("a window of %.0f", p.window)
 	}
 }
 
 // A pace whose window is smaller than a message spreads messages over time.
 func TestPaceRestsAfterAMessageBeyondItsWindow(t *testing.T) {
-	var p pace
+	var p Pace
 	p.crowd(true, time.Millisecond, 1)
 	now := int64(1)
 	for range 200 { // answers that take too long, whatever the window
@@ -131,10 +131,10 @@ func TestPaceRestsAfterAMessageBeyondItsWindow(t *testing.T) {
 	if rest := p.rest(now); rest != 32500*time.Microsecond {
 		t.Errorf("a rest of %s after a message of 17 units that took 10ms, in a window of 4", rest)
 	}
-	if p.answered(1000, time.Minute, now); p.rest(now) != longestRest {
+	if p.answered(1000, time.Minute, now); p.rest(now) != LongestRest {
 		t.Errorf("a rest of %s", p.rest(now))
 	}
-	if p.answered(1, time.Minute, now); p.rest(now) != longestRest {
+	if p.answered(1, time.Minute, now); p.rest(now) != LongestRest {
 		t.Error("a small message ends the rest after a large one")
 	}
 }
@@ -142,7 +142,7 @@ func TestPaceRestsAfterAMessageBeyondItsWindow(t *testing.T) {
 // Who begins with a flood while others publish knows from them how long the broker takes.
 func TestPaceBeginsWithWhatOthersKnow(t *testing.T) {
 	b := bottleneck{rate: 20, least: 3 * time.Millisecond}
-	var p pace
+	var p Pace
 	p.crowd(true, b.least, 1)
 	now := int64(1)
 	for range 100 { // beside a queue that is not its own

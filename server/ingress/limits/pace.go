@@ -1,11 +1,11 @@
-package ingress
+package limits
 
 import (
 	"math"
 	"time"
 )
 
-// pace bounds how much of one user is on its way to the broker while other users publish as well. What is on its way beyond
+// Pace bounds how much of one user is on its way to the broker while other users publish as well. What is on its way beyond
 // what the broker works at makes queues, in the processor, in Raft and before the disk, and everybody waits in them. The bound
 // follows the time that the broker takes to answer, as TCP Vegas does (Brakmo, O'Malley and Peterson, 1994): it grows while
 // answers take at most queueLimit times as long as without a queue, and shrinks when they take longer.
@@ -18,7 +18,7 @@ import (
 // A window may be smaller than a message. Then the user has one message on its way at a time, with a rest after it.
 //
 // A user alone has no bound: a deep queue saves it time, and costs nobody any.
-type pace struct {
+type Pace struct {
 	window float64       // units; 0: no bound
 	base   time.Duration // mean delay of a round without a queue, as far as known; 0: not yet
 	held   bool          // something waited for the window in this round
@@ -35,7 +35,7 @@ type pace struct {
 // Of a pace.
 const (
 	unit          = 4 << 10 // bytes that count as much as a message more
-	initialWindow = 16
+	InitialWindow = 16
 	leastWindow   = 4
 	queueLimit    = 1.2
 	growth        = 1.25
@@ -43,7 +43,7 @@ const (
 	roundTime     = 20 * time.Millisecond
 	roundCount    = 8 // answers that a mean is of, at least
 	probeEvery    = 10 * time.Second
-	longestRest   = time.Second // after one message
+	LongestRest   = time.Second // after one message
 )
 
 // units weighs messages of so many bytes together.
@@ -51,13 +51,13 @@ func units(messages int, bytes int64) float64 { return float64(messages) + float
 
 // crowd says whether others publish, too, and reports whether that is new. quickest is the shortest base of any user, 0 if
 // none is known: who begins in the middle of a flood of its own would take its own queue for the broker's time.
-func (p *pace) crowd(others bool, quickest time.Duration, now int64) (changed bool) {
+func (p *Pace) crowd(others bool, quickest time.Duration, now int64) (changed bool) {
 	if others == (p.window > 0) {
 		return false
 	}
-	*p = pace{base: p.base, waking: p.waking, begun: now}
+	*p = Pace{base: p.base, waking: p.waking, begun: now}
 	if others {
-		p.window, p.probed = initialWindow, now
+		p.window, p.probed = InitialWindow, now
 		if p.base == 0 {
 			p.base = quickest
 		}
@@ -66,7 +66,7 @@ func (p *pace) crowd(others bool, quickest time.Duration, now int64) (changed bo
 }
 
 // admits reports whether so many units may be on their way.
-func (p *pace) admits(units float64) bool {
+func (p *Pace) admits(units float64) bool {
 	if p.window == 0 || units <= p.window {
 		return true
 	}
@@ -75,28 +75,28 @@ func (p *pace) admits(units float64) bool {
 }
 
 // rest is how long nothing is admitted.
-func (p *pace) rest(now int64) time.Duration { return time.Duration(max(0, p.resume-now)) }
+func (p *Pace) rest(now int64) time.Duration { return time.Duration(max(0, p.resume-now)) }
 
 // answered is told how long an answer of the broker to a message of so many units took, and closes the round when it is time.
-func (p *pace) answered(units float64, delay time.Duration, now int64) {
+func (p *Pace) answered(units float64, delay time.Duration, now int64) {
 	p.sum += delay
 	p.count++
 	if p.window > 0 && units > p.window {
 		p.held = true
-		p.resume = now + int64(min(longestRest, time.Duration(float64(delay)*(units/p.window-1))))
+		p.resume = now + int64(min(LongestRest, time.Duration(float64(delay)*(units/p.window-1))))
 	}
 	if p.count < roundCount || now-p.begun < int64(roundTime) {
 		return
 	}
 	p.adjust(p.sum/time.Duration(p.count), time.Duration(now-p.begun))
 	if p.window > 0 && now-p.probed > int64(probeEvery) {
-		p.window, p.probed = min(p.window, initialWindow), now
+		p.window, p.probed = min(p.window, InitialWindow), now
 	}
 	p.begun, p.sum, p.count, p.held = now, 0, 0, false
 }
 
 // adjust follows the mean delay of a round that took so long.
-func (p *pace) adjust(mean, took time.Duration) {
+func (p *Pace) adjust(mean, took time.Duration) {
 	if p.base == 0 || mean < p.base {
 		p.base = mean
 	}
