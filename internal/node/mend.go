@@ -40,7 +40,7 @@ type (
 )
 
 const (
-	damageKind = "damage"
+	damageKind = "corruption"
 	turnKey    = "repair"
 )
 

@@ -141,7 +141,7 @@ func (n *Node) openBucket(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	kv, err := cluster.LookKV(n.conns.operator.Conn())
+	kv, err := cluster.AttachKV(n.conns.operator.Conn())
 	n.mu.Lock()
 	n.kv = kv
 	n.mu.Unlock()
