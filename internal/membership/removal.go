@@ -87,7 +87,7 @@ func (m *Membership) judgeRemoval(ctx context.Context, name string) (removal, er
 		return removal{}, err
 	}
 	rec, there := known[name]
-	r := removal{before: v, session: there && rec.State == lease.Buried}
+	r := removal{before: v, session: there && rec.State == lease.Dead}
 	var alive *Voter
 	for _, p := range v.All {
 		switch {
