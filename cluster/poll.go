@@ -3,9 +3,9 @@ package cluster
 import (
 	"context"
 	"sync"
-	"time"
 
 	"leasehold/cluster/lease"
+	"leasehold/internal/every"
 )
 
 // leasePolls is how many renewals pass between two complete reads of the leases. Announcements say nearly everything
@@ -15,9 +15,9 @@ const leasePolls = 5
 // listen takes in what others announce.
 func (d *Driver) listen(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := d.o.Store.Listen(ctx, func(s lease.Saw) { d.inbox.put(s) }); err != nil && ctx.Err() == nil {
+		if err := d.o.Store.Listen(ctx, func(s lease.Observed) { d.inbox.put(s) }); err != nil && ctx.Err() == nil {
 			d.log.Warn("announcements are not heard", "error", err)
-			sleep(ctx, d.o.Lease.Renew)
+			every.Sleep(ctx, d.o.Lease.Renew)
 		}
 	}
 }
@@ -25,12 +25,12 @@ func (d *Driver) listen(ctx context.Context) {
 // poll reads everything once, then sessions twice a renewal and leases now and then.
 func (d *Driver) poll(ctx context.Context) {
 	for !d.readAll(ctx) {
-		if !sleep(ctx, d.o.Lease.Renew/5) {
+		if !every.Sleep(ctx, d.o.Lease.Renew/5) {
 			return
 		}
 	}
-	d.inbox.put(lease.Loaded{})
-	for round := 1; sleep(ctx, d.o.Lease.Renew/2); round++ {
+	d.inbox.put(lease.Synced{})
+	for round := 1; every.Sleep(ctx, d.o.Lease.Renew/2); round++ {
 		if round%(2*leasePolls) == 0 {
 			d.readAll(ctx)
 		} else {
@@ -40,42 +40,30 @@ func (d *Driver) poll(ctx context.Context) {
 }
 
 func (d *Driver) readSessions(ctx context.Context) bool {
-	return d.readSome(ctx, "sessions", d.o.Store.Sessions)
+	return d.readRecords(ctx, "sessions", d.o.Store.Sessions)
 }
 
 func (d *Driver) readAll(ctx context.Context) bool {
 	ok := d.readSessions(ctx)
 	for _, g := range d.o.Lease.Groups {
-		ok = ok && d.readSome(ctx, g.Name, func(ctx context.Context) ([]lease.Saw, error) {
+		ok = ok && d.readRecords(ctx, g.Name, func(ctx context.Context) ([]lease.Observed, error) {
 			return d.o.Store.Leases(ctx, g.Name, g.Partitions)
 		})
 	}
 	return ok
 }
 
-func (d *Driver) readSome(ctx context.Context, what string, read func(context.Context) ([]lease.Saw, error)) bool {
+func (d *Driver) readRecords(ctx context.Context, what string, read func(context.Context) ([]lease.Observed, error)) bool {
 	ctx, cancel := context.WithTimeout(ctx, 4*d.o.Lease.WriteLimit)
 	defer cancel()
-	saws, err := read(ctx)
-	for _, s := range saws {
+	observed, err := read(ctx)
+	for _, s := range observed {
 		d.inbox.put(s)
 	}
 	if err != nil && ctx.Err() == nil {
 		d.log.Debug("read of records failed", "what", what, "error", err)
 	}
 	return err == nil
-}
-
-// sleep waits and reports whether ctx is still on.
-func sleep(ctx context.Context, dur time.Duration) bool {
-	t := time.NewTimer(dur)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // inbox is the loop's queue. It has no bound: what is put there is bounded by the leases and writes there are, and
@@ -99,7 +87,7 @@ func (q *inbox) put(item any) {
 	}
 }
 
-func (q *inbox) take() []any {
+func (q *inbox) drain() []any {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	items := q.items

@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"leasehold/cluster/lease"
+	"leasehold/internal/ownership"
 )
 
 // ErrConflict says that a compare-and-set was refused. It is no proof that anybody else has written: the server also
@@ -20,34 +21,19 @@ type Store interface {
 	Write(ctx context.Context, w lease.Write) (uint64, error)
 
 	// Read returns a record as some replica has it, which may be behind. Revision 0 says that there is none.
-	Read(ctx context.Context, k lease.Key) (lease.Saw, error)
+	Read(ctx context.Context, k lease.Key) (lease.Observed, error)
 
 	// Sessions returns every session record that some replica has, and what is asked of the groups.
-	Sessions(ctx context.Context) ([]lease.Saw, error)
+	Sessions(ctx context.Context) ([]lease.Observed, error)
 
 	// Leases returns a group's lease records that some replica has, in any order; those never written are left out.
-	Leases(ctx context.Context, group string, partitions int) ([]lease.Saw, error)
+	Leases(ctx context.Context, group string, partitions int) ([]lease.Observed, error)
 
 	// Announce tells the other nodes about a record, at once if it works and not at all if it does not.
-	Announce(lease.Saw)
+	Announce(lease.Observed)
 
 	// Listen calls f with what other nodes announce, until ctx ends. f must not block.
-	Listen(ctx context.Context, f func(lease.Saw)) error
-}
-
-// Grant is what a lane is started with.
-type Grant struct {
-	Group     string
-	Partition int
-	Boot      uint64
-	Epoch     uint64 // The fencing token of every call that the lane starts.
-	Progress  lease.Progress
-	Applied   uint64 // ID of the last request of a person that was applied.
-
-	// MayStart is the look at the fence: a call may start if it says yes right before. It never blocks.
-	MayStart func() bool
-	// Wake asks the driver to take in Progress at once. It never blocks.
-	Wake func()
+	Listen(ctx context.Context, f func(lease.Observed)) error
 }
 
 // Lane is the work of one held lease. Its methods do not block and may be called from any goroutine, also after the
@@ -59,7 +45,7 @@ type Lane interface {
 
 	// Progress returns how far the lane has come, which never goes back. Urgent says that the lane waits for it to be
 	// stored.
-	Progress() (p lease.Progress, urgent bool)
+	Progress() (p ownership.Progress, urgent bool)
 	// Committed says how much of it is stored.
-	Committed(lease.Progress)
+	Committed(ownership.Progress)
 }

@@ -14,7 +14,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // poison is a message as a plain NATS client may write it.
@@ -53,19 +55,19 @@ func TestNoMessageThatCanBeStoredStopsItsPartition(t *testing.T) {
 	ns := startServer(t)
 	r := newRigOn(t, connect(t, ns), "orders", 4)
 	r.topic.MaxBytes = 64 * bytesize.MiB
-	_, err := partitioner.EnsureStream(t.Context(), r.js, r.topic, partitioner.StreamOptions{Replicas: 1, MaxPayload: bytesize.MiB})
+	_, err := stream.Ensure(t.Context(), r.js, r.topic, stream.Options{Replicas: 1, MaxPayload: bytesize.MiB})
 	if err != nil {
 		t.Fatal(err)
 	}
 	letters := &DeadLetters{Group: "billing", JS: r.js}
-	if _, err := partitioner.EnsureDeadLetters(t.Context(), r.js, "billing", partitioner.DeadLetterOptions{Replicas: 1, Sizing: partitioner.Sizing{Stated: 64 * bytesize.MiB}}); err != nil {
+	if _, err := stream.EnsureDeadLetters(t.Context(), r.js, "billing", stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 64 * bytesize.MiB}}); err != nil {
 		t.Fatal(err)
 	}
 	names := slices.Sorted(maps.Keys(poisons))
 	publishRaw(t, ns.Addr().String(), names)
 	group := rejecting(t, r, letters)
 	for p := range r.topic.Partitions {
-		group.Start(Grant{Partition: p, Epoch: 1})
+		group.Start(ownership.Grant{Partition: p, Epoch: 1})
 	}
 	eventually(t, waitLimit, func() error {
 		done := uint64(0)

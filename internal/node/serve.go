@@ -13,6 +13,7 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 	"leasehold/server"
 )
@@ -252,7 +253,7 @@ func (n *Node) buildDriver() error {
 		intervals[g.name] = g.config.CommitInterval
 	}
 	driver := cluster.New(cluster.Options{
-		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Die: n.die,
+		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Terminate: n.die,
 		CommitInterval: func(group string) time.Duration {
 			if d, ok := intervals[group]; ok {
 				return d
@@ -283,7 +284,7 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 		},
 		Boot: boot, Secret: fmt.Sprintf("%s-%d", n.broker.ID(), os.Getpid()),
 		TTL: timing.TTL, Renew: timing.Renew, Margin: timing.Margin, WriteLimit: timing.WriteLimit,
-		Settle: time.Second, MinHold: 10 * time.Second,
+		StabilizationWindow: time.Second, MinHold: 10 * time.Second,
 	}
 	for _, g := range n.groups {
 		cfg.Groups = append(cfg.Groups, lease.Group{
@@ -291,7 +292,7 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 		})
 	}
 	for _, t := range n.topics {
-		cfg.Groups = append(cfg.Groups, lease.Group{Name: choreGroup(t.Name), Partitions: 1, Idle: true, Handover: c.Cluster.Renew})
+		cfg.Groups = append(cfg.Groups, lease.Group{Name: choreGroup(t.Name), Kind: ownership.Housekeeping, Partitions: 1, Handover: c.Cluster.Renew})
 	}
 	return cfg
 }

@@ -20,6 +20,7 @@ import (
 	"leasehold/internal/bytesize"
 	"leasehold/internal/plural"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/worker"
 )
 
@@ -228,7 +229,7 @@ type elsewhere struct {
 }
 
 // elsewhere reads it and adds the leases to the view.
-func (n *Node) elsewhere(ctx context.Context, view *lease.View, listed <-chan []partitioner.Reservation) (more elsewhere) {
+func (n *Node) elsewhere(ctx context.Context, view *lease.View, listed <-chan []stream.Reservation) (more elsewhere) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	known := map[string]lease.Session{}
@@ -283,6 +284,14 @@ func (n *Node) refused() []api.Refused {
 	return all[:min(len(all), maxRefused)]
 }
 
+// nodeState is the state of a session in the words of the API.
+func nodeState(rec lease.Session) string {
+	if rec.State == lease.Dead {
+		return api.NodeDead
+	}
+	return string(rec.State)
+}
+
 // nodes lists every node that ever had a session, and every configured one, but for those that were removed from the
 // cluster and from the config.
 func (n *Node) nodes(view lease.View, said map[string]report, v voters) []api.Node {
@@ -294,7 +303,7 @@ func (n *Node) nodes(view lease.View, said map[string]report, v voters) []api.No
 			continue
 		}
 		node := api.Node{
-			Name: rec.Node, Boot: rec.Boot, State: string(rec.State), Ready: rec.State == lease.Live && said[rec.Node].Ready,
+			Name: rec.Node, Boot: rec.Boot, State: nodeState(rec), Ready: rec.State == lease.Live && said[rec.Node].Ready,
 			Version: rec.Release, Address: rec.Address,
 		}
 		if d := said[rec.Node].Disk; node.State == api.NodeLive {
@@ -443,7 +452,7 @@ func (s laneState) lag(last uint64) *int64 {
 // partitionStatus is what the lease says, and what its owner adds if it speaks of the same epoch.
 func partitionStatus(p int, l lease.Lease, lanes []laneState, last uint64) api.Partition {
 	part := api.Partition{
-		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Done, Attempt: l.Attempt, State: "unknown", Paused: l.Paused,
+		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Checkpoint, Attempt: l.Attempt, State: "unknown", Paused: l.Paused,
 	}
 	for _, s := range lanes {
 		if s.Partition == p && s.Epoch == l.Epoch {
@@ -472,7 +481,7 @@ func (n *Node) topicStatus(ctx context.Context, quorum bool) (topics []api.Topic
 		}
 		topics = append(topics, api.Topic{
 			Name: c.Name, Partitions: c.Partitions, Messages: info.State.Msgs, Bytes: info.State.Bytes, LastSeq: info.State.LastSeq,
-			Held: partitioner.IsHeld(info.Config),
+			Held: stream.PublishingPaused(info.Config),
 		})
 		if limit := uint64(max(info.Config.MaxBytes, 0)); limit > 0 && info.State.Bytes > limit/10*9 {
 			warnings = append(warnings, fmt.Sprintf("topic %s is %d %% full (max_bytes %s): publishes are refused when it is; see what its groups "+
