@@ -273,7 +273,7 @@ func TestInitWritesConfigsThatAreValidAndOverwritesNothing(t *testing.T) {
 	r.want(t, exitOK, "copy to /etc/leasehold on 10.0.0.3\n") // The host to log in to, not the port of the cluster.
 	r.lacks(t, ":7000")
 	for _, n := range []string{"n1", "n2", "n3"} {
-		c, err := config.Load(filepath.Join(dir, n, configFile))
+		c, err := config.Load(filepath.Join(dir, n, config.FileName))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +307,7 @@ func TestInitMakesTheTopicsThatItIsAskedFor(t *testing.T) {
 			args = append(args, "--topic", topic)
 		}
 		run(t, args...).want(t, exitOK)
-		conf, err := config.Load(filepath.Join(dir, "n2", configFile))
+		conf, err := config.Load(filepath.Join(dir, "n2", config.FileName))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -461,7 +461,7 @@ func devDirOf(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for i := range 3 {
-		writeFile(t, filepath.Join(dir, fmt.Sprintf("n%d", i+1), configFile), "")
+		writeFile(t, filepath.Join(dir, fmt.Sprintf("n%d", i+1), config.FileName), "")
 	}
 	return dir
 }

@@ -31,9 +31,6 @@ type devFlags struct {
 	timeout     time.Duration
 }
 
-// defaultDevDir is where `dev` keeps everything if it is not told.
-const defaultDevDir = "./leasehold-dev"
-
 // The ports of n1; those of the other nodes follow.
 const (
 	devNATSPort    = 4222

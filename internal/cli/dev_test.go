@@ -173,7 +173,7 @@ func TestTopicsMayBeginWithAByteOrderMark(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	topics := writeFile(t, filepath.Join(t.TempDir(), "topics.toml"), "\ufeff[[topic]]\nname = \"marked\"\npartitions = 4\n")
 	startedAndStopped(t, dir, "--topics", topics, "--nodes", "1")
-	if c, err := config.Load(filepath.Join(dir, "n1", configFile)); err != nil || c.Topics[0].Name != "marked" {
+	if c, err := config.Load(filepath.Join(dir, "n1", config.FileName)); err != nil || c.Topics[0].Name != "marked" {
 		t.Errorf("%v", err)
 	}
 }

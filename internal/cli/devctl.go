@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
+	"leasehold/internal/config"
 )
 
 func (a *App) devDownCommand(dir *string) *cobra.Command {
@@ -67,7 +69,7 @@ func (a *App) purgeDev(nodes []devNode) error {
 			continue
 		}
 		kept = true
-		doomed = append(doomed, n.stored()...)
+		doomed = append(doomed, storedFiles(n)...)
 		fmt.Fprintf(a.Err, "kept %s, which was edited; remove it yourself if it is not needed\n", shortPath(n.config()))
 	}
 	if !kept {
@@ -83,11 +85,11 @@ func (a *App) purgeDev(nodes []devNode) error {
 	return nil
 }
 
-// stored lists what is in the node's directory beside its config.
-func (n devNode) stored() (paths []string) {
+// storedFiles lists what is in the node's directory besides its config.
+func storedFiles(n devNode) (paths []string) {
 	entries, _ := os.ReadDir(n.dir) // What cannot be listed cannot be removed either.
 	for _, e := range entries {
-		if e.Name() != configFile {
+		if e.Name() != config.FileName {
 			paths = append(paths, filepath.Join(n.dir, e.Name()))
 		}
 	}
@@ -138,7 +140,7 @@ func (a *App) devStartCommand(dir *string) *cobra.Command {
 			if pid, running := n.pid(); running {
 				return failure(exitFailed, "", "node %s runs already (pid %d)", n.name, pid)
 			}
-			if err := n.relaunch(); err != nil {
+			if err := relaunch(n); err != nil {
 				return err
 			}
 			if err := a.waitReady(cmd.Context(), []devNode{n}, timeout); err != nil {
@@ -150,6 +152,16 @@ func (a *App) devStartCommand(dir *string) *cobra.Command {
 	}
 	limitVar(cmd, &timeout, "timeout", 2*time.Minute, "how long to wait until it is ready")
 	return cmd
+}
+
+// relaunch starts a stopped node alone, detached from this process.
+func relaunch(n devNode) error {
+	unlock, err := lockDev(filepath.Dir(n.dir))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return n.launch(nil, true)
 }
 
 // clusterOf is the cluster's status as the first node that can tell sees it, nil if none can.
@@ -209,7 +221,7 @@ func (a *App) devStatusCommand(dir *string) *cobra.Command {
 func (a *App) runDevStatus(ctx context.Context, nodes []devNode, format string) error {
 	states := make([]devState, len(nodes))
 	for i, n := range nodes {
-		states[i] = n.state(ctx)
+		states[i] = stateOf(ctx, n)
 	}
 	if err := a.printDevStates(states, format); err != nil {
 		return err
@@ -227,7 +239,7 @@ func (a *App) runDevStatus(ctx context.Context, nodes []devNode, format string) 
 	return devVerdict(s)
 }
 
-func (n devNode) state(ctx context.Context) devState {
+func stateOf(ctx context.Context, n devNode) devState {
 	s := devState{Node: n.name, Reasons: []string{}, Config: n.config(), Log: n.logFile()}
 	if s.PID, s.Running = n.pid(); !s.Running {
 		s.PID = 0
@@ -261,4 +273,47 @@ func runText(s devState) string {
 		return fmt.Sprintf("ready (pid %d)", s.PID)
 	}
 	return fmt.Sprintf("starting (pid %d)", s.PID)
+}
+
+// devNodes finds the nodes in a directory.
+func devNodes(typed string) ([]devNode, error) {
+	dir, err := filepath.Abs(typed)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := nodesIn(dir)
+	if err == nil && len(nodes) == 0 {
+		err = failure(exitNotFound, "start one with `leasehold dev"+dirFlag(typed)+"`, or name its directory with --dir", "there is no dev cluster in %s", shortPath(dir))
+	}
+	return nodes, err
+}
+
+func (a *App) findDevNode(dir, name string) (devNode, error) {
+	nodes, err := devNodes(dir)
+	if err != nil {
+		return devNode{}, err
+	}
+	i := slices.IndexFunc(nodes, func(n devNode) bool { return n.name == name })
+	if i < 0 {
+		var names []string
+		for _, n := range nodes {
+			names = append(names, n.name)
+		}
+		return devNode{}, failure(exitNotFound, "name one of "+strings.Join(names, ", "), "there is no node %q in %s", name, dir)
+	}
+	return nodes[i], nil
+}
+
+// refuseRunning protects a cluster that runs from being given new configs.
+func (a *App) refuseRunning(dir string) error {
+	nodes, err := devNodes(dir)
+	if err != nil {
+		return nil // There is none yet.
+	}
+	for _, n := range nodes {
+		if pid, running := n.pid(); running {
+			return failure(exitFailed, "stop it with `"+a.devLine(dir, "down")+"`, or use another --dir", "node %s of %s runs already (pid %d)", n.name, dir, pid)
+		}
+	}
+	return nil
 }

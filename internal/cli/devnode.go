@@ -26,14 +26,16 @@ type devNode struct {
 	dir  string // Absolute.
 }
 
-// Names in a node's directory, beside those of a site.
+// defaultDevDir is where `leasehold dev` and `agent --dev` keep their nodes unless told otherwise.
+const defaultDevDir = "./leasehold-dev"
+
+// Names in a node's directory.
 const (
 	logName = "log"
 	pidName = "pid"
-	outName = "out" // Beside the nodes: what handlers write, by custom.
 )
 
-func (n devNode) config() string  { return filepath.Join(n.dir, configFile) }
+func (n devNode) config() string  { return filepath.Join(n.dir, config.FileName) }
 func (n devNode) logFile() string { return filepath.Join(n.dir, logName) }
 func (n devNode) pidFile() string { return filepath.Join(n.dir, pidName) }
 
@@ -45,18 +47,11 @@ func (n devNode) socket() string {
 	return filepath.Join(n.dir, "data", config.SocketName)
 }
 
-// devNodes finds the nodes in a directory.
-func devNodes(typed string) ([]devNode, error) {
-	dir, err := filepath.Abs(typed)
+// nodesIn finds the nodes in a directory; there may be none.
+func nodesIn(dir string) ([]devNode, error) {
+	configs, err := filepath.Glob(filepath.Join(globQuote(dir), "n*", config.FileName))
 	if err != nil {
 		return nil, err
-	}
-	configs, err := filepath.Glob(filepath.Join(globQuote(dir), "n*", configFile))
-	if err != nil {
-		return nil, err
-	}
-	if len(configs) == 0 {
-		return nil, failure(exitNotFound, "start one with `leasehold dev"+dirFlag(typed)+"`, or name its directory with --dir", "there is no dev cluster in %s", shortPath(dir))
 	}
 	var nodes []devNode
 	for _, c := range configs {
@@ -68,22 +63,6 @@ func devNodes(typed string) ([]devNode, error) {
 // globQuote makes a path match itself only.
 func globQuote(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
-}
-
-func (a *App) findDevNode(dir, name string) (devNode, error) {
-	nodes, err := devNodes(dir)
-	if err != nil {
-		return devNode{}, err
-	}
-	i := slices.IndexFunc(nodes, func(n devNode) bool { return n.name == name })
-	if i < 0 {
-		var names []string
-		for _, n := range nodes {
-			names = append(names, n.name)
-		}
-		return devNode{}, failure(exitNotFound, "name one of "+strings.Join(names, ", "), "there is no node %q in %s", name, dir)
-	}
-	return nodes[i], nil
 }
 
 // pid returns the process that runs the node. A pid file outlives its process and pids are used again, so only a
@@ -147,16 +126,6 @@ func launchAll(nodes []devNode, detach bool) (*keepers, error) {
 		}
 	}
 	return k, nil
-}
-
-// relaunch starts a detached node alone.
-func (n devNode) relaunch() error {
-	unlock, err := lockDev(filepath.Dir(n.dir))
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return n.launch(nil, true)
 }
 
 // launch starts the node. A detached one gets a session of its own and is left to itself. Another one is told to stop
@@ -295,18 +264,4 @@ func (n devNode) logTail() string {
 	}
 	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
 	return string(bytes.Join(lines[max(0, len(lines)-tailLines):], []byte("\n")))
-}
-
-// refuseRunning protects a cluster that runs from being given new configs.
-func (a *App) refuseRunning(dir string) error {
-	nodes, err := devNodes(dir)
-	if err != nil {
-		return nil // There is none yet.
-	}
-	for _, n := range nodes {
-		if pid, running := n.pid(); running {
-			return failure(exitFailed, "stop it with `"+a.devLine(dir, "down")+"`, or use another --dir", "node %s of %s runs already (pid %d)", n.name, dir, pid)
-		}
-	}
-	return nil
 }

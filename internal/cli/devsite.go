@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +33,7 @@ type devRecord struct {
 // Names in the directory of a dev cluster, beside those of its nodes.
 const (
 	recordFile = "dev.json"
-	lockFile   = "dev.lock"
+	outName    = "out" // What handlers write, by convention.
 )
 
 // sampleTopic is what a dev cluster runs if it is given nothing: enough to publish to and to see something happen.
@@ -113,7 +112,7 @@ func (r devRecord) check(dir string) error {
 		return usage("--nodes %d: a cluster has at least 3 nodes (with two, the loss of either stops both); 1 is a node on its own", r.Nodes)
 	}
 	holds := 0
-	nodes, _ := devNodes(dir) // An error: there are none.
+	nodes, _ := nodesIn(dir) // It cannot fail: dir is quoted.
 	for _, n := range nodes {
 		if _, err := os.Stat(filepath.Dir(n.socket())); err == nil {
 			holds++
@@ -172,7 +171,7 @@ func (a *App) writeDevFiles(dir string, s site, wish devRecord, edited map[strin
 	for _, n := range s.nodes {
 		wish.Written[n.name] = digest(s.text(n))
 		if edited[n.name] {
-			fmt.Fprintf(a.Err, "kept %s as it was edited\n", shortPath(filepath.Join(s.dir(dir, n), configFile)))
+			fmt.Fprintf(a.Err, "kept %s as it was edited\n", shortPath(filepath.Join(s.dir(dir, n), config.FileName)))
 		} else if err := s.writeConfig(dir, n); err != nil {
 			return err
 		}
@@ -198,7 +197,7 @@ func digest(text string) string {
 func editedConfigs(dir string, s site, written map[string]string) (map[string]bool, error) {
 	edited := map[string]bool{}
 	for _, n := range s.nodes {
-		path := filepath.Join(dir, n.name, configFile)
+		path := filepath.Join(dir, n.name, config.FileName)
 		have, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -238,19 +237,14 @@ func topicsError(err error, file string, s site) error {
 	return &Error{Code: exitUsage, Err: err, Hint: "correct the file"}
 }
 
-// lockDev keeps two commands from starting nodes in one directory at once: each would overwrite the pid files of the
-// other, and a node could be left that nobody knows of. The lock ends with the process, too.
+// lockDev locks a cluster's directory against other commands that start nodes in it.
 func lockDev(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, writeError("--dir", fmt.Errorf("make the directory of the cluster: %w", err))
-	}
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, writeError("--dir", fmt.Errorf("lock the directory of the cluster: %w", err))
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+	unlock, err = lockDir(dir)
+	switch {
+	case errors.Is(err, errLocked):
 		return nil, failure(exitFailed, "wait until it is done, or end it", "another command is starting nodes in %s", shortPath(dir))
+	case err != nil:
+		return nil, writeError("--dir", err)
 	}
-	return func() { f.Close() }, nil
+	return unlock, nil
 }

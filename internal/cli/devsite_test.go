@@ -51,29 +51,29 @@ func TestDevKeepsWhatSomebodyEdited(t *testing.T) {
 	again := startedAndStopped(t, dir)
 	at := func(node, file string) string { return filepath.Join(dir, node, file) }
 	edits := map[string]string{
-		at("n1", configFile): edit(t, at("n1", configFile), func(s string) string { return s + "\n[[topic]]\nname = \"mine\"\npartitions = 4\n" }),
-		at("n2", configFile): edit(t, at("n2", configFile), func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }),
-		at("n3", configFile): edit(t, at("n3", configFile), func(s string) string { return strings.Replace(s, `"data"`, `"elsewhere"`, 1) }),
-		at("n2", secretFile): edit(t, at("n2", secretFile), func(s string) string { return config.NewSecret() + s }),
+		at("n1", config.FileName): edit(t, at("n1", config.FileName), func(s string) string { return s + "\n[[topic]]\nname = \"mine\"\npartitions = 4\n" }),
+		at("n2", config.FileName): edit(t, at("n2", config.FileName), func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }),
+		at("n3", config.FileName): edit(t, at("n3", config.FileName), func(s string) string { return strings.Replace(s, `"data"`, `"elsewhere"`, 1) }),
+		at("n2", secretFile):      edit(t, at("n2", secretFile), func(s string) string { return config.NewSecret() + s }),
 	}
 	r := run(t, again...)
-	r.want(t, exitOK, "kept "+at("n1", configFile), "kept "+at("n2", configFile), "kept "+at("n3", configFile), "All ready")
+	r.want(t, exitOK, "kept "+at("n1", config.FileName), "kept "+at("n2", config.FileName), "kept "+at("n3", config.FileName), "All ready")
 	run(t, "dev", "status", "--dir", dir).want(t, exitOK, "n3    ready") // Also where data_dir was edited.
 	for path, text := range edits {
 		wantFile(t, path, text)
 	}
-	run(t, "dev", "down", "--dir", dir, "--purge").want(t, exitOK, "kept "+at("n1", configFile), "was edited")
-	wantFile(t, at("n1", configFile), edits[at("n1", configFile)])
+	run(t, "dev", "down", "--dir", dir, "--purge").want(t, exitOK, "kept "+at("n1", config.FileName), "was edited")
+	wantFile(t, at("n1", config.FileName), edits[at("n1", config.FileName)])
 	if _, err := os.Stat(at("n1", "data")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("purge left data: %v", err)
 	}
-	run(t, again...).want(t, exitOK, "kept "+at("n1", configFile))
+	run(t, again...).want(t, exitOK, "kept "+at("n1", config.FileName))
 }
 
 func TestDevWritesAConfigThatIsGone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	again := startedAndStopped(t, dir)
-	path := filepath.Join(dir, "n2", configFile)
+	path := filepath.Join(dir, "n2", config.FileName)
 	text, err := os.ReadFile(path)
 	if err != nil || os.Remove(path) != nil {
 		t.Fatal(err)
@@ -88,9 +88,9 @@ func TestDevWritesAConfigThatIsGone(t *testing.T) {
 func TestDevRefusesToMixAnEditWithOtherFlags(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	again := startedAndStopped(t, dir)
-	path := filepath.Join(dir, "n3", configFile)
+	path := filepath.Join(dir, "n3", config.FileName)
 	edited := edit(t, path, func(s string) string { return s + "# mine\n" })
-	first, err := os.ReadFile(filepath.Join(dir, "n1", configFile))
+	first, err := os.ReadFile(filepath.Join(dir, "n1", config.FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestDevRefusesToMixAnEditWithOtherFlags(t *testing.T) {
 		run(t, append(again, flags...)...).want(t, exitFailed, path+" was edited", "remove it")
 	}
 	wantFile(t, path, edited)
-	wantFile(t, filepath.Join(dir, "n1", configFile), string(first))
+	wantFile(t, filepath.Join(dir, "n1", config.FileName), string(first))
 	run(t, again...).want(t, exitOK, "kept")
 }
 
@@ -107,7 +107,7 @@ func TestDevRemembersItsFlags(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	topics := writeFile(t, filepath.Join(t.TempDir(), "topics.toml"), "[[topic]]\nname = \"mine\"\npartitions = 1\n")
 	again := startedAndStopped(t, dir, "--topics", topics)
-	path := filepath.Join(dir, "n1", configFile)
+	path := filepath.Join(dir, "n1", config.FileName)
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestDevNodesAreOneOrAtLeastThree(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "demo")
 	again := startedAndStopped(t, dir, "--nodes", "1")
-	c, err := config.Load(filepath.Join(dir, "n1", configFile))
+	c, err := config.Load(filepath.Join(dir, "n1", config.FileName))
 	if err != nil || len(c.Peers()) != 0 {
 		t.Fatalf("%v, peers %v", err, c.Peers())
 	}
@@ -290,16 +290,16 @@ func TestDevAgentLeavesAClusterAlone(t *testing.T) {
 func TestInitWritesANodeOnItsOwn(t *testing.T) {
 	t.Chdir(t.TempDir())
 	run(t, "init", "--single").want(t, exitOK, "Next: leasehold agent --config config.toml")
-	c, err := config.Load(configFile)
+	c, err := config.Load(config.FileName)
 	if err != nil || len(c.Peers()) != 0 || !strings.HasSuffix(c.Node.DataDir, "/data") {
 		t.Fatalf("%v, %+v", err, c)
 	}
-	text, err := os.ReadFile(configFile)
+	text, err := os.ReadFile(config.FileName)
 	if err != nil {
 		t.Fatal(err)
 	}
 	run(t, "init", "--single").want(t, exitFailed, "there already")
-	wantFile(t, configFile, string(text))
+	wantFile(t, config.FileName, string(text))
 	run(t, "init", "--single", "--out", "my site", "--cluster-name", "plant-7").want(t, exitOK, "agent --config 'my site/config.toml'")
 	run(t, "init", "--single", "--nodes", "n1=10.0.0.1").want(t, exitUsage, "--single and --nodes")
 	run(t, "init", "--nodes", "n1=10.0.0.1", "--cluster-name", "x", "--out", "y").want(t, exitUsage, "init --single")

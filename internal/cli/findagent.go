@@ -21,7 +21,7 @@ import (
 )
 
 // localConfig is the config file that commands look for in the current directory.
-const localConfig = configFile
+const localConfig = config.FileName
 
 // defaultHTTP is asked if nothing says where the agent is.
 const defaultHTTP = "127.0.0.1:8222"
