@@ -20,6 +20,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 	"leasehold/internal/node"
 )
 
@@ -467,8 +468,8 @@ func devDirOf(t *testing.T) string {
 }
 
 func TestInterruptEndsAWaitWith130(t *testing.T) {
-	n := devNode{name: "n1", dir: t.TempDir()}
-	starting := exec.Command("sh", "-c", "read line", "agent", n.config()) // As far as a pid file tells.
+	n := devcluster.Node{Name: "n1", Dir: t.TempDir()}
+	starting := exec.Command("sh", "-c", "read line", "agent", n.Config()) // As far as a pid file tells.
 	if _, err := starting.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -479,14 +480,14 @@ func TestInterruptEndsAWaitWith130(t *testing.T) {
 		_ = starting.Process.Kill()
 		_ = starting.Wait()
 	})
-	if err := n.writePID(starting.Process.Pid); err != nil {
+	if err := n.WritePID(starting.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	app := &App{Err: io.Discard}
 	_, idle := app.waitIdle(ctx, api.NewClient(agent(t, &fakeSource{status: healthy()})), time.Minute)
-	for _, err := range []error{idle, app.waitReady(ctx, []devNode{n}, time.Minute)} {
+	for _, err := range []error{idle, app.waitReady(ctx, []devcluster.Node{n}, time.Minute)} {
 		var e *Error
 		if !errors.As(err, &e) || e.Code != exitInterrupted {
 			t.Errorf("got %v, want code %d", err, exitInterrupted)

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 	"leasehold/internal/jsondata"
 	"leasehold/internal/smallfile"
 )
@@ -112,9 +113,9 @@ func (r devRecord) check(dir string) error {
 		return usage("--nodes %d: a cluster has at least 3 nodes (with two, the loss of either stops both); 1 is a node on its own", r.Nodes)
 	}
 	holds := 0
-	nodes, _ := nodesIn(dir) // It cannot fail: dir is quoted.
+	nodes, _ := devcluster.Nodes(dir) // It cannot fail: dir is quoted.
 	for _, n := range nodes {
-		if _, err := os.Stat(filepath.Dir(n.socket())); err == nil {
+		if _, err := os.Stat(filepath.Dir(n.Socket())); err == nil {
 			holds++
 		}
 	}
@@ -139,7 +140,7 @@ func (r devRecord) site(dir string) site {
 
 // writeDevSite makes the nodes' directories what the flags ask for. Data and secrets of an earlier start stay, and so
 // does a config that was edited.
-func (a *App) writeDevSite(cmd *cobra.Command, dir string, f devFlags) ([]devNode, error) {
+func (a *App) writeDevSite(cmd *cobra.Command, dir string, f devFlags) ([]devcluster.Node, error) {
 	last, err := readDevRecord(dir)
 	if err != nil {
 		return nil, err
@@ -180,9 +181,9 @@ func (a *App) writeDevFiles(dir string, s site, wish devRecord, edited map[strin
 }
 
 // devNodes are the nodes of a site as `dev` runs them.
-func (s site) devNodes(dir string) (nodes []devNode) {
+func (s site) devNodes(dir string) (nodes []devcluster.Node) {
 	for _, n := range s.nodes {
-		nodes = append(nodes, devNode{name: n.name, dir: s.dir(dir, n)})
+		nodes = append(nodes, devcluster.Node{Name: n.name, Dir: s.dir(dir, n)})
 	}
 	return nodes
 }
@@ -239,9 +240,9 @@ func topicsError(err error, file string, s site) error {
 
 // lockDev locks a cluster's directory against other commands that start nodes in it.
 func lockDev(dir string) (unlock func(), err error) {
-	unlock, err = lockDir(dir)
+	unlock, err = devcluster.Lock(dir)
 	switch {
-	case errors.Is(err, errLocked):
+	case errors.Is(err, devcluster.ErrLocked):
 		return nil, failure(exitFailed, "wait until it is done, or end it", "another command is starting nodes in %s", shortPath(dir))
 	case err != nil:
 		return nil, writeError("--dir", err)

@@ -9,12 +9,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 )
 
 // startedAndStopped starts a cluster of fake nodes in dir, stops it, and returns arguments to start it again.
@@ -213,7 +213,7 @@ func TestDevHintsCanBePasted(t *testing.T) {
 	t.Chdir(t.TempDir())
 	a := &App{Program: "bin/leasehold"}
 	for dir, want := range map[string]string{
-		defaultDevDir: "bin/leasehold dev kill n2", ".cluster": "bin/leasehold dev kill n2 --dir .cluster", "my demo": "bin/leasehold dev kill n2 --dir 'my demo'",
+		devcluster.DefaultDir: "bin/leasehold dev kill n2", ".cluster": "bin/leasehold dev kill n2 --dir .cluster", "my demo": "bin/leasehold dev kill n2 --dir 'my demo'",
 	} {
 		if got := a.devLine(dir, "kill", "n2"); got != want {
 			t.Error(got)
@@ -233,7 +233,7 @@ func TestDevHintsCanBePasted(t *testing.T) {
 
 func TestDevInItsOwnDirectoryNeedsNoVariable(t *testing.T) {
 	t.Chdir(t.TempDir())
-	startedAndStopped(t, defaultDevDir)
+	startedAndStopped(t, devcluster.DefaultDir)
 	r := run(t, "dev", "--detach")
 	r.want(t, exitOK, "leasehold status\n")
 	r.lacks(t, "export")
@@ -245,7 +245,7 @@ func TestDevInItsOwnDirectoryNeedsNoVariable(t *testing.T) {
 
 func TestDevAgentIsADevClusterOfOne(t *testing.T) {
 	t.Chdir(t.TempDir())
-	startedAndStopped(t, defaultDevDir, "--nodes", "1") // On ports that are free here.
+	startedAndStopped(t, devcluster.DefaultDir, "--nodes", "1") // On ports that are free here.
 	var errs bytes.Buffer
 	out, err := os.Create("out")
 	if err != nil {
@@ -283,7 +283,7 @@ func TestDevAgentIsADevClusterOfOne(t *testing.T) {
 
 func TestDevAgentLeavesAClusterAlone(t *testing.T) {
 	t.Chdir(t.TempDir())
-	startedAndStopped(t, defaultDevDir)
+	startedAndStopped(t, devcluster.DefaultDir)
 	run(t, "agent", "--dev").want(t, exitUsage, "a cluster of 3 nodes", "leasehold dev")
 }
 
@@ -305,42 +305,4 @@ func TestInitWritesANodeOnItsOwn(t *testing.T) {
 	run(t, "init", "--nodes", "n1=10.0.0.1", "--cluster-name", "x", "--out", "y").want(t, exitUsage, "init --single")
 	run(t, "init").want(t, exitUsage, "--single")
 	run(t, "agent").want(t, exitUsage, "--config config.toml") // The hint of somebody who has just made one.
-}
-
-// TestANodeThatHasJustStartedRuns: the kernel shows a process's arguments a moment after the start of its program. Many
-// starts at once make the moment long enough to be seen.
-func TestANodeThatHasJustStartedRuns(t *testing.T) {
-	var starters sync.WaitGroup
-	for range 8 {
-		n := devNode{name: "n1", dir: t.TempDir()}
-		starters.Go(func() {
-			for range 40 {
-				if err := startAndLook(n); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	starters.Wait()
-}
-
-func startAndLook(n devNode) error {
-	cmd := exec.Command("sh", "-c", "read line", "agent", n.config())
-	stdin, err := cmd.StdinPipe() // Never written: the process stays until it is killed.
-	if err != nil {
-		return err
-	}
-	defer stdin.Close()
-	if err := n.start(cmd); err != nil {
-		return err
-	}
-	pid, alive := n.pid()
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-	_, dead := n.pid()
-	if !alive || dead {
-		return fmt.Errorf("process %d: runs %v, and after its end %v", pid, alive, dead)
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 )
 
 // place serves an agent of cluster name at the socket of a node's directory, and writes the node's config.
@@ -130,7 +131,7 @@ func TestCommandsThatReadAConfigFindTheOneOfTheAgent(t *testing.T) {
 	run(t, "handler", "test", "of-here", "--data", "{}").want(t, exitNotFound, "leasehold-dev/n1/config.toml")
 	run(t, "handler", "test", "of-here", "--data", "{}", "--config", config.FileName).want(t, exitOK)
 
-	stopped := filepath.Join(defaultDevDir, "n1", "data", config.SocketName)
+	stopped := filepath.Join(devcluster.DefaultDir, "n1", "data", config.SocketName)
 	if err := os.Remove(stopped); err != nil {
 		t.Fatal(err)
 	}
