@@ -128,7 +128,7 @@ func (s LoadSpec) data(i int, key string) []byte {
 func (l *Load) note(m partitioner.Message, sent int64, r partitioner.Result) {
 	l.mu.Lock()
 	l.records = append(l.records, history.PublishRecord{
-		ID: m.ID, Key: m.Key, Seq: r.Sequence, Outcome: outcomes[r.Outcome], Sent: sent, Acked: monotonic.Now(),
+		ID: m.ID, Key: m.Key, Seq: r.Sequence, Outcome: Outcomes[r.Outcome], Sent: sent, Acked: monotonic.Now(),
 	})
 	l.mu.Unlock()
 	if r.Outcome == partitioner.Unknown {
@@ -136,7 +136,7 @@ func (l *Load) note(m partitioner.Message, sent int64, r partitioner.Result) {
 	}
 }
 
-var outcomes = map[partitioner.Outcome]history.Outcome{
+var Outcomes = map[partitioner.Outcome]history.Outcome{
 	partitioner.Stored:    history.Stored,
 	partitioner.Duplicate: history.Duplicate,
 	partitioner.Refused:   history.Refused,
@@ -218,4 +218,19 @@ func (l *Load) close() {
 	<-l.done
 	l.pub.Close()
 	l.nc.Close()
+}
+
+// Publish publishes until there are so many messages in all: the ids of a second call begin like those of the first.
+func (c *Cluster) Publish(topic Topic, messages int) {
+	c.T.Helper()
+	load := StartLoad(c.T, c.URLs()[:1], LoadSpec{
+		Topic: partitioner.Topic{Name: topic.Name, Partitions: topic.Partitions}, Keys: 50, Burst: messages, Seed: uint64(messages),
+	})
+	Eventually(c.T, MoveLimit, func() error {
+		if n := load.Published(); n < messages {
+			return fmt.Errorf("%d of %d published", n, messages)
+		}
+		return nil
+	})
+	load.Stop(c.T, DrainLimit)
 }
