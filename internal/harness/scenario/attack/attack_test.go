@@ -18,13 +18,16 @@ import (
 )
 
 var (
-	attackFlag   = flag.Int("attacks", 1, "how many times longer and wider the floods of TestAttacks are")
-	attackedFlag = flag.String("attacked", "", "another build of the agent for TestAttacks to attack")
+	attackFlag   = flag.Int("attacks", 1, "how many times longer and wider the floods of TestLongAttacks are")
+	attackedFlag = flag.String("attacked", "", "another build of the agent for TestLongAttacks to attack")
 )
 
-// TestAttacks: what once stopped partitions, nodes or clusters is sent again, and more of its kind, to a node on its own and to
+// TestLongAttacks: what once stopped partitions, nodes or clusters is sent again, and more of its kind, to a node on its own and to
 // a cluster. All of it is answered, nothing of it moves a partition, and no node takes more memory than it may.
-func TestAttacks(t *testing.T) {
+func TestLongAttacks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	var rows []attackRow
 	defer func() { t.Log(attackTable(rows)) }()
 	for _, nodes := range []int{1, 3} {

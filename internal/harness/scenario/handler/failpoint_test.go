@@ -22,7 +22,7 @@ import (
 	"leasehold/partitioner"
 )
 
-var everyFailpoint = flag.Bool("failpoints", false, "kill at every failpoint, not only at some")
+var everyFailpoint = flag.Bool("failpoints", true, "kill at every failpoint, not only at some")
 
 // failing is a cluster whose second node dies at failpoints. Of two groups of one topic, "set" sets messages aside that
 // fail, and "park" parks their keys.
@@ -56,7 +56,7 @@ var failures = []failure{
 	{failpoint.Ended, 0, (*failing).term},
 }
 
-// atOnce is how many of them `make test` takes; `make faults` takes all.
+// atOnce is how many of them -failpoints=false takes.
 const atOnce = 3
 
 func newFailing(t *testing.T) *failing {
@@ -176,9 +176,12 @@ func (f *failing) settleAll() {
 	f.drain()
 }
 
-// TestKillAtEveryFailpoint kills a node with itself at each place of internal/failpoint where a crash leaves something half
+// TestLongKillAtEveryFailpoint kills a node with itself at each place of internal/failpoint where a crash leaves something half
 // done, starts it again, and finds nothing lost, in order, and nothing stuck.
-func TestKillAtEveryFailpoint(t *testing.T) {
+func TestLongKillAtEveryFailpoint(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	testcluster.FailingBinary(t) // built now: a node that is down for as long as that takes loses its partitions
 	f := newFailing(t)
 	table := failures

@@ -13,7 +13,7 @@ import (
 	"leasehold/partitioner"
 )
 
-var misbehaveFlag = flag.Int("misbehave", 1000, "how many messages TestHandlerThatMisbehaves publishes, one in a hundred for each way to misbehave")
+var misbehaveFlag = flag.Int("misbehave", 1000, "how many messages TestLongHandlerThatMisbehaves publishes, one in a hundred for each way to misbehave")
 
 const (
 	misbehaveGroup      = "calls"
@@ -37,10 +37,13 @@ func misbehaviour(i int) string {
 	return ""
 }
 
-// TestHandlerThatMisbehaves: a handler that crashes, hangs, prints garbage, answers twice or for another message, floods
+// TestLongHandlerThatMisbehaves: a handler that crashes, hangs, prints garbage, answers twice or for another message, floods
 // its log and leaves processes behind costs its own messages some retries. It harms neither the node nor the order, and
 // nothing of it is left in the end.
-func TestHandlerThatMisbehaves(t *testing.T) {
+func TestLongHandlerThatMisbehaves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: misbehavePartitions}}, LogLevel: "info"})
 	c.AddGroup(testcluster.Group{
 		Name: misbehaveGroup, Topic: "orders", Handler: c.BackendHandler(misbehaveProcesses, scenario.MarkVariable+"="+c.Dir),

@@ -17,7 +17,7 @@ import (
 	"leasehold/partitioner"
 )
 
-var outageFlag = flag.Duration("outage", 4*time.Second, "how long the service is down, each time, in TestOutageEmptiesNothing")
+var outageFlag = flag.Duration("outage", 4*time.Second, "how long the service is down, each time, in TestLongOutageEmptiesNothing")
 
 const (
 	outageGroup      = "billing"
@@ -55,10 +55,13 @@ type outages struct {
 	address string
 }
 
-// TestOutageEmptiesNothing: a service is down for so long that every message could use up its attempts many times over.
+// TestLongOutageEmptiesNothing: a service is down for so long that every message could use up its attempts many times over.
 // It costs no message when the service says so, and three a node when it looks as if messages were to blame. All that
 // waited is handled in order when the service is back, and the log says once per partition that it waits.
-func TestOutageEmptiesNothing(t *testing.T) {
+func TestLongOutageEmptiesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	o := newOutages(t)
 	var rows []outageRow
 	for _, down := range o.kinds() {

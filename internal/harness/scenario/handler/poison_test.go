@@ -15,7 +15,7 @@ import (
 	"leasehold/partitioner"
 )
 
-var poisonFlag = flag.Int("poison", 1000, "how many messages TestPoisonStopsWhatItsPolicySays publishes, one in 250 of them poisoned")
+var poisonFlag = flag.Int("poison", 1000, "how many messages TestLongPoisonStopsWhatItsPolicySays publishes, one in 250 of them poisoned")
 
 const (
 	poisonPartitions = 12
@@ -45,10 +45,13 @@ type poison struct {
 	ids map[string]bool
 }
 
-// TestPoisonStopsWhatItsPolicySays: a poisoned message stops its partition for as long as it is retried, and then the
+// TestLongPoisonStopsWhatItsPolicySays: a poisoned message stops its partition for as long as it is retried, and then the
 // partition, its key or nothing, as the group is configured. Once the handler is mended, a command brings back what was
 // stopped, in order, even if the owner dies over it.
-func TestPoisonStopsWhatItsPolicySays(t *testing.T) {
+func TestLongPoisonStopsWhatItsPolicySays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	p := newPoison(t)
 	p.waitPoisoned()
 	rows := map[string]*poisonRow{}

@@ -15,37 +15,36 @@ import (
 )
 
 var (
-	killsFlag = flag.Int("kills", 3, "how many kills TestKillLoop makes; 10 for the full run")
-	termsFlag = flag.Int("terms", 3, "how many clean stops TestTermHandsOver makes")
+	killsFlag = flag.Int("kills", 12, "how many kills TestLongKillLoop makes")
+	termsFlag = flag.Int("terms", 3, "how many clean stops TestLongTermLoop makes")
 
-	deepTermsFlag = flag.Int("deep-terms", 1, "how many clean stops TestTermHandsOverADeepBacklog makes")
+	deepTermsFlag = flag.Int("deep-terms", 1, "how many clean stops TestLongTermHandsOverADeepBacklog makes")
 )
 
-const (
-	// A call takes 70 ms, so 32 partitions handle up to 450 messages a second:
-	// a little more than is published, so that the burst's backlog is there
-	// for the whole run and drains at its end.
-	faultDelay = 70 * time.Millisecond
-	faultRate  = 300
-	faultBurst = 3000
-)
+// faultDelay is how long a call takes: 32 partitions handle up to 450 messages
+// a second, a little more than is published. The burst's backlog is there for
+// the whole run and drains at its end.
+const faultDelay = 70 * time.Millisecond
 
-// startFaultRun starts three nodes with a group that is behind.
-func startFaultRun(t *testing.T) (*testcluster.Cluster, *testcluster.Load) {
+// faultRun says how often nodes are killed or stopped, and under what load.
+type faultRun struct {
+	times, burst int
+	rate         int // messages a second
+}
+
+// ordinary is one fault, and a backlog that lasts for it.
+var ordinary = faultRun{times: 1, burst: 1500, rate: 400}
+
+// long is a run of so many faults.
+func long(times int) faultRun { return faultRun{times: times, burst: 3000, rate: 300} }
+
+// start starts three nodes with a group that is behind.
+func (r faultRun) start(t *testing.T) (*testcluster.Cluster, *testcluster.Load) {
 	t.Helper()
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: scenario.Partitions}}})
-	c.StartGroup(testcluster.Group{Name: scenario.Group, Topic: "orders", Handler: c.CallLogHandler(testcluster.CallLogOptions{Delay: faultDelay, RetryEvery: 500})})
-	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{
-		Topic: partitioner.Topic{Name: "orders", Partitions: scenario.Partitions},
-		Keys:  scenario.Keys, Rate: faultRate, Burst: faultBurst,
+	return startRun(t, runSpec{
+		partitions: scenario.Partitions, keys: scenario.Keys,
+		handler: testcluster.CallLogOptions{Delay: faultDelay, RetryEvery: 500}, rate: r.rate, burst: r.burst,
 	})
-	testcluster.Eventually(t, testcluster.MoveLimit, func() error {
-		if n := load.Published(); n < faultBurst {
-			return fmt.Errorf("%d of %d published", n, faultBurst)
-		}
-		return nil
-	})
-	return c, load
 }
 
 // fault is one kill or stop of the run, and what the cluster looked like then.
@@ -73,10 +72,20 @@ func describeFault(c *testcluster.Cluster, n *testcluster.Node) fault {
 // A kill -9 of each node in turn, under a backlog: nothing acknowledged is
 // lost, first calls are in order for each key, epochs only grow, no two owners
 // overlap, and calls repeat only from the last checkpoint.
-func TestKillLoop(t *testing.T) {
-	c, load := startFaultRun(t)
+func TestLongKillLoop(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
+	long(*killsFlag).kill(t)
+}
+
+// The same with one kill.
+func TestKilledNodesPartitionsGoOn(t *testing.T) { ordinary.kill(t) }
+
+func (r faultRun) kill(t *testing.T) {
+	c, load := r.start(t)
 	var faults []fault
-	for i := range *killsFlag {
+	for i := range r.times {
 		n := c.Nodes[i%len(c.Nodes)]
 		f := describeFault(c, n)
 		f.Event = n.Kill()
@@ -96,13 +105,13 @@ func TestKillLoop(t *testing.T) {
 		// 100 ms between checkpoints, and an election or two during which none
 		// can be written.
 		RepeatWithin: 15 * time.Second,
-		MinAcked:     faultBurst,
+		MinAcked:     r.burst,
 		MinKeys:      scenario.Keys,
-		MinKills:     *killsFlag,
-		MinHandoffs:  *killsFlag * scenario.Partitions / 4,
-		MinTakeovers: *killsFlag * scenario.Partitions / 4,
+		MinKills:     r.times,
+		MinHandoffs:  r.times * scenario.Partitions / 4,
+		MinTakeovers: r.times * scenario.Partitions / 4,
 		// At least one call in flight for each kill, on average.
-		MinRedelivered: *killsFlag,
+		MinRedelivered: r.times,
 	})
 	t.Log(killTable(h, faults))
 }
@@ -137,10 +146,20 @@ func killTable(h history.History, faults []fault) string {
 
 // A clean stop of each node in turn, under a backlog: nothing is handed out
 // twice, neither when the node leaves nor when it comes back.
-func TestTermHandsOver(t *testing.T) {
-	c, load := startFaultRun(t)
+func TestLongTermLoop(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
+	long(*termsFlag).term(t)
+}
+
+// The same with one stop.
+func TestTermHandsOver(t *testing.T) { ordinary.term(t) }
+
+func (r faultRun) term(t *testing.T) {
+	c, load := r.start(t)
 	var faults []fault
-	for i := range *termsFlag {
+	for i := range r.times {
 		n := c.Nodes[i%len(c.Nodes)]
 		f := describeFault(c, n)
 		f.Event = n.Term()
@@ -150,10 +169,10 @@ func TestTermHandsOver(t *testing.T) {
 	h := scenario.Judge(t, c, load, history.Rules{
 		Groups:      []string{scenario.Group},
 		Repeats:     history.RepeatsNever,
-		MinAcked:    faultBurst,
+		MinAcked:    r.burst,
 		MinKeys:     scenario.Keys,
-		MinKills:    *termsFlag,
-		MinHandoffs: *termsFlag * 2 * (scenario.Partitions / 4), // away and back
+		MinKills:    r.times,
+		MinHandoffs: r.times * 2 * (scenario.Partitions / 4), // away and back
 	})
 	t.Log(moveTable(h, faults))
 }
@@ -161,7 +180,10 @@ func TestTermHandsOver(t *testing.T) {
 // A clean stop while every partition is so far behind that the next owner has
 // to read further down than it reads for its own, of the node that leads the
 // topic and so answers the request to do that.
-func TestTermHandsOverADeepBacklog(t *testing.T) {
+func TestLongTermHandsOverADeepBacklog(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	const partitions, burst = 64, 40_000
 	topic := partitioner.Topic{Name: "orders", Partitions: partitions}
 	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: topic.Name, Partitions: partitions}}, LogLevel: "debug"})

@@ -15,8 +15,8 @@ import (
 )
 
 var (
-	freezesFlag = flag.Int("freezes", 1, "how many rounds of freezes TestFreeze makes, four freezes each; 3 for figures")
-	freezeFlag  = flag.Duration("freeze", 8*time.Second, "how long a long freeze of TestFreeze lasts; 20s for figures")
+	freezesFlag = flag.Int("freezes", 1, "how many rounds of freezes TestLongFreeze makes, four freezes each; 3 for figures")
+	freezeFlag  = flag.Duration("freeze", 8*time.Second, "how long a long freeze of TestLongFreeze lasts; 20s for figures")
 )
 
 const (
@@ -59,7 +59,10 @@ type freeze struct {
 // handlers. A short stop moves nothing. After one that outlives the session,
 // a partition has at most one late call: the one that was in flight, under an
 // older epoch than that of the new owner.
-func TestFreeze(t *testing.T) {
+func TestLongFreeze(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	c, load := startFreezeRun(t)
 	var freezes []freeze
 	for range *freezesFlag {
@@ -189,7 +192,10 @@ func ownersSeenBy(c *testcluster.Cluster, nodes []*testcluster.Node) testcluster
 
 // Without a quorum for three sessions' lives nobody can bury anybody, and
 // afterwards nobody does: each partition goes on with the owner that it had.
-func TestNoQuorumMovesNothing(t *testing.T) {
+func TestLongNoQuorumMovesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	c, load := startFreezeRun(t)
 	var rows [][]any
 	outages := [][]*testcluster.Node{c.Nodes, c.Nodes[1:]}

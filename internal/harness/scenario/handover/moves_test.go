@@ -15,8 +15,8 @@ import (
 )
 
 var (
-	movesFlag      = flag.Int("moves", 1, "how many rounds TestMoves makes, each with a new cluster; 5 for figures")
-	movesDelayFlag = flag.Duration("moves-delay", 10*time.Millisecond, "how long a call of TestMoves takes")
+	movesFlag      = flag.Int("moves", 1, "how many rounds TestLongMoves makes, each with a new cluster; 5 for figures")
+	movesDelayFlag = flag.Duration("moves-delay", 10*time.Millisecond, "how long a call of TestLongMoves takes")
 )
 
 const (
@@ -212,7 +212,10 @@ func (m *mover) wantLeast(s step) {
 // Every kind of planned move, and a restart, with every partition backlogged:
 // no more partitions move than have to, those that do stand still for a moment
 // only, and nothing is handed out twice.
-func TestMoves(t *testing.T) {
+func TestLongMoves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	var all tally
 	for i := range *movesFlag {
 		t.Run(fmt.Sprintf("Round%d", i+1), func(t *testing.T) {

@@ -60,9 +60,19 @@ func wantBurial(c *testcluster.Cluster, dead *testcluster.Node, reason string) {
 	}
 }
 
+// One cluster: whom nobody declared dead works on, and is killed then.
+func TestWitnessesSeeWhoIsDead(t *testing.T) {
+	c := startWitnessRun(t, "", testcluster.CallLogOptions{Delay: busyFor})
+	stopped := busyNodesAndStopsAreNoDeaths(t, c)
+	stopped.Start()
+	c.WaitReady(testcluster.StartLimit)
+	c.WaitBalanced(testcluster.MoveLimit, deathGroup)
+	killedNodeIsBuried(t, c)
+}
+
 // A killed process is seen to be gone, and nobody waits for its ttl.
-func TestKilledNodeIsBuriedByWitnesses(t *testing.T) {
-	c := startWitnessRun(t, "", testcluster.CallLogOptions{})
+func killedNodeIsBuried(t *testing.T, c *testcluster.Cluster) {
+	t.Helper()
 	n := c.Follower()
 	n.Kill()
 	wantBurial(c, n, byWitness)
@@ -82,7 +92,10 @@ func TestKilledNodeIsBuriedForItsSilenceWithoutFastTakeover(t *testing.T) {
 }
 
 // A process that is stopped is not gone: its connections stay, and its port takes more.
-func TestFrozenNodeIsBuriedForItsSilence(t *testing.T) {
+func TestLongFrozenNodeIsBuriedForItsSilence(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	c := startWitnessRun(t, "", testcluster.CallLogOptions{})
 	n := c.Follower()
 	n.Stop()
@@ -92,8 +105,8 @@ func TestFrozenNodeIsBuriedForItsSilence(t *testing.T) {
 
 // Nodes whose handlers are busy for longer than a death takes to be seen, and one that stops in order, are not declared
 // dead by anybody.
-func TestBusyNodesAndStopsAreNoDeaths(t *testing.T) {
-	c := startWitnessRun(t, "", testcluster.CallLogOptions{Delay: busyFor})
+func busyNodesAndStopsAreNoDeaths(t *testing.T, c *testcluster.Cluster) (stopped *testcluster.Node) {
+	t.Helper()
 	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{Topic: partitioner.Topic{Name: "orders", Partitions: deathPartitions}, Keys: 50, Rate: 10})
 	testcluster.Pass(2 * busyFor)
 	load.Stop(t, testcluster.DrainLimit)
@@ -109,4 +122,5 @@ func TestBusyNodesAndStopsAreNoDeaths(t *testing.T) {
 			t.Errorf("%s was declared dead:\n%s", n.Name, strings.Join(lines, "\n"))
 		}
 	}
+	return n
 }

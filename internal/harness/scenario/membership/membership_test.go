@@ -128,7 +128,10 @@ func waitVoters(c *testcluster.Cluster, asked *testcluster.Node, count, alive in
 // A fourth and a fifth node join a cluster whose nodes do not list them, and read topics that they have no copy of. One
 // is killed and removed, another comes back with an empty disk. All the while messages come in: none is lost, and the
 // order of each key holds.
-func TestNodesJoinAndAreRemovedUnderLoad(t *testing.T) {
+func TestLongNodesJoinAndAreRemovedUnderLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	const partitions = 20
 	c := testcluster.New(t, testcluster.Spec{Cluster: scenario.SlowTakeover, Topics: []testcluster.Topic{{Name: "orders", Partitions: partitions}}})
 	c.AddGroup(testcluster.Group{Name: scenario.Group, Topic: "orders", Handler: c.CallLogHandler(testcluster.CallLogOptions{Delay: 5 * time.Millisecond})})
@@ -185,7 +188,10 @@ func TestNodesJoinAndAreRemovedUnderLoad(t *testing.T) {
 
 // Of three nodes one loses its disk: it says what to do, and is whole again once its former identity is removed, so that
 // another may fail. Before, a second machine takes its name, and is turned away without leaving a trace.
-func TestLostDiskAndSecondMachine(t *testing.T) {
+func TestLongLostDiskAndSecondMachine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: 6}}, Groups: []testcluster.Group{{Name: scenario.Group, Topic: "orders", Handler: `{ kind = "discard" }`}}})
 	c.StartAll(testcluster.StartLimit)
 	c.WaitBalanced(testcluster.MoveLimit, scenario.Group)

@@ -18,7 +18,10 @@ import (
 
 // An hour ahead from the start, then behind: what the node writes in its log
 // and on messages says so, and its leases do not notice.
-func TestWallClockOfANodeIsWrong(t *testing.T) {
+func TestLongWallClockOfANodeIsWrong(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	topic := testcluster.Topic{Name: "orders", Partitions: 4}
 	c := testcluster.New(t, testcluster.Spec{Nodes: 1, Skewed: true, Topics: []testcluster.Topic{topic}})
 	n, out := c.Nodes[0], filepath.Join(c.Dir, "out")
@@ -90,7 +93,10 @@ func published(t *testing.T, dir string) (times []time.Time) {
 	return times
 }
 
-func TestOrdinaryBinaryHasNoSkewClock(t *testing.T) {
+func TestLongOrdinaryBinaryHasNoSkewClock(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	for path, want := range map[string]bool{testcluster.LeaseholdBinary(t): false, testcluster.SkewedBinary(t): true} {
 		binary, err := os.ReadFile(path)
 		if err != nil {
@@ -105,7 +111,10 @@ func TestOrdinaryBinaryHasNoSkewClock(t *testing.T) {
 // A box without a clock of its own boots in 1970, or lay on a shelf; a minute
 // later its clock is set. It is let in at once, and routes that are made
 // anew afterwards are not refused either.
-func TestNodeWhoseClockIsWrongAndThenSetIsLetIn(t *testing.T) {
+func TestLongNodeWhoseClockIsWrongAndThenSetIsLetIn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	c := testcluster.New(t, testcluster.Spec{Nodes: 3, Skewed: true})
 	c.StartAll(testcluster.StartLimit)
 	n, other := c.Nodes[2], c.Nodes[0]

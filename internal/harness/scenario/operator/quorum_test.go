@@ -143,7 +143,7 @@ func checkLocal(n *testcluster.Node, messages int) {
 
 // TestWithoutAQuorumEverythingSaysWhoIsMissing loses two of three nodes, and then restarts the third.
 func TestWithoutAQuorumEverythingSaysWhoIsMissing(t *testing.T) {
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: 1}}, Groups: groupsOfQuorum()})
+	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: 1, Extra: `retain = "1h"`}}, Groups: groupsOfQuorum()})
 	n1 := c.Nodes[0]
 	c.StartAll(testcluster.StartLimit)
 	const messages = 2

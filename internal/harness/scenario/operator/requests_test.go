@@ -17,7 +17,7 @@ import (
 	"leasehold/partitioner"
 )
 
-var askRounds = flag.Int("asks", 3, "how often TestRequestsAreAppliedOnce seeks and pauses, each time with another fault")
+var askRounds = flag.Int("asks", len(requestFaults), "how often TestLongRequestsAreAppliedOnce seeks and pauses, each time with another fault")
 
 // fault is what befalls a node while a request is on its way.
 var requestFaults = []struct {
@@ -41,9 +41,19 @@ type asked struct {
 	Waiting []int  `json:"waiting"`
 }
 
-// TestRequestsAreAppliedOnce seeks to the beginning, pauses and resumes all partitions while a node is killed, hands over, is
-// busy or freezes. Every partition must begin anew exactly once for each seek, and start nothing while it is paused.
-func TestRequestsAreAppliedOnce(t *testing.T) {
+// TestLongRequestsAreAppliedOnce seeks to the beginning, pauses and resumes all partitions while a node is killed, hands over,
+// freezes or is busy. Every partition must begin anew exactly once for each seek, and start nothing while it is paused.
+func TestLongRequestsAreAppliedOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
+	requestsAreAppliedOnce(t, *askRounds)
+}
+
+// The same while a node is killed.
+func TestRequestsAreAppliedOnce(t *testing.T) { requestsAreAppliedOnce(t, 1) }
+
+func requestsAreAppliedOnce(t *testing.T, rounds int) {
 	const partitions, messages = 12, 600
 	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: partitions, Extra: `retain = "1h"`}}})
 	c.AddGroup(testcluster.Group{Name: "calls", Topic: "orders", Handler: c.CallLogHandler(testcluster.CallLogOptions{Delay: 10 * time.Millisecond})})
@@ -52,8 +62,8 @@ func TestRequestsAreAppliedOnce(t *testing.T) {
 	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{Topic: partitioner.Topic{Name: "orders", Partitions: partitions}, Keys: 60, Burst: messages})
 	records := load.Stop(t, time.Minute)
 	c.WaitDrained(time.Minute, "calls")
-	random := rand.New(rand.NewPCG(uint64(*askRounds), 9))
-	for round := range *askRounds {
+	random := rand.New(rand.NewPCG(uint64(rounds), 9))
+	for round := range rounds {
 		f := requestFaults[(round+1)%len(requestFaults)]
 		began := time.Now()
 		ask(c, f.do, random, "seek", "calls", "--to", "earliest", "--yes")
@@ -69,7 +79,7 @@ func TestRequestsAreAppliedOnce(t *testing.T) {
 	if acked := len(records); acked != messages {
 		t.Errorf("%d messages acknowledged", acked)
 	}
-	checkAllHandled(c, t, records, *askRounds+1)
+	checkAllHandled(c, t, records, rounds+1)
 }
 
 // ask makes a request while something befalls a node, and waits until it is applied everywhere.

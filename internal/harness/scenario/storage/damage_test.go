@@ -17,7 +17,10 @@ import (
 // One flipped bit, which the broker does not notice; after a kill -9 its copy lacks the rest of the file, and it calls
 // itself healthy and current. The node finds it before it takes a partition, serves nothing from it, tells a person, and
 // fetches the copy anew from the others.
-func TestDamagedCopyIsFoundAndFetchedAnew(t *testing.T) {
+func TestLongDamagedCopyIsFoundAndFetchedAnew(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	const burst = 3000
 	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: scenario.Partitions, Extra: `retain = "1h"`}}})
 	c.AddGroup(testcluster.Group{Name: scenario.Group, Topic: "orders", Handler: c.CallLogHandler(testcluster.CallLogOptions{})})

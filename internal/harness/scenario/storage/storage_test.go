@@ -44,7 +44,10 @@ func waitNoStream(c *testcluster.Cluster, stream string) {
 
 // Every change of topics, groups and sizes that operators make, rolled out one node at a time and in part by kill -9, with sizes left
 // to their defaults: every node gets ready with each, whatever the others' configs say, and what is published meanwhile is handled.
-func TestNoChangeOfSizesKeepsANodeFromWorking(t *testing.T) {
+func TestLongNoChangeOfSizesKeepsANodeFromWorking(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long runs it")
+	}
 	events, orders := testcluster.Topic{Name: "events", Partitions: 6}, testcluster.Topic{Name: "orders", Partitions: 6}
 	group := func(name, topic string) testcluster.Group {
 		return testcluster.Group{Name: name, Topic: topic, Handler: `{ kind = "discard" }`}
