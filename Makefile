@@ -29,10 +29,10 @@ TABLE ?= $(CURDIR)/bin/$@.txt
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-# Tests that take long: experiments that have a target of their own, and what rows of the fault matrix show as well.
-LONG := ^(TestAttacks|TestBrokenRulesAreFound|TestFreeze|TestFrozenNodeIsBuriedForItsSilence|TestHandlerCosts|TestHandlerThatMisbehaves|TestIdleCost|TestKillAtEveryFailpoint|TestLostDiskAndSecondMachine|TestMoves|TestNodesJoinAndAreRemovedUnderLoad|TestNoChangeOfSizesKeepsANodeFromWorking|TestNoQuorumMovesNothing|TestOutageEmptiesNothing|TestPoisonStopsWhatItsPolicySays|TestPublishCosts|TestTermHandsOverADeepBacklog|TestWallClockOfANodeIsWrong)$$
-# Packages whose tests run real clusters, or measure: they want the cores to themselves.
-ALONE := /(internal/(harness/(testcluster|matrix|fault)|node)|server|examples)(/|$$$$)
+# Packages whose tests measure delays and shares of the processor: one at a time, with nothing beside them.
+ALONE := /internal/harness/fault/
+# Packages with tests for which `make test` has no time. Their names begin with TestLong, and they skip themselves under -short.
+LONG = $(shell grep -rlE --include=*_test.go '^func TestLong' . | xargs -n1 dirname | sort -u)
 
 .PHONY: vuln attacks chaos soak install uninstall systemd-test help build test test-long lint cluster cluster-status cluster-kill cluster-start cluster-down node-named sim fuzz faults figures moves freeze idle outage poison misbehave handler-costs publish-costs python3 recipe
 
@@ -42,23 +42,24 @@ help: ## list the targets
 build: ## build bin/leasehold
 	@go build $(GOFLAGS_BUILD) -o $(BIN) .
 
-test: ## run the tests that every change needs (14 minutes on two cores)
+test: ## run the tests that every change needs (6 minutes on two cores)
 	@examples/need.sh
 	@internal/harness/matrix/need.sh
-	go vet ./...
-	go test -timeout 10m -skip '$(LONG)' $$(go list ./... | grep -vE '$(ALONE)')
-	go test -timeout 15m -p 1 -skip '$(LONG)' $$(go list ./... | grep -E '$(ALONE)')
+	go test -short -timeout 15m $$(go list ./... | grep -v '$(ALONE)')
+	go test -short -timeout 10m -p 1 $$(go list ./... | grep '$(ALONE)')
 
-test-long: ## run the tests that take long, and that `make test` leaves out (10 minutes)
+test-long: ## run the tests that take long, and each experiment briefly (12 minutes)
 	@examples/need.sh
 	@internal/harness/matrix/need.sh
-	@for name in $$(echo '$(LONG)' | grep -oE 'Test[A-Za-z]+'); do grep -rqs --include=*_test.go "func $$name(" . || { echo "no test is called $$name"; exit 1; }; done
-	go test -timeout 30m -p 1 -run '$(LONG)' ./internal/harness/testcluster ./cluster/lease/sim
+	go test -timeout 30m -run '^TestLong' $(LONG)
+	go test -timeout 10m -tags bench ./internal/harness/bench
 
 lint: ## gofmt, go vet, staticcheck, go.mod tidy
 	@test -z "$$(gofmt -l .)" || { echo "not formatted (run gofmt -w):"; gofmt -l .; exit 1; }
 	go vet ./...
+	go vet -tags bench ./internal/harness/bench
 	go tool staticcheck ./...
+	go tool staticcheck -tags bench ./internal/harness/bench
 	go mod tidy -diff
 
 vuln: ## look for known vulnerabilities in what the binary uses; wants the network (VULNDB= for a copy of the database)
@@ -89,8 +90,8 @@ sim: ## simulate the lease protocol: SEEDS=2000
 	@mkdir -p bin && go test -count=1 -timeout 80m ./cluster/lease/sim -run 'TestNoTwoOwners|TestNothingMoves' -args -seeds $(SEEDS) -summary $(CURDIR)/bin/sim.txt; \
 	code=$$?; tail -n 1 bin/sim.txt; exit $$code
 
-faults: build python3 ## kill and stop real nodes under load, 12 kills, and judge the histories
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run 'TestKillLoop|TestTerm|TestDamaged|TestKillAtEveryFailpoint' -args -kills 12 -failpoints
+faults: ## kill and stop real nodes under load, 12 kills, and judge the histories: a part of test-long
+	go test -count=1 -timeout 30m -v -run '^TestLong(KillLoop|Term|Damaged|KillAtEveryFailpoint)' ./internal/harness/scenario/{handover,storage,handler}
 
 chaos: ## the fault matrix, CI's rows; others: ROWS='^kill' (a regular expression) SEED=7 ROUNDS=3 MINUTES=30 (no row starts later) ATTACKS='^flood' (of the row hostile) (root)
 	@internal/harness/matrix/need.sh && mkdir -p bin
@@ -107,33 +108,33 @@ recipe: build ## 100,000 messages into PostgreSQL through kills, freezes and res
 figures: moves freeze idle handler-costs publish-costs ## measure moves, freezes, idle cost, handlers and publishing at length, and print the tables (50 minutes)
 
 moves: build ## five rounds of every planned move of partitions under load
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestMoves$$' -args -moves 5
+	go test -count=1 -timeout 30m -v ./internal/harness/scenario/handover -run '^TestLongMoves$$' -args -moves 5
 
 freeze: build ## stop processes for 3 s and 20 s, and the quorum for three sessions' lives
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^(TestFreeze|TestNoQuorum.*)$$' -args -freezes 3 -freeze 20s
+	go test -count=1 -timeout 30m -v ./internal/harness/scenario/handover -run '^TestLong(Freeze|NoQuorum)' -args -freezes 3 -freeze 20s
 
 idle: build ## CPU, memory and synced writes of idle nodes
 	@command -v strace >/dev/null || { apt-get update -q && apt-get install -y -q strace; } >/dev/null 2>&1 || echo "without strace: synced writes are not counted"
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestIdleCost$$' -args -idle
+	go test -count=1 -timeout 30m -v -tags bench ./internal/harness/bench -run '^TestIdleCost$$' -args -idle
 
 attacks: ## send what once stopped nodes, and its kind, with floods of WIDTH times the ordinary length, and print what came of it
-	go test -count=1 -timeout 60m -v ./internal/harness/testcluster -run '^TestAttacks$$' -args -attacks $(WIDTH)
+	go test -count=1 -timeout 60m -v ./internal/harness/scenario/attack -run '^TestLongAttacks$$' -args -attacks $(WIDTH)
 
 outage: build ## take a service down under load for 60 s, in each of three ways, and see what it costs
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestOutageEmptiesNothing$$' -args -outage 60s
+	go test -count=1 -timeout 30m -v ./internal/harness/scenario/handler -run '^TestLongOutageEmptiesNothing$$' -args -outage 60s
 
 poison: build ## 10,000 messages, some of which always fail, under each on_exhausted, until all of them are back in order
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestPoisonStopsWhatItsPolicySays$$' -args -poison 10000
+	go test -count=1 -timeout 30m -v ./internal/harness/scenario/handler -run '^TestLongPoisonStopsWhatItsPolicySays$$' -args -poison 10000
 
 misbehave: build ## 10,000 messages to a handler that crashes, hangs, prints garbage and leaves processes behind
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestHandlerThatMisbehaves$$' -args -misbehave 10000
+	go test -count=1 -timeout 30m -v ./internal/harness/scenario/handler -run '^TestLongHandlerThatMisbehaves$$' -args -misbehave 10000
 
 handler-costs: build python3 ## throughput, CPU and latency of every kind of handler: KINDS='^http' (a regular expression)
-	go test -count=1 -timeout 60m -v ./internal/harness/testcluster -run '^TestHandlerCosts$$' -args -costs '$(KINDS)'
+	go test -count=1 -timeout 60m -v -tags bench ./internal/harness/bench -run '^TestHandlerCosts$$' -args -costs '$(KINDS)'
 
 publish-costs: build ## what publishing costs beside bare nats-servers: CLUSTERS=. (a regular expression) LEGS='^async' ROUNDS=3 FOR=8s MESSAGES=0 PROFILES=dir (perf) OTHER=another-build
 	@$(if $(PROFILES),mkdir -p '$(PROFILES)')
-	go test -count=1 -timeout 180m -v ./internal/harness/testcluster -run '^TestPublishCosts$$' -args -publish '$(CLUSTERS)' -publish-legs '$(LEGS)' \
+	go test -count=1 -timeout 180m -v -tags bench ./internal/harness/bench -run '^TestPublishCosts$$' -args -publish '$(CLUSTERS)' -publish-legs '$(LEGS)' \
 	  -publish-rounds $(or $(filter-out 0,$(ROUNDS)),3) -publish-time $(FOR) -publish-messages $(MESSAGES) -publish-profile '$(if $(PROFILES),$(abspath $(PROFILES)))' -publish-other '$(if $(OTHER),$(abspath $(OTHER)))'
 
 fuzz: ## fuzz every parser for FUZZTIME each, or so many cases: FUZZTIME=1000000x FUZZ=. (a regular expression)
