@@ -137,7 +137,7 @@ func session(node string, boot uint64) *lease.Session {
 func leaseWrite(group string, p int, rev, done uint64) lease.Write {
 	return lease.Write{
 		Key: lease.Key{Group: group, Partition: p}, Revision: rev,
-		Lease: &lease.Lease{Version: 1, Owner: "n1", Boot: 1, Epoch: 1, Done: done},
+		Lease: &lease.Lease{Version: 1, Owner: "n1", Boot: 1, Epoch: 1, Checkpoint: done},
 	}
 }
 
@@ -173,7 +173,7 @@ func writeLandsOnItsRevisionOnly(t *testing.T, ctx context.Context, b backend) {
 			t.Errorf("a write on revision %d of a record at %d ended with %v", rev, second, err)
 		}
 	}
-	if saw := readDone(t, ctx, b, lease.Key{Group: "cas"}, second); saw.Revision != second || saw.Lease.Done != 2 {
+	if saw := readDone(t, ctx, b, lease.Key{Group: "cas"}, second); saw.Revision != second || saw.Lease.Checkpoint != 2 {
 		t.Errorf("after refused writes the record is %+v at revision %d", saw.Lease, saw.Revision)
 	}
 }
@@ -201,8 +201,8 @@ func oneOfManyWritesLands(t *testing.T, ctx context.Context, b backend) {
 	if winner < 0 {
 		t.Fatal("no write landed")
 	}
-	if saw := readDone(t, ctx, b, lease.Key{Group: "race"}, revs[winner]); saw.Lease.Done != uint64(winner) {
-		t.Errorf("write %d landed, stored is %d", winner, saw.Lease.Done)
+	if saw := readDone(t, ctx, b, lease.Key{Group: "race"}, revs[winner]); saw.Lease.Checkpoint != uint64(winner) {
+		t.Errorf("write %d landed, stored is %d", winner, saw.Lease.Checkpoint)
 	}
 }
 
@@ -214,7 +214,7 @@ func conflictMayBeOurOwn(t *testing.T, ctx context.Context, b backend) {
 		t.Fatalf("the same write again ended with %v", err)
 	}
 	saw := readDone(t, ctx, b, lease.Key{Group: "unknown"}, rev+1)
-	if saw.Lease.Done != 2 {
+	if saw.Lease.Checkpoint != 2 {
 		t.Fatalf("the read that settles it shows %+v", saw.Lease)
 	}
 	mustWrite(t, ctx, b, leaseWrite("unknown", 0, saw.Revision, 3))
@@ -255,7 +255,7 @@ func recordsComeBackAsTheyWere(t *testing.T, ctx context.Context, b backend) {
 	if saw := readDone(t, ctx, b, k, rev); saw.Lease != nil || saw.Session == nil || fmt.Sprint(*saw.Session) != fmt.Sprint(want) {
 		t.Errorf("wrote %+v, read %+v", want, saw.Session)
 	}
-	l := lease.Lease{Version: 1, Owner: "n1", Boot: 2, Epoch: 1<<63 + 3, Done: 1<<63 + 4, Attempt: 5, Next: "n2",
+	l := lease.Lease{Version: 1, Owner: "n1", Boot: 2, Epoch: 1<<63 + 3, Checkpoint: 1<<63 + 4, Attempt: 5, Successor: "n2",
 		Paused: "why", Release: "a b", Applied: 6}
 	k = lease.Key{Group: "round-trip", Partition: 99999}
 	rev = mustWrite(t, ctx, b, lease.Write{Key: k, Lease: &l})
@@ -300,7 +300,7 @@ func checkLeases(saws []lease.Saw, partitions int, never map[int]bool) error {
 	seen := map[int]bool{}
 	for _, s := range saws {
 		p := s.Key.Partition
-		if seen[p] || never[p] || s.Key.Group != "many" || s.Revision == 0 || s.Lease == nil || s.Lease.Done != uint64(p) {
+		if seen[p] || never[p] || s.Key.Group != "many" || s.Revision == 0 || s.Lease == nil || s.Lease.Checkpoint != uint64(p) {
 			return fmt.Errorf("partition %d reads as %+v", p, s)
 		}
 		seen[p] = true
@@ -501,7 +501,7 @@ func (c *counter) run(ctx context.Context, s Store) {
 		c.mu.Unlock()
 		short, cancel = context.WithTimeout(ctx, 500*time.Millisecond)
 		if saw, err := s.Read(short, c.key); err == nil && saw.Revision > rev {
-			rev, done = saw.Revision, saw.Lease.Done
+			rev, done = saw.Revision, saw.Lease.Checkpoint
 		}
 		cancel()
 	}
@@ -545,12 +545,12 @@ func (c *counter) check(t *testing.T, b backend) error {
 		if err != nil {
 			return err
 		}
-		if saw.Revision > c.rev || saw.Lease.Done > c.done {
-			c.rev, c.done = max(c.rev, saw.Revision), max(c.done, saw.Lease.Done) // landed unheard
+		if saw.Revision > c.rev || saw.Lease.Checkpoint > c.done {
+			c.rev, c.done = max(c.rev, saw.Revision), max(c.done, saw.Lease.Checkpoint) // landed unheard
 		}
-		rev, err := b.Write(ctx, leaseWrite(c.key.Group, c.key.Partition, saw.Revision, saw.Lease.Done+1))
-		if err == nil && saw.Lease.Done < c.done {
-			c.err = fmt.Errorf("%v: %d was acknowledged, but revision %d follows %d", c.key, c.done, rev, saw.Lease.Done)
+		rev, err := b.Write(ctx, leaseWrite(c.key.Group, c.key.Partition, saw.Revision, saw.Lease.Checkpoint+1))
+		if err == nil && saw.Lease.Checkpoint < c.done {
+			c.err = fmt.Errorf("%v: %d was acknowledged, but revision %d follows %d", c.key, c.done, rev, saw.Lease.Checkpoint)
 		}
 		return err
 	})
@@ -594,13 +594,13 @@ func noQuorum(t *testing.T, b backend, nodes []*servertest.Node) {
 	if err := nodes[1].Stop(); err != nil {
 		t.Fatal(err)
 	}
-	w.Lease.Done = 2
+	w.Lease.Checkpoint = 2
 	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
 	if rev, err := b.Write(short, w); err == nil {
 		t.Fatalf("acknowledged as %d by one node of three", rev)
 	}
-	if saw := readDone(t, ctx, b, w.Key, w.Revision); saw.Lease.Done != 1 {
+	if saw := readDone(t, ctx, b, w.Key, w.Revision); saw.Lease.Checkpoint != 1 {
 		t.Errorf("the read during the outage shows %+v", saw.Lease)
 	}
 	back := nodes[1].Restart(t)
@@ -611,7 +611,7 @@ func noQuorum(t *testing.T, b backend, nodes []*servertest.Node) {
 		_, err := b.Write(short, w)
 		if errors.Is(err, ErrConflict) {
 			saw, err := b.Read(short, w.Key)
-			if err == nil && saw.Lease.Done != 2 {
+			if err == nil && saw.Lease.Checkpoint != 2 {
 				err = fmt.Errorf("refused, yet the record is %+v", saw.Lease)
 			}
 			return err

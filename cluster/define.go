@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"leasehold/internal/every"
 )
 
 // tryLimit is how long an answer is waited for that costs nothing to ask for again. While a stream has no leader, as right
@@ -21,7 +23,7 @@ func (s *KV) Define(ctx context.Context, key string, definition, stored any) err
 		if err == nil && rev > 0 {
 			return Decode(key, rev, data, stored)
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !every.Sleep(ctx, 100*time.Millisecond) {
 			return fmt.Errorf("define %s: %w", key, errors.Join(err, ctx.Err()))
 		}
 	}
@@ -43,7 +45,7 @@ func (s *KV) Replace(ctx context.Context, key string, definition, stored any) er
 		if err == nil {
 			continue // what is stored counts
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !every.Sleep(ctx, 100*time.Millisecond) {
 			return fmt.Errorf("replace %s: %w", key, errors.Join(err, ctx.Err()))
 		}
 	}
@@ -103,7 +105,7 @@ func (s *KV) Finished(ctx context.Context, groups []string, partitions int) (seq
 			if l.Lease == nil {
 				return 0, false, nil
 			}
-			seq = min(seq, l.Lease.Done)
+			seq = min(seq, l.Lease.Checkpoint)
 		}
 	}
 	return seq, len(groups) > 0, nil

@@ -12,6 +12,7 @@ import (
 
 	"leasehold/cluster/lease"
 	"leasehold/internal/failpoint"
+	"leasehold/internal/ownership"
 )
 
 // Options are what a driver needs from its node.
@@ -23,7 +24,7 @@ type Options struct {
 	// SaveBoot syncs the boot number to disk.
 	SaveBoot func(boot uint64) error
 	// Start starts a lane. It must not block.
-	Start func(Grant) Lane
+	Start func(ownership.Grant) Lane
 	// CommitInterval is how often the checkpoints of a group's lanes are stored.
 	CommitInterval func(group string) time.Duration
 	// Die ends the process at once, with the handler's children. It is called when a lane cannot be stopped in time.
@@ -54,7 +55,7 @@ type Driver struct {
 type running struct {
 	Lane
 	epoch uint64
-	last  lease.Progress // As last fed to the core.
+	last  ownership.Progress // As last fed to the core.
 }
 
 // What the loop is fed beside the core's own inputs.
@@ -230,15 +231,15 @@ func (d *Driver) write(w lease.Write) {
 func (d *Driver) logWrite(w lease.Write, rev uint64) {
 	switch {
 	case !w.Announce:
-	case w.Session != nil && w.Session.State == lease.Buried:
+	case w.Session != nil && w.Session.State == lease.Dead:
 		d.log.Warn("node declared dead", "node", w.Session.Node, "boot", w.Session.Boot, "because", burialReason(w))
 	case w.Session != nil:
 		d.log.Info("session written", "node", w.Session.Node, "boot", w.Session.Boot, "state", w.Session.State,
 			"leaving", w.Session.Leaving)
 	case w.Lease.Owner == "":
-		d.log.Debug("handed over", "key", w.Key.String(), "done", w.Lease.Done, "next", w.Lease.Next)
+		d.log.Debug("handed over", "key", w.Key.String(), "done", w.Lease.Checkpoint, "next", w.Lease.Successor)
 	default:
-		d.log.Debug("claimed", "key", w.Key.String(), "epoch", w.Lease.Epoch, "done", w.Lease.Done, "revision", rev)
+		d.log.Debug("claimed", "key", w.Key.String(), "epoch", w.Lease.Epoch, "done", w.Lease.Checkpoint, "revision", rev)
 	}
 }
 
@@ -296,12 +297,10 @@ func hitWritten(w lease.Write) {
 
 func (d *Driver) start(a lease.Start) {
 	l, w := &running{epoch: a.Epoch, last: a.Progress}, &watched{}
-	l.Lane = d.o.Start(Grant{
-		Group: a.Key.Group, Partition: a.Key.Partition, Boot: a.Boot, Epoch: a.Epoch,
-		Progress: a.Progress, Applied: a.Applied,
-		MayStart: func() bool { return d.watchdog.mayStart(w) },
-		Wake:     func() { d.inbox.put(woke{a.Key}) },
-	})
+	grant := a.Grant
+	grant.MayStart = func() bool { return d.watchdog.mayStart(w) }
+	grant.Wake = func() { d.inbox.put(woke{a.Key}) }
+	l.Lane = d.o.Start(grant)
 	d.lanes[a.Key], w.Lane = l, l.Lane
 	d.watchdog.add(a.Key, w)
 	d.io.Go(func() {
@@ -310,7 +309,7 @@ func (d *Driver) start(a lease.Start) {
 		p, _ := l.Progress()
 		d.inbox.put(lease.Stopped{Key: a.Key, Epoch: a.Epoch, Progress: p})
 	})
-	d.log.Debug("lane started", "key", a.Key.String(), "epoch", a.Epoch, "done", a.Progress.Done)
+	d.log.Debug("lane started", "key", a.Key.String(), "epoch", a.Epoch, "done", a.Progress.Checkpoint)
 }
 
 func (d *Driver) cancel(a lease.Cancel) {

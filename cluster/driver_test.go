@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/cluster/lease"
+	"leasehold/internal/ownership"
 )
 
 // The timing of these tests, that of a local network.
@@ -42,15 +43,15 @@ func (c *bubbleClock) Now() lease.Time {
 
 // fakeLane does nothing; the test says how far it has come.
 type fakeLane struct {
-	Grant
+	ownership.Grant
 	startedAt time.Time
 	stopped   chan struct{}
 	join      time.Duration // From Cancel or Drain until it has stopped.
 	deaf      bool          // It does not stop until the test says so.
 
 	mu        sync.Mutex
-	progress  lease.Progress
-	committed lease.Progress
+	progress  ownership.Progress
+	committed ownership.Progress
 	cause     error
 	causeAt   time.Time
 	ended     bool
@@ -86,13 +87,13 @@ func (l *fakeLane) end() {
 
 func (l *fakeLane) Stopped() <-chan struct{} { return l.stopped }
 
-func (l *fakeLane) Progress() (lease.Progress, bool) {
+func (l *fakeLane) Progress() (ownership.Progress, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.progress, l.progress != l.committed
 }
 
-func (l *fakeLane) Committed(p lease.Progress) {
+func (l *fakeLane) Committed(p ownership.Progress) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.committed = p
@@ -101,10 +102,10 @@ func (l *fakeLane) Committed(p lease.Progress) {
 func (l *fakeLane) move(done uint64, attempt int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.progress = lease.Progress{Done: done, Attempt: attempt}
+	l.progress = ownership.Progress{Checkpoint: done, Attempt: attempt}
 }
 
-func (l *fakeLane) stored() lease.Progress {
+func (l *fakeLane) stored() ownership.Progress {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.committed
@@ -190,7 +191,7 @@ func (r *rig) saveBoot(boot uint64) error {
 	return nil
 }
 
-func (r *rig) startLane(g Grant) Lane {
+func (r *rig) startLane(g ownership.Grant) Lane {
 	l := &fakeLane{Grant: g, startedAt: time.Now(), stopped: make(chan struct{})}
 	l.progress = g.Progress
 	l.committed = l.progress
@@ -296,7 +297,7 @@ func TestStartClaimsAndRunsLanes(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		for _, l := range r.wantRunning(partitions) {
 			rec := m.lease("g", l.Partition)
-			if l.Boot != 1 || l.Epoch != 1 || l.Grant.Progress.Done != startDone || rec.Owner != "n1" || rec.Boot != 1 || rec.Epoch != l.Epoch {
+			if l.Boot != 1 || l.Epoch != 1 || l.Grant.Progress.Checkpoint != startDone || rec.Owner != "n1" || rec.Boot != 1 || rec.Epoch != l.Epoch {
 				t.Errorf("lane %+v runs under the lease %+v", l.Grant, rec)
 			}
 			if !l.MayStart() {
@@ -509,8 +510,8 @@ func TestCleanStopHandsOverEverything(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		for _, l := range n2.wantRunning(partitions) {
-			if slices.ContainsFunc(lanes, func(o *fakeLane) bool { return o.Partition == l.Partition }) && l.Grant.Progress.Done != startDone+50 {
-				t.Errorf("partition %d was taken over at %d", l.Partition, l.Grant.Progress.Done)
+			if slices.ContainsFunc(lanes, func(o *fakeLane) bool { return o.Partition == l.Partition }) && l.Grant.Progress.Checkpoint != startDone+50 {
+				t.Errorf("partition %d was taken over at %d", l.Partition, l.Grant.Progress.Checkpoint)
 			}
 		}
 		n2.endWell()
@@ -522,7 +523,7 @@ func (r *rig) checkHandedOver(l *fakeLane, ended uint64) {
 	r.t.Helper()
 	for _, saw := range r.store.history(lease.Key{Group: "g", Partition: l.Partition}) {
 		if saw.Lease.Owner == "" && saw.Lease.Epoch == l.Epoch {
-			if saw.Lease.Done != startDone+50 || saw.Revision > ended {
+			if saw.Lease.Checkpoint != startDone+50 || saw.Revision > ended {
 				r.t.Errorf("partition %d was handed over as %+v at revision %d, the session ended at %d", l.Partition, *saw.Lease, saw.Revision, ended)
 			}
 			return
@@ -634,7 +635,7 @@ func TestSilentNodeIsTakenOverBehindItsFence(t *testing.T) {
 		n1 := start(t, m, "n1", nil)
 		var overlap atomic.Int32
 		n2 := start(t, m, "n2", func(r *rig, o *Options) {
-			o.Start = func(g Grant) Lane {
+			o.Start = func(g ownership.Grant) Lane {
 				for _, l := range n1.running() {
 					if l.Partition == g.Partition {
 						overlap.Add(1)
@@ -651,7 +652,7 @@ func TestSilentNodeIsTakenOverBehindItsFence(t *testing.T) {
 		if n := overlap.Load(); n > 0 {
 			t.Errorf("%d lanes started beside another node's", n)
 		}
-		if s := m.session("n1"); s.State != lease.Buried || s.Boot != 1 {
+		if s := m.session("n1"); s.State != lease.Dead || s.Boot != 1 {
 			t.Errorf("the session of the silent node is %+v", s)
 		}
 		n1.store.heal()
@@ -722,7 +723,7 @@ func TestBuriedNodeComesBackUnderANewBoot(t *testing.T) {
 		}
 		h := m.history(lease.SessionKey("n1"))
 		rec := *h[len(h)-1].Session
-		rec.State, rec.Nonce = lease.Buried, ""
+		rec.State, rec.Nonce = lease.Dead, ""
 		if _, err := m.put(lease.Write{Key: lease.SessionKey("n1"), Revision: h[len(h)-1].Revision, Session: &rec}); err != nil {
 			t.Fatal(err)
 		}

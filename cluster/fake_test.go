@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"leasehold/cluster/lease"
+	"leasehold/internal/every"
 )
 
 // memory is a bucket in memory. Stores on it share the records as connections to one cluster would.
@@ -158,7 +159,7 @@ func (s *fakeStore) Write(ctx context.Context, w lease.Write) (uint64, error) {
 			return 0, ctx.Err()
 		}
 	}
-	if delay > 0 && !sleep(ctx, delay) {
+	if delay > 0 && !every.Sleep(ctx, delay) {
 		return 0, ctx.Err()
 	}
 	if err == nil && wrote != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"leasehold/cluster/lease"
+	"leasehold/internal/every"
 )
 
 // The bucket's names. It is laid out as a NATS key-value bucket, so that the tools for those can look into it.
@@ -62,7 +63,7 @@ func OpenKV(ctx context.Context, nc *nats.Conn, o BucketOptions) (*KV, error) {
 		if o.Waiting != nil {
 			o.Waiting(err)
 		}
-		if !sleep(ctx, 200*time.Millisecond) {
+		if !every.Sleep(ctx, 200*time.Millisecond) {
 			return nil, fmt.Errorf("create the bucket %s: %w", bucket, err)
 		}
 	}

@@ -152,7 +152,7 @@ func TestOnlyADeadSessionIsEnded(t *testing.T) {
 	if err := s.EndSession(ctx, "n2"); !errors.Is(err, ErrAlive) {
 		t.Errorf("a live one: %v", err)
 	}
-	rec.State, rec.Nonce = lease.Buried, ""
+	rec.State, rec.Nonce = lease.Dead, ""
 	sessionOf(t, ctx, s, rec)
 	for range 2 {
 		if err := s.EndSession(ctx, "n2"); err != nil {

@@ -3,9 +3,9 @@ package cluster
 import (
 	"context"
 	"sync"
-	"time"
 
 	"leasehold/cluster/lease"
+	"leasehold/internal/every"
 )
 
 // leasePolls is how many renewals pass between two complete reads of the leases. Announcements say nearly everything
@@ -17,7 +17,7 @@ func (d *Driver) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := d.o.Store.Listen(ctx, func(s lease.Saw) { d.inbox.put(s) }); err != nil && ctx.Err() == nil {
 			d.log.Warn("announcements are not heard", "error", err)
-			sleep(ctx, d.o.Lease.Renew)
+			every.Sleep(ctx, d.o.Lease.Renew)
 		}
 	}
 }
@@ -25,12 +25,12 @@ func (d *Driver) listen(ctx context.Context) {
 // poll reads everything once, then sessions twice a renewal and leases now and then.
 func (d *Driver) poll(ctx context.Context) {
 	for !d.readAll(ctx) {
-		if !sleep(ctx, d.o.Lease.Renew/5) {
+		if !every.Sleep(ctx, d.o.Lease.Renew/5) {
 			return
 		}
 	}
 	d.inbox.put(lease.Loaded{})
-	for round := 1; sleep(ctx, d.o.Lease.Renew/2); round++ {
+	for round := 1; every.Sleep(ctx, d.o.Lease.Renew/2); round++ {
 		if round%(2*leasePolls) == 0 {
 			d.readAll(ctx)
 		} else {
@@ -64,18 +64,6 @@ func (d *Driver) readSome(ctx context.Context, what string, read func(context.Co
 		d.log.Debug("read of records failed", "what", what, "error", err)
 	}
 	return err == nil
-}
-
-// sleep waits and reports whether ctx is still on.
-func sleep(ctx context.Context, dur time.Duration) bool {
-	t := time.NewTimer(dur)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // inbox is the loop's queue. It has no bound: what is put there is bounded by the leases and writes there are, and

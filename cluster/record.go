@@ -20,7 +20,7 @@ var (
 		"v", "node", "boot", "state", "nonce", "dir_id", "kernel_boot", "lock_dev", "lock_ino", "ttl_ns", "groups", "weight",
 		"leaving", "server_id", "address", "release",
 	}
-	leaseFields    = []string{"v", "owner", "boot", "epoch", "done", "attempt"}
+	leaseFields    = []string{"v", "owner", "boot", "epoch", "checkpoint", "attempt"}
 	requestsFields = []string{"v", "last_id", "open"}
 )
 

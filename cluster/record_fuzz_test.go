@@ -13,12 +13,12 @@ import (
 // person with a tool might have made of it.
 var storedRecords = []struct{ key, data string }{
 	{"session.n1", `{"v":1,"node":"n1","boot":3,"state":"live","nonce":"a1","dir_id":"d","kernel_boot":"k","lock_dev":1,"lock_ino":2,"ttl_ns":5000000000,"groups":["billing"],"weight":1,"leaving":false,"server_id":"S","address":"10.0.0.1:6222","release":"0.1.0"}`},
-	{"session.n2", `{"v":1,"node":"n2","boot":18446744073709551615,"state":"buried","ttl_ns":-1,"groups":null}`},
+	{"session.n2", `{"v":1,"node":"n2","boot":18446744073709551615,"state":"dead","ttl_ns":-1,"groups":null}`},
 	{"session.n2", `{"node":"somebody else","state":"LIVE","groups":["","billing","billing"],"weight":-5,"ttl_ns":9223372036854775807}`},
 	{"session.n1", `{"boot":-1}`},
 	{"session.", `{}`},
-	{"lease.billing.00001", `{"v":1,"owner":"n1","boot":3,"epoch":41,"done":1007,"attempt":2,"next":"n2"}`},
-	{"lease.billing.00000", `{"owner":"n2","boot":0,"epoch":18446744073709551615,"done":18446744073709551615,"attempt":-1,"release":"* a b"}`},
+	{"lease.billing.00001", `{"v":1,"owner":"n1","boot":3,"epoch":41,"checkpoint":1007,"attempt":2,"successor":"n2"}`},
+	{"lease.billing.00000", `{"owner":"n2","boot":0,"epoch":18446744073709551615,"checkpoint":18446744073709551615,"attempt":-1,"release":"* a b"}`},
 	{"lease.billing.1", `{"owner":"\ud800","paused":"why"}`},
 	{"lease.billing.99999999999999999999", `{}`},
 	{"lease.billing.-1", `{}`},

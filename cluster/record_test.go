@@ -18,7 +18,7 @@ import (
 // good is what this program stores under a key of each kind.
 var good = map[string]string{
 	"session.n1":          storedRecords[0].data,
-	"lease.billing.00001": `{"v":1,"owner":"n1","boot":3,"epoch":41,"done":1007,"attempt":2,"next":"n2"}`,
+	"lease.billing.00001": `{"v":1,"owner":"n1","boot":3,"epoch":41,"checkpoint":1007,"attempt":2,"successor":"n2"}`,
 	"control.billing":     `{"v":1,"last_id":2,"open":[{"id":1,"kind":"pause","reason":"x"},{"id":2,"kind":"seek","seq":5}]}`,
 }
 
@@ -27,7 +27,7 @@ var spoils = map[string]map[string]any{
 	"session.n1": {
 		"v": 2, "node": "n2", "boot": 0, "state": "LIVE", "nonce": "", "ttl_ns": 0, "weight": 0,
 	},
-	"lease.billing.00001": {"v": 0, "owner": "", "boot": 0, "epoch": 0, "attempt": -1, "done": -1},
+	"lease.billing.00001": {"v": 0, "owner": "", "boot": 0, "epoch": 0, "attempt": -1, "checkpoint": -1},
 	"control.billing":     {"v": "1", "last_id": 1, "open": []any{map[string]any{"id": 1, "kind": "no such"}}},
 }
 

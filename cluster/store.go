@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"leasehold/cluster/lease"
+	"leasehold/internal/ownership"
 )
 
 // ErrConflict says that a compare-and-set was refused. It is no proof that anybody else has written: the server also
@@ -35,21 +36,6 @@ type Store interface {
 	Listen(ctx context.Context, f func(lease.Saw)) error
 }
 
-// Grant is what a lane is started with.
-type Grant struct {
-	Group     string
-	Partition int
-	Boot      uint64
-	Epoch     uint64 // The fencing token of every call that the lane starts.
-	Progress  lease.Progress
-	Applied   uint64 // ID of the last request of a person that was applied.
-
-	// MayStart is the look at the fence: a call may start if it says yes right before. It never blocks.
-	MayStart func() bool
-	// Wake asks the driver to take in Progress at once. It never blocks.
-	Wake func()
-}
-
 // Lane is the work of one held lease. Its methods do not block and may be called from any goroutine, also after the
 // lane has stopped.
 type Lane interface {
@@ -59,7 +45,7 @@ type Lane interface {
 
 	// Progress returns how far the lane has come, which never goes back. Urgent says that the lane waits for it to be
 	// stored.
-	Progress() (p lease.Progress, urgent bool)
+	Progress() (p ownership.Progress, urgent bool)
 	// Committed says how much of it is stored.
-	Committed(lease.Progress)
+	Committed(ownership.Progress)
 }

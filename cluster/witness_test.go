@@ -171,7 +171,7 @@ func TestWitnessedNodeIsTakenOverAtOnce(t *testing.T) {
 		n1.driver.Witness(read(), []string{"n3"})
 		time.Sleep(margin / 2)
 		n1.wantRunning(partitions)
-		if s := m.session("n2"); s.State != lease.Buried {
+		if s := m.session("n2"); s.State != lease.Dead {
 			t.Errorf("the session of n2 is %s", s.State)
 		}
 		n2.store.heal()

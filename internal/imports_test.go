@@ -60,7 +60,7 @@ func TestRoomsDoNotImportOneAnother(t *testing.T) {
 }
 
 func TestDecisionsArePure(t *testing.T) {
-	pure := []string{"cmp", "errors", "fmt", "slices", "strings", "time", "maps", "sort", "math", "leasehold/cluster/plan"}
+	pure := []string{"cmp", "errors", "fmt", "slices", "strings", "time", "maps", "sort", "math", "leasehold/cluster/plan", "leasehold/internal/ownership"}
 	all := imports(t)
 	for _, pkg := range []string{"leasehold/cluster/plan", "leasehold/cluster/lease"} {
 		if len(all[pkg]) == 0 {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/fielderr"
+	"leasehold/internal/validname"
 )
 
 const (
@@ -48,10 +50,7 @@ type Topic struct {
 	DedupWindow time.Duration `toml:"dedup_window"`
 }
 
-var (
-	topicName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
-	literalToken = regexp.MustCompile(`^[A-Za-z0-9_~:@/+=-]+$`)
-)
+var literalToken = regexp.MustCompile(`^[A-Za-z0-9_~:@/+=-]+$`)
 
 // Stated is called with each key that the file has.
 func (t *Topic) Stated(key string) {
@@ -74,12 +73,10 @@ func (t Topic) WithDefaults() Topic {
 	return t
 }
 
-// Validate reports every fault of a topic with its defaults filled in, each by its TOML key.
+// Validate returns every fault of a topic with its defaults filled in, each a *fielderr.Error.
 func (t Topic) Validate() error {
-	var errs []error
-	fault := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("topic.%s.%s: %s", t.Name, key, fmt.Sprintf(format, args...)))
-	}
+	faults := fielderr.NewList("topic." + t.Name + ".")
+	fault := faults.Add
 	if text := t.nameFault(); text != "" {
 		fault("name", "%s", text)
 	}
@@ -101,14 +98,14 @@ func (t Topic) Validate() error {
 	if t.DedupWindow < MinDedupWindow || t.DedupWindow > MaxDedupWindow {
 		fault("dedup_window", "%v is not within %v to %v", t.DedupWindow, MinDedupWindow, MaxDedupWindow)
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // nameFault says what is wrong with the name. Reserved are the names of streams of our own and of key-value and
 // object stores, in any case, so that an operator's tools do not mistake a topic for one.
 func (t Topic) nameFault() string {
-	if !topicName.MatchString(t.Name) {
-		return fmt.Sprintf("%q must be 1 to 64 letters, digits, '-' or '_', and begin with a letter or digit", t.Name)
+	if !validname.OK(t.Name) {
+		return fmt.Sprintf("%q %s", t.Name, validname.Rule)
 	}
 	if first, reserved := reservedToken(t.Name); reserved {
 		return fmt.Sprintf("%q is reserved (%s)", t.Name, first)
@@ -188,27 +185,34 @@ func (t Topic) keyFault() string {
 	return ""
 }
 
-// CheckOverlap reports topics that share a name, a subject, or whose subject takes in what another one stores.
-// The broker refuses the first two as well, but only once the nodes run.
+// CheckOverlap reports topics that share a name, a subject, or whose subject takes in what another one stores. Each fault
+// is a *fielderr.Error whose key names the topic by its index, like "topic[0].subject". The broker refuses the first two
+// as well, but only once the nodes run.
 func CheckOverlap(topics []Topic) error {
 	var errs []error
+	fault := func(i int, key, format string, args ...any) {
+		errs = append(errs, &fielderr.Error{
+			Key:  fielderr.Join(fielderr.Element("topic", i), key),
+			Name: "topic." + topics[i].Name + "." + key,
+			Err:  fmt.Errorf(format, args...),
+		})
+	}
+	stored := func(i int, other Topic) {
+		fault(i, "subject", "%q takes in %s.<number>.<number>.…, where topic %s stores its messages", topics[i].Subject, other.Name, other.Name)
+	}
 	for i, a := range topics {
-		for _, b := range topics[i+1:] {
+		for j, b := range topics[:i] {
 			switch {
 			case a.Name == b.Name:
-				errs = append(errs, fmt.Errorf("topic.%s.name: there are two topics of this name", a.Name))
+				fault(i, "name", "there are two topics of this name")
 			case overlap(a.Subject, b.Subject):
-				errs = append(errs, fmt.Errorf("topic.%s.subject: %q overlaps with %q of topic %s", a.Name, a.Subject, b.Subject, b.Name))
+				fault(j, "subject", "%q overlaps with %q of topic %s", b.Subject, a.Subject, a.Name)
 			case a.takesStored(b.Name):
-				errs = append(errs, storedOverlap(a, b))
+				stored(i, b)
 			case b.takesStored(a.Name):
-				errs = append(errs, storedOverlap(b, a))
+				stored(j, a)
 			}
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func storedOverlap(a, b Topic) error {
-	return fmt.Errorf("topic.%s.subject: %q takes in %s.<number>.<number>.…, where topic %s stores its messages", a.Name, a.Subject, b.Name, b.Name)
 }

@@ -51,11 +51,13 @@ const (
 	bootFile     = "boot"
 	formedFile   = "formed"
 	storeDir     = "jetstream"
-	socketFile   = "leasehold.sock"
 	ballastFile  = "ballast"
 	probeFile    = "fsync.probe"
 	damagedDir   = "damaged"
 )
+
+// SocketFile is the name of the agent's socket in the data directory.
+const SocketFile = "leasehold.sock"
 
 // handlerLockPoll is how often HandlerLock looks again; a former life's children usually end within milliseconds.
 const handlerLockPoll = 20 * time.Millisecond
@@ -232,7 +234,7 @@ func (d *DataDir) Path() string { return d.path }
 func (d *DataDir) StoreDir() string { return filepath.Join(d.path, storeDir) }
 
 // SocketPath is where the agent listens for local commands.
-func (d *DataDir) SocketPath() string { return filepath.Join(d.path, socketFile) }
+func (d *DataDir) SocketPath() string { return filepath.Join(d.path, SocketFile) }
 
 // ServerName is the broker's name: the node's name, "-" and a random id, the same for the life of the directory.
 // A wiped disk gets another one, so the broker never takes a node without memory for the one that voted.

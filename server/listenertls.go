@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"leasehold/internal/fielderr"
 	"leasehold/internal/smallfile"
 )
 
@@ -49,17 +49,15 @@ func (c TLSConfig) UsesSecret() bool { return c.Mode == tlsClusterCA }
 // dnsName is a host name as it may stand in a certificate.
 var dnsName = regexp.MustCompile(`^(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 
-// Validate reports every fault, each by its key under the table's own.
+// Validate returns every fault of the table, each a *fielderr.Error. table is the table's name in messages.
 func (c TLSConfig) Validate(table string) error {
-	var errs []error
-	fault := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s.%s: %s", table, key, fmt.Sprintf(format, args...)))
-	}
+	faults := fielderr.NewList(table + ".")
+	fault := faults.Add
 	switch c.Mode {
 	case tlsOff, tlsClusterCA, tlsFiles, "":
 	default:
 		fault("mode", "%q is none of %q, %q and %q", c.Mode, tlsOff, tlsClusterCA, tlsFiles)
-		return errors.Join(errs...)
+		return faults.Err()
 	}
 	for _, n := range c.Names {
 		if net.ParseIP(n) == nil && !dnsName.MatchString(n) {
@@ -70,7 +68,7 @@ func (c TLSConfig) Validate(table string) error {
 		fault("names", "are for mode = %q; with files they stand in the certificate", tlsClusterCA)
 	}
 	c.validateFiles(fault)
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 func (c TLSConfig) validateFiles(fault func(key, format string, args ...any)) {

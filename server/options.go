@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/fielderr"
 	"leasehold/internal/memory"
 	"leasehold/internal/plural"
 )
@@ -70,34 +71,35 @@ const (
 	maxMaxConnections = 100_000
 )
 
-// Validate reports every fault at once.
+// Validate returns every fault of the [server] table, each a *fielderr.Error.
 func (c Config) Validate() error {
-	errs := []error{c.TLS.Validate("server.tls")}
+	faults := fielderr.NewList("server.")
+	faults.AddTable("tls", c.TLS.Validate("server.tls"))
 	if _, _, err := splitListen(c.Listen); err != nil {
-		errs = append(errs, fmt.Errorf("server.listen: %w", err))
+		faults.Add("listen", "%w", err)
 	}
 	if c.Durability != powerSafe && c.Durability != processSafe {
-		errs = append(errs, fmt.Errorf("server.durability: %q is neither %q nor %q", c.Durability, powerSafe, processSafe))
+		faults.Add("durability", "%q is neither %q nor %q", c.Durability, powerSafe, processSafe)
 	}
 	if c.MaxStore < minStore {
-		errs = append(errs, fmt.Errorf("server.max_store: %s is less than %s", c.MaxStore, minStore))
+		faults.Add("max_store", "%s is less than %s", c.MaxStore, minStore)
 	}
 	if c.MaxMemory < minMemory {
-		errs = append(errs, fmt.Errorf("server.max_memory: %s is less than %s", c.MaxMemory, minMemory))
+		faults.Add("max_memory", "%s is less than %s", c.MaxMemory, minMemory)
 	}
 	if c.MaxPayload < minPayload || c.MaxPayload > maxPayload {
-		errs = append(errs, fmt.Errorf("server.max_payload: %s is not between %s and %s", c.MaxPayload, minPayload, maxPayload))
+		faults.Add("max_payload", "%s is not between %s and %s", c.MaxPayload, minPayload, maxPayload)
 	}
 	if c.MaxConnections < 1 || c.MaxConnections > maxMaxConnections {
-		errs = append(errs, fmt.Errorf("server.max_connections: %d is not between 1 and %d", c.MaxConnections, maxMaxConnections))
+		faults.Add("max_connections", "%d is not between 1 and %d", c.MaxConnections, maxMaxConnections)
 	}
 	if c.MinFree != 0 && c.MinFree < minMinFree {
-		errs = append(errs, fmt.Errorf("server.min_free: %s is less than %s; 0 leaves it to the size of the disk", c.MinFree, minMinFree))
+		faults.Add("min_free", "%s is less than %s; 0 leaves it to the size of the disk", c.MinFree, minMinFree)
 	}
 	if c.Ballast != 0 && c.Ballast < minBallast {
-		errs = append(errs, fmt.Errorf("server.ballast: %s is less than %s; 0 means none", c.Ballast, minBallast))
+		faults.Add("ballast", "%s is less than %s; 0 means none", c.Ballast, minBallast)
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // splitListen takes "host:port" apart; ports 0 and -1 mean any free one, which the broker writes as -1.

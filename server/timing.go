@@ -19,20 +19,26 @@ type Timing struct {
 	LostQuorum time.Duration
 }
 
-// TimingByName returns "lan" or "wan".
+// Names of the timings.
+const (
+	TimingLAN = "lan"
+	TimingWAN = "wan"
+)
+
+// TimingByName returns the timing of the name TimingLAN or TimingWAN.
 //
 // lan finds a new leader in 1.3 s (median, kill -9) and wants disks whose fsync stays under 250 ms: three nodes that
 // stalled for 1.5 s had 9 to 14 elections. wan is the broker's own 4–9 s, which such disks do not disturb.
 func TimingByName(name string) (Timing, error) {
 	switch name {
-	case "lan":
+	case TimingLAN:
 		return Timing{Name: name, Heartbeat: 250 * time.Millisecond, ElectionMin: time.Second,
 			ElectionMax: 2 * time.Second, LostQuorum: 2500 * time.Millisecond}, nil
-	case "wan":
+	case TimingWAN:
 		return Timing{Name: name, Heartbeat: time.Second, ElectionMin: 4 * time.Second,
 			ElectionMax: 9 * time.Second, LostQuorum: 10 * time.Second}, nil
 	}
-	return Timing{}, fmt.Errorf("cluster.timing: %q is neither \"lan\" nor \"wan\"", name)
+	return Timing{}, fmt.Errorf("cluster.timing: %q is neither %q nor %q", name, TimingLAN, TimingWAN)
 }
 
 // raftTimers guards the broker's timers, which are variables of the process: every broker in it reads them, unlocked,

@@ -9,6 +9,9 @@ import (
 
 	"github.com/nats-io/nkeys"
 	"golang.org/x/crypto/bcrypt"
+
+	"leasehold/internal/fielderr"
+	"leasehold/internal/validname"
 )
 
 // Clients on other machines are users: each may publish to the topics it is given, or answer for the groups it is given,
@@ -24,17 +27,12 @@ type UserConfig struct {
 	Serve        []string `toml:"serve"`         // names of groups whose requests the client may answer
 }
 
-// userName keeps names fit for subjects and for the broker's config text.
-var userName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
-
-// Validate reports every fault that the table itself has, each by its key.
+// Validate returns every fault that the table itself has, each a *fielderr.Error.
 func (u UserConfig) Validate() error {
-	var errs []error
-	fault := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("user %q: %s: %s", u.Name, key, fmt.Sprintf(format, args...)))
-	}
-	if !userName.MatchString(u.Name) {
-		fault("name", "%q must be 1 to 64 letters, digits, '-' or '_', and begin with a letter or digit", u.Name)
+	faults := fielderr.NewList(fmt.Sprintf("user %q: ", u.Name))
+	fault := faults.Add
+	if !validname.OK(u.Name) {
+		fault("name", "%q %s", u.Name, validname.Rule)
 	}
 	switch {
 	case u.PasswordFile != "" && u.NKey != "":
@@ -52,7 +50,7 @@ func (u UserConfig) Validate() error {
 	case len(u.Publish) > 0 && len(u.Serve) > 0:
 		fault("serve", "a user publishes or serves, not both: make two users")
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // nkeyFault never repeats the text: it may be a seed, which is the secret half.
@@ -96,7 +94,7 @@ func ServeSubject(group string) string { return "leasehold.serve." + group }
 
 func (u User) validate() error {
 	var errs []error
-	if !userName.MatchString(u.Name) {
+	if !validname.OK(u.Name) {
 		errs = append(errs, fmt.Errorf("user %q: name: is not a valid name", u.Name))
 	}
 	if (u.NKey == "") == (u.PasswordHash == "") {
@@ -119,7 +117,7 @@ func (u User) validate() error {
 		}
 	}
 	for _, g := range u.Serve {
-		if !userName.MatchString(g) {
+		if !validname.OK(g) {
 			errs = append(errs, fmt.Errorf("user %q: serve: %q is not a valid group name", u.Name, g))
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"leasehold/internal/ownership"
 )
 
 // batches is a handler of batches that logs each call as "from-to" and answers with a function.
@@ -102,7 +104,7 @@ func TestPanicInABatchIsNobodysAttempt(t *testing.T) {
 func TestParkedKeysAreInNoBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &batches{}, parkSome(t)
-		s := newBatchStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Letters: 4}}})
+		s := newBatchStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
 		s.feedKeys(t, "c/11") // The stand's own message is of a parked key, so that no call of it lets others come meanwhile.
 		synctest.Wait()
 		s.feedKeys(t, "c/12", "d/13", "a/14", "c/15")

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 )
 
@@ -180,7 +181,7 @@ func TestExhaustedMessageIsSetAsideAndTheNextFollows(t *testing.T) {
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1", "2/2", "3/1")
 		box.want(t, "dead a 2 max_attempts 2")
-		if p, _ := s.Progress(); p.Done != 3 || p.Attempt != 0 || p.Letters != 1 {
+		if p, _ := s.Progress(); p.Checkpoint != 3 || p.Attempt != 0 || p.DeadLetterSeq != 1 {
 			t.Errorf("progress %+v", p)
 		}
 		l := box.letters[0]
@@ -251,7 +252,7 @@ func TestLetterThatCanNeverBeStoredStopsThePartitionWithItsWayOut(t *testing.T) 
 				box.refuse = func(*Letter) error { return fmt.Errorf("%w: nothing fits", errFinal) }
 				config := deadLetter()
 				config.Name = "billing"
-				s := newStand(t, h, standOptions{config: config, letters: box, grant: Grant{Partition: 3}})
+				s := newStand(t, h, standOptions{config: config, letters: box, grant: ownership.Grant{Partition: 3}})
 				s.feedKeys(t, "a/7", "a/8")
 				time.Sleep(time.Hour)
 				wantDone(t, s.Lane, 0, s.status().Attempt)
@@ -271,7 +272,7 @@ func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
 		h, box := &script{answers: always(refuses, 1)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: Grant{MayStart: func() bool {
+		s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: ownership.Grant{MayStart: func() bool {
 			looks++
 			return looks <= 1 // The call.
 		}}})
@@ -360,7 +361,7 @@ func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 			<-s.Stopped()
 			p, _ := s.Progress()
 			p.Release = string(hash)
-			next := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
+			next := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
 			next.feedKeys(t, key+"/4")
 			time.Sleep(time.Minute)
 			wantCalls(t, h, "1/1", "1/2", "2/1", "1/1", "3/1", "4/1")
@@ -380,7 +381,7 @@ func TestNextOwnerKnowsTheParkedKeys(t *testing.T) {
 		p, _ := first.Progress()
 		box.behind = 1 // A leader that has just been elected.
 		h := &script{}
-		next := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
+		next := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
 		next.feedKeys(t, "a/2", "b/3")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/1")
@@ -397,7 +398,7 @@ func TestMessageSetAsideByAnOwnerThatDiedIsNotCalledAgain(t *testing.T) {
 				if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
 					t.Fatal(err)
 				}
-				s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: Grant{Progress: Progress{Done: 3, Attempt: 2}}})
+				s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
 				s.feedKeys(t, "a/4", "b/5")
 				time.Sleep(time.Minute)
 				wantCalls(t, h, "5/1")
@@ -416,7 +417,7 @@ func TestDeadLetterThatIsStoredBehindTheFenceIsTold(t *testing.T) {
 			box := &fakeLetters{refuse: func(*Letter) error { passed.Store(late); return nil }}
 			s := newStand(t, &script{answers: always(fails, 1)}, standOptions{
 				config: parkingKeys(), letters: box, logger: hclog.New(&hclog.LoggerOptions{Output: &log}),
-				grant: Grant{MayStart: func() bool { return !passed.Load() }},
+				grant: ownership.Grant{MayStart: func() bool { return !passed.Load() }},
 			})
 			s.feedKeys(t, "a/1")
 			time.Sleep(time.Minute)
@@ -435,15 +436,15 @@ func TestParkedKeyIsKnownWhateverTookTheAttemptsBack(t *testing.T) {
 	raised.MaxAttempts = 20
 	for name, c := range map[string]struct {
 		config Config
-		p      Progress
+		p      ownership.Progress
 		feed   []string
 		calls  []string
 		parked string
 	}{
-		"resume":              {parkingKeys(), Progress{Unsure: true}, []string{"a/1", "a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
-		"seek forward":        {parkingKeys(), Progress{Done: 1, Unsure: true}, []string{"a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
-		"seek beyond the key": {parkingKeys(), Progress{Done: 2, Unsure: true}, []string{"b/3", "a/4"}, []string{"3/1"}, "; parked a 4 parked 0"},
-		"max_attempts raised": {raised, Progress{Attempt: 2}, []string{"a/1", "a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
+		"resume":              {parkingKeys(), ownership.Progress{CheckDeadLetters: true}, []string{"a/1", "a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
+		"seek forward":        {parkingKeys(), ownership.Progress{Checkpoint: 1, CheckDeadLetters: true}, []string{"a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
+		"seek beyond the key": {parkingKeys(), ownership.Progress{Checkpoint: 2, CheckDeadLetters: true}, []string{"b/3", "a/4"}, []string{"3/1"}, "; parked a 4 parked 0"},
+		"max_attempts raised": {raised, ownership.Progress{Attempt: 2}, []string{"a/1", "a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -452,7 +453,7 @@ func TestParkedKeyIsKnownWhateverTookTheAttemptsBack(t *testing.T) {
 				if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place, Key: "a", Reason: ReasonMaxAttempts, Attempts: 2}); err != nil {
 					t.Fatal(err)
 				}
-				s := newStand(t, h, standOptions{config: c.config, letters: box, grant: Grant{Progress: c.p}})
+				s := newStand(t, h, standOptions{config: c.config, letters: box, grant: ownership.Grant{Progress: c.p}})
 				s.feedKeys(t, c.feed...)
 				time.Sleep(time.Minute)
 				wantCalls(t, h, c.calls...)
@@ -470,9 +471,9 @@ func TestOwnerAfterALookLooksToo(t *testing.T) {
 		if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
 			t.Fatal(err)
 		}
-		p := Progress{Done: 1, Unsure: true}
+		p := ownership.Progress{Checkpoint: 1, CheckDeadLetters: true}
 		for epoch := uint64(7); epoch < 10; epoch++ {
-			s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: epoch, Progress: p}})
+			s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: epoch, Progress: p}})
 			time.Sleep(time.Minute)
 			if st := s.status(); st.Parked != 1 {
 				t.Errorf("epoch %d: %+v", epoch, st)
@@ -481,7 +482,7 @@ func TestOwnerAfterALookLooksToo(t *testing.T) {
 			<-s.Stopped()
 			p, _ = s.Progress()
 		}
-		if p.Unsure || p.Letters != 1 {
+		if p.CheckDeadLetters || p.DeadLetterSeq != 1 {
 			t.Errorf("progress %+v", p)
 		}
 	})
@@ -490,9 +491,9 @@ func TestOwnerAfterALookLooksToo(t *testing.T) {
 // TestLookThatFindsNothingIsNotRepeated: the next takeover need not wait for the dead letters.
 func TestLookThatFindsNothingIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStand(t, &script{}, standOptions{config: parkingKeys(), letters: &fakeLetters{}, grant: Grant{Progress: Progress{Unsure: true}}})
+		s := newStand(t, &script{}, standOptions{config: parkingKeys(), letters: &fakeLetters{}, grant: ownership.Grant{Progress: ownership.Progress{CheckDeadLetters: true}}})
 		time.Sleep(time.Minute)
-		if p, _ := s.Progress(); p.Unsure || p.Letters != 0 {
+		if p, _ := s.Progress(); p.CheckDeadLetters || p.DeadLetterSeq != 0 {
 			t.Errorf("progress %+v", p)
 		}
 	})
@@ -501,7 +502,7 @@ func TestLookThatFindsNothingIsNotRepeated(t *testing.T) {
 func TestMessageWithoutAttemptsLeftIsTriedOnceByANewOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 4)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: Grant{Progress: Progress{Done: 3, Attempt: 2}}})
+		s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
 		s.feedKeys(t, "a/4", "b/5")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "4/2", "5/1")
@@ -527,7 +528,7 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 		})
 		var lanes []*stand
 		for p := range 8 {
-			s := newStand(t, h, standOptions{config: deadLetter(), letters: box, health: health, logger: logger, grant: Grant{Partition: p}})
+			s := newStand(t, h, standOptions{config: deadLetter(), letters: box, health: health, logger: logger, grant: ownership.Grant{Partition: p}})
 			s.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 			lanes = append(lanes, s)
 		}
@@ -571,7 +572,7 @@ func TestCallOfAnOutageCountsNothingOnceTheOutageIsOver(t *testing.T) {
 		answers[4] = []Result{fails, fails}
 		failing := newStand(t, &script{answers: answers}, standOptions{config: config, letters: box, health: health})
 		hanging := &script{answers: map[uint64][]Result{1: {fails}}, call: func(context.Context, *Message) { time.Sleep(time.Minute) }}
-		late := newStand(t, hanging, standOptions{config: config, letters: box, health: health, grant: Grant{Partition: 1}})
+		late := newStand(t, hanging, standOptions{config: config, letters: box, health: health, grant: ownership.Grant{Partition: 1}})
 		late.feedKeys(t, "a/1")
 		failing.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 		time.Sleep(time.Hour)
@@ -591,10 +592,10 @@ func TestHandlersPauseIsStoredAndLasts(t *testing.T) {
 		s.Drain()
 		<-s.Stopped()
 		p, _ := s.Progress()
-		if !strings.Contains(p.Paused, "look at me") || p.Done != 0 || s.woken.Load() != 1 {
+		if !strings.Contains(p.Paused, "look at me") || p.Checkpoint != 0 || s.woken.Load() != 1 {
 			t.Fatalf("progress %+v after %d wake-ups", p, s.woken.Load())
 		}
-		next := newStand(t, h, standOptions{grant: Grant{Epoch: 8, Progress: p}})
+		next := newStand(t, h, standOptions{grant: ownership.Grant{Epoch: 8, Progress: p}})
 		next.feedKeys(t, "a/1", "a/2")
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1")
@@ -622,12 +623,12 @@ func parkSome(t *testing.T) *fakeLetters {
 func TestReleaseHandlesParkedMessagesInOrderBeforeLiveOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: map[uint64][]Result{3: {fails, {Status: Unavailable}}}}, parkSome(t)
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "a", Letters: 4}}})
+		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a", DeadLetterSeq: 4}}})
 		s.feedKeys(t, "b/7", "a/8")
 		time.Sleep(5 * time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "3/2", "3/2", "5/1", "8/1")
 		box.want(t, "parked b 2 parked 0; parked b 7 parked 0")
-		if p, urgent := s.Progress(); p.Release != "" || p.Done != 8 || urgent {
+		if p, urgent := s.Progress(); p.Release != "" || p.Checkpoint != 8 || urgent {
 			t.Errorf("progress %+v, urgent %v", p, urgent)
 		}
 	})
@@ -636,7 +637,7 @@ func TestReleaseHandlesParkedMessagesInOrderBeforeLiveOnes(t *testing.T) {
 func TestReleaseOfEverythingLeavesWhatFailsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 3)}, parkSome(t)
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: ReleaseAll}}})
+		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: ownership.AllKeys}}})
 		s.feedKeys(t, "b/7", "a/8")
 		time.Sleep(5 * time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "3/2", "2/1", "7/1")
@@ -651,7 +652,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{}, parkSome(t)
 		h.call = func(_ context.Context, m *Message) { time.Sleep(time.Minute) }
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "b a"}}})
+		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "b a"}}})
 		time.Sleep(90 * time.Second) // b is done, a has begun.
 		s.Cancel(errors.New("dead"))
 		<-s.Stopped()
@@ -659,7 +660,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 		if p.Release != "a" {
 			t.Fatalf("left to release: %q", p.Release)
 		}
-		newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Epoch: 8, Progress: p}})
+		newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "2/1", "1/1", "1/1", "3/1", "5/1")
 		box.want(t, "")
@@ -669,7 +670,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 func TestReleasedMessageThatWillNeverWorkIsSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(refuses, 3)}, parkSome(t)
-		newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: Grant{Progress: Progress{Done: 6, Release: "a"}}})
+		newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a"}}})
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "5/1")
 		box.want(t, "parked b 2 parked 0; dead a 3 rejected 1")

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"leasehold/internal/ownership"
 )
 
 var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the random tests")
@@ -47,7 +49,7 @@ func TestNothingIsMissedOrRepeatedWhateverHappens(t *testing.T) {
 			lanes[p].Drain()
 			<-lanes[p].Stopped()
 			p0, _ := lanes[p].Progress()
-			lanes[p] = r.group.Start(Grant{Partition: p, Epoch: uint64(step), Progress: p0})
+			lanes[p] = r.group.Start(ownership.Grant{Partition: p, Epoch: uint64(step), Progress: p0})
 		}
 	}
 	r.awaitAll()

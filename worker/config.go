@@ -1,15 +1,14 @@
 package worker
 
 import (
-	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"leasehold/internal/bytesize"
-	"leasehold/internal/duration"
+	"leasehold/internal/fielderr"
+	"leasehold/internal/validname"
 )
 
 // Where a group that is new begins.
@@ -100,17 +99,17 @@ type HandlerConfig struct {
 	Payload bool   `toml:"payload"` // log: log payloads too.
 }
 
-// DefaultConfig returns a group's defaults. It is not valid by itself: name, topic and handler are the user's.
+// DefaultConfig returns a group's defaults. It is not valid by itself: name, topic and handler are the user's, and a
+// HandoverTimeout of 0 stands for Timeout.
 func DefaultConfig() Config {
 	return Config{
-		Start:           StartEarliest,
-		CommitInterval:  100 * time.Millisecond,
-		Commit:          CommitInterval,
-		Timeout:         30 * time.Second,
-		MaxAttempts:     8,
-		Backoff:         DefaultBackoff(),
-		OnExhausted:     ExhaustedDeadLetter,
-		HandoverTimeout: 30 * time.Second,
+		Start:          StartEarliest,
+		CommitInterval: 100 * time.Millisecond,
+		Commit:         CommitInterval,
+		Timeout:        30 * time.Second,
+		MaxAttempts:    8,
+		Backoff:        DefaultBackoff(),
+		OnExhausted:    ExhaustedDeadLetter,
 	}
 }
 
@@ -146,68 +145,12 @@ func (b Backoff) WithDefaults() Backoff {
 	return b
 }
 
-// UnmarshalTOML reads the table on top of the defaults, so that a key left out keeps its default and a zero is a zero.
-func (b *Backoff) UnmarshalTOML(data any) error {
-	table, ok := data.(map[string]any)
-	if !ok {
-		return errors.New("backoff: must be a table, like { initial = \"500ms\", max = \"60s\", factor = 2.0, jitter = 0.2 }")
-	}
-	*b = DefaultBackoff()
-	var faults []error
-	for key, value := range table {
-		if err := b.set(key, value); err != nil {
-			faults = append(faults, fmt.Errorf("backoff.%s: %w", key, err))
-		}
-	}
-	return errors.Join(faults...)
-}
-
-func (b *Backoff) set(key string, value any) (err error) {
-	switch key {
-	case "initial":
-		b.Initial, err = tomlDuration(value)
-	case "max":
-		b.Max, err = tomlDuration(value)
-	case "factor":
-		b.Factor, err = tomlNumber(value)
-	case "jitter":
-		b.Jitter, err = tomlNumber(value)
-	default:
-		err = errors.New("no such key; there are initial, max, factor and jitter")
-	}
-	return err
-}
-
-func tomlDuration(value any) (time.Duration, error) {
-	if s, ok := value.(string); ok {
-		if d, err := duration.Parse(s); err == nil {
-			return d, nil
-		}
-	}
-	return 0, fmt.Errorf("%v is not a valid duration; write one like \"500ms\" or \"60s\"", value)
-}
-
-func tomlNumber(value any) (float64, error) {
-	switch n := value.(type) {
-	case float64:
-		return n, nil
-	case int64:
-		return float64(n), nil
-	}
-	return 0, fmt.Errorf("%v is not a number", value)
-}
-
-// validName holds for names that are safe as a part of a subject, a file name and a command line.
-var validName = regexp.MustCompile(`^[A-Za-z0-9-][A-Za-z0-9_-]{0,63}$`)
-
-// Validate reports every fault of a group that has its defaults, each with the group's name and the TOML key.
+// Validate returns every fault of a group that has its defaults, each a *fielderr.Error.
 func (c Config) Validate() error {
-	var faults []error
-	fault := func(key, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("group %q: %s: %s", c.Name, key, fmt.Sprintf(format, args...)))
-	}
-	if !validName.MatchString(c.Name) {
-		fault("name", "must be 1 to 64 letters, digits, - or _, and not start with _")
+	faults := fielderr.NewList(fmt.Sprintf("group %q: ", c.Name))
+	fault := faults.Add
+	if !validname.OK(c.Name) {
+		fault("name", validname.Rule)
 	}
 	if c.Topic == "" {
 		fault("topic", "must name a topic")
@@ -226,7 +169,7 @@ func (c Config) Validate() error {
 	}
 	c.Backoff.validate(fault)
 	c.Handler.validate(fault)
-	return errors.Join(faults...)
+	return faults.Err()
 }
 
 func (b Backoff) validate(fault faultFunc) {

@@ -49,34 +49,6 @@ handler = { kind = "subprocess", command = ["python3", "x.py"], processes = 2, c
 	}
 }
 
-func TestConfigKeysLeftOutKeepTheirDefaults(t *testing.T) {
-	got, err := decode(t, `
-timeout = "2s"
-backoff = { initial = "1s", jitter = 0 }`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.HandoverTimeout != 2*time.Second {
-		t.Errorf("handover_timeout is %s, want the timeout", got.HandoverTimeout)
-	}
-	if want := (Backoff{Initial: time.Second, Max: time.Minute, Factor: 2}); got.Backoff != want {
-		t.Errorf("backoff is %+v, want %+v", got.Backoff, want)
-	}
-}
-
-func TestConfigRefusesABadBackoffTable(t *testing.T) {
-	for text, want := range map[string]string{
-		`backoff = { inital = "1s" }`: "backoff.inital: no such key",
-		`backoff = { initial = 5 }`:   "backoff.initial: 5 is not a valid duration",
-		`backoff = { jitter = "x" }`:  "backoff.jitter: x is not a number",
-		`backoff = "1s"`:              "backoff: must be a table",
-	} {
-		if _, err := decode(t, text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, want %q", text, err, want)
-		}
-	}
-}
-
 func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 	c := Config{
 		Name: "_x", Start: "now", Commit: "never", CommitInterval: time.Hour, Timeout: -1, HandoverTimeout: -1, MaxAttempts: -1,

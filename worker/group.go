@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/internal/memory"
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 )
 
@@ -173,7 +174,7 @@ func (g *Group) all() []*Lane {
 
 // Start starts the lane of a partition that this node has just claimed. Its goroutine is joined by Run. A lane that is
 // started after Run has ended has stopped already.
-func (g *Group) Start(grant Grant) *Lane {
+func (g *Group) Start(grant ownership.Grant) *Lane {
 	l := newLane(laneOptions{
 		config: g.o.Config, handler: g.o.Handler, message: g.message, ready: g.ready, reason: g.reason,
 		node: g.o.Node, letters: g.letters(), health: g.health, logger: g.log, maxEntries: g.o.queueEntries, maxBytes: g.o.queueBytes,
@@ -242,7 +243,7 @@ func (g *Group) Status() []LaneStatus {
 }
 
 // message builds the envelope of a stored message. The attempt is the lane's to fill in.
-func (g *Group) message(grant Grant, e *entry) (Message, error) {
+func (g *Group) message(grant ownership.Grant, e *entry) (Message, error) {
 	m, err := storedMessage(&g.o.Topic, e)
 	if err != nil {
 		return Message{}, err

@@ -2,8 +2,6 @@ package worker
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"maps"
 	"net/url"
 	"regexp"
@@ -11,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"leasehold/internal/fielderr"
 )
 
 // Kinds lists the handler kinds of this version.
@@ -51,15 +51,13 @@ func (h HandlerConfig) WithDefaults() HandlerConfig {
 // of returns h with its defaults if it is a valid config of the kind.
 func (h HandlerConfig) of(kind string) (HandlerConfig, error) {
 	h = h.WithDefaults()
-	var faults []error
-	fault := func(key, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
-	}
+	faults := &fielderr.List{}
+	fault := faults.Add
 	h.validate(fault)
 	if h.Kind != kind {
 		fault("handler.kind", "must be %q, is %q", kind, h.Kind)
 	}
-	return h, errors.Join(faults...)
+	return h, faults.Err()
 }
 
 func (h HandlerConfig) validate(fault faultFunc) {

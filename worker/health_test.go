@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"leasehold/internal/ownership"
+
 	"github.com/hashicorp/go-hclog"
 )
 
@@ -26,7 +28,7 @@ func newHealthRig(t *testing.T, config Config, h Handler, lanes ...[]entry) *hea
 	logger := hclog.New(&hclog.LoggerOptions{Output: &r.log, Level: hclog.Info})
 	shared := newHealth(logger)
 	for p, messages := range lanes {
-		s := newStand(t, h, standOptions{config: config, letters: r.box, health: shared, logger: logger, grant: Grant{Partition: p}})
+		s := newStand(t, h, standOptions{config: config, letters: r.box, health: shared, logger: logger, grant: ownership.Grant{Partition: p}})
 		r.lanes = append(r.lanes, s)
 		go s.feedAll(messages)
 	}

@@ -112,7 +112,7 @@ func (r *Reader) countLags(ctx context.Context) {
 			return
 		}
 		p, _ := f.lane.Progress()
-		lag, err := r.count(ctx, f.partition, p.Done+1)
+		lag, err := r.count(ctx, f.partition, p.Checkpoint+1)
 		r.mu.Lock()
 		f.lagTried = time.Now()
 		if err == nil {

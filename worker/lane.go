@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 )
 
@@ -36,29 +37,15 @@ const (
 	StateStopped     = "stopped"     // Nothing works for the lane any more.
 )
 
-// Grant is what its owner knows about a partition when its lane starts.
-type Grant struct {
-	Partition   int
-	Boot, Epoch uint64
-	Progress
-	Applied uint64 // ID of the last request of a person that was applied to the partition; 0 if there never was one.
-
-	// MayStart is the look at the fence, right before every call. False: the lane starts nothing more and waits to be
-	// cancelled or drained. nil always allows.
-	MayStart func() bool
-	// Wake says that Progress has something urgent. It must not block. nil does nothing.
-	Wake func()
-}
-
 // laneOptions are what the lanes of a group have in common.
 type laneOptions struct {
 	config     Config
 	handler    Handler
-	message    func(g Grant, e *entry) (Message, error) // Builds the envelope.
-	ready      <-chan struct{}                          // Closed once the handler may be called; nil: from the start.
-	reason     func() string                            // Why a drained partition is revoked.
-	node       string                                   // This node's name.
-	letters    letterBox                                // Dead letters; nil only where nothing is ever set aside.
+	message    func(g ownership.Grant, e *entry) (Message, error) // Builds the envelope.
+	ready      <-chan struct{}                                    // Closed once the handler may be called; nil: from the start.
+	reason     func() string                                      // Why a drained partition is revoked.
+	node       string                                             // This node's name.
+	letters    letterBox                                          // Dead letters; nil only where nothing is ever set aside.
 	health     *health
 	logger     hclog.Logger
 	maxEntries int
@@ -71,7 +58,7 @@ type laneOptions struct {
 // to name another owner, so the only safe progress is that which was there before. The message is handled again.
 type Lane struct {
 	laneOptions
-	grant Grant
+	grant ownership.Grant
 	log   hclog.Logger
 
 	calls   context.Context // Parent of the calls' contexts; ends with Cancel.
@@ -94,18 +81,18 @@ type Lane struct {
 
 	mu         sync.Mutex
 	queue      queue
-	starved    bool      // The reader could not push, and waits for onRoom.
-	parked     bool      // The goroutine waits for wake.
-	last       uint64    // Highest sequence pushed; > p.Done, or equal to it.
-	p          Progress  // p.Done ≥ grant.Done; never goes back.
-	doneSince  time.Time // When p.Done was last moved, or the lane began.
-	urgent     bool      // The lane waits until p is committed.
-	current    int       // Messages that have been taken from the queue and are not finished.
-	parkedKeys int       // Length of setAside.
-	inCall     bool      // A call is in flight.
-	callSince  time.Time // When the latest call began, or its handler last let it wait.
-	queued     bool      // The handler lets the call wait for calls of other partitions.
-	cause      error     // Why the lane was cancelled; nil if it was not.
+	starved    bool               // The reader could not push, and waits for onRoom.
+	parked     bool               // The goroutine waits for wake.
+	last       uint64             // Highest sequence pushed; > p.Done, or equal to it.
+	p          ownership.Progress // p.Done ≥ grant.Done; never goes back.
+	doneSince  time.Time          // When p.Done was last moved, or the lane began.
+	urgent     bool               // The lane waits until p is committed.
+	current    int                // Messages that have been taken from the queue and are not finished.
+	parkedKeys int                // Length of setAside.
+	inCall     bool               // A call is in flight.
+	callSince  time.Time          // When the latest call began, or its handler last let it wait.
+	queued     bool               // The handler lets the call wait for calls of other partitions.
+	cause      error              // Why the lane was cancelled; nil if it was not.
 	draining   bool
 	state      string
 	fault      string    // Error text that goes with state.
@@ -116,7 +103,7 @@ type Lane struct {
 }
 
 // newLane builds a lane. It does nothing until run.
-func newLane(o laneOptions, g Grant) *Lane {
+func newLane(o laneOptions, g ownership.Grant) *Lane {
 	if g.MayStart == nil {
 		g.MayStart = func() bool { return true }
 	}
@@ -131,7 +118,7 @@ func newLane(o laneOptions, g Grant) *Lane {
 		onRoom:  func() {},
 		onStop:  func() {},
 		queue:   queue{maxEntries: o.maxEntries, maxBytes: o.maxBytes},
-		last:    g.Done, p: g.Progress, doneSince: time.Now(),
+		last:    g.Checkpoint, p: g.Progress, doneSince: time.Now(),
 		state: StateStarting,
 	}
 	if l.health == nil {
@@ -169,14 +156,14 @@ func (l *Lane) Cancel(cause error) {
 func (l *Lane) Stopped() <-chan struct{} { return l.stopped }
 
 // Progress returns how far the lane has come, and whether it waits for that to be committed.
-func (l *Lane) Progress() (p Progress, urgent bool) {
+func (l *Lane) Progress() (p ownership.Progress, urgent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.p, l.urgent
 }
 
 // Committed says that this much is stored.
-func (l *Lane) Committed(p Progress) {
+func (l *Lane) Committed(p ownership.Progress) {
 	l.mu.Lock()
 	satisfied := l.urgent && p == l.p
 	if satisfied {

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"leasehold/internal/ownership"
+
 	"github.com/hashicorp/go-hclog"
 )
 
@@ -56,7 +58,7 @@ type stand struct {
 
 type standOptions struct {
 	config Config
-	grant  Grant
+	grant  ownership.Grant
 	// store is what the driver does when the lane wakes it; nil commits at once.
 	store   func(l *Lane)
 	letters letterBox
@@ -86,7 +88,7 @@ func newStand(t *testing.T, h Handler, o standOptions) *stand {
 	s.Lane = newLane(laneOptions{
 		config: config, handler: h, logger: o.logger, maxEntries: 4, maxBytes: 1 << 20,
 		node: "n1", letters: o.letters, health: o.health,
-		message: func(g Grant, e *entry) (Message, error) {
+		message: func(g ownership.Grant, e *entry) (Message, error) {
 			return Message{
 				Topic: "orders", Group: "billing", Node: "n1", Seq: e.seq, Epoch: g.Epoch, Key: e.subject, Subject: "orders." + e.subject,
 				Timeout: config.Timeout, MaxAttempts: config.MaxAttempts, Headers: e.headers, Data: e.data,
@@ -125,8 +127,8 @@ func wantCalls(t *testing.T, h *script, want ...string) {
 
 func wantDone(t *testing.T, l *Lane, done uint64, attempt int) {
 	t.Helper()
-	if p, _ := l.Progress(); p.Done != done || p.Attempt != attempt {
-		t.Fatalf("done %d attempt %d, want %d and %d", p.Done, p.Attempt, done, attempt)
+	if p, _ := l.Progress(); p.Checkpoint != done || p.Attempt != attempt {
+		t.Fatalf("done %d attempt %d, want %d and %d", p.Checkpoint, p.Attempt, done, attempt)
 	}
 }
 
@@ -142,7 +144,7 @@ func hasStopped(l *Lane) bool {
 func TestLaneHandlesEachMessageOnceAndInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Done: 4}}})
+		s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 4}}})
 		s.feed(3, 4, 5, 9)
 		synctest.Wait()
 		s.feed(9, 7, 12)
@@ -177,13 +179,13 @@ func TestLaneStartsARetryOnlyOnceTheAttemptIsStored(t *testing.T) {
 		s.feed(3)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "3/1")
-		if p, urgent := s.Progress(); p.Done != 0 || p.Attempt != 1 || !urgent {
+		if p, urgent := s.Progress(); p.Checkpoint != 0 || p.Attempt != 1 || !urgent {
 			t.Fatalf("progress %+v, %v", p, urgent)
 		}
-		s.Committed(Progress{}) // An older commit settles nothing.
+		s.Committed(ownership.Progress{}) // An older commit settles nothing.
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/1")
-		s.Committed(Progress{Attempt: 1})
+		s.Committed(ownership.Progress{Attempt: 1})
 		synctest.Wait()
 		wantCalls(t, h, "3/1", "3/2")
 	})
@@ -192,7 +194,7 @@ func TestLaneStartsARetryOnlyOnceTheAttemptIsStored(t *testing.T) {
 func TestLaneCountsOnFromTheGrantsAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{answers: map[uint64][]Result{3: {{Status: Retry}}}}
-		s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Attempt: 2}}, config: Config{MaxAttempts: 8}})
+		s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: 2}}, config: Config{MaxAttempts: 8}})
 		s.feed(3, 4)
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/3", "3/4", "4/1")
@@ -215,7 +217,7 @@ func TestLaneBlocksLoudly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &script{answers: map[uint64][]Result{1: {c.answer, c.answer, c.answer}}}
-				s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Attempt: c.used}}, config: Config{MaxAttempts: 2}})
+				s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: c.used}}, config: Config{MaxAttempts: 2}})
 				s.feed(1, 2)
 				time.Sleep(time.Hour)
 				wantCalls(t, h, c.calls...)
@@ -367,10 +369,10 @@ func TestCommitEachWaitsForEveryMessage(t *testing.T) {
 		s.feed(1, 2)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1")
-		if p, urgent := s.Progress(); p.Done != 1 || !urgent {
+		if p, urgent := s.Progress(); p.Checkpoint != 1 || !urgent {
 			t.Fatalf("progress %+v, urgent %v", p, urgent)
 		}
-		s.Committed(Progress{Done: 1})
+		s.Committed(ownership.Progress{Checkpoint: 1})
 		synctest.Wait()
 		wantCalls(t, h, "1/1", "2/1")
 	})
@@ -380,7 +382,7 @@ func TestNoCallStartsBehindTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var looks int
 		h := &script{}
-		s := newStand(t, h, standOptions{grant: Grant{MayStart: func() bool { looks++; return looks <= 2 }}})
+		s := newStand(t, h, standOptions{grant: ownership.Grant{MayStart: func() bool { looks++; return looks <= 2 }}})
 		s.feed(1, 2, 3)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1", "2/1")
@@ -448,7 +450,7 @@ func (a *assigner) Revoke(_ context.Context, as Assignment, reason string) {
 func TestHandlerIsToldBeforeTheFirstAndAfterTheLastMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &assigner{faults: 1}
-		s := newStand(t, h, standOptions{grant: Grant{Progress: Progress{Done: 10}}})
+		s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 10}}})
 		s.feed(11)
 		time.Sleep(time.Minute)
 		s.Drain()
@@ -466,7 +468,7 @@ func TestHandlerIsToldBeforeTheFirstAndAfterTheLastMessage(t *testing.T) {
 
 func TestIdleLaneFollowsThePositionOnlyWhenFarBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStand(t, &script{}, standOptions{grant: Grant{Progress: Progress{Done: 5}}})
+		s := newStand(t, &script{}, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 5}}})
 		synctest.Wait()
 		now := time.Now()
 		for name, c := range map[string]struct {

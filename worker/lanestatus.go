@@ -23,10 +23,10 @@ func (l *Lane) backlogLocked() uint64 {
 func (l *Lane) mayIdle(position uint64, now time.Time, pressed bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if position <= l.p.Done || !l.idleLocked() {
+	if position <= l.p.Checkpoint || !l.idleLocked() {
 		return false
 	}
-	return pressed || position-l.p.Done > idleBehind || now.Sub(l.doneSince) >= idleAfter
+	return pressed || position-l.p.Checkpoint > idleBehind || now.Sub(l.doneSince) >= idleAfter
 }
 
 // idleTo moves done of an idle lane to position. The caller has read position before: a message that was pushed up to
@@ -34,8 +34,8 @@ func (l *Lane) mayIdle(position uint64, now time.Time, pressed bool) bool {
 func (l *Lane) idleTo(position uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if position > l.p.Done && l.idleLocked() {
-		l.p.Done, l.p.Attempt, l.doneSince = position, 0, time.Now()
+	if position > l.p.Checkpoint && l.idleLocked() {
+		l.p.Checkpoint, l.p.Attempt, l.doneSince = position, 0, time.Now()
 		l.last = max(l.last, position)
 	}
 }
@@ -97,7 +97,7 @@ func (l *Lane) status() LaneStatus {
 	defer l.mu.Unlock()
 	s := LaneStatus{
 		Partition: l.grant.Partition, Epoch: l.grant.Epoch,
-		Done: l.p.Done, Attempt: l.p.Attempt, RetryAt: l.retryAt, Parked: l.parkedKeys, State: l.state, Error: l.fault,
+		Done: l.p.Checkpoint, Attempt: l.p.Attempt, RetryAt: l.retryAt, Parked: l.parkedKeys, State: l.state, Error: l.fault,
 		Unreleased: l.unreleased,
 	}
 	switch {

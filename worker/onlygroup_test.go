@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"leasehold/internal/ownership"
 )
 
 // feedFor pushes a message that was requeued for one group alone, "" for a message of a publisher.
@@ -41,7 +43,7 @@ func TestMessageForAnotherGroupIsInNoBatchAndNotParked(t *testing.T) {
 		h, box := &batches{}, parkSome(t)
 		config := parkingKeys()
 		config.Name = "billing"
-		s := newBatchStand(t, h, standOptions{config: config, letters: box, grant: Grant{Progress: Progress{Letters: 4}}})
+		s := newBatchStand(t, h, standOptions{config: config, letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
 		before := box.text()
 		s.feedKeys(t, "c/11")
 		synctest.Wait()
@@ -62,7 +64,7 @@ func TestMessageForAnotherGroupIsInNoBatchAndNotParked(t *testing.T) {
 func TestAttemptsOfAMessageForAnotherGroupEndWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newStand(t, h, standOptions{config: Config{Name: "billing", MaxAttempts: 3}, grant: Grant{Progress: Progress{Done: 1, Attempt: 3}}})
+		s := newStand(t, h, standOptions{config: Config{Name: "billing", MaxAttempts: 3}, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 1, Attempt: 3}}})
 		s.feedFor(t, "audit", "a", 2)
 		s.feedFor(t, "", "a", 3)
 		synctest.Wait()

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 )
 
@@ -65,7 +66,7 @@ func TestNoMessageThatCanBeStoredStopsItsPartition(t *testing.T) {
 	publishRaw(t, ns.Addr().String(), names)
 	group := rejecting(t, r, letters)
 	for p := range r.topic.Partitions {
-		group.Start(Grant{Partition: p, Epoch: 1})
+		group.Start(ownership.Grant{Partition: p, Epoch: 1})
 	}
 	eventually(t, waitLimit, func() error {
 		done := uint64(0)

@@ -126,7 +126,7 @@ func (r *Reader) Run(ctx context.Context) error {
 
 // add feeds a lane everything after its done, until remove.
 func (r *Reader) add(l *Lane) *feed {
-	f := &feed{lane: l, partition: l.grant.Partition, next: l.grant.Done + 1}
+	f := &feed{lane: l, partition: l.grant.Partition, next: l.grant.Checkpoint + 1}
 	l.onRoom = func() { r.hasRoom(f) }
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 )
 
@@ -220,7 +221,7 @@ func (r *rig) publish(n int) {
 func (r *rig) startAll() []*Lane {
 	var lanes []*Lane
 	for p := range r.topic.Partitions {
-		lanes = append(lanes, r.group.Start(Grant{Partition: p, Epoch: 1}))
+		lanes = append(lanes, r.group.Start(ownership.Grant{Partition: p, Epoch: 1}))
 	}
 	return lanes
 }
@@ -300,7 +301,7 @@ func TestLanesThatComeAndGoWhileMessagesComeMissNothing(t *testing.T) {
 		lanes[p].Drain()
 		<-lanes[p].Stopped()
 		p0, _ := lanes[p].Progress()
-		lanes[p] = r.group.Start(Grant{Partition: p, Epoch: uint64(round), Progress: p0})
+		lanes[p] = r.group.Start(ownership.Grant{Partition: p, Epoch: uint64(round), Progress: p0})
 	}
 	r.awaitAll()
 	r.awaitTail()
@@ -492,7 +493,7 @@ func TestQuietLaneIsAtTheTailWithoutCatchingUp(t *testing.T) {
 	r.awaitTail()
 	r.publish(200)
 	r.awaitAll()
-	lane := r.group.Start(Grant{Partition: 2, Epoch: 9, Progress: Progress{Done: r.sent[2][len(r.sent[2])-1]}})
+	lane := r.group.Start(ownership.Grant{Partition: 2, Epoch: 9, Progress: ownership.Progress{Checkpoint: r.sent[2][len(r.sent[2])-1]}})
 	r.reader.mu.Lock()
 	defer r.reader.mu.Unlock()
 	for _, f := range r.reader.feeds[2] {
@@ -513,7 +514,7 @@ func TestTakeoverNeedsNoConsumerIfTheTailRemembers(t *testing.T) {
 	r.mu.Lock()
 	r.got[2] = nil
 	r.mu.Unlock()
-	r.group.Start(Grant{Partition: 2, Epoch: 9}) // Over a hundred messages, and a queue of 16.
+	r.group.Start(ownership.Grant{Partition: 2, Epoch: 9}) // Over a hundred messages, and a queue of 16.
 	for range 5 {
 		r.publish(20)
 		if n := len(r.consumers()); n != 1 {
@@ -550,7 +551,7 @@ func TestGroupJoinsEverythingAndStartsNothingAfter(t *testing.T) {
 	lanes := r.startAll()
 	r.awaitAll(1)
 	r.stop()
-	for _, l := range append(lanes, r.group.Start(Grant{Partition: 0, Epoch: 2})) {
+	for _, l := range append(lanes, r.group.Start(ownership.Grant{Partition: 0, Epoch: 2})) {
 		if !hasStopped(l) {
 			t.Error("a lane outlived its group")
 		}
@@ -565,7 +566,7 @@ func TestEnvelopeCarriesEverything(t *testing.T) {
 	got := make(chan *Message, 2)
 	h := HandlerFunc(func(_ context.Context, m *Message) Result { got <- m; return Result{Status: OK} })
 	r := newRig(t, js, rigOptions{partitions: 4, handler: h})
-	r.group.Start(Grant{Partition: 3, Epoch: 8})
+	r.group.Start(ownership.Grant{Partition: 3, Epoch: 8})
 	msg := &nats.Msg{Subject: "orders.1.3.c-17", Data: []byte("x"), Header: nats.Header{
 		"Nats-Msg-Id": {"id-1"}, "traceparent": {"00-ab-cd-01"}, "Color": {"red", "blue"},
 	}}
@@ -596,7 +597,7 @@ func TestHandlerThatFailsEndsItsGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := g.Start(Grant{Partition: 1})
+	l := g.Start(ownership.Grant{Partition: 1})
 	if err := g.Run(t.Context()); !errors.Is(err, boom) {
 		t.Errorf("error %v", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"leasehold/internal/failpoint"
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 )
 
@@ -19,12 +20,12 @@ import (
 // stream. An owner that parks its first message and dies has stored before that attempts are used up. The limit may have been
 // another one then; and a resume or a seek takes them back, but says so.
 func (l *Lane) findParked() bool {
-	never := l.grant.Letters == 0 && l.grant.Attempt == 0 && !l.grant.Unsure && l.grant.Release == ""
+	never := l.grant.DeadLetterSeq == 0 && l.grant.Attempt == 0 && !l.grant.CheckDeadLetters && l.grant.Release == ""
 	if l.letters == nil || never {
 		return true
 	}
 	return l.must("look for parked keys", func(ctx context.Context) error {
-		found, last, err := l.letters.parked(ctx, l.grant.Partition, l.grant.Letters)
+		found, last, err := l.letters.parked(ctx, l.grant.Partition, l.grant.DeadLetterSeq)
 		if err == nil {
 			l.foundParked(found, last)
 		}
@@ -40,9 +41,9 @@ func (l *Lane) foundParked(found parkedPlaces, last uint64) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.p.Unsure = false
+	l.p.CheckDeadLetters = false
 	if len(found) > 0 {
-		l.p.Letters = max(l.p.Letters, last)
+		l.p.DeadLetterSeq = max(l.p.DeadLetterSeq, last)
 	}
 }
 
@@ -56,7 +57,7 @@ func (l *Lane) release() bool {
 			return true
 		}
 		todo := []partitioner.LetterKey{partitioner.LetterKey(keys[0])}
-		if keys[0] == ReleaseAll {
+		if keys[0] == ownership.AllKeys {
 			todo = slices.Sorted(maps.Keys(l.setAside))
 		}
 		for _, key := range todo {
@@ -84,7 +85,7 @@ func (l *Lane) released(left []string) bool {
 func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 	var places []partitioner.DeadLetterPlace
 	ok := l.must("look for parked messages", func(ctx context.Context) error {
-		found, _, err := l.letters.parked(ctx, l.grant.Partition, l.p.Letters)
+		found, _, err := l.letters.parked(ctx, l.grant.Partition, l.p.DeadLetterSeq)
 		places = found[key]
 		return err
 	})

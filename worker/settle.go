@@ -79,8 +79,8 @@ func (l *Lane) finished(seq uint64, n int, letter uint64) step {
 		return stepEnd
 	}
 	each := l.config.Commit == CommitEach
-	l.p.Done, l.p.Attempt, l.doneSince = seq, 0, l.callSince
-	l.p.Letters = max(l.p.Letters, letter)
+	l.p.Checkpoint, l.p.Attempt, l.doneSince = seq, 0, l.callSince
+	l.p.DeadLetterSeq = max(l.p.DeadLetterSeq, letter)
 	l.current, l.inCall, l.urgent = l.current-n, false, each
 	l.state, l.fault, l.retryAt = StateHeld, "", time.Time{}
 	l.mu.Unlock()
@@ -309,7 +309,7 @@ func (l *Lane) revoke() {
 func (l *Lane) assignment() Assignment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Assignment{Partition: l.grant.Partition, Epoch: l.grant.Epoch, NextSeq: l.p.Done + 1}
+	return Assignment{Partition: l.grant.Partition, Epoch: l.grant.Epoch, NextSeq: l.p.Checkpoint + 1}
 }
 
 // guard turns a panic of a handler into an error.

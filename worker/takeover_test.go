@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"leasehold/internal/ownership"
+
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -81,7 +83,7 @@ func TestLaneThatHasHadNothingIsReadForFirst(t *testing.T) {
 		r := NewReader(ReaderOptions{Topic: newRigOn(t, nil, "orders", 2).topic})
 		c := &catchUp{scan: &scan{r: r, pos: 900, session: &session{}}, since: time.Now()}
 		for p, done := range []uint64{899, 99} {
-			l := newLane(laneOptions{logger: r.Logger, maxEntries: 4, maxBytes: 1 << 10}, Grant{Partition: p, Progress: Progress{Done: done}})
+			l := newLane(laneOptions{logger: r.Logger, maxEntries: 4, maxBytes: 1 << 10}, ownership.Grant{Partition: p, Progress: ownership.Progress{Checkpoint: done}})
 			r.add(l).fed = fed || p == 0
 		}
 		if got := c.plan(c.since.Add(turnFresh / 2)); got.kind != courseRead {

@@ -77,7 +77,7 @@ func TestDrainWithdrawsWhatWaitsForASequentialChild(t *testing.T) {
 			finished := 0
 			for _, l := range lanes {
 				<-l.Stopped()
-				if p, _ := l.Progress(); p.Done == 1 {
+				if p, _ := l.Progress(); p.Checkpoint == 1 {
 					finished++
 				}
 			}
@@ -102,7 +102,7 @@ func TestLostPartitionDoesNotKillTheChildOfAnothersCall(t *testing.T) {
 	lost.Cancel(errors.New("lease lost"))
 	<-lost.Stopped()
 	eventually(t, waitLimit, func() error {
-		if p, _ := busy.Progress(); p.Done != 1 || p.Attempt != 0 {
+		if p, _ := busy.Progress(); p.Checkpoint != 1 || p.Attempt != 0 {
 			return fmt.Errorf("progress of the other partition: %+v", p)
 		}
 		return nil
@@ -188,7 +188,7 @@ func TestCallThatWaitsForTheChildIsNotOverdue(t *testing.T) {
 	}
 	busy.Cancel(errors.New("lease lost"))
 	eventually(t, waitLimit, func() error {
-		if p, _ := l.Progress(); p.Done != 1 {
+		if p, _ := l.Progress(); p.Checkpoint != 1 {
 			return fmt.Errorf("progress %+v", p)
 		}
 		return nil

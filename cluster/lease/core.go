@@ -72,7 +72,7 @@ func New(cfg Config) *Core {
 		gr := &group{Group: g, target: make([]string, g.Partitions)}
 		for p := range g.Partitions {
 			h := &held{key: Key{Group: g.Name, Partition: p}, group: gr}
-			h.rec.Done = g.Start
+			h.rec.Checkpoint = g.Start
 			gr.leases = append(gr.leases, h)
 		}
 		c.groups = append(c.groups, gr)
@@ -202,9 +202,12 @@ func (c *Core) eachHeld(f func(*held)) {
 	}
 }
 
-// Check refuses a timing that cannot hold: see DESIGN.md, "The budget".
+// Slack returns how long the broker may be without a leader before the node loses its session: see DESIGN.md, "The budget".
+func (c Config) Slack() time.Duration { return c.TTL - c.Margin - c.Renew - c.WriteLimit }
+
+// Check refuses a timing whose slack is not longer than an election.
 func (c Config) Check(longestElection time.Duration) error {
-	if spare := c.TTL - c.Margin - c.Renew - c.WriteLimit; spare <= longestElection {
+	if spare := c.Slack(); spare <= longestElection {
 		return fmt.Errorf("session_ttl %v less margin %v, renew %v and a write's limit %v leaves %v, "+
 			"which must be more than the longest election, %v", c.TTL, c.Margin, c.Renew, c.WriteLimit, spare, longestElection)
 	}

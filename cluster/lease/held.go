@@ -1,5 +1,7 @@
 package lease
 
+import "leasehold/internal/ownership"
+
 // lane is what runs here for a lease.
 type lane int
 
@@ -29,7 +31,7 @@ type held struct {
 
 	lane      lane
 	epoch     uint64
-	progress  Progress // How far the lane came, stored or not.
+	progress  ownership.Progress // How far the lane came, stored or not.
 	claimedAt Time
 	drainAt   Time
 	lost      bool // The lane is cancelled because the lease went to somebody else.
@@ -115,23 +117,23 @@ func (c *Core) claimed(h *held, rev uint64, rec Lease) {
 	h.lane, h.epoch, h.progress, h.lost = parked, rec.Epoch, rec.progress(), false
 }
 
-func (c *Core) moved(k Key, epoch uint64, p Progress) {
+func (c *Core) moved(k Key, epoch uint64, p ownership.Progress) {
 	if h := c.held(k); h != nil && h.epoch == epoch && h.lane != none && h.lane != handing {
-		h.progress = h.progress.later(p)
+		h.progress = later(h.progress, p)
 		c.decide(h)
 	}
 }
 
 // stopped takes in that a lane is joined.
-func (c *Core) stopped(k Key, epoch uint64, p Progress) {
+func (c *Core) stopped(k Key, epoch uint64, p ownership.Progress) {
 	h := c.held(k)
 	if h == nil || h.epoch != epoch || h.lane == none || h.lane == parked || h.lane == handing {
 		return
 	}
-	h.progress = h.progress.later(p)
+	h.progress = later(h.progress, p)
 	if h.vanished && h.ours && c.mine(h) {
-		h.rec = h.rec.with(h.rec.progress().later(h.progress))
-		h.rec.Unsure = true // it still rests on memory
+		h.rec = h.rec.with(later(h.rec.progress(), h.progress))
+		h.rec.CheckDeadLetters = true // it still rests on memory
 	}
 	if h.lost || c.phase == rejoining {
 		h.lane = none
@@ -205,7 +207,7 @@ func (c *Core) decideFree(h *held) {
 	case c.stopping || c.own.expired:
 	case c.mine(h) || c.mayTake(h):
 		rec := h.rec
-		rec.Version, rec.Owner, rec.Boot, rec.Next = 1, c.cfg.Self.Node, c.own.boot, ""
+		rec.Version, rec.Owner, rec.Boot, rec.Successor = 1, c.cfg.Self.Node, c.own.boot, ""
 		c.put(h, h.raised(rec), true)
 	}
 }
@@ -229,9 +231,9 @@ func (c *Core) mayTake(h *held) bool {
 			h.deadAt = c.now
 		}
 		since = h.deadAt
-	} else if h.rec.Next == c.cfg.Self.Node {
+	} else if h.rec.Successor == c.cfg.Self.Node {
 		return true
-	} else if c.canTake(h.rec.Next, h.group.Name) && c.now-since < 2*c.cfg.Renew {
+	} else if c.canTake(h.rec.Successor, h.group.Name) && c.now-since < 2*c.cfg.Renew {
 		return false
 	}
 	planned := h.group.target[h.key.Partition]
@@ -254,7 +256,15 @@ func (c *Core) decideParked(h *held) {
 		c.commit(h)
 	case !c.own.expired:
 		h.lane = active
-		c.do(Start{Key: h.key, Boot: c.own.boot, Epoch: h.epoch, Progress: h.progress, Applied: h.rec.Applied})
+		c.do(Start{Key: h.key, Grant: c.grant(h)})
+	}
+}
+
+// grant is what the lane of a lease starts with.
+func (c *Core) grant(h *held) ownership.Grant {
+	return ownership.Grant{
+		Kind: h.group.Kind, Group: h.key.Group, Partition: h.key.Partition,
+		Boot: c.own.boot, Epoch: h.epoch, Progress: h.progress, Applied: h.rec.Applied,
 	}
 }
 
@@ -285,9 +295,9 @@ func (c *Core) handOver(h *held) {
 // freed is the lease's record without an owner, left to whoever the plan names.
 func (c *Core) freed(h *held) Lease {
 	rec := h.rec
-	rec.Owner, rec.Boot, rec.Next = "", 0, ""
+	rec.Owner, rec.Boot, rec.Successor = "", 0, ""
 	if to := h.group.target[h.key.Partition]; c.canTake(to, h.group.Name) {
-		rec.Next = to
+		rec.Successor = to
 	}
 	return rec
 }

@@ -167,7 +167,7 @@ func (c *Core) burial(p *peer) *Session {
 // bury marks a session dead and takes its nonce away. A node that never heard the answer to the renewal that we bury
 // would otherwise find its own nonce in the burial, take it for that answer and run on.
 func bury(rec Session) *Session {
-	rec.State, rec.Nonce = Buried, ""
+	rec.State, rec.Nonce = Dead, ""
 	return &rec
 }
 

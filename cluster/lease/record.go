@@ -9,6 +9,8 @@ package lease
 import (
 	"fmt"
 	"time"
+
+	"leasehold/internal/ownership"
 )
 
 // Time is a reading of the node's boot-time clock (CLOCK_BOOTTIME): it goes on while the machine is suspended, which
@@ -41,9 +43,9 @@ func (k Key) String() string {
 type State string
 
 const (
-	Live   State = "live"   // Its node may run lanes until someone buries it.
-	Buried State = "buried" // Declared dead by another node; alive again only under a higher boot.
-	Ended  State = "ended"  // Ended by its own node after its last lane, or by a person who removed the node.
+	Live  State = "live"  // Its node may run lanes until another node declares it dead.
+	Dead  State = "dead"  // Declared dead by another node; alive again only under a higher boot.
+	Ended State = "ended" // Ended by its own node after its last lane, or by an operator who removed the node.
 )
 
 // Session is the liveness record of one node. Who it is (all but the last group of fields) decides; the rest is shown.
@@ -91,61 +93,57 @@ func (s Session) serves(group string) bool {
 }
 
 // Lease is the ownership record of one partition in one group. A lease that was never written is free, with epoch 0 and
-// the group's start sequence as Done.
+// the group's start sequence as Checkpoint.
 type Lease struct {
-	Version int    `json:"v"`
-	Owner   string `json:"owner"` // Node, or "" if free.
-	Boot    uint64 `json:"boot"`  // Session life of the owner that claimed it.
-	Epoch   uint64 `json:"epoch"` // Fencing token: raised by every claim, never lowered.
-	Done    uint64 `json:"done"`  // Every message of the partition with a stream sequence ≤ Done is finished.
-	Attempt int    `json:"attempt"`
-	Next    string `json:"next,omitempty"` // Heir that a free lease was left to; a hint.
+	Version   int    `json:"v"`
+	Owner     string `json:"owner"`               // Node, or "" if free.
+	Boot      uint64 `json:"boot"`                // Session life of the owner that claimed it.
+	Epoch     uint64 `json:"epoch"`               // Fencing token: raised by every claim, never lowered.
+	Successor string `json:"successor,omitempty"` // Node that a free lease was left to; a hint.
 
-	Paused  string `json:"paused,omitempty"`  // Why no message is handled until a person resumes; "" if it is not paused.
-	Release string `json:"release,omitempty"` // Keys whose parked messages are to be handled first, with blanks between, or AllKeys.
-	Letters uint64 `json:"letters,omitempty"` // Sequence among the group's dead letters: those of the partition are not above it.
-	Unsure  bool   `json:"unsure,omitempty"`  // A letter may be stored that neither Letters nor Attempt tells of.
-	Applied uint64 `json:"applied,omitempty"` // ID of the last request that was applied.
+	// The owner's progress, see ownership.Progress.
+	Checkpoint       uint64 `json:"checkpoint"`
+	Attempt          int    `json:"attempt"`
+	Paused           string `json:"paused,omitempty"`
+	Release          string `json:"release,omitempty"`
+	DeadLetterSeq    uint64 `json:"dead_letter_seq,omitempty"`
+	CheckDeadLetters bool   `json:"check_dead_letters,omitempty"`
+
+	Applied uint64 `json:"applied,omitempty"` // ID of the last command that was applied.
 }
 
-// Progress is how far a lane came: the checkpoint that its lease should show.
-type Progress struct {
-	Done    uint64 // As in Lease, all of them.
-	Attempt int
-	Paused  string // The lane may pause, and only a request resume.
-	Release string // The lane only ever takes keys away.
-	Letters uint64
-	Unsure  bool // The lane only ever takes it away, once it has looked.
-}
-
-// later returns the one that is further on: a checkpoint never falls, whatever is reported.
-func (p Progress) later(q Progress) Progress {
+// later returns the progress that is further on: a checkpoint never falls, whatever is reported.
+func later(p, q ownership.Progress) ownership.Progress {
 	switch {
-	case q.Done != p.Done:
-		return pick(q.Done > p.Done, q, p)
+	case q.Checkpoint != p.Checkpoint:
+		return pick(q.Checkpoint > p.Checkpoint, q, p)
 	case q.Attempt != p.Attempt:
 		return pick(q.Attempt > p.Attempt, q, p)
 	case q.Release != p.Release:
 		return pick(len(q.Release) < len(p.Release), q, p)
-	case q.Unsure != p.Unsure:
-		return pick(p.Unsure, q, p)
+	case q.CheckDeadLetters != p.CheckDeadLetters:
+		return pick(p.CheckDeadLetters, q, p)
 	}
 	return pick(p.Paused == "", q, p)
 }
 
-func pick(first bool, a, b Progress) Progress {
+func pick(first bool, a, b ownership.Progress) ownership.Progress {
 	if first {
 		return a
 	}
 	return b
 }
 
-func (l Lease) progress() Progress {
-	return Progress{Done: l.Done, Attempt: l.Attempt, Paused: l.Paused, Release: l.Release, Letters: l.Letters, Unsure: l.Unsure}
+func (l Lease) progress() ownership.Progress {
+	return ownership.Progress{
+		Checkpoint: l.Checkpoint, Attempt: l.Attempt, Paused: l.Paused, Release: l.Release,
+		DeadLetterSeq: l.DeadLetterSeq, CheckDeadLetters: l.CheckDeadLetters,
+	}
 }
 
 // with returns the lease with a lane's progress.
-func (l Lease) with(p Progress) Lease {
-	l.Done, l.Attempt, l.Paused, l.Release, l.Letters, l.Unsure = p.Done, p.Attempt, p.Paused, p.Release, p.Letters, p.Unsure
+func (l Lease) with(p ownership.Progress) Lease {
+	l.Checkpoint, l.Attempt, l.Paused, l.Release = p.Checkpoint, p.Attempt, p.Paused, p.Release
+	l.DeadLetterSeq, l.CheckDeadLetters = p.DeadLetterSeq, p.CheckDeadLetters
 	return l
 }

@@ -3,6 +3,8 @@ package lease
 import (
 	"slices"
 	"strings"
+
+	"leasehold/internal/ownership"
 )
 
 // Kinds of requests.
@@ -13,9 +15,6 @@ const (
 	Release = "release" // Handle what is parked of the keys, before anything else.
 	Restart = "restart" // Begin a new lane, which looks at everything anew.
 )
-
-// AllKeys stands for every parked key in Request.Keys.
-const AllKeys = "*"
 
 // Request is what a person asked for. It is applied once to each partition that it is for: by the owner, whose lane is
 // joined first, or by whoever claims the lease next. Like every change of hands it raises the epoch.
@@ -77,7 +76,7 @@ func (r Request) apply(l Lease) Lease {
 		l.Paused = ""
 		l = l.allAttempts()
 	case Seek:
-		l.Done = r.Seq
+		l.Checkpoint = r.Seq
 		l = l.allAttempts()
 	case Release:
 		l.Release = addKeys(l.Release, r.Keys)
@@ -88,7 +87,7 @@ func (r Request) apply(l Lease) Lease {
 // allAttempts gives the head message all its attempts again. An owner that died may have parked it without living to store
 // more than that they were used up, so the next lane has to look.
 func (l Lease) allAttempts() Lease {
-	l.Unsure = l.Unsure || l.Attempt > 0
+	l.CheckDeadLetters = l.CheckDeadLetters || l.Attempt > 0
 	l.Attempt = 0
 	return l
 }
@@ -101,8 +100,8 @@ func addKeys(keys, more string) string {
 			all = append(all, k)
 		}
 	}
-	if slices.Contains(all, AllKeys) {
-		return AllKeys
+	if slices.Contains(all, ownership.AllKeys) {
+		return ownership.AllKeys
 	}
 	return strings.Join(all, " ")
 }

@@ -1,6 +1,10 @@
 package lease
 
-import "time"
+import (
+	"time"
+
+	"leasehold/internal/ownership"
+)
 
 // Input is something that happened. Each is one of the types below.
 type Input interface{ input() }
@@ -38,14 +42,14 @@ type (
 	Moved struct {
 		Key      Key
 		Epoch    uint64
-		Progress Progress
+		Progress ownership.Progress
 	}
 
 	// Stopped says that a lane is joined: nothing runs for it any more. It carries the lane's last progress.
 	Stopped struct {
 		Key      Key
 		Epoch    uint64
-		Progress Progress
+		Progress ownership.Progress
 	}
 
 	// Witnessed is the proof that the process with this broker id is gone, found after the node's record had been read at
@@ -110,13 +114,10 @@ type (
 		Cut uint64
 	}
 
-	// Start asks for a lane, from the message after Progress.Done.
+	// Start asks for a lane, from the message after Checkpoint. Its driver fills in what the lane may call.
 	Start struct {
-		Key      Key
-		Boot     uint64
-		Epoch    uint64
-		Progress Progress
-		Applied  uint64 // As in Lease.
+		Key Key
+		ownership.Grant
 	}
 
 	// Drain asks a lane to finish the call in flight and stop. Answered by Stopped.
@@ -132,7 +133,7 @@ type (
 	Committed struct {
 		Key      Key
 		Epoch    uint64
-		Progress Progress
+		Progress ownership.Progress
 	}
 
 	// Alarm says that a record is not what it can be, if nothing but nodes write records, and what comes of it. An operator
@@ -181,7 +182,7 @@ type Config struct {
 type Group struct {
 	Name       string
 	Partitions int
-	Start      uint64        // Done of a lease that was never written.
-	Idle       bool          // Its lanes store no progress: a lease that nothing is remembered of may begin anywhere.
+	Kind       ownership.Kind
+	Start      uint64        // Checkpoint of a lease that was never written.
 	Handover   time.Duration // How long a draining lane may finish its call.
 }

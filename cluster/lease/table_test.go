@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"leasehold/internal/ownership"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/table.golden")
@@ -78,19 +80,19 @@ var records = []struct {
 }{
 	{"never-written", Lease{}, nil},
 	{"free", Lease{Epoch: testEpoch}, nil},
-	{"free-next-me", Lease{Epoch: testEpoch, Next: "n1"}, nil},
-	{"free-next-live", Lease{Epoch: testEpoch, Next: "n2"}, nil},
-	{"free-next-dead", Lease{Epoch: testEpoch, Next: "n3"}, peerSession("n3", 2, Buried)},
+	{"free-next-me", Lease{Epoch: testEpoch, Successor: "n1"}, nil},
+	{"free-next-live", Lease{Epoch: testEpoch, Successor: "n2"}, nil},
+	{"free-next-dead", Lease{Epoch: testEpoch, Successor: "n3"}, peerSession("n3", 2, Dead)},
 	{"mine", Lease{Owner: "n1", Boot: testBoot, Epoch: testEpoch}, nil},
 	{"mine-other-epoch", Lease{Owner: "n1", Boot: testBoot, Epoch: testEpoch + 1}, nil},
 	{"my-earlier-boot", Lease{Owner: "n1", Boot: testBoot - 1, Epoch: testEpoch + 1}, nil},
 	{"owner-live", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 2, Live)},
-	{"owner-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 2, Buried)},
+	{"owner-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 2, Dead)},
 	{"owner-ended", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 2, Ended)},
 	{"owner-higher-boot-live", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 3, Live)},
-	{"owner-higher-boot-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 3, Buried)},
+	{"owner-higher-boot-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 3, Dead)},
 	{"owner-lower-boot-live", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 1, Live)},
-	{"owner-lower-boot-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 1, Buried)},
+	{"owner-lower-boot-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 1, Dead)},
 	{"owner-without-session", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, nil},
 }
 
@@ -143,7 +145,7 @@ func (s state) buildOwn(c *Core) {
 	case s.phase < running:
 		rec.Boot = testBoot - 1
 	case s.phase == rejoining:
-		rec.State, rec.Nonce = Buried, ""
+		rec.State, rec.Nonce = Dead, ""
 	}
 	o.lastOK, o.nextAt, o.fence, o.joinedAt = testNow-500*time.Millisecond, testNow+500*time.Millisecond, testNow+3*time.Second, testNow-time.Hour/2
 	if s.phase < running {
@@ -178,15 +180,15 @@ func (s state) buildLease(c *Core, h *held) {
 			continue
 		}
 		h.rec = r.lease
-		h.rec.Version, h.rec.Done, h.rec.Attempt, h.rev = 1, 30, 1, testRev
+		h.rec.Version, h.rec.Checkpoint, h.rec.Attempt, h.rev = 1, 30, 1, testRev
 		believed := h.rec
 		h.believed = &believed
-		if r.lease.Owner == "n3" || r.lease.Next == "n3" {
+		if r.lease.Owner == "n3" || r.lease.Successor == "n3" {
 			c.addPeer("n3", r.n3)
 		}
 	}
 	if s.rec == "never-written" {
-		h.rec, h.rev, h.believed = Lease{Done: 3}, 0, nil
+		h.rec, h.rev, h.believed = Lease{Checkpoint: 3}, 0, nil
 	}
 	since := testNow - 100*time.Millisecond
 	if s.old {
@@ -198,9 +200,9 @@ func (s state) buildLease(c *Core, h *held) {
 	}
 	h.lane, h.lost = s.lane, s.lost
 	if s.lane != none {
-		h.epoch, h.progress = testEpoch, Progress{Done: 30, Attempt: 1}
+		h.epoch, h.progress = testEpoch, ownership.Progress{Checkpoint: 30, Attempt: 1}
 		if s.write != "" {
-			h.progress = Progress{Done: 31}
+			h.progress = ownership.Progress{Checkpoint: 31}
 		}
 	}
 	s.buildWrite(c, h)
@@ -219,18 +221,18 @@ func (s state) buildWrite(c *Core, h *held) {
 	case s.write == "outrun" && s.lane == none && (s.rec == "mine-other-epoch" || s.rec == "free-next-live"):
 		rev-- // a claim or a hand-over that a read has shown before its answer came
 	case s.write == "outrun" && s.lane == none:
-		rec, rev = Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Done: 29}, rev-2
+		rec, rev = Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Checkpoint: 29}, rev-2
 	case s.lost:
-		rec, rev = Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Done: 31}, rev-2
+		rec, rev = Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Checkpoint: 31}, rev-2
 	case s.lane == none && s.stopping:
 		rec.Owner, rec.Boot = "", 0
 	case s.lane == none:
-		rec.Owner, rec.Boot, rec.Next = "n1", testBoot, ""
+		rec.Owner, rec.Boot, rec.Successor = "n1", testBoot, ""
 		rec.Epoch++
 	case s.lane == handing:
-		rec.Owner, rec.Boot, rec.Next, rec.Done, rec.Attempt = "", 0, "n2", 31, 0
+		rec.Owner, rec.Boot, rec.Successor, rec.Checkpoint, rec.Attempt = "", 0, "n2", 31, 0
 	case s.write == "pending":
-		rec.Done, rec.Attempt = 31, 0
+		rec.Checkpoint, rec.Attempt = 31, 0
 	}
 	if s.write == "outrun" && rev == h.rev {
 		rev--
@@ -255,11 +257,11 @@ func wroteOK(_ *Core, h *held) Input {
 
 // sawCommit shows a commit of our lane that ended unknown.
 func sawCommit(_ *Core, h *held) Input {
-	if h.lane == none || h.lost || h.progress.Done != 31 {
+	if h.lane == none || h.lost || h.progress.Checkpoint != 31 {
 		return nil
 	}
 	rec := h.rec
-	rec.Done, rec.Attempt = 31, 0
+	rec.Checkpoint, rec.Attempt = 31, 0
 	return Saw{Key: h.key, Revision: h.rev + 1, Lease: &rec}
 }
 
@@ -373,7 +375,7 @@ func sawPeer(rev uint64, rec *Session) func(*Core, *held) Input {
 
 // theirs is a record that names an owner under a new epoch.
 func theirs(owner string, boot uint64) *Lease {
-	return &Lease{Version: 1, Owner: owner, Boot: boot, Epoch: testEpoch + 2, Done: 35}
+	return &Lease{Version: 1, Owner: owner, Boot: boot, Epoch: testEpoch + 2, Checkpoint: 35}
 }
 
 var leaseEvents = []event{
@@ -398,9 +400,9 @@ var leaseEvents = []event{
 	{"saw-commit-landed", 0, sawCommit},
 	{"saw-late-claim-landed", 0, sawLease(testRev+1, theirs("n1", testBoot))},
 	{"saw-my-earlier-boot", 0, sawLease(testRev+1, theirs("n1", testBoot-1))},
-	{"saw-free", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Done: 35})},
-	{"saw-free-next-me", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Done: 35, Next: "n1"})},
-	{"saw-free-next-live", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Done: 35, Next: "n2"})},
+	{"saw-free", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35})},
+	{"saw-free-next-me", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35, Successor: "n1"})},
+	{"saw-free-next-live", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35, Successor: "n2"})},
 	{"saw-owner-live", 0, sawLease(testRev+1, theirs("n2", 1))},
 	{"saw-owner-unheard-of", 0, sawLease(testRev+1, theirs("n4", 1))},
 	{"saw-deleted", 0, sawLease(testRev+1, nil)},
@@ -410,12 +412,12 @@ var leaseEvents = []event{
 	{"wrote-unknown", 0, plain(Wrote{ID: 41})},
 	{"wrote-of-another-life", 0, plain(Wrote{ID: 7, OK: true, Revision: testRev + 1})},
 
-	{"moved", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 32}})},
-	{"moved-attempt", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 31, Attempt: 2}})},
-	{"moved-other-epoch", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1, Progress: Progress{Done: 32}})},
-	{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 32}})},
-	{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 32}})},
-	{"stopped-other-epoch", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1, Progress: Progress{Done: 32}})},
+	{"moved", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
+	{"moved-attempt", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 31, Attempt: 2}})},
+	{"moved-other-epoch", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1, Progress: ownership.Progress{Checkpoint: 32}})},
+	{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
+	{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
+	{"stopped-other-epoch", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1, Progress: ownership.Progress{Checkpoint: 32}})},
 	{"stop", 0, plain(Stop{})},
 	{"saved-boot", 0, plain(SavedBoot{Boot: testBoot})},
 	{"saved-other-boot", 0, plain(SavedBoot{Boot: testBoot + 1})},
@@ -425,7 +427,7 @@ var leaseEvents = []event{
 	{"session-unknown", 0, plain(Wrote{ID: 40})},
 	{"saw-session-older", 0, sawOwn(testRev-1, func(s *Session) { s.Boot = testBoot + 4 })},
 	{"saw-session-renewed", 0, sawOwn(testRev+1, func(s *Session) { s.Nonce = "s-10" })},
-	{"saw-session-buried", 0, sawOwn(testRev+1, func(s *Session) { s.State, s.Nonce = Buried, "" })},
+	{"saw-session-buried", 0, sawOwn(testRev+1, func(s *Session) { s.State, s.Nonce = Dead, "" })},
 	{"saw-session-ended", 0, sawOwn(testRev+1, func(s *Session) { s.State, s.Nonce = Ended, "" })},
 	{"saw-session-of-twin", 0, sawOwn(testRev+1, func(s *Session) { s.Boot, s.DirID = testBoot+1, "another" })},
 	{"saw-session-lower-boot", 0, sawOwn(testRev+1, func(s *Session) { s.Boot = testBoot - 2 })},
@@ -439,12 +441,12 @@ var leaseEvents = []event{
 	{"saw-request-applied-before", 0, plain(Saw{Key: RequestsKey("g"), Revision: testRev + 1, Requests: &Requests{Open: []Request{{ID: 0, Kind: Seek}}}})},
 	{"saw-request-of-other-partition", 0, plain(Saw{Key: RequestsKey("g"), Revision: testRev + 1, Requests: &Requests{Open: []Request{{ID: 9, Kind: Seek, Partitions: []int{0}}}}})},
 
-	{"saw-n2-buried", 0, sawPeer(testRev+1, peerSession("n2", 1, Buried))},
+	{"saw-n2-buried", 0, sawPeer(testRev+1, peerSession("n2", 1, Dead))},
 	{"saw-n3-renewed", 0, sawPeer(testRev+1, peerSession("n3", 2, Live))},
-	{"saw-n3-buried", 0, sawPeer(testRev+1, peerSession("n3", 2, Buried))},
+	{"saw-n3-buried", 0, sawPeer(testRev+1, peerSession("n3", 2, Dead))},
 	{"saw-n3-higher-boot", 0, sawPeer(testRev+1, peerSession("n3", 9, Live))},
-	{"saw-n3-lower-boot-buried", 0, sawPeer(testRev+1, peerSession("n3", 1, Buried))},
-	{"saw-n3-older", 0, sawPeer(testRev-1, peerSession("n3", 9, Buried))},
+	{"saw-n3-lower-boot-buried", 0, sawPeer(testRev+1, peerSession("n3", 1, Dead))},
+	{"saw-n3-older", 0, sawPeer(testRev-1, peerSession("n3", 9, Dead))},
 }
 
 // testRequests are a seek back, and a pause after it.
@@ -474,7 +476,7 @@ func sessionRows() []row {
 		{"live-other-kernel-life", func(s *Session) { s.KernelBoot = "another" }},
 		{"live-other-lock-file", func(s *Session) { s.LockIno = 2 }},
 		{"live-unknown-kernel-life", func(s *Session) { s.KernelBoot = "" }},
-		{"buried", func(s *Session) { s.State = Buried }},
+		{"buried", func(s *Session) { s.State = Dead }},
 		{"ended", func(s *Session) { s.State = Ended }},
 	} {
 		for _, boots := range []string{"disk", "session", "lease"} {
@@ -551,13 +553,13 @@ var requestEvents = append(slices.Clone(leaseEvents[:5]),
 	event{"saw-request-landed", 0, sawRequestLanded},
 	event{"saw-same", 0, leaseEvents[7].in},
 	event{"saw-commit-landed", 0, sawCommit},
-	event{"saw-free", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Done: 35})},
+	event{"saw-free", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35})},
 	event{"saw-owner-live", 0, sawLease(testRev+1, theirs("n2", 1))},
 	event{"wrote-ok", 0, wroteOK},
 	event{"wrote-request-ok", 0, wroteRequestOK},
 	event{"wrote-unknown", 0, plain(Wrote{ID: 41})},
-	event{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 32}})},
-	event{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: Progress{Done: 32}})},
+	event{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
+	event{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
 	event{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
 	event{"stop", 0, plain(Stop{})},
 )
@@ -678,10 +680,10 @@ func peerRows() []row {
 		{"tick", 0, plain(Tick{})},
 		{"tick-rested", 100 * time.Millisecond, plain(Tick{})},
 		{"tick-after-suspend", time.Hour, plain(Tick{})},
-		{"saw-n3-older", 0, sawPeer(testRev-1, peerSession("n3", 9, Buried))},
+		{"saw-n3-older", 0, sawPeer(testRev-1, peerSession("n3", 9, Dead))},
 		{"saw-n3-same", 0, sawPeer(testRev, peerSession("n3", 2, Live))},
 		{"saw-n3-renewed", 0, sawPeer(testRev+1, peerSession("n3", 2, Live))},
-		{"saw-n3-buried", 0, sawPeer(testRev+1, peerSession("n3", 2, Buried))},
+		{"saw-n3-buried", 0, sawPeer(testRev+1, peerSession("n3", 2, Dead))},
 		{"saw-n3-deleted", 0, plain(Saw{Key: SessionKey("n3"), Revision: testRev + 1})},
 		{"saw-n3-later-boot", 0, sawPeer(testRev+1, peerSession("n3", 3, Live))},
 		{"witnessed", 0, plain(witnessed(2, testRev))},
@@ -901,13 +903,13 @@ func describeAction(a Action) string {
 	case Fence:
 		return fmt.Sprintf("fence %+v", a.At-testNow)
 	case Start:
-		return fmt.Sprintf("start boot %d epoch %d after %d.%d", a.Boot, a.Epoch, a.Progress.Done, a.Progress.Attempt)
+		return fmt.Sprintf("start boot %d epoch %d after %d.%d", a.Boot, a.Epoch, a.Progress.Checkpoint, a.Progress.Attempt)
 	case Drain:
 		return "drain"
 	case Cancel:
 		return "cancel: " + causeName(a.Cause)
 	case Committed:
-		return fmt.Sprintf("committed %d.%d", a.Progress.Done, a.Progress.Attempt)
+		return fmt.Sprintf("committed %d.%d", a.Progress.Checkpoint, a.Progress.Attempt)
 	case Exit:
 		return "exit: " + causeName(a.Err)
 	case Alarm:
@@ -939,15 +941,15 @@ func describeWrite(w Write) string {
 			s += " leaving"
 		}
 	case l.Owner == "":
-		s += fmt.Sprintf("free epoch %d done %d.%d", l.Epoch, l.Done, l.Attempt)
+		s += fmt.Sprintf("free epoch %d done %d.%d", l.Epoch, l.Checkpoint, l.Attempt)
 	default:
-		s += fmt.Sprintf("%s/%d epoch %d done %d.%d", l.Owner, l.Boot, l.Epoch, l.Done, l.Attempt)
+		s += fmt.Sprintf("%s/%d epoch %d done %d.%d", l.Owner, l.Boot, l.Epoch, l.Checkpoint, l.Attempt)
 	}
 	if w.Lease != nil && w.Lease.Applied > 0 {
 		s += fmt.Sprintf(" applied %d", w.Lease.Applied)
 	}
-	if w.Lease != nil && w.Lease.Next != "" {
-		s += " next " + w.Lease.Next
+	if w.Lease != nil && w.Lease.Successor != "" {
+		s += " next " + w.Lease.Successor
 	}
 	if w.Announce {
 		s += ", announced"
@@ -1168,12 +1170,12 @@ func (k *check) ownedByLane(rec Lease) bool {
 func (k *check) applied(l *Lease, rec Lease) {
 	switch {
 	case l.Applied == rec.Applied:
-		if l.Done < rec.Done {
-			k.fail("done falls from %d to %d", rec.Done, l.Done)
+		if l.Checkpoint < rec.Checkpoint {
+			k.fail("done falls from %d to %d", rec.Checkpoint, l.Checkpoint)
 		}
 	case l.Epoch != rec.Epoch+1 || l.Owner != "n1":
 		k.fail("a request is applied without a new epoch")
-	case l.Applied != testRequests.LastID || l.Done != 10 || l.Attempt != 0 || l.Paused != "wait":
+	case l.Applied != testRequests.LastID || l.Checkpoint != 10 || l.Attempt != 0 || l.Paused != "wait":
 		k.fail("requests are applied as %+v", *l)
 	}
 }
@@ -1186,7 +1188,7 @@ func (k *check) claim(l *Lease, rec Lease) {
 			k.fail("a new epoch for nothing")
 		}
 	}
-	if l.Epoch != rec.Epoch+1 || l.Boot != k.after.own.boot || l.Next != "" || l.Applied == rec.Applied && l.progress() != progress {
+	if l.Epoch != rec.Epoch+1 || l.Boot != k.after.own.boot || l.Successor != "" || l.Applied == rec.Applied && l.progress() != progress {
 		k.fail("a claim of %+v as %+v", rec, *l)
 	}
 	if k.ha.lane == handing && !k.ownedByLane(rec) {
@@ -1219,11 +1221,11 @@ func (k *check) handOver(l *Lease, rec Lease) {
 	if rec.Owner != "n1" || rec.Boot != testBoot || l.Epoch != rec.Epoch || l.Boot != 0 {
 		k.fail("%+v handed over as %+v", rec, *l)
 	}
-	if k.ha.lane == handing && (l.Done != k.ha.progress.Done || l.Attempt != k.ha.progress.Attempt) {
-		k.fail("handed over at %d, the lane came to %d", l.Done, k.ha.progress.Done)
+	if k.ha.lane == handing && (l.Checkpoint != k.ha.progress.Checkpoint || l.Attempt != k.ha.progress.Attempt) {
+		k.fail("handed over at %d, the lane came to %d", l.Checkpoint, k.ha.progress.Checkpoint)
 	}
-	if next := k.after.peer("n2"); l.Next != "" && (l.Next != "n2" || !next.live()) {
-		k.fail("left to %q", l.Next)
+	if next := k.after.peer("n2"); l.Successor != "" && (l.Successor != "n2" || !next.live()) {
+		k.fail("left to %q", l.Successor)
 	}
 }
 
@@ -1290,7 +1292,7 @@ func (k *check) ownWrite(w Write) {
 		k.fail("the session ends with leases left")
 	case s.State == Live && k.after.phase != publishing && k.after.phase != running && !k.gaveUp():
 		k.fail("a live session is written")
-	case s.State == Buried:
+	case s.State == Dead:
 		k.fail("our own session is buried by us")
 	}
 }
@@ -1298,7 +1300,7 @@ func (k *check) ownWrite(w Write) {
 // burial: of what stood unchanged for its ttl while our own renewals went through, or is proven to be gone.
 func (k *check) burial(w Write) {
 	if w.Session.Node == "n1" {
-		if k.now-k.before.own.seenAt < testTTL || w.Session.State != Buried || w.Session.Nonce != "" {
+		if k.now-k.before.own.seenAt < testTTL || w.Session.State != Dead || w.Session.Nonce != "" {
 			k.fail("our twin is buried too early")
 		}
 		return
@@ -1308,7 +1310,7 @@ func (k *check) burial(w Write) {
 	if !healthy || k.now-p.quietAt < testTTL && !k.provenGone(p) || w.Revision != p.rev || before.pending != 0 || k.now < before.retryAt {
 		k.fail("%s is buried too early", p.name)
 	}
-	if w.Session.State != Buried || w.Session.Nonce != "" || w.Session.Boot == 0 || p.rec != nil && (p.rec.State != Live || w.Session.Boot != p.rec.Boot) {
+	if w.Session.State != Dead || w.Session.Nonce != "" || w.Session.Boot == 0 || p.rec != nil && (p.rec.State != Live || w.Session.Boot != p.rec.Boot) {
 		k.fail("%s is buried as %+v", p.name, *w.Session)
 	}
 }

@@ -28,7 +28,7 @@ func (s Session) Valid(k Key) error {
 	check(s.Version == RecordVersion, "v is %d, not %d", s.Version, RecordVersion)
 	check(s.Node == k.Node, "node is %q, the key says %q", s.Node, k.Node)
 	check(s.Boot > 0 && s.Boot < maxCounter, "boot %d is out of range", s.Boot)
-	check(s.State == Live || s.State == Buried || s.State == Ended, "unknown state %q", s.State)
+	check(s.State == Live || s.State == Dead || s.State == Ended, "unknown state %q", s.State)
 	check((s.State == Live) == (s.Nonce != "") || s.State == Ended, "state %q with nonce %q", s.State, s.Nonce)
 	check(s.TTL > 0 && s.TTL <= maxTTL, "ttl_ns %d is out of range", s.TTL)
 	check(s.Weight > 0 || s.Weight == 0 && s.State != Live, "weight %d is out of range", s.Weight)
@@ -47,7 +47,7 @@ func (l Lease) Valid() error {
 	check((l.Owner == "") == (l.Boot == 0), "owner %q with boot %d", l.Owner, l.Boot)
 	check(l.Boot < maxCounter, "boot %d is out of range", l.Boot)
 	check(l.Epoch > 0 && l.Epoch < maxCounter, "epoch %d is out of range", l.Epoch)
-	check(l.Done < maxCounter, "done %d is out of range", l.Done)
+	check(l.Checkpoint < maxCounter, "checkpoint %d is out of range", l.Checkpoint)
 	check(l.Attempt >= 0, "attempt %d is out of range", l.Attempt)
 	return errors.Join(errs...)
 }

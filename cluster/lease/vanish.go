@@ -1,5 +1,7 @@
 package lease
 
+import "leasehold/internal/ownership"
+
 // This file is about leases whose record is gone, or is not one that can be believed: something other than a node has
 // written to the bucket.
 
@@ -13,7 +15,7 @@ func (c *Core) wentBack(h *held, rec Lease) bool {
 		return true
 	}
 	last := *h.believed
-	return rec.Epoch < last.Epoch || rec.Epoch == last.Epoch && rec.Done < last.Done
+	return rec.Epoch < last.Epoch || rec.Epoch == last.Epoch && rec.Checkpoint < last.Checkpoint
 }
 
 // vanish takes in that a lease's record is gone, or is not one that can be believed. What it said last is remembered, except
@@ -26,17 +28,17 @@ func (c *Core) vanish(h *held, in Saw) {
 	h.ours = h.vanished && h.ours || h.lane != none && h.lane != handing && !h.lost && c.mine(h) && rec.Epoch == h.epoch
 	switch {
 	case h.ours && h.lane != none:
-		rec = rec.with(rec.progress().later(h.progress))
+		rec = rec.with(later(rec.progress(), h.progress))
 	case !h.ours && in.Lease != nil: // a node that has just started may believe it
 		rec.Owner, rec.Boot = in.Lease.Owner, in.Lease.Boot
 	}
-	rec.Version, rec.Next, rec.Unsure = RecordVersion, "", true
+	rec.Version, rec.Successor, rec.CheckDeadLetters = RecordVersion, "", true
 	rec.Epoch = max(rec.Epoch+1, in.Revision)
 	c.learn(h, in.Revision, rec)
 	h.believed, h.vanished, h.vanishedAt = believed, true, c.now
 	switch {
 	case again: // a node that believes it goes on writing
-	case believed != nil || h.group.Idle:
+	case believed != nil || h.group.Kind == ownership.Housekeeping:
 		c.alarm(in, leaseReclaimed)
 	default:
 		c.alarm(in, leaseUnknown)
@@ -49,7 +51,7 @@ func (c *Core) vanish(h *held, in Saw) {
 // that remembers nothing needs to be told where the partition begins.
 func (c *Core) mayReclaim(h *held) bool {
 	switch {
-	case h.believed == nil && !h.group.Idle && !h.group.requests.seeks(h.key.Partition, h.rec):
+	case h.believed == nil && h.group.Kind != ownership.Housekeeping && !h.group.requests.seeks(h.key.Partition, h.rec):
 		return false
 	case h.ours && c.mine(h):
 		return true

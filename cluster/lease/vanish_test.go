@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"leasehold/internal/ownership"
 )
 
 // vanishRev is far above the epochs of the table's leases.
@@ -38,9 +40,9 @@ func TestVanishedLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
 	for name, in := range map[string]Saw{
 		"invalid":        {Invalid: "key lease.g.00001 at revision 500: it is a trace event"},
 		"deleted":        {},
-		"lower epoch":    {Lease: &Lease{Version: 1, Owner: "n3", Boot: 2, Epoch: testEpoch - 1, Done: 30}},
-		"lower done":     {Lease: &Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Done: 3}},
-		"boot not ours":  {Lease: &Lease{Version: 1, Owner: "n1", Boot: testBoot + 9, Epoch: testEpoch + 1, Done: 30}},
+		"lower epoch":    {Lease: &Lease{Version: 1, Owner: "n3", Boot: 2, Epoch: testEpoch - 1, Checkpoint: 30}},
+		"lower done":     {Lease: &Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Checkpoint: 3}},
+		"boot not ours":  {Lease: &Lease{Version: 1, Owner: "n1", Boot: testBoot + 9, Epoch: testEpoch + 1, Checkpoint: 30}},
 		"nothing, twice": {},
 	} {
 		c, h := state{phase: running, lane: active, rec: "mine", planned: "n1"}.build()
@@ -54,9 +56,9 @@ func TestVanishedLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
 			rev++
 			stepped(c, 0, Saw{Key: h.key, Revision: rev})
 		}
-		writes, _ = stepped(c, time.Millisecond, Stopped{Key: h.key, Epoch: testEpoch, Progress: Progress{Done: 44}})
+		writes, _ = stepped(c, time.Millisecond, Stopped{Key: h.key, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 44}})
 		found := claims(writes, h.key)
-		if len(found) != 1 || found[0].Epoch <= rev || found[0].Done != 44 || writes[0].Revision != rev {
+		if len(found) != 1 || found[0].Epoch <= rev || found[0].Checkpoint != 44 || writes[0].Revision != rev {
 			t.Errorf("%s: after the join %+v", name, writes)
 		}
 		if v := c.View(); len(v.Alarms) != 1 || !strings.Contains(v.Alarms[0].Text, h.key.String()) {
@@ -86,7 +88,7 @@ func TestVanishedLeaseIsLeftToItsOwnerFirst(t *testing.T) {
 			t.Errorf("%s: claimed at once: %+v", name, early)
 		}
 		writes, _ = stepped(c, wait+time.Second, Tick{})
-		if found := claims(writes, h.key); len(found) != 1 || found[0].Epoch <= vanishRev || found[0].Done != 30 {
+		if found := claims(writes, h.key); len(found) != 1 || found[0].Epoch <= vanishRev || found[0].Checkpoint != 30 {
 			t.Errorf("%s: after the wait %+v", name, writes)
 		}
 	}
@@ -108,11 +110,11 @@ func TestVanishedLeaseThatNobodyRemembersNeedsASeek(t *testing.T) {
 	}
 	seek := Requests{Version: 1, LastID: 4, Open: []Request{{ID: 4, Kind: Seek, Seq: 77}}}
 	writes, _ := stepped(c, late, Saw{Key: RequestsKey("g"), Revision: vanishRev + 1, Requests: &seek})
-	if found := claims(writes, h.key); len(found) != 1 || found[0].Done != 77 || found[0].Applied != 4 || found[0].Epoch <= vanishRev {
+	if found := claims(writes, h.key); len(found) != 1 || found[0].Checkpoint != 77 || found[0].Applied != 4 || found[0].Epoch <= vanishRev {
 		t.Errorf("after the seek: %+v", found)
 	}
 	c, h = build()
-	h.group.Idle = true
+	h.group.Kind = ownership.Housekeeping
 	if writes, _ := stepped(c, late, Tick{}); len(claims(writes, h.key)) != 1 {
 		t.Error("a lease without progress is not claimed")
 	}
@@ -122,7 +124,7 @@ func TestVanishedLeaseThatNobodyRemembersNeedsASeek(t *testing.T) {
 // lease and whatever it rests on.
 func TestVanishedLeaseHasTheNextLaneLook(t *testing.T) {
 	seek := Requests{Version: 1, LastID: 4, Open: []Request{{ID: 4, Kind: Seek, Seq: 77}}}
-	old := &Lease{Version: 1, Owner: "n3", Boot: 2, Epoch: testEpoch - 1, Done: 30}
+	old := &Lease{Version: 1, Owner: "n3", Boot: 2, Epoch: testEpoch - 1, Checkpoint: 30}
 	for name, c := range map[string]struct {
 		before state
 		in     Saw
@@ -141,7 +143,7 @@ func TestVanishedLeaseHasTheNextLaneLook(t *testing.T) {
 		c.in.Key, c.in.Revision = h.key, vanishRev
 		writes, _ := stepped(core, 0, c.in)
 		core.own.fence = testNow + time.Hour
-		inputs := []Input{Stopped{Key: h.key, Epoch: testEpoch, Progress: Progress{Done: 44}}, Tick{}}
+		inputs := []Input{Stopped{Key: h.key, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 44}}, Tick{}}
 		if c.asked != nil {
 			inputs = append([]Input{Saw{Key: RequestsKey("g"), Revision: vanishRev + 1, Requests: c.asked}}, inputs...)
 		}
@@ -149,7 +151,7 @@ func TestVanishedLeaseHasTheNextLaneLook(t *testing.T) {
 			more, _ := stepped(core, testTTL+20*testRenew, in)
 			writes = append(writes, more...)
 		}
-		if found := claims(writes, h.key); len(found) != 1 || !found[0].Unsure {
+		if found := claims(writes, h.key); len(found) != 1 || !found[0].CheckDeadLetters {
 			t.Errorf("%s: claimed as %+v", name, found)
 		}
 	}
@@ -206,7 +208,7 @@ func TestPartitionsOfAVanishedSessionAreTaken(t *testing.T) {
 				}
 			}
 		}
-		if len(alarms) != 1 || burial == nil || burial.Boot != h.rec.Boot || burial.State != Buried {
+		if len(alarms) != 1 || burial == nil || burial.Boot != h.rec.Boot || burial.State != Dead {
 			t.Errorf("%s: alarms %+v, burial %+v", name, alarms, burial)
 		}
 	}

@@ -22,8 +22,7 @@ say "waiting until both groups have handled all of them"
 "$leasehold" status --addr 127.0.0.1:8222 --until-idle --timeout 2m
 
 say "checking what was handled against what was published"
-"$leasehold" dev check --dir "$dir" --input "$here/flights-20k.ndjson" --key-field origin --id-field id \
-  --file-group audit --chain-group delays
+python3 "$here/check.py" "$here/flights-20k.ndjson" "$dir/out/running" --file "$dir/out/file"
 
 cat <<EOF
 

@@ -35,7 +35,7 @@ type Status struct {
 type Node struct {
 	Name       string `json:"name"`
 	Boot       uint64 `json:"boot"`       // Session life of the node; a new number at every start.
-	State      string `json:"state"`      // NodeLive, NodeUnreachable, NodeWaiting, "buried", "ended", or "absent" if it was never seen.
+	State      string `json:"state"`      // NodeLive, NodeUnreachable, NodeWaiting, NodeDead, "ended", or "absent" if it was never seen.
 	Ready      bool   `json:"ready"`      // As that node said last.
 	Partitions int    `json:"partitions"` // Partitions that it owns, over all groups.
 	Version    string `json:"version"`
@@ -66,6 +66,9 @@ const (
 	NodeUnreachable = "unreachable" // It does not answer.
 	NodeWaiting     = "waiting"     // It answers, and there is no quorum that its session could be renewed with.
 )
+
+// NodeDead is the state of a node that the others declared dead.
+const NodeDead = "buried"
 
 // Topic is one topic.
 type Topic struct {

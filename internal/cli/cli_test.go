@@ -367,7 +367,7 @@ func TestValidatePrintsACheckList(t *testing.T) {
 // TestEveryCommandWithJSONPrintsJSON calls every command that has -o, and fails if one is not listed here.
 func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 	addr := agent(t, &fakeRequests{fakeMembers: fakeMembers{fakeSource: fakeSource{status: healthy()}}, letters: someLetters(3)})
-	demo, check := devDirOf(t), checkArgs(t)
+	demo := devDirOf(t)
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	run(t, "context", "add", "plant-7", "--addr", addr).want(t, exitOK)
 	pub := publishTo(t)
@@ -399,7 +399,6 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 		"leasehold context list":    {"context", "list"},
 		"leasehold context show":    {"context", "show", "plant-7"},
 		"leasehold dev status":      {"dev", "status", "--dir", demo},
-		"leasehold dev check":       check,
 	}
 	calls["leasehold handler conformance"] = []string{"handler", "conformance", "--group", "billing", "--max-payload", "1KiB", "--config", handled}
 	eachCommand((&App{}).root(), func(cmd *cobra.Command) {
@@ -465,15 +464,6 @@ func devDirOf(t *testing.T) string {
 		writeFile(t, filepath.Join(dir, fmt.Sprintf("n%d", i+1), configFile), "")
 	}
 	return dir
-}
-
-// checkArgs makes outputs of one row, and the arguments that check them.
-func checkArgs(t *testing.T) []string {
-	t.Helper()
-	dir := t.TempDir()
-	input := writeFile(t, filepath.Join(dir, "in.ndjson"), `{"id":1,"k":"a"}`+"\n")
-	writeFile(t, filepath.Join(dir, "out", "file", "n1", "t.g.00000.ndjson"), `{"node":"n1","seq":1,"epoch":1,"key":"a","data":"{\"id\":1,\"k\":\"a\"}"}`+"\n")
-	return []string{"dev", "check", "--dir", dir, "--input", input, "--key-field", "k", "--id-field", "id", "--file-group", "g"}
 }
 
 func TestInterruptEndsAWaitWith130(t *testing.T) {

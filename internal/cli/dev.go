@@ -66,7 +66,7 @@ func (a *App) devCommand() *cobra.Command {
 	numberVar(cmd, &f.httpPort, "http-port", devHTTPPort, 1, "HTTP port of n1; the others follow")
 	flags.BoolVar(&f.detach, "detach", false, "leave the nodes running and return once they are ready")
 	limitVar(cmd, &f.timeout, "timeout", 2*time.Minute, "how long to wait until all nodes are ready")
-	cmd.AddCommand(a.devDownCommand(&f.dir), a.devKillCommand(&f.dir), a.devStartCommand(&f.dir), a.devStatusCommand(&f.dir), a.devCheckCommand(&f.dir))
+	cmd.AddCommand(a.devDownCommand(&f.dir), a.devKillCommand(&f.dir), a.devStartCommand(&f.dir), a.devStatusCommand(&f.dir))
 	return cmd
 }
 

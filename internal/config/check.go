@@ -3,14 +3,15 @@ package config
 import (
 	"fmt"
 	"net"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
 
+	"leasehold/internal/fielderr"
 	"leasehold/internal/plural"
+	"leasehold/internal/validname"
 	"leasehold/partitioner"
 	"leasehold/server"
 	"leasehold/worker"
@@ -19,7 +20,7 @@ import (
 // check notes every fault of a config that has its defaults.
 func (c *Config) check(f *faults) {
 	c.checkNode(f)
-	f.addAll(c.Server.Validate(), "", "")
+	f.addAll("server", c.Server.Validate())
 	c.checkListeners(f)
 	c.checkCluster(f)
 	c.checkTiming(f)
@@ -31,14 +32,9 @@ func (c *Config) check(f *faults) {
 	c.checkStore(f)
 }
 
-// validName holds for names of nodes and clusters: they become parts of subjects, file names and certificates.
-var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
-
-const nameRule = "must be 1 to 64 letters, digits, '-' or '_', and begin with a letter or digit"
-
 func (c *Config) checkNode(f *faults) {
-	if !validName.MatchString(c.Node.Name) {
-		f.add("node.name", "node.name: %q %s", c.Node.Name, nameRule)
+	if !validname.OK(c.Node.Name) {
+		f.add("node.name", "node.name: %q %s", c.Node.Name, validname.Rule)
 	}
 	if c.Node.DataDir == "" {
 		f.add("node.data_dir", "node.data_dir: must name a directory")
@@ -49,8 +45,8 @@ func (c *Config) checkNode(f *faults) {
 const minNodes = 3
 
 func (c *Config) checkCluster(f *faults) {
-	if c.Cluster.Name != "" && !validName.MatchString(c.Cluster.Name) {
-		f.add("cluster.name", "cluster.name: %q %s", c.Cluster.Name, nameRule)
+	if c.Cluster.Name != "" && !validname.OK(c.Cluster.Name) {
+		f.add("cluster.name", "cluster.name: %q %s", c.Cluster.Name, validname.Rule)
 	}
 	if c.Mode() == server.Single {
 		return
@@ -76,7 +72,7 @@ func (c *Config) checkCluster(f *faults) {
 func (c *Config) checkNodes(f *faults) {
 	names, addresses := map[string]bool{}, map[string]string{}
 	for i, p := range c.Peers() {
-		if !validName.MatchString(p.Name) || !validAddress(p.Address) {
+		if !validname.OK(p.Name) || !validAddress(p.Address) {
 			f.add("cluster.nodes", "cluster.nodes: %q must be \"name=host:port\", like \"n1=10.0.0.11:6222\"", c.Cluster.Nodes[i])
 			continue
 		}
@@ -89,7 +85,7 @@ func (c *Config) checkNodes(f *faults) {
 		}
 		names[p.Name], addresses[p.Address] = true, p.Name
 	}
-	if !names[c.Node.Name] && validName.MatchString(c.Node.Name) {
+	if !names[c.Node.Name] && validname.OK(c.Node.Name) {
 		f.add("cluster.nodes", "cluster.nodes: this node, %q, is not in the list; every node is, the same list everywhere", c.Node.Name)
 	}
 }
@@ -115,11 +111,9 @@ func (c *Config) checkTiming(f *faults) {
 		f.add("cluster.timing", "%s", err)
 		return
 	}
-	t := c.Cluster
-	write := t.Renew / 2 // Time limit of one renewal.
-	if left := t.SessionTTL - t.Margin - t.Renew - write; left <= raft.ElectionMax {
+	if t := c.Cluster.LeaseTiming(); t.Slack() <= raft.ElectionMax {
 		f.add("cluster.session_ttl", "cluster.session_ttl: session_ttl − margin − renew − renew/2 must be more than the longest election of timing %q (%s), "+
-			"but %s − %s − %s − %s is %s", t.Timing, raft.ElectionMax, t.SessionTTL, t.Margin, t.Renew, write, left)
+			"but %s − %s − %s − %s is %s", raft.Name, raft.ElectionMax, t.TTL, t.Margin, t.Renew, t.WriteLimit, t.Slack())
 	}
 }
 
@@ -147,35 +141,22 @@ func (c *Config) checkLog(f *faults) {
 
 func (c *Config) checkTopics(f *faults) {
 	for i, t := range c.Topics {
-		f.addAll(t.Validate(), "topic."+t.Name+".", element("topic", i))
+		f.addAll(fielderr.Element("topic", i), t.Validate())
 	}
-	for _, err := range split(partitioner.CheckOverlap(c.Topics)) {
-		f.add(c.topicPath(err.Error()), "%s", err)
-	}
-}
-
-// topicPath finds the key that a text "topic.NAME.KEY: …" is about, in the last topic of that name.
-func (c *Config) topicPath(text string) string {
-	for i := len(c.Topics) - 1; i >= 0; i-- {
-		if rest, ok := strings.CutPrefix(text, "topic."+c.Topics[i].Name+"."); ok {
-			key, _, _ := strings.Cut(rest, ":")
-			return join(element("topic", i), key)
-		}
-	}
-	return ""
+	f.addAll("", partitioner.CheckOverlap(c.Topics))
 }
 
 func (c *Config) checkGroups(f *faults) {
 	seen := map[string]bool{}
 	for i, g := range c.Groups {
-		path := element("group", i)
-		f.addAll(g.Validate(), fmt.Sprintf("group %q: ", g.Name), path)
+		path := fielderr.Element("group", i)
+		f.addAll(path, g.Validate())
 		if seen[g.Name] {
-			f.add(join(path, "name"), "group %q: name: there are two groups of this name", g.Name)
+			f.add(fielderr.Join(path, "name"), "group %q: name: there are two groups of this name", g.Name)
 		}
 		seen[g.Name] = true
 		if _, ok := c.Topic(g.Topic); g.Topic != "" && !ok {
-			f.add(join(path, "topic"), "group %q: topic: there is no topic %q%s", g.Name, g.Topic, suggest(g.Topic, c.topicNames()))
+			f.add(fielderr.Join(path, "topic"), "group %q: topic: there is no topic %q%s", g.Name, g.Topic, suggest(g.Topic, c.topicNames()))
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"leasehold/cluster/lease"
 	"leasehold/internal/bytesize"
 	"leasehold/partitioner"
 	"leasehold/server"
@@ -73,7 +74,7 @@ func DefaultConfig() Config {
 		Node:    NodeSection{DataDir: "/var/lib/leasehold"},
 		Server:  server.DefaultConfig(),
 		HTTP:    HTTPSection{Listen: "127.0.0.1:8222", TLS: server.DefaultTLSConfig()},
-		Cluster: ClusterSection{Timing: "lan", FastTakeover: true},
+		Cluster: ClusterSection{Timing: server.TimingLAN, FastTakeover: true},
 		Log:     LogSection{Level: "info", Format: "text"},
 	}
 }
@@ -129,8 +130,14 @@ func (c *Config) Listeners() []string {
 // SocketPath is where the agent answers local commands.
 func (c *Config) SocketPath() string { return filepath.Join(c.Node.DataDir, SocketName) }
 
-// SocketName is the name of the agent's socket in the data directory, as server.DataDir spells it.
-const SocketName = "leasehold.sock"
+// SocketName is the name of the agent's socket in the data directory.
+const SocketName = server.SocketFile
+
+// LeaseTiming returns the part of the lease protocol's config that is about time: a renewal may take half the time to the
+// next one.
+func (c ClusterSection) LeaseTiming() lease.Config {
+	return lease.Config{TTL: c.SessionTTL, Renew: c.Renew, Margin: c.Margin, WriteLimit: c.Renew / 2}
+}
 
 // Topic finds a topic by its name.
 func (c *Config) Topic(name string) (partitioner.Topic, bool) {
@@ -172,9 +179,10 @@ func (c *Config) fill() {
 		c.Topics[i] = t.WithDefaults()
 	}
 	for i, g := range c.Groups {
-		g.Handler = g.Handler.WithFiles(c.credential)
+		g.HandoverTimeout = cmp.Or(g.HandoverTimeout, g.Timeout)
+		g.Handler = g.Handler.WithFiles(c.credential).WithDefaults()
 		g.Handler.Path = c.resolve(g.Handler.Path)
-		c.Groups[i] = g.WithDefaults()
+		c.Groups[i] = g
 	}
 }
 
@@ -193,8 +201,8 @@ func (c *Config) fillFiles() {
 type timing struct{ ttl, renew, margin time.Duration }
 
 var timings = map[string]timing{
-	"lan": {ttl: 5 * time.Second, renew: time.Second, margin: time.Second},
-	"wan": {ttl: 20 * time.Second, renew: 4 * time.Second, margin: 3 * time.Second},
+	server.TimingLAN: {ttl: 5 * time.Second, renew: time.Second, margin: time.Second},
+	server.TimingWAN: {ttl: 20 * time.Second, renew: 4 * time.Second, margin: 3 * time.Second},
 }
 
 // samePlace reports whether two addresses cannot both be listened on.

@@ -13,6 +13,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/fielderr"
 	"leasehold/server"
 	"leasehold/worker"
 )
@@ -182,13 +183,13 @@ func keysOf(typ reflect.Type, path string) []string {
 		if key == "" {
 			continue
 		}
-		keys = append(keys, join(path, key))
+		keys = append(keys, fielderr.Join(path, key))
 		inner := f.Type
 		if inner.Kind() == reflect.Slice {
 			inner = inner.Elem()
 		}
 		if inner.Kind() == reflect.Struct {
-			keys = append(keys, keysOf(inner, join(path, key))...)
+			keys = append(keys, keysOf(inner, fielderr.Join(path, key))...)
 		}
 	}
 	return keys
@@ -246,6 +247,43 @@ name = "u"
 		if order(faults[i].Line) < order(faults[i-1].Line) {
 			t.Errorf("faults are not sorted by line: %+v", faults)
 		}
+	}
+}
+
+func TestBackoffKeysLeftOutKeepTheirDefaults(t *testing.T) {
+	group := "[[group]]\nname = \"x\"\ntopic = \"orders\"\nhandler = { kind = \"log\" }\n"
+	c := mustLoad(t, smallest+group+"timeout = \"2s\"\nbackoff = { initial = \"1s\", jitter = 0 }\n"+
+		strings.Replace(group, `"x"`, `"y"`, 1)+"backoff = {}\n")
+	if got := c.Groups[1].HandoverTimeout; got != 2*time.Second {
+		t.Errorf("handover_timeout is %s, want the timeout", got)
+	}
+	if got, want := c.Groups[1].Backoff, (worker.Backoff{Initial: time.Second, Max: time.Minute, Factor: 2}); got != want {
+		t.Errorf("backoff is %+v, want %+v", got, want)
+	}
+	if got := c.Groups[2].Backoff; got != worker.DefaultBackoff() {
+		t.Errorf("backoff is %+v, want the default", got)
+	}
+}
+
+func TestBadBackoffTablesAreRefusedWithTheirLine(t *testing.T) {
+	group := smallest + "[[group]]\nname = \"x\"\ntopic = \"orders\"\nhandler = { kind = \"log\" }\n"
+	for text, parts := range map[string][]string{
+		`backoff = { inital = "1s" }`:  {`unknown key "group.backoff.inital"`, `did you mean "initial"`},
+		`backoff = { initial = 5 }`:    {"group.backoff.initial", "unit"},
+		`backoff = { max = "x" }`:      {"group.backoff.max", `"x" is not a valid duration`},
+		`backoff = { jitter = "x" }`:   {"group.backoff.jitter", "wrong type"},
+		`backoff = "1s"`:               {"group.backoff", "must be a table"},
+		`backoff = { initial = "0s" }`: {"backoff.initial: must be from 1ms"},
+		`timeout = "0s"`:               {"timeout: must be from 10ms"},
+	} {
+		wantFault(t, faultsOf(t, group+text+"\n"), strings.Count(group, "\n")+1, parts...)
+	}
+}
+
+func TestValuesInPlaceOfTablesAreRefused(t *testing.T) {
+	for _, text := range []string{"server.tls = \"cluster-ca\"", "http = 3", "log = \"debug\"", "log = [1]", "topic = [{}, 3]", "group = \"x\""} {
+		key, _, _ := strings.Cut(text, " ")
+		wantFault(t, faultsOf(t, text+"\n[node]\nname = \"n1\"\n"), 1, key+": must be a")
 	}
 }
 

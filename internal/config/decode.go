@@ -15,6 +15,8 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"leasehold/internal/duration"
+	"leasehold/internal/fielderr"
+	"leasehold/worker"
 )
 
 // decoder reads a parsed file into structs, key by key: the library would stop at the first wrong type, take keys in
@@ -33,7 +35,7 @@ func (d *decoder) table(keys map[string]toml.Primitive, v reflect.Value, path st
 			d.unknown(key, path, slices.Sorted(maps.Keys(fields)))
 			continue
 		}
-		d.value(keys[key], v.Field(field), join(path, key))
+		d.value(keys[key], v.Field(field), fielderr.Join(path, key))
 		if s, ok := v.Addr().Interface().(stated); ok {
 			s.Stated(key)
 		}
@@ -44,7 +46,7 @@ func (d *decoder) table(keys map[string]toml.Primitive, v reflect.Value, path st
 type stated interface{ Stated(key string) }
 
 func (d *decoder) unknown(key, table string, known []string) {
-	path := join(table, key)
+	path := fielderr.Join(table, key)
 	for _, k := range known {
 		if strings.EqualFold(k, key) {
 			d.faults.add(path, "unknown key %q; keys are lower case: %q", display(path), k)
@@ -61,22 +63,34 @@ func (d *decoder) value(p toml.Primitive, field reflect.Value, path string) {
 		d.leaf(p, field, path)
 	case field.Kind() == reflect.Struct:
 		var sub map[string]toml.Primitive
-		if err := d.md.PrimitiveDecode(p, &sub); err != nil {
-			d.faults.add(path, "%s: must be a table", display(path))
+		if err := d.md.PrimitiveDecode(p, &sub); err != nil || isNil(sub) {
+			d.faults.add(path, "%s: must be a table, like { key = value }", display(path))
 			return
 		}
 		d.table(sub, field, path)
 	default:
 		var subs []map[string]toml.Primitive
-		if err := d.md.PrimitiveDecode(p, &subs); err != nil {
+		if err := d.md.PrimitiveDecode(p, &subs); err != nil || slices.ContainsFunc(subs, isNil) {
 			d.faults.add(path, "%s: must be an array of tables: write [[%s]]", display(path), path)
 			return
 		}
 		field.Set(reflect.MakeSlice(field.Type(), len(subs), len(subs)))
 		for i, sub := range subs {
-			d.table(sub, field.Index(i), element(path, i))
+			field.Index(i).Set(newElement(field.Type().Elem()))
+			d.table(sub, field.Index(i), fielderr.Element(path, i))
 		}
 	}
+}
+
+// isNil holds for what the library makes, without an error, of a value that is not a table.
+func isNil(table map[string]toml.Primitive) bool { return table == nil }
+
+// newElement returns what an empty table of an array of tables means.
+func newElement(t reflect.Type) reflect.Value {
+	if t == reflect.TypeFor[worker.Config]() {
+		return reflect.ValueOf(worker.DefaultConfig())
+	}
+	return reflect.Zero(t)
 }
 
 // isLeaf reports whether the library decodes the field's value as a whole.

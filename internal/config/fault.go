@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"leasehold/internal/fielderr"
 )
 
 // Fault is one thing that is wrong with a config file.
@@ -43,29 +45,11 @@ func (f *faults) add(path, format string, args ...any) {
 	f.list = append(f.list, Fault{Line: f.lines.of(path), Message: fmt.Sprintf(format, args...)})
 }
 
-// addAll notes the errors of a package's Validate. prefix is what their texts put before the key's name, table the
-// path of the table that the key stands in.
-func (f *faults) addAll(err error, prefix, table string) {
-	for _, e := range split(err) {
-		key, _, _ := strings.Cut(strings.TrimPrefix(e.Error(), prefix), ":")
-		f.add(join(table, key), "%s", e)
+// addAll notes the errors of a package's Validate for the table at path.
+func (f *faults) addAll(table string, err error) {
+	for _, e := range fielderr.All(err) {
+		f.add(fielderr.Join(table, e.Key), "%s", e)
 	}
-}
-
-// split takes the result of errors.Join apart, however deep.
-func split(err error) []error {
-	if err == nil {
-		return nil
-	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, split(e)...)
-	}
-	return all
 }
 
 // err returns what was collected, nil if it is nothing.
@@ -83,12 +67,4 @@ func order(line int) int {
 		return 1 << 30
 	}
 	return line
-}
-
-// join makes the path of a key in a table.
-func join(table, key string) string {
-	if table == "" {
-		return key
-	}
-	return table + "." + key
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"leasehold/internal/fielderr"
 	"leasehold/server"
 	"leasehold/worker"
 )
@@ -60,7 +61,7 @@ func handlerModes(g worker.Config) (warnings []string) {
 func (c *Config) CheckHandlerFiles() (warnings []string, err error) {
 	e := &Error{File: c.path}
 	for _, g := range c.Groups {
-		for _, fault := range split(g.Handler.CheckFiles()) {
+		for _, fault := range fielderr.All(g.Handler.CheckFiles()) {
 			e.Faults = append(e.Faults, Fault{Message: fmt.Sprintf("group %q: %s", g.Name, fault)})
 		}
 		warnings = append(warnings, handlerModes(g)...)

@@ -2,10 +2,11 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"leasehold/internal/fielderr"
 )
 
 // lineIndex knows on which line each key of a file begins. The TOML library does not tell, so the file is cut into its
@@ -45,7 +46,7 @@ func (x *lineIndex) add(statement string, md toml.MetaData, line int) {
 		return
 	}
 	for _, key := range keys {
-		x.note(join(x.table, strings.Join(key, ".")), line)
+		x.note(fielderr.Join(x.table, strings.Join(key, ".")), line)
 	}
 }
 
@@ -53,12 +54,12 @@ func (x *lineIndex) add(statement string, md toml.MetaData, line int) {
 func (x *lineIndex) open(key toml.Key, isArray bool, line int) {
 	path := ""
 	for i, name := range key {
-		path = join(path, name)
+		path = fielderr.Join(path, name)
 		if isArray && i == len(key)-1 {
 			x.counts[path]++
 		}
 		if n := x.counts[path]; n > 0 {
-			path = element(path, n-1)
+			path = fielderr.Element(path, n-1)
 		}
 	}
 	x.table = path
@@ -74,13 +75,10 @@ func (x *lineIndex) note(path string, line int) {
 // of returns the line of a key (of the first, if it is an array of tables), or of the nearest table around it, or 0.
 func (x *lineIndex) of(path string) int {
 	for x != nil && path != "" {
-		if line := cmp.Or(x.line[path], x.line[element(path, 0)]); line > 0 {
+		if line := cmp.Or(x.line[path], x.line[fielderr.Element(path, 0)]); line > 0 {
 			return line
 		}
 		path = path[:max(0, strings.LastIndex(path, "."))]
 	}
 	return 0
 }
-
-// element is the path of one table of an array of tables.
-func element(array string, i int) string { return fmt.Sprintf("%s[%d]", array, i) }

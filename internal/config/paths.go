@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"leasehold/internal/fielderr"
 )
 
 // checkPaths refuses paths that mean something else to a shell, or can only be slips: they would make a directory of that
@@ -19,7 +21,7 @@ func (c *Config) checkPaths(f *faults) {
 	for i, g := range c.Groups {
 		if len(g.Handler.Command) > 0 {
 			if fault := pathFault(g.Handler.Command[0]); fault != "" {
-				f.add(join(element("group", i), "handler.command"), "group %q: handler.command: %q %s", g.Name, g.Handler.Command[0], fault)
+				f.add(fielderr.Join(fielderr.Element("group", i), "handler.command"), "group %q: handler.command: %q %s", g.Name, g.Handler.Command[0], fault)
 			}
 		}
 	}
@@ -64,11 +66,11 @@ func eachText(v reflect.Value, path string, do func(path, value string)) {
 		}
 	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
 		for i := range v.Len() {
-			eachText(v.Index(i), element(path, i), do)
+			eachText(v.Index(i), fielderr.Element(path, i), do)
 		}
 	case v.Kind() == reflect.Struct:
 		for key, field := range fieldsByKey(v.Type()) {
-			eachText(v.Field(field), join(path, key), do)
+			eachText(v.Field(field), fielderr.Join(path, key), do)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"leasehold/internal/api"
+	"leasehold/internal/fielderr"
 	"leasehold/internal/smallfile"
 	"leasehold/server"
 )
@@ -16,13 +17,13 @@ import (
 func (c *Config) checkUsers(f *faults) {
 	names, keys := map[string]bool{}, map[string]string{}
 	for i, u := range c.Users {
-		path := element("user", i)
-		f.addAll(u.Validate(), fmt.Sprintf("user %q: ", u.Name), path)
+		path := fielderr.Element("user", i)
+		f.addAll(path, u.Validate())
 		if names[u.Name] {
-			f.add(join(path, "name"), "user %q: name: there are two users of this name", u.Name)
+			f.add(fielderr.Join(path, "name"), "user %q: name: there are two users of this name", u.Name)
 		}
 		if other, there := keys[u.NKey]; there && u.NKey != "" {
-			f.add(join(path, "nkey"), "user %q: nkey: user %q has the same", u.Name, other)
+			f.add(fielderr.Join(path, "nkey"), "user %q: nkey: user %q has the same", u.Name, other)
 		}
 		names[u.Name], keys[u.NKey] = true, u.Name
 		c.checkRights(f, path, u)
@@ -33,7 +34,7 @@ func (c *Config) checkUsers(f *faults) {
 func (c *Config) checkRights(f *faults, path string, u server.UserConfig) {
 	for _, name := range u.Publish {
 		if _, ok := c.Topic(name); !ok {
-			f.add(join(path, "publish"), "user %q: publish: there is no topic %q%s", u.Name, name, suggest(name, c.topicNames()))
+			f.add(fielderr.Join(path, "publish"), "user %q: publish: there is no topic %q%s", u.Name, name, suggest(name, c.topicNames()))
 		}
 	}
 	var groups []string
@@ -42,7 +43,7 @@ func (c *Config) checkRights(f *faults, path string, u server.UserConfig) {
 	}
 	for _, name := range u.Serve {
 		if !slices.Contains(groups, name) {
-			f.add(join(path, "serve"), "user %q: serve: there is no group %q%s", u.Name, name, suggest(name, groups))
+			f.add(fielderr.Join(path, "serve"), "user %q: serve: there is no group %q%s", u.Name, name, suggest(name, groups))
 		}
 	}
 }
@@ -55,7 +56,7 @@ func (c *Config) checkListeners(f *faults) {
 	if err := api.CheckListen(c.HTTP.Listen, c.HTTP.TokenFile != ""); err != nil {
 		f.add("http.listen", "http.listen: %s", err)
 	}
-	f.addAll(c.HTTP.TLS.Validate("http.tls"), "", "")
+	f.addAll("http.tls", c.HTTP.TLS.Validate("http.tls"))
 	for key, t := range map[string]server.TLSConfig{"server.tls.mode": c.Server.TLS, "http.tls.mode": c.HTTP.TLS} {
 		if t.UsesSecret() && c.Cluster.SecretFile == "" {
 			f.add(key, "%s: %q makes its certificates from the cluster's secret, and there is no cluster.secret_file", key, t.Mode)

@@ -193,14 +193,6 @@ func (r *Reader) check(line []byte) error {
 	}
 }
 
-// Field is what a field like "customer.id" of a line holds, as Reader finds keys and ids.
-func Field(line []byte, field string) (string, error) {
-	if err := jsondata.Check(line); err != nil {
-		return "", fmt.Errorf("line is %w", err)
-	}
-	return fieldText(line, fieldPath(field))
-}
-
 // fieldText finds a field of a line that was checked, and spells its value.
 func fieldText(line []byte, path []string) (string, error) {
 	value, field := json.RawMessage(line), strings.Join(path, ".")

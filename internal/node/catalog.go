@@ -108,7 +108,7 @@ func (n *Node) look(ctx context.Context) (*cluster.KV, catalog, error) {
 func leases(ctx context.Context, kv *cluster.KV, group string, partitions int, start uint64) ([]lease.Lease, error) {
 	all := make([]lease.Lease, partitions)
 	for p := range all {
-		all[p].Done = start
+		all[p].Checkpoint = start
 	}
 	saws, err := kv.Leases(ctx, group, partitions)
 	for _, s := range saws {
@@ -127,7 +127,7 @@ func finished(all []lease.Lease, start uint64) uint64 {
 	if len(all) == 0 {
 		return start
 	}
-	return slices.MinFunc(all, func(a, b lease.Lease) int { return cmp.Compare(a.Done, b.Done) }).Done
+	return slices.MinFunc(all, func(a, b lease.Lease) int { return cmp.Compare(a.Checkpoint, b.Checkpoint) }).Checkpoint
 }
 
 // GroupList lists every group that was ever defined.

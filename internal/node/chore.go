@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"leasehold/cluster"
-	"leasehold/cluster/lease"
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 )
 
@@ -33,23 +33,23 @@ func startChore(run func(context.Context)) *chore {
 	return c
 }
 
-func (c *chore) Drain()                           { c.cancel() }
-func (c *chore) Cancel(error)                     { c.cancel() }
-func (c *chore) Stopped() <-chan struct{}         { return c.stopped }
-func (c *chore) Progress() (lease.Progress, bool) { return lease.Progress{}, false }
-func (c *chore) Committed(lease.Progress)         {}
+func (c *chore) Drain()                               { c.cancel() }
+func (c *chore) Cancel(error)                         { c.cancel() }
+func (c *chore) Stopped() <-chan struct{}             { return c.stopped }
+func (c *chore) Progress() (ownership.Progress, bool) { return ownership.Progress{}, false }
+func (c *chore) Committed(ownership.Progress)         {}
 
 // barred is the lane of a partition that this node has claimed and must not work on. It waits to be taken away.
 type barred struct {
 	*chore
-	progress lease.Progress
+	progress ownership.Progress
 }
 
-func startBarred(g cluster.Grant) cluster.Lane {
+func startBarred(g ownership.Grant) cluster.Lane {
 	return &barred{chore: startChore(func(ctx context.Context) { <-ctx.Done() }), progress: g.Progress}
 }
 
-func (b *barred) Progress() (lease.Progress, bool) { return b.progress, false }
+func (b *barred) Progress() (ownership.Progress, bool) { return b.progress, false }
 
 // janitorEvery is how often finished messages are purged.
 const janitorEvery = 5 * time.Second

@@ -110,7 +110,7 @@ func janitorNode(t *testing.T, ctx context.Context) (*Node, *topic) {
 	if err := n.kv.Put(ctx, topicKey("orders"), 0, topicDefinition{Version: 1, Partitions: 1, Subject: "orders.*", Groups: []string{"early"}}); err != nil {
 		t.Fatal(err)
 	}
-	done := lease.Write{Key: lease.Key{Group: "early"}, Lease: &lease.Lease{Version: 1, Epoch: 1, Done: 10}}
+	done := lease.Write{Key: lease.Key{Group: "early"}, Lease: &lease.Lease{Version: 1, Epoch: 1, Checkpoint: 10}}
 	if _, err := n.kv.Write(ctx, done); err != nil {
 		t.Fatal(err)
 	}

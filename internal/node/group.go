@@ -11,7 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"leasehold/cluster"
-	"leasehold/cluster/lease"
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 	"leasehold/server"
 	"leasehold/worker"
@@ -119,7 +119,7 @@ func (n *Node) runGroups(ctx context.Context, stop context.CancelCauseFunc) []*p
 }
 
 // startLane starts the work of a lease that this node has claimed: a lane of a group, or a topic's chores.
-func (n *Node) startLane(g cluster.Grant) cluster.Lane {
+func (n *Node) startLane(g ownership.Grant) cluster.Lane {
 	if name, ok := strings.CutPrefix(g.Group, chorePrefix); ok {
 		return startChore(n.janitor(n.topics[name]).Run)
 	}
@@ -129,24 +129,11 @@ func (n *Node) startLane(g cluster.Grant) cluster.Lane {
 				n.endLife(damagedError(gr.topic.Name, damage))
 				return startBarred(g)
 			}
-			return lane{gr.worker.Start(worker.Grant{
-				Partition: g.Partition, Boot: g.Boot, Epoch: g.Epoch, Progress: worker.Progress(g.Progress), Applied: g.Applied,
-				MayStart: g.MayStart, Wake: g.Wake,
-			})}
+			return gr.worker.Start(g)
 		}
 	}
 	panic("a lane of a group that this node does not serve: " + g.Group)
 }
-
-// lane is a worker's lane as the driver sees it.
-type lane struct{ *worker.Lane }
-
-func (l lane) Progress() (lease.Progress, bool) {
-	p, urgent := l.Lane.Progress()
-	return lease.Progress(p), urgent
-}
-
-func (l lane) Committed(p lease.Progress) { l.Lane.Committed(worker.Progress(p)) }
 
 // lastWord is what the line that says why the process dies gets to be written: small beside half a margin, after which
 // another node may own the partition.

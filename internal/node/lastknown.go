@@ -28,7 +28,7 @@ func (n *Node) staleness(view lease.View, quorum bool) string {
 	}
 	why := "is not live (" + view.State + ")"
 	for _, rec := range view.Sessions {
-		if rec.Node == n.Config.Node.Name && rec.Boot == view.Boot && rec.State == lease.Buried {
+		if rec.Node == n.Config.Node.Name && rec.Boot == view.Boot && rec.State == lease.Dead {
 			why = "was declared dead by the others"
 		}
 	}

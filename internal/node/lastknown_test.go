@@ -49,8 +49,8 @@ func TestANodeWithAnOldViewSaysSo(t *testing.T) {
 		want   string
 	}{
 		{lease.View{Boot: 3, Live: true, Sessions: own(lease.Live)}, true, ""},
-		{lease.View{Boot: 3, Sessions: own(lease.Buried), State: "x"}, true, "node n1 was declared dead by the others"},
-		{lease.View{Boot: 4, Sessions: own(lease.Buried), State: "publishing the session"}, true, "node n1 is not live (publishing the session)"},
+		{lease.View{Boot: 3, Sessions: own(lease.Dead), State: "x"}, true, "node n1 was declared dead by the others"},
+		{lease.View{Boot: 4, Sessions: own(lease.Dead), State: "publishing the session"}, true, "node n1 is not live (publishing the session)"},
 		{lease.View{Boot: 3, Live: true, Sessions: own(lease.Live)}, false, "there is no quorum"},
 	} {
 		if got := n.staleness(c.view, c.quorum); (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {

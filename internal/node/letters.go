@@ -17,6 +17,7 @@ import (
 	"leasehold/internal/brokererr"
 	"leasehold/internal/failpoint"
 	"leasehold/internal/jsondata"
+	"leasehold/internal/ownership"
 	"leasehold/internal/plural"
 	"leasehold/partitioner"
 	"leasehold/worker"
@@ -134,7 +135,7 @@ func listedKey(l *worker.Letter) string {
 // releaseKeys checks that something of each key is parked, and lists them as a request does.
 func (n *Node) releaseKeys(ctx context.Context, g about, keys []string) (string, error) {
 	if len(keys) == 0 {
-		return lease.AllKeys, nil
+		return ownership.AllKeys, nil
 	}
 	letterKeys := make([]string, len(keys))
 	for i, key := range keys {
@@ -279,7 +280,7 @@ type passing struct {
 
 func (p *passing) await(ctx context.Context, l *worker.Letter) error {
 	for {
-		if l.Partition < len(p.leased) && l.Seq <= p.leased[l.Partition].Done {
+		if l.Partition < len(p.leased) && l.Seq <= p.leased[l.Partition].Checkpoint {
 			return nil
 		}
 		if p.leased != nil {

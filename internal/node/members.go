@@ -225,7 +225,7 @@ func (n *Node) memberWarnings(view lease.View, v voters) (out []string) {
 	if len(v.peers) == 0 { // no leader, or a node on its own
 		for _, rec := range view.Sessions {
 			if rec.State != lease.Live {
-				out = append(out, fmt.Sprintf("node %s is %s", rec.Node, map[lease.State]string{lease.Buried: "dead", lease.Ended: "stopped"}[rec.State]))
+				out = append(out, fmt.Sprintf("node %s is %s", rec.Node, map[lease.State]string{lease.Dead: "dead", lease.Ended: "stopped"}[rec.State]))
 			}
 		}
 		return out
@@ -262,7 +262,7 @@ func (v voters) aliveNamed(name string) bool {
 }
 
 func fromSession(m *api.Member, rec lease.Session) {
-	m.State, m.Boot, m.ServerID, m.Address, m.Version = string(rec.State), rec.Boot, rec.ServerID, rec.Address, rec.Release
+	m.State, m.Boot, m.ServerID, m.Address, m.Version = nodeState(rec), rec.Boot, rec.ServerID, rec.Address, rec.Release
 	for _, g := range rec.Groups {
 		if !isChore(g) {
 			m.Groups = append(m.Groups, g)
@@ -299,7 +299,7 @@ func (n *Node) note(m api.Member, all []api.Member, votersKnown bool) string {
 		return "waits until its earlier identity is removed: " + removal
 	case m.State == "removed" && configured:
 		return "removed: start its replacement with an empty data directory, or take it out of cluster.nodes"
-	case m.Peer && (m.State == string(lease.Buried) || m.State == string(lease.Ended) || m.State == "absent"):
+	case m.Peer && (m.State == api.NodeDead || m.State == string(lease.Ended) || m.State == "absent"):
 		return "down, still a voter: start it, or if it does not come back: " + removal
 	case m.State == api.NodeLive && !m.Peer:
 		return "not a voter: was it removed while it was cut off?"

@@ -107,7 +107,7 @@ func (n *Node) groupAgrees(ctx context.Context, name string, want *groupDefiniti
 	done, seen := ^uint64(0), 0
 	for _, s := range saws {
 		if s.Lease != nil {
-			done, seen = min(done, s.Lease.Done), seen+1
+			done, seen = min(done, s.Lease.Checkpoint), seen+1
 		}
 	}
 	info, err := n.streamInfo(ctx, want.Topic)

@@ -92,7 +92,7 @@ func (n *Node) judgeRemoval(ctx context.Context, kv *cluster.KV, name string) (r
 		return removal{}, err
 	}
 	rec, there := known[name]
-	r := removal{before: v, session: there && rec.State == lease.Buried}
+	r := removal{before: v, session: there && rec.State == lease.Dead}
 	var alive *peer
 	for _, p := range v.peers {
 		switch {

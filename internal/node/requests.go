@@ -373,18 +373,18 @@ func (n *Node) foresee(ctx context.Context, g about, r lease.Request, out *api.A
 	}
 	var skipping []int
 	for p, l := range all {
-		if !r.Covers(p) || l.Done == r.Seq {
+		if !r.Covers(p) || l.Checkpoint == r.Seq {
 			continue
 		}
-		from, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, p, min(l.Done, r.Seq)+1)
+		from, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, p, min(l.Checkpoint, r.Seq)+1)
 		if err != nil {
 			return err
 		}
-		rest, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, p, max(l.Done, r.Seq)+1)
+		rest, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, p, max(l.Checkpoint, r.Seq)+1)
 		if err != nil {
 			return err
 		}
-		if count := int64(from - min(from, rest)); r.Seq < l.Done {
+		if count := int64(from - min(from, rest)); r.Seq < l.Checkpoint {
 			out.Again += count
 		} else if count > 0 {
 			out.Skipped += count

@@ -13,6 +13,7 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 	"leasehold/server"
 )
@@ -275,13 +276,14 @@ func (n *Node) buildDriver() error {
 func (n *Node) leaseConfig(boot uint64) lease.Config {
 	c := n.Config
 	dev, ino := n.dir.Lock()
+	timing := c.Cluster.LeaseTiming()
 	cfg := lease.Config{
 		Self: lease.Session{
 			Node: c.Node.Name, DirID: n.dir.DirID(), KernelBoot: n.dir.KernelBootID(), LockDev: dev, LockIno: ino,
 			ServerID: n.broker.ID(), Provable: c.Cluster.FastTakeover, Address: n.address(), Release: n.Version, Weight: 1, ConfigHash: n.configHash(),
 		},
 		Boot: boot, Secret: fmt.Sprintf("%s-%d", n.broker.ID(), os.Getpid()),
-		TTL: c.Cluster.SessionTTL, Renew: c.Cluster.Renew, Margin: c.Cluster.Margin, WriteLimit: c.Cluster.Renew / 2,
+		TTL: timing.TTL, Renew: timing.Renew, Margin: timing.Margin, WriteLimit: timing.WriteLimit,
 		Settle: time.Second, MinHold: 10 * time.Second,
 	}
 	for _, g := range n.groups {
@@ -290,7 +292,7 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 		})
 	}
 	for _, t := range n.topics {
-		cfg.Groups = append(cfg.Groups, lease.Group{Name: choreGroup(t.Name), Partitions: 1, Idle: true, Handover: c.Cluster.Renew})
+		cfg.Groups = append(cfg.Groups, lease.Group{Name: choreGroup(t.Name), Kind: ownership.Housekeeping, Partitions: 1, Handover: c.Cluster.Renew})
 	}
 	return cfg
 }

@@ -283,6 +283,14 @@ func (n *Node) refused() []api.Refused {
 	return all[:min(len(all), maxRefused)]
 }
 
+// nodeState is the state of a session in the words of the API.
+func nodeState(rec lease.Session) string {
+	if rec.State == lease.Dead {
+		return api.NodeDead
+	}
+	return string(rec.State)
+}
+
 // nodes lists every node that ever had a session, and every configured one, but for those that were removed from the
 // cluster and from the config.
 func (n *Node) nodes(view lease.View, said map[string]report, v voters) []api.Node {
@@ -294,7 +302,7 @@ func (n *Node) nodes(view lease.View, said map[string]report, v voters) []api.No
 			continue
 		}
 		node := api.Node{
-			Name: rec.Node, Boot: rec.Boot, State: string(rec.State), Ready: rec.State == lease.Live && said[rec.Node].Ready,
+			Name: rec.Node, Boot: rec.Boot, State: nodeState(rec), Ready: rec.State == lease.Live && said[rec.Node].Ready,
 			Version: rec.Release, Address: rec.Address,
 		}
 		if d := said[rec.Node].Disk; node.State == api.NodeLive {
@@ -443,7 +451,7 @@ func (s laneState) lag(last uint64) *int64 {
 // partitionStatus is what the lease says, and what its owner adds if it speaks of the same epoch.
 func partitionStatus(p int, l lease.Lease, lanes []laneState, last uint64) api.Partition {
 	part := api.Partition{
-		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Done, Attempt: l.Attempt, State: "unknown", Paused: l.Paused,
+		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Checkpoint, Attempt: l.Attempt, State: "unknown", Paused: l.Paused,
 	}
 	for _, s := range lanes {
 		if s.Partition == p && s.Epoch == l.Epoch {

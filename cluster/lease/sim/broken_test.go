@@ -40,15 +40,15 @@ var brokenRules = []broken{
 		"case o.rec == nil || o.rec.State != Live || o.rec.Boot < o.boot:",
 		"case o.rec != nil && o.rec.Boot == o.boot && o.rec.State != Live:\n\t\to.nextAt = c.now\n" +
 			"\tcase o.rec == nil || o.rec.State != Live || o.rec.Boot < o.boot:"}}},
-	{"attempts taken back without a mark", []edit{{"request.go", "l.Unsure = l.Unsure || l.Attempt > 0\n", ""}}},
+	{"attempts taken back without a mark", []edit{{"request.go", "l.CheckDeadLetters = l.CheckDeadLetters || l.Attempt > 0\n", ""}}},
 	{"ttl of a forged session believed", []edit{{"peers.go", "return max(rec.TTL, c.cfg.TTL)", "return rec.TTL"}}},
 	{"vanished lease taken at once", []edit{{"vanish.go",
 		"return c.now-h.vanishedAt >= c.cfg.TTL+10*c.cfg.Renew", "return true"}}},
 	{"vanished lease claimed without a mark", []edit{{"vanish.go",
-		"rec.Version, rec.Next, rec.Unsure = RecordVersion, \"\", true", "rec.Version, rec.Next = RecordVersion, \"\""},
-		{"held.go", "h.rec.Unsure = true // it still rests on memory", ""}}},
+		"rec.Version, rec.Successor, rec.CheckDeadLetters = RecordVersion, \"\", true", "rec.Version, rec.Successor = RecordVersion, \"\""},
+		{"held.go", "h.rec.CheckDeadLetters = true // it still rests on memory", ""}}},
 	{"vanished lease claimed under a known epoch", []edit{{"vanish.go", "rec.Epoch = max(rec.Epoch+1, in.Revision)", "rec.Epoch += 0"}}},
-	{"burial keeps the nonce", []edit{{"peers.go", "rec.State, rec.Nonce = Buried, \"\"", "rec.State = Buried"}, {"own.go",
+	{"burial keeps the nonce", []edit{{"peers.go", "rec.State, rec.Nonce = Dead, \"\"", "rec.State = Dead"}, {"own.go",
 		" && a.rec.State == rec.State", ""}}},
 	{"lane started on a read", []edit{{"held.go",
 		"c.learn(h, in.Revision, *in.Lease)\n\tc.decide(h)",
@@ -57,14 +57,14 @@ var brokenRules = []broken{
 	{"lane resumed while its hand-over is unsettled", []edit{{"held.go",
 		"case !in.OK:\n\t\th.retryAt = c.now + c.pause()",
 		"case !in.OK:\n\t\tif h.lane == handing && !c.stopping && !c.own.expired {\n\t\t\th.lane = active\n" +
-			"\t\t\tc.do(Start{Key: h.key, Boot: c.own.boot, Epoch: h.epoch, Progress: h.progress})\n\t\t}\n" +
+			"\t\t\tc.do(Start{Key: h.key, Grant: c.grant(h)})\n\t\t}\n" +
 			"\t\th.retryAt = c.now + c.pause()"}}},
 	{"hand-over before the lane is joined", []edit{{"held.go",
 		"h.lane, h.drainAt = draining, c.now\n\t\t\tc.do(Drain{Key: h.key})",
 		"h.lane = handing\n\t\t\tc.do(Drain{Key: h.key})\n\t\t\tc.handOver(h)\n\t\t\treturn"}}},
 	{"done from an older read than the revision named", []edit{{"held.go",
 		"h.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\th.believed, h.vanished = &rec, false\n\tif h.lane == none {",
-		"if h.lane == none && h.rev > 0 {\n\t\trec.Done = h.rec.Done\n\t}\n" +
+		"if h.lane == none && h.rev > 0 {\n\t\trec.Checkpoint = h.rec.Checkpoint\n\t}\n" +
 			"\th.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\th.believed, h.vanished = &rec, false\n\tif h.lane == none {"}}},
 	{"epoch not raised", []edit{{"held.go", "rec.Epoch++", "rec.Epoch += 0"}}},
 	{"request applied while the lane runs", []edit{{"held.go",
@@ -75,7 +75,7 @@ var brokenRules = []broken{
 	{"lane resumed after a request's write was sent", []edit{{"held.go",
 		"case !in.OK:\n\t\th.retryAt = c.now + c.pause()",
 		"case !in.OK:\n\t\tif h.lane == handing && !c.wantsAway(h) && !c.own.expired {\n\t\t\th.lane = active\n" +
-			"\t\t\tc.do(Start{Key: h.key, Boot: c.own.boot, Epoch: h.epoch, Progress: h.progress})\n\t\t}\n" +
+			"\t\t\tc.do(Start{Key: h.key, Grant: c.grant(h)})\n\t\t}\n" +
 			"\t\th.retryAt = c.now + c.pause()"}}},
 	{"witness used on a later boot", []edit{{"peers.go", " && w.ServerID == p.rec.ServerID", ""}}},
 	{"witness used on a revision that it did not see", []edit{{"peers.go", "w.Revision == p.rev && ", ""}}},

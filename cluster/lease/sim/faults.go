@@ -80,7 +80,7 @@ func (w *world) apply(n *node, wr lease.Write) uint64 {
 	}
 	if wr.Lease != nil {
 		w.leaseLanded(wr.Key, old, *wr.Lease)
-	} else if wr.Session.State == lease.Buried {
+	} else if wr.Session.State == lease.Dead {
 		w.cover("burial")
 		if wr.Witnesses != nil {
 			w.cover("burial by witness")
@@ -266,7 +266,7 @@ func (w *world) forge(k lease.Key) {
 			v.session = &rec
 		case old.lease != nil:
 			rec := *old.lease
-			rec.Done -= w.r.Uint64N(rec.Done + 1)
+			rec.Checkpoint -= w.r.Uint64N(rec.Checkpoint + 1)
 			v.lease = &rec
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"leasehold/cluster/lease"
+	"leasehold/internal/ownership"
 )
 
 // node is one machine: a disk that survives crashes, and the process that runs on it now and then.
@@ -44,8 +45,8 @@ type lane struct {
 	key       lease.Key
 	boot      uint64
 	epoch     uint64
-	progress  lease.Progress
-	committed lease.Progress
+	progress  ownership.Progress
+	committed ownership.Progress
 	call      *call
 	stopping  bool // asked to drain
 	killed    bool
@@ -266,8 +267,8 @@ func (n *node) next(l *lane) {
 	if !n.w.o.NoLook && (n.local() >= n.fence || n.seen < n.cuts) {
 		return // the watchdog is about to come by
 	}
-	l.progress.Unsure = false // A lane looks for parked messages before its first call.
-	l.call = &call{node: n, boot: l.boot, epoch: l.epoch, seq: l.progress.Done + 1}
+	l.progress.CheckDeadLetters = false // A lane looks for parked messages before its first call.
+	l.call = &call{node: n, boot: l.boot, epoch: l.epoch, seq: l.progress.Checkpoint + 1}
 	if err := n.w.truths[l.key].started(l.key, l.call); err != nil {
 		n.w.fail(err)
 		return
@@ -284,7 +285,7 @@ func (n *node) callEnds(l *lane, c *call) {
 	ok := n.w.r.IntN(10) > 0
 	n.w.truths[l.key].ended(c, ok)
 	if ok {
-		l.progress.Done, l.progress.Attempt = c.seq, 0
+		l.progress.Checkpoint, l.progress.Attempt = c.seq, 0
 	} else {
 		l.progress.Attempt++
 		n.step(lease.Moved{Key: l.key, Epoch: l.epoch, Progress: l.progress})

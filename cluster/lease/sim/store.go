@@ -32,7 +32,7 @@ func (s *store) put(w lease.Write, o Options) uint64 {
 	if vs := s.keys[w.Key]; len(vs) > 0 {
 		last = vs[len(vs)-1].rev
 	}
-	blind := o.BlindBury && w.Session != nil && w.Session.State == lease.Buried || o.BlindWrite && w.Lease != nil && !w.Announce
+	blind := o.BlindBury && w.Session != nil && w.Session.State == lease.Dead || o.BlindWrite && w.Lease != nil && !w.Announce
 	if last != w.Revision && !blind {
 		return 0
 	}
@@ -150,9 +150,9 @@ func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 	blank := t.blank
 	t.blank = false
 	switch {
-	case blank && !rec.Unsure:
+	case blank && !rec.CheckDeadLetters:
 		return fmt.Errorf("%v: epoch %d rests on memory and nobody will look for parked messages", k, rec.Epoch)
-	case old.Unsure && !rec.Unsure && otherOwner(old, rec):
+	case old.CheckDeadLetters && !rec.CheckDeadLetters && otherOwner(old, rec):
 		return fmt.Errorf("%v: nobody looked for parked messages under epoch %d", k, old.Epoch)
 	case rec.Epoch < old.Epoch:
 		return fmt.Errorf("%v: epoch went from %d to %d", k, old.Epoch, rec.Epoch)
@@ -162,12 +162,12 @@ func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 		t.remembered(old, rec)
 	case rec.Applied != old.Applied:
 		return t.requestsLanded(k, old, rec)
-	case rec.Done < old.Done:
-		return fmt.Errorf("%v: done went from %d to %d", k, old.Done, rec.Done)
+	case rec.Checkpoint < old.Checkpoint:
+		return fmt.Errorf("%v: done went from %d to %d", k, old.Checkpoint, rec.Checkpoint)
 	case rec.Paused != old.Paused:
 		return fmt.Errorf("%v: paused went from %q to %q, and nobody asked", k, old.Paused, rec.Paused)
-	case rec.Done > t.finished:
-		return fmt.Errorf("%v: done is %d, but only messages to %d are finished", k, rec.Done, t.finished)
+	case rec.Checkpoint > t.finished:
+		return fmt.Errorf("%v: done is %d, but only messages to %d are finished", k, rec.Checkpoint, t.finished)
 	}
 	return nil
 }
@@ -176,7 +176,7 @@ func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 // messages may be handled again and requests be applied again.
 func (t *truth) remembered(old, rec lease.Lease) {
 	if rec.Applied != old.Applied {
-		t.applied, t.finished = rec.Epoch, max(t.finished, rec.Done)
+		t.applied, t.finished = rec.Epoch, max(t.finished, rec.Checkpoint)
 	}
 	t.paused = rec.Paused != ""
 	t.asked = slices.DeleteFunc(t.asked, func(r lease.Request) bool { return r.ID <= rec.Applied })
@@ -209,10 +209,10 @@ func (t *truth) requestsLanded(k lease.Key, old, rec lease.Lease) error {
 	if t.applied != rec.Epoch {
 		return fmt.Errorf("%v: a request up to %d applied again", k, rec.Applied)
 	}
-	if rec.Done > done || rec.Paused != paused {
-		return fmt.Errorf("%v: requests up to %d applied as done %d, paused %q; wanted at most %d, %q", k, rec.Applied, rec.Done, rec.Paused, done, paused)
+	if rec.Checkpoint > done || rec.Paused != paused {
+		return fmt.Errorf("%v: requests up to %d applied as done %d, paused %q; wanted at most %d, %q", k, rec.Applied, rec.Checkpoint, rec.Paused, done, paused)
 	}
-	if otherOwner(old, rec) && old.Attempt > 0 && rec.Attempt == 0 && !rec.Unsure {
+	if otherOwner(old, rec) && old.Attempt > 0 && rec.Attempt == 0 && !rec.CheckDeadLetters {
 		return fmt.Errorf("%v: requests up to %d took back %d attempts and nobody will look for parked messages", k, rec.Applied, old.Attempt)
 	}
 	t.finished, t.paused = done, paused != ""

@@ -5,10 +5,10 @@ import (
 	"leasehold/internal/cli/screen"
 )
 
-// nodeWord is a node's state for operators: a node that the others declared dead is "buried" in the protocol.
+// nodeWord is a node's state, as the API spells it, in the words of the CLI.
 func nodeWord(state string) string {
 	switch state {
-	case "buried":
+	case api.NodeDead:
 		return "dead"
 	case "ended":
 		return "stopped"
