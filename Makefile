@@ -16,8 +16,6 @@ TABLE ?= $(CURDIR)/bin/$@.txt
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-# Packages whose tests measure delays and shares of the processor: one at a time, with nothing beside them.
-ALONE := /internal/harness/fault/
 # Packages with tests for which `make test` has no time. Their names begin with TestLong, and they skip themselves under -short.
 LONG = $(shell grep -rlE --include=*_test.go '^func TestLong' . | xargs -n1 dirname | sort -u)
 
@@ -36,8 +34,7 @@ build: ## build bin/leasehold
 test: ## run the tests that every change needs (6 minutes on two cores)
 	@examples/need.sh
 	@internal/harness/matrix/need.sh
-	go test -short -timeout 15m $$(go list ./... | grep -v '$(ALONE)')
-	go test -short -timeout 10m -p 1 $$(go list ./... | grep '$(ALONE)')
+	go test -short -timeout 15m ./...
 
 test-long: ## run the tests that take long, and each experiment briefly (12 minutes)
 	@examples/need.sh
