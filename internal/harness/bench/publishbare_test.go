@@ -25,7 +25,7 @@ import (
 
 	"leasehold/internal/bytesize"
 	"leasehold/internal/harness/testcluster"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // bareOptions are what the bare servers have that they do not need.
@@ -146,7 +146,7 @@ func (b *bareCluster) makeStream() {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testcluster.StartLimit)
 	defer cancel()
-	stream, err := partitioner.EnsureStream(ctx, b.js, publishTopic, partitioner.StreamOptions{Replicas: 3, MaxPayload: bytesize.MiB})
+	stream, err := stream.Ensure(ctx, b.js, publishTopic, stream.Options{Replicas: 3, MaxPayload: bytesize.MiB})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -3,14 +3,16 @@ package testcluster
 import (
 	"context"
 	"fmt"
-	"leasehold/internal/bytesize"
-	"leasehold/partitioner"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"leasehold/internal/bytesize"
+	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // StartPlainBroker runs a stand-alone broker in this process until the end of the test.
@@ -41,7 +43,7 @@ func MakeStream(t *testing.T, port int, topic partitioner.Topic) jetstream.Strea
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	stream, err := partitioner.EnsureStream(ctx, js, topic, partitioner.StreamOptions{Replicas: 1, MaxPayload: bytesize.MiB})
+	stream, err := stream.Ensure(ctx, js, topic, stream.Options{Replicas: 1, MaxPayload: bytesize.MiB})
 	if err != nil {
 		t.Fatal(err)
 	}
