@@ -16,6 +16,8 @@ TABLE ?= $(CURDIR)/bin/$@.txt
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
+# Packages that `make test` tests side by side: most tests wait, for an election, a lease's end or a file's lines.
+SIDE ?= 4
 # Packages with tests for which `make test` has no time. Their names begin with TestLong, and they skip themselves under -short.
 LONG = $(shell grep -rlE --include=*_test.go '^func TestLong' . | xargs -n1 dirname | sort -u)
 
@@ -34,12 +36,12 @@ build: ## build bin/leasehold
 test: ## run the tests that every change needs (6 minutes on two cores)
 	@examples/need.sh
 	@internal/harness/matrix/need.sh
-	go test -short -timeout 15m ./...
+	go test -short -timeout 15m -p $(SIDE) ./...
 
 test-long: ## run the tests that take long, and each experiment briefly (12 minutes)
 	@examples/need.sh
 	@internal/harness/matrix/need.sh
-	go test -timeout 30m -run '^TestLong' $(LONG)
+	go test -timeout 30m -p 2 -run '^TestLong' $(LONG)
 	go test -timeout 10m -tags bench ./internal/harness/bench
 
 lint: ## gofmt, go vet, staticcheck, go.mod tidy
