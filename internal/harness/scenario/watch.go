@@ -53,6 +53,7 @@ type Watch struct {
 	Left         int                      // Most processes seen that handlers had left behind.
 }
 
+// WatchNodes looks at the nodes until End, or the end of the test.
 func WatchNodes(t testing.TB, c *testcluster.Cluster) *Watch {
 	w := &Watch{Cluster: c, stop: make(chan struct{}), done: make(chan struct{}), Began: time.Now(), Unready: map[string]time.Duration{}}
 	go w.run()
@@ -92,6 +93,7 @@ func (w *Watch) run() {
 	}
 }
 
+// End ends the watch. It may be called again.
 func (w *Watch) End() {
 	if w.Ended.IsZero() {
 		w.Ended = time.Now()
@@ -100,4 +102,5 @@ func (w *Watch) End() {
 	<-w.done
 }
 
+// Short rounds a duration for a table.
 func Short(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }

@@ -30,6 +30,7 @@ func StartPlainBroker(t *testing.T, dir string, port int) *server.Server {
 	return s
 }
 
+// MakeStream makes the topic's stream on a stand-alone broker.
 func MakeStream(t *testing.T, port int, topic partitioner.Topic) jetstream.Stream {
 	t.Helper()
 	nc, err := nats.Connect(fmt.Sprintf("nats://127.0.0.1:%d", port), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))

@@ -105,6 +105,7 @@ func SkewedBinary(t testing.TB) string {
 	return Build(t, "leasehold-skewclock", "leasehold", args...)
 }
 
+// Build builds a package, at most once for each name, and returns the path of its binary.
 func Build(t testing.TB, name, pkg string, args ...string) string {
 	t.Helper()
 	binaries.Lock()

@@ -25,9 +25,11 @@ type Cluster struct {
 	Nodes []*Node
 	// Dir holds the configs, logs, data directories and histories.
 	Dir string
+	// T is the test that failures are reported to.
+	T testing.TB
+	// Spec is what the configs are written from.
+	Spec Spec
 
-	T      testing.TB
-	Spec   Spec
 	token  string // that the test shows where HTTP is open to the network; any will do elsewhere
 	events []history.Event
 }
@@ -54,7 +56,7 @@ func New(t testing.TB, spec Spec) *Cluster {
 		c.Nodes = append(c.Nodes, &Node{
 			Name: name, Cluster: c, Host: c.hostOf(i, name),
 			ConfigFile: filepath.Join(dir, name+".toml"), logFile: filepath.Join(dir, name+".log"),
-			Ports: ports{free[3*i], free[3*i+1], free[3*i+2]},
+			Ports: Ports{free[3*i], free[3*i+1], free[3*i+2]},
 		})
 	}
 	secret := make([]byte, 32)
@@ -79,6 +81,7 @@ func (c *Cluster) hostOf(i int, name string) Host {
 
 func (c *Cluster) secretFile() string { return filepath.Join(c.Dir, "cluster_secret") }
 
+// CallDir is where logging handlers write their calls.
 func (c *Cluster) CallDir() string { return filepath.Join(c.Dir, "calls") }
 
 // AddGroup adds a group to the config of nodes that are yet to start.
@@ -93,6 +96,7 @@ func (c *Cluster) writeConfigs() {
 	}
 }
 
+// Write writes a file that only its owner can read.
 func (c *Cluster) Write(path, text string) {
 	c.T.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -247,6 +251,7 @@ func (c *Cluster) CLI(args ...string) ([]byte, error) {
 	return out, err
 }
 
+// Running are the nodes that were started and have not ended.
 func (c *Cluster) Running() []*Node {
 	var nodes []*Node
 	for _, n := range c.Nodes {

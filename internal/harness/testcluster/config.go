@@ -55,8 +55,8 @@ type Group struct {
 	Extra   string // further lines of the table
 }
 
-// ports of one node.
-type ports struct{ NATS, Cluster, HTTP int }
+// Ports are the ports of one node.
+type Ports struct{ NATS, Cluster, HTTP int }
 
 // config renders the node's config.
 func (c *Cluster) config(n *Node) string {

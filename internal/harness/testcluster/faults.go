@@ -43,6 +43,8 @@ func (c *Cluster) RestartAndReturn(n *Node, group string) {
 	c.ComeBack(n, group)
 }
 
+// ComeBack waits until the others have the partitions of a node that is gone, starts it
+// and waits until it has its share again.
 func (c *Cluster) ComeBack(n *Node, group string) {
 	c.T.Helper()
 	c.WaitLeft(MoveLimit, group, n)

@@ -50,7 +50,7 @@ func (c *Cluster) AddNode(name string, peers ...*Node) *Node {
 	n := &Node{
 		Name: name, Cluster: c, Host: Host{Address: "127.0.0.1", DataDir: filepath.Join(c.Dir, label)},
 		ConfigFile: filepath.Join(c.Dir, label+".toml"), logFile: filepath.Join(c.Dir, label+".log"),
-		Ports: ports{free[0], free[1], free[2]},
+		Ports: Ports{free[0], free[1], free[2]},
 	}
 	list := slices.DeleteFunc(slices.Clone(peers), func(p *Node) bool { return p.Name == name })
 	c.Nodes = append(c.Nodes, n)

@@ -31,11 +31,14 @@ type Node struct {
 	// Within is a command that becomes the agent, whose command line it gets as
 	// arguments; nil: none.
 	Within []string
+	// Cluster is the cluster that the node belongs to.
+	Cluster *Cluster
+	// Host is where the node runs, with no field left empty.
+	Host Host
+	// Ports are where the node listens, on Host.Address.
+	Ports Ports
 
 	logFile string // of all lives, appended
-	Cluster *Cluster
-	Host    Host // complete
-	Ports   ports
 	skew    skewclock.Skew
 	own     *Own     // what its config says instead of the cluster's; nil: the same
 	proc    *Process // nil before the first start and after an end
@@ -253,6 +256,7 @@ type Process struct {
 	err    error // of Wait; read after exited
 }
 
+// StartProcess starts a command that dies with this process.
 func StartProcess(cmd *exec.Cmd) (*Process, error) { return startProcessIn("", cmd) }
 
 // startProcessIn starts it in the network namespace at the path, if there is
@@ -295,6 +299,7 @@ func enter(namespace string) error {
 	return nil
 }
 
+// Wait waits until the process has ended, and tells whether it has within the limit.
 func (p *Process) Wait(limit time.Duration) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -306,6 +311,7 @@ func (p *Process) Wait(limit time.Duration) bool {
 	}
 }
 
+// PID is its process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Kill ends the process for the clean-up, stopped or not.

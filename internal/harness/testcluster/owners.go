@@ -33,6 +33,7 @@ func (c *Cluster) Owners(group string) Owners {
 	return all
 }
 
+// Agree is nil if both are complete and say the same.
 func (o Owners) Agree(other Owners) error {
 	if len(o) == 0 || len(o) != len(other) {
 		return fmt.Errorf("shows %d partitions, another node %d", len(other), len(o))

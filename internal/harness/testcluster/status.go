@@ -109,6 +109,7 @@ func (n *Node) client() *http.Client {
 	}}}
 }
 
+// Get asks the node for a path of its HTTP API.
 func (n *Node) Get(path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), RequestLimit)
 	defer cancel()
@@ -148,6 +149,7 @@ func (c *Cluster) Follower() *Node {
 	return nil
 }
 
+// LagOf is the lag for a message: a number, or "unknown".
 func LagOf(g GroupStatus) any {
 	if g.Lag == nil {
 		return "unknown"

@@ -10,6 +10,7 @@ import (
 	proc "leasehold/internal/harness/fault/process"
 )
 
+// Usage is what the node has used in its present life.
 func (n *Node) Usage() Usage {
 	n.Cluster.T.Helper()
 	fields := proc.Stat(n.PID())
