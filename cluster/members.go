@@ -21,7 +21,7 @@ var (
 )
 
 // LookKV returns the store on a bucket that may not be there yet, to read from.
-func LookKV(nc *nats.Conn) (*KV, error) {
+func AttachKV(nc *nats.Conn) (*KV, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("look into the bucket %s: %w", bucket, err)
@@ -66,26 +66,26 @@ func (s *KV) ReadDefinition(ctx context.Context, key string, value any) (uint64,
 // stays as it is, so that no later life of that name can use the number again.
 func (s *KV) EndSession(ctx context.Context, node string) error {
 	k := lease.SessionKey(node)
-	saw, err := s.Read(ctx, k)
+	obs, err := s.Read(ctx, k)
 	switch {
 	case err != nil:
 		return err
-	case saw.Invalid != "":
-		return errors.New(saw.Invalid)
-	case saw.Session == nil:
+	case obs.Invalid != "":
+		return errors.New(obs.Invalid)
+	case obs.Session == nil:
 		return ErrUnknown
-	case saw.Session.State == lease.Live:
+	case obs.Session.State == lease.Live:
 		return ErrAlive
-	case saw.Session.State == lease.Ended:
+	case obs.Session.State == lease.Ended:
 		return nil
 	}
-	rec := *saw.Session
+	rec := *obs.Session
 	rec.State, rec.Nonce = lease.Ended, ""
-	rev, err := s.Write(ctx, lease.Write{Key: k, Revision: saw.Revision, Session: &rec})
+	rev, err := s.Write(ctx, lease.Write{Key: k, Revision: obs.Revision, Session: &rec})
 	if err != nil {
 		return err
 	}
-	s.Announce(lease.Saw{Key: k, Revision: rev, Session: &rec})
+	s.Announce(lease.Observed{Key: k, Revision: rev, Session: &rec})
 	return nil
 }
 
@@ -116,11 +116,11 @@ func (s *KV) definitionsAndServers(ctx context.Context, kind string) (defs map[s
 			return nil
 		}
 		k, _ := parseKey(strings.TrimPrefix(m.Subject, subjects))
-		saw, err := decode(k, m.Sequence, m.Data)
+		obs, err := decode(k, m.Sequence, m.Data)
 		if err != nil { // it may be that of a node which serves any group
 			return err
 		}
-		if rec := saw.Session; rec != nil && rec.State == lease.Live {
+		if rec := obs.Session; rec != nil && rec.State == lease.Live {
 			for _, g := range rec.Groups {
 				servers[g] = append(servers[g], rec.Node)
 			}

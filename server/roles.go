@@ -67,8 +67,8 @@ func (o Options) roles() map[Role]rights {
 		Publish:     {publish: slices.Clone(o.PublishSubjects)},
 		Services:    {publish: o.each(o.Groups, func(g string) []string { return []string{ServeSubject(g)} })},
 		Peers: {
-			publish:   []string{"leasehold.internal.status", "leasehold.internal.copy", "leasehold.internal.death", "_INBOX." + string(Peers) + ".>"},
-			subscribe: []string{"leasehold.internal.status", "leasehold.internal.copy", "leasehold.internal.death"},
+			publish:   []string{"leasehold.internal.status", "leasehold.internal.replica", "leasehold.internal.death", "_INBOX." + string(Peers) + ".>"},
+			subscribe: []string{"leasehold.internal.status", "leasehold.internal.replica", "leasehold.internal.death"},
 		},
 		Operator:     operatorRights(),
 		roleRoutes:   {publish: []string{touchSubject}, subscribe: []string{touchSubject}},
@@ -118,7 +118,7 @@ func operatorRights() rights {
 	may := api("", "STREAM.LIST", "STREAM.INFO.*", "STREAM.CREATE.*", "STREAM.UPDATE.*", "STREAM.DELETE.*", "STREAM.PURGE.*",
 		"STREAM.MSG.GET.*", "STREAM.MSG.DELETE.*",
 		"DIRECT.GET.>", "CONSUMER.CREATE.>", "CONSUMER.DELETE.>", "CONSUMER.MSG.NEXT.>")
-	for _, key := range []string{"control.*", "topic.*", "group.*", "peer.*", "damage.*", "session.*", "cluster", "repair"} {
+	for _, key := range []string{"control.*", "topic.*", "group.*", "peer.*", "corruption.*", "session.*", "cluster", "repair"} {
 		may = append(may, bucketSubjects+key)
 	}
 	deny := api(bucketStream, "STREAM.CREATE.%s", "STREAM.UPDATE.%s", "STREAM.DELETE.%s", "STREAM.PURGE.%s", "STREAM.MSG.DELETE.%s",

@@ -32,7 +32,7 @@ var mayPublish = map[server.Role][]string{
 	},
 	server.Publish:  {"orders.c-17"},
 	server.Services: {"leasehold.serve.billing"},
-	server.Peers:    {"leasehold.internal.status", "leasehold.internal.copy", "leasehold.internal.death", "_INBOX.peers.n2.x"},
+	server.Peers:    {"leasehold.internal.status", "leasehold.internal.replica", "leasehold.internal.death", "_INBOX.peers.n2.x"},
 	server.Operator: {
 		"$KV.leasehold.session.n1", "$KV.leasehold.control.billing", "$KV.leasehold.topic.orders", "$KV.leasehold.cluster", "$KV.leasehold.repair",
 		"$JS.API.STREAM.INFO.KV_leasehold", "$JS.API.DIRECT.GET.KV_leasehold", "$JS.API.DIRECT.GET.KV_leasehold.$KV.leasehold.session.n1",
@@ -55,7 +55,7 @@ var mayNobody = []string{
 // maySubscribe is what a role may listen to, besides its own inbox.
 var maySubscribe = map[server.Role][]string{
 	server.Leases: {"leasehold.internal.record"},
-	server.Peers:  {"leasehold.internal.status", "leasehold.internal.copy", "leasehold.internal.death"},
+	server.Peers:  {"leasehold.internal.status", "leasehold.internal.replica", "leasehold.internal.death"},
 }
 
 // Every role may do what its part of a node does, and is refused what the other roles may.

@@ -15,13 +15,14 @@ import (
 
 	"leasehold/internal/bytesize"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // letterBoxes are the real dead letters and the fake ones, which must behave alike.
 func letterBoxes(t *testing.T) map[string]letterBox {
 	js := startBroker(t)
-	opt := partitioner.DeadLetterOptions{Replicas: 1, Sizing: partitioner.Sizing{Stated: 8 * bytesize.MiB}}
-	if _, err := partitioner.EnsureDeadLetters(t.Context(), js, "billing", opt); err != nil {
+	opt := stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 8 * bytesize.MiB}}
+	if _, err := stream.EnsureDeadLetters(t.Context(), js, "billing", opt); err != nil {
 		t.Fatal(err)
 	}
 	return map[string]letterBox{"real": &DeadLetters{Group: "billing", JS: js}, "fake": &fakeLetters{}}

@@ -18,6 +18,7 @@ import (
 	"leasehold/internal/node"
 	"leasehold/internal/printable"
 	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
 	"leasehold/worker"
 )
 
@@ -142,7 +143,7 @@ func (a *App) trialMessage(cmd *cobra.Command, c *config.Config, group worker.Co
 		}
 	}
 	topic, _ := c.Topic(group.Topic) // A config whose group has no topic is refused.
-	return madeUp(topic, partitioner.Message{Key: f.key, Subject: f.subject, Data: data})
+	return madeUp(topic, publisher.Message{Key: f.key, Subject: f.subject, Data: data})
 }
 
 func (a *App) readFile(name string) ([]byte, error) {
@@ -156,7 +157,7 @@ func (a *App) readFile(name string) ([]byte, error) {
 const defaultKey = "test"
 
 // madeUp is a message that was never stored, with the first sequence there can be.
-func madeUp(t partitioner.Topic, m partitioner.Message) (*api.Message, error) {
+func madeUp(t partitioner.Topic, m publisher.Message) (*api.Message, error) {
 	if m.Key == "" && m.Subject == "" {
 		m.Key = defaultKey
 	}

@@ -17,6 +17,7 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/brokererr"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/server"
 	"leasehold/worker"
 )
@@ -190,12 +191,12 @@ func (c catalog) groupInfo(ctx context.Context, kv *cluster.KV, name string) (ap
 }
 
 // lettersByGroup are the streams of dead letters, none if the broker does not answer.
-func (n *Node) lettersByGroup(ctx context.Context) map[string]partitioner.Reservation {
+func (n *Node) lettersByGroup(ctx context.Context) map[string]stream.Reservation {
 	all, err := n.reservations(ctx, statusList)
 	if err != nil {
 		return nil
 	}
-	letters := map[string]partitioner.Reservation{}
+	letters := map[string]stream.Reservation{}
 	for _, r := range all {
 		if group, ok := r.Group(); ok {
 			letters[group] = r
@@ -222,7 +223,7 @@ func (n *Node) TopicList(ctx context.Context) (*api.TopicList, error) {
 	}
 	out := &api.TopicList{V: api.Version, Topics: []api.TopicDetail{}, MaxStore: int64(n.Config.Server.MaxStore)}
 	if all, err := n.reservations(ctx, statusList); err == nil {
-		out.Reserved = int64(partitioner.Reserved(all))
+		out.Reserved = int64(stream.Reserved(all))
 	}
 	for name, def := range c.topics {
 		out.Topics = append(out.Topics, n.topicDetail(ctx, name, def, c))
@@ -239,7 +240,7 @@ func (n *Node) topicDetail(ctx context.Context, name string, def topicDefinition
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	stream, err := n.conns.operator.Stream(ctx, name)
+	have, err := n.conns.operator.Stream(ctx, name)
 	if def.Removed && errors.Is(err, jetstream.ErrStreamNotFound) {
 		return d
 	}
@@ -247,10 +248,10 @@ func (n *Node) topicDetail(ctx context.Context, name string, def topicDefinition
 		d.Error = brokererr.Text(err)
 		return d
 	}
-	info := stream.CachedInfo()
+	info := have.CachedInfo()
 	d.Messages, d.Bytes, d.LastSeq = info.State.Msgs, info.State.Bytes, info.State.LastSeq
 	d.FirstSeq, d.MaxBytes, d.Replicas = info.State.FirstSeq, info.Config.MaxBytes, n.replicas(ctx, info)
-	d.WantedBytes = int64(partitioner.WantedBytes(info.Config))
+	d.WantedBytes = int64(stream.WantedBytes(info.Config))
 	return d
 }
 

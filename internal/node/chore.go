@@ -7,7 +7,7 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/internal/ownership"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // choreGroup is the group whose one lease says who does a topic's chores. Users' groups cannot begin with "_".
@@ -57,11 +57,11 @@ const janitorEvery = 5 * time.Second
 // janitor builds the chores of a topic. The groups that hold a purge back are those that the topic's record names, and
 // the floor is stored on the very revision that named them: a group that joins in between makes the purge fail, however
 // stale the read was that did not show it.
-func (n *Node) janitor(t *topic) *partitioner.Janitor {
+func (n *Node) janitor(t *topic) *stream.Janitor {
 	var def topicDefinition // Of the latest Finished; one goroutine calls both.
-	return &partitioner.Janitor{
+	return &stream.Janitor{
 		Topic: t.Topic, JS: n.conns.operator, Every: janitorEvery, Logger: n.Logger.Named("janitor"),
-		Finished: func(ctx context.Context) (f partitioner.Finished, ok bool, err error) {
+		Finished: func(ctx context.Context) (f stream.Finished, ok bool, err error) {
 			def = topicDefinition{}
 			if f.Revision, err = n.kv.ReadDefinition(ctx, topicKey(t.Name), &def); err != nil || f.Revision == 0 {
 				return f, false, err
@@ -70,7 +70,7 @@ func (n *Node) janitor(t *topic) *partitioner.Janitor {
 			f.Seq, ok, err = n.kv.Finished(ctx, def.Groups, t.Partitions)
 			return f, ok, err
 		},
-		Record: func(ctx context.Context, f partitioner.Finished, floor uint64) error {
+		Record: func(ctx context.Context, f stream.Finished, floor uint64) error {
 			def.Floor = max(def.Floor, floor)
 			return n.kv.Put(ctx, topicKey(t.Name), f.Revision, def)
 		},

@@ -24,7 +24,7 @@ const (
 )
 
 // copySubject is where nodes ask each other about their copies of a topic.
-const copySubject = "leasehold.internal.copy"
+const copySubject = "leasehold.internal.replica"
 
 // damagedError ends the life of a node that has found damage. The next one takes no part before its copies are whole.
 func damagedError(topic, damage string) error {

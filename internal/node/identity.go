@@ -35,7 +35,7 @@ func (n *Node) checkRemoved(ctx context.Context, kv *cluster.KV) error {
 
 // brokerReady waits until the broker is ready; a node that was removed would wait for ever.
 func (n *Node) brokerReady(ctx context.Context) error {
-	kv, err := cluster.LookKV(n.conns.operator.Conn())
+	kv, err := cluster.AttachKV(n.conns.operator.Conn())
 	if err != nil {
 		return err
 	}

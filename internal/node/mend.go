@@ -38,7 +38,7 @@ type (
 )
 
 const (
-	damageKind = "damage"
+	damageKind = "corruption"
 	turnKey    = "repair"
 )
 

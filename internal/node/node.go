@@ -290,7 +290,7 @@ func (n *Node) cutOff() {
 	driver := n.driver
 	n.mu.Unlock()
 	if driver != nil && n.Config.Cluster.FastTakeover {
-		driver.CutOff() // first: a log can be slow
+		driver.Isolated() // first: a log can be slow
 		n.log.Warn("every route has ended: no call starts before the others are heard again")
 	}
 }

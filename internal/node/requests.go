@@ -103,8 +103,8 @@ func (n *Node) Ask(ctx context.Context, group string, a api.Ask) (*api.Asked, er
 }
 
 // request makes a request of what a person wants.
-func (n *Node) request(ctx context.Context, g about, a api.Ask) (r lease.Request, err error) {
-	r = lease.Request{Kind: a.Kind, Partitions: slices.Compact(slices.Sorted(slices.Values(a.Partitions))), At: time.Now().UTC().Format(time.RFC3339), By: api.By(ctx)}
+func (n *Node) request(ctx context.Context, g about, a api.Ask) (r lease.Command, err error) {
+	r = lease.Command{Kind: a.Kind, Partitions: slices.Compact(slices.Sorted(slices.Values(a.Partitions))), At: time.Now().UTC().Format(time.RFC3339), By: api.By(ctx)}
 	for _, p := range r.Partitions {
 		if err := g.checkPartition(p); err != nil {
 			return r, err
@@ -131,9 +131,9 @@ func (n *Node) request(ctx context.Context, g about, a api.Ask) (r lease.Request
 }
 
 // record adds a request to those of its group, and forgets those that every lease shows as applied.
-func (n *Node) record(ctx context.Context, g about, r lease.Request) (id uint64, err error) {
+func (n *Node) record(ctx context.Context, g about, r lease.Command) (id uint64, err error) {
 	err = retryConflict(ctx, func() error {
-		saw, err := g.kv.Read(ctx, lease.RequestsKey(g.name))
+		saw, err := g.kv.Read(ctx, lease.CommandsKey(g.name))
 		if err != nil {
 			return err
 		}
@@ -142,18 +142,18 @@ func (n *Node) record(ctx context.Context, g about, r lease.Request) (id uint64,
 			return err
 		}
 		next := n.knownRequests(ctx, g.name, saw, all)
-		next.Open = slices.DeleteFunc(slices.Clone(next.Open), func(q lease.Request) bool { return len(waiting(q.ID, q, all)) == 0 })
+		next.Open = slices.DeleteFunc(slices.Clone(next.Open), func(q lease.Command) bool { return len(waiting(q.ID, q, all)) == 0 })
 		if len(next.Open) >= maxOpen {
 			return refuse("%d requests to group %q have not been applied yet: is it served by a live node? `leasehold group list` says so", len(next.Open), g.name)
 		}
 		next.LastID++
 		r.ID = next.LastID
 		next.Open = append(next.Open, r)
-		rev, err := g.kv.Write(ctx, lease.Write{Key: saw.Key, Revision: saw.Revision, Requests: &next})
+		rev, err := g.kv.Write(ctx, lease.Write{Key: saw.Key, Revision: saw.Revision, Commands: &next})
 		if err != nil {
 			return err
 		}
-		n.spread(g.kv, lease.Saw{Key: saw.Key, Revision: rev, Requests: &next})
+		n.spread(g.kv, lease.Observed{Key: saw.Key, Revision: rev, Commands: &next})
 		return nil
 	})
 	return r.ID, err
@@ -161,19 +161,19 @@ func (n *Node) record(ctx context.Context, g about, r lease.Request) (id uint64,
 
 // knownRequests are the requests that a new one is added to. If their record is gone or not valid, they are what this node
 // remembers of it, and no id is used again that a lease names: it would pass for applied.
-func (n *Node) knownRequests(ctx context.Context, group string, saw lease.Saw, all []lease.Lease) lease.Requests {
-	known := lease.Requests{Version: lease.RecordVersion}
-	if saw.Requests != nil {
-		known = *saw.Requests
+func (n *Node) knownRequests(ctx context.Context, group string, saw lease.Observed, all []lease.Lease) lease.Commands {
+	known := lease.Commands{Version: lease.RecordVersion}
+	if saw.Commands != nil {
+		known = *saw.Commands
 	}
 	n.mu.Lock()
 	driver := n.driver
 	n.mu.Unlock()
-	if saw.Requests == nil && saw.Revision > 0 && driver != nil {
+	if saw.Commands == nil && saw.Revision > 0 && driver != nil {
 		if view, err := driver.Snapshot(ctx); err == nil {
 			for _, g := range view.Groups {
 				if g.Name == group {
-					known.LastID, known.Open = g.Requests.LastID, g.Requests.Open
+					known.LastID, known.Open = g.Commands.LastID, g.Commands.Open
 				}
 			}
 		}
@@ -185,18 +185,18 @@ func (n *Node) knownRequests(ctx context.Context, group string, saw lease.Saw, a
 }
 
 // spread tells every node of a record, this one too.
-func (n *Node) spread(kv *cluster.KV, saw lease.Saw) {
+func (n *Node) spread(kv *cluster.KV, saw lease.Observed) {
 	kv.Announce(saw)
 	n.mu.Lock()
 	driver := n.driver
 	n.mu.Unlock()
 	if driver != nil {
-		driver.Show(saw)
+		driver.Observe(saw)
 	}
 }
 
 // waiting lists the partitions that a request is for and whose lease does not show it as applied.
-func waiting(id uint64, r lease.Request, all []lease.Lease) []int {
+func waiting(id uint64, r lease.Command, all []lease.Lease) []int {
 	left := []int{}
 	for p, l := range all {
 		if r.Covers(p) && l.Applied < id {
@@ -214,14 +214,14 @@ func (n *Node) Asked(ctx context.Context, group string, id uint64) (*api.Asked, 
 	if err != nil {
 		return nil, err
 	}
-	saw, err := g.kv.Read(ctx, lease.RequestsKey(group))
+	saw, err := g.kv.Read(ctx, lease.CommandsKey(group))
 	if err != nil {
 		return nil, err
 	}
 	if saw.Invalid != "" {
 		return nil, errors.New(saw.Invalid)
 	}
-	if saw.Requests == nil || id == 0 || id > saw.Requests.LastID {
+	if saw.Commands == nil || id == 0 || id > saw.Commands.LastID {
 		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("nobody asked for a request %d of group %q", id, group))
 	}
 	out := &api.Asked{V: api.Version, ID: id, Group: group, Again: -1, Skipped: -1, Waiting: []int{}}
@@ -229,7 +229,7 @@ func (n *Node) Asked(ctx context.Context, group string, id uint64) (*api.Asked, 
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range saw.Requests.Open {
+	for _, r := range saw.Commands.Open {
 		if r.ID == id {
 			out.Kind, out.Seq, out.Waiting = r.Kind, r.Seq, waiting(id, r, all)
 			for p := range all {
@@ -250,12 +250,12 @@ func (n *Node) Asked(ctx context.Context, group string, id uint64) (*api.Asked, 
 
 // resumable counts the partitions for which a resume changes something: they are paused, or a pause is on its way to them, or
 // their head message has failed, or its handler is unavailable. One whose owner does not answer may be any of it.
-func (n *Node) resumable(ctx context.Context, g about, r lease.Request) (*int, error) {
+func (n *Node) resumable(ctx context.Context, g about, r lease.Command) (*int, error) {
 	all, err := g.leases(ctx)
 	if err != nil {
 		return nil, err
 	}
-	saw, err := g.kv.Read(ctx, lease.RequestsKey(g.name))
+	saw, err := g.kv.Read(ctx, lease.CommandsKey(g.name))
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +270,7 @@ func (n *Node) resumable(ctx context.Context, g about, r lease.Request) (*int, e
 	count := 0
 	for p, l := range all {
 		lane, known := lanes[p]
-		if !r.Covers(p) || known && lane.goesOn() && l.Paused == "" && !pausing(saw.Requests, p, l) {
+		if !r.Covers(p) || known && lane.goesOn() && l.Paused == "" && !pausing(saw.Commands, p, l) {
 			continue
 		}
 		count++
@@ -284,8 +284,8 @@ func (s laneState) goesOn() bool {
 }
 
 // pausing reports whether a pause that was asked for has not been applied to a partition.
-func pausing(open *lease.Requests, p int, l lease.Lease) bool {
-	return open != nil && slices.ContainsFunc(open.Open, func(q lease.Request) bool {
+func pausing(open *lease.Commands, p int, l lease.Lease) bool {
+	return open != nil && slices.ContainsFunc(open.Open, func(q lease.Command) bool {
 		return q.Kind == lease.Pause && q.Covers(p) && l.Applied < q.ID
 	})
 }
@@ -358,7 +358,7 @@ func (n *Node) lastBefore(ctx context.Context, topic string, at time.Time, state
 }
 
 // foresee counts what a seek would handle again, and what it would skip.
-func (n *Node) foresee(ctx context.Context, g about, r lease.Request, out *api.Asked) error {
+func (n *Node) foresee(ctx context.Context, g about, r lease.Command, out *api.Asked) error {
 	if r.Kind != lease.Seek {
 		return nil
 	}

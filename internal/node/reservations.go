@@ -13,7 +13,7 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/internal/bytesize"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 const (
@@ -23,21 +23,21 @@ const (
 )
 
 // sizing says how large a stream of this node's config is to be.
-func (n *Node) sizing(stated, usual bytesize.Size) partitioner.Sizing {
-	return partitioner.Sizing{Stated: stated, Default: usual, Free: n.freeStore}
+func (n *Node) sizing(stated, usual bytesize.Size) stream.Sizing {
+	return stream.Sizing{Stated: stated, Default: usual, Free: n.freeStore}
 }
 
-func (n *Node) reservations(ctx context.Context, limit time.Duration) ([]partitioner.Reservation, error) {
+func (n *Node) reservations(ctx context.Context, limit time.Duration) ([]stream.Reservation, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return partitioner.Reservations(ctx, n.conns.operator)
+	return stream.Reservations(ctx, n.conns.operator)
 }
 
 // freeStore is what the streams leave of this node's max_store, negative if they have more. While nobody answers for some of
 // them nothing is known to be free: a stream gets the rest later, and the node need not wait for others' leaders.
 func (n *Node) freeStore(ctx context.Context) (bytesize.Size, error) {
 	all, err := n.reservations(ctx, listLimit)
-	var missing *partitioner.MissingError
+	var missing *stream.MissingError
 	if errors.As(err, &missing) { // After a restart of the cluster they may be electing their leaders.
 		all, err = n.reservations(ctx, listLimit)
 	}
@@ -48,13 +48,13 @@ func (n *Node) freeStore(ctx context.Context) (bytesize.Size, error) {
 	if err != nil {
 		return 0, err
 	}
-	return n.Config.Server.MaxStore - partitioner.Reserved(all), nil
+	return n.Config.Server.MaxStore - stream.Reserved(all), nil
 }
 
 // noteSize logs that a stream has less than its config states.
-func (n *Node) noteSize(what string, stream jetstream.Stream) {
-	c := stream.CachedInfo().Config
-	if wanted := partitioner.WantedBytes(c); wanted > 0 {
+func (n *Node) noteSize(what string, have jetstream.Stream) {
+	c := have.CachedInfo().Config
+	if wanted := stream.WantedBytes(c); wanted > 0 {
 		n.log.Warn("size does not fit into max_store: the stream has what was free; `leasehold status` names what has the rest",
 			"of", what, "wanted", wanted.Short(), "has", bytesize.Size(c.MaxBytes).Short())
 	}
@@ -85,7 +85,7 @@ func (n *Node) growStreams(ctx context.Context) {
 		if r.Wanted == 0 {
 			continue
 		}
-		size, err := partitioner.Grow(ctx, n.conns.operator, r, n.Config.Server.MaxStore-partitioner.Reserved(all))
+		size, err := stream.Grow(ctx, n.conns.operator, r, n.Config.Server.MaxStore-stream.Reserved(all))
 		if err != nil {
 			n.log.Debug("stream could not be raised", "stream", r.Stream, "error", err)
 		}
@@ -99,7 +99,7 @@ func (n *Node) growStreams(ctx context.Context) {
 // store is what all streams have of max_store, and what is known of their owners.
 type store struct {
 	maxStore bytesize.Size
-	all      []partitioner.Reservation
+	all      []stream.Reservation
 	catalog  catalog
 }
 
@@ -115,7 +115,7 @@ const (
 	wasRemoved = "removed"
 )
 
-func (s store) owner(r partitioner.Reservation) owner {
+func (s store) owner(r stream.Reservation) owner {
 	if group, ok := r.Group(); ok {
 		o := owner{label: "dead letters of " + group}
 		def, known := s.catalog.groups[group]
@@ -148,7 +148,7 @@ func (s store) owner(r partitioner.Reservation) owner {
 // holders says who has how much, the largest first.
 func (s store) holders() string {
 	sorted := slices.Clone(s.all)
-	slices.SortStableFunc(sorted, func(a, b partitioner.Reservation) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	slices.SortStableFunc(sorted, func(a, b stream.Reservation) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	var parts []string
 	for _, r := range sorted {
 		o := s.owner(r)
@@ -161,7 +161,7 @@ func (s store) holders() string {
 	return strings.Join(parts, "; ")
 }
 
-func (s store) free() bytesize.Size { return s.maxStore - partitioner.Reserved(s.all) }
+func (s store) free() bytesize.Size { return s.maxStore - stream.Reserved(s.all) }
 
 // warnings says what does not fit into max_store, and what holds a part of it for nothing.
 func (s store) warnings() (out []string) {
@@ -177,24 +177,24 @@ func (s store) warnings() (out []string) {
 	}
 	if s.free() < 0 {
 		out = append(out, fmt.Sprintf("streams may take %s together, and max_store is %s (%s): raise server.max_store, lower a max_bytes, or remove "+
-			"what is not used", partitioner.Reserved(s.all).Short(), s.maxStore.Short(), s.holders()))
+			"what is not used", stream.Reserved(s.all).Short(), s.maxStore.Short(), s.holders()))
 	}
 	return out
 }
 
-func (s store) isGroup(r partitioner.Reservation) bool {
+func (s store) isGroup(r stream.Reservation) bool {
 	_, ok := r.Group()
 	return ok
 }
 
-func (s store) subject(r partitioner.Reservation, o owner) string {
+func (s store) subject(r stream.Reservation, o owner) string {
 	if s.isGroup(r) {
 		return o.label
 	}
 	return "topic " + o.label
 }
 
-func (s store) unused(r partitioner.Reservation, o owner) string {
+func (s store) unused(r stream.Reservation, o owner) string {
 	if o.why == wasRemoved {
 		return fmt.Sprintf("%s: the stream is still there and reserves %s of max_store, although it was removed: run `%s` again",
 			s.subject(r, o), r.Bytes.Short(), o.remove)
@@ -204,8 +204,8 @@ func (s store) unused(r partitioner.Reservation, o owner) string {
 }
 
 // askReservations lists the streams beside the rest of a status; nothing if that takes too long.
-func (n *Node) askReservations(ctx context.Context) <-chan []partitioner.Reservation {
-	answer := make(chan []partitioner.Reservation, 1)
+func (n *Node) askReservations(ctx context.Context) <-chan []stream.Reservation {
+	answer := make(chan []stream.Reservation, 1)
 	go func() {
 		all, err := n.reservations(ctx, statusList)
 		if err != nil {

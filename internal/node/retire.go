@@ -12,6 +12,7 @@ import (
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/worker"
 )
 
@@ -188,23 +189,23 @@ func topicInUse(name string, nodes []string) error {
 }
 
 // stored looks at one stream; the zero Reservation if it is not there.
-func (n *Node) stored(ctx context.Context, stream string) (partitioner.Reservation, error) {
+func (n *Node) stored(ctx context.Context, name string) (stream.Reservation, error) {
 	all, err := n.reservations(ctx, listLimit)
-	var missing *partitioner.MissingError
-	if err != nil && (!errors.As(err, &missing) || slices.Contains(missing.Streams, stream)) {
-		return partitioner.Reservation{}, api.Mark(api.ErrNotYet, err.Error())
+	var missing *stream.MissingError
+	if err != nil && (!errors.As(err, &missing) || slices.Contains(missing.Streams, name)) {
+		return stream.Reservation{}, api.Mark(api.ErrNotYet, err.Error())
 	}
 	for _, r := range all {
-		if r.Stream == stream {
+		if r.Stream == name {
 			return r, nil
 		}
 	}
-	return partitioner.Reservation{}, nil
+	return stream.Reservation{}, nil
 }
 
 // deleteStream deletes a stream and gives what it had to those that want more.
-func (n *Node) deleteStream(ctx context.Context, stream string) error {
-	if err := again(ctx, func() error { return partitioner.DeleteStream(ctx, n.conns.operator, stream) }); err != nil {
+func (n *Node) deleteStream(ctx context.Context, name string) error {
+	if err := again(ctx, func() error { return stream.Delete(ctx, n.conns.operator, name) }); err != nil {
 		return err
 	}
 	n.growStreams(ctx)

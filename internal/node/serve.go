@@ -253,7 +253,7 @@ func (n *Node) buildDriver() error {
 		intervals[g.name] = g.config.CommitInterval
 	}
 	driver := cluster.New(cluster.Options{
-		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Die: n.die,
+		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Terminate: n.die,
 		CommitInterval: func(group string) time.Duration {
 			if d, ok := intervals[group]; ok {
 				return d
@@ -284,7 +284,7 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 		},
 		Boot: boot, Secret: fmt.Sprintf("%s-%d", n.broker.ID(), os.Getpid()),
 		TTL: timing.TTL, Renew: timing.Renew, Margin: timing.Margin, WriteLimit: timing.WriteLimit,
-		Settle: time.Second, MinHold: 10 * time.Second,
+		StabilizationWindow: time.Second, MinHold: 10 * time.Second,
 	}
 	for _, g := range n.groups {
 		cfg.Groups = append(cfg.Groups, lease.Group{

@@ -14,6 +14,7 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/server"
 	"leasehold/worker"
 )
@@ -139,7 +140,7 @@ func (n *Node) openBucket(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	kv, err := cluster.LookKV(n.conns.operator.Conn())
+	kv, err := cluster.AttachKV(n.conns.operator.Conn())
 	n.mu.Lock()
 	n.kv = kv
 	n.mu.Unlock()
@@ -182,24 +183,24 @@ func (n *Node) openTopics(ctx context.Context) error {
 }
 
 func (n *Node) ensureStream(ctx context.Context, t partitioner.Topic) (jetstream.Stream, error) {
-	stream, err := partitioner.EnsureStream(ctx, n.conns.operator, t, partitioner.StreamOptions{
+	made, err := stream.Ensure(ctx, n.conns.operator, t, stream.Options{
 		Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload, Sizing: n.sizing(t.MaxBytes, n.Config.DefaultMaxBytes()),
 		Waiting: func(err error) { n.wait(fmt.Sprintf("topic %s: %v", t.Name, err)) },
 	})
-	var mismatch *partitioner.MismatchError
+	var mismatch *stream.MismatchError
 	if errors.As(err, &mismatch) {
 		err = fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if err == nil {
-		n.noteSize("topic "+t.Name, stream)
+		n.noteSize("topic "+t.Name, made)
 	}
-	return stream, err
+	return made, err
 }
 
 // openLetters makes or finds the streams of the groups' dead letters.
 func (n *Node) openLetters(ctx context.Context) error {
 	for _, g := range n.Config.Groups {
-		stream, err := partitioner.EnsureDeadLetters(ctx, n.conns.operator, g.Name, partitioner.DeadLetterOptions{
+		stream, err := stream.EnsureDeadLetters(ctx, n.conns.operator, g.Name, stream.DeadLetterOptions{
 			Replicas: n.broker.Replicas(), Sizing: n.sizing(g.DLQMaxBytes, n.Config.DefaultDLQMaxBytes()),
 			Waiting: func(err error) { n.wait(fmt.Sprintf("dead letters of group %s: %v", g.Name, err)) },
 		})

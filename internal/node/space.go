@@ -10,7 +10,7 @@ import (
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/server"
 )
 
@@ -58,7 +58,7 @@ func (n *Node) holdTopics(ctx context.Context) error {
 		return err
 	}
 	for name := range topics {
-		changed, err := partitioner.Hold(ctx, n.conns.operator, name, true)
+		changed, err := stream.PausePublishing(ctx, n.conns.operator, name, true)
 		if err != nil {
 			return err
 		}
@@ -79,18 +79,18 @@ func (n *Node) releaseTopics(ctx context.Context) error {
 	}
 	roomy := false // Asked once, if need be.
 	for name := range topics {
-		stream, err := n.conns.operator.Stream(ctx, name)
+		have, err := n.conns.operator.Stream(ctx, name)
 		if err != nil {
 			return err
 		}
-		if !partitioner.IsHeld(stream.CachedInfo().Config) {
+		if !stream.PublishingPaused(have.CachedInfo().Config) {
 			continue
 		}
 		if !roomy && !n.everybodyHasRoom(ctx) {
 			return nil
 		}
 		roomy = true
-		changed, err := partitioner.Hold(ctx, n.conns.operator, name, false)
+		changed, err := stream.PausePublishing(ctx, n.conns.operator, name, false)
 		if err != nil {
 			return err
 		}

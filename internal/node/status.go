@@ -20,6 +20,7 @@ import (
 	"leasehold/internal/bytesize"
 	"leasehold/internal/plural"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/worker"
 )
 
@@ -228,7 +229,7 @@ type elsewhere struct {
 }
 
 // elsewhere reads it and adds the leases to the view.
-func (n *Node) elsewhere(ctx context.Context, view *lease.View, listed <-chan []partitioner.Reservation) (more elsewhere) {
+func (n *Node) elsewhere(ctx context.Context, view *lease.View, listed <-chan []stream.Reservation) (more elsewhere) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	known := map[string]lease.Session{}
@@ -480,7 +481,7 @@ func (n *Node) topicStatus(ctx context.Context, quorum bool) (topics []api.Topic
 		}
 		topics = append(topics, api.Topic{
 			Name: c.Name, Partitions: c.Partitions, Messages: info.State.Msgs, Bytes: info.State.Bytes, LastSeq: info.State.LastSeq,
-			Held: partitioner.IsHeld(info.Config),
+			Held: stream.PublishingPaused(info.Config),
 		})
 		if limit := uint64(max(info.Config.MaxBytes, 0)); limit > 0 && info.State.Bytes > limit/10*9 {
 			warnings = append(warnings, fmt.Sprintf("topic %s is %d %% full (max_bytes %s): publishes are refused when it is; see what its groups "+

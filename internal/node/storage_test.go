@@ -18,6 +18,7 @@ import (
 	"leasehold/internal/bytesize"
 	"leasehold/internal/config"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/server/servertest"
 )
 
@@ -345,8 +346,8 @@ func TestWhatAGroupLeftThatWasNeverDefinedCanBeRemoved(t *testing.T) {
 	if _, err := s.life.joinTopic(ctx, "orders", "named"); err != nil {
 		t.Fatal(err)
 	}
-	opt := partitioner.DeadLetterOptions{Replicas: 1, Sizing: partitioner.Sizing{Stated: bytesize.GiB}}
-	if _, err := partitioner.EnsureDeadLetters(ctx, s.life.conns.operator, "stored", opt); err != nil {
+	opt := stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: bytesize.GiB}}
+	if _, err := stream.EnsureDeadLetters(ctx, s.life.conns.operator, "stored", opt); err != nil {
 		t.Fatal(err)
 	}
 	s.wantWarning("group named was not made to its end and holds back", "leasehold group remove named")

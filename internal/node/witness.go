@@ -118,7 +118,7 @@ func (n *Node) investigate(ctx context.Context, e server.Ending) {
 }
 
 // liveRecord reads the session of the node, and reports whether it is live and that of the process.
-func (n *Node) liveRecord(ctx context.Context, d death) (lease.Saw, bool) {
+func (n *Node) liveRecord(ctx context.Context, d death) (lease.Observed, bool) {
 	for {
 		try, cancel := context.WithTimeout(ctx, n.Config.Cluster.Renew/2)
 		saw, err := n.conns.leases.Read(try, lease.SessionKey(d.Node))
@@ -127,7 +127,7 @@ func (n *Node) liveRecord(ctx context.Context, d death) (lease.Saw, bool) {
 			return saw, saw.Session != nil && saw.Session.State == lease.Live && saw.Session.ServerID == d.ServerID && saw.Session.Provable
 		}
 		if !pause(ctx, deathAgain) {
-			return lease.Saw{}, false
+			return lease.Observed{}, false
 		}
 	}
 }

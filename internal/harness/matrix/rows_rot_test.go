@@ -145,7 +145,7 @@ func (w *World) replayRot() {
 // mended wants the node to have found and fetched anew its copy.
 func (w *World) mended(n *testcluster.Node) {
 	w.T.Helper()
-	if !strings.Contains(n.Log(), "copy was fetched anew and is whole") {
+	if !strings.Contains(n.Log(), "replica was fetched again and is whole") {
 		w.T.Errorf("the log of %s does not tell that it has mended its copy", n.Name)
 	}
 }

@@ -34,16 +34,16 @@ func TestDamagedCopyIsFoundAndFetchedAnew(t *testing.T) {
 	n2, n3 := c.Nodes[1], c.Nodes[2]
 	n3.Kill()
 	n1.Start()
-	n2.waitWarning("node n1 has a damaged copy of topic orders", "waits for n3-")
+	n2.waitWarning("node n1 has a corrupt replica of topic orders", "waits for n3-")
 	if aside := n1.aside(); len(aside) > 0 {
 		t.Errorf("%v was given up while another copy was away", aside)
 	}
 	n3.Start()
 	c.WaitReady(startLimit)
 
-	_, found, told := strings.Cut(n1.Log(), "copy of a topic is damaged")
-	meanwhile, _, mended := strings.Cut(found, "copy was fetched anew and is whole")
-	if !told || !mended || !strings.Contains(meanwhile, "damaged copy set aside") {
+	_, found, told := strings.Cut(n1.Log(), "replica is corrupt")
+	meanwhile, _, mended := strings.Cut(found, "replica was fetched again and is whole")
+	if !told || !mended || !strings.Contains(meanwhile, "corrupt replica moved away") {
 		t.Errorf("the log of n1 does not tell of the damage and its end: %v, %v", told, mended)
 	}
 	if strings.Contains(meanwhile, "lane started") {
