@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,3 +52,6 @@ func (w *Waiting) Until(ctx context.Context, interval time.Duration, check func(
 		}
 	}
 }
+
+// Plain is a reason without the words that some of the broker's begin with.
+func Plain(reason string) string { return strings.TrimPrefix(reason, "waiting for ") }
