@@ -15,8 +15,8 @@ const (
 	highestPort = 32_000
 )
 
-// freePorts finds ports of 127.0.0.1 that nobody listens on, all different.
-func freePorts(t testing.TB, n int) []int {
+// FreePorts finds ports of 127.0.0.1 that nobody listens on, all different.
+func FreePorts(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
 	for range 100 * n {
