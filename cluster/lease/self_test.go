@@ -31,7 +31,7 @@ func TestLongOutageKeepsFewAttempts(t *testing.T) {
 	for _, a := range c.Step(now, Observed{Key: SessionKey("n1"), Revision: testRev + 1, Session: &landed}) {
 		switch a := a.(type) {
 		case Exit:
-			t.Errorf("an attempt of ours is taken for another node's: %v", a.Err)
+			t.Errorf("an attempt of ours counts as another node's: %v", a.Err)
 		case Fence, Start:
 			t.Errorf("an attempt of an hour ago leads to %+v", a)
 		case Write:
@@ -43,9 +43,9 @@ func TestLongOutageKeepsFewAttempts(t *testing.T) {
 	}
 }
 
-// TestAnswerAfterAReadOfTheSameRenewalCounts: a node polls its own record, so a read often shows a renewal before its answer
-// is there. The answer still ends a fence, unless something was written since.
-func TestAnswerAfterAReadOfTheSameRenewalCounts(t *testing.T) {
+// TestReplyAfterAReadOfTheSameRenewalCounts: a node polls its own record, so a read often shows a renewal before its reply
+// arrives. The reply still ends a fence, unless something was written since.
+func TestReplyAfterAReadOfTheSameRenewalCounts(t *testing.T) {
 	for _, since := range []bool{false, true} {
 		c, _ := state{phase: running, rec: "free", planned: "n1", expired: true}.build()
 		var renewal Write
@@ -64,7 +64,7 @@ func TestAnswerAfterAReadOfTheSameRenewalCounts(t *testing.T) {
 		}
 		c.Step(testNow+c.retryPause()+3*time.Millisecond, WriteDone{ID: renewal.ID, OK: true, Revision: testRev + 1})
 		if c.self.expired != since {
-			t.Errorf("buried since: %v, and fenced: %v", since, c.self.expired)
+			t.Errorf("declared dead since: %v, and fenced: %v", since, c.self.expired)
 		}
 	}
 }
