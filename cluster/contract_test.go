@@ -206,7 +206,8 @@ func oneOfManyWritesLands(t *testing.T, ctx context.Context, b backend) {
 	}
 }
 
-// conflictMayBeOurOwn: a write whose reply was lost is refused when it is sent again, and only a read shows that it landed.
+// conflictMayBeOurOwn: a write whose reply was lost is refused when it is sent again, and only a read shows that it
+// landed.
 func conflictMayBeOurOwn(t *testing.T, ctx context.Context, b backend) {
 	rev := mustWrite(t, ctx, b, leaseWrite("unknown", 0, 0, 1))
 	b.unheard(t, leaseWrite("unknown", 0, rev, 2))
@@ -580,8 +581,8 @@ func stopLeader(t *testing.T, nc *nats.Conn, nodes []*servertest.Node) {
 	})
 }
 
-// noQuorum: of three nodes one is gone; with the second gone too, nothing is acknowledged, but it may land when a node is
-// back. Reads go on.
+// noQuorum: of three nodes one is gone; with the second gone too, nothing is acknowledged, but it may land when a node
+// is back. Reads go on.
 func noQuorum(t *testing.T, b backend, nodes []*servertest.Node) {
 	ctx := t.Context()
 	w := leaseWrite("lonely", 0, 0, 1)

@@ -34,8 +34,8 @@ func claims(writes []Write, k Key) (found []Lease) {
 	return found
 }
 
-// The lane of a lease whose record is lost is cancelled and joined. Then the lease is claimed again at once, from the lane's
-// progress and under an epoch above all that were granted.
+// The lane of a lease whose record is lost is cancelled and joined. Then the lease is claimed again at once, from the
+// lane's progress and under an epoch above all that were granted.
 func TestLostLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
 	for name, in := range map[string]Observed{
 		"invalid":        {Invalid: "key lease.g.00001 at revision 500: it is a trace event"},
@@ -67,8 +67,8 @@ func TestLostLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
 	}
 }
 
-// A node that has sent a hand-over may have lost the lease to a node whose claim it never saw. So may a node that remembers
-// the lease as free, as a dead node's, or as its own without a lane. They wait.
+// A node that has sent a hand-over may have lost the lease to a node whose claim it never saw. So may a node that
+// remembers the lease as free, as a dead node's, or as its own without a lane. They wait.
 func TestLostLeaseIsLeftToItsOwnerFirst(t *testing.T) {
 	for name, s := range map[string]state{
 		"handing over":  {phase: running, lane: handingOver, rec: "mine", planned: "n1", write: "resting"},
@@ -94,8 +94,8 @@ func TestLostLeaseIsLeftToItsOwnerFirst(t *testing.T) {
 	}
 }
 
-// A node that never saw a valid record of a lease does not begin at zero: it needs a seek. Leases without progress may begin
-// anywhere.
+// A node that never saw a valid record of a lease does not begin at zero: it needs a seek. Leases without progress may
+// begin anywhere.
 func TestLostLeaseThatNoNodeRemembersNeedsASeek(t *testing.T) {
 	build := func() (*Core, *leaseState) {
 		c, ls := state{phase: running, rec: "never-written", planned: "n1"}.build()
@@ -120,8 +120,8 @@ func TestLostLeaseThatNoNodeRemembersNeedsASeek(t *testing.T) {
 	}
 }
 
-// A lost record may have named dead letters that memory does not. So the next lane checks for them, whichever node claims the
-// lease and from whatever.
+// A lost record may have named dead letters that memory does not. So the next lane checks for them, whichever node
+// claims the lease and from whatever.
 func TestLostLeaseHasTheNextLaneCheckForDeadLetters(t *testing.T) {
 	seek := Commands{Version: 1, LastID: 4, Open: []Command{{ID: 4, Kind: Seek, Seq: 77}}}
 	old := &Lease{Version: 1, Owner: "n3", Boot: 2, Epoch: testEpoch - 1, Checkpoint: 30}
@@ -157,8 +157,8 @@ func TestLostLeaseHasTheNextLaneCheckForDeadLetters(t *testing.T) {
 	}
 }
 
-// A session whose record is lost or goes back ends its lanes. The next one has a higher boot and begins once the revision has
-// stood for the ttl, so that no earlier one can start a call any more.
+// A session whose record is lost or goes back ends its lanes. The next one has a higher boot and begins once the
+// revision has stood for the ttl, so that no earlier one can start a call any more.
 func TestLostSessionIsBegunAgainAfterTheTTL(t *testing.T) {
 	for name, rec := range map[string]*Session{
 		"invalid":    nil,
@@ -186,8 +186,8 @@ func TestLostSessionIsBegunAgainAfterTheTTL(t *testing.T) {
 	}
 }
 
-// The partitions of a peer whose session record is lost or old are claimed after the cluster's ttl, under the boot that its
-// leases name, whatever the record says.
+// The partitions of a peer whose session record is lost or old are claimed after the cluster's ttl, under the boot that
+// its leases name, whatever the record says.
 func TestPartitionsOfALostSessionAreClaimed(t *testing.T) {
 	for name, rec := range map[string]*Session{
 		"invalid":       nil,
@@ -215,7 +215,7 @@ func TestPartitionsOfALostSessionAreClaimed(t *testing.T) {
 }
 
 // Commands stay in force when their record is lost or goes back, and a later record counts again.
-func TestLostRequestsStayInForce(t *testing.T) {
+func TestLostCommandsStayInForce(t *testing.T) {
 	c, _ := state{phase: running, rec: "mine", planned: "n1"}.build()
 	asked := Commands{Version: 1, LastID: 4, Open: []Command{{ID: 4, Kind: Pause, Reason: "x"}}}
 	k := CommandsKey("g")

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestLongOutageKeepsFewAttempts: days without a store must not fill the memory, and a renewal from their first hour that
-// lands after all is still known as our own, though it moves no fence on.
+// TestLongOutageKeepsFewAttempts: days without a store must not fill the memory, and a renewal from their first hour
+// that lands after all is still known as our own, though it moves no fence on.
 func TestLongOutageKeepsFewAttempts(t *testing.T) {
 	c, _ := state{phase: running, rec: "free", planned: "n1"}.build()
 	now, first := testNow, ""
@@ -43,8 +43,8 @@ func TestLongOutageKeepsFewAttempts(t *testing.T) {
 	}
 }
 
-// TestReplyAfterAReadOfTheSameRenewalCounts: a node polls its own record, so a read often shows a renewal before its reply
-// arrives. The reply still ends a fence, unless something was written since.
+// TestReplyAfterAReadOfTheSameRenewalCounts: a node polls its own record, so a read often shows a renewal before its
+// reply arrives. The reply still ends a fence, unless something was written since.
 func TestReplyAfterAReadOfTheSameRenewalCounts(t *testing.T) {
 	for _, since := range []bool{false, true} {
 		c, _ := state{phase: running, rec: "free", planned: "n1", expired: true}.build()

@@ -15,8 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite testdata/table.golden")
 
-// The table's node is n1, under boot 5. The table is about partition 1 of two; partition 0 only makes the plan name n1 or n2
-// for it. n2 is live and takes part; n3 is any other owner of the lease.
+// The table's node is n1, under boot 5. The table is about partition 1 of two; partition 0 only makes the plan name n1
+// or n2 for it. n2 is live and takes part; n3 is any other owner of the lease.
 const (
 	testTTL    = 5 * time.Second
 	testRenew  = time.Second
@@ -736,8 +736,8 @@ func peerRows() []row {
 }
 
 // TestTable is the exhaustive table of the core: each state that one lease and the session above it can be in, against
-// each kind of input. On every pair it checks the rules of cluster/DESIGN.md, and that the state after it is well formed
-// again. What the core does is pinned in testdata/table.golden, where changes show up; -update writes it.
+// each kind of input. On every pair it checks the rules of cluster/DESIGN.md, and that the state after it is well
+// formed again. What the core does is pinned in testdata/table.golden, where changes show up; -update writes it.
 func TestTable(t *testing.T) {
 	possible, all := states()
 	var rows []row
