@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 
-	broker "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 	"golang.org/x/crypto/bcrypt"
 
@@ -190,7 +189,17 @@ func portOf(addr string) string {
 	return port
 }
 
-// ValidSubject holds for what can stand in quotes in the broker's config.
+// ValidSubject reports whether a subject is one of the broker's and can stand in quotes in its config. The first half is
+// nats-server's IsValidSubject, repeated so that this package does not import the broker.
 func ValidSubject(s string) bool {
-	return broker.IsValidSubject(s) && !strings.ContainsAny(s, "\"\\")
+	if strings.ContainsAny(s, "\"\\\t\n\f\r ") {
+		return false
+	}
+	tokens := strings.Split(s, ".")
+	for i, token := range tokens {
+		if token == "" || token == ">" && i < len(tokens)-1 {
+			return false
+		}
+	}
+	return true
 }
