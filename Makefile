@@ -3,6 +3,8 @@ SHELL := /bin/bash
 BIN   := bin/leasehold
 VERSION ?= $(shell mk/version.sh)
 GOFLAGS_BUILD := -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION)"
+# The linter is pinned in a go.mod of its own, so that the product's names only what the product uses.
+LINTER := go tool -modfile=mk/tools.mod golangci-lint
 DIR   ?= .cluster
 SEEDS ?= 2000
 ROWS ?=
@@ -25,7 +27,7 @@ ALONE := /(internal/(harness/(testcluster|matrix|fault)|node)|server|examples)(/
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
-	@echo "make help-lab lists more: fuzzing, the service in a container, the long fault runs, measurements"
+	@echo "make help-lab lists more: fuzzing, the service in a container, the long fault runs, measurements, diagrams"
 
 help-lab: # what mk/lab.mk holds
 	@grep -hE '^[a-z0-9-]+:.*##' mk/lab.mk | sed -E 's/:.*## /\t/' | expand -t 18
@@ -46,10 +48,8 @@ test-long: ## run the tests that take long, and that `make test` leaves out (10 
 	@for name in $$(echo '$(LONG)' | grep -oE 'Test[A-Za-z]+'); do grep -rqs --include=*_test.go "func $$name(" . || { echo "no test is called $$name"; exit 1; }; done
 	go test -timeout 30m -p 1 -run '$(LONG)' ./internal/harness/testcluster ./cluster/lease/sim
 
-lint: ## gofmt, go vet, staticcheck, go.mod tidy
-	@test -z "$$(gofmt -l .)" || { echo "not formatted (run gofmt -w):"; gofmt -l .; exit 1; }
-	go vet ./...
-	go tool staticcheck ./...
+lint: ## golangci-lint (.golangci.yml), go.mod tidy; the first run builds the linter
+	$(LINTER) run ./...
 	go mod tidy -diff
 
 cluster: build python3 ## start three nodes, process 20,000 real events, check the result

@@ -134,6 +134,9 @@ func (c *Config) Listeners() []string {
 // SocketPath is where the agent answers local commands.
 func (c *Config) SocketPath() string { return filepath.Join(c.Node.DataDir, SocketName) }
 
+// FileName is the name of a config file in the directory of a node.
+const FileName = "config.toml"
+
 // SocketName is the name of the agent's socket in the data directory.
 const SocketName = datadir.SocketFile
 
@@ -184,8 +187,7 @@ func (c *Config) fill() {
 	}
 	for i, g := range c.Groups {
 		g.HandoverTimeout = cmp.Or(g.HandoverTimeout, g.Timeout)
-		g.Handler = g.Handler.WithFiles(c.credential).WithDefaults()
-		g.Handler.Path = c.resolve(g.Handler.Path)
+		g.Handler = g.Handler.WithPaths(c.credential, c.resolve)
 		c.Groups[i] = g
 	}
 }

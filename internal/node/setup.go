@@ -376,8 +376,8 @@ func (n *Node) pressure(t partitioner.Topic) func() bool {
 func (n *Node) configHash() string {
 	groups := slices.Clone(n.Config.Groups)
 	for i := range groups {
-		groups[i].Handler = groups[i].Handler.WithFiles(func(string) string { return "" })
-		groups[i].Handler.Path = ""
+		none := func(string) string { return "" }
+		groups[i].Handler = groups[i].Handler.WithPaths(none, none)
 	}
 	text, err := json.Marshal(struct{ Topics, Groups any }{n.Config.Topics, groups})
 	if err != nil {

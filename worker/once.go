@@ -52,7 +52,7 @@ func Try(ctx context.Context, h Handler, m *Message) Trial {
 		began = time.Now()
 		t.Result = tryOnce(calls, h, m)
 		t.Took = time.Since(began)
-		if !notCalled(t.Result) {
+		if !t.Result.notCalled() {
 			break
 		}
 	}
@@ -72,38 +72,4 @@ func tryOnce(ctx context.Context, h Handler, m *Message) (r Result) {
 		ctx = limited
 	}
 	return h.Handle(ctx, m)
-}
-
-// Follows says what a lane of the group does after such an answer to a call with this attempt.
-func (c Config) Follows(r Result, attempt int) string {
-	skipsNothing := c.OnExhausted == ExhaustedBlock
-	switch {
-	case r.Status == OK:
-		return "the message is done, the next one follows"
-	case r.Status == Unavailable:
-		return fmt.Sprintf("the partition waits, then the same message again %s; no attempt is counted", c.after(r, 1))
-	case r.Status == Pause:
-		return "the partition is paused until a person resumes it"
-	case r.Status == Reject && skipsNothing:
-		return "the partition stops at the message, loudly (on_exhausted = \"block\")"
-	case r.Status == Reject:
-		return "the message becomes a dead letter, the next one follows"
-	case attempt < c.MaxAttempts:
-		return fmt.Sprintf("the same message again %s, as attempt %d of %d; later ones of its partition wait", c.after(r, attempt), attempt+1, c.MaxAttempts)
-	case skipsNothing:
-		return "no attempts are left: the partition stops at the message, loudly (on_exhausted = \"block\")"
-	case c.OnExhausted == ExhaustedPark:
-		return "no attempts are left: the message is parked, and every later one of its key behind it; other keys go on"
-	}
-	return "no attempts are left: the message becomes a dead letter, the next one follows"
-}
-
-// after says how long a lane waits after the n-th failure.
-func (c Config) after(r Result, n int) string {
-	if r.After > 0 {
-		return fmt.Sprintf("after %v", r.After)
-	}
-	plain := c.Backoff
-	plain.Jitter = 0
-	return fmt.Sprintf("after about %v", plain.wait(n))
 }
