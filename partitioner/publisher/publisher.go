@@ -93,7 +93,7 @@ type Publisher struct {
 	ids       *nuid.NUID
 	lastNum   uint64
 	keys      map[string]*keyQueue // only keys with a message, or blocked
-	inFlight  map[uint64]*pending  // sent, no result yet; whoever removes an entry gives it its result
+	inFlight  map[uint64]*pending  // sent, no result yet; the one who removes an entry passes it its result
 	nextCheck time.Time            // ≤ every due in inFlight; zero if nothing is in flight
 	lastAck   time.Time            // when a broker last accepted or refused a message, or we left an unresponsive one
 	accepted  int                  // taken by Publish, callback not yet returned; ≤ Window

@@ -22,7 +22,7 @@ import (
 
 // UserConfig is one [[user]] table.
 type UserConfig struct {
-	Name         string   `toml:"name"`          // what the client gives as user name; for nkeys, a name for people
+	Name         string   `toml:"name"`          // what the client gives as user name; for nkeys, a label for operators
 	PasswordFile string   `toml:"password_file"` // holds a bcrypt hash, never a password
 	NKey         string   `toml:"nkey"`          // public user key, "U…", instead of a password
 	Publish      []string `toml:"publish"`       // names of topics
@@ -164,7 +164,7 @@ func ParsePasswordHash(text string) (string, error) {
 	return hash, nil
 }
 
-// CheckReach refuses a listener that other machines could reach while there are no users: without them, whoever
+// CheckReach refuses a listener that other machines could reach while there are no users: without them, anyone who
 // reaches it may publish.
 func CheckReach(listen string, users int) error {
 	if users > 0 || IsLoopback(listen) {
