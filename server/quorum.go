@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"leasehold/server/datadir"
 	"strings"
 	"sync"
 	"time"
@@ -57,7 +58,7 @@ func (q Quorum) Text() string {
 // longElection is longer than an election takes among nodes that have their data.
 const longElection = 30 * time.Second
 
-// electing says that there is no leader. If that lasts, the nodes that answer are not the ones that were elected from.
+// electing says that there is no leader. If that lasts, the nodes that answer are not those of the former elections.
 func (q Quorum) electing() string {
 	if q.Leaderless < longElection {
 		return "are electing a leader"
@@ -157,7 +158,7 @@ func (h *heard) last(node string) (at time.Time, ever bool) {
 
 // Quorum looks which nodes answer. In single mode there is nobody to miss.
 func (s *Server) Quorum() Quorum {
-	if s.opt.Mode == Single {
+	if s.opt.Mode == datadir.Single {
 		return Quorum{Nodes: 1, Answer: 1, Leader: s.opt.Node}
 	}
 	meta := s.meta()

@@ -12,7 +12,7 @@ import (
 	"leasehold/internal/config"
 )
 
-// completeTimeout is how long a shell waits for the names of topics and groups: somebody has pressed a key.
+// completeTimeout is how long a shell waits for the names of topics and groups: the user has pressed a key.
 const completeTimeout = time.Second
 
 // completer offers words for the argument that is being typed. Without any it is silent: an error in the middle of a
@@ -133,7 +133,7 @@ func devNodeNames(dir *string) func(*cobra.Command) []string {
 	return func(*cobra.Command) (names []string) {
 		nodes, _ := devNodes(*dir) // An error: there are none.
 		for _, n := range nodes {
-			names = append(names, n.name)
+			names = append(names, n.Name)
 		}
 		return names
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+
+	"leasehold/internal/config"
 )
 
 // singleName is the name of a node on its own if nobody gives another.
@@ -12,7 +14,7 @@ const singleName = "n1"
 // initSingle makes the site of one node in single mode, with its data beside its config.
 func (a *App) initSingle(cluster, nodes, out string, s site) error {
 	if nodes != "" {
-		return usage("--single and --nodes: leave out one; --single is a node on its own")
+		return usage("--single and --nodes: use only one; --single is a single node")
 	}
 	s.cluster = cmp.Or(cluster, singleName)
 	s.nodes = []siteNode{{name: singleName, dataDir: "data"}}
@@ -31,7 +33,7 @@ func requireCluster(cluster, nodes, out string) error {
 
 // printSingle says what to type next.
 func (a *App) printSingle(s site, out string) {
-	path := filepath.Join(out, configFile)
+	path := filepath.Join(out, config.FileName)
 	fmt.Fprintf(a.Out, "%s\tone node; its data will be in %s\n", path, filepath.Join(out, s.nodes[0].dataDir))
 	fmt.Fprintf(a.Out, "Next: %s agent --config %s\n", a.program(), shellWord(path))
 }

@@ -14,6 +14,8 @@ import (
 	"leasehold/internal/validname"
 	"leasehold/partitioner"
 	"leasehold/server"
+	"leasehold/server/datadir"
+	"leasehold/server/raft"
 	"leasehold/worker"
 )
 
@@ -48,11 +50,11 @@ func (c *Config) checkCluster(f *faults) {
 	if c.Cluster.Name != "" && !validname.OK(c.Cluster.Name) {
 		f.add("cluster.name", "cluster.name: %q %s", c.Cluster.Name, validname.Rule)
 	}
-	if c.Mode() == server.Single {
+	if c.Mode() == datadir.Single {
 		return
 	}
 	if c.Cluster.Name == "" {
-		f.add("cluster.name", "cluster.name: a cluster has a name, the same on every node")
+		f.add("cluster.name", "cluster.name: a cluster needs a name, the same on every node")
 	}
 	if c.Cluster.SecretFile == "" {
 		f.add("cluster.secret_file", "cluster.secret_file: must name the file with the cluster's secret, the same on every node; `leasehold init` makes one")
@@ -106,7 +108,7 @@ func validAddress(address string) bool {
 // checkTiming holds the session to what an election may take: a node that loses the broker's leader has to get its
 // renewal through after the election before it must stop, also if it had just been about to renew.
 func (c *Config) checkTiming(f *faults) {
-	raft, err := server.TimingByName(c.Cluster.Timing)
+	raft, err := raft.TimingByName(c.Cluster.Timing)
 	if err != nil {
 		f.add("cluster.timing", "%s", err)
 		return
@@ -124,7 +126,7 @@ func (c *Config) checkPorts(f *faults) {
 	for i, a := range places {
 		for _, b := range places[i+1:] {
 			if samePlace(a.address, b.address) {
-				f.add(b.key, "%s: %s is taken by %s (%s); each needs a port of its own", b.key, b.address, a.key, a.address)
+				f.add(b.key, "%s: %s is used by %s (%s); each needs its own port", b.key, b.address, a.key, a.address)
 			}
 		}
 	}
@@ -169,7 +171,7 @@ func (c *Config) topicNames() []string {
 	return names
 }
 
-// warn notes what is allowed and most likely not meant.
+// warn notes settings that are allowed but probably not intended.
 func (c *Config) warn() {
 	warn := func(format string, args ...any) { c.warnings = append(c.warnings, fmt.Sprintf(format, args...)) }
 	if n := len(c.Cluster.Nodes); n > 0 && n%2 == 0 {
@@ -178,12 +180,12 @@ func (c *Config) warn() {
 	c.warnings = append(c.warnings, c.listenerWarnings()...)
 	c.warnings = append(c.warnings, c.handlerWarnings()...)
 	if len(c.Topics) == 0 {
-		warn("there is no [[topic]]: this node stores nothing of its own")
+		warn("there is no [[topic]]: this node stores no messages")
 	}
 	for _, t := range c.Topics {
 		used := slices.ContainsFunc(c.Groups, func(g worker.Config) bool { return g.Topic == t.Name })
 		if !used {
-			warn("topic %q has no [[group]]: nothing handles its messages, and none is ever removed", t.Name)
+			warn("topic %q has no [[group]]: its messages are never handled and never removed", t.Name)
 		}
 	}
 }

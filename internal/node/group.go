@@ -13,7 +13,9 @@ import (
 	"leasehold/cluster"
 	"leasehold/internal/ownership"
 	"leasehold/partitioner"
-	"leasehold/server"
+	"leasehold/server/access"
+	"leasehold/server/datadir"
+	"leasehold/server/raft"
 	"leasehold/worker"
 	"leasehold/worker/deadletter"
 	"leasehold/worker/handler"
@@ -42,7 +44,7 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 	for _, c := range n.Config.Groups {
 		handler, err := c.NewHandler(handler.Env{
 			App: "leasehold/" + n.Version, Node: n.Config.Node.Name, Group: c.Name, Topic: c.Topic,
-			Conn: n.conns.services, Subject: server.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
+			Conn: n.conns.services, Subject: access.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
 		})
 		if err != nil {
 			return err
@@ -123,10 +125,10 @@ func (n *Node) die(reason string) {
 
 // longestElection is how long the cluster may be without a leader in an ordinary election.
 func (n *Node) longestElection() time.Duration {
-	if n.Config.Mode() == server.Single {
+	if n.Config.Mode() == datadir.Single {
 		return 0
 	}
-	timing, err := server.TimingByName(n.Config.Cluster.Timing)
+	timing, err := raft.TimingByName(n.Config.Cluster.Timing)
 	if err != nil {
 		return 0
 	}

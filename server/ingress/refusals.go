@@ -118,7 +118,7 @@ func (r *refusals) report(now time.Time) {
 		r.counts[key].logged = r.counts[key].count
 	}
 	if rest > 0 {
-		r.log.Warn("client requests refused, of more users and addresses", "kinds", len(keys)-maxLines, "count", rest)
+		r.log.Warn("client requests refused, further users and addresses", "kinds", len(keys)-maxLines, "count", rest)
 	}
 }
 
@@ -133,27 +133,4 @@ func (r *refusals) list() []Refused {
 		return cmp.Or(strings.Compare(a.User, b.User), strings.Compare(a.Reason, b.Reason))
 	})
 	return all
-}
-
-// Parts of a client's text in what it is answered.
-const longest = 128
-
-func shorten(s string) string {
-	if len(s) > longest {
-		return s[:longest] + "…"
-	}
-	return s
-}
-
-// quotable keeps a text within the quotes of an -ERR line.
-func quotable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\'' {
-			return '"'
-		}
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, s)
 }
