@@ -242,9 +242,6 @@ func TestNATSMicroServicesAnswer(t *testing.T) {
 
 // The service may be connected to any node, and its death shows on every other.
 func TestNATSServiceOfAnotherNodeAnswers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs three brokers")
-	}
 	user, login := biller(t)
 	var nodes []*servertest.Node
 	for _, o := range servertest.ClusterOptions(t, 3) {

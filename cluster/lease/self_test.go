@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// TestLongOutageKeepsFewAttempts: days without a store must not fill the memory, and a renewal from their first hour
-// that lands after all is still known as our own, though it moves no fence on.
-func TestLongOutageKeepsFewAttempts(t *testing.T) {
+// TestOutageOfHoursKeepsFewAttempts: days without a store must not fill the memory, and a renewal from their first hour
+// that lands after all is still known as our own, though it moves no fence.
+func TestOutageOfHoursKeepsFewAttempts(t *testing.T) {
 	c, _ := state{phase: running, rec: "free", planned: "n1"}.build()
 	now, first := testNow, ""
 	c.Step(now, WriteDone{ID: 40})
