@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -19,20 +18,22 @@ import (
 	"time"
 
 	"leasehold/internal/conformance"
-	"leasehold/worker"
+	"leasehold/internal/freeport"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/webhook"
 )
 
-// webhook is a running webhook.py.
-type webhook struct {
+// receiver is a running webhook.py.
+type receiver struct {
 	url, db    string
 	secret     []byte
 	secretFile string
 }
 
-func startWebhook(t *testing.T) *webhook {
+func startWebhook(t *testing.T) *receiver {
 	t.Helper()
 	dir := t.TempDir()
-	w := &webhook{db: filepath.Join(dir, "db"), secret: []byte("24 bytes of a test's own")}
+	w := &receiver{db: filepath.Join(dir, "db"), secret: []byte("24 bytes of a test's own")}
 	w.secretFile = filepath.Join(dir, "secret")
 	if err := os.WriteFile(w.secretFile, []byte("whsec_"+base64.StdEncoding.EncodeToString(w.secret)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -50,18 +51,14 @@ func startWebhook(t *testing.T) *webhook {
 	return w
 }
 
-// freePort finds a port of 127.0.0.1 that nobody listens on, below the range that the kernel gives to clients.
+// freePort finds a port of 127.0.0.1 that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(20_000 + rand.IntN(12_000))
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
-			l.Close() // It was never used.
-			return port
-		}
+	port, err := freeport.Row(1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port found")
-	return ""
+	return strconv.Itoa(port)
 }
 
 // call is a request and what is wrong with it, if anything.
@@ -73,7 +70,7 @@ type call struct {
 }
 
 // post sends a call as Leasehold does, and returns status and body of the answer.
-func (w *webhook) post(t *testing.T, c call) (int, string) {
+func (w *receiver) post(t *testing.T, c call) (int, string) {
 	t.Helper()
 	if c.signed.IsZero() {
 		c.signed = time.Now()
@@ -144,8 +141,8 @@ func TestWebhookKeepsOnceRefusesOlderOwnersAndForgeries(t *testing.T) {
 // TestWebhookServesTheHandlerKind has Leasehold's own side of the contract call it.
 func TestWebhookServesTheHandlerKind(t *testing.T) {
 	w := startWebhook(t)
-	env := worker.HandlerEnv{App: "leasehold/test", Node: "n1", Group: "conformance", Topic: "orders"}
-	h, err := worker.NewHTTP(worker.HTTPConfig{URL: w.url, SecretFiles: []string{w.secretFile}}, env)
+	env := handler.Env{App: "leasehold/test", Node: "n1", Group: "conformance", Topic: "orders"}
+	h, err := webhook.New(webhook.Config{URL: w.url, SecretFiles: []string{w.secretFile}}, env)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -233,7 +233,7 @@ func TestSilentClientHoldsLittle(t *testing.T) {
 }
 
 // What waits for a client is written in pieces: the deadline of a write is for what a slow link takes in the time.
-func TestLongAnswersAreWrittenInPieces(t *testing.T) {
+func TestLargeAnswersAreWrittenInPieces(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	p := r.as(t, "alice")

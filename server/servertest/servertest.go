@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/freeport"
 	"leasehold/server"
 	"leasehold/server/datadir"
 	"leasehold/server/raft"
@@ -181,29 +180,14 @@ func Eventually(t testing.TB, limit time.Duration, f func() error) {
 	}
 }
 
-// given are the ports that this process was given: nobody may listen there yet, and they are not free all the same.
-var given sync.Map
-
-// FreeAddress finds a loopback address with a port nobody listens on, another one every time. It stays below the range from
-// which the kernel takes ports for outgoing connections, so that those of parallel tests do not take it in between.
+// FreeAddress finds a loopback address with a port nobody listens on, another one every time.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
-		if _, taken := given.LoadOrStore(addr, true); taken {
-			continue
-		}
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return addr
+	port, err := freeport.Row(1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port found")
-	return ""
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // Logger writes to the test's log, and nothing any more once the test has ended.

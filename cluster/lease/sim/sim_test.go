@@ -18,8 +18,8 @@ var (
 	summary = flag.String("summary", "", "file to write the line that says what was covered to")
 )
 
-// TestNoTwoOwnersAndAlwaysConverges is the search for violations: every call that any lane starts is checked in every run,
-// and every run must converge with each partition run by one live node, in balance.
+// TestNoTwoOwnersAndAlwaysConverges is the search for violations: every call that any lane starts is checked in every
+// run, and every run must converge with each partition run by one live node, in balance.
 func TestNoTwoOwnersAndAlwaysConverges(t *testing.T) {
 	if *seed >= 0 {
 		if res := Run(uint64(*seed), Options{Log: t.Output()}); res.Err != nil {
@@ -117,19 +117,19 @@ func TestOneSeedIsOneHistory(t *testing.T) {
 	}
 }
 
-// TestFirstViolation looks for the first seed that violates anything; TestBrokenRulesAreFound runs it on broken code.
+// TestFirstViolation looks for the first seed that violates anything; TestLongBrokenRulesAreFound runs it on broken code.
 func TestFirstViolation(t *testing.T) {
 	if *first {
-		if s, err := firstViolation(Options{}); err != nil {
+		if s, err := firstViolation(Options{}, *seeds); err != nil {
 			t.Fatalf("found at seed %d: %v", s, err)
 		}
 	}
 }
 
-// firstViolation runs seeds in order, a batch at a time on all cores, until one fails.
-func firstViolation(o Options) (uint64, error) {
+// firstViolation runs so many seeds in order, a batch at a time on all cores, until one fails.
+func firstViolation(o Options, seeds int) (uint64, error) {
 	const batch = 32
-	for from := uint64(0); from < uint64(*seeds); from += batch {
+	for from := uint64(0); from < uint64(seeds); from += batch {
 		var at uint64
 		var err error
 		each(batch, func(s uint64) Result { return Run(from+s, o) }, func(s uint64, res Result) {
