@@ -18,6 +18,8 @@ import (
 	"leasehold/internal/bytesize"
 	"leasehold/internal/freeport"
 	"leasehold/server"
+	"leasehold/server/datadir"
+	"leasehold/server/raft"
 )
 
 // ReadyLimit is how long a broker may take to become ready; far more than it needs, for loaded machines.
@@ -71,7 +73,7 @@ func StartCluster(t testing.TB, n int) []*Node {
 // SingleOptions are those of Single, to be changed before Start.
 func SingleOptions(t testing.TB) Options {
 	return Options{Path: t.TempDir(), Options: server.Options{
-		Config: config(), Identity: server.Identity{Node: "n1", Cluster: "test", Mode: server.Single},
+		Config: config(), Identity: datadir.Identity{Node: "n1", Cluster: "test", Mode: datadir.Single},
 		PublishSubjects: []string{"orders.*"}, Unlimited: true, Logger: Logger(t).Named("n1"),
 	}}
 }
@@ -79,7 +81,7 @@ func SingleOptions(t testing.TB) Options {
 // ClusterOptions are those of Cluster, one set per node, with free ports, a common secret and lan timing.
 func ClusterOptions(t testing.TB, n int) []Options {
 	t.Helper()
-	timing, err := server.TimingByName("lan")
+	timing, err := raft.TimingByName("lan")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +92,7 @@ func ClusterOptions(t testing.TB, n int) []Options {
 	var all []Options
 	for _, p := range peers {
 		o := SingleOptions(t)
-		o.Identity = server.Identity{Node: p.Name, Cluster: "test", Mode: server.Cluster}
+		o.Identity = datadir.Identity{Node: p.Name, Cluster: "test", Mode: datadir.Cluster}
 		o.ClusterListen, o.Peers, o.Timing = p.Address, peers, timing
 		o.Secrets = [][]byte{bytes.Repeat([]byte{7}, 32)}
 		o.Logger = Logger(t).Named(p.Name)
@@ -109,7 +111,7 @@ func config() server.Config {
 // Start runs a broker and returns when its listeners are up. It is stopped at the end of the test.
 func Start(t testing.TB, o Options) *Node {
 	t.Helper()
-	dir, err := server.OpenDataDir(o.Path, o.Identity)
+	dir, err := datadir.Open(o.Path, o.Identity)
 	if err != nil {
 		t.Fatalf("open the data directory: %v", err)
 	}
