@@ -51,6 +51,7 @@ test-long: ## run the tests that take long, and each experiment briefly (12 minu
 
 lint: ## golangci-lint (.golangci.yml), go.mod tidy; the first run builds the linter
 	$(LINTER) run ./...
+	$(LINTER) run --build-tags bench ./internal/harness/bench/...
 	go mod tidy -diff
 
 cluster: build python3 ## start three nodes, process 20,000 real events, check the result

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"leasehold/internal/harness/monotonic"
 	"leasehold/internal/harness/testcluster"
-	"leasehold/internal/harness/testcluster/monotonic"
-	"leasehold/internal/harness/testcluster/stamp"
+	"leasehold/internal/harness/testhandler"
 )
 
 // costKind is a row of the table: a kind of handler, in one of its forms, that does nothing.
@@ -40,7 +40,7 @@ var costKinds = []costKind{
 	{"nats", 60_000, 500, service(1)},
 	{"nats, batches", 200_000, 500, service(100)},
 	{"exec", 5_000, 50, func(r *costRig, _, stamps string) string {
-		return fmt.Sprintf(`{ kind = "exec", command = [%s] }`, quoted(append([]string{testcluster.PlainExecBinary(r.t)}, some(stamps)...)))
+		return fmt.Sprintf(`{ kind = "exec", command = [%s] }`, quoted(append([]string{testcluster.ExecHandlerBinary(r.t)}, some(stamps)...)))
 	}},
 }
 
@@ -59,7 +59,9 @@ func child(batch bool, command ...string) func(*costRig, string, string) string 
 
 func plainChild(batch bool) func(*costRig, string, string) string {
 	return func(r *costRig, _, stamps string) string {
-		return childTable([]string{testcluster.PlainBinary(r.t), "subprocess"}, batch, stamps)
+		return childTable([]string{
+			testcluster.HandlerBinary(r.t), "plain", fmt.Sprintf("-batch=%t", batch), "-stamps", stamps, "subprocess",
+		}, batch, stamps)
 	}
 }
 
@@ -86,7 +88,7 @@ func service(batch int) func(*costRig, string, string) string {
 // serve starts a service whose processor time is that of the handler.
 func (r *costRig) serve(stamps string, args ...string) {
 	r.t.Helper()
-	r.services = append(r.services, r.RunBeside(testcluster.PlainBinary(r.t), append([]string{"-stamps", stamps}, args...)...).PID())
+	r.services = append(r.services, r.RunBeside(testcluster.HandlerBinary(r.t), append([]string{"plain", "-stamps", stamps}, args...)...).PID())
 }
 
 func quoted(words []string) string {
@@ -106,7 +108,7 @@ func some(word string) []string {
 }
 
 // answers are the times at which the live group's handler answered.
-func (r *costRig) answers() stamp.Times {
+func (r *costRig) answers() testhandler.Times {
 	r.t.Helper()
 	files := r.fileLines(liveGroup)
 	if len(files) > 0 {
@@ -117,7 +119,7 @@ func (r *costRig) answers() stamp.Times {
 		return nil // Nothing was answered yet.
 	}
 	defer f.Close()
-	times, err := stamp.Read(f)
+	times, err := testhandler.ReadStamps(f)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -126,9 +128,9 @@ func (r *costRig) answers() stamp.Times {
 
 // started reads files of the kind file: a line says when its call began, on the wall clock, and it has not many
 // microseconds before its end.
-func (r *costRig) started(files []string) stamp.Times {
+func (r *costRig) started(files []string) testhandler.Times {
 	r.t.Helper()
-	times := stamp.Times{}
+	times := testhandler.Times{}
 	boot := time.Now().UnixNano() - monotonic.Now()
 	for _, name := range files {
 		text, err := os.ReadFile(name)
@@ -145,7 +147,7 @@ func (r *costRig) started(files []string) stamp.Times {
 			if err := json.Unmarshal([]byte(line), &l); err != nil {
 				r.t.Fatalf("%s: %q: %v", name, line, err)
 			}
-			times[l.Partition] = append(times[l.Partition], stamp.Call{Partition: l.Partition, First: l.Seq, Last: l.Seq, At: l.Started.UnixNano() - boot})
+			times[l.Partition] = append(times[l.Partition], testhandler.Stamp{Partition: l.Partition, First: l.Seq, Last: l.Seq, At: l.Started.UnixNano() - boot})
 		}
 	}
 	return times

@@ -48,24 +48,14 @@ func Run(m *testing.M) int {
 // LeaseholdBinary is the path of the leasehold binary.
 func LeaseholdBinary(t testing.TB) string { return Build(t, "leasehold", "leasehold") }
 
-// callLogBinary is the path of the logging handler.
-func callLogBinary(t testing.TB) string {
-	return Build(t, "calllog", "leasehold/internal/harness/testcluster/calllog")
+// HandlerBinary is the path of the handlers of tests, see package testhandler/program.
+func HandlerBinary(t testing.TB) string {
+	return Build(t, "handler", "leasehold/internal/harness/testhandler/program")
 }
 
-// BackendBinary is the path of what handlers of every kind can call.
-func BackendBinary(t testing.TB) string {
-	return Build(t, "backend", "leasehold/internal/harness/testcluster/backend")
-}
-
-// PlainBinary is the path of a handler of any long-lived kind that does nothing.
-func PlainBinary(t testing.TB) string {
-	return Build(t, "plain", "leasehold/internal/harness/testcluster/plain")
-}
-
-// PlainExecBinary is the path of an exec handler that does nothing.
-func PlainExecBinary(t testing.TB) string {
-	return Build(t, "plainexec", "leasehold/internal/harness/testcluster/plainexec")
+// ExecHandlerBinary is the path of a small exec handler that does nothing.
+func ExecHandlerBinary(t testing.TB) string {
+	return Build(t, "exechandler", "leasehold/internal/harness/testhandler/exec")
 }
 
 // FailingBinary is the path of a leasehold binary that can be made to kill itself at

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { Main(m) }
 
-// conversation is a running calllog and our ends of its pipes.
+// conversation is a running test handler and our ends of its pipes.
 type conversation struct {
 	t   *testing.T
 	in  io.WriteCloser
@@ -28,7 +28,7 @@ type conversation struct {
 
 func talk(t *testing.T) *conversation {
 	t.Helper()
-	cmd := exec.Command(callLogBinary(t))
+	cmd := exec.Command(HandlerBinary(t), "log")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -82,6 +82,7 @@ func TestCallLogSpeaksTheProtocolAndLogsCalls(t *testing.T) {
 	h.say(`{"type":"revoke","id":"2","partition":3,"epoch":41,"reason":"rebalance"}`)
 	h.hear(`{"type":"ack","id":"2"}`)
 	h.say(`{"type":"stop","id":"3"}`)
+	h.hear(`{"type":"ack","id":"3"}`)
 	h.in.Close()
 	if !h.p.Wait(10*time.Second) || h.p.err != nil {
 		t.Fatalf("exit at the end of input: %v", h.p.err)

@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/internal/harness/history"
-	"leasehold/internal/harness/testcluster/monotonic"
+	"leasehold/internal/harness/monotonic"
 	"leasehold/partitioner"
 	"leasehold/partitioner/publisher"
 )

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"leasehold/internal/harness/history"
-	"leasehold/internal/harness/testcluster/monotonic"
+	"leasehold/internal/harness/monotonic"
 )
 
 // Struck notes that something was done to the node other than by a signal:

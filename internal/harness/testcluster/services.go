@@ -99,8 +99,8 @@ func (c *Cluster) BackendHandler(processes int, variable string) string {
 	if name, value, set := strings.Cut(variable, "="); set {
 		env = fmt.Sprintf("%s = %q", name, value)
 	}
-	return fmt.Sprintf(`{ kind = "subprocess", command = [%q, "subprocess", %q], processes = %d, env = { %s } }`,
-		BackendBinary(c.T), c.CallDir(), processes, env)
+	return fmt.Sprintf(`{ kind = "subprocess", command = [%q, "told", "subprocess", %q], processes = %d, env = { %s } }`,
+		HandlerBinary(c.T), c.CallDir(), processes, env)
 }
 
 func (c *Cluster) makeCallDir() {
@@ -114,7 +114,7 @@ func (c *Cluster) makeCallDir() {
 func (c *Cluster) Serve(args ...string) *Process {
 	c.T.Helper()
 	c.makeCallDir()
-	return c.RunBeside(BackendBinary(c.T), args...)
+	return c.RunBeside(HandlerBinary(c.T), append([]string{"told"}, args...)...)
 }
 
 // AnswerAll has the backends answer every call of the group so from now on, or as its message says if the answer is empty.

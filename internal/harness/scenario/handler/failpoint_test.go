@@ -16,9 +16,9 @@ import (
 
 	"leasehold/internal/failpoint"
 	"leasehold/internal/harness/history"
+	"leasehold/internal/harness/monotonic"
 	"leasehold/internal/harness/scenario"
 	"leasehold/internal/harness/testcluster"
-	"leasehold/internal/harness/testcluster/monotonic"
 	"leasehold/partitioner"
 	"leasehold/partitioner/publisher"
 )

@@ -16,8 +16,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/internal/harness/history"
+	"leasehold/internal/harness/monotonic"
 	"leasehold/internal/harness/testcluster"
-	"leasehold/internal/harness/testcluster/monotonic"
 	"leasehold/partitioner"
 	"leasehold/partitioner/publisher"
 )
@@ -78,7 +78,7 @@ func newKinds(t *testing.T) *kinds {
 	extra := fmt.Sprintf("timeout = \"3s\"\nmax_attempts = %d\nbackoff = { initial = \"20ms\", max = \"200ms\" }", kindAttempts)
 	for kind, handler := range map[string]string{
 		"subprocess": k.BackendHandler(2, ""),
-		"exec":       fmt.Sprintf(`{ kind = "exec", command = [%q, "exec", %q] }`, testcluster.BackendBinary(t), k.CallDir()),
+		"exec":       fmt.Sprintf(`{ kind = "exec", command = [%q, "told", "exec", %q] }`, testcluster.HandlerBinary(t), k.CallDir()),
 		"http":       fmt.Sprintf(`{ kind = "http", url = "http://%s/" }`, address),
 		"nats":       `{ kind = "nats" }`,
 	} {

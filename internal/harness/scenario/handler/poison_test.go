@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"leasehold/internal/harness/history"
+	"leasehold/internal/harness/monotonic"
 	"leasehold/internal/harness/scenario"
 	"leasehold/internal/harness/testcluster"
-	"leasehold/internal/harness/testcluster/monotonic"
 	"leasehold/partitioner"
 )
 

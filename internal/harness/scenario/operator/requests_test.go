@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"leasehold/internal/harness/history"
+	"leasehold/internal/harness/monotonic"
 	"leasehold/internal/harness/testcluster"
-	"leasehold/internal/harness/testcluster/monotonic"
 	"leasehold/partitioner"
 )
 

@@ -1,4 +1,4 @@
-// Command plainexec is an exec handler that does nothing: for measuring what it takes to start a small program for each
+// Command exec is a handler of kind exec that does nothing: for measuring what it takes to start a small program for each
 // message. With an argument it writes down there when it answered.
 package main
 
@@ -7,7 +7,7 @@ import (
 	"os"
 	"strconv"
 
-	"leasehold/internal/harness/testcluster/stamp"
+	"leasehold/internal/harness/testhandler"
 )
 
 func main() {
@@ -15,7 +15,7 @@ func main() {
 		return
 	}
 	if err := write(os.Args[1]); err != nil {
-		fmt.Fprintln(os.Stderr, "plainexec:", err)
+		fmt.Fprintln(os.Stderr, "ERROR test handler:", err)
 		os.Exit(1)
 	}
 }
@@ -26,9 +26,9 @@ func write(name string) error {
 	if err != nil {
 		return err
 	}
-	log, err := stamp.Open(name)
+	log, err := testhandler.OpenStamps(name)
 	if err != nil {
 		return err
 	}
-	return log.Write(stamp.Answer(partition, seq, seq))
+	return log.Write(testhandler.Answered(partition, seq, seq))
 }

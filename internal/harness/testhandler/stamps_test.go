@@ -1,4 +1,4 @@
-package stamp
+package testhandler
 
 import (
 	"os"
@@ -9,11 +9,13 @@ import (
 
 func TestAnswersAreFoundBySequence(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "stamps")
-	log, err := Open(name)
+	log, err := OpenStamps(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []Call{{Partition: 3, First: 7, Last: 7, At: 70}, {Partition: 3, First: 9, Last: 12, At: 90}, {Partition: 4, First: 8, Last: 8, At: 80}} {
+	for _, c := range []Stamp{
+		{Partition: 3, First: 7, Last: 7, At: 70}, {Partition: 3, First: 9, Last: 12, At: 90}, {Partition: 4, First: 8, Last: 8, At: 80},
+	} {
 		if err := log.Write(c); err != nil {
 			t.Fatal(err)
 		}
@@ -22,7 +24,7 @@ func TestAnswersAreFoundBySequence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	times, err := Read(strings.NewReader(string(text) + "3 13 13 1")) // The writer was killed.
+	times, err := ReadStamps(strings.NewReader(string(text) + "3 13 13 1")) // The writer was killed.
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,17 +39,17 @@ func TestAnswersAreFoundBySequence(t *testing.T) {
 }
 
 func TestWithoutAFileNothingIsWrittenDown(t *testing.T) {
-	log, err := Open("")
+	log, err := OpenStamps("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := log.Write(Answer(1, 2, 3)); err != nil {
+	if err := log.Write(Answered(1, 2, 3)); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestGarbageAmongStampsIsAnError(t *testing.T) {
-	if _, err := Read(strings.NewReader("1 2 3 4\n1 2 x\n")); err == nil {
+	if _, err := ReadStamps(strings.NewReader("1 2 3 4\n1 2 x\n")); err == nil {
 		t.Error("read it")
 	}
 }
