@@ -20,7 +20,7 @@ var (
 	ErrUnknown = errors.New("nothing is known of it")
 )
 
-// LookKV returns the store on a bucket that may not be there yet, to read from.
+// AttachKV returns the store on a bucket that may not be there yet, to read from.
 func AttachKV(nc *nats.Conn) (*KV, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {

@@ -12,8 +12,9 @@ EACH  ?= 0
 WIDTH ?= 5
 GOVULNCHECK ?= v1.1.4
 VULNDB ?=
+ALL ?=
 
-.PHONY: race vuln fuzz soak recipe systemd-test figures moves freeze idle attacks outage poison misbehave handler-costs publish-costs
+.PHONY: race vuln fuzz soak recipe systemd-test diagrams code-figures figures moves freeze idle attacks outage poison misbehave handler-costs publish-costs
 
 race: ## the packages that share most between goroutines, under the race detector
 	go test -count=1 -race ./cluster ./cluster/lease ./worker/... ./partitioner/... ./internal/harness/history ./internal/node
@@ -42,6 +43,12 @@ systemd-test: build python3 ## install, run, break, upgrade and uninstall the se
 	  { apt-get update -q && apt-get install -y -q systemd-container jq; } >/dev/null 2>&1 || true
 	@mkdir -p bin/upgrade && go build -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION)+upgrade" -o bin/upgrade/leasehold .
 	@systemd/test.sh
+
+diagrams: ## render docs/diagrams/*.mmd to docs/img/*.svg, those whose source has changed; ALL=1: every one (node, npm, chromium)
+	@mk/diagrams/render.sh $(if $(ALL),--all)
+
+code-figures: ## what the code looks like in numbers: packages, files, imports, the largest struct, lengths of functions
+	@mk/figures.sh
 
 figures: moves freeze idle handler-costs publish-costs ## measure moves, freezes, idle cost, handlers and publishing at length, and print the tables (50 minutes)
 

@@ -50,19 +50,19 @@ func TestAnswerAfterAReadOfTheSameRenewalCounts(t *testing.T) {
 		c, _ := state{phase: running, rec: "free", planned: "n1", expired: true}.build()
 		var renewal Write
 		c.Step(testNow, WriteDone{ID: c.self.pending})
-		for _, a := range c.Step(testNow+c.pause(), Tick{}) {
+		for _, a := range c.Step(testNow+c.retryPause(), Tick{}) {
 			if w, ok := a.(Write); ok && w.Session != nil {
 				renewal = w
 			}
 		}
-		c.Step(testNow+c.pause()+time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 1, Session: renewal.Session})
+		c.Step(testNow+c.retryPause()+time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 1, Session: renewal.Session})
 		if !c.self.expired {
 			t.Fatal("a read ended the fence")
 		}
 		if since {
-			c.Step(testNow+c.pause()+2*time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 2, Session: markDead(*renewal.Session)})
+			c.Step(testNow+c.retryPause()+2*time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 2, Session: markDead(*renewal.Session)})
 		}
-		c.Step(testNow+c.pause()+3*time.Millisecond, WriteDone{ID: renewal.ID, OK: true, Revision: testRev + 1})
+		c.Step(testNow+c.retryPause()+3*time.Millisecond, WriteDone{ID: renewal.ID, OK: true, Revision: testRev + 1})
 		if c.self.expired != since {
 			t.Errorf("buried since: %v, and fenced: %v", since, c.self.expired)
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"leasehold/internal/config"
+	"leasehold/internal/freeport"
 )
 
 // devArgs are the arguments of a cluster of fake nodes on free ports.
@@ -25,27 +26,14 @@ func devArgs(t *testing.T, dir string, more ...string) []string {
 		"--cluster-port", strconv.Itoa(base + 3), "--http-port", strconv.Itoa(base + 6)}, more...)
 }
 
-// freePorts finds n ports in a row below the range that the system hands out by itself.
+// freePorts finds n ports in a row.
 func freePorts(t *testing.T, n int) int {
 	t.Helper()
-	for base := 20000 + os.Getpid()%500*20; base < 32000; base += n {
-		if rangeFree(base, n) {
-			return base
-		}
+	first, err := freeport.Row(n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free ports")
-	return 0
-}
-
-func rangeFree(base, n int) bool {
-	for i := range n {
-		l, err := net.Listen("tcp", loopback(base+i))
-		if err != nil {
-			return false
-		}
-		l.Close()
-	}
-	return true
+	return first
 }
 
 func TestDevLeavesDetachedNodesThatOtherCommandsRule(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"leasehold/server"
+	"leasehold/server/disk"
 )
 
 // againError ends one life of a node so that another one begins in the same process. The service manager could start the
@@ -86,8 +86,8 @@ func (n *Node) room(ctx context.Context) error {
 		}
 	}
 	said := false
-	return n.until(ctx, server.DiskLook, func() []string {
-		reasons := n.disk.Room()
+	return n.until(ctx, disk.CheckEvery, func() []string {
+		reasons := n.disk.StartBlockers()
 		if len(reasons) > 0 && !said {
 			said = true
 			n.log.Error("the broker is not started before there is room", "waiting_for", reasons)

@@ -18,7 +18,7 @@ import (
 	"leasehold/internal/brokererr"
 	"leasehold/partitioner"
 	"leasehold/partitioner/stream"
-	"leasehold/server"
+	"leasehold/server/datadir"
 	"leasehold/worker"
 )
 
@@ -268,7 +268,7 @@ func (c catalog) topicState(name string) string {
 
 // replicas names the nodes that hold a copy of a stream, its leader first.
 func (n *Node) replicas(ctx context.Context, info *jetstream.StreamInfo) []string {
-	if info.Cluster == nil || n.Config.Mode() == server.Single {
+	if info.Cluster == nil || n.Config.Mode() == datadir.Single {
 		return []string{n.Config.Node.Name}
 	}
 	nodes := []string{}

@@ -11,7 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"leasehold/server"
+	"leasehold/server/datadir"
+	"leasehold/server/replicas"
 )
 
 // How this node's own copies of the topics are looked after. The broker does not notice when a copy has lost messages,
@@ -39,10 +40,10 @@ type copyHoles struct {
 }
 
 // set takes a look's result and returns whether there are any.
-func (h *copyHoles) set(copies map[string]server.Copy) bool {
+func (h *copyHoles) set(copies map[string]replicas.State) bool {
 	holes := map[string]string{}
 	for topic, c := range copies {
-		if hole := c.Hole(); hole != "" {
+		if hole := c.Missing(); hole != "" {
 			holes[topic] = hole
 		}
 	}
@@ -62,7 +63,7 @@ func (h *copyHoles) of(topic string) string {
 // before anything is purged, so it is never behind what the copies show, unless the read of it is stale. If sure, it is
 // not.
 func (n *Node) suspects(ctx context.Context, sure bool) (map[string]string, error) {
-	copies, err := n.broker.Copies()
+	copies, err := n.broker.LocalReplicas()
 	if err != nil {
 		return nil, err
 	}
@@ -73,13 +74,13 @@ func (n *Node) suspects(ctx context.Context, sure bool) (map[string]string, erro
 	found := map[string]string{}
 	for name, def := range topics {
 		c := copies[name]
-		damage := c.Damage(def.Floor)
+		damage := c.Corruption(def.Floor)
 		if damage != "" && sure {
 			floor, err := n.sureFloor(ctx, name)
 			if err != nil {
 				return nil, err
 			}
-			damage = c.Damage(floor)
+			damage = c.Corruption(floor)
 		}
 		if damage != "" {
 			found[name] = damage
@@ -136,8 +137,8 @@ func (n *Node) watchCopies(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		copies, err := n.broker.Copies()
-		if suspect := n.holes.set(topicCopies(copies, n.topics)); round%fullLook != 0 && (!suspect || n.Config.Mode() == server.Single) {
+		copies, err := n.broker.LocalReplicas()
+		if suspect := n.holes.set(topicCopies(copies, n.topics)); round%fullLook != 0 && (!suspect || n.Config.Mode() == datadir.Single) {
 			continue
 		}
 		var bad map[string]string
@@ -149,19 +150,19 @@ func (n *Node) watchCopies(ctx context.Context) error {
 		}
 		n.alarm(bad)
 		for topic, text := range bad {
-			if n.Config.Mode() == server.Cluster {
+			if n.Config.Mode() == datadir.Cluster {
 				return damagedError(topic, text)
 			}
 		}
-		if n.Config.Mode() == server.Single && err == nil {
+		if n.Config.Mode() == datadir.Single && err == nil {
 			n.noteDamage(ctx, damageRecord{Version: 1, Topics: bad})
 		}
 	}
 }
 
 // topicCopies leaves out the streams in which holes mean nothing: their records are overwritten or deleted.
-func topicCopies(copies map[string]server.Copy, topics map[string]*topic) map[string]server.Copy {
-	left := map[string]server.Copy{}
+func topicCopies(copies map[string]replicas.State, topics map[string]*topic) map[string]replicas.State {
+	left := map[string]replicas.State{}
 	for name := range topics {
 		left[name] = copies[name]
 	}
@@ -192,7 +193,7 @@ func (n *Node) sayCopy(m *nats.Msg) any {
 
 func (n *Node) ownCopy(ctx context.Context, topic string) copyAnswer {
 	a := copyAnswer{Server: n.dir.ServerName()}
-	copies, err := n.broker.Copies()
+	copies, err := n.broker.LocalReplicas()
 	if _, ok := copies[topic]; err == nil && !ok {
 		err = fmt.Errorf("there is no copy of topic %s", topic)
 	}

@@ -13,7 +13,9 @@ import (
 	"leasehold/cluster"
 	"leasehold/internal/ownership"
 	"leasehold/partitioner"
-	"leasehold/server"
+	"leasehold/server/access"
+	"leasehold/server/datadir"
+	"leasehold/server/raft"
 	"leasehold/worker"
 )
 
@@ -32,52 +34,14 @@ func (n *Node) letters(group string) *worker.DeadLetters {
 	return &worker.DeadLetters{Group: group, JS: n.conns.operator}
 }
 
-// newHandler builds the handler of each kind.
-var newHandler = map[string]func(worker.HandlerConfig, worker.HandlerEnv) (worker.Handler, error){
-	worker.KindSubprocess: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewSubprocess(c, e)
-	},
-	worker.KindHTTP: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewHTTP(c, e)
-	},
-	worker.KindNATS: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewNATS(c, e)
-	},
-	worker.KindExec: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewExec(c, e)
-	},
-	worker.KindFile: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewFile(c, e)
-	},
-	worker.KindLog: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewLog(c, e)
-	},
-	worker.KindDiscard: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewDiscard(c, e)
-	},
-}
-
-// NewHandler builds a group's handler. It does nothing before it runs.
-func NewHandler(c worker.Config, e worker.HandlerEnv) (worker.Handler, error) {
-	build, ok := newHandler[c.Handler.Kind]
-	if !ok {
-		return nil, fmt.Errorf("group %q: handler.kind: there is no kind %q", c.Name, c.Handler.Kind)
-	}
-	handler, err := build(c.Handler, e)
-	if err != nil {
-		return nil, fmt.Errorf("group %q: handler: %w", c.Name, err)
-	}
-	return handler, nil
-}
-
 // buildGroups builds the groups, and a reader for each topic that has one. It reads as long as the node takes part, also
 // while the node holds none of the topic's partitions: a takeover must not wait for a consumer to be created.
 func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 	idle := rate.NewLimiter(5, 5) // Of the node, whatever the number of topics.
 	for _, c := range n.Config.Groups {
-		handler, err := NewHandler(c, worker.HandlerEnv{
+		handler, err := c.NewHandler(worker.HandlerEnv{
 			App: "leasehold/" + n.Version, Node: n.Config.Node.Name, Group: c.Name, Topic: c.Topic,
-			Conn: n.conns.services, Subject: server.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
+			Conn: n.conns.services, Subject: access.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
 		})
 		if err != nil {
 			return err
@@ -158,10 +122,10 @@ func (n *Node) die(reason string) {
 
 // longestElection is how long the cluster may be without a leader in an ordinary election.
 func (n *Node) longestElection() time.Duration {
-	if n.Config.Mode() == server.Single {
+	if n.Config.Mode() == datadir.Single {
 		return 0
 	}
-	timing, err := server.TimingByName(n.Config.Cluster.Timing)
+	timing, err := raft.TimingByName(n.Config.Cluster.Timing)
 	if err != nil {
 		return 0
 	}

@@ -10,6 +10,7 @@ import (
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/server"
+	"leasehold/server/datadir"
 )
 
 // errRemoved is for an identity that was taken out of the cluster and comes back: its disk holds votes and copies that
@@ -43,7 +44,7 @@ func (n *Node) brokerReady(ctx context.Context) error {
 	var looked time.Time
 	err = n.until(ctx, 50*time.Millisecond, func() []string {
 		reasons := n.broker.Ready()
-		if len(reasons) == 0 || n.Config.Mode() == server.Single || time.Since(looked) < time.Second {
+		if len(reasons) == 0 || n.Config.Mode() == datadir.Single || time.Since(looked) < time.Second {
 			return reasons
 		}
 		if removed = n.checkRemoved(ctx, kv); removed != nil {
@@ -65,7 +66,7 @@ func (n *Node) watchRemoval(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if n.Config.Mode() == server.Single || len(n.broker.Ready()) == 0 {
+		if n.Config.Mode() == datadir.Single || len(n.broker.Ready()) == 0 {
 			continue
 		}
 		if err := n.checkRemoved(ctx, n.kv); err != nil {
@@ -77,7 +78,7 @@ func (n *Node) watchRemoval(ctx context.Context) error {
 // takeIdentity makes this identity the one of its node. The first time it waits until no other of that name is left: a
 // dead one has to be removed by a person, for it still votes and holds copies; a live one is another machine.
 func (n *Node) takeIdentity(ctx context.Context) error {
-	if n.Config.Mode() == server.Single {
+	if n.Config.Mode() == datadir.Single {
 		return nil
 	}
 	var rec peerRecord

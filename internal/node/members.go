@@ -13,6 +13,7 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/brokererr"
 	"leasehold/server"
+	"leasehold/server/datadir"
 )
 
 // leaderWait bounds a question to the meta leader for a status: without one there is nothing to wait for.
@@ -87,7 +88,7 @@ func (n *Node) opened() (*cluster.KV, error) {
 
 // voters asks the meta leader who votes, and completes it by what is remembered. In single mode there are none.
 func (n *Node) voters(ctx context.Context, kv *cluster.KV) (voters, error) {
-	if n.Config.Mode() == server.Single {
+	if n.Config.Mode() == datadir.Single {
 		return voters{}, nil
 	}
 	m, err := n.broker.Membership(ctx)
@@ -291,7 +292,7 @@ func (n *Node) note(m api.Member, all []api.Member, votersKnown bool) string {
 	again := slices.ContainsFunc(all, func(o api.Member) bool { return o.Name == m.Name && o.Server != m.Server && o.State == "former" })
 	removal := fmt.Sprintf("`leasehold node remove %s`", m.Name)
 	switch {
-	case !votersKnown || n.Config.Mode() == server.Single:
+	case !votersKnown || n.Config.Mode() == datadir.Single:
 		return ""
 	case m.State == "former":
 		return "an earlier identity, still a voter: " + removal

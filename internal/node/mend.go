@@ -12,6 +12,8 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
 	"leasehold/server"
+	"leasehold/server/datadir"
+	"leasehold/server/replicas"
 )
 
 // How a damaged copy is mended: it is set aside while the broker is down, and fetched anew from the other nodes.
@@ -62,7 +64,7 @@ type mender struct {
 // wholeCopies waits until every copy of a topic on this node is whole, and has the damaged ones fetched anew. Nothing is
 // read from a damaged copy meanwhile: this node takes no part, and leads no stream of one.
 func (n *Node) wholeCopies(ctx context.Context) error {
-	if n.Config.Mode() == server.Single {
+	if n.Config.Mode() == datadir.Single {
 		bad, err := n.damage(ctx) // There is no other copy: readers stop before what is missing.
 		if err != nil {
 			n.log.Warn("the copies cannot be looked at", "error", err)
@@ -107,12 +109,12 @@ func (n *Node) mend(ctx context.Context, m *mender) ([]string, error) {
 
 // copiesLoaded says which copies cannot be looked at yet. One that does not load at all is for the broker to tell about.
 func (n *Node) copiesLoaded(m *mender) (reasons []string) {
-	copies, err := n.broker.Copies()
+	copies, err := n.broker.LocalReplicas()
 	if err != nil {
 		return []string{err.Error()}
 	}
 	for name := range n.topics {
-		if _, ok := copies[name]; !ok && n.broker.HasCopy(name) && time.Since(m.begun) < loadLimit {
+		if _, ok := copies[name]; !ok && n.broker.HasReplica(name) && time.Since(m.begun) < loadLimit {
 			reasons = append(reasons, fmt.Sprintf("the broker to load this node's copy of topic %s", name))
 		}
 	}
@@ -124,7 +126,7 @@ func (n *Node) copiesLoaded(m *mender) (reasons []string) {
 
 // refilled says what the new copy lacks. The broker's word is not enough: its Raft log still has all that the copy had, so
 // this node might be made the leader, which is current by definition, of a stream that it has not got yet.
-func (n *Node) refilled(c server.Copy) (reasons []string) {
+func (n *Node) refilled(c replicas.State) (reasons []string) {
 	topic, last := n.mended.topic, n.mended.last
 	if c.Last < last {
 		if c.Leads {
@@ -153,7 +155,7 @@ func (m *mender) tell(n *Node, bad map[string]string, waits []string) {
 func (n *Node) mendOne(ctx context.Context, m *mender, topic string) (waits []string, again error) {
 	ctx, cancel := context.WithTimeout(ctx, setupLimit+2*copyWait)
 	defer cancel()
-	copies, err := n.broker.Copies()
+	copies, err := n.broker.LocalReplicas()
 	if err != nil {
 		return []string{err.Error()}, nil
 	}
@@ -311,7 +313,7 @@ func damageWarnings(records map[string]damageRecord, nodes []api.Node) (out []st
 
 // setAside moves the copy away that the life before this one has given up.
 func (n *Node) setAside(a aside) error {
-	to, err := n.dir.SetAside(a.topic, time.Now())
+	to, err := n.dir.Quarantine(server.Account, a.topic, time.Now())
 	if err != nil {
 		return err
 	}

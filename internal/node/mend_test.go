@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"leasehold/internal/api"
-	"leasehold/server"
+	"leasehold/server/replicas"
 )
 
 func TestACopyIsGivenUpOnlyWhenAllOthersSayThatTheirsAreWhole(t *testing.T) {
@@ -43,7 +43,7 @@ func TestLanesStartOnlyOnCopiesWithoutAHole(t *testing.T) {
 	if h.of("orders") != "" {
 		t.Error("a hole before the first look")
 	}
-	streams := map[string]server.Copy{"orders": {Messages: 1, First: 1, Last: 2}, "audit": {Messages: 2, First: 1, Last: 2}, "KV_leasehold": {Messages: 1, First: 1, Last: 9}}
+	streams := map[string]replicas.State{"orders": {Messages: 1, First: 1, Last: 2}, "audit": {Messages: 2, First: 1, Last: 2}, "KV_leasehold": {Messages: 1, First: 1, Last: 9}}
 	copies := topicCopies(streams, map[string]*topic{"orders": nil, "audit": nil, "elsewhere": nil})
 	if !h.set(copies) || h.of("orders") == "" || h.of("audit") != "" || h.of("elsewhere") != "" || h.of("KV_leasehold") != "" {
 		t.Errorf("holes %v", h.holes)

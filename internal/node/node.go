@@ -18,6 +18,10 @@ import (
 	"leasehold/internal/config"
 	"leasehold/internal/logsink"
 	"leasehold/server"
+	"leasehold/server/datadir"
+	"leasehold/server/disk"
+	"leasehold/server/pki"
+	"leasehold/server/raft"
 )
 
 // ErrConfig is in the chain of Run's error when the config contradicts what is stored: trying again will not help.
@@ -39,8 +43,8 @@ type Node struct {
 	before againError    // How the life before this one ended.
 	pause  time.Duration // How long to wait before the broker is started, if that was a fault.
 
-	dir    *server.DataDir
-	disk   *server.Disk
+	dir    *datadir.Dir
+	disk   *disk.Disk
 	broker *server.Server
 	conns  conns
 	kv     *cluster.KV
@@ -77,8 +81,8 @@ func newLife(o Options, before againError, pause time.Duration) *Node {
 func (n *Node) runLife(ctx context.Context) error {
 	o := n.Options
 	n.wait("the data directory")
-	dir, err := server.OpenDataDir(o.Config.Node.DataDir, o.Config.Identity())
-	if errors.Is(err, server.ErrMismatch) {
+	dir, err := datadir.Open(o.Config.Node.DataDir, o.Config.Identity())
+	if errors.Is(err, datadir.ErrMismatch) {
 		err = fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if err != nil {
@@ -86,7 +90,7 @@ func (n *Node) runLife(ctx context.Context) error {
 	}
 	defer dir.Close() //nolint:errcheck // the life ends
 	n.dir = dir
-	if n.disk, err = server.NewDisk(dir, o.Config.Server, o.Logger); err != nil {
+	if n.disk, err = disk.New(dir.Path(), o.Config.Server.Disk(), o.Logger); err != nil {
 		return err
 	}
 	secrets, err := o.Config.ReadSecrets()
@@ -219,7 +223,7 @@ func (n *Node) newFace(secrets config.Secrets) (*api.Server, error) {
 	for _, w := range token.Warnings {
 		n.log.Warn(w)
 	}
-	protection, err := server.ListenerTLS(c.HTTP.TLS, secrets.Keys, n.Logger)
+	protection, err := pki.ListenerTLS(c.HTTP.TLS, secrets.Keys, n.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("http.tls: %w", err)
 	}
@@ -232,7 +236,7 @@ func (n *Node) newFace(secrets config.Secrets) (*api.Server, error) {
 // newBroker builds the embedded server.
 func (n *Node) newBroker(secrets config.Secrets) (*server.Server, error) {
 	c := n.Config
-	timing, err := server.TimingByName(c.Cluster.Timing)
+	timing, err := raft.TimingByName(c.Cluster.Timing)
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +245,7 @@ func (n *Node) newBroker(secrets config.Secrets) (*server.Server, error) {
 		return nil, err
 	}
 	if c.Server.TLS.UsesSecret() {
-		ca, err := server.ClientCA(secrets.Keys)
+		ca, err := pki.ClientCA(secrets.Keys)
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/server"
+	"leasehold/server/datadir"
 )
 
 const (
@@ -34,7 +35,7 @@ func (n *Node) RemoveNode(ctx context.Context, name string, dryRun bool) (*api.N
 	if err != nil {
 		return nil, err
 	}
-	if n.Config.Mode() == server.Single {
+	if n.Config.Mode() == datadir.Single {
 		return nil, api.Mark(api.ErrRefused, "this node stands alone: there is no cluster to remove a node from")
 	}
 	r, err := n.decideRemoval(ctx, kv, name)

@@ -16,6 +16,7 @@ import (
 	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 	"leasehold/server"
+	"leasehold/server/datadir"
 )
 
 // setupLimit bounds one try at asking the broker something during the set-up.
@@ -180,7 +181,7 @@ func (n *Node) watchReady(ctx context.Context) error {
 		switch {
 		case len(reasons) == 0:
 			reasons = copies.reasons(n.broker.ReadyStreams(n.streams()...), said, time.Now())
-		case n.Config.Mode() == server.Cluster:
+		case n.Config.Mode() == datadir.Cluster:
 			copies.unknown(time.Now())
 		}
 		if ctx.Err() != nil {

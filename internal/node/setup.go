@@ -16,6 +16,7 @@ import (
 	"leasehold/partitioner"
 	"leasehold/partitioner/stream"
 	"leasehold/server"
+	"leasehold/server/datadir"
 	"leasehold/worker"
 )
 
@@ -31,7 +32,7 @@ type topic struct {
 type (
 	clusterDefinition struct {
 		Version int           `json:"v"`
-		Mode    server.Mode   `json:"mode"`
+		Mode    datadir.Mode  `json:"mode"`
 		Timing  string        `json:"timing"`
 		TTL     time.Duration `json:"session_ttl_ns"`
 		Renew   time.Duration `json:"renew_ns"`
@@ -66,7 +67,7 @@ type (
 
 // Valid says what is missing.
 func (d clusterDefinition) Valid() error {
-	if d.Mode != server.Single && d.Mode != server.Cluster || d.TTL <= 0 || d.Renew <= 0 || d.Margin <= 0 {
+	if d.Mode != datadir.Single && d.Mode != datadir.Cluster || d.TTL <= 0 || d.Renew <= 0 || d.Margin <= 0 {
 		return fmt.Errorf("mode %q with session_ttl %v, renew %v, margin %v", d.Mode, d.TTL, d.Renew, d.Margin)
 	}
 	return nil
@@ -214,7 +215,7 @@ func (n *Node) openLetters(ctx context.Context) error {
 
 // localServer names the broker's server on which the readers' consumers are to be placed, none in single mode.
 func (n *Node) localServer() string {
-	if n.Config.Mode() == server.Single {
+	if n.Config.Mode() == datadir.Single {
 		return ""
 	}
 	return n.dir.ServerName()
@@ -375,8 +376,8 @@ func (n *Node) pressure(t partitioner.Topic) func() bool {
 func (n *Node) configHash() string {
 	groups := slices.Clone(n.Config.Groups)
 	for i := range groups {
-		groups[i].Handler = groups[i].Handler.WithFiles(func(string) string { return "" })
-		groups[i].Handler.Path = ""
+		none := func(string) string { return "" }
+		groups[i].Handler = groups[i].Handler.WithPaths(none, none)
 	}
 	text, err := json.Marshal(struct{ Topics, Groups any }{n.Config.Topics, groups})
 	if err != nil {

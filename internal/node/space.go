@@ -11,7 +11,8 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
 	"leasehold/partitioner/stream"
-	"leasehold/server"
+	"leasehold/server/datadir"
+	"leasehold/server/disk"
 )
 
 // How publishes are refused while a node is short of disk space: each node that is short holds every topic, again and
@@ -136,7 +137,7 @@ type diskReport struct {
 	SlowFsync  bool    `json:"slow_fsync"`
 }
 
-func newDiskReport(s server.DiskState) diskReport {
+func newDiskReport(s disk.State) diskReport {
 	return diskReport{
 		Free: s.Free, MinFree: s.MinFree, Short: s.Short,
 		FsyncP99MS: float64(s.FsyncP99.Microseconds()) / 1000, SlowFsync: s.SlowFsync,
@@ -177,7 +178,7 @@ const timingLAN = "lan"
 
 // timing is how this node's cluster is timed, "" if it is none: a node on its own has no elections.
 func (n *Node) timing() string {
-	if n.Config.Mode() == server.Single {
+	if n.Config.Mode() == datadir.Single {
 		return ""
 	}
 	return n.Config.Cluster.Timing

@@ -13,6 +13,7 @@ import (
 
 	"leasehold/cluster/lease"
 	"leasehold/server"
+	"leasehold/server/datadir"
 )
 
 // deathSubject is where nodes ask each other whether they have seen a process die.
@@ -65,7 +66,7 @@ func (d *deaths) has(x death) bool {
 
 // watchDeaths makes sure of each end of a process that its routes tell of, until ctx ends.
 func (n *Node) watchDeaths(ctx context.Context) error {
-	if !n.Config.Cluster.FastTakeover || n.Config.Mode() == server.Single {
+	if !n.Config.Cluster.FastTakeover || n.Config.Mode() == datadir.Single {
 		<-ctx.Done()
 		return nil
 	}

@@ -14,8 +14,8 @@ import (
 // How a node's log says why another one was declared dead.
 const (
 	buriedText = "node declared dead"
-	byWitness  = "its process is gone"
-	bySilence  = "it was silent"
+	byWitness  = "process gone"
+	bySilence  = "silent for"
 )
 
 const (
