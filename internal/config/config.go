@@ -134,6 +134,9 @@ func (c *Config) Listeners() []string {
 // SocketPath is where the agent answers local commands.
 func (c *Config) SocketPath() string { return filepath.Join(c.Node.DataDir, SocketName) }
 
+// FileName is the name of a config file in the directory of a node.
+const FileName = "config.toml"
+
 // SocketName is the name of the agent's socket in the data directory.
 const SocketName = datadir.SocketFile
 
