@@ -25,8 +25,8 @@ func TestBucketIsFoundAgain(t *testing.T) {
 	}
 }
 
-// TestLostAnswersAreAskedForAgain: while a stream has no leader nobody answers what it is asked, then or later.
-func TestLostAnswersAreAskedForAgain(t *testing.T) {
+// TestLostRepliesAreRequestedAgain: while a stream has no leader, requests to it get no reply, then or later.
+func TestLostRepliesAreRequestedAgain(t *testing.T) {
 	nc, err := servertest.Single(t).Conn("test")
 	if err != nil {
 		t.Fatal(err)
@@ -58,6 +58,6 @@ func TestLostAnswersAreAskedForAgain(t *testing.T) {
 	}
 	from := time.Now()
 	if _, err := openBucket(ctx, js, jetstream.StreamConfig{Name: Stream}); err == nil || time.Since(from) > 3*time.Second {
-		t.Errorf("an unanswered look at the bucket ended after %v with %v", time.Since(from), err)
+		t.Errorf("opening a bucket that does not reply ended after %v with %v", time.Since(from), err)
 	}
 }

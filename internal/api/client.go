@@ -65,7 +65,7 @@ func dialSocket(path string) (net.Conn, error) {
 	return conn, err
 }
 
-// IsSocket reports whether a target is the path of a socket: anything with a slash that is no URL.
+// IsSocket reports whether a target is the path of a socket: anything with a slash that is not a URL.
 func IsSocket(target string) bool {
 	return strings.Contains(target, "/") && !strings.Contains(target, "://")
 }

@@ -59,7 +59,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return err
 }
 
-// flagError says in an operator's words what is wrong with a flag.
+// flagError explains what is wrong with a flag.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var invalid *pflag.InvalidValueError

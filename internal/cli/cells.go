@@ -27,7 +27,7 @@ func nodeCell(state string) screen.Cell {
 	return screen.Paint(screen.Red, nodeWord(state))
 }
 
-// wantedCell is a yes or a no, of which the no needs somebody.
+// wantedCell is a yes or a no; a no needs attention.
 func wantedCell(yes bool) screen.Cell {
 	if yes {
 		return screen.Paint(screen.Plain, "yes")

@@ -40,13 +40,12 @@ func (a *App) conformanceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "conformance (--group NAME | --url URL | -- COMMAND [ARG]...)",
 		Short: "Check a handler against the protocol",
-		Long: "Starts the handler here, without an agent, and plays a node to it: messages, repeats, retries, two partitions at once, huge\n" +
-			"and binary payloads, what a later version may send, hand-overs, a late call of a former owner, kill -9 and stop. Says what\n" +
-			"the handler does right (✓), wrong (✗) and could do better (!), and what to do. Exit code 1 if anything is wrong.\n\n" +
-			"The handler really handles the messages: point it at a store for tests. It is told the group \"" + conformanceGroup + "\", partitions\n" +
-			"0 and 1, and sequences and epochs that grow from run to run. How it answers a message is up to the handler; with a message\n" +
-			"that it accepts (--data, --message) the checks see more. Of a webhook (--url, or a group of kind http) and of kind exec only\n" +
-			"the calls are checked.",
+		Long: "Starts the handler here, without an agent, and plays the part of a node: messages, repeats, retries, two partitions at\n" +
+			"once, huge and binary payloads, fields of a later version, hand-overs, a late call of a former owner, kill -9 and stop.\n" +
+			"Reports what the handler does right (✓), wrong (✗) and could do better (!), with advice. Exit code 1 if anything is wrong.\n\n" +
+			"The handler really handles the messages: let it write to a test store. It gets the group \"" + conformanceGroup + "\", partitions\n" +
+			"0 and 1, and sequences and epochs that grow from run to run. The checks cover more if you give it messages that it accepts\n" +
+			"(--data, --message). For a webhook (--url, or a group of kind http) and for kind exec only the calls are checked.",
 		Example: "  leasehold handler conformance -- python3 examples/minimal.py\n" +
 			"  leasehold handler conformance --url http://127.0.0.1:8080/orders --secret-file ./webhook_secret\n" +
 			"  leasehold handler conformance --group billing --config ./config.toml --message order.json",

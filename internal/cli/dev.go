@@ -47,7 +47,7 @@ func (a *App) devCommand() *cobra.Command {
 		Long: "Starts n1, n2 and n3 as processes of this binary, with their data, configs and logs in --dir, and waits until all\n" +
 			"are ready. ^C stops them; with --detach they stay until `leasehold dev down`. The file given with --topics holds\n" +
 			"[[topic]] and [[group]] tables for every node; in it {{node}} is the node's name and {{dir}} the directory.\n" +
-			"A later start needs no flags: what is not given stays as it was, and a config that you edited is kept.",
+			"A later start needs no flags: settings that are not given stay as they were, and a config that you edited is kept.",
 		Example: "  leasehold dev\n  leasehold dev --nodes 1\n  leasehold dev --dir /tmp/demo --topics topics.toml --detach\n" +
 			"  leasehold dev kill n2 --dir /tmp/demo\n  leasehold dev start n2 --dir /tmp/demo\n  leasehold dev down --dir /tmp/demo",
 		Args: cobra.NoArgs,

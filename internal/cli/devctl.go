@@ -145,7 +145,7 @@ func (a *App) devStartCommand(dir *string) *cobra.Command {
 				return err
 			}
 			if err := a.waitReady(cmd.Context(), []devcluster.Node{n}, timeout); err != nil {
-				return err // It goes on starting: it may only be waiting for others.
+				return err // The node keeps starting: it may only be waiting for others.
 			}
 			fmt.Fprintf(a.Out, "%s is ready\n", n.Name)
 			return nil

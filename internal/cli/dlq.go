@@ -105,8 +105,8 @@ func (a *App) dlqListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list GROUP",
 		Short: "List a group's dead letters",
-		Long: "A \"dead\" one used up its attempts, and later ones of its key were handled. A \"parked\" one waits with every later one of its key until\n" +
-			"`dlq release`.",
+		Long: "A \"dead\" message used up its attempts, and later ones of its key were handled. A \"parked\" one waits, with every later\n" +
+			"message of its key, until `dlq release`.",
 		Example: "  leasehold dlq list billing\n  leasehold dlq list billing --reason max_attempts --since 2h -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {

@@ -37,11 +37,11 @@ func (a *App) handlerTestCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test GROUP (--data TEXT | --message FILE | --seq N)",
 		Short: "Call a group's handler once and see how its answer is read",
-		Long: "Builds the handler that the config gives the group, in this process and not in the agent, calls it once, and says how\n" +
-			"its answer is read and what would follow. No position of the group moves. But the call is real: what the handler\n" +
-			"does with a message, it does. It runs as you, not as the agent's user. What it says on stderr is shown there.\n" +
-			"Of kind file the line goes to a temporary directory; kind nats cannot be tested so, for its requests need the node's\n" +
-			"own connection. Exit code 0 if the answer was ok, else 1.",
+		Long: "Runs the group's handler from the config, in this process and not in the agent, calls it once, and shows how its answer\n" +
+			"is interpreted and what would follow. No position of the group moves. But the call is real: the handler has its usual\n" +
+			"effects. It runs as you, not as the agent's user. Its stderr is shown on stderr. Kind file writes to a temporary\n" +
+			"directory; kind nats cannot be tested, because its requests need the node's own connection. Exit code 0 if the answer\n" +
+			"was ok, otherwise 1.",
 		Example: "  leasehold handler test billing --data '{\"total\": 12}' --key c-17\n  leasehold handler test billing --message order.json --attempt 8\n" +
 			"  leasehold handler test billing --seq 1007",
 		Args:              cobra.ExactArgs(1),

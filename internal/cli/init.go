@@ -80,8 +80,8 @@ func (a *App) initCommand() *cobra.Command {
 		Use:   "init",
 		Short: "Write the configs and the shared secret of a new cluster, or the config of one node",
 		Long: "Writes OUT/NODE/config.toml and OUT/NODE/cluster_secret for every node. Copy each directory to its node as\n" +
-			"/etc/leasehold, and start the agents. With --single it writes OUT/config.toml of a node on its own, with its data\n" +
-			"beside it. Nothing that exists is overwritten.",
+			"/etc/leasehold, and start the agents. With --single it writes OUT/config.toml of a single node, with its data\n" +
+			"next to it. Existing files are never overwritten.",
 		Example: "  leasehold init --single\n" +
 			"  leasehold init --cluster-name plant-7 --nodes n1=10.0.0.11,n2=10.0.0.12,n3=10.0.0.13 --topic orders:64 --out ./plant-7\n" +
 			"  scp -r ./plant-7/n1/. root@10.0.0.11:/etc/leasehold/",
@@ -160,6 +160,6 @@ func (a *App) runInit(s site, out string) error {
 		host, _, _ := net.SplitHostPort(n.address) // As parseNodes joined it.
 		fmt.Fprintf(a.Out, "%s\tcopy to /etc/leasehold on %s\n", filepath.Join(out, n.name), host)
 	}
-	fmt.Fprintf(a.Out, "Whoever has %s can join the cluster: keep it safe. Then, on every node: leasehold agent\n", secretFile)
+	fmt.Fprintf(a.Out, "Anyone who has %s can join the cluster: keep it safe. Then, on every node: leasehold agent\n", secretFile)
 	return nil
 }

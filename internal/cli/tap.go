@@ -32,7 +32,7 @@ func (a *App) tapCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tap TOPIC",
 		Short: "Look at a topic's messages without consuming them",
-		Long: "Shows stored messages, the last 10 unless a flag says where to begin, one line per message. With -o json, each line is\n" +
+		Long: "Shows stored messages, the last 10 unless a flag says where to start, one line per message. With -o json, each line is\n" +
 			"the whole message as a JSON object, as handlers get it. No group's position moves. ^C ends --follow with code 0.\n" +
 			"--local reads the replica on the disk of the node that is asked: it needs no quorum, and the newest messages may be\n" +
 			"missing from it.",
