@@ -17,7 +17,7 @@ import (
 	"leasehold/internal/cli/screen"
 	"leasehold/internal/printable"
 	"leasehold/partitioner"
-	"leasehold/worker"
+	"leasehold/worker/header"
 )
 
 func (a *App) explainCommand() *cobra.Command {
@@ -242,7 +242,7 @@ func (x explainer) locate(ctx context.Context, v *groupView, m *api.Message, sta
 
 // onlyGroup is the only group that a message is for, empty if it is for all.
 func onlyGroup(m *api.Message) string {
-	if values := m.Headers[worker.HeaderOnlyGroup]; len(values) > 0 {
+	if values := m.Headers[header.OnlyGroup]; len(values) > 0 {
 		return values[0]
 	}
 	return ""

@@ -12,6 +12,7 @@ import (
 	"leasehold/internal/fielderr"
 	"leasehold/server/access"
 	"leasehold/worker"
+	"leasehold/worker/handler"
 
 	"github.com/BurntSushi/toml"
 )
@@ -123,5 +124,5 @@ func (d *decoder) handler(p toml.Primitive, h *worker.HandlerConfig, path string
 	c := reflect.New(reflect.TypeOf(kind.Config)).Elem()
 	c.Set(reflect.ValueOf(kind.Config.Defaulted()))
 	d.table(keys, c, path)
-	h.Config = c.Interface().(worker.KindConfig)
+	h.Config = c.Interface().(handler.Config)
 }

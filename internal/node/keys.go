@@ -8,7 +8,8 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/brokererr"
 	"leasehold/partitioner"
-	"leasehold/worker"
+	"leasehold/worker/deadletter"
+	"leasehold/worker/tap"
 )
 
 // Key finds the key of a topic that an operator means by a name.
@@ -30,13 +31,13 @@ func (n *Node) Key(ctx context.Context, topic, name string) (*api.KeyInfo, error
 type hasKey func(key string) (bool, error)
 
 // hasKey looks at the topic, and before that at the dead letters, unless they are nil.
-func (n *Node) hasKey(ctx context.Context, t partitioner.Topic, letters *worker.DeadLetters) hasKey {
+func (n *Node) hasKey(ctx context.Context, t partitioner.Topic, letters *deadletter.Store) hasKey {
 	return func(key string) (found bool, err error) {
 		if letters != nil {
 			found, err = letters.HasKey(ctx, partitioner.NewLetterKey(key))
 		}
 		if !found && err == nil {
-			found, err = worker.HasKey(ctx, n.conns.operator, t, key)
+			found, err = tap.HasKey(ctx, n.conns.operator, t, key)
 		}
 		if err != nil {
 			err = api.Mark(api.ErrNotYet, brokererr.Text(err))

@@ -20,7 +20,8 @@ import (
 	"leasehold/internal/ownership"
 	"leasehold/internal/plural"
 	"leasehold/partitioner"
-	"leasehold/worker"
+	"leasehold/worker/deadletter"
+	"leasehold/worker/header"
 )
 
 // DeadLetters lists a page of a group's dead letters.
@@ -56,8 +57,8 @@ func (n *Node) DeadLetters(ctx context.Context, group string, f api.LetterFilter
 }
 
 // letterPage is what to ask for, but for its key, and what puts the answers into the list until it is full.
-func letterPage(f api.LetterFilter, out *api.LetterList) (worker.LetterQuery, func(*worker.Letter) (more bool)) {
-	where := worker.LetterQuery{Partition: -1, Kind: partitioner.DeadLetterKind(f.Kind), After: f.After}
+func letterPage(f api.LetterFilter, out *api.LetterList) (deadletter.Query, func(*deadletter.Record) (more bool)) {
+	where := deadletter.Query{Partition: -1, Kind: partitioner.DeadLetterKind(f.Kind), After: f.After}
 	if f.Partition != nil {
 		where.Partition = *f.Partition
 	}
@@ -66,7 +67,7 @@ func letterPage(f api.LetterFilter, out *api.LetterList) (worker.LetterQuery, fu
 		limit = api.MaxLetters
 	}
 	size := 0
-	return where, func(l *worker.Letter) (more bool) {
+	return where, func(l *deadletter.Record) (more bool) {
 		if (f.Reason == "" || string(l.Reason) == f.Reason) && !l.LastFail.Before(f.Since) {
 			letter := apiLetter(l, f.Data)
 			out.Letters = append(out.Letters, letter)
@@ -91,10 +92,10 @@ func sizeOf(l api.Letter) int {
 }
 
 // oneOf lists the letter of one message, if there is one.
-func oneOf(ctx context.Context, box *worker.DeadLetters, where worker.LetterQuery, f api.LetterFilter, out *api.LetterList) error {
+func oneOf(ctx context.Context, box *deadletter.Store, where deadletter.Query, f api.LetterFilter, out *api.LetterList) error {
 	l, err := box.Of(ctx, where.Partition, where.Key, f.Seq)
 	switch {
-	case errors.Is(err, worker.ErrNoLetter):
+	case errors.Is(err, deadletter.ErrNotFound):
 		return nil
 	case err != nil:
 		return err
@@ -104,18 +105,18 @@ func oneOf(ctx context.Context, box *worker.DeadLetters, where worker.LetterQuer
 }
 
 func letterError(err error, number uint64) error {
-	if errors.Is(err, worker.ErrNoLetter) {
+	if errors.Is(err, deadletter.ErrNotFound) {
 		return api.Mark(api.ErrNotFound, fmt.Sprintf("there is no dead letter %d", number))
 	}
 	return err
 }
 
-func apiLetter(l *worker.Letter, data bool) api.Letter {
+func apiLetter(l *deadletter.Record, data bool) api.Letter {
 	out := api.Letter{
 		Number: l.Stored, ID: fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), Kind: string(l.Kind), Reason: string(l.Reason),
 		Error: l.Error, Topic: l.Topic, Partition: l.Partition, Seq: l.Seq, Key: listedKey(l), Subject: l.Subject, Attempts: l.Attempts,
-		FirstFailure: worker.TimeText(l.FirstFail), LastFailure: worker.TimeText(l.LastFail), Node: l.Node, Epoch: l.Epoch,
-		Published: worker.TimeText(l.Published), Requeues: l.Requeues, Bytes: len(l.Data), LeftOut: l.LeftOut,
+		FirstFailure: header.TimeText(l.FirstFail), LastFailure: header.TimeText(l.LastFail), Node: l.Node, Epoch: l.Epoch,
+		Published: header.TimeText(l.Published), Requeues: l.Requeues, Bytes: len(l.Data), LeftOut: l.LeftOut,
 	}
 	if data {
 		out.Headers = l.Headers
@@ -125,7 +126,7 @@ func apiLetter(l *worker.Letter, data bool) api.Letter {
 }
 
 // listedKey is a letter's key by which it is found again. JSON holds no other text than UTF-8.
-func listedKey(l *worker.Letter) string {
+func listedKey(l *deadletter.Record) string {
 	if utf8.ValidString(l.Key) {
 		return l.Key
 	}
@@ -145,7 +146,7 @@ func (n *Node) releaseKeys(ctx context.Context, g about, keys []string) (string,
 		}
 		letterKeys[i] = string(letterKey)
 		found := false
-		_, err = n.letters(g.name).List(ctx, worker.LetterQuery{Partition: -1, Kind: partitioner.Parked, Key: letterKey}, func(*worker.Letter) bool {
+		_, err = n.letters(g.name).List(ctx, deadletter.Query{Partition: -1, Kind: partitioner.Parked, Key: letterKey}, func(*deadletter.Record) bool {
 			found = true
 			return false
 		})
@@ -163,7 +164,7 @@ func (n *Node) releaseKeys(ctx context.Context, g about, keys []string) (string,
 // loses none.
 func (n *Node) Requeue(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
 	requeued := []api.Requeued{}
-	done, err := n.eachLetter(ctx, group, o.Numbers, "requeued", func(ctx context.Context, l *worker.Letter) error {
+	done, err := n.eachLetter(ctx, group, o.Numbers, "requeued", func(ctx context.Context, l *deadletter.Record) error {
 		switch {
 		case l.Kind == partitioner.Parked:
 			return errors.New("it is parked, with later ones of its key behind it: release the key instead")
@@ -184,7 +185,7 @@ func (n *Node) Requeue(ctx context.Context, group string, o api.LetterOrder) (*a
 
 // publishAgain publishes a letter's message under an id of its own, so that a repeated requeue is stored once: the id that
 // it came with is still known to the broker, which would take the message for a duplicate and drop it.
-func (n *Node) publishAgain(ctx context.Context, l *worker.Letter, allGroups bool) (again api.Requeued, err error) {
+func (n *Node) publishAgain(ctx context.Context, l *deadletter.Record, allGroups bool) (again api.Requeued, err error) {
 	if len(l.Subject) > partitioner.MaxSubject {
 		return again, fmt.Errorf("its subject has %d bytes, and a node publishes to at most %d: take it with `leasehold dlq export %s`, then drop it",
 			len(l.Subject), partitioner.MaxSubject, l.Group)
@@ -215,7 +216,7 @@ func (n *Node) publishAgain(ctx context.Context, l *worker.Letter, allGroups boo
 // Drop deletes dead letters. Partitions of which a parked one goes begin anew, for their owners know which keys are parked.
 func (n *Node) Drop(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
 	var parked []int
-	done, err := n.eachLetter(ctx, group, o.Numbers, "dropped", func(ctx context.Context, l *worker.Letter) error {
+	done, err := n.eachLetter(ctx, group, o.Numbers, "dropped", func(ctx context.Context, l *deadletter.Record) error {
 		if l.Kind == partitioner.Parked {
 			parked = append(parked, l.Partition)
 		}
@@ -230,7 +231,7 @@ func (n *Node) Drop(ctx context.Context, group string, o api.LetterOrder) (*api.
 
 // eachLetter does something with dead letters whose message is finished, and then removes them. Before that, their owner
 // might still be about to write the very same one again.
-func (n *Node) eachLetter(ctx context.Context, group string, numbers []uint64, what string, do func(context.Context, *worker.Letter) error) (*api.LettersDone, error) {
+func (n *Node) eachLetter(ctx context.Context, group string, numbers []uint64, what string, do func(context.Context, *deadletter.Record) error) (*api.LettersDone, error) {
 	g, err := n.about(ctx, group)
 	if err != nil {
 		return nil, err
@@ -249,7 +250,7 @@ func (n *Node) eachLetter(ctx context.Context, group string, numbers []uint64, w
 	return out, nil
 }
 
-func (n *Node) oneLetter(ctx context.Context, box *worker.DeadLetters, number uint64, passed *passing, do func(context.Context, *worker.Letter) error) error {
+func (n *Node) oneLetter(ctx context.Context, box *deadletter.Store, number uint64, passed *passing, do func(context.Context, *deadletter.Record) error) error {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	l, err := box.At(ctx, number)
@@ -278,7 +279,7 @@ type passing struct {
 	tries  int // Left for the whole command.
 }
 
-func (p *passing) await(ctx context.Context, l *worker.Letter) error {
+func (p *passing) await(ctx context.Context, l *deadletter.Record) error {
 	for {
 		if l.Partition < len(p.leased) && l.Seq <= p.leased[l.Partition].Checkpoint {
 			return nil

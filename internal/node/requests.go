@@ -16,7 +16,8 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/duration"
 	"leasehold/partitioner"
-	"leasehold/worker"
+	"leasehold/worker/lane"
+	"leasehold/worker/stream"
 )
 
 const (
@@ -280,7 +281,7 @@ func (n *Node) resumable(ctx context.Context, g about, r lease.Command) (*int, e
 
 // goesOn reports whether there is nothing about a lane that a resume would change.
 func (s laneState) goesOn() bool {
-	return s.Attempt == 0 && (s.State == worker.StateHeld || s.State == worker.StateStarting || s.State == worker.StateReleasing)
+	return s.Attempt == 0 && (s.State == lane.StateHeld || s.State == lane.StateStarting || s.State == lane.StateReleasing)
 }
 
 // pausing reports whether a pause that was asked for has not been applied to a partition.
@@ -376,11 +377,11 @@ func (n *Node) foresee(ctx context.Context, g about, r lease.Command, out *api.A
 		if !r.Covers(p) || l.Checkpoint == r.Seq {
 			continue
 		}
-		from, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, p, min(l.Checkpoint, r.Seq)+1)
+		from, err := stream.CountPartition(ctx, n.conns.operator, t.Topic, p, min(l.Checkpoint, r.Seq)+1)
 		if err != nil {
 			return err
 		}
-		rest, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, p, max(l.Checkpoint, r.Seq)+1)
+		rest, err := stream.CountPartition(ctx, n.conns.operator, t.Topic, p, max(l.Checkpoint, r.Seq)+1)
 		if err != nil {
 			return err
 		}

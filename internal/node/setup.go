@@ -18,13 +18,14 @@ import (
 	"leasehold/server"
 	"leasehold/server/datadir"
 	"leasehold/worker"
+	"leasehold/worker/reader"
 )
 
 // topic is one topic on this node.
 type topic struct {
 	partitioner.Topic
 	stream jetstream.Stream
-	reader *worker.Reader // nil if this node has no group of the topic: to read costs, and nobody would get it.
+	reader *reader.Reader // nil if this node has no group of the topic: to read costs, and nobody would get it.
 }
 
 // What is stored about the cluster, its topics and its groups when the first node defines them. None of it changes

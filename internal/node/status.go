@@ -21,7 +21,7 @@ import (
 	"leasehold/internal/plural"
 	"leasehold/partitioner"
 	"leasehold/partitioner/stream"
-	"leasehold/worker"
+	"leasehold/worker/header"
 )
 
 // statusSubject is where nodes ask each other what their lanes are doing.
@@ -68,8 +68,8 @@ func (n *Node) report() report {
 	for _, g := range n.groups {
 		for _, l := range g.worker.Status() {
 			s := laneState{
-				Partition: l.Partition, Epoch: l.Epoch, Done: l.Done, State: l.State, Attempt: l.Attempt, Error: l.Error,
-				RetryAt: worker.TimeText(l.RetryAt), Parked: l.Parked, Passed: l.Passed, Release: l.Unreleased,
+				Partition: l.Partition, Epoch: l.Epoch, Done: l.Checkpoint, State: l.State, Attempt: l.Attempt, Error: l.Error,
+				RetryAt: header.TimeText(l.RetryAt), Parked: l.Parked, Passed: l.Passed, Release: l.Unreleased,
 			}
 			if l.Lag != nil {
 				lag := int64(*l.Lag)

@@ -9,7 +9,9 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/jsondata"
 	"leasehold/partitioner"
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/stream"
+	"leasehold/worker/tap"
 )
 
 // Tap shows messages of a topic without consuming them.
@@ -18,14 +20,14 @@ func (n *Node) Tap(ctx context.Context, name string, o api.TapOptions) (api.Mess
 	if err != nil {
 		return nil, err
 	}
-	opt := worker.TapOptions{Topic: t.Topic, JS: n.conns.operator, From: o.FromSeq, Last: o.Last, Follow: o.Follow}
+	opt := tap.Options{Topic: t.Topic, JS: n.conns.operator, From: o.FromSeq, Last: o.Last, Follow: o.Follow}
 	if o.Since > 0 {
 		opt.Since = time.Now().Add(-o.Since)
 	}
 	if opt.Filter, err = tapFilter(t.Topic, o, n.hasKey(ctx, t.Topic, nil)); err != nil {
 		return nil, err
 	}
-	tap, err := worker.OpenTap(ctx, opt)
+	tap, err := tap.Open(ctx, opt)
 	if err != nil {
 		return nil, api.Mark(api.ErrNotYet, err.Error())
 	}
@@ -58,7 +60,7 @@ func (n *Node) openTopic(name string) (*topic, error) {
 	return n.topics[name], nil
 }
 
-type tapReader struct{ *worker.Tap }
+type tapReader struct{ *tap.Tap }
 
 func (r tapReader) Next(ctx context.Context) (*api.Message, error) {
 	m, err := r.Tap.Next(ctx)
@@ -69,7 +71,7 @@ func (r tapReader) Next(ctx context.Context) (*api.Message, error) {
 }
 
 // messageOf is a stored message as the outside sees it.
-func messageOf(m *worker.Message) *api.Message {
+func messageOf(m *handler.Message) *api.Message {
 	out := &api.Message{
 		ID: m.ID, Topic: m.Topic, Partition: m.Partition, Seq: m.Seq, Key: m.Key, Subject: m.Subject,
 		IdempotencyKey: m.IdempotencyKey, Time: m.Published.UTC().Format(time.RFC3339Nano), Traceparent: m.Traceparent,
@@ -87,9 +89,9 @@ func (n *Node) Message(ctx context.Context, name string, seq uint64) (*api.Messa
 	if err != nil {
 		return nil, err
 	}
-	m, err := worker.Stored(ctx, n.conns.operator, t.Topic, seq)
+	m, err := tap.Get(ctx, n.conns.operator, t.Topic, seq)
 	switch {
-	case errors.Is(err, worker.ErrNotStored):
+	case errors.Is(err, tap.ErrNotStored):
 		return nil, api.Mark(api.ErrNotFound, err.Error())
 	case err != nil:
 		return nil, api.Mark(api.ErrNotYet, err.Error())
@@ -103,10 +105,10 @@ func (n *Node) Count(ctx context.Context, name string, o api.CountOptions) (uint
 	if err != nil || o.Before <= o.After+1 {
 		return 0, err
 	}
-	all, err := worker.CountFrom(ctx, n.conns.operator, t.Topic, o.Partition, o.After+1)
+	all, err := stream.CountPartition(ctx, n.conns.operator, t.Topic, o.Partition, o.After+1)
 	rest := uint64(0)
 	if err == nil && all > 0 {
-		rest, err = worker.CountFrom(ctx, n.conns.operator, t.Topic, o.Partition, o.Before)
+		rest, err = stream.CountPartition(ctx, n.conns.operator, t.Topic, o.Partition, o.Before)
 	}
 	if err != nil {
 		return 0, api.Mark(api.ErrNotYet, err.Error())
