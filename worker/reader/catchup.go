@@ -180,7 +180,7 @@ func (c *catchUp) attachLanes() (near, low uint64, some, fresh bool) {
 }
 
 // pushLast gives a lane the message before pos, if that is all it lacks. A lone lane that lags is thereby fed from one
-// consumer, however often its queue is full.
+// consumer, however often its queue is full: BenchmarkLoneLag opens 27 without this, and reads a third as fast (with a handler that returns at once).
 func (c *catchUp) pushLast(f *Cursor) bool {
 	if c.last.Seq != f.next || f.next+1 != c.pos {
 		return false

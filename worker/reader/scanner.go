@@ -12,7 +12,7 @@ import (
 )
 
 // flushEvery is how many messages a reader passes on at most before it wakes up the lanes that got some. A wake-up
-// costs more than a message, so a lane should find several.
+// costs more than a message, so a lane should find several: with 1 BenchmarkDrain takes a fifth more CPU per message.
 const flushEvery = 256
 
 // sink is what a scanner feeds.
