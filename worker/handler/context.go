@@ -77,5 +77,6 @@ func (c *CallContext) Done() <-chan struct{} { return c.ask().Done() }
 // Err returns why the call must end; nil if it need not yet.
 func (c *CallContext) Err() error { return c.ask().Err() }
 
-// Value passes on, which is also how the context package finds the real one, so that derived contexts need no goroutine.
+// Value passes on, which is also how the context package finds the real one, so that derived contexts need no
+// goroutine.
 func (c *CallContext) Value(key any) any { return c.ask().Value(key) }

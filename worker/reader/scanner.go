@@ -21,7 +21,8 @@ type sink interface {
 	deliver(e *stream.Entry)
 	// skip moves pos to a sequence below which nothing is stored any more.
 	skip(to uint64)
-	// missing stops the lanes that need the message at pos, which is missing, and moves pos past it. text says what is missing.
+	// missing stops the lanes that need the message at pos, which is missing, and moves pos past it. text says what
+	// is missing.
 	missing(text string)
 	// tick is called every stream.TickInterval. An error means that the consumer is lost.
 	tick() error
