@@ -22,6 +22,8 @@ DESTDIR ?=
 SIDE ?= 4
 # Packages with tests for which `make test` has no time. Their names begin with TestLong, and they skip themselves under -short.
 LONG = $(shell grep -rlE --include=*_test.go '^func TestLong' . | xargs -n1 dirname | sort -u)
+# It freezes nodes for a little less than a session's life, so nothing runs beside it.
+FROZEN := ./internal/harness/scenario/handover
 
 .PHONY: help help-lab build test test-long lint cluster cluster-status cluster-kill cluster-start cluster-down sim faults chaos install uninstall node-named python3
 
@@ -43,7 +45,8 @@ test: ## run the tests that every change needs (6 minutes on two cores)
 test-long: ## run the tests that take long, and each experiment briefly (12 minutes)
 	@examples/need.sh
 	@internal/harness/matrix/need.sh
-	go test -timeout 30m -p 2 -run '^TestLong' $(LONG)
+	go test -timeout 30m -p 2 -run '^TestLong' $(filter-out $(FROZEN),$(LONG))
+	go test -timeout 30m -run '^TestLong' $(FROZEN)
 	go test -timeout 10m -tags bench ./internal/harness/bench
 
 lint: ## golangci-lint (.golangci.yml), go.mod tidy; the first run builds the linter
@@ -70,8 +73,9 @@ sim: ## simulate the lease protocol: SEEDS=2000
 	@mkdir -p bin && go test -count=1 -timeout 80m ./cluster/lease/sim -run 'TestNoTwoOwners|TestNothingMoves' -args -seeds $(SEEDS) -summary $(CURDIR)/bin/sim.txt; \
 	code=$$?; tail -n 1 bin/sim.txt; exit $$code
 
-faults: ## kill and stop real nodes under load, 12 kills, and judge the histories: a part of test-long
-	go test -count=1 -timeout 30m -v -run '^TestLong(KillLoop|Term|Damaged|KillAtEveryFailpoint)' ./internal/harness/scenario/{handover,storage,handler}
+faults: ## kill and stop real nodes under load, 12 kills, and judge the histories: test-long has the same with 4
+	go test -count=1 -timeout 30m -v ./internal/harness/scenario/handover -run '^TestLong(Kill|Term)' -args -kills 12
+	go test -count=1 -timeout 30m -v -p 1 ./internal/harness/scenario/{storage,handler} -run '^TestLong(Damaged|KillAtEveryFailpoint)'
 
 chaos: ## the fault matrix, CI's rows; others: ROWS='^kill' (a regular expression) SEED=7 ROUNDS=3 MINUTES=30 (no row starts later) ATTACKS='^flood' (of the row hostile) (root)
 	@internal/harness/matrix/need.sh && mkdir -p bin

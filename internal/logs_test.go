@@ -19,11 +19,12 @@ type logCall struct {
 	keys  []string // Those that stand at the call; a logger made with With has more.
 }
 
-// TestLogsPageListsMessagesOfTheCode holds docs/logs.md to the code: every message that an operator may alert on is logged, as
-// a constant, with the level and the keys that the page names.
+// TestLogsPageListsMessagesOfTheCode holds docs/logs.md to the code: every message that an operator may alert on is
+// logged, as a constant, with the level and the keys that the page names.
 func TestLogsPageListsMessagesOfTheCode(t *testing.T) {
 	logged := logCalls(t)
-	rows := regexp.MustCompile("(?m)^\\| `(.+?)` \\| (error|warn|info) \\| (.*?) \\|").FindAllStringSubmatch(read(t, "../docs/logs.md"), -1)
+	row := regexp.MustCompile("(?m)^\\| `(.+?)` \\| (error|warn|info) \\| (.*?) \\|")
+	rows := row.FindAllStringSubmatch(read(t, "../docs/logs.md"), -1)
 	for _, row := range rows {
 		message, level, keys := row[1], row[2], quotedIn(row[3])
 		calls := logged[message]
@@ -59,7 +60,8 @@ func logCalls(t *testing.T) map[string][]logCall {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "harness" || d.Name() == "examples") {
+		hidden := strings.HasPrefix(d.Name(), ".") && d.Name() != ".."
+		if d.IsDir() && (hidden || d.Name() == "harness" || d.Name() == "examples") {
 			return filepath.SkipDir
 		}
 		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {

@@ -91,7 +91,7 @@ func removeStale(path string) error {
 		return fmt.Errorf("another agent answers on %s; two agents cannot share a data directory", path)
 	}
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove the socket of a former life: %w", err)
+		return fmt.Errorf("remove the socket of a previous run: %w", err)
 	}
 	return nil
 }

@@ -154,7 +154,7 @@ var (
 	// what is missing.
 	ErrNoQuorum = fmt.Errorf("%w: no quorum", ErrNotYet)
 	// ErrWrongToken is an ErrNotAllowed where a token was shown.
-	ErrWrongToken = fmt.Errorf("%w: the agent has another token than the one that was shown", ErrNotAllowed)
+	ErrWrongToken = fmt.Errorf("%w: the token does not match the agent's", ErrNotAllowed)
 )
 
 // normal makes empty lists of absent ones: a reader of the JSON never meets null where a list belongs.

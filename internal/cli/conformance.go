@@ -68,7 +68,7 @@ func (a *App) conformanceCommand() *cobra.Command {
 	flags.StringArrayVar(&f.secrets, "secret-file", nil, "with --url: file with a secret that signs the requests")
 	flags.StringVar(&f.key, "key", "c-17", "key of the messages")
 	flags.StringArrayVar(&f.data, "data", nil, "payload of the messages; several are used in turn")
-	flags.StringArrayVar(&f.files, "message", nil, "file that holds the payload of the messages, likewise; - is stdin")
+	flags.StringArrayVar(&f.files, "message", nil, "file with the payload of the messages; several are used in turn; - is stdin")
 	limitVar(cmd, &f.timeout, "timeout", 0, "how long a call may take (default: the group's timeout, else 10s)")
 	flags.TextVar(&f.maxPayload, "max-payload", f.maxPayload, "`size` of the huge message; with --group the config's server.max_payload, unless given")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show what the handler logs")

@@ -198,7 +198,7 @@ func askReady(ctx context.Context, nodes []devcluster.Node) ([]string, error) {
 	var waits []string
 	for _, n := range nodes {
 		if _, running := n.PID(); !running {
-			return nil, failure(exitFailed, "its whole log: "+shortPath(n.LogFile()), "node %s ended while starting:\n%s", n.Name, n.LogTail())
+			return nil, failure(exitFailed, "its whole log: "+shortPath(n.LogFile()), "node %s exited while starting:\n%s", n.Name, n.LogTail())
 		}
 		reasons, err := api.NewClient(n.Socket()).Ready(ctx)
 		switch {
@@ -287,9 +287,9 @@ func (a *App) watchNodes(ctx context.Context, dir string, nodes []devcluster.Nod
 			}
 			up[n.Name] = running
 			if running {
-				fmt.Fprintf(a.Err, "%s runs again\n", n.Name)
+				fmt.Fprintf(a.Err, "%s is running again\n", n.Name)
 			} else {
-				fmt.Fprintf(a.Err, "%s has ended; start it again with: %s\n", n.Name, a.devLine(dir, "start", n.Name))
+				fmt.Fprintf(a.Err, "%s has exited; start it again with: %s\n", n.Name, a.devLine(dir, "start", n.Name))
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func (f *letterFlags) add(cmd *cobra.Command) {
 	numberVar(cmd, &f.partition, "partition", -1, 0, "only of this partition")
 	flags.Var(word{&f.key}, "key", "only of this key: "+keyForms)
 	flags.Var(word{&f.reason}, "reason", "only with this reason: rejected, max_attempts or parked")
-	flags.Var(word{&f.since}, "since", "only those that failed last since "+sinceHelp)
+	flags.Var(word{&f.since}, "since", "only those whose last failure is since "+sinceHelp)
 }
 
 // addReading adds the flags of commands that only read dead letters.

@@ -55,10 +55,10 @@ func (a *App) handlerTestCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.data, "data", "", "payload of a made-up message")
 	flags.StringVar(&f.file, "message", "", "file with the payload of a made-up message; - is stdin")
-	flags.Uint64Var(&f.seq, "seq", 0, "sequence of a stored message of the group's topic, which the agent is asked for")
+	flags.Uint64Var(&f.seq, "seq", 0, "sequence of a stored message of the group's topic, fetched from the agent")
 	flags.StringVar(&f.key, "key", "", "key of a made-up message (default \""+defaultKey+"\")")
-	flags.StringVar(&f.subject, "subject", "", "its full subject instead, for a topic whose key is not the whole of it")
-	numberVar(cmd, &f.attempt, "attempt", 1, 1, "which attempt the call is said to be")
+	flags.StringVar(&f.subject, "subject", "", "full subject instead of --key, for a topic whose subject has other tokens")
+	numberVar(cmd, &f.attempt, "attempt", 1, 1, "attempt number of the call")
 	flags.Uint64Var(&f.epoch, "epoch", 1, "epoch of the call; a store that keeps the highest one refuses a lower one")
 	cmd.MarkFlagsOneRequired("data", "message", "seq")
 	cmd.MarkFlagsMutuallyExclusive("data", "message", "seq")
@@ -190,7 +190,7 @@ func callOf(m *api.Message, group worker.Config, f trialFlags, node string) *han
 func (a *App) try(ctx context.Context, c *config.Config, group worker.Config, m *handler.Message) (handler.Trial, error) {
 	switch needs := group.Handler.Resources(); {
 	case needs.Service:
-		return handler.Trial{}, failure(exitUsage, "publish a message, and look at what becomes of it with `leasehold explain`",
+		return handler.Trial{}, failure(exitUsage, "publish a message, and follow it with `leasehold explain`",
 			"group %q: a handler of kind %s cannot be tested so: its requests need the node's own connection", group.Name, group.Handler.Kind)
 	case needs.Directory != "":
 		dir, err := os.MkdirTemp("", "leasehold-handler-test-*")

@@ -107,8 +107,8 @@ func (a *App) initCommand() *cobra.Command {
 	cmd.Flags().StringVar(&cluster, "cluster-name", "", "name of the cluster (required without --single)")
 	cmd.Flags().StringVar(&nodes, "nodes", "", "nodes, name=host or name=host:port, separated by commas; at least three (required without --single)")
 	cmd.Flags().StringVar(&out, "out", "", "directory to write to (required without --single, where it is the current one)")
-	cmd.Flags().BoolVar(&single, "single", false, "one node on its own, in single mode")
-	cmd.Flags().StringArrayVar(&topics, "topic", nil, "topic to begin with, NAME or NAME:PARTITIONS; repeat it for more")
+	cmd.Flags().BoolVar(&single, "single", false, "a single node, without a cluster")
+	cmd.Flags().StringArrayVar(&topics, "topic", nil, "topic to create, NAME or NAME:PARTITIONS; repeat it for more")
 	return cmd
 }
 
@@ -128,7 +128,7 @@ func parseNodes(list string) ([]siteNode, error) {
 		nodes = append(nodes, siteNode{name: name, subdir: name, address: address, dataDir: "/var/lib/leasehold"})
 	}
 	if len(nodes) == 1 {
-		return nil, failure(exitUsage, "name three, or write the config of a node on its own with `leasehold init --single`",
+		return nil, failure(exitUsage, "name three, or write the config of a single node with `leasehold init --single`",
 			"--nodes: one node is too few for a cluster, which survives the loss of a node")
 	}
 	if len(nodes) < leastNodes {
@@ -140,14 +140,14 @@ func parseNodes(list string) ([]siteNode, error) {
 
 func (a *App) runInit(s site, out string) error {
 	if err := s.check(out); err != nil {
-		return &Error{Code: exitUsage, Err: fmt.Errorf("the config would not be valid:\n%w", err), Hint: "correct --cluster-name, --nodes or --topic"}
+		return &Error{Code: exitUsage, Err: fmt.Errorf("the config would not be valid:\n%w", err), Hint: "fix --cluster-name, --nodes or --topic"}
 	}
 	path, err := s.existing(out)
 	if err != nil {
 		return err
 	}
 	if path != "" {
-		return failure(exitFailed, "choose another --out, or remove it yourself", "%s is there already; nothing was written", path)
+		return failure(exitFailed, "choose another --out, or remove it yourself", "%s exists already; nothing was written", path)
 	}
 	if err := s.write(out); err != nil {
 		return writeError("--out", err)

@@ -64,9 +64,9 @@ func (a *App) pubCommand() *cobra.Command {
 	flags.StringVar(&f.keyField, "key-field", "", "field of each line's JSON that holds its key, like customer.id")
 	flags.StringVar(&f.id, "id", "", "message id of BODY: a second message with it is not stored again")
 	flags.StringVar(&f.idField, "id-field", "", "field of each line's JSON that holds its message id")
-	flags.StringVar(&f.file, "file", "", "file with one message a line; - is stdin")
+	flags.StringVar(&f.file, "file", "", "file with one message per line; - is stdin")
 	flags.StringArrayVar(&f.headers, "header", nil, "header of every message, name=value; can be given several times")
-	numberVar(cmd, &f.rate, "rate", 0, 0, "most messages a second (0: as fast as it goes)")
+	numberVar(cmd, &f.rate, "rate", 0, 0, "maximum messages per second (0: no limit)")
 	flags.StringVar(&f.subject, "subject", "", "subject of the topic, if no agent can be asked and it is not TOPIC.*; its wildcard is the key")
 	limitVar(cmd, &f.timeout, "timeout", 0, "give up after this long, with exit code 6 (default: wait)")
 	f.login.addFlags(cmd)
@@ -329,7 +329,7 @@ func (a *App) pubInput(f pubFlags, body []string) (*pubInput, error) {
 func (a *App) openLines(file string) (io.Reader, int64, error) {
 	if file == "" || file == "-" {
 		if file == "" && isTerminal(a.In) {
-			return nil, 0, usage("nothing to publish: give BODY, --file, or pipe one message a line into it")
+			return nil, 0, usage("nothing to publish: give BODY, --file, or pipe one message per line into it")
 		}
 		return a.In, 0, nil
 	}

@@ -112,7 +112,7 @@ func writeSeed(path string, pair nkeys.KeyPair) error {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return failure(exitFailed, "choose another --seed-file, or remove it yourself", "%s is there already; nothing was written", path)
+		return failure(exitFailed, "choose another --seed-file, or remove it yourself", "%s exists already; nothing was written", path)
 	}
 	if err != nil {
 		return fmt.Errorf("write the seed: %w", err)

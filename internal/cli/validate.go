@@ -47,7 +47,7 @@ func (a *App) validateCommand() *cobra.Command {
 		}),
 	}
 	addOutput(cmd, &format)
-	cmd.Flags().BoolVar(&offline, "offline", false, "check the file only, not this machine: for a file that is meant for another one")
+	cmd.Flags().BoolVar(&offline, "offline", false, "check only the file, not this machine: for a file of another machine")
 	return cmd
 }
 
