@@ -11,6 +11,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
+	"leasehold/internal/every"
 	"leasehold/partitioner"
 )
 
@@ -68,16 +69,8 @@ func (c Capacity) LogShortfall(of string, stream jetstream.Stream) {
 
 // Run raises the streams that got less than their config states, as soon as there is capacity, until ctx ends.
 func (c Capacity) Run(ctx context.Context) error {
-	tick := time.NewTicker(growEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			c.grow(ctx)
-		}
-	}
+	every.Loop(ctx, growEvery, func() { c.grow(ctx) })
+	return nil
 }
 
 // grow does it once. Each node does, in the same order; a raise that two of them make is the same one.

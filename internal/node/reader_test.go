@@ -13,6 +13,8 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/internal/config"
+	"leasehold/internal/supervise"
+	"leasehold/server"
 	"leasehold/server/servertest"
 )
 
@@ -32,7 +34,7 @@ func TestOnlyTopicsWithAGroupAreRead(t *testing.T) {
 		t.Error(err)
 	}
 	for _, p := range work {
-		if err := p.end(); err != nil {
+		if err := p.Stop(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -56,7 +58,8 @@ func readingNode(t *testing.T) *Node {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{Options: Options{Logger: servertest.Logger(t)}, broker: servertest.Single(t), topics: map[string]*topic{}}
+	n := newRun(Options{Logger: servertest.Logger(t)}, supervise.RestartError{}, 0)
+	n.broker, n.dir = servertest.Single(t), new(server.DataDir)
 	var err1, err2, err3, err4 error
 	n.Config, err1 = config.Load(file)
 	nc, err2 := n.broker.Conn("test")
@@ -66,8 +69,8 @@ func readingNode(t *testing.T) *Node {
 	t.Cleanup(nc.Close)
 	js, err3 := jetstream.New(nc)
 	n.conns = conns{readers: js, letters: js, operator: js}
-	n.kv, err4 = cluster.OpenKV(ctx, nc, cluster.BucketOptions{Replicas: 1, MaxBytes: 1 << 26})
-	if err := errors.Join(err3, err4, n.openTopics(ctx)); err != nil {
+	_, err4 = cluster.OpenKV(ctx, nc, cluster.BucketOptions{Replicas: 1, MaxBytes: 1 << 26})
+	if err := errors.Join(err3, err4, n.useBucket(), n.openTopics(ctx)); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.buildGroups(nil, nil); err != nil {

@@ -209,7 +209,7 @@ func (a *asked) ask(ask api.Ask) {
 		a.t.Fatal(err)
 	}
 	servertest.Eventually(a.t, time.Minute, func() error {
-		now, err := a.client.Asked(context.Background(), "billing", r.ID)
+		now, err := a.client.Asked(context.Background(), "billing", r.ID, 0)
 		if err == nil && len(now.Waiting) > 0 {
 			err = fmt.Errorf("not applied to %v", now.Waiting)
 		}

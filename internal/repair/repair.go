@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"leasehold/internal/every"
 	"leasehold/internal/peers"
 	"leasehold/internal/registry"
 	"leasehold/internal/supervise"
@@ -151,12 +152,8 @@ func (r *Repair) check(ctx context.Context) (map[string]string, error) {
 	if err != nil || len(first) == 0 {
 		return nil, err
 	}
-	timer := time.NewTimer(confirmAfter)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
+	if !every.Sleep(ctx, confirmAfter) {
 		return nil, context.Cause(ctx)
-	case <-timer.C:
 	}
 	second, err := r.suspects(ctx, true)
 	maps.DeleteFunc(second, func(topic, _ string) bool { return first[topic] == "" })

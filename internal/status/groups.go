@@ -77,7 +77,7 @@ func (r *Reader) groupStatus(ctx context.Context, groups []Group, o observed) (o
 // sequence before the owner was asked.
 func partitionStatus(p int, l lease.Lease, lanes []peers.Lane, last uint64) api.Partition {
 	part := api.Partition{
-		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Done, Attempt: l.Attempt, State: "unknown", Paused: l.Paused,
+		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Checkpoint, Attempt: l.Attempt, State: "unknown", Paused: l.Paused,
 	}
 	for _, s := range lanes {
 		if s.Partition == p && s.Epoch == l.Epoch {

@@ -22,7 +22,7 @@ func (r *Reader) staleness(view lease.View, quorum bool) string {
 	}
 	why := "is not live (" + view.State + ")"
 	for _, rec := range view.Sessions {
-		if rec.Node == r.node() && rec.Boot == view.Boot && rec.State == lease.Buried {
+		if rec.Node == r.node() && rec.Boot == view.Boot && rec.State == lease.Dead {
 			why = "was declared dead by the others"
 		}
 	}

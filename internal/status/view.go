@@ -50,7 +50,9 @@ type Store struct {
 	Registry   *registry.Registry
 	Membership *membership.Membership
 	Capacity   diskguard.Capacity
-	JS         jetstream.JetStream
+	JS         jetstream.JetStream // For everything but publishing.
+	Publish    jetstream.JetStream
+	Peers      *nats.Conn
 }
 
 // Serving is what a node has besides once it serves.
@@ -58,9 +60,6 @@ type Serving struct {
 	Driver Driver
 	Topics map[string]Topic // Of its config.
 	Groups []Group          // Of its config.
-	Peers  *nats.Conn
-
-	Publish jetstream.JetStream
 }
 
 // Topic is a topic of this node.
