@@ -151,18 +151,18 @@ func mustWrite(t *testing.T, ctx context.Context, s Store, w lease.Write) uint64
 }
 
 // readDone reads until a lease shows at least the revision: a replica may be behind, or have stopped with the question.
-func readDone(t *testing.T, ctx context.Context, s Store, k lease.Key, rev uint64) lease.Saw {
+func readDone(t *testing.T, ctx context.Context, s Store, k lease.Key, rev uint64) lease.Observed {
 	t.Helper()
-	var saw lease.Saw
+	var obs lease.Observed
 	servertest.Eventually(t, storeLimit, func() (err error) {
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if saw, err = s.Read(short, k); err == nil && saw.Revision < rev {
-			err = fmt.Errorf("%v reads as revision %d, written was %d", k, saw.Revision, rev)
+		if obs, err = s.Read(short, k); err == nil && obs.Revision < rev {
+			err = fmt.Errorf("%v reads as revision %d, written was %d", k, obs.Revision, rev)
 		}
 		return err
 	})
-	return saw
+	return obs
 }
 
 func writeLandsOnItsRevisionOnly(t *testing.T, ctx context.Context, b backend) {
@@ -173,8 +173,8 @@ func writeLandsOnItsRevisionOnly(t *testing.T, ctx context.Context, b backend) {
 			t.Errorf("a write on revision %d of a record at %d ended with %v", rev, second, err)
 		}
 	}
-	if saw := readDone(t, ctx, b, lease.Key{Group: "cas"}, second); saw.Revision != second || saw.Lease.Checkpoint != 2 {
-		t.Errorf("after refused writes the record is %+v at revision %d", saw.Lease, saw.Revision)
+	if obs := readDone(t, ctx, b, lease.Key{Group: "cas"}, second); obs.Revision != second || obs.Lease.Checkpoint != 2 {
+		t.Errorf("after refused writes the record is %+v at revision %d", obs.Lease, obs.Revision)
 	}
 }
 
@@ -201,8 +201,8 @@ func oneOfManyWritesLands(t *testing.T, ctx context.Context, b backend) {
 	if winner < 0 {
 		t.Fatal("no write landed")
 	}
-	if saw := readDone(t, ctx, b, lease.Key{Group: "race"}, revs[winner]); saw.Lease.Checkpoint != uint64(winner) {
-		t.Errorf("write %d landed, stored is %d", winner, saw.Lease.Checkpoint)
+	if obs := readDone(t, ctx, b, lease.Key{Group: "race"}, revs[winner]); obs.Lease.Checkpoint != uint64(winner) {
+		t.Errorf("write %d landed, stored is %d", winner, obs.Lease.Checkpoint)
 	}
 }
 
@@ -213,11 +213,11 @@ func conflictMayBeOurOwn(t *testing.T, ctx context.Context, b backend) {
 	if _, err := b.Write(ctx, leaseWrite("unknown", 0, rev, 2)); !errors.Is(err, ErrConflict) {
 		t.Fatalf("the same write again ended with %v", err)
 	}
-	saw := readDone(t, ctx, b, lease.Key{Group: "unknown"}, rev+1)
-	if saw.Lease.Checkpoint != 2 {
-		t.Fatalf("the read that settles it shows %+v", saw.Lease)
+	obs := readDone(t, ctx, b, lease.Key{Group: "unknown"}, rev+1)
+	if obs.Lease.Checkpoint != 2 {
+		t.Fatalf("the read that settles it shows %+v", obs.Lease)
 	}
-	mustWrite(t, ctx, b, leaseWrite("unknown", 0, saw.Revision, 3))
+	mustWrite(t, ctx, b, leaseWrite("unknown", 0, obs.Revision, 3))
 }
 
 func revisionsGrow(t *testing.T, ctx context.Context, b backend) {
@@ -234,13 +234,13 @@ func revisionsGrow(t *testing.T, ctx context.Context, b backend) {
 
 func absentIsRevisionZero(t *testing.T, ctx context.Context, b backend) {
 	for _, k := range []lease.Key{{Group: "absent", Partition: 7}, lease.SessionKey("nobody")} {
-		saw, err := b.Read(ctx, k)
-		if err != nil || saw.Key != k || saw.Revision != 0 || saw.Session != nil || saw.Lease != nil {
-			t.Errorf("read of %v: %+v, %v", k, saw, err)
+		obs, err := b.Read(ctx, k)
+		if err != nil || obs.Key != k || obs.Revision != 0 || obs.Session != nil || obs.Lease != nil {
+			t.Errorf("read of %v: %+v, %v", k, obs, err)
 		}
 	}
-	if saws, err := b.Leases(ctx, "absent", 3); err != nil || len(saws) > 0 {
-		t.Errorf("leases that were never written: %v, %v", saws, err)
+	if observed, err := b.Leases(ctx, "absent", 3); err != nil || len(observed) > 0 {
+		t.Errorf("leases that were never written: %v, %v", observed, err)
 	}
 }
 
@@ -252,21 +252,21 @@ func recordsComeBackAsTheyWere(t *testing.T, ctx context.Context, b backend) {
 		Address: "a:1", Release: "0.1", Zone: "z", ConfigHash: "h",
 	}
 	rev := mustWrite(t, ctx, b, lease.Write{Key: k, Session: &want})
-	if saw := readDone(t, ctx, b, k, rev); saw.Lease != nil || saw.Session == nil || fmt.Sprint(*saw.Session) != fmt.Sprint(want) {
-		t.Errorf("wrote %+v, read %+v", want, saw.Session)
+	if obs := readDone(t, ctx, b, k, rev); obs.Lease != nil || obs.Session == nil || fmt.Sprint(*obs.Session) != fmt.Sprint(want) {
+		t.Errorf("wrote %+v, read %+v", want, obs.Session)
 	}
 	l := lease.Lease{Version: 1, Owner: "n1", Boot: 2, Epoch: 1<<63 + 3, Checkpoint: 1<<63 + 4, Attempt: 5, Successor: "n2",
 		Paused: "why", Release: "a b", Applied: 6}
 	k = lease.Key{Group: "round-trip", Partition: 99999}
 	rev = mustWrite(t, ctx, b, lease.Write{Key: k, Lease: &l})
-	if saw := readDone(t, ctx, b, k, rev); saw.Session != nil || saw.Lease == nil || *saw.Lease != l {
-		t.Errorf("wrote %+v, read %+v", l, saw.Lease)
+	if obs := readDone(t, ctx, b, k, rev); obs.Session != nil || obs.Lease == nil || *obs.Lease != l {
+		t.Errorf("wrote %+v, read %+v", l, obs.Lease)
 	}
-	asked := lease.Requests{Version: 1, LastID: 4, Open: []lease.Request{{ID: 4, Kind: lease.Seek, Partitions: []int{1}, Seq: 7}}}
-	k = lease.RequestsKey("round-trip")
-	rev = mustWrite(t, ctx, b, lease.Write{Key: k, Requests: &asked})
-	if saw := readDone(t, ctx, b, k, rev); saw.Requests == nil || fmt.Sprint(*saw.Requests) != fmt.Sprint(asked) || saw.Lease != nil {
-		t.Errorf("wrote %+v, read %+v", asked, saw.Requests)
+	asked := lease.Commands{Version: 1, LastID: 4, Open: []lease.Command{{ID: 4, Kind: lease.Seek, Partitions: []int{1}, Seq: 7}}}
+	k = lease.CommandsKey("round-trip")
+	rev = mustWrite(t, ctx, b, lease.Write{Key: k, Commands: &asked})
+	if obs := readDone(t, ctx, b, k, rev); obs.Commands == nil || fmt.Sprint(*obs.Commands) != fmt.Sprint(asked) || obs.Lease != nil {
+		t.Errorf("wrote %+v, read %+v", asked, obs.Commands)
 	}
 }
 
@@ -285,20 +285,20 @@ func leasesAreComplete(t *testing.T, ctx context.Context, b backend) {
 		t.Fatal(err)
 	}
 	servertest.Eventually(t, storeLimit, func() error {
-		saws, err := b.Leases(ctx, "many", partitions)
+		observed, err := b.Leases(ctx, "many", partitions)
 		if err != nil {
 			return err
 		}
-		return checkLeases(saws, partitions, never)
+		return checkLeases(observed, partitions, never)
 	})
-	if saws, err := b.Leases(ctx, "many", 10); err != nil || len(saws) != 9 {
-		t.Errorf("of the first ten partitions %d leases were read: %v", len(saws), err)
+	if observed, err := b.Leases(ctx, "many", 10); err != nil || len(observed) != 9 {
+		t.Errorf("of the first ten partitions %d leases were read: %v", len(observed), err)
 	}
 }
 
-func checkLeases(saws []lease.Saw, partitions int, never map[int]bool) error {
+func checkLeases(observed []lease.Observed, partitions int, never map[int]bool) error {
 	seen := map[int]bool{}
-	for _, s := range saws {
+	for _, s := range observed {
 		p := s.Key.Partition
 		if seen[p] || never[p] || s.Key.Group != "many" || s.Revision == 0 || s.Lease == nil || s.Lease.Checkpoint != uint64(p) {
 			return fmt.Errorf("partition %d reads as %+v", p, s)
@@ -317,18 +317,18 @@ func sessionsAreComplete(t *testing.T, ctx context.Context, b backend) {
 		mustWrite(t, ctx, b, lease.Write{Key: lease.SessionKey(node), Session: session(node, uint64(i)+1)})
 	}
 	mustWrite(t, ctx, b, leaseWrite("session", 1, 0, 1)) // a group may be called anything
-	mustWrite(t, ctx, b, lease.Write{Key: lease.RequestsKey("lease"), Requests: &lease.Requests{Version: 1, LastID: 3}})
+	mustWrite(t, ctx, b, lease.Write{Key: lease.CommandsKey("lease"), Commands: &lease.Commands{Version: 1, LastID: 3}})
 	if b.foreign != nil {
 		b.foreign(t, "topic.orders", `{"partitions":64}`)
 	}
 	servertest.Eventually(t, storeLimit, func() error {
-		saws, err := b.Sessions(ctx)
+		observed, err := b.Sessions(ctx)
 		found := 0
-		for _, s := range saws {
+		for _, s := range observed {
 			switch {
-			case s.Key == lease.RequestsKey("lease") && s.Requests != nil && s.Requests.LastID == 3:
+			case s.Key == lease.CommandsKey("lease") && s.Commands != nil && s.Commands.LastID == 3:
 				found++
-			case s.Lease != nil || s.Key.Node == "" && s.Requests == nil:
+			case s.Lease != nil || s.Key.Node == "" && s.Commands == nil:
 				return fmt.Errorf("%v is among the sessions", s.Key)
 			}
 			for i := range 5 {
@@ -353,8 +353,8 @@ func markerCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 		t.Fatalf("a deleted record reads as %+v", marker.Session)
 	}
 	servertest.Eventually(t, storeLimit, func() error {
-		saws, err := b.Sessions(ctx)
-		for _, s := range saws {
+		observed, err := b.Sessions(ctx)
+		for _, s := range observed {
 			if s.Key == k && s.Revision == marker.Revision && s.Session == nil {
 				return nil
 			}
@@ -371,12 +371,12 @@ func markerCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 
 func announcementsReachOthers(t *testing.T, ctx context.Context, b backend) {
 	ctx, cancel := context.WithCancel(ctx)
-	heard, ended := make(chan lease.Saw, 100), make(chan error, 1)
-	go func() { ended <- b.other.Listen(ctx, func(s lease.Saw) { heard <- s }) }()
-	for _, want := range []lease.Saw{
+	heard, ended := make(chan lease.Observed, 100), make(chan error, 1)
+	go func() { ended <- b.other.Listen(ctx, func(s lease.Observed) { heard <- s }) }()
+	for _, want := range []lease.Observed{
 		{Key: lease.SessionKey("loud"), Revision: 7, Session: session("loud", 2)},
 		{Key: lease.Key{Group: "loud", Partition: 3}, Revision: 8, Lease: &lease.Lease{Version: 1, Owner: "n1", Boot: 1, Epoch: 5}},
-		{Key: lease.RequestsKey("loud"), Revision: 9, Requests: &lease.Requests{Version: 1, LastID: 5}},
+		{Key: lease.CommandsKey("loud"), Revision: 9, Commands: &lease.Commands{Version: 1, LastID: 5}},
 	} {
 		servertest.Eventually(t, storeLimit, func() error {
 			b.Announce(want) // again and again: the other may not have begun to listen
@@ -500,8 +500,8 @@ func (c *counter) run(ctx context.Context, s Store) {
 		c.unknowns++
 		c.mu.Unlock()
 		short, cancel = context.WithTimeout(ctx, 500*time.Millisecond)
-		if saw, err := s.Read(short, c.key); err == nil && saw.Revision > rev {
-			rev, done = saw.Revision, saw.Lease.Checkpoint
+		if obs, err := s.Read(short, c.key); err == nil && obs.Revision > rev {
+			rev, done = obs.Revision, obs.Lease.Checkpoint
 		}
 		cancel()
 	}
@@ -541,16 +541,16 @@ func (c *counter) check(t *testing.T, b backend) error {
 	servertest.Eventually(t, storeLimit, func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		saw, err := b.Read(ctx, c.key)
+		obs, err := b.Read(ctx, c.key)
 		if err != nil {
 			return err
 		}
-		if saw.Revision > c.rev || saw.Lease.Checkpoint > c.done {
-			c.rev, c.done = max(c.rev, saw.Revision), max(c.done, saw.Lease.Checkpoint) // landed unheard
+		if obs.Revision > c.rev || obs.Lease.Checkpoint > c.done {
+			c.rev, c.done = max(c.rev, obs.Revision), max(c.done, obs.Lease.Checkpoint) // landed unheard
 		}
-		rev, err := b.Write(ctx, leaseWrite(c.key.Group, c.key.Partition, saw.Revision, saw.Lease.Checkpoint+1))
-		if err == nil && saw.Lease.Checkpoint < c.done {
-			c.err = fmt.Errorf("%v: %d was acknowledged, but revision %d follows %d", c.key, c.done, rev, saw.Lease.Checkpoint)
+		rev, err := b.Write(ctx, leaseWrite(c.key.Group, c.key.Partition, obs.Revision, obs.Lease.Checkpoint+1))
+		if err == nil && obs.Lease.Checkpoint < c.done {
+			c.err = fmt.Errorf("%v: %d was acknowledged, but revision %d follows %d", c.key, c.done, rev, obs.Lease.Checkpoint)
 		}
 		return err
 	})
@@ -600,8 +600,8 @@ func noQuorum(t *testing.T, b backend, nodes []*servertest.Node) {
 	if rev, err := b.Write(short, w); err == nil {
 		t.Fatalf("acknowledged as %d by one node of three", rev)
 	}
-	if saw := readDone(t, ctx, b, w.Key, w.Revision); saw.Lease.Checkpoint != 1 {
-		t.Errorf("the read during the outage shows %+v", saw.Lease)
+	if obs := readDone(t, ctx, b, w.Key, w.Revision); obs.Lease.Checkpoint != 1 {
+		t.Errorf("the read during the outage shows %+v", obs.Lease)
 	}
 	back := nodes[1].Restart(t)
 	back.WaitReady(t)
@@ -610,9 +610,9 @@ func noQuorum(t *testing.T, b backend, nodes []*servertest.Node) {
 		defer cancel()
 		_, err := b.Write(short, w)
 		if errors.Is(err, ErrConflict) {
-			saw, err := b.Read(short, w.Key)
-			if err == nil && saw.Lease.Checkpoint != 2 {
-				err = fmt.Errorf("refused, yet the record is %+v", saw.Lease)
+			obs, err := b.Read(short, w.Key)
+			if err == nil && obs.Lease.Checkpoint != 2 {
+				err = fmt.Errorf("refused, yet the record is %+v", obs.Lease)
 			}
 			return err
 		}

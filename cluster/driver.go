@@ -28,7 +28,7 @@ type Options struct {
 	// CommitInterval is how often the checkpoints of a group's lanes are stored.
 	CommitInterval func(group string) time.Duration
 	// Die ends the process at once, with the handler's children. It is called when a lane cannot be stopped in time.
-	Die func(reason string)
+	Terminate func(reason string)
 
 	Logger hclog.Logger
 }
@@ -40,19 +40,19 @@ type Driver struct {
 	watchdog *watchdog
 	log      hclog.Logger
 
-	inbox  *inbox
-	io     sync.WaitGroup // Every goroutine but the loop.
-	ctx    context.Context
-	lanes  map[lease.Key]*running // Owned by the loop.
-	read   map[lease.Key]bool     // Reads under way; owned by the loop.
-	commit map[string]lease.Time  // When a group's checkpoints were last gathered; owned by the loop.
-	joined chan struct{}          // Closed when no lane runs any more, for good.
-	result error
-	ended  bool
+	inbox         *inbox
+	io            sync.WaitGroup // Every goroutine but the loop.
+	ctx           context.Context
+	lanes         map[lease.Key]*runningLane // Owned by the loop.
+	reading       map[lease.Key]bool         // Reads under way; owned by the loop.
+	lastCollected map[string]lease.Time      // When a group's checkpoints were last gathered; owned by the loop.
+	lanesJoined   chan struct{}              // Closed when no lane runs any more, for good.
+	result        error
+	ended         bool
 }
 
 // running is a lane and the epoch it runs under.
-type running struct {
+type runningLane struct {
 	Lane
 	epoch uint64
 	last  ownership.Progress // As last fed to the core.
@@ -60,19 +60,19 @@ type running struct {
 
 // What the loop is fed beside the core's own inputs.
 type (
-	woke struct{ key lease.Key }
-	ask  struct{ f func(*lease.Core) }
-	done struct{ key lease.Key } // A read has ended, well or not.
+	laneWoke  struct{ key lease.Key }
+	call      struct{ f func(*lease.Core) }
+	readEnded struct{ key lease.Key } // A read has ended, well or not.
 )
 
 // New returns a driver at rest.
 func New(o Options) *Driver {
 	return &Driver{
 		o: o, core: lease.New(o.Lease), log: o.Logger,
-		watchdog: newWatchdog(o.Clock, o.Lease.Margin, o.Die),
-		inbox:    newInbox(),
-		joined:   make(chan struct{}),
-		lanes:    map[lease.Key]*running{}, read: map[lease.Key]bool{}, commit: map[string]lease.Time{},
+		watchdog:    newWatchdog(o.Clock, o.Lease.Margin, o.Terminate),
+		inbox:       newInbox(),
+		lanesJoined: make(chan struct{}),
+		lanes:       map[lease.Key]*runningLane{}, reading: map[lease.Key]bool{}, lastCollected: map[string]lease.Time{},
 	}
 }
 
@@ -87,7 +87,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	d.io.Go(func() { d.poll(io) })
 	d.loop(ctx)
 	d.joinLanes()
-	close(d.joined)
+	close(d.lanesJoined)
 	cancel()
 	d.io.Wait()
 	return d.result
@@ -96,7 +96,7 @@ func (d *Driver) Run(ctx context.Context) error {
 // Snapshot asks the loop what is known. It fails when ctx ends first.
 func (d *Driver) Snapshot(ctx context.Context) (lease.View, error) {
 	answer := make(chan lease.View, 1)
-	d.inbox.put(ask{func(c *lease.Core) { answer <- c.View() }})
+	d.inbox.put(call{func(c *lease.Core) { answer <- c.View() }})
 	select {
 	case v := <-answer:
 		return v, nil
@@ -106,23 +106,23 @@ func (d *Driver) Snapshot(ctx context.Context) (lease.View, error) {
 }
 
 // Show takes in a record that this node itself has just written or read.
-func (d *Driver) Show(saw lease.Saw) { d.inbox.put(saw) }
+func (d *Driver) Observe(obs lease.Observed) { d.inbox.put(obs) }
 
 // CutOff says that the connections to all other nodes have ended. When it returns, no call starts any more, and lanes are
 // being cancelled; they go on once a renewal that is sent from now on is answered. It does not block.
-func (d *Driver) CutOff() { d.inbox.put(d.watchdog.cutOff()) }
+func (d *Driver) Isolated() { d.inbox.put(d.watchdog.isolated()) }
 
 // Witness takes in the proof that the process which wrote this session record is gone. The proof was found after the
 // record had been read; by names the other nodes that saw the same.
-func (d *Driver) Witness(saw lease.Saw, by []string) {
-	d.inbox.put(saw)
-	d.inbox.put(lease.Witnessed{Node: saw.Key.Node, ServerID: saw.Session.ServerID, Revision: saw.Revision, By: by})
+func (d *Driver) Witness(obs lease.Observed, by []string) {
+	d.inbox.put(obs)
+	d.inbox.put(lease.Witnessed{Node: obs.Key.Node, ServerID: obs.Session.ServerID, Revision: obs.Revision, By: by})
 }
 
 // Abort ends every lane at once, handing nothing over, and returns when all are joined. Run then returns err.
 func (d *Driver) Abort(err error) {
-	d.inbox.put(ask{func(*lease.Core) { d.result, d.ended = err, true }})
-	<-d.joined
+	d.inbox.put(call{func(*lease.Core) { d.result, d.ended = err, true }})
+	<-d.lanesJoined
 }
 
 // loop feeds the core. It is the only goroutine that touches it, and does nothing that blocks.
@@ -141,29 +141,29 @@ func (d *Driver) loop(ctx context.Context) {
 		case <-tick.C:
 			d.step(lease.Tick{})
 		case <-gather.C:
-			d.gather()
+			d.collectProgress()
 		case <-d.inbox.filled:
-			for _, in := range d.inbox.take() {
-				d.take(in)
+			for _, in := range d.inbox.drain() {
+				d.handle(in)
 			}
 		}
 	}
 }
 
-func (d *Driver) take(in any) {
+func (d *Driver) handle(in any) {
 	switch in := in.(type) {
 	case lease.Input:
 		if s, ok := in.(lease.Stopped); ok {
-			d.forget(s.Key, s.Epoch)
+			d.dropLane(s.Key, s.Epoch)
 		}
 		d.step(in)
-	case woke:
+	case laneWoke:
 		if l := d.lanes[in.key]; l != nil {
-			d.moved(in.key, l)
+			d.feedProgress(in.key, l)
 		}
-	case done:
-		delete(d.read, in.key)
-	case ask:
+	case readEnded:
+		delete(d.reading, in.key)
+	case call:
 		in.f(d.core)
 	}
 }
@@ -182,11 +182,11 @@ func (d *Driver) act(a lease.Action) {
 	case lease.Write:
 		d.io.Go(func() { d.write(a) })
 	case lease.Read:
-		d.readSoon(a.Key)
+		d.startRead(a.Key)
 	case lease.SaveBoot:
 		d.io.Go(func() { d.saveBoot(a.Boot) })
 	case lease.Fence:
-		d.watchdog.set(a)
+		d.watchdog.setFence(a)
 	case lease.Start:
 		d.start(a)
 	case lease.Drain:
@@ -215,16 +215,16 @@ func (d *Driver) write(w lease.Write) {
 	defer cancel()
 	rev, err := d.o.Store.Write(ctx, w)
 	if err == nil {
-		hitWritten(w)
+		hitFailpoint(w)
 	}
-	d.inbox.put(lease.Wrote{ID: w.ID, OK: err == nil, Revision: rev})
+	d.inbox.put(lease.WriteDone{ID: w.ID, OK: err == nil, Revision: rev})
 	if err != nil {
 		d.log.Debug("write ended unknown", "key", w.Key.String(), "revision", w.Revision, "error", err)
 		return
 	}
 	d.logWrite(w, rev)
 	if w.Announce {
-		d.o.Store.Announce(lease.Saw{Key: w.Key, Revision: rev, Session: w.Session, Lease: w.Lease})
+		d.o.Store.Announce(lease.Observed{Key: w.Key, Revision: rev, Session: w.Session, Lease: w.Lease})
 	}
 }
 
@@ -232,7 +232,7 @@ func (d *Driver) logWrite(w lease.Write, rev uint64) {
 	switch {
 	case !w.Announce:
 	case w.Session != nil && w.Session.State == lease.Dead:
-		d.log.Warn("node declared dead", "node", w.Session.Node, "boot", w.Session.Boot, "because", burialReason(w))
+		d.log.Warn("node declared dead", "node", w.Session.Node, "boot", w.Session.Boot, "because", deathReason(w))
 	case w.Session != nil:
 		d.log.Info("session written", "node", w.Session.Node, "boot", w.Session.Boot, "state", w.Session.State,
 			"leaving", w.Session.Leaving)
@@ -243,7 +243,7 @@ func (d *Driver) logWrite(w lease.Write, rev uint64) {
 	}
 }
 
-func burialReason(w lease.Write) string {
+func deathReason(w lease.Write) string {
 	if len(w.Witnesses) == 0 {
 		return fmt.Sprintf("it was silent for %v", w.Session.TTL)
 	}
@@ -252,24 +252,24 @@ func burialReason(w lease.Write) string {
 
 // readSoon reads one record, unless a read of it is under way: that one may be older than what prompted this, but reads
 // may be stale anyhow and the next unknown write asks again.
-func (d *Driver) readSoon(k lease.Key) {
-	if d.read[k] {
+func (d *Driver) startRead(k lease.Key) {
+	if d.reading[k] {
 		return
 	}
-	d.read[k] = true
+	d.reading[k] = true
 	d.io.Go(func() {
-		defer d.inbox.put(done{k})
+		defer d.inbox.put(readEnded{k})
 		ctx, cancel := context.WithTimeout(d.ctx, d.o.Lease.WriteLimit)
 		defer cancel()
-		if saw, err := d.o.Store.Read(ctx, k); err == nil {
-			d.inbox.put(saw)
+		if obs, err := d.o.Store.Read(ctx, k); err == nil {
+			d.inbox.put(obs)
 		}
 	})
 }
 
 func (d *Driver) saveBoot(boot uint64) {
 	if err := d.o.SaveBoot(boot); err != nil {
-		d.inbox.put(ask{func(*lease.Core) {
+		d.inbox.put(call{func(*lease.Core) {
 			d.result, d.ended = fmt.Errorf("save boot number %d: %w", boot, err), true
 		}})
 		return
@@ -278,7 +278,7 @@ func (d *Driver) saveBoot(boot uint64) {
 }
 
 // hitWritten is where a write has landed and this node does not know it yet.
-func hitWritten(w lease.Write) {
+func hitFailpoint(w lease.Write) {
 	switch {
 	case w.Session != nil && w.Session.State == lease.Ended:
 		failpoint.Hit(failpoint.Ended)
@@ -296,10 +296,10 @@ func hitWritten(w lease.Write) {
 }
 
 func (d *Driver) start(a lease.Start) {
-	l, w := &running{epoch: a.Epoch, last: a.Progress}, &watched{}
+	l, w := &runningLane{epoch: a.Epoch, last: a.Progress}, &watched{}
 	grant := a.Grant
 	grant.MayStart = func() bool { return d.watchdog.mayStart(w) }
-	grant.Wake = func() { d.inbox.put(woke{a.Key}) }
+	grant.Wake = func() { d.inbox.put(laneWoke{a.Key}) }
 	l.Lane = d.o.Start(grant)
 	d.lanes[a.Key], w.Lane = l, l.Lane
 	d.watchdog.add(a.Key, w)
@@ -324,32 +324,32 @@ func (d *Driver) cancel(a lease.Cancel) {
 }
 
 // forget drops a lane that is joined.
-func (d *Driver) forget(k lease.Key, epoch uint64) {
+func (d *Driver) dropLane(k lease.Key, epoch uint64) {
 	if l := d.lanes[k]; l != nil && l.epoch == epoch {
 		delete(d.lanes, k)
 	}
 }
 
 // gather feeds the core with the progress of the groups that are due.
-func (d *Driver) gather() {
+func (d *Driver) collectProgress() {
 	now := d.o.Clock.Now()
 	due := map[string]bool{}
 	for _, g := range d.o.Lease.Groups {
-		if interval := d.o.CommitInterval(g.Name); now-d.commit[g.Name] >= interval-interval/10 {
-			due[g.Name], d.commit[g.Name] = true, now
+		if interval := d.o.CommitInterval(g.Name); now-d.lastCollected[g.Name] >= interval-interval/10 {
+			due[g.Name], d.lastCollected[g.Name] = true, now
 		}
 	}
 	for k, l := range d.lanes {
 		if due[k.Group] {
-			d.moved(k, l)
+			d.feedProgress(k, l)
 		}
 	}
 }
 
-func (d *Driver) moved(k lease.Key, l *running) {
+func (d *Driver) feedProgress(k lease.Key, l *runningLane) {
 	if p, _ := l.Progress(); p != l.last {
 		l.last = p
-		d.step(lease.Moved{Key: k, Epoch: l.epoch, Progress: p})
+		d.step(lease.Progressed{Key: k, Epoch: l.epoch, Progress: p})
 	}
 }
 
@@ -366,7 +366,7 @@ func (d *Driver) shortestInterval() time.Duration {
 func (d *Driver) joinLanes() {
 	d.watchdog.fence.Store(int64(d.o.Clock.Now()))
 	for _, l := range d.watchdog.running() {
-		l.Cancel(lease.ErrBuried)
+		l.Cancel(lease.ErrDeclaredDead)
 	}
 	for _, l := range d.lanes {
 		<-l.Stopped()

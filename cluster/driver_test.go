@@ -159,11 +159,11 @@ func start(t *testing.T, m *memory, name string, change func(*rig, *Options)) *r
 			Self:   lease.Session{Node: name, DirID: name, KernelBoot: "k", Weight: 1},
 			Secret: name + fmt.Sprint(time.Now().UnixNano()),
 			Groups: []lease.Group{{Name: "g", Partitions: partitions, Start: startDone, Handover: 2 * time.Second}},
-			TTL:    ttl, Renew: renew, Margin: margin, WriteLimit: renew / 2, Settle: renew, MinHold: 10 * time.Second,
+			TTL:    ttl, Renew: renew, Margin: margin, WriteLimit: renew / 2, StabilizationWindow: renew, MinHold: 10 * time.Second,
 		},
 		Store: r.store, Clock: r.clock, SaveBoot: r.saveBoot, Start: r.startLane,
 		CommitInterval: func(string) time.Duration { return 100 * time.Millisecond },
-		Die:            r.die,
+		Terminate:      r.die,
 		Logger:         hclog.New(&hclog.LoggerOptions{Name: name, Output: t.Output(), Level: hclog.Debug}),
 	}
 	if change != nil {
@@ -338,7 +338,7 @@ func TestWatchdogCancelsLanesWhileTheLoopIsStuck(t *testing.T) {
 		time.Sleep(3300 * time.Millisecond)
 		lanes := r.wantRunning(partitions)
 		release := make(chan struct{})
-		r.driver.inbox.put(ask{func(*lease.Core) { <-release }})
+		r.driver.inbox.put(call{func(*lease.Core) { <-release }})
 		time.Sleep(ttl)
 		for _, l := range lanes {
 			at, cause := l.cancelled()
@@ -521,10 +521,10 @@ func TestCleanStopHandsOverEverything(t *testing.T) {
 // checkHandedOver looks for one write that freed the lease with the lane's last progress, before the session ended.
 func (r *rig) checkHandedOver(l *fakeLane, ended uint64) {
 	r.t.Helper()
-	for _, saw := range r.store.history(lease.Key{Group: "g", Partition: l.Partition}) {
-		if saw.Lease.Owner == "" && saw.Lease.Epoch == l.Epoch {
-			if saw.Lease.Checkpoint != startDone+50 || saw.Revision > ended {
-				r.t.Errorf("partition %d was handed over as %+v at revision %d, the session ended at %d", l.Partition, *saw.Lease, saw.Revision, ended)
+	for _, obs := range r.store.history(lease.Key{Group: "g", Partition: l.Partition}) {
+		if obs.Lease.Owner == "" && obs.Lease.Epoch == l.Epoch {
+			if obs.Lease.Checkpoint != startDone+50 || obs.Revision > ended {
+				r.t.Errorf("partition %d was handed over as %+v at revision %d, the session ended at %d", l.Partition, *obs.Lease, obs.Revision, ended)
 			}
 			return
 		}

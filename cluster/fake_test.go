@@ -15,18 +15,18 @@ import (
 type memory struct {
 	mu      sync.Mutex
 	rev     uint64
-	keys    map[lease.Key][]lease.Saw // Every revision, oldest first. No record at a revision is a deletion's marker.
+	keys    map[lease.Key][]lease.Observed // Every revision, oldest first. No record at a revision is a deletion's marker.
 	hearers map[int]hearer
 	next    int
 }
 
 type hearer struct {
 	store *fakeStore
-	f     func(lease.Saw)
+	f     func(lease.Observed)
 }
 
 func newMemory() *memory {
-	return &memory{keys: map[lease.Key][]lease.Saw{}, hearers: map[int]hearer{}}
+	return &memory{keys: map[lease.Key][]lease.Observed{}, hearers: map[int]hearer{}}
 }
 
 // put applies a compare-and-set.
@@ -37,16 +37,16 @@ func (m *memory) put(w lease.Write) (uint64, error) {
 		return 0, fmt.Errorf("write %v on revision %d, which is %d: %w", w.Key, w.Revision, have, ErrConflict)
 	}
 	m.rev++
-	m.keys[w.Key] = append(m.keys[w.Key], lease.Saw{Key: w.Key, Revision: m.rev, Session: w.Session, Lease: w.Lease, Requests: w.Requests})
+	m.keys[w.Key] = append(m.keys[w.Key], lease.Observed{Key: w.Key, Revision: m.rev, Session: w.Session, Lease: w.Lease, Commands: w.Commands})
 	return m.rev, nil
 }
 
 // last returns a key's record as it was some revisions ago. The caller holds mu.
-func (m *memory) last(k lease.Key, back int) lease.Saw {
+func (m *memory) last(k lease.Key, back int) lease.Observed {
 	if i := len(m.keys[k]) - 1 - back; i >= 0 {
 		return m.keys[k][i]
 	}
-	return lease.Saw{Key: k}
+	return lease.Observed{Key: k}
 }
 
 // delete leaves a marker in place of a record.
@@ -54,11 +54,11 @@ func (m *memory) delete(k lease.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.rev++
-	m.keys[k] = append(m.keys[k], lease.Saw{Key: k, Revision: m.rev})
+	m.keys[k] = append(m.keys[k], lease.Observed{Key: k, Revision: m.rev})
 }
 
 // history returns every revision of a key, oldest first.
-func (m *memory) history(k lease.Key) []lease.Saw {
+func (m *memory) history(k lease.Key) []lease.Observed {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.keys[k])
@@ -67,8 +67,8 @@ func (m *memory) history(k lease.Key) []lease.Saw {
 func (m *memory) lease(group string, p int) lease.Lease {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if saw := m.last(lease.Key{Group: group, Partition: p}, 0); saw.Lease != nil {
-		return *saw.Lease
+	if obs := m.last(lease.Key{Group: group, Partition: p}, 0); obs.Lease != nil {
+		return *obs.Lease
 	}
 	return lease.Lease{}
 }
@@ -76,8 +76,8 @@ func (m *memory) lease(group string, p int) lease.Lease {
 func (m *memory) session(node string) lease.Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if saw := m.last(lease.SessionKey(node), 0); saw.Session != nil {
-		return *saw.Session
+	if obs := m.last(lease.SessionKey(node), 0); obs.Session != nil {
+		return *obs.Session
 	}
 	return lease.Session{}
 }
@@ -168,9 +168,9 @@ func (s *fakeStore) Write(ctx context.Context, w lease.Write) (uint64, error) {
 	return rev, err
 }
 
-func (s *fakeStore) Read(ctx context.Context, k lease.Key) (lease.Saw, error) {
+func (s *fakeStore) Read(ctx context.Context, k lease.Key) (lease.Observed, error) {
 	if err := s.pass(ctx); err != nil {
-		return lease.Saw{}, err
+		return lease.Observed{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,34 +183,34 @@ func (s *fakeStore) behind() int {
 	return s.stale
 }
 
-func (s *fakeStore) Sessions(ctx context.Context) ([]lease.Saw, error) {
-	return s.all(ctx, func(k lease.Key) bool { return k.Node != "" || k == lease.RequestsKey(k.Group) })
+func (s *fakeStore) Sessions(ctx context.Context) ([]lease.Observed, error) {
+	return s.all(ctx, func(k lease.Key) bool { return k.Node != "" || k == lease.CommandsKey(k.Group) })
 }
 
-func (s *fakeStore) Leases(ctx context.Context, group string, partitions int) ([]lease.Saw, error) {
+func (s *fakeStore) Leases(ctx context.Context, group string, partitions int) ([]lease.Observed, error) {
 	return s.all(ctx, func(k lease.Key) bool {
 		return k.Node == "" && k.Group == group && k.Partition >= 0 && k.Partition < partitions
 	})
 }
 
-func (s *fakeStore) all(ctx context.Context, want func(lease.Key) bool) ([]lease.Saw, error) {
+func (s *fakeStore) all(ctx context.Context, want func(lease.Key) bool) ([]lease.Observed, error) {
 	if err := s.pass(ctx); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var saws []lease.Saw
+	var observed []lease.Observed
 	for k := range s.keys {
-		if saw := s.last(k, s.behind()); want(k) && saw.Revision > 0 {
-			saws = append(saws, saw)
+		if obs := s.last(k, s.behind()); want(k) && obs.Revision > 0 {
+			observed = append(observed, obs)
 		}
 	}
-	return saws, nil
+	return observed, nil
 }
 
-func (s *fakeStore) Announce(saw lease.Saw) {
+func (s *fakeStore) Announce(obs lease.Observed) {
 	s.mu.Lock()
-	var to []func(lease.Saw)
+	var to []func(lease.Observed)
 	for _, h := range s.hearers {
 		if h.store != s && h.store.up() {
 			to = append(to, h.f)
@@ -219,7 +219,7 @@ func (s *fakeStore) Announce(saw lease.Saw) {
 	s.mu.Unlock()
 	if s.up() {
 		for _, f := range to {
-			f(saw)
+			f(obs)
 		}
 	}
 }
@@ -230,7 +230,7 @@ func (s *fakeStore) up() bool {
 	return s.down == nil
 }
 
-func (s *fakeStore) Listen(ctx context.Context, f func(lease.Saw)) error {
+func (s *fakeStore) Listen(ctx context.Context, f func(lease.Observed)) error {
 	s.mu.Lock()
 	id := s.next
 	s.next++

@@ -19,14 +19,14 @@ import (
 
 // The bucket's names. It is laid out as a NATS key-value bucket, so that the tools for those can look into it.
 const (
-	bucket     = "leasehold"
-	Stream     = "KV_" + bucket // The bucket's stream.
-	subjects   = "$KV." + bucket + "."
-	announced  = "leasehold.internal.record"
-	chunk      = 512             // Keys asked for at once.
-	readLimit  = 5 * time.Second // For one such answer, if the caller has no shorter one.
-	codeWrong  = 10071           // The server's error codes for a compare-and-set that was refused: by what is stored,
-	codeFlight = 10164           // and by what is in flight.
+	bucket            = "leasehold"
+	Stream            = "KV_" + bucket // The bucket's stream.
+	subjects          = "$KV." + bucket + "."
+	announceSubject   = "leasehold.internal.record"
+	chunk             = 512             // Keys asked for at once.
+	readTimeout       = 5 * time.Second // For one such answer, if the caller has no shorter one.
+	codeWrongSequence = 10071           // The server's error codes for a compare-and-set that was refused: by what is stored,
+	codeInFlight      = 10164           // and by what is in flight.
 )
 
 // KV is the Store on a JetStream key-value bucket: compare-and-set through the stream's leader, reads by direct get from
@@ -72,7 +72,7 @@ func OpenKV(ctx context.Context, nc *nats.Conn, o BucketOptions) (*KV, error) {
 // openBucket tries once to find or make the bucket, and returns how it is. It looks first: to make a stream that exists
 // is refused when there would be no room for another one like it.
 func openBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) (jetstream.StreamConfig, error) {
-	stream, err := lookUp(ctx, js)
+	stream, err := findBucket(ctx, js)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -84,7 +84,7 @@ func openBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.Strea
 	return stream.CachedInfo().Config, nil
 }
 
-func lookUp(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
+func findBucket(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
 	return js.Stream(ctx, Stream)
@@ -105,8 +105,8 @@ func (s *KV) Write(ctx context.Context, w lease.Write) (uint64, error) {
 	switch {
 	case w.Lease != nil:
 		value = w.Lease
-	case w.Requests != nil:
-		value = w.Requests
+	case w.Commands != nil:
+		value = w.Commands
 	}
 	return s.put(ctx, w.Key.String(), w.Revision, value)
 }
@@ -133,7 +133,7 @@ func (s *KV) put(ctx context.Context, key string, revision uint64, value any) (u
 	switch {
 	case ack.Error == nil && ack.Seq > 0:
 		return ack.Seq, nil
-	case ack.Error != nil && (ack.Error.ErrorCode == codeWrong || ack.Error.ErrorCode == codeFlight):
+	case ack.Error != nil && (ack.Error.ErrorCode == codeWrongSequence || ack.Error.ErrorCode == codeInFlight):
 		return 0, fmt.Errorf("write %s on revision %d: %w", key, revision, ErrConflict)
 	default:
 		return 0, fmt.Errorf("write %s: %w", key, ack.Error)
@@ -163,40 +163,40 @@ func (s *KV) get(ctx context.Context, key string) (uint64, []byte, error) {
 }
 
 // Read reads one record.
-func (s *KV) Read(ctx context.Context, k lease.Key) (lease.Saw, error) {
+func (s *KV) Read(ctx context.Context, k lease.Key) (lease.Observed, error) {
 	rev, data, err := s.get(ctx, k.String())
 	if err != nil {
-		return lease.Saw{}, err
+		return lease.Observed{}, err
 	}
-	saw, _ := decode(k, rev, data)
-	return saw, nil
+	obs, _ := decode(k, rev, data)
+	return obs, nil
 }
 
 // Sessions reads every session record, and what is asked of the groups.
-func (s *KV) Sessions(ctx context.Context) ([]lease.Saw, error) {
+func (s *KV) Sessions(ctx context.Context) ([]lease.Observed, error) {
 	return s.last(ctx, []string{subjects + "session.*", subjects + "control.*"})
 }
 
 // Leases reads a group's leases, a chunk of keys at a time.
-func (s *KV) Leases(ctx context.Context, group string, partitions int) ([]lease.Saw, error) {
-	var all []lease.Saw
+func (s *KV) Leases(ctx context.Context, group string, partitions int) ([]lease.Observed, error) {
+	var all []lease.Observed
 	for from := 0; from < partitions; from += chunk {
 		var keys []string
 		for p := from; p < min(from+chunk, partitions); p++ {
 			keys = append(keys, subjects+lease.Key{Group: group, Partition: p}.String())
 		}
-		saws, err := s.last(ctx, keys)
+		observed, err := s.last(ctx, keys)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, saws...)
+		all = append(all, observed...)
 	}
 	return all, nil
 }
 
 // last reads the newest record of each subject in one request.
-func (s *KV) last(ctx context.Context, keys []string) ([]lease.Saw, error) {
-	var saws []lease.Saw
+func (s *KV) last(ctx context.Context, keys []string) ([]lease.Observed, error) {
+	var observed []lease.Observed
 	err := s.lastMessages(ctx, keys, func(m *jetstream.RawStreamMsg) error {
 		k, ok := parseKey(strings.TrimPrefix(m.Subject, subjects))
 		if !ok {
@@ -205,20 +205,20 @@ func (s *KV) last(ctx context.Context, keys []string) ([]lease.Saw, error) {
 		if m.Header.Get("KV-Operation") != "" {
 			m.Data = nil
 		}
-		saw, _ := decode(k, m.Sequence, m.Data) // one that is not a record says so itself, and must not hide all the others
-		saws = append(saws, saw)
+		obs, _ := decode(k, m.Sequence, m.Data) // one that is not a record says so itself, and must not hide all the others
+		observed = append(observed, obs)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return saws, nil
+	return observed, nil
 }
 
 // lastMessages calls f with the newest message of each subject. Without an error it was all of them that some replica
 // has: jetstreamext ends an answer that is cut short by a deadline, ctx's or else one of its own, as if it were complete.
 func (s *KV) lastMessages(ctx context.Context, subjects []string, f func(*jetstream.RawStreamMsg) error) error {
-	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	msgs, err := jetstreamext.GetLastMsgsFor(ctx, s.js, Stream, subjects)
 	if err != nil {
@@ -242,10 +242,10 @@ func (s *KV) lastMessages(ctx context.Context, subjects []string, f func(*jetstr
 }
 
 // Announce publishes a record to the other nodes.
-func (s *KV) Announce(saw lease.Saw) {
-	data, err := json.Marshal(announcement{saw.Key.String(), saw.Revision, saw.Session, saw.Lease, saw.Requests})
+func (s *KV) Announce(obs lease.Observed) {
+	data, err := json.Marshal(announcement{obs.Key.String(), obs.Revision, obs.Session, obs.Lease, obs.Commands})
 	if err == nil {
-		_ = s.nc.Publish(announced, data) // a wake-up that fails is a wake-up lost: polling finds the record
+		_ = s.nc.Publish(announceSubject, data) // a wake-up that fails is a wake-up lost: polling finds the record
 	}
 }
 
@@ -255,27 +255,27 @@ type announcement struct {
 	Revision uint64          `json:"rev"`
 	Session  *lease.Session  `json:"session,omitempty"`
 	Lease    *lease.Lease    `json:"lease,omitempty"`
-	Requests *lease.Requests `json:"requests,omitempty"`
+	Commands *lease.Commands `json:"commands,omitempty"`
 }
 
 // saw is what the announcement shows; false if it makes no sense.
-func (a announcement) saw() (lease.Saw, bool) {
+func (a announcement) observed() (lease.Observed, bool) {
 	k, ok := parseKey(a.Key)
-	saw := lease.Saw{Key: k, Revision: a.Revision, Session: a.Session, Lease: a.Lease, Requests: a.Requests}
-	requests := k == lease.RequestsKey(k.Group)
-	fits := (k.Node != "") == (a.Session != nil) && requests == (a.Requests != nil) && (k.Node == "" && !requests) == (a.Lease != nil)
-	return saw, ok && a.Revision > 0 && fits && valid(saw) == nil
+	obs := lease.Observed{Key: k, Revision: a.Revision, Session: a.Session, Lease: a.Lease, Commands: a.Commands}
+	requests := k == lease.CommandsKey(k.Group)
+	fits := (k.Node != "") == (a.Session != nil) && requests == (a.Commands != nil) && (k.Node == "" && !requests) == (a.Lease != nil)
+	return obs, ok && a.Revision > 0 && fits && valid(obs) == nil
 }
 
 // Listen hands over what other nodes announce.
-func (s *KV) Listen(ctx context.Context, f func(lease.Saw)) error {
-	sub, err := s.nc.Subscribe(announced, func(m *nats.Msg) {
+func (s *KV) Listen(ctx context.Context, f func(lease.Observed)) error {
+	sub, err := s.nc.Subscribe(announceSubject, func(m *nats.Msg) {
 		var a announcement
 		if json.Unmarshal(m.Data, &a) != nil {
 			return
 		}
-		if saw, ok := a.saw(); ok {
-			f(saw)
+		if obs, ok := a.observed(); ok {
+			f(obs)
 		}
 	})
 	if err != nil {
@@ -293,7 +293,7 @@ func parseKey(s string) (lease.Key, bool) {
 	case "session":
 		return lease.SessionKey(rest), rest != ""
 	case "control":
-		return lease.RequestsKey(rest), rest != ""
+		return lease.CommandsKey(rest), rest != ""
 	case "lease":
 		group, p, _ := strings.Cut(rest, ".")
 		n, err := strconv.Atoi(p)

@@ -15,7 +15,7 @@ const leasePolls = 5
 // listen takes in what others announce.
 func (d *Driver) listen(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := d.o.Store.Listen(ctx, func(s lease.Saw) { d.inbox.put(s) }); err != nil && ctx.Err() == nil {
+		if err := d.o.Store.Listen(ctx, func(s lease.Observed) { d.inbox.put(s) }); err != nil && ctx.Err() == nil {
 			d.log.Warn("announcements are not heard", "error", err)
 			every.Sleep(ctx, d.o.Lease.Renew)
 		}
@@ -29,7 +29,7 @@ func (d *Driver) poll(ctx context.Context) {
 			return
 		}
 	}
-	d.inbox.put(lease.Loaded{})
+	d.inbox.put(lease.Synced{})
 	for round := 1; every.Sleep(ctx, d.o.Lease.Renew/2); round++ {
 		if round%(2*leasePolls) == 0 {
 			d.readAll(ctx)
@@ -40,24 +40,24 @@ func (d *Driver) poll(ctx context.Context) {
 }
 
 func (d *Driver) readSessions(ctx context.Context) bool {
-	return d.readSome(ctx, "sessions", d.o.Store.Sessions)
+	return d.readRecords(ctx, "sessions", d.o.Store.Sessions)
 }
 
 func (d *Driver) readAll(ctx context.Context) bool {
 	ok := d.readSessions(ctx)
 	for _, g := range d.o.Lease.Groups {
-		ok = ok && d.readSome(ctx, g.Name, func(ctx context.Context) ([]lease.Saw, error) {
+		ok = ok && d.readRecords(ctx, g.Name, func(ctx context.Context) ([]lease.Observed, error) {
 			return d.o.Store.Leases(ctx, g.Name, g.Partitions)
 		})
 	}
 	return ok
 }
 
-func (d *Driver) readSome(ctx context.Context, what string, read func(context.Context) ([]lease.Saw, error)) bool {
+func (d *Driver) readRecords(ctx context.Context, what string, read func(context.Context) ([]lease.Observed, error)) bool {
 	ctx, cancel := context.WithTimeout(ctx, 4*d.o.Lease.WriteLimit)
 	defer cancel()
-	saws, err := read(ctx)
-	for _, s := range saws {
+	observed, err := read(ctx)
+	for _, s := range observed {
 		d.inbox.put(s)
 	}
 	if err != nil && ctx.Err() == nil {
@@ -87,7 +87,7 @@ func (q *inbox) put(item any) {
 	}
 }
 
-func (q *inbox) take() []any {
+func (q *inbox) drain() []any {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	items := q.items

@@ -21,59 +21,59 @@ var (
 		"leaving", "server_id", "address", "release",
 	}
 	leaseFields    = []string{"v", "owner", "boot", "epoch", "checkpoint", "attempt"}
-	requestsFields = []string{"v", "last_id", "open"}
+	commandsFields = []string{"v", "last_id", "open"}
 )
 
 // decode makes a record of what is stored. No data at a revision above 0 is a marker left by a deletion: the record is
 // gone, and a node that writes it again names the marker's revision. Of data that is not a record only the revision is
 // believed, and the error says what is wrong.
-func decode(k lease.Key, rev uint64, data []byte) (lease.Saw, error) {
-	saw := lease.Saw{Key: k, Revision: rev}
+func decode(k lease.Key, rev uint64, data []byte) (lease.Observed, error) {
+	obs := lease.Observed{Key: k, Revision: rev}
 	if len(data) == 0 {
-		return saw, nil
+		return obs, nil
 	}
-	err := decodeInto(&saw, data)
+	err := decodeInto(&obs, data)
 	if err == nil {
-		return saw, nil
+		return obs, nil
 	}
 	err = notARecord(k.String(), rev, err)
-	return lease.Saw{Key: k, Revision: rev, Invalid: err.Error()}, err
+	return lease.Observed{Key: k, Revision: rev, Invalid: err.Error()}, err
 }
 
 func notARecord(key string, rev uint64, err error) error {
 	return fmt.Errorf("key %s at revision %d of the bucket %s: %w: %w", key, rev, bucket, ErrNotARecord, err)
 }
 
-func decodeInto(saw *lease.Saw, data []byte) error {
-	switch k := saw.Key; k {
+func decodeInto(obs *lease.Observed, data []byte) error {
+	switch k := obs.Key; k {
 	case lease.SessionKey(k.Node):
-		saw.Session = &lease.Session{}
-		if err := decodeObject(data, saw.Session, sessionFields); err != nil {
+		obs.Session = &lease.Session{}
+		if err := decodeObject(data, obs.Session, sessionFields); err != nil {
 			return err
 		}
-	case lease.RequestsKey(k.Group):
-		saw.Requests = &lease.Requests{}
-		if err := decodeObject(data, saw.Requests, requestsFields); err != nil {
+	case lease.CommandsKey(k.Group):
+		obs.Commands = &lease.Commands{}
+		if err := decodeObject(data, obs.Commands, commandsFields); err != nil {
 			return err
 		}
 	default:
-		saw.Lease = &lease.Lease{}
-		if err := decodeObject(data, saw.Lease, leaseFields); err != nil {
+		obs.Lease = &lease.Lease{}
+		if err := decodeObject(data, obs.Lease, leaseFields); err != nil {
 			return err
 		}
 	}
-	return valid(*saw)
+	return valid(*obs)
 }
 
 // valid says why no node can have written what a record says.
-func valid(saw lease.Saw) error {
+func valid(obs lease.Observed) error {
 	switch {
-	case saw.Session != nil:
-		return saw.Session.Valid(saw.Key)
-	case saw.Requests != nil:
-		return saw.Requests.Valid()
-	case saw.Lease != nil:
-		return saw.Lease.Valid()
+	case obs.Session != nil:
+		return obs.Session.Valid(obs.Key)
+	case obs.Commands != nil:
+		return obs.Commands.Valid()
+	case obs.Lease != nil:
+		return obs.Lease.Valid()
 	}
 	return nil
 }

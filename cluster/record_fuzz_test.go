@@ -55,20 +55,20 @@ func FuzzStoredRecord(f *testing.F) {
 		if again, ok := parseKey(key.String()); !ok || again != key {
 			t.Fatalf("key %q is %+v, spelled again %q, %+v", name, key, key.String(), again)
 		}
-		saw, err := decode(key, rev, data)
+		obs, err := decode(key, rev, data)
 		if err != nil {
-			if saw.Invalid == "" || saw.Revision != rev || saw.Session != nil || saw.Lease != nil || saw.Requests != nil {
-				t.Fatalf("%s is refused, and seen as %+v", data, saw)
+			if obs.Invalid == "" || obs.Revision != rev || obs.Session != nil || obs.Lease != nil || obs.Commands != nil {
+				t.Fatalf("%s is refused, and seen as %+v", data, obs)
 			}
-			feed(saw)
+			feed(obs)
 			return
 		}
-		stored := encodeSaw(t, saw)
+		stored := encodeSaw(t, obs)
 		again, err := decode(key, rev, stored)
-		if err != nil || !reflect.DeepEqual(again, saw) || len(data) > 0 && valid(saw) != nil {
+		if err != nil || !reflect.DeepEqual(again, obs) || len(data) > 0 && valid(obs) != nil {
 			t.Fatalf("%s is %s, stored again %s: %v", name, data, encodeSaw(t, again), err)
 		}
-		feed(saw)
+		feed(obs)
 	})
 }
 
@@ -84,34 +84,34 @@ func FuzzAnnouncement(f *testing.F) {
 		if json.Unmarshal(data, &a) != nil {
 			return
 		}
-		saw, ok := a.saw()
+		obs, ok := a.observed()
 		if !ok {
 			return
 		}
 		kinds := 0
-		for _, there := range []bool{saw.Session != nil, saw.Lease != nil, saw.Requests != nil} {
+		for _, there := range []bool{obs.Session != nil, obs.Lease != nil, obs.Commands != nil} {
 			if there {
 				kinds++
 			}
 		}
-		if kinds != 1 || saw.Revision == 0 {
-			t.Fatalf("%s is taken for %+v", data, saw)
+		if kinds != 1 || obs.Revision == 0 {
+			t.Fatalf("%s is taken for %+v", data, obs)
 		}
-		feed(saw)
+		feed(obs)
 	})
 }
 
 // encodeSaw is the record as it is stored; nothing for one that is not there.
-func encodeSaw(t *testing.T, saw lease.Saw) []byte {
+func encodeSaw(t *testing.T, obs lease.Observed) []byte {
 	t.Helper()
 	var value any
 	switch {
-	case saw.Session != nil:
-		value = saw.Session
-	case saw.Lease != nil:
-		value = saw.Lease
-	case saw.Requests != nil:
-		value = saw.Requests
+	case obs.Session != nil:
+		value = obs.Session
+	case obs.Lease != nil:
+		value = obs.Lease
+	case obs.Commands != nil:
+		value = obs.Commands
 	default:
 		return nil
 	}
@@ -124,24 +124,24 @@ func encodeSaw(t *testing.T, saw lease.Saw) []byte {
 
 // feed shows the record to a node that starts, to one that runs, and to one
 // that ends.
-func feed(saw lease.Saw) {
+func feed(obs lease.Observed) {
 	cfg := lease.Config{
 		Self:   lease.Session{Node: "n1", DirID: "d", KernelBoot: "k", LockDev: 1, LockIno: 2, Weight: 1},
 		Secret: "s", Groups: []lease.Group{{Name: "billing", Partitions: 4, Handover: time.Second}},
-		TTL: 5 * time.Second, Renew: time.Second, Margin: time.Second, WriteLimit: time.Second / 2, Settle: time.Second,
+		TTL: 5 * time.Second, Renew: time.Second, Margin: time.Second, WriteLimit: time.Second / 2, StabilizationWindow: time.Second,
 	}
 	for when := range 3 {
-		f := &fed{core: lease.New(cfg), revision: saw.Revision, lanes: make(map[lease.Key]lease.Start)}
+		f := &fed{core: lease.New(cfg), revision: obs.Revision, lanes: make(map[lease.Key]lease.Start)}
 		if when == 0 {
-			f.take(saw)
+			f.take(obs)
 		}
-		f.take(lease.Loaded{})
+		f.take(lease.Synced{})
 		f.pass(3 * time.Second)
-		f.take(saw)
+		f.take(obs)
 		f.pass(12 * time.Second)
 		if when == 2 {
 			f.take(lease.Stop{})
-			f.take(saw)
+			f.take(obs)
 		}
 		f.pass(3 * time.Second)
 	}
@@ -181,7 +181,7 @@ func (f *fed) do(a lease.Action, next []lease.Input) []lease.Input {
 	switch a := a.(type) {
 	case lease.Write:
 		f.revision++
-		return append(next, lease.Wrote{ID: a.ID, OK: true, Revision: f.revision})
+		return append(next, lease.WriteDone{ID: a.ID, OK: true, Revision: f.revision})
 	case lease.SaveBoot:
 		return append(next, lease.SavedBoot(a))
 	case lease.Start:

@@ -33,7 +33,7 @@ var spoils = map[string]map[string]any{
 func TestOnlyRecordsAreTakenForRecords(t *testing.T) {
 	for name, data := range good {
 		key, _ := parseKey(name)
-		if saw, err := decode(key, 7, []byte(data)); err != nil || saw.Invalid != "" {
+		if obs, err := decode(key, 7, []byte(data)); err != nil || obs.Invalid != "" {
 			t.Fatalf("%s: %v", data, err)
 		}
 		grown := strings.TrimSuffix(data, "}") + `,"added_by_a_later_release":[1]}`
@@ -45,7 +45,7 @@ func TestOnlyRecordsAreTakenForRecords(t *testing.T) {
 		if err := json.Unmarshal([]byte(data), &fields); err != nil {
 			t.Fatal(err)
 		}
-		always := map[string][]string{"session.n1": sessionFields, "lease.billing.00001": leaseFields, "control.billing": requestsFields}[name]
+		always := map[string][]string{"session.n1": sessionFields, "lease.billing.00001": leaseFields, "control.billing": commandsFields}[name]
 		for _, f := range always {
 			bad = append(bad, with(t, fields, f, nil))
 		}
@@ -53,9 +53,9 @@ func TestOnlyRecordsAreTakenForRecords(t *testing.T) {
 			bad = append(bad, with(t, fields, f, value))
 		}
 		for _, b := range bad {
-			saw, err := decode(key, 7, []byte(b))
-			if !errors.Is(err, ErrNotARecord) || !strings.Contains(saw.Invalid, name) || saw.Revision != 7 {
-				t.Errorf("%s under %s is taken for %+v: %v", b, name, saw, err)
+			obs, err := decode(key, 7, []byte(b))
+			if !errors.Is(err, ErrNotARecord) || !strings.Contains(obs.Invalid, name) || obs.Revision != 7 {
+				t.Errorf("%s under %s is taken for %+v: %v", b, name, obs, err)
 			}
 		}
 	}
@@ -83,14 +83,14 @@ func invalidRecordCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 	k := lease.SessionKey("forged")
 	rev := mustWrite(t, ctx, b, lease.Write{Key: k, Session: session("forged", 3)})
 	b.foreign(t, k.String(), traceEvent)
-	saw := readDone(t, ctx, b, k, rev+1)
-	if saw.Session != nil || saw.Invalid == "" {
-		t.Fatalf("a trace event reads as %+v", saw)
+	obs := readDone(t, ctx, b, k, rev+1)
+	if obs.Session != nil || obs.Invalid == "" {
+		t.Fatalf("a trace event reads as %+v", obs)
 	}
 	servertest.Eventually(t, storeLimit, func() error {
-		saws, err := b.Sessions(ctx)
-		for _, s := range saws {
-			if s.Key == k && s.Revision == saw.Revision && s.Session == nil && s.Invalid == saw.Invalid {
+		observed, err := b.Sessions(ctx)
+		for _, s := range observed {
+			if s.Key == k && s.Revision == obs.Revision && s.Session == nil && s.Invalid == obs.Invalid {
 				return nil
 			}
 		}
@@ -99,5 +99,5 @@ func invalidRecordCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 	if _, err := b.Write(ctx, lease.Write{Key: k, Revision: rev, Session: session("forged", 3)}); !errors.Is(err, ErrConflict) {
 		t.Errorf("a write over it on an older revision ended with %v", err)
 	}
-	mustWrite(t, ctx, b, lease.Write{Key: k, Revision: saw.Revision, Session: session("forged", 4)})
+	mustWrite(t, ctx, b, lease.Write{Key: k, Revision: obs.Revision, Session: session("forged", 4)})
 }

@@ -24,8 +24,8 @@ var (
 	ErrUnknown = errors.New("nothing is known of it")
 )
 
-// LookKV returns the store on a bucket that may not be there yet, to read from.
-func LookKV(nc *nats.Conn) (*KV, error) {
+// AttachKV returns the store on a bucket that may not be there yet, to read from.
+func AttachKV(nc *nats.Conn) (*KV, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("look into the bucket %s: %w", bucket, err)
@@ -46,11 +46,11 @@ func (r Record) Key() string { return r.Kind + "." + r.Name }
 
 // Session decodes the record of a session.
 func (r Record) Session() (lease.Session, error) {
-	saw, err := decode(lease.SessionKey(r.Name), r.Revision, r.Data)
+	obs, err := decode(lease.SessionKey(r.Name), r.Revision, r.Data)
 	if err != nil {
 		return lease.Session{}, err
 	}
-	return *saw.Session, nil
+	return *obs.Session, nil
 }
 
 // Records reads every record of these kinds that some replica has, by key. One replica answers for all of them. Deleted
@@ -89,25 +89,25 @@ func (s *KV) Put(ctx context.Context, key string, revision uint64, value any) er
 // stays as it is, so that no later life of that name can use the number again.
 func (s *KV) EndSession(ctx context.Context, node string) error {
 	k := lease.SessionKey(node)
-	saw, err := s.Read(ctx, k)
+	obs, err := s.Read(ctx, k)
 	switch {
 	case err != nil:
 		return err
-	case saw.Invalid != "":
-		return errors.New(saw.Invalid)
-	case saw.Session == nil:
+	case obs.Invalid != "":
+		return errors.New(obs.Invalid)
+	case obs.Session == nil:
 		return ErrUnknown
-	case saw.Session.State == lease.Live:
+	case obs.Session.State == lease.Live:
 		return ErrAlive
-	case saw.Session.State == lease.Ended:
+	case obs.Session.State == lease.Ended:
 		return nil
 	}
-	rec := *saw.Session
+	rec := *obs.Session
 	rec.State, rec.Nonce = lease.Ended, ""
-	rev, err := s.Write(ctx, lease.Write{Key: k, Revision: saw.Revision, Session: &rec})
+	rev, err := s.Write(ctx, lease.Write{Key: k, Revision: obs.Revision, Session: &rec})
 	if err != nil {
 		return err
 	}
-	s.Announce(lease.Saw{Key: k, Revision: rev, Session: &rec})
+	s.Announce(lease.Observed{Key: k, Revision: rev, Session: &rec})
 	return nil
 }

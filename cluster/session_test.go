@@ -14,9 +14,9 @@ import (
 // sessionOf writes a node's session record over what is there.
 func sessionOf(t *testing.T, ctx context.Context, s *KV, rec lease.Session) {
 	t.Helper()
-	saw, err := s.Read(ctx, lease.SessionKey(rec.Node))
+	obs, err := s.Read(ctx, lease.SessionKey(rec.Node))
 	if err == nil {
-		_, err = s.Write(ctx, lease.Write{Key: saw.Key, Revision: saw.Revision, Session: &rec})
+		_, err = s.Write(ctx, lease.Write{Key: obs.Key, Revision: obs.Revision, Session: &rec})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -39,9 +39,9 @@ func TestOnlyADeadSessionIsEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	saw, err := s.Read(ctx, lease.SessionKey("n2"))
-	if err != nil || saw.Session.State != lease.Ended || saw.Session.Boot != 7 || strings.Contains(saw.Session.Nonce, "x") {
-		t.Errorf("%+v, %v", saw.Session, err)
+	obs, err := s.Read(ctx, lease.SessionKey("n2"))
+	if err != nil || obs.Session.State != lease.Ended || obs.Session.Boot != 7 || strings.Contains(obs.Session.Nonce, "x") {
+		t.Errorf("%+v, %v", obs.Session, err)
 	}
 	if err := s.EndSession(ctx, "n9"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("an unknown one: %v", err)

@@ -21,19 +21,19 @@ type Store interface {
 	Write(ctx context.Context, w lease.Write) (uint64, error)
 
 	// Read returns a record as some replica has it, which may be behind. Revision 0 says that there is none.
-	Read(ctx context.Context, k lease.Key) (lease.Saw, error)
+	Read(ctx context.Context, k lease.Key) (lease.Observed, error)
 
 	// Sessions returns every session record that some replica has, and what is asked of the groups.
-	Sessions(ctx context.Context) ([]lease.Saw, error)
+	Sessions(ctx context.Context) ([]lease.Observed, error)
 
 	// Leases returns a group's lease records that some replica has, in any order; those never written are left out.
-	Leases(ctx context.Context, group string, partitions int) ([]lease.Saw, error)
+	Leases(ctx context.Context, group string, partitions int) ([]lease.Observed, error)
 
 	// Announce tells the other nodes about a record, at once if it works and not at all if it does not.
-	Announce(lease.Saw)
+	Announce(lease.Observed)
 
 	// Listen calls f with what other nodes announce, until ctx ends. f must not block.
-	Listen(ctx context.Context, f func(lease.Saw)) error
+	Listen(ctx context.Context, f func(lease.Observed)) error
 }
 
 // Lane is the work of one held lease. Its methods do not block and may be called from any goroutine, also after the

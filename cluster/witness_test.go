@@ -43,7 +43,7 @@ func TestCutOffStopsCallsAtOnce(t *testing.T) {
 		time.Sleep(3300 * time.Millisecond)
 		lanes, cut := r.wantRunning(partitions), time.Now()
 		r.store.hang()
-		r.driver.CutOff()
+		r.driver.Isolated()
 		for _, l := range lanes {
 			if l.MayStart() {
 				t.Errorf("partition %d may start a call right after the cut", l.Partition)
@@ -79,10 +79,10 @@ func TestCutOffStopsCallsWhileTheLoopIsStuck(t *testing.T) {
 		r := start(t, newMemory(), "n1", answersLate)
 		lanes := r.untilRenewing()
 		release := make(chan struct{})
-		r.driver.inbox.put(ask{func(*lease.Core) { <-release }})
+		r.driver.inbox.put(call{func(*lease.Core) { <-release }})
 		time.Sleep(200 * time.Millisecond) // its answer waits before the stuck loop
 		cut := time.Now()
-		r.driver.CutOff()
+		r.driver.Isolated()
 		time.Sleep(margin / 4)
 		r.wantHeld(lanes, cut)
 		r.store.hang()
@@ -106,7 +106,7 @@ func TestRenewalSentBeforeTheCutDoesNotResume(t *testing.T) {
 		r := start(t, newMemory(), "n1", answersLate)
 		lanes := r.untilRenewing()
 		cut := time.Now()
-		r.driver.CutOff()
+		r.driver.Isolated()
 		time.Sleep(250 * time.Millisecond) // and has been answered
 		r.wantHeld(lanes, cut)
 		r.store.set(func(s *fakeStore) { s.delay, s.stale = 0, 0 })
@@ -125,9 +125,9 @@ func TestLaneThatDoesNotStopAtACutEndsTheProcess(t *testing.T) {
 		deaf.behave(0, true)
 		r.store.hang()
 		release := make(chan struct{})
-		r.driver.inbox.put(ask{func(*lease.Core) { <-release }})
+		r.driver.inbox.put(call{func(*lease.Core) { <-release }})
 		cut := time.Now()
-		r.driver.CutOff()
+		r.driver.Isolated()
 		time.Sleep(margin / 4)
 		close(release)
 		time.Sleep(margin)
@@ -151,13 +151,13 @@ func TestWitnessedNodeIsTakenOverAtOnce(t *testing.T) {
 		time.Sleep(20*time.Second + renew*7/10) // between two renewals, the last of which has been read
 		n1.wantRunning(partitions / 2)
 		n2.store.hang()
-		n2.driver.CutOff() // what is left of it is no part of this
-		read := func() lease.Saw {
-			saw, err := n1.store.Read(t.Context(), lease.SessionKey("n2"))
+		n2.driver.Isolated() // what is left of it is no part of this
+		read := func() lease.Observed {
+			obs, err := n1.store.Read(t.Context(), lease.SessionKey("n2"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			return saw
+			return obs
 		}
 		other, stale := read(), read()
 		later := *other.Session

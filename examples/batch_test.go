@@ -22,8 +22,8 @@ func startBatcher(t *testing.T, db string) *batcher {
 	t.Helper()
 	b := &batcher{t: t, said: make(chan string, 100)}
 	var err error
-	b.dialog, err = worker.StartDialog(worker.HandlerConfig{
-		Kind: worker.KindSubprocess, Command: []string{need(t, "python3"), "batch.py"}, Config: map[string]any{"db": db},
+	b.dialog, err = worker.StartDialog(worker.SubprocessConfig{
+		Command: []string{need(t, "python3"), "batch.py"}, Config: map[string]any{"db": db},
 	}, worker.HandlerEnv{Group: "billing", Topic: "readings"}, func(line []byte) { b.said <- string(line) })
 	if err != nil {
 		t.Fatal(err)
@@ -97,8 +97,8 @@ func TestBatchKeepsWhatComesBeforeABadMessageOnce(t *testing.T) {
 // TestBatchServesTheHandlerKind has Leasehold's own side of the contract call it.
 func TestBatchServesTheHandlerKind(t *testing.T) {
 	db := filepath.Join(t.TempDir(), "db")
-	h, err := worker.NewSubprocess(worker.HandlerConfig{
-		Kind: worker.KindSubprocess, Command: []string{need(t, "python3"), "batch.py"}, Config: map[string]any{"db": db}, Processes: 1,
+	h, err := worker.NewSubprocess(worker.SubprocessConfig{
+		Command: []string{need(t, "python3"), "batch.py"}, Config: map[string]any{"db": db}, Processes: 1,
 	}, worker.HandlerEnv{Group: "billing", Topic: "readings"})
 	if err != nil {
 		t.Fatal(err)

@@ -145,7 +145,7 @@ func TestWebhookKeepsOnceRefusesOlderOwnersAndForgeries(t *testing.T) {
 func TestWebhookServesTheHandlerKind(t *testing.T) {
 	w := startWebhook(t)
 	env := worker.HandlerEnv{App: "leasehold/test", Node: "n1", Group: "conformance", Topic: "orders"}
-	h, err := worker.NewHTTP(worker.HandlerConfig{Kind: worker.KindHTTP, URL: w.url, SecretFiles: []string{w.secretFile}}, env)
+	h, err := worker.NewHTTP(worker.HTTPConfig{URL: w.url, SecretFiles: []string{w.secretFile}}, env)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nats-io/nats.go"
-
 	"leasehold/internal/admission"
 )
 
@@ -105,33 +103,5 @@ func BenchmarkPlacement(b *testing.B) {
 		if _, err := topic.Placement("plant.p1.line.machine-17"); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-func TestRefusalsOfANodeAreFinal(t *testing.T) {
-	for _, c := range []struct {
-		kind admission.Kind
-		want error
-	}{
-		{admission.SubjectInvalid, ErrSubject}, {admission.HeaderMalformed, ErrHeader}, {admission.HeaderNotAllowed, ErrHeader},
-		{admission.HeadersTooLarge, ErrHeader}, {admission.MessageIDTooLong, ErrHeader}, {admission.ReplyNotAllowed, ErrNotPermitted},
-		{admission.PayloadTooLarge, ErrTooLarge},
-	} {
-		a := refusal(c.kind.Code, int(c.kind.ErrCode), "why")
-		if a.verdict != declined || !errors.Is(a.err, c.want) {
-			t.Errorf("%s: %+v", c.kind.Reason, a)
-		}
-	}
-}
-
-func TestWireSizeIsWhatTheBrokerCounts(t *testing.T) {
-	m := Message{Key: "a", Headers: nats.Header{"nats-msg-id": {"id-1"}, "X": {"1", "22"}}, Data: []byte("data")}
-	header, id, err := m.header()
-	if err != nil {
-		t.Fatal(err)
-	}
-	header[nats.MsgIdHdr] = []string{id}
-	if want := admission.WireSize(header) + len(m.Data); m.WireSize() != int64(want) {
-		t.Errorf("%d, want %d", m.WireSize(), want)
 	}
 }

@@ -1,15 +1,12 @@
 package partitioner
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // DeadLetterKind says why a message was set aside. It is a token of the subject, so that the parked keys of a partition
@@ -72,6 +69,11 @@ type DeadLetterPlace struct {
 // DeadLetterStream is the name of a group's stream of dead letters.
 func DeadLetterStream(group string) string { return deadLetterPrefix + group }
 
+// DeadLetterGroup is the group whose dead letters a stream of this name holds, if it holds any.
+func DeadLetterGroup(stream string) (group string, ok bool) {
+	return strings.CutPrefix(stream, deadLetterPrefix)
+}
+
 const deadLetterPrefix = "dlq_"
 
 // Subject spells the place.
@@ -114,43 +116,4 @@ func ParseDeadLetter(subject string) (DeadLetterPlace, error) {
 	}
 	p.Partition, p.LetterKey, p.Seq = partition, LetterKey(parts[4][:dot]), seq
 	return p, nil
-}
-
-// DeadLetterOptions are what a group's stream of dead letters takes from the cluster.
-type DeadLetterOptions struct {
-	Replicas int
-	Sizing   Sizing
-	Waiting  func(err error) // As in StreamOptions.
-}
-
-// EnsureDeadLetters creates a group's stream of dead letters, or brings its size up to date. It tries until ctx ends,
-// as EnsureStream does.
-func EnsureDeadLetters(ctx context.Context, js jetstream.JetStream, group string, opt DeadLetterOptions) (jetstream.Stream, error) {
-	want := jetstream.StreamConfig{
-		Name:                 DeadLetterStream(group),
-		Description:          "Leasehold: dead letters of group " + group,
-		Subjects:             []string{"dlq." + group + ".>"},
-		Storage:              jetstream.FileStorage,
-		Replicas:             opt.Replicas,
-		Retention:            jetstream.LimitsPolicy,
-		Discard:              jetstream.DiscardNew,
-		DiscardNewPerSubject: true,
-		MaxMsgsPerSubject:    1,
-		MaxMsgs:              -1,
-		AllowDirect:          true,
-		Metadata:             map[string]string{metaLayout: layoutToken},
-	}
-	what := "ensure the stream of dead letters of group " + group
-	return persist(ctx, what, opt.Waiting, func() (jetstream.Stream, error) { return ensureOnce(ctx, js, want, opt.Sizing, sameLetters(want)) })
-}
-
-// sameLetters refuses a stream that would not keep dead letters as the workers expect.
-func sameLetters(want jetstream.StreamConfig) adopter {
-	return func(have *jetstream.StreamConfig) (change bool, err error) {
-		if have.MaxMsgsPerSubject != 1 || !have.DiscardNewPerSubject || have.Discard != want.Discard || have.Replicas != want.Replicas {
-			return false, fmt.Errorf("%w: stream %s was changed by another hand: it must keep one message a subject, discard new ones, "+
-				"and have %d replicas", errForeign, want.Name, want.Replicas)
-		}
-		return false, nil
-	}
 }

@@ -112,26 +112,8 @@ func checkKeyLength(encoded int) error {
 	return nil
 }
 
-// refused is a refusal with the sentinel of this package that fits it.
-type refused struct {
-	kind    error
-	refusal *admission.Refusal
-}
-
-func (e *refused) Error() string { return e.refusal.Error() }
-
-func (e *refused) Unwrap() []error { return []error{e.kind, e.refusal} }
-
 // refuse is about a message's subject or key.
 func refuse(kind error, format string, args ...any) error {
 	text := kind.Error() + ": " + fmt.Sprintf(format, args...)
-	return &refused{kind: kind, refusal: admission.SubjectInvalid.Refuse("%s", text)}
-}
-
-// badHeader is about a message's headers or id; nil stays nil.
-func badHeader(r *admission.Refusal) error {
-	if r == nil {
-		return nil
-	}
-	return &refused{kind: ErrHeader, refusal: r}
+	return admission.SubjectInvalid.Refuse("%s", text).Wrapping(kind)
 }

@@ -129,8 +129,8 @@ func (t Topic) PartitionOf(key string) int { return Of(t.Partitions, t.KeyTokens
 // StoredFilter matches every stored subject of the topic: "<topic>.1.>".
 func (t Topic) StoredFilter() string { return t.Name + "." + layoutToken + ".>" }
 
-// transform is the destination of the stream's subject transform; its source is the topic's subject.
-func (t Topic) transform() string {
+// Transform is the destination of the stream's subject transform; its source is the topic's subject.
+func (t Topic) Transform() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.%s.{{partition(%d", t.Name, layoutToken, t.Partitions)
 	for _, index := range t.Key {

@@ -23,8 +23,8 @@ files() {
     echo "644 $f $doc/leasehold.service.d.examples/${f##*/}"
   done
   echo "644 systemd/README.md $doc/systemd.md"
-  for f in docs/*.md; do
-    echo "644 $f $doc/${f##*/}"
+  for f in docs/*.md docs/decisions/*.md docs/img/*.svg; do
+    echo "644 $f $doc/${f#docs/}"
   done
 }
 

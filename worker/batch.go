@@ -9,14 +9,16 @@ const batchBytes = 1 << 20
 
 // job is a message at hand, with its envelope.
 type job struct {
-	entry
 	m   *Message
-	err error // Why there is no envelope.
+	err error // Why there is no envelope; then m has a sequence only.
 }
 
 func (l *Lane) newJob(e *entry) job {
 	m, err := l.message(l.grant, e)
-	return job{entry: *e, m: &m, err: err} // A handler may keep its message, so none is used twice.
+	if err != nil {
+		m.Seq = e.seq
+	}
+	return job{m: &m, err: err} // A handler may keep its message, so none is used twice.
 }
 
 // gather makes jobs of a message and, for a handler that takes batches, of those that wait behind it. It waits for none.
@@ -52,7 +54,7 @@ func (l *Lane) popWithin(bytes int) (entry, bool) {
 	fed := l.fedLocked()
 	l.mu.Unlock()
 	if fed {
-		l.onRoom()
+		l.onCapacity()
 	}
 	return e, ok
 }
@@ -113,7 +115,7 @@ func (l *Lane) settleBatch(jobs []job, r BatchResult) (finished int, ok bool) {
 	l.singly = n + 1 // The prefix is taken off again.
 	if !r.Named && r.Result.Status != Unavailable && r.Result.Status != Pause {
 		l.singly = len(jobs)
-		l.log.Debug("batch failed, its messages are called one by one", "from", jobs[n].seq, "messages", len(jobs)-n, "reason", r.Result.text())
+		l.log.Debug("batch failed, its messages are called one by one", "from", jobs[n].m.Seq, "messages", len(jobs)-n, "reason", r.Result.text())
 		return n, true
 	}
 	m, ok := one(l.settle(&jobs[n], r.Result))

@@ -49,7 +49,7 @@ func TestBatchTakesWhatWaitsAndNoMore(t *testing.T) {
 		time.Sleep(time.Minute)
 		wantCalls(t, &h.script, "1/1", "2-5", "6/1")
 		wantDone(t, s.Lane, 6, 0)
-		if n := s.backlog(); n != 0 {
+		if n := s.Backlog(); n != 0 {
 			t.Errorf("backlog %d", n)
 		}
 	})
@@ -80,7 +80,7 @@ func TestOnlyAPrefixOfABatchSucceeds(t *testing.T) {
 					first = false
 					return c.answer
 				}
-				s := newBatchStand(t, h, standOptions{letters: box, config: deadLetter()})
+				s := newBatchStand(t, h, standOptions{letters: box, policy: deadLetter()})
 				s.feedKeys(t, "a/2", "b/3", "c/4", "a/5")
 				time.Sleep(time.Hour)
 				wantCalls(t, &h.script, c.calls...)
@@ -93,7 +93,7 @@ func TestOnlyAPrefixOfABatchSucceeds(t *testing.T) {
 func TestPanicInABatchIsNobodysAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &batches{answer: func([]*Message) BatchResult { panic("ouch") }}
-		s := newBatchStand(t, h, standOptions{config: deadLetter(), letters: &fakeLetters{}})
+		s := newBatchStand(t, h, standOptions{policy: deadLetter(), letters: &fakeLetters{}})
 		s.feedKeys(t, "a/2", "b/3")
 		time.Sleep(time.Minute)
 		wantCalls(t, &h.script, "1/1", "2-3", "2/1", "3/1")
@@ -104,7 +104,7 @@ func TestPanicInABatchIsNobodysAttempt(t *testing.T) {
 func TestParkedKeysAreInNoBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &batches{}, parkSome(t)
-		s := newBatchStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
+		s := newBatchStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
 		s.feedKeys(t, "c/11") // The stand's own message is of a parked key, so that no call of it lets others come meanwhile.
 		synctest.Wait()
 		s.feedKeys(t, "c/12", "d/13", "a/14", "c/15")

@@ -11,8 +11,8 @@ import (
 	"leasehold/internal/jsondata"
 )
 
-// maxBatch is the most that the key batch may say: a lane never has more messages at hand.
-const maxBatch = queueEntries
+// maxReply bounds how much of an answer to a batch is read, in bytes.
+const maxReply = 64 << 10
 
 // ndjson is the content type of a batch outside subprocess.
 const ndjson = "application/x-ndjson"

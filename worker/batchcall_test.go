@@ -113,7 +113,7 @@ func TestBatchesAreBoundedAsJSON(t *testing.T) {
 }
 
 func TestSubprocessGetsBatchesIfItWantsThem(t *testing.T) {
-	s := startSub(t, "plain", func(c *HandlerConfig, _ *HandlerEnv) { c.Batch = 7 })
+	s := startSub(t, "plain", func(c *SubprocessConfig, _ *HandlerEnv) { c.Batch = 7 })
 	if got := s.BatchSize(3); got != 1 {
 		t.Errorf("batches of %d before there is a child", got)
 	}
@@ -224,7 +224,7 @@ func TestHTTPPostsBatches(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 	})
-	h := newHTTP(t, url, func(c *HandlerConfig) {
+	h := newHTTP(t, url, func(c *HTTPConfig) {
 		c.Batch, c.OKStatus, c.Headers = 50, []int{409}, map[string]string{"X-Site": "plant-7", "Content-Type": "application/json"}
 		c.SecretFiles = []string{writeFile(t, whsec)}
 	})
@@ -255,7 +255,7 @@ func TestHTTPPostsBatches(t *testing.T) {
 }
 
 func TestNATSRequestsBatches(t *testing.T) {
-	r := newNATSRig(t, HandlerConfig{Batch: 50, OKStatus: []int{409}})
+	r := newNATSRig(t, NATSConfig{Batch: 50, OKStatus: []int{409}})
 	got := make(chan *nats.Msg, 16)
 	r.serve(t, func(req *nats.Msg) {
 		got <- req

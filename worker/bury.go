@@ -17,8 +17,8 @@ const letterLimit = 2 * time.Second
 
 // settleRejected sets a message aside that will never work, unless the group skips nothing.
 func (l *Lane) settleRejected(j *job, r Result) step {
-	if l.config.OnExhausted == ExhaustedBlock || l.letters == nil {
-		return l.haltStep(StateBlocked, fmt.Sprintf("message %d was rejected: %s; %s", j.seq, r.text(), l.waysOut(j.seq)))
+	if l.policy.OnExhausted == ExhaustedBlock || l.letters == nil {
+		return l.haltStep(StateBlocked, fmt.Sprintf("message %d was rejected: %s; %s", j.m.Seq, r.text(), l.waysOut(j.m.Seq)))
 	}
 	now := time.Now()
 	if l.firstFail.IsZero() {
@@ -31,28 +31,28 @@ func (l *Lane) settleRejected(j *job, r Result) step {
 
 // settleExhausted does with a message that used up its attempts what the group is configured to do.
 func (l *Lane) settleExhausted(j *job, r Result) step {
-	if l.config.OnExhausted == ExhaustedBlock || l.letters == nil {
+	if l.policy.OnExhausted == ExhaustedBlock || l.letters == nil {
 		l.grant.Wake()
-		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %s: %s; %s", j.seq, plural.Of(l.config.MaxAttempts, "time"), r.text(), l.waysOut(j.seq)))
+		return l.haltStep(StateBlocked, fmt.Sprintf("message %d failed %s: %s; %s", j.m.Seq, plural.Of(l.policy.MaxAttempts, "time"), r.text(), l.waysOut(j.m.Seq)))
 	}
 	l.grant.Wake()
 	if !l.awaitCommit() { // findParked and wasBuried rest on it.
 		return stepEnd
 	}
-	switch l.health.judge(l.began(), l.evidence.against(l.config.MaxAttempts)) {
+	switch l.health.judge(l.began(), l.evidence.against(l.policy.MaxAttempts)) {
 	case nobodyAtFault:
-		if !l.sleep(l.config.Backoff.Initial) {
+		if !l.sleep(l.policy.Backoff.Initial) {
 			return stepEnd
 		}
 		return stepAgain
 	case handlerAtFault:
 		r.Reason = fmt.Sprintf("%d messages in a row used up their attempts, the handler is taken for broken; trying message %d until it succeeds: %s; %s",
-			buriedInARow, j.seq, r.text(), l.waysOut(j.seq))
-		return l.stall(j.seq, r)
+			buriedInARow, j.m.Seq, r.text(), l.waysOut(j.m.Seq))
+		return l.stall(j.m.Seq, r)
 	case messageAtFault:
 	}
 	letter := l.letter(j, ReasonMaxAttempts, r)
-	if l.config.OnExhausted == ExhaustedPark {
+	if l.policy.OnExhausted == ExhaustedPark {
 		letter.Kind = partitioner.Parked
 		l.addParked(letter.LetterKey)
 	}
@@ -76,13 +76,13 @@ func (l *Lane) park(j *job) step {
 // wasBuried finds a message that a former owner set aside without living to store that it is finished. Without this look
 // it would be called again though nobody asked for it.
 func (l *Lane) wasBuried(j *job) (next step, done bool) {
-	if l.letters == nil || l.config.OnExhausted == ExhaustedBlock {
+	if l.letters == nil || l.policy.OnExhausted == ExhaustedBlock {
 		return stepNext, false
 	}
 	letter := l.letter(j, ReasonMaxAttempts, Result{})
 	found := false
 	ok := l.must("look for the dead letter of the head message", func(ctx context.Context) (err error) {
-		found, err = l.letters.has(ctx, letter.DeadLetterPlace)
+		found, err = l.letters.Has(ctx, letter.DeadLetterPlace)
 		return err
 	})
 	switch {
@@ -91,7 +91,7 @@ func (l *Lane) wasBuried(j *job) (next step, done bool) {
 	case !found:
 		return stepNext, false
 	}
-	return l.finished(j.seq, 1, 0), true
+	return l.finished(j.m.Seq, 1, 0), true
 }
 
 // letter is the dead letter of a message.
@@ -101,10 +101,10 @@ func (l *Lane) letter(j *job, why LetterReason, r Result) *Letter {
 	l.mu.Unlock()
 	letter := &Letter{
 		DeadLetterPlace: partitioner.DeadLetterPlace{
-			Group: j.m.Group, Partition: l.grant.Partition, Kind: partitioner.Dead, LetterKey: partitioner.NewLetterKey(j.m.Key), Seq: j.seq,
+			Group: j.m.Group, Partition: l.grant.Partition, Kind: partitioner.Dead, LetterKey: partitioner.NewLetterKey(j.m.Key), Seq: j.m.Seq,
 		},
 		Key: j.m.Key, Topic: j.m.Topic, Subject: j.m.Subject, Reason: why, Error: r.text(), Attempts: attempts, FirstFail: l.firstFail,
-		Node: j.m.Node, Epoch: l.grant.Epoch, Published: j.published, Requeues: requeues(j.m.Headers), Headers: j.m.Headers, Data: j.data,
+		Node: j.m.Node, Epoch: l.grant.Epoch, Published: j.m.Published, Requeues: requeues(j.m.Headers), Headers: j.m.Headers, Data: j.m.Data,
 	}
 	if !l.firstFail.IsZero() {
 		letter.LastFail = time.Now()
@@ -132,7 +132,7 @@ func (l *Lane) bury(letter *Letter) step {
 // stored. It returns false if the lane ends first.
 func (l *Lane) store(letter *Letter) (stored uint64, ok bool) {
 	put := func(ctx context.Context) (err error) {
-		stored, err = l.letters.put(ctx, letter)
+		stored, err = l.letters.Put(ctx, letter)
 		return err
 	}
 	err := l.insist("store a dead letter", put)
@@ -158,8 +158,8 @@ func (l *Lane) checkLate(letter *Letter, stored uint64) {
 		return
 	}
 	l.log.Warn("dead letter stored late: its partition may have a new owner that has handled the message; if so, drop the letter",
-		"seq", letter.Seq, "letter", stored, "kind", string(letter.Kind), "show", fmt.Sprintf("leasehold dlq show %s %d", l.config.Name, stored),
-		"drop", fmt.Sprintf("leasehold dlq drop %s %d", l.config.Name, stored))
+		"seq", letter.Seq, "letter", stored, "kind", string(letter.Kind), "show", fmt.Sprintf("leasehold dlq show %s %d", l.policy.Group, stored),
+		"drop", fmt.Sprintf("leasehold dlq drop %s %d", l.policy.Group, stored))
 }
 
 // waysOut says how an operator gets the partition going again that waits at a message.
@@ -169,19 +169,19 @@ func (l *Lane) waysOut(seq uint64) string {
 
 // resume is the command that has the partition go on.
 func (l *Lane) resume() string {
-	return fmt.Sprintf("`leasehold resume %s --partition %d`", l.config.Name, l.grant.Partition)
+	return fmt.Sprintf("`leasehold resume %s --partition %d`", l.policy.Group, l.grant.Partition)
 }
 
 // stepOver is the command that has the partition go on behind a message.
 func (l *Lane) stepOver(seq uint64) string {
-	return fmt.Sprintf("`leasehold seek %s --partition %d --to seq:%d`", l.config.Name, l.grant.Partition, seq+1)
+	return fmt.Sprintf("`leasehold seek %s --partition %d --to seq:%d`", l.policy.Group, l.grant.Partition, seq+1)
 }
 
 // must is insist for what cannot be refused for ever, whatever a message holds.
 func (l *Lane) must(what string, do func(ctx context.Context) error) bool {
 	err := l.insist(what, do)
 	if errors.Is(err, errFinal) {
-		l.halt(StateBlocked, fmt.Sprintf("%s: %v; see `leasehold dlq list %s --partition %d`", what, err, l.config.Name, l.grant.Partition))
+		l.halt(StateBlocked, fmt.Sprintf("%s: %v; see `leasehold dlq list %s --partition %d`", what, err, l.policy.Group, l.grant.Partition))
 	}
 	return err == nil
 }
@@ -207,13 +207,13 @@ func (l *Lane) insist(what string, do func(ctx context.Context) error) error {
 			return errLaneEnds
 		}
 		if errors.Is(err, ErrLettersFull) {
-			err = fmt.Errorf("%w; see `leasehold dlq list %s`", err, l.config.Name)
+			err = fmt.Errorf("%w; see `leasehold dlq list %s`", err, l.policy.Group)
 		}
 		l.setState(StateUnavailable, fmt.Sprintf("%s: %s", what, brokererr.Text(err)))
 		if n == 1 {
 			l.log.Error("the partition waits for its dead letters", "doing", what, "error", err, "full", errors.Is(err, ErrLettersFull))
 		}
-		if !l.sleep(l.config.Backoff.wait(n)) {
+		if !l.sleep(l.policy.Backoff.wait(n)) {
 			return errLaneEnds
 		}
 	}

@@ -32,7 +32,7 @@ type fakeLetters struct {
 	behind  uint64                // So many letters are not known yet to a look for parked ones.
 }
 
-func (f *fakeLetters) put(_ context.Context, l *Letter) (uint64, error) {
+func (f *fakeLetters) Put(_ context.Context, l *Letter) (uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
@@ -73,13 +73,13 @@ func (f *fakeLetters) find(p partitioner.DeadLetterPlace) *Letter {
 	return nil
 }
 
-func (f *fakeLetters) has(_ context.Context, p partitioner.DeadLetterPlace) (bool, error) {
+func (f *fakeLetters) Has(_ context.Context, p partitioner.DeadLetterPlace) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.find(p) != nil, f.fail
 }
 
-func (f *fakeLetters) take(_ context.Context, p partitioner.DeadLetterPlace) (*Letter, error) {
+func (f *fakeLetters) Get(_ context.Context, p partitioner.DeadLetterPlace) (*Letter, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if l := f.find(p); l != nil {
@@ -88,7 +88,7 @@ func (f *fakeLetters) take(_ context.Context, p partitioner.DeadLetterPlace) (*L
 	return nil, ErrNoLetter
 }
 
-func (f *fakeLetters) parked(_ context.Context, partition int, least uint64) (parkedPlaces, uint64, error) {
+func (f *fakeLetters) Parked(_ context.Context, partition int, least uint64) (parkedPlaces, uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if known := f.last - f.behind; known < least {
@@ -107,7 +107,7 @@ func (f *fakeLetters) parked(_ context.Context, partition int, least uint64) (pa
 	return found, f.last, f.fail
 }
 
-func (f *fakeLetters) remove(_ context.Context, stored uint64) error {
+func (f *fakeLetters) Remove(_ context.Context, stored uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.letters = slices.DeleteFunc(f.letters, func(l *Letter) bool { return l.Stored == stored })
@@ -143,9 +143,9 @@ func (s *stand) feedKeys(t *testing.T, messages ...string) {
 		}
 		e.subject = key
 		for {
-			ok, wake := s.push(&e)
+			ok, wake := s.Push(&e)
 			if wake {
-				s.signal()
+				s.Signal()
 			}
 			if ok {
 				break
@@ -170,13 +170,13 @@ func always(r Result, seqs ...uint64) map[uint64][]Result {
 	return answers
 }
 
-func deadLetter() Config  { return Config{MaxAttempts: 2} }
-func parkingKeys() Config { return Config{MaxAttempts: 2, OnExhausted: ExhaustedPark} }
+func deadLetter() Policy  { return Policy{MaxAttempts: 2} }
+func parkingKeys() Policy { return Policy{MaxAttempts: 2, OnExhausted: ExhaustedPark} }
 
 func TestExhaustedMessageIsSetAsideAndTheNextFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 2)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box})
+		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box})
 		s.feedKeys(t, "a/1", "a/2", "a/3")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1", "2/2", "3/1")
@@ -194,7 +194,7 @@ func TestExhaustedMessageIsSetAsideAndTheNextFollows(t *testing.T) {
 func TestRejectedMessageIsSetAsideAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(refuses, 1, 2, 3, 4, 5)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
 		s.feedKeys(t, "a/1", "a/2", "a/3", "a/4", "a/5", "a/6")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1", "3/1", "4/1", "5/1", "6/1") // The breaker does not mind, and no key is parked.
@@ -205,7 +205,7 @@ func TestRejectedMessageIsSetAsideAtOnce(t *testing.T) {
 func TestOnlyWhatIsStoredIsPassed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(refuses, 1)}, &fakeLetters{full: true}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box})
+		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box})
 		s.feedKeys(t, "a/1", "a/2")
 		time.Sleep(time.Hour)
 		wantDone(t, s.Lane, 0, 0)
@@ -230,9 +230,9 @@ func TestLetterThatDoesNotFitGoesWithoutHeaders(t *testing.T) {
 			}
 			return nil
 		}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box})
-		s.push(&entry{seq: 1, subject: "a", headers: map[string][]string{"x": {"y"}}, data: []byte("payload")})
-		s.signal()
+		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box})
+		s.Push(&entry{seq: 1, subject: "a", headers: map[string][]string{"x": {"y"}}, data: []byte("payload")})
+		s.Signal()
 		s.feedKeys(t, "a/2")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1")
@@ -250,9 +250,9 @@ func TestLetterThatCanNeverBeStoredStopsThePartitionWithItsWayOut(t *testing.T) 
 			synctest.Test(t, func(t *testing.T) {
 				h, box := &script{answers: always(r, 7)}, &fakeLetters{}
 				box.refuse = func(*Letter) error { return fmt.Errorf("%w: nothing fits", errFinal) }
-				config := deadLetter()
-				config.Name = "billing"
-				s := newStand(t, h, standOptions{config: config, letters: box, grant: ownership.Grant{Partition: 3}})
+				policy := deadLetter()
+				policy.Group = "billing"
+				s := newStand(t, h, standOptions{policy: policy, letters: box, grant: ownership.Grant{Partition: 3}})
 				s.feedKeys(t, "a/7", "a/8")
 				time.Sleep(time.Hour)
 				wantDone(t, s.Lane, 0, s.status().Attempt)
@@ -272,7 +272,7 @@ func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
 		h, box := &script{answers: always(refuses, 1)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: ownership.Grant{MayStart: func() bool {
+		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{MayStart: func() bool {
 			looks++
 			return looks <= 1 // The call.
 		}}})
@@ -288,7 +288,7 @@ func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
 func TestNothingIsSetAsideBeforeItsAttemptsAreStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 1)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: Config{MaxAttempts: 1}, letters: box, store: func(*Lane) {}})
+		s := newStand(t, h, standOptions{policy: Policy{MaxAttempts: 1}, letters: box, store: func(*Lane) {}})
 		s.feedKeys(t, "a/1")
 		time.Sleep(time.Hour)
 		box.want(t, "")
@@ -305,7 +305,7 @@ func TestNothingIsSetAsideBeforeItsAttemptsAreStored(t *testing.T) {
 func TestPartitionThatNeverSetAnythingAsideAsksForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{}, &fakeLetters{fail: errTest}
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
 		s.feedKeys(t, "a/1")
 		synctest.Wait()
 		wantDone(t, s.Lane, 1, 0)
@@ -317,7 +317,7 @@ func TestBlockNeverSkips(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, box := &script{answers: always(r, 1)}, &fakeLetters{}
-				s := newStand(t, h, standOptions{config: Config{MaxAttempts: 2, OnExhausted: ExhaustedBlock}, letters: box})
+				s := newStand(t, h, standOptions{policy: Policy{MaxAttempts: 2, OnExhausted: ExhaustedBlock}, letters: box})
 				s.feedKeys(t, "a/1", "a/2")
 				time.Sleep(time.Hour)
 				box.want(t, "")
@@ -332,7 +332,7 @@ func TestBlockNeverSkips(t *testing.T) {
 func TestParkedKeyKeepsItsOrderAndOthersGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 2)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
 		s.feedKeys(t, "b/1", "a/2", "b/3", "a/4", "c/5", "a/6")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1", "2/2", "3/1", "5/1")
@@ -348,7 +348,7 @@ func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 	for _, key := range []string{strings.Repeat("k", 4060), "M\xfcller", "a\u00a0b", "%sha256-x"} {
 		synctest.Test(t, func(t *testing.T) {
 			h, box := &script{answers: map[uint64][]Result{1: {fails, fails}}}, &fakeLetters{}
-			s := newStand(t, h, standOptions{config: parkingKeys(), letters: box})
+			s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box})
 			s.feedKeys(t, key+"/1", key+"x/2", key+"/3")
 			time.Sleep(time.Minute)
 			wantCalls(t, h, "1/1", "1/2", "2/1")
@@ -361,7 +361,7 @@ func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 			<-s.Stopped()
 			p, _ := s.Progress()
 			p.Release = string(hash)
-			next := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
+			next := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
 			next.feedKeys(t, key+"/4")
 			time.Sleep(time.Minute)
 			wantCalls(t, h, "1/1", "1/2", "2/1", "1/1", "3/1", "4/1")
@@ -373,7 +373,7 @@ func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 func TestNextOwnerKnowsTheParkedKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		box := &fakeLetters{}
-		first := newStand(t, &script{answers: always(fails, 1)}, standOptions{config: parkingKeys(), letters: box})
+		first := newStand(t, &script{answers: always(fails, 1)}, standOptions{policy: parkingKeys(), letters: box})
 		first.feedKeys(t, "a/1")
 		time.Sleep(time.Minute)
 		first.Drain()
@@ -381,7 +381,7 @@ func TestNextOwnerKnowsTheParkedKeys(t *testing.T) {
 		p, _ := first.Progress()
 		box.behind = 1 // A leader that has just been elected.
 		h := &script{}
-		next := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
+		next := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
 		next.feedKeys(t, "a/2", "b/3")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/1")
@@ -395,10 +395,10 @@ func TestMessageSetAsideByAnOwnerThatDiedIsNotCalledAgain(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, box := &script{}, &fakeLetters{}
 				place := partitioner.DeadLetterPlace{Group: "billing", Kind: kind, LetterKey: "a", Seq: 4}
-				if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
+				if _, err := box.Put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
 					t.Fatal(err)
 				}
-				s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
+				s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
 				s.feedKeys(t, "a/4", "b/5")
 				time.Sleep(time.Minute)
 				wantCalls(t, h, "5/1")
@@ -416,7 +416,7 @@ func TestDeadLetterThatIsStoredBehindTheFenceIsTold(t *testing.T) {
 			var passed atomic.Bool
 			box := &fakeLetters{refuse: func(*Letter) error { passed.Store(late); return nil }}
 			s := newStand(t, &script{answers: always(fails, 1)}, standOptions{
-				config: parkingKeys(), letters: box, logger: hclog.New(&hclog.LoggerOptions{Output: &log}),
+				policy: parkingKeys(), letters: box, logger: hclog.New(&hclog.LoggerOptions{Output: &log}),
 				grant: ownership.Grant{MayStart: func() bool { return !passed.Load() }},
 			})
 			s.feedKeys(t, "a/1")
@@ -435,7 +435,7 @@ func TestParkedKeyIsKnownWhateverTookTheAttemptsBack(t *testing.T) {
 	raised := parkingKeys()
 	raised.MaxAttempts = 20
 	for name, c := range map[string]struct {
-		config Config
+		policy Policy
 		p      ownership.Progress
 		feed   []string
 		calls  []string
@@ -450,10 +450,10 @@ func TestParkedKeyIsKnownWhateverTookTheAttemptsBack(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, box := &script{}, &fakeLetters{}
 				place := partitioner.DeadLetterPlace{Group: "billing", Kind: partitioner.Parked, LetterKey: "a", Seq: 1}
-				if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place, Key: "a", Reason: ReasonMaxAttempts, Attempts: 2}); err != nil {
+				if _, err := box.Put(t.Context(), &Letter{DeadLetterPlace: place, Key: "a", Reason: ReasonMaxAttempts, Attempts: 2}); err != nil {
 					t.Fatal(err)
 				}
-				s := newStand(t, h, standOptions{config: c.config, letters: box, grant: ownership.Grant{Progress: c.p}})
+				s := newStand(t, h, standOptions{policy: c.policy, letters: box, grant: ownership.Grant{Progress: c.p}})
 				s.feedKeys(t, c.feed...)
 				time.Sleep(time.Minute)
 				wantCalls(t, h, c.calls...)
@@ -468,12 +468,12 @@ func TestOwnerAfterALookLooksToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{}, &fakeLetters{}
 		place := partitioner.DeadLetterPlace{Group: "billing", Kind: partitioner.Parked, LetterKey: "a", Seq: 1}
-		if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
+		if _, err := box.Put(t.Context(), &Letter{DeadLetterPlace: place}); err != nil {
 			t.Fatal(err)
 		}
 		p := ownership.Progress{Checkpoint: 1, CheckDeadLetters: true}
 		for epoch := uint64(7); epoch < 10; epoch++ {
-			s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: epoch, Progress: p}})
+			s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: epoch, Progress: p}})
 			time.Sleep(time.Minute)
 			if st := s.status(); st.Parked != 1 {
 				t.Errorf("epoch %d: %+v", epoch, st)
@@ -491,7 +491,7 @@ func TestOwnerAfterALookLooksToo(t *testing.T) {
 // TestLookThatFindsNothingIsNotRepeated: the next takeover need not wait for the dead letters.
 func TestLookThatFindsNothingIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStand(t, &script{}, standOptions{config: parkingKeys(), letters: &fakeLetters{}, grant: ownership.Grant{Progress: ownership.Progress{CheckDeadLetters: true}}})
+		s := newStand(t, &script{}, standOptions{policy: parkingKeys(), letters: &fakeLetters{}, grant: ownership.Grant{Progress: ownership.Progress{CheckDeadLetters: true}}})
 		time.Sleep(time.Minute)
 		if p, _ := s.Progress(); p.CheckDeadLetters || p.DeadLetterSeq != 0 {
 			t.Errorf("progress %+v", p)
@@ -502,7 +502,7 @@ func TestLookThatFindsNothingIsNotRepeated(t *testing.T) {
 func TestMessageWithoutAttemptsLeftIsTriedOnceByANewOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 4)}, &fakeLetters{}
-		s := newStand(t, h, standOptions{config: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
+		s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
 		s.feedKeys(t, "a/4", "b/5")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "4/2", "5/1")
@@ -528,7 +528,7 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 		})
 		var lanes []*stand
 		for p := range 8 {
-			s := newStand(t, h, standOptions{config: deadLetter(), letters: box, health: health, logger: logger, grant: ownership.Grant{Partition: p}})
+			s := newStand(t, h, standOptions{policy: deadLetter(), letters: box, health: health, logger: logger, grant: ownership.Grant{Partition: p}})
 			s.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 			lanes = append(lanes, s)
 		}
@@ -567,12 +567,12 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 func TestCallOfAnOutageCountsNothingOnceTheOutageIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		box, health := &fakeLetters{}, newHealth(hclog.NewNullLogger())
-		config := Config{MaxAttempts: 1, Timeout: time.Hour}
+		policy := Policy{MaxAttempts: 1, Timeout: time.Hour}
 		answers := always(fails, 1, 2, 3)
 		answers[4] = []Result{fails, fails}
-		failing := newStand(t, &script{answers: answers}, standOptions{config: config, letters: box, health: health})
+		failing := newStand(t, &script{answers: answers}, standOptions{policy: policy, letters: box, health: health})
 		hanging := &script{answers: map[uint64][]Result{1: {fails}}, call: func(context.Context, *Message) { time.Sleep(time.Minute) }}
-		late := newStand(t, hanging, standOptions{config: config, letters: box, health: health, grant: ownership.Grant{Partition: 1}})
+		late := newStand(t, hanging, standOptions{policy: policy, letters: box, health: health, grant: ownership.Grant{Partition: 1}})
 		late.feedKeys(t, "a/1")
 		failing.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 		time.Sleep(time.Hour)
@@ -613,7 +613,7 @@ func parkSome(t *testing.T) *fakeLetters {
 		{LetterKey: "a", Seq: 5}, {LetterKey: "b", Seq: 2}, {LetterKey: "a", Seq: 1}, {LetterKey: "a", Seq: 3},
 	} {
 		p.Group, p.Kind = "billing", partitioner.Parked
-		if _, err := box.put(t.Context(), &Letter{DeadLetterPlace: p, Key: string(p.LetterKey), Topic: "orders", Reason: ReasonParked}); err != nil {
+		if _, err := box.Put(t.Context(), &Letter{DeadLetterPlace: p, Key: string(p.LetterKey), Topic: "orders", Reason: ReasonParked}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -623,7 +623,7 @@ func parkSome(t *testing.T) *fakeLetters {
 func TestReleaseHandlesParkedMessagesInOrderBeforeLiveOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: map[uint64][]Result{3: {fails, {Status: Unavailable}}}}, parkSome(t)
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a", DeadLetterSeq: 4}}})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a", DeadLetterSeq: 4}}})
 		s.feedKeys(t, "b/7", "a/8")
 		time.Sleep(5 * time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "3/2", "3/2", "5/1", "8/1")
@@ -637,7 +637,7 @@ func TestReleaseHandlesParkedMessagesInOrderBeforeLiveOnes(t *testing.T) {
 func TestReleaseOfEverythingLeavesWhatFailsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 3)}, parkSome(t)
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: ownership.AllKeys}}})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: ownership.AllKeys}}})
 		s.feedKeys(t, "b/7", "a/8")
 		time.Sleep(5 * time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "3/2", "2/1", "7/1")
@@ -652,7 +652,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{}, parkSome(t)
 		h.call = func(_ context.Context, m *Message) { time.Sleep(time.Minute) }
-		s := newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "b a"}}})
+		s := newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "b a"}}})
 		time.Sleep(90 * time.Second) // b is done, a has begun.
 		s.Cancel(errors.New("dead"))
 		<-s.Stopped()
@@ -660,7 +660,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 		if p.Release != "a" {
 			t.Fatalf("left to release: %q", p.Release)
 		}
-		newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
+		newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "2/1", "1/1", "1/1", "3/1", "5/1")
 		box.want(t, "")
@@ -670,7 +670,7 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 func TestReleasedMessageThatWillNeverWorkIsSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(refuses, 3)}, parkSome(t)
-		newStand(t, h, standOptions{config: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a"}}})
+		newStand(t, h, standOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a"}}})
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "5/1")
 		box.want(t, "parked b 2 parked 0; dead a 3 rejected 1")

@@ -22,7 +22,7 @@ func BenchmarkCall(b *testing.B) {
 	b.Run("subprocess", func(b *testing.B) { benchCalls(b, benchSubprocess(b)) })
 	b.Run("http", func(b *testing.B) { benchCalls(b, benchHTTP(b)) })
 	b.Run("exec", func(b *testing.B) {
-		h, err := NewExec(HandlerConfig{Kind: KindExec, Command: []string{"/bin/true"}}, HandlerEnv{Logger: hclog.NewNullLogger()})
+		h, err := NewExec(ExecConfig{Command: []string{"/bin/true"}}, HandlerEnv{Logger: hclog.NewNullLogger()})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -39,7 +39,7 @@ func benchCalls(b *testing.B, h Handler) {
 	for p := range benchCallLanes {
 		lanes.Go(func() {
 			for i := range (b.N + benchCallLanes - 1) / benchCallLanes {
-				ctx := &callContext{parent: b.Context(), deadline: time.Now().Add(time.Minute)}
+				ctx := newCallContext(b.Context(), time.Now().Add(time.Minute))
 				if r := callUntilReady(ctx, h, testMessage(p, uint64(i+1), data)); r.Status != OK {
 					b.Errorf("%+v", r)
 				}
@@ -56,8 +56,8 @@ func benchSubprocess(b *testing.B) Handler {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := NewSubprocess(HandlerConfig{
-		Kind: KindSubprocess, Command: []string{exe}, Processes: 1, Env: map[string]string{testChild: "plain"},
+	s, err := NewSubprocess(SubprocessConfig{
+		Command: []string{exe}, Processes: 1, Env: map[string]string{testChild: "plain"},
 	}, HandlerEnv{Logger: hclog.NewNullLogger()})
 	if err != nil {
 		b.Fatal(err)
@@ -90,7 +90,7 @@ func benchHTTP(b *testing.B) Handler {
 			go answerAll(c)
 		}
 	}()
-	h, err := NewHTTP(HandlerConfig{Kind: KindHTTP, URL: "http://" + l.Addr().String() + "/"}, HandlerEnv{App: "leasehold/test"})
+	h, err := NewHTTP(HTTPConfig{URL: "http://" + l.Addr().String() + "/"}, HandlerEnv{App: "leasehold/test"})
 	if err != nil {
 		b.Fatal(err)
 	}

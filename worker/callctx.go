@@ -15,6 +15,11 @@ type callTurn struct {
 
 type callTurnKey struct{}
 
+// withTurn returns a context for calls of a lane.
+func withTurn(ctx context.Context, t *callTurn) context.Context {
+	return context.WithValue(ctx, callTurnKey{}, t)
+}
+
 // turnOf returns the turn of the lane that calls; for any other caller, one that lasts as long as ctx.
 func turnOf(ctx context.Context) *callTurn {
 	if t, ok := ctx.Value(callTurnKey{}).(*callTurn); ok {
@@ -33,6 +38,11 @@ type callContext struct {
 	real   context.Context // nil until someone asks.
 	cancel context.CancelFunc
 	over   bool // The call has returned.
+}
+
+// newCallContext returns the context of a call that must end at the deadline.
+func newCallContext(parent context.Context, deadline time.Time) *callContext {
+	return &callContext{parent: parent, deadline: deadline}
 }
 
 // ask returns the real context.
@@ -64,12 +74,3 @@ func (c *callContext) Err() error                  { return c.ask().Err() }
 
 // Value passes on, which is also how the context package finds the real one, so that derived contexts need no goroutine.
 func (c *callContext) Value(key any) any { return c.ask().Value(key) }
-
-// callContext is the context of a call, and what ends it.
-func (l *Lane) callContext(now time.Time, timeout time.Duration) (context.Context, func()) {
-	if k, ok := l.handler.(Timekeeper); ok && k.KeepsTime() {
-		return l.calls, func() {}
-	}
-	ctx := &callContext{parent: l.calls, deadline: now.Add(timeout)}
-	return ctx, ctx.end
-}

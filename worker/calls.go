@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -39,10 +38,10 @@ const (
 )
 
 // errInnocent ends a request whose child died for a reason that is none of its own. It is to be made again at once.
-var errInnocent = errors.New("handler child was restarted because of another partition")
+var errInnocent = newNotCalled("handler child was restarted because of another partition")
 
 // errNotReady ends a call that came before its child was ready for it. It is to be made again at once.
-var errNotReady = errors.New("handler child has only just been started")
+var errNotReady = newNotCalled("handler child has only just been started")
 
 // take reads a line of the child's stdout. An answer that nobody waits for (unknown, given twice, to an earlier
 // attempt, of the wrong type) is counted and ignored: matching it to anything would be a guess.
@@ -247,21 +246,6 @@ func (c *child) withStderr(reason string) string {
 		return reason + "; last stderr: " + last
 	}
 	return reason
-}
-
-// ended is the result of a call whose context has ended before the answer.
-func ended(ctx context.Context) Result {
-	cause := context.Cause(ctx)
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return Result{Status: Timeout, Reason: "no answer by the deadline", Err: cause}
-	}
-	return Result{Status: Unavailable, Reason: "call ended: " + cause.Error(), Err: cause}
-}
-
-// again is the result of a call that was not made, or was lost for a reason of another partition: it does not count and
-// is to be made again at once.
-func again(why error) Result {
-	return Result{Status: Unavailable, Reason: why.Error(), After: time.Millisecond, Err: why}
 }
 
 // takesBatches reports whether the child has asked for batches.

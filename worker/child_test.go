@@ -288,8 +288,8 @@ func runTestParent(traceFile string) int {
 	if err != nil {
 		panic(err)
 	}
-	s, err := NewSubprocess(HandlerConfig{
-		Kind: KindSubprocess, Command: []string{exe}, Processes: 1,
+	s, err := NewSubprocess(SubprocessConfig{
+		Command: []string{exe}, Processes: 1,
 		Env: map[string]string{testChild: "deaf-to-term", testTrace: traceFile},
 	}, HandlerEnv{})
 	if err != nil {
@@ -307,7 +307,7 @@ func runTestParent(traceFile string) int {
 
 // runTestCall is a node in a call of an exec handler. It waits to be killed.
 func runTestCall(script string) int {
-	h, err := NewExec(HandlerConfig{Kind: KindExec, Command: []string{"sh", "-c", script}}, HandlerEnv{})
+	h, err := NewExec(ExecConfig{Command: []string{"sh", "-c", script}}, HandlerEnv{})
 	if err != nil {
 		panic(err)
 	}

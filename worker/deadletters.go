@@ -23,20 +23,6 @@ var (
 	errFinal = errors.New("refused whenever it is tried")
 )
 
-// letterBox is where lanes put what their handler cannot handle, and find it again.
-type letterBox interface {
-	// put stores a letter and returns its sequence. One that is there already is stored: it counts as this one.
-	put(ctx context.Context, l *Letter) (stored uint64, err error)
-	// has reports whether there is a letter at a place.
-	has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error)
-	// parked lists the parked letters of a partition. The answer knows all that was stored up to last, which is not below least.
-	parked(ctx context.Context, partition int, least uint64) (found parkedPlaces, last uint64, err error)
-	// take reads the letter at a place.
-	take(ctx context.Context, p partitioner.DeadLetterPlace) (*Letter, error)
-	// remove deletes a letter that was read.
-	remove(ctx context.Context, stored uint64) error
-}
-
 // DeadLetters are a group's dead letters. All methods ask the stream's leader and are safe for concurrent use.
 type DeadLetters struct {
 	Group string
@@ -52,7 +38,6 @@ const (
 	codeStoreFailed = 10077 // Any limit of the stream; only the text tells which.
 	codeMsgTooLarge = 10054
 	codeHeaderSize  = 10097
-	codeNoMessage   = 10037
 	codeNoSequence  = 10043
 	codeNotDeleted  = 10057 // Only the text tells why.
 )
@@ -65,7 +50,7 @@ const tooLarge = "message too large"
 const notFound = "no message found"
 
 // put publishes to a subject that takes one message: a second one is refused, for as long as the first is there.
-func (d *DeadLetters) put(ctx context.Context, l *Letter) (uint64, error) {
+func (d *DeadLetters) Put(ctx context.Context, l *Letter) (uint64, error) {
 	headers, data := l.encode()
 	m := &nats.Msg{Subject: l.DeadLetterPlace.Subject(), Header: headers, Data: data}
 	answer, err := d.JS.Conn().RequestMsgWithContext(ctx, m)
@@ -85,7 +70,7 @@ func (d *DeadLetters) put(ctx context.Context, l *Letter) (uint64, error) {
 	case ack.Error == nil || ack.Error.Code != codeStoreFailed:
 		return 0, fmt.Errorf("store dead letter: %w", finalOf(ack.Error))
 	case strings.Contains(ack.Error.Text, "per subject"):
-		stored, err := d.take(ctx, l.DeadLetterPlace)
+		stored, err := d.Get(ctx, l.DeadLetterPlace)
 		if err != nil {
 			return 0, err
 		}
@@ -109,16 +94,16 @@ func finalOf(err error) error {
 	return fmt.Errorf("%w: %w", errFinal, err)
 }
 
-func (d *DeadLetters) has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error) {
-	_, err := d.take(ctx, p)
+func (d *DeadLetters) Has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error) {
+	_, err := d.Get(ctx, p)
 	if errors.Is(err, ErrNoLetter) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-func (d *DeadLetters) take(ctx context.Context, p partitioner.DeadLetterPlace) (*Letter, error) {
-	e, err := d.get(ctx, fmt.Appendf(nil, `{"last_by_subj":%q}`, p.Subject()))
+func (d *DeadLetters) Get(ctx context.Context, p partitioner.DeadLetterPlace) (*Letter, error) {
+	e, err := d.read(ctx, fmt.Appendf(nil, `{"last_by_subj":%q}`, p.Subject()))
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +113,7 @@ func (d *DeadLetters) take(ctx context.Context, p partitioner.DeadLetterPlace) (
 // Of reads the letter of a message of a topic, whatever its kind.
 func (d *DeadLetters) Of(ctx context.Context, partition int, key partitioner.LetterKey, seq uint64) (*Letter, error) {
 	for _, kind := range []partitioner.DeadLetterKind{partitioner.Dead, partitioner.Parked} {
-		l, err := d.take(ctx, partitioner.DeadLetterPlace{Group: d.Group, Partition: partition, Kind: kind, LetterKey: key, Seq: seq})
+		l, err := d.Get(ctx, partitioner.DeadLetterPlace{Group: d.Group, Partition: partition, Kind: kind, LetterKey: key, Seq: seq})
 		if !errors.Is(err, ErrNoLetter) {
 			return l, err
 		}
@@ -138,7 +123,7 @@ func (d *DeadLetters) Of(ctx context.Context, partition int, key partitioner.Let
 
 // At reads the letter with a sequence.
 func (d *DeadLetters) At(ctx context.Context, stored uint64) (*Letter, error) {
-	e, err := d.get(ctx, fmt.Appendf(nil, `{"seq":%d}`, stored))
+	e, err := d.read(ctx, fmt.Appendf(nil, `{"seq":%d}`, stored))
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +134,7 @@ func (d *DeadLetters) At(ctx context.Context, stored uint64) (*Letter, error) {
 	return decodeLetter(p, e.seq, e.headers, e.data), nil
 }
 
-func (d *DeadLetters) get(ctx context.Context, request []byte) (*entry, error) {
+func (d *DeadLetters) read(ctx context.Context, request []byte) (*entry, error) {
 	e, err := getMessage(ctx, d.JS.Conn(), d.stream(), request)
 	if errors.Is(err, errMissing) {
 		return nil, ErrNoLetter
@@ -159,10 +144,7 @@ func (d *DeadLetters) get(ctx context.Context, request []byte) (*entry, error) {
 
 func (d *DeadLetters) stream() string { return partitioner.DeadLetterStream(d.Group) }
 
-// Remove deletes a letter.
-func (d *DeadLetters) Remove(ctx context.Context, stored uint64) error { return d.remove(ctx, stored) }
-
-func (d *DeadLetters) remove(ctx context.Context, stored uint64) error {
+func (d *DeadLetters) Remove(ctx context.Context, stored uint64) error {
 	var answer struct {
 		Error *apiError `json:"error"`
 	}

@@ -15,13 +15,14 @@ import (
 
 	"leasehold/internal/bytesize"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // letterBoxes are the real dead letters and the fake ones, which must behave alike.
 func letterBoxes(t *testing.T) map[string]letterBox {
 	js := startBroker(t)
-	opt := partitioner.DeadLetterOptions{Replicas: 1, Sizing: partitioner.Sizing{Stated: 8 * bytesize.MiB}}
-	if _, err := partitioner.EnsureDeadLetters(t.Context(), js, "billing", opt); err != nil {
+	opt := stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 8 * bytesize.MiB}}
+	if _, err := stream.EnsureDeadLetters(t.Context(), js, "billing", opt); err != nil {
 		t.Fatal(err)
 	}
 	return map[string]letterBox{"real": &DeadLetters{Group: "billing", JS: js}, "fake": &fakeLetters{}}
@@ -38,7 +39,7 @@ func TestLetterBoxContract(t *testing.T) {
 			dead, parked := letterAt(partitioner.Dead, 3, "a", 7), letterAt(partitioner.Parked, 3, "a.b", 9)
 			var stored []uint64
 			for _, l := range []*Letter{dead, parked, parked, letterAt(partitioner.Parked, 3, "a.b", 8), letterAt(partitioner.Parked, 4, "c", 1)} {
-				n, err := box.put(t.Context(), l)
+				n, err := box.Put(t.Context(), l)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -50,25 +51,25 @@ func TestLetterBoxContract(t *testing.T) {
 			wantPlaces(t, box, 3, "a.b 8, a.b 9")
 			wantPlaces(t, box, 4, "c 1")
 			wantPlaces(t, box, 5, "")
-			if _, _, err := box.parked(t.Context(), 3, 5); err == nil {
+			if _, _, err := box.Parked(t.Context(), 3, 5); err == nil {
 				t.Error("a look that does not know the newest letter is taken for complete")
 			}
 			for l, want := range map[*Letter]bool{dead: true, letterAt(partitioner.Dead, 3, "a", 8): false, letterAt(partitioner.Parked, 3, "a", 7): false} {
-				if has, err := box.has(t.Context(), l.DeadLetterPlace); has != want || err != nil {
+				if has, err := box.Has(t.Context(), l.DeadLetterPlace); has != want || err != nil {
 					t.Errorf("has %+v: %v, %v", l.DeadLetterPlace, has, err)
 				}
 			}
 			// The second is in the middle of the stream; without the first, the stream holds nothing that old any more.
 			for _, stored := range []uint64{2, 2, 1, 1} {
-				if err := box.remove(t.Context(), stored); err != nil {
+				if err := box.Remove(t.Context(), stored); err != nil {
 					t.Errorf("remove %d, be it gone or not: %v", stored, err)
 				}
 			}
 			wantPlaces(t, box, 3, "a.b 8")
-			if _, err := box.take(t.Context(), parked.DeadLetterPlace); !errors.Is(err, ErrNoLetter) {
+			if _, err := box.Get(t.Context(), parked.DeadLetterPlace); !errors.Is(err, ErrNoLetter) {
 				t.Errorf("take what is gone: %v", err)
 			}
-			if n, err := box.put(t.Context(), parked); n != 5 || err != nil {
+			if n, err := box.Put(t.Context(), parked); n != 5 || err != nil {
 				t.Errorf("put again what was removed: %d, %v", n, err)
 			}
 		})
@@ -77,7 +78,7 @@ func TestLetterBoxContract(t *testing.T) {
 
 func wantPlaces(t *testing.T, box letterBox, partition int, want string) {
 	t.Helper()
-	found, _, err := box.parked(t.Context(), partition, 0)
+	found, _, err := box.Parked(t.Context(), partition, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,12 +110,12 @@ func TestLetterComesBackWhole(t *testing.T) {
 	for i := range 2 {
 		other := sent
 		other.Seq += uint64(i) // The same message id twice: no duplicate here.
-		if _, err := box.put(t.Context(), &other); err != nil {
+		if _, err := box.Put(t.Context(), &other); err != nil {
 			t.Fatal(err)
 		}
 	}
 	want.Stored = 1
-	got, err := box.take(t.Context(), want.DeadLetterPlace)
+	got, err := box.Get(t.Context(), want.DeadLetterPlace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,16 +157,16 @@ func TestLetterOfAnyMessageFitsAndComesBack(t *testing.T) {
 			want := letterAt(partitioner.Parked, 3, c.key, 7)
 			want.Topic, want.Subject, want.Error = "orders", "orders."+c.key, strings.Repeat("e", maxReason)
 			want.Headers, want.Data = c.headers, bytes.Repeat([]byte("x"), c.size)
-			stored, err := box.put(t.Context(), want)
+			stored, err := box.Put(t.Context(), want)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := box.take(t.Context(), want.DeadLetterPlace)
+			got, err := box.Get(t.Context(), want.DeadLetterPlace)
 			if err != nil || got.Key != c.key || got.Subject != want.Subject || !bytes.Equal(got.Data, want.Data) || len(got.Headers)+len(c.headers) > 0 && !reflect.DeepEqual(got.Headers, c.headers) {
 				t.Fatalf("came back with key %.20q, %d headers, %d bytes: %v", got.Key, len(got.Headers), len(got.Data), err)
 			}
 			wantPlaces(t, box, 3, fmt.Sprint(partitioner.NewLetterKey(c.key), " 7"))
-			if err := box.remove(t.Context(), stored); err != nil {
+			if err := box.Remove(t.Context(), stored); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -197,7 +198,7 @@ func TestRequeuedHeadersArriveAsTheyWere(t *testing.T) {
 		t.Errorf("id %v, requeued %d times", id, requeues(got))
 	}
 	delete(got, originalIDHdr)
-	delete(got, HeaderRequeues)
+	delete(got, hdrRequeues)
 	if only := got[HeaderOnlyGroup]; len(only) != 1 || only[0] != l.Group || len(l.RequeueHeaders(true)[HeaderOnlyGroup]) > 0 {
 		t.Errorf("for the group %v alone; for all groups: %v", only, l.RequeueHeaders(true))
 	}
@@ -227,7 +228,7 @@ func TestWhatCanNeverBeStoredIsToldFromWhatMayBe(t *testing.T) {
 		letter *Letter
 		final  bool
 	}{"payload": {huge, true}, "subject": {badName, true}, "headers": {long, true}, "no such stream": {away, false}} {
-		if _, err := box.put(t.Context(), c.letter); err == nil || errors.Is(err, errFinal) != c.final {
+		if _, err := box.Put(t.Context(), c.letter); err == nil || errors.Is(err, errFinal) != c.final {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -239,7 +240,7 @@ func TestFullDeadLettersSaySo(t *testing.T) {
 	for seq := uint64(1); err == nil && seq < 20; seq++ {
 		l := letterAt(partitioner.Dead, 0, "a", seq)
 		l.Data = make([]byte, 1<<20-1000)
-		_, err = box.put(t.Context(), l)
+		_, err = box.Put(t.Context(), l)
 	}
 	if !errors.Is(err, ErrLettersFull) {
 		t.Errorf("full: %v", err)

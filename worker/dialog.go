@@ -17,7 +17,7 @@ var ErrChildEnded = errors.New("handler child has ended")
 //
 // Methods can be called from several goroutines.
 type Dialog struct {
-	cfg HandlerConfig
+	cfg SubprocessConfig
 	env HandlerEnv
 	c   *child
 
@@ -27,12 +27,12 @@ type Dialog struct {
 
 // StartDialog starts a child and tells it nothing. Each line of its stdout goes to heard, from one goroutine; the line is
 // only valid during the call.
-func StartDialog(cfg HandlerConfig, env HandlerEnv, heard func(line []byte)) (*Dialog, error) {
-	cfg, err := cfg.of(KindSubprocess)
+func StartDialog(cfg SubprocessConfig, env HandlerEnv, heard func(line []byte)) (*Dialog, error) {
+	cfg, err := completed(cfg)
 	if err != nil {
 		return nil, err
 	}
-	c, err := spawn(command(cfg, env), env.logger(KindSubprocess), heard)
+	c, err := spawn(cfg.program().command(env.Lock), env.logger(kindSubprocess), heard)
 	if err != nil {
 		return nil, fmt.Errorf("start handler child: %w", err)
 	}
@@ -41,7 +41,7 @@ func StartDialog(cfg HandlerConfig, env HandlerEnv, heard func(line []byte)) (*D
 
 // Init sends the init line.
 func (d *Dialog) Init(id string) error {
-	line := newInitLine(d.cfg, d.env, id)
+	line := newInitLine(d.env, d.cfg.Batch, d.cfg.Config, id)
 	d.mu.Lock()
 	d.token = line.Token
 	d.mu.Unlock()

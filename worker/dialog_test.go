@@ -18,8 +18,8 @@ func startDialog(t *testing.T, behaviour string) (*Dialog, func() string) {
 	}
 	var mu sync.Mutex
 	var lines []string
-	d, err := StartDialog(HandlerConfig{
-		Kind: KindSubprocess, Command: []string{exe}, Env: map[string]string{testChild: behaviour, "GORACE": "atexit_sleep_ms=0"},
+	d, err := StartDialog(SubprocessConfig{
+		Command: []string{exe}, Env: map[string]string{testChild: behaviour, "GORACE": "atexit_sleep_ms=0"},
 	}, HandlerEnv{App: "leasehold/test", Node: "n1", Group: "billing", Topic: "orders"}, func(line []byte) {
 		mu.Lock()
 		defer mu.Unlock()

@@ -1,9 +1,8 @@
 package worker
 
 import (
-	"fmt"
+	"cmp"
 	"strconv"
-	"strings"
 )
 
 // field is one part of a message's envelope, under the name of its header.
@@ -35,38 +34,8 @@ func (m *Message) fields() []field {
 	return all
 }
 
-// varName is the environment variable of a field: LEASEHOLD_MAX_ATTEMPTS for Leasehold-Max-Attempts.
-func varName(header string) string { return strings.ToUpper(strings.ReplaceAll(header, "-", "_")) }
-
-// escape writes those bytes of s that cannot be carried as %XX. Others stay as they are, so that ordinary values are
-// not disfigured.
-func escape(s string, bad func(byte) bool) string {
-	good := 0
-	for good < len(s) && !bad(s[good]) {
-		good++
-	}
-	if good == len(s) {
-		return s
-	}
-	var b strings.Builder
-	b.WriteString(s[:good])
-	for i := good; i < len(s); i++ {
-		if bad(s[i]) {
-			fmt.Fprintf(&b, "%%%02X", s[i])
-		} else {
-			b.WriteByte(s[i])
-		}
-	}
-	return b.String()
+// fromHeaders fills in what the publisher's headers say.
+func (m *Message) fromHeaders() {
+	m.IdempotencyKey = cmp.Or(first(m.Headers, originalIDHdr), first(m.Headers, messageIDHdr), m.ID)
+	m.Traceparent = cmp.Or(first(m.Headers, traceLowerHdr), first(m.Headers, traceHdr))
 }
-
-// isControl holds for what no header's value may contain.
-func isControl(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f }
-
-// isNoToken holds for what no header's name may contain.
-func isNoToken(c byte) bool {
-	return c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?={}`, c) >= 0
-}
-
-// isNoAttribute holds for what CloudEvents want encoded in the value of a header.
-func isNoAttribute(c byte) bool { return c <= ' ' || c >= 0x7f || c == '"' || c == '%' }

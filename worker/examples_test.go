@@ -25,7 +25,7 @@ func need(t *testing.T, program string) string {
 }
 
 func startExample(t *testing.T, env map[string]string, config map[string]any, command ...string) *testSub {
-	return startSub(t, "", func(c *HandlerConfig, _ *HandlerEnv) {
+	return startSub(t, "", func(c *SubprocessConfig, _ *HandlerEnv) {
 		c.Command, c.Env, c.Config, c.Processes = command, env, config, 2
 	})
 }

@@ -15,24 +15,24 @@ import (
 // Exec starts a program for each message: the payload on its stdin, the envelope in its environment, its exit code the
 // answer. docs/handlers.md holds names and codes.
 type Exec struct {
-	cfg   HandlerConfig
+	cfg   ExecConfig
 	env   HandlerEnv
 	log   hclog.Logger
 	limit *outputLimit // Of all programs together: each lives for one message only.
 }
 
 // NewExec builds the handler.
-func NewExec(cfg HandlerConfig, env HandlerEnv) (*Exec, error) {
-	cfg, err := cfg.of(KindExec)
+func NewExec(cfg ExecConfig, env HandlerEnv) (*Exec, error) {
+	cfg, err := completed(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &Exec{cfg: cfg, env: env, log: env.logger(KindExec), limit: newOutputLimit()}, nil
+	return &Exec{cfg: cfg, env: env, log: env.logger(kindExec), limit: newOutputLimit()}, nil
 }
 
 // Handle runs the program and returns when nothing of it is left. At the end of ctx it is killed.
 func (h *Exec) Handle(ctx context.Context, m *Message) Result {
-	cmd := command(h.cfg, h.env)
+	cmd := h.cfg.program().command(h.env.Lock)
 	vars, err := envelopeVars(m)
 	if err != nil {
 		return failure(err)
@@ -54,12 +54,6 @@ func (h *Exec) Handle(ctx context.Context, m *Message) Result {
 		readLines(p.pipes.stderr, maxOutputLine, out.stderr)
 	})
 	return h.result(ctx, p, out)
-}
-
-// feed writes all of the program's input, unless it does not want it: not to read stdin is its good right.
-func (p *process) feed(data []byte) {
-	p.pipes.stdin.Write(data)
-	p.pipes.stdin.Close()
 }
 
 // result is what the program's end means.
@@ -115,3 +109,6 @@ func envelopeVars(m *Message) ([]string, error) {
 	}
 	return vars, nil
 }
+
+// varName is the environment variable of a field: LEASEHOLD_MAX_ATTEMPTS for Leasehold-Max-Attempts.
+func varName(header string) string { return strings.ToUpper(strings.ReplaceAll(header, "-", "_")) }

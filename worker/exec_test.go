@@ -16,9 +16,9 @@ import (
 )
 
 // newScript builds a handler that runs a script of sh.
-func newScript(t *testing.T, script string, change func(*HandlerConfig, *HandlerEnv)) *Exec {
+func newScript(t *testing.T, script string, change func(*ExecConfig, *HandlerEnv)) *Exec {
 	t.Helper()
-	cfg := HandlerConfig{Kind: KindExec, Command: []string{need(t, "sh"), "-c", script}}
+	cfg := ExecConfig{Command: []string{need(t, "sh"), "-c", script}}
 	env := HandlerEnv{Group: "billing", Logger: hclog.New(&hclog.LoggerOptions{Output: t.Output(), Level: hclog.Debug})}
 	if change != nil {
 		change(&cfg, &env)
@@ -52,7 +52,7 @@ func TestExecExitCodesMapToResults(t *testing.T) {
 func TestExecWithoutProgramIsUnavailable(t *testing.T) {
 	text := writeFile(t, "no program")
 	for command, reason := range map[string]string{"no-such-program": "no-such-program", text: "permission denied", "/": "is a directory"} {
-		h := newScript(t, "", func(c *HandlerConfig, _ *HandlerEnv) { c.Command = []string{command} })
+		h := newScript(t, "", func(c *ExecConfig, _ *HandlerEnv) { c.Command = []string{command} })
 		wantStatus(t, handle(t, h, testMessage(0, 1, "x")), Unavailable, reason)
 	}
 	wantStatus(t, handle(t, newScript(t, `no-such-program`, nil), testMessage(0, 1, "")), Unavailable, "exit status 127")
@@ -61,7 +61,7 @@ func TestExecWithoutProgramIsUnavailable(t *testing.T) {
 func TestExecCarriesTheEnvelope(t *testing.T) {
 	t.Setenv("SECRET_OF_THE_NODE", "x")
 	out := filepath.Join(t.TempDir(), "out")
-	h := newScript(t, `env > "$OUT"; cat >> "$OUT"`, func(c *HandlerConfig, _ *HandlerEnv) { c.Env = map[string]string{"OUT": out} })
+	h := newScript(t, `env > "$OUT"; cat >> "$OUT"`, func(c *ExecConfig, _ *HandlerEnv) { c.Env = map[string]string{"OUT": out} })
 	m := testMessage(3, 1007, "raw\n\x00\xff")
 	m.Traceparent, m.Headers, m.Key = "00-ab", map[string][]string{"A": {"1", "<2>"}}, "c\x00d"
 	wantStatus(t, handle(t, h, m), OK, "")
@@ -100,7 +100,7 @@ func TestExecHeadersThatNoProcessCanBeGivenAreRejected(t *testing.T) {
 
 func TestExecCallEndsWithItsTimeOrItsLease(t *testing.T) {
 	pids := filepath.Join(t.TempDir(), "pids")
-	h := newScript(t, `trap "" TERM; sleep 300 & echo "$$ $! end" >"$PIDS"; wait; wait`, func(c *HandlerConfig, _ *HandlerEnv) {
+	h := newScript(t, `trap "" TERM; sleep 300 & echo "$$ $! end" >"$PIDS"; wait; wait`, func(c *ExecConfig, _ *HandlerEnv) {
 		c.Env = map[string]string{"PIDS": pids}
 	})
 	started := func() (all []int) {
@@ -160,7 +160,7 @@ func (e expiring) Err() error {
 
 func TestExecLeavesNothingOfItsGroupBehind(t *testing.T) {
 	pid := filepath.Join(t.TempDir(), "pid")
-	h := newScript(t, `sleep 300 & echo $! >"$PID"`, func(c *HandlerConfig, _ *HandlerEnv) { c.Env = map[string]string{"PID": pid} })
+	h := newScript(t, `sleep 300 & echo $! >"$PID"`, func(c *ExecConfig, _ *HandlerEnv) { c.Env = map[string]string{"PID": pid} })
 	wantStatus(t, handle(t, h, testMessage(0, 1, "")), OK, "")
 	if n := readPID(t, pid); alive(n) {
 		t.Errorf("helper %d lives on", n)
@@ -185,7 +185,7 @@ func TestExecInheritsTheHandlerLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	h := newScript(t, `[ /proc/self/fd/3 -ef "$LOCK" ]`, func(c *HandlerConfig, e *HandlerEnv) {
+	h := newScript(t, `[ /proc/self/fd/3 -ef "$LOCK" ]`, func(c *ExecConfig, e *HandlerEnv) {
 		c.Env, e.Lock = map[string]string{"LOCK": lock.Name()}, lock
 	})
 	wantStatus(t, handle(t, h, testMessage(0, 1, "")), OK, "")
@@ -219,7 +219,7 @@ func TestExecDiesWithTheNode(t *testing.T) {
 
 func TestExecFloodIsDroppedFromTheLog(t *testing.T) {
 	var log lockedBuffer
-	h := newScript(t, `i=0; while [ $i -lt 300 ]; do echo spam; i=$((i+1)); done`, func(_ *HandlerConfig, e *HandlerEnv) {
+	h := newScript(t, `i=0; while [ $i -lt 300 ]; do echo spam; i=$((i+1)); done`, func(_ *ExecConfig, e *HandlerEnv) {
 		e.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
 	})
 	for range 4 {

@@ -3,6 +3,7 @@ package worker
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,7 +18,7 @@ import (
 // File appends one line of JSON per message to one file per partition. A message is in a node's file exactly once: a
 // line is whole or removed, and a message whose sequence the file has passed is not written again.
 type File struct {
-	cfg HandlerConfig
+	cfg FileConfig
 	env HandlerEnv
 
 	mu    sync.Mutex
@@ -47,8 +48,11 @@ type partitionFile struct {
 }
 
 // NewFile makes the directory and builds the handler.
-func NewFile(cfg HandlerConfig, env HandlerEnv) (*File, error) {
-	cfg = cfg.WithDefaults()
+func NewFile(cfg FileConfig, env HandlerEnv) (*File, error) {
+	cfg, err := completed(cfg)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(cfg.Path, 0o750); err != nil {
 		return nil, fmt.Errorf("make directory for handler.path: %w", err)
 	}
@@ -256,3 +260,44 @@ func (p *partitionFile) has(line fileLine) (bool, error) {
 		}
 	}
 }
+
+// How the file handler syncs.
+const (
+	SyncNone = "none" // The operating system writes lines out when it likes.
+	SyncEach = "each" // Every line is on the disk before its message is done.
+)
+
+// FileConfig is the config of the kind "file". A zero value of any field stands for its default.
+type FileConfig struct {
+	Path string `toml:"path"` // Directory.
+	Sync string `toml:"sync"` // SyncNone (default) or SyncEach.
+}
+
+// FileKind appends messages to files.
+var FileKind = NewKind("file", NewFile, ConformanceNone)
+
+// Defaulted returns c with its zero fields filled in.
+func (c FileConfig) Defaulted() KindConfig {
+	c.Sync = cmp.Or(c.Sync, SyncNone)
+	return c
+}
+
+// Validate reports every fault by its key.
+func (c FileConfig) Validate(fault faultFunc) {
+	if c.Path == "" {
+		fault("path", "must name a directory")
+	}
+	oneOf(fault, "sync", c.Sync, SyncNone, SyncEach)
+}
+
+// Resources are the directory.
+func (c FileConfig) Resources() Resources { return Resources{Directory: c.Path} }
+
+// WithPaths returns c with the answer of directory in place of its path.
+func (c FileConfig) WithPaths(_, directory func(path string) string) KindConfig {
+	c.Path = directory(c.Path)
+	return c
+}
+
+// CheckFiles finds no fault: the config names no files to read.
+func (c FileConfig) CheckFiles() error { return nil }

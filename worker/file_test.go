@@ -14,7 +14,7 @@ import (
 
 func newTestFile(t *testing.T, dir, sync string) *File {
 	t.Helper()
-	h, err := NewFile(HandlerConfig{Kind: KindFile, Path: dir, Sync: sync}, HandlerEnv{Node: "n1", Group: "billing", Topic: "orders"})
+	h, err := NewFile(FileConfig{Path: dir, Sync: sync}, HandlerEnv{Node: "n1", Group: "billing", Topic: "orders"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestFileThatCannotBeWrittenIsUnavailable(t *testing.T) {
 func TestLogKeepsPayloadsOut(t *testing.T) {
 	for _, payload := range []bool{false, true} {
 		var b lockedBuffer
-		h, err := NewLog(HandlerConfig{Kind: KindLog, Payload: payload}, HandlerEnv{Logger: hclog.New(&hclog.LoggerOptions{Output: &b})})
+		h, err := NewLog(LogConfig{Payload: payload}, HandlerEnv{Logger: hclog.New(&hclog.LoggerOptions{Output: &b})})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,27 +2,22 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"leasehold/internal/every"
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
-	askTimeout  = 2 * time.Second        // For one question to the leader of a stream.
-	lookTimeout = 500 * time.Millisecond // For one look at the stream: while it has no leader nobody answers, then or later.
 	gapPause    = 500 * time.Millisecond
 	gapTries    = 3                // Answers from the leader at hand before another replica is asked.
 	leadTries   = 20               // Looks for the leader that was asked for.
 	searchAgain = 10 * time.Minute // After which replicas are made leaders once more for the same message.
 	gapRetry    = 30 * time.Second // After which stopped lanes look again: the replica that has it may have been away.
 )
-
-var errMissing = errors.New("no replica has it")
 
 // fill gives the messages from pos up to another one, which the session has not delivered. Below the stream's first
 // sequence there are none: messages are only ever deleted by prefix. Others are missing on this node's replica at
@@ -45,7 +40,7 @@ func (s *scan) fill(ctx context.Context, to uint64) error {
 			warned = true
 			s.r.Logger.Warn("a gap cannot be looked into yet", "reader", s.name, "position", s.pos, "error", err)
 		}
-		if !wait(ctx, gapPause) {
+		if !every.Sleep(ctx, gapPause) {
 			return ctx.Err()
 		}
 	}
@@ -76,14 +71,14 @@ func (r *Reader) stopAtGap(f *feed, seq uint64, text string) {
 	r.setMode(f, feedGap)
 	f.next, f.retryAt = seq, time.Now().Add(gapRetry)
 	f.gapped = true
-	f.lane.setGap(text)
+	f.lane.SetGap(text)
 }
 
 // passGap tells a lane that was stopped before a gap that it is fed again. r.mu is held.
 func (r *Reader) passGap(f *feed) {
 	if f.gapped {
 		f.gapped = false
-		f.lane.setGap("")
+		f.lane.SetGap("")
 	}
 }
 
@@ -144,39 +139,6 @@ func (r *Reader) fetch(ctx context.Context, seq uint64) (*entry, error) {
 	return getMessage(ctx, r.JS.Conn(), r.Topic.Name, fmt.Appendf(nil, `{"seq":%d}`, seq))
 }
 
-// getMessage gets a message from a stream's leader, errMissing if it has none like it.
-func getMessage(ctx context.Context, nc *nats.Conn, stream string, request []byte) (*entry, error) {
-	var answer struct {
-		Error   *apiError `json:"error"`
-		Message *struct {
-			Subject string    `json:"subject"`
-			Seq     uint64    `json:"seq"`
-			Header  []byte    `json:"hdrs"`
-			Data    []byte    `json:"data"`
-			Time    time.Time `json:"time"`
-		} `json:"message"`
-	}
-	if err := askStream(ctx, nc, "STREAM.MSG.GET", stream, request, &answer); err != nil {
-		return nil, err
-	}
-	switch {
-	case answer.Error != nil && answer.Error.Code == codeNoMessage:
-		return nil, errMissing
-	case answer.Error != nil || answer.Message == nil:
-		return nil, fmt.Errorf("get message %s of stream %s: %w", request, stream, answer.Error)
-	}
-	m := answer.Message
-	e := &entry{seq: m.Seq, published: m.Time, subject: m.Subject, data: m.Data}
-	if len(m.Header) > 0 {
-		h, err := nats.DecodeHeadersMsg(m.Header)
-		if err != nil {
-			return nil, fmt.Errorf("headers of message %d of stream %s: %w", m.Seq, stream, err)
-		}
-		e.headers = h
-	}
-	return e, nil
-}
-
 // lead makes a replica the stream's leader and waits until it is.
 func (r *Reader) lead(ctx context.Context, name string) error {
 	var answer struct {
@@ -190,7 +152,7 @@ func (r *Reader) lead(ctx context.Context, name string) error {
 		return fmt.Errorf("make %s the leader: %w", name, answer.Error)
 	}
 	for range leadTries {
-		if !wait(ctx, gapPause) {
+		if !every.Sleep(ctx, gapPause) {
 			return ctx.Err()
 		}
 		if leader, _, err := r.replicas(ctx); err == nil && leader == name {
@@ -233,54 +195,7 @@ func (r *Reader) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) 
 	return stream.CachedInfo(), nil
 }
 
-// apiError is the server's own error.
-type apiError struct {
-	Code int    `json:"err_code"`
-	Text string `json:"description"`
-}
-
-func (e *apiError) Error() string {
-	if e == nil {
-		return "empty answer"
-	}
-	return fmt.Sprintf("%s (%d)", e.Text, e.Code)
-}
-
-// BrokerCode is what internal/brokererr looks for.
-func (e *apiError) BrokerCode() int {
-	if e == nil {
-		return 0
-	}
-	return e.Code
-}
-
 // ask makes a request about the topic's stream that the client library has no call for.
 func (r *Reader) ask(ctx context.Context, what string, request []byte, answer any) error {
 	return askStream(ctx, r.JS.Conn(), what, r.Topic.Name, request, answer)
-}
-
-// askStream asks a stream's leader.
-func askStream(ctx context.Context, nc *nats.Conn, what, stream string, request []byte, answer any) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	m, err := nc.RequestWithContext(ctx, "$JS.API."+what+"."+stream, request)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if err := json.Unmarshal(m.Data, answer); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
-}
-
-// wait waits for d. It returns false if ctx ends first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -1,13 +1,12 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -21,21 +20,11 @@ import (
 // Bounds of a lane's queue. All lanes of a group together hold at most queueBytes, or a part of the memory limit where that is
 // less, unless each has its least.
 const (
-	queueEntries  = 512
-	queueBytes    = 64 << 20
-	queuePart     = 8
-	laneBytesMin  = 64 << 10
-	laneBytesMax  = 1 << 20
-	messageIDHdr  = "Nats-Msg-Id"
-	traceHdr      = "traceparent"
-	traceHdrUpper = "Traceparent"
-)
-
-// Why a partition is revoked.
-const (
-	reasonRebalance = "rebalance"
-	reasonShutdown  = "shutdown"
-	reasonLost      = "lost"
+	queueEntries = maxBatch
+	queueBytes   = 64 << 20
+	queuePart    = 8
+	laneBytesMin = 64 << 10
+	laneBytesMax = 1 << 20
 )
 
 // GroupOptions are what a Group needs.
@@ -60,7 +49,7 @@ type Group struct {
 	ready  chan struct{} // Closed by Run: the handler may be called.
 
 	mu    sync.Mutex
-	held  map[*Lane]*feed // Lanes that have not stopped.
+	held  map[*feed]*Lane // Lanes that have not stopped, by their cursor.
 	acted map[int]uint64  // By partition: the last request of a person that a lane began with.
 	ended bool            // Run is stopping: no lane starts any more.
 	lanes sync.WaitGroup
@@ -84,7 +73,7 @@ func NewGroup(o GroupOptions) (*Group, error) {
 	}
 	log := o.Logger.Named("worker").With("group", o.Config.Name)
 	return &Group{
-		o: o, log: log, health: newHealth(log), ready: make(chan struct{}), held: map[*Lane]*feed{}, acted: map[int]uint64{},
+		o: o, log: log, health: newHealth(log), ready: make(chan struct{}), held: map[*feed]*Lane{}, acted: map[int]uint64{},
 	}, nil
 }
 
@@ -166,7 +155,7 @@ func (g *Group) all() []*Lane {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	lanes := make([]*Lane, 0, len(g.held))
-	for l := range g.held {
+	for _, l := range g.held {
 		lanes = append(lanes, l)
 	}
 	return lanes
@@ -175,26 +164,34 @@ func (g *Group) all() []*Lane {
 // Start starts the lane of a partition that this node has just claimed. Its goroutine is joined by Run. A lane that is
 // started after Run has ended has stopped already.
 func (g *Group) Start(grant ownership.Grant) *Lane {
+	cursor := g.o.Reader.NewCursor(grant.Partition, grant.Checkpoint)
 	l := newLane(laneOptions{
-		config: g.o.Config, handler: g.o.Handler, message: g.message, ready: g.ready, reason: g.reason,
+		policy: g.o.Config.Policy(), handler: g.o.Handler, message: g.message, ready: g.ready, reason: g.reason,
 		node: g.o.Node, letters: g.letters(), health: g.health, logger: g.log, maxEntries: g.o.queueEntries, maxBytes: g.o.queueBytes,
+		onCapacity: cursor.HasCapacity, onStop: func() { g.forget(cursor) },
 	}, grant)
+	if !g.admit(l, cursor, grant) {
+		l.Cancel(ErrShutdown)
+		l.run() // It only notes that it has stopped.
+	}
+	return l
+}
+
+// admit runs a lane and has it fed, unless Run has ended.
+func (g *Group) admit(l *Lane, cursor *feed, grant ownership.Grant) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {
-		l.Cancel(ErrShutdown)
-		l.finishRun()
-		return l
+		return false
 	}
 	if before, held := g.acted[grant.Partition]; held && grant.Applied > before {
 		g.health.reset("a person acted: the handler is given another chance")
 	}
 	g.acted[grant.Partition] = grant.Applied
-	f := g.o.Reader.add(l)
-	g.held[l] = f
-	l.onStop = func() { g.forget(l, f) }
+	cursor.Start(l)
+	g.held[cursor] = l
 	g.lanes.Go(l.run)
-	return l
+	return true
 }
 
 // letters is an interface that is nil if there are none.
@@ -205,11 +202,11 @@ func (g *Group) letters() letterBox {
 	return g.o.Letters
 }
 
-func (g *Group) forget(l *Lane, f *feed) {
-	g.o.Reader.remove(f)
+func (g *Group) forget(cursor *feed) {
+	cursor.Stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.held, l)
+	delete(g.held, cursor)
 }
 
 // reason is why a drained partition is revoked.
@@ -225,15 +222,12 @@ func (g *Group) reason() string {
 // Status returns the lanes that have not stopped, by partition.
 func (g *Group) Status() []LaneStatus {
 	g.mu.Lock()
-	held := make(map[*Lane]*feed, len(g.held))
-	for l, f := range g.held {
-		held[l] = f
-	}
+	held := maps.Clone(g.held)
 	g.mu.Unlock()
 	now := time.Now()
 	statuses := make([]LaneStatus, 0, len(held))
-	for l, f := range held {
-		lag, passed := g.o.Reader.lagOf(f, now) // Before done, lest a message finished between the two is in neither.
+	for f, l := range held {
+		lag, passed := f.Lag(now) // Before done, lest a message finished between the two is in neither.
 		s := l.status()
 		s.Lag, s.Passed = lag, passed
 		statuses = append(statuses, s)
@@ -251,39 +245,4 @@ func (g *Group) message(grant ownership.Grant, e *entry) (Message, error) {
 	m.Group, m.Node, m.Epoch = g.o.Config.Name, g.o.Node, grant.Epoch
 	m.MaxAttempts, m.Timeout = g.o.Config.MaxAttempts, g.o.Config.Timeout
 	return m, nil
-}
-
-// storedMessage builds what an envelope says of a message wherever it is handled.
-func storedMessage(t *partitioner.Topic, e *entry) (Message, error) {
-	place, err := t.Parse(e.subject)
-	if err != nil {
-		return Message{}, err
-	}
-	var buf [96]byte
-	id := append(buf[:0], t.Name...)
-	id = strconv.AppendInt(append(id, '/'), int64(place.Partition), 10)
-	id = strconv.AppendUint(append(id, '/'), e.seq, 10)
-	m := Message{
-		ID: string(id), Topic: t.Name, Partition: place.Partition, Seq: e.seq,
-		Key: place.Key, Subject: place.Subject, Published: e.published, Headers: restored(e.headers), Data: e.data,
-	}
-	m.fromHeaders()
-	return m, nil
-}
-
-// fromHeaders fills in what the publisher's headers say.
-func (m *Message) fromHeaders() {
-	m.IdempotencyKey = cmp.Or(first(m.Headers, originalIDHdr), first(m.Headers, messageIDHdr), m.ID)
-	m.Traceparent = first(m.Headers, traceHdr)
-	if m.Traceparent == "" {
-		m.Traceparent = first(m.Headers, traceHdrUpper)
-	}
-}
-
-// first returns the first value of a header.
-func first(headers map[string][]string, name string) string {
-	if v := headers[name]; len(v) > 0 {
-		return v[0]
-	}
-	return ""
 }

@@ -4,14 +4,11 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
-
-	"leasehold/internal/brokererr"
 )
 
 // Message is one call of a handler: a stored message and where, by whom and for which time it is being handled.
@@ -161,11 +158,5 @@ func (e HandlerEnv) logger(kind string) hclog.Logger {
 	return e.Logger.Named(kind).With("group", e.Group)
 }
 
-// unavailable is an answer that does not count.
-func unavailable(format string, args ...any) Result {
-	err := fmt.Errorf(format, args...)
-	return Result{Status: Unavailable, Reason: brokererr.Text(err), Err: err}
-}
-
-// failure is the answer to a call that went wrong here, perhaps because of the message.
-func failure(err error) Result { return Result{Status: Retry, Reason: err.Error(), Err: err} }
+// maxBatch is the most messages that a call may have: a lane never has more at hand.
+const maxBatch = 512

@@ -22,13 +22,13 @@ type healthRig struct {
 	lanes []*stand
 }
 
-func newHealthRig(t *testing.T, config Config, h Handler, lanes ...[]entry) *healthRig {
+func newHealthRig(t *testing.T, policy Policy, h Handler, lanes ...[]entry) *healthRig {
 	t.Helper()
 	r := &healthRig{box: &fakeLetters{}}
 	logger := hclog.New(&hclog.LoggerOptions{Output: &r.log, Level: hclog.Info})
 	shared := newHealth(logger)
 	for p, messages := range lanes {
-		s := newStand(t, h, standOptions{config: config, letters: r.box, health: shared, logger: logger, grant: ownership.Grant{Partition: p}})
+		s := newStand(t, h, standOptions{policy: policy, letters: r.box, health: shared, logger: logger, grant: ownership.Grant{Partition: p}})
 		r.lanes = append(r.lanes, s)
 		go s.feedAll(messages)
 	}
@@ -52,9 +52,9 @@ func keysOf(key string, from, to uint64) (messages []entry) {
 func (s *stand) feedAll(messages []entry) {
 	for i := range messages {
 		for {
-			ok, wake := s.push(&messages[i])
+			ok, wake := s.Push(&messages[i])
 			if wake {
-				s.signal()
+				s.Signal()
 			}
 			if ok {
 				break
@@ -87,8 +87,8 @@ func TestHostileMessagesDoNotStopAGroupWhoseOthersSucceed(t *testing.T) {
 		t.Run(fmt.Sprint(attempts), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				lane := append(keysOf("bad", 1, 4), keysOf("good", 5, 8)...)
-				config := Config{MaxAttempts: attempts, Backoff: Backoff{Initial: time.Second, Max: 20 * time.Second, Factor: 2}}
-				r := newHealthRig(t, config, hostileAfter(300*time.Millisecond), lane, lane, lane, lane, keysOf("slow", 1, 8000))
+				policy := Policy{MaxAttempts: attempts, Backoff: Backoff{Initial: time.Second, Max: 20 * time.Second, Factor: 2}}
+				r := newHealthRig(t, policy, hostileAfter(300*time.Millisecond), lane, lane, lane, lane, keysOf("slow", 1, 8000))
 				time.Sleep(30 * time.Minute)
 				for _, l := range r.lanes[:4] {
 					wantDone(t, l.Lane, 8, 0)
@@ -109,9 +109,9 @@ func TestHostileMessagesDoNotStopAGroupWhoseOthersSucceed(t *testing.T) {
 func TestHostileMessagesAreToldFromAnOutageOnlyByProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lane := append(keysOf("bad", 1, 4), keysOf("good", 5, 8)...)
-		config := deadLetter()
-		config.Name = "billing"
-		r := newHealthRig(t, config, hostileAfter(time.Second), lane, lane, lane, lane)
+		policy := deadLetter()
+		policy.Group = "billing"
+		r := newHealthRig(t, policy, hostileAfter(time.Second), lane, lane, lane, lane)
 		time.Sleep(time.Hour)
 		if n := r.box.count(); n != buriedInARow {
 			t.Errorf("%d dead letters: %s", n, r.box.text())
@@ -146,7 +146,7 @@ func TestOutagesSetAsideNoMoreThanThreeEach(t *testing.T) {
 				for p := range lanes {
 					lanes[p] = keysOf("k", 1, 5000)
 				}
-				r := newHealthRig(t, Config{MaxAttempts: 4, Backoff: Backoff{Initial: 500 * time.Millisecond, Max: 10 * time.Second, Factor: 2}}, h, lanes...)
+				r := newHealthRig(t, Policy{MaxAttempts: 4, Backoff: Backoff{Initial: 500 * time.Millisecond, Max: 10 * time.Second, Factor: 2}}, h, lanes...)
 				const outages = 10
 				for range outages {
 					up.Store(true)

@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	// maxReply bounds how much of an answer's body is read, in bytes.
-	maxReply = 64 << 10
 	// connectTime is how long a connection may take. It ends before most timeouts, and then a host that is gone shows as
 	// unavailable soon.
 	connectTime = 10 * time.Second
@@ -32,15 +30,15 @@ const (
 // HTTP posts each message to a URL, and reads the answer's status: a webhook. docs/handlers.md holds headers and
 // outcomes.
 type HTTP struct {
-	cfg       HandlerConfig
+	cfg       HTTPConfig
 	app       string
 	files     httpFiles
 	transport *http.Transport
 }
 
 // NewHTTP builds the handler and reads the files that it needs.
-func NewHTTP(cfg HandlerConfig, env HandlerEnv) (*HTTP, error) {
-	cfg, err := cfg.of(KindHTTP)
+func NewHTTP(cfg HTTPConfig, env HandlerEnv) (*HTTP, error) {
+	cfg, err := completed(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -24,9 +24,9 @@ import (
 const whsec = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 // newHTTP builds the handler for a URL and runs it.
-func newHTTP(t *testing.T, url string, change func(*HandlerConfig)) *HTTP {
+func newHTTP(t *testing.T, url string, change func(*HTTPConfig)) *HTTP {
 	t.Helper()
-	cfg := HandlerConfig{Kind: KindHTTP, URL: url}
+	cfg := HTTPConfig{URL: url}
 	if change != nil {
 		change(&cfg)
 	}
@@ -100,7 +100,7 @@ func TestHTTPStatusesMapToResults(t *testing.T) {
 			fmt.Fprint(w, "because\nof this")
 		}
 	})
-	h := newHTTP(t, url, func(c *HandlerConfig) { c.OKStatus = []int{418} })
+	h := newHTTP(t, url, func(c *HTTPConfig) { c.OKStatus = []int{418} })
 	for status, codes := range map[Status][]int{
 		OK:          {200, 201, 202, 204, 418},
 		Retry:       {408, 409, 425, 451, 500, 501, 505, 507, 599},
@@ -316,7 +316,7 @@ func TestHTTPTimeThatRunsOutWithoutAConnectionDoesNotCount(t *testing.T) {
 
 func TestHTTPCarriesTheEnvelope(t *testing.T) {
 	url, requests := recordHTTP(t)
-	h := newHTTP(t, url+"/in?x=1", func(c *HandlerConfig) {
+	h := newHTTP(t, url+"/in?x=1", func(c *HTTPConfig) {
 		c.Headers = map[string]string{"X-Site": "plant-7"}
 		c.BearerFile = writeFile(t, "s3cret\n")
 	})
@@ -354,7 +354,7 @@ func wantHeaders(t *testing.T, got map[string][]string, want map[string]string) 
 
 func TestHTTPPassesEventsOnAsTheyAre(t *testing.T) {
 	url, requests := recordHTTP(t)
-	h := newHTTP(t, url, func(c *HandlerConfig) { c.Headers = map[string]string{"Content-Type": "application/json"} })
+	h := newHTTP(t, url, func(c *HTTPConfig) { c.Headers = map[string]string{"Content-Type": "application/json"} })
 	m := testMessage(3, 1007, "{}")
 	wantStatus(t, handle(t, h, m), OK, "")
 	wantHeaders(t, (<-requests).Header, map[string]string{"Content-Type": "application/json"})
@@ -415,7 +415,7 @@ func TestHTTPEnvelopeCannotBeForged(t *testing.T) {
 
 func TestHTTPSignsWithEverySecret(t *testing.T) {
 	url, requests := recordHTTP(t)
-	h := newHTTP(t, url, func(c *HandlerConfig) { c.SecretFiles = []string{writeFile(t, whsec), writeFile(t, whsec)} })
+	h := newHTTP(t, url, func(c *HTTPConfig) { c.SecretFiles = []string{writeFile(t, whsec), writeFile(t, whsec)} })
 	wantStatus(t, handle(t, h, testMessage(3, 1007, "body")), OK, "")
 	got := (<-requests).Header
 	key, err := parseSecret(whsec)
@@ -447,19 +447,19 @@ func TestHTTPTrustsOnlyItsCAAndShowsItsCertificate(t *testing.T) {
 	}
 	keyFile := writeFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
 
-	h := newHTTP(t, s.URL, func(c *HandlerConfig) { c.CAFile, c.CertFile, c.KeyFile = ca, ca, keyFile })
+	h := newHTTP(t, s.URL, func(c *HTTPConfig) { c.CAFile, c.CertFile, c.KeyFile = ca, ca, keyFile })
 	wantStatus(t, handle(t, h, testMessage(0, 1, "x")), OK, "")
 	if names.Load() != 1 {
 		t.Error("no certificate was shown")
 	}
-	bare := newHTTP(t, s.URL, func(c *HandlerConfig) { c.CAFile = ca })
+	bare := newHTTP(t, s.URL, func(c *HTTPConfig) { c.CAFile = ca })
 	wantStatus(t, handle(t, bare, testMessage(0, 1, "x")), Unavailable, "certificate required")
 }
 
 func TestHTTPNamesTheKeyOfABadFile(t *testing.T) {
 	bad := writeFile(t, "hunter 2")
-	_, err := NewHTTP(HandlerConfig{
-		Kind: KindHTTP, URL: "https://x", SecretFiles: []string{"/no/such", bad}, BearerFile: bad, CAFile: bad, CertFile: bad, KeyFile: bad,
+	_, err := NewHTTP(HTTPConfig{
+		URL: "https://x", SecretFiles: []string{"/no/such", bad}, BearerFile: bad, CAFile: bad, CertFile: bad, KeyFile: bad,
 	}, HandlerEnv{})
 	if err == nil || strings.Contains(err.Error(), "hunter") {
 		t.Fatalf("got %v", err)

@@ -116,7 +116,7 @@ func TestHTTPAnswerCountsOnAKeptConnectionWithTLS(t *testing.T) {
 	}))
 	t.Cleanup(s.Close)
 	ca := writeFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
-	h := newHTTP(t, s.URL, func(c *HandlerConfig) { c.CAFile = ca })
+	h := newHTTP(t, s.URL, func(c *HTTPConfig) { c.CAFile = ca })
 	for range 20 {
 		wantStatus(t, handle(t, h, testMessage(0, 1, "small")), OK, "")
 		wantStatus(t, handle(t, h, testMessage(0, 2, strings.Repeat("x", 7_000_000))), Reject, "too big")

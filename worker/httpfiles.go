@@ -5,56 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"leasehold/internal/smallfile"
 )
-
-// KeyedFile is a file that a key of the config names.
-type KeyedFile struct{ Key, Path string }
-
-// PrivateFiles lists the files whose content nobody else may read.
-func (h HandlerConfig) PrivateFiles() (files []KeyedFile) {
-	for _, path := range h.SecretFiles {
-		files = append(files, KeyedFile{"handler.secret_files", path})
-	}
-	for _, f := range []KeyedFile{{"handler.bearer_file", h.BearerFile}, {"handler.key_file", h.KeyFile}} {
-		if f.Path != "" {
-			files = append(files, f)
-		}
-	}
-	return files
-}
-
-// Files lists the files that the config names.
-func (h HandlerConfig) Files() (names []string) {
-	h.WithFiles(func(name string) string {
-		if name != "" {
-			names = append(names, name)
-		}
-		return name
-	})
-	return names
-}
-
-// WithFiles returns h with find's answer in place of each file's name.
-func (h HandlerConfig) WithFiles(find func(name string) string) HandlerConfig {
-	h.SecretFiles = slices.Clone(h.SecretFiles)
-	for i, name := range h.SecretFiles {
-		h.SecretFiles[i] = find(name)
-	}
-	for _, name := range []*string{&h.BearerFile, &h.CAFile, &h.CertFile, &h.KeyFile} {
-		*name = find(*name)
-	}
-	return h
-}
-
-// CheckFiles reports every fault of the files that the config names, each by its key.
-func (h HandlerConfig) CheckFiles() error {
-	_, err := readHTTPFiles(h)
-	return err
-}
 
 // httpFiles is what the files of an http handler hold.
 type httpFiles struct {
@@ -63,8 +17,8 @@ type httpFiles struct {
 	tls    *tls.Config
 }
 
-// readHTTPFiles reads all files and reports every fault. A config of another kind names none.
-func readHTTPFiles(cfg HandlerConfig) (httpFiles, error) {
+// readHTTPFiles reads all files and reports every fault.
+func readHTTPFiles(cfg HTTPConfig) (httpFiles, error) {
 	f := httpFiles{tls: &tls.Config{MinVersion: tls.VersionTLS12}}
 	var faults []error
 	note := func(key string, err error) {

@@ -2,13 +2,8 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
-
-	"leasehold/partitioner"
 )
 
 const (
@@ -40,20 +35,20 @@ func (r *Reader) moveIdle(from int, now time.Time) int {
 	pressed := r.Pressure()
 	for i := range lanes {
 		l := lanes[(from+i)%len(lanes)]
-		if !l.mayIdle(position, now, pressed) {
+		if !l.MayIdle(position, now, pressed) {
 			continue
 		}
 		if !r.IdleWrites.Allow() {
 			return (from + i) % len(lanes)
 		}
-		l.idleTo(position)
+		l.IdleTo(position)
 	}
 	return from
 }
 
 // atTail returns the lanes that the tail feeds, and the last sequence that it has passed: read at the same time, so
 // that every message up to position has been pushed to the lanes returned.
-func (r *Reader) atTail() (lanes []*Lane, position uint64) {
+func (r *Reader) atTail() (lanes []FedLane, position uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.tailPos == 0 {
@@ -67,12 +62,13 @@ func (r *Reader) atTail() (lanes []*Lane, position uint64) {
 	return lanes, r.tailPos - 1
 }
 
-// lagOf returns how many messages a lane still has before it, nil if that is unknown; and for a lane at the tail the last
+// Lag returns how many messages the lane still has before it, nil if that is unknown; and for a lane at the tail the last
 // sequence of the topic that the tail has passed, else 0.
-func (r *Reader) lagOf(f *feed, now time.Time) (lag *uint64, passed uint64) {
+func (f *feed) Lag(now time.Time) (lag *uint64, passed uint64) {
+	r := f.reader
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	backlog := f.lane.backlog()
+	backlog := f.lane.Backlog()
 	if f.mode == feedTail {
 		passed = max(r.tailPos, 1) - 1
 		if !r.tailOpen {
@@ -111,8 +107,7 @@ func (r *Reader) countLags(ctx context.Context) {
 		if ctx.Err() != nil || time.Since(begun) > lagBudget {
 			return
 		}
-		p, _ := f.lane.Progress()
-		lag, err := r.count(ctx, f.partition, p.Checkpoint+1)
+		lag, err := CountFrom(ctx, r.JS, r.Topic, f.partition, f.lane.Checkpoint()+1)
 		r.mu.Lock()
 		f.lagTried = time.Now()
 		if err == nil {
@@ -133,31 +128,4 @@ func (r *Reader) lagging() []*feed {
 	}
 	slices.SortStableFunc(lagging, func(a, b *feed) int { return a.lagTried.Compare(b.lagTried) })
 	return lagging
-}
-
-// count asks the server how many messages a partition has from a sequence on.
-func (r *Reader) count(ctx context.Context, partition int, from uint64) (uint64, error) {
-	return CountFrom(ctx, r.JS, r.Topic, partition, from)
-}
-
-// CountFrom asks the server how many messages a partition of a topic has from a sequence on.
-func CountFrom(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, partition int, from uint64) (uint64, error) {
-	n, err := countFrom(ctx, js, t.Name, t.PartitionFilter(partition), from)
-	if err != nil {
-		return 0, fmt.Errorf("count messages of partition %d: %w", partition, err)
-	}
-	return n, nil
-}
-
-// countFrom asks the server how many messages match a filter from a sequence on.
-func countFrom(ctx context.Context, js jetstream.JetStream, stream, filter string, from uint64) (uint64, error) {
-	cfg := readerConfig(from)
-	cfg.FilterSubjects = []string{filter} // The client refuses a ">" within a key in FilterSubject.
-	cfg.InactiveThreshold = time.Second
-	info, err := createConsumer(ctx, js, stream, cfg)
-	if err != nil {
-		return 0, err
-	}
-	remove(js.Conn(), stream, info.Name)
-	return info.NumPending, nil
 }

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -12,13 +11,6 @@ import (
 
 	"leasehold/internal/ownership"
 	"leasehold/partitioner"
-)
-
-// Causes with which the context of a call ends.
-var (
-	ErrTimeout  = errors.New("the call took longer than the group's timeout")
-	ErrDraining = errors.New("the partition is being handed over")
-	ErrShutdown = errors.New("the group is stopping")
 )
 
 // What a lane is doing, as status shows it.
@@ -39,7 +31,7 @@ const (
 
 // laneOptions are what the lanes of a group have in common.
 type laneOptions struct {
-	config     Config
+	policy     Policy
 	handler    Handler
 	message    func(g ownership.Grant, e *entry) (Message, error) // Builds the envelope.
 	ready      <-chan struct{}                                    // Closed once the handler may be called; nil: from the start.
@@ -50,6 +42,8 @@ type laneOptions struct {
 	logger     hclog.Logger
 	maxEntries int
 	maxBytes   int
+	onCapacity func() // A queue that was full can take more. Called without the lane's lock; nil does nothing.
+	onStop     func() // The lane has stopped. Called before Stopped is closed; nil does nothing.
 }
 
 // Lane is the worker of one held partition: one goroutine, one call at a time, strictly increasing sequences.
@@ -67,8 +61,6 @@ type Lane struct {
 	endLive context.CancelCauseFunc
 	wake    chan struct{} // Something changed for a parked lane: a message, a commit.
 	stopped chan struct{}
-	onRoom  func() // A queue that was full has room again. Called without mu.
-	onStop  func() // The lane has stopped. Called before Stopped is closed.
 
 	// What only the lane's goroutine uses.
 	lastDown  int                            // Times in a row that the handler was unavailable.
@@ -81,10 +73,10 @@ type Lane struct {
 
 	mu         sync.Mutex
 	queue      queue
-	starved    bool               // The reader could not push, and waits for onRoom.
+	starved    bool               // The reader could not push, and waits for onCapacity.
 	parked     bool               // The goroutine waits for wake.
 	last       uint64             // Highest sequence pushed; > p.Done, or equal to it.
-	p          ownership.Progress // p.Done ≥ grant.Done; never goes back.
+	p          ownership.Progress // p.Done ≥ grant.Checkpoint; never goes back.
 	doneSince  time.Time          // When p.Done was last moved, or the lane began.
 	urgent     bool               // The lane waits until p is committed.
 	current    int                // Messages that have been taken from the queue and are not finished.
@@ -115,17 +107,21 @@ func newLane(o laneOptions, g ownership.Grant) *Lane {
 		log:     o.logger.With("partition", g.Partition, "epoch", g.Epoch),
 		wake:    make(chan struct{}, 1),
 		stopped: make(chan struct{}),
-		onRoom:  func() {},
-		onStop:  func() {},
 		queue:   queue{maxEntries: o.maxEntries, maxBytes: o.maxBytes},
 		last:    g.Checkpoint, p: g.Progress, doneSince: time.Now(),
 		state: StateStarting,
+	}
+	if l.onCapacity == nil {
+		l.onCapacity = func() {}
+	}
+	if l.onStop == nil {
+		l.onStop = func() {}
 	}
 	if l.health == nil {
 		l.health = newHealth(l.log)
 	}
 	t := &callTurn{mayStart: g.MayStart, queued: l.setQueued}
-	l.calls, l.cancel = context.WithCancelCause(context.WithValue(context.Background(), callTurnKey{}, t))
+	l.calls, l.cancel = context.WithCancelCause(withTurn(context.Background(), t))
 	l.live, l.endLive = context.WithCancelCause(l.calls)
 	t.live = l.live
 	return l
@@ -171,7 +167,7 @@ func (l *Lane) Committed(p ownership.Progress) {
 	}
 	l.mu.Unlock()
 	if satisfied {
-		l.signal()
+		l.Signal()
 	}
 }
 
@@ -242,7 +238,7 @@ func (l *Lane) next() (entry, bool) {
 		fed := l.fedLocked()
 		l.mu.Unlock()
 		if fed {
-			l.onRoom()
+			l.onCapacity()
 		}
 		if ok {
 			return e, true
@@ -263,10 +259,10 @@ func (l *Lane) fedLocked() bool {
 	return fed
 }
 
-// push adds a message to the queue. It returns false if there is no room: the reader then hears of room by onRoom, and
+// Push adds a message to the queue. It returns false if there is no room: the reader then hears of room by onCapacity, and
 // begins again with this message. A lane that must be woken up by signal is reported by wake, so that the reader can do
 // it once for many messages.
-func (l *Lane) push(e *entry) (ok, wake bool) {
+func (l *Lane) Push(e *entry) (ok, wake bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e.seq <= l.last {
@@ -281,8 +277,8 @@ func (l *Lane) push(e *entry) (ok, wake bool) {
 	return true, wake
 }
 
-// signal wakes up a waiting lane.
-func (l *Lane) signal() {
+// Signal wakes up a waiting lane.
+func (l *Lane) Signal() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -308,13 +304,13 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 	head := &jobs[0]
 	switch {
 	case head.err != nil:
-		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v; %s", head.seq, head.err, l.waysOut(head.seq)))
+		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v; %s", head.m.Seq, head.err, l.waysOut(head.m.Seq)))
 	case l.isForOthers(head.m):
-		l.log.Debug("message passed over: it is requeued for another group", "seq", head.seq, "only_group", first(head.m.Headers, HeaderOnlyGroup))
-		return one(l.finished(head.seq, 1, 0))
+		l.log.Debug("message passed over: it is requeued for another group", "seq", head.m.Seq, "only_group", first(head.m.Headers, HeaderOnlyGroup))
+		return one(l.finished(head.m.Seq, 1, 0))
 	case l.isParked(head.m.Key):
 		return one(l.park(head))
-	case !l.looked && l.grant.Attempt >= l.config.MaxAttempts:
+	case !l.looked && l.grant.Attempt >= l.policy.MaxAttempts:
 		l.looked = true
 		if next, done := l.wasBuried(head); done {
 			return one(next)
@@ -335,7 +331,7 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 // without parking it.
 func (l *Lane) isForOthers(m *Message) bool {
 	only := first(m.Headers, HeaderOnlyGroup)
-	return only != "" && only != l.config.Name
+	return only != "" && only != l.policy.Group
 }
 
 // one is the outcome of a step with one message.
@@ -400,4 +396,27 @@ func (l *Lane) setState(state, fault string) {
 	l.mu.Lock()
 	l.state, l.fault, l.inCall, l.retryAt = state, fault, false, time.Time{}
 	l.mu.Unlock()
+}
+
+// callContext is the context of a call, and what ends it.
+func (l *Lane) callContext(now time.Time, timeout time.Duration) (context.Context, func()) {
+	if k, ok := l.handler.(Timekeeper); ok && k.KeepsTime() {
+		return l.calls, func() {}
+	}
+	ctx := newCallContext(l.calls, now.Add(timeout))
+	return ctx, ctx.end
+}
+
+// letterBox is where lanes put what their handler cannot handle, and find it again.
+type letterBox interface {
+	// Put stores a letter and returns its sequence. One that is there already is stored: it counts as this one.
+	Put(ctx context.Context, l *Letter) (stored uint64, err error)
+	// Has reports whether there is a letter at a place.
+	Has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error)
+	// Parked lists the parked letters of a partition. The answer knows all that was stored up to last, which is not below least.
+	Parked(ctx context.Context, partition int, least uint64) (found parkedPlaces, last uint64, err error)
+	// Get reads the letter at a place.
+	Get(ctx context.Context, p partitioner.DeadLetterPlace) (*Letter, error)
+	// Remove deletes a letter that was read.
+	Remove(ctx context.Context, stored uint64) error
 }

@@ -57,13 +57,14 @@ type stand struct {
 }
 
 type standOptions struct {
-	config Config
+	policy Policy
 	grant  ownership.Grant
 	// store is what the driver does when the lane wakes it; nil commits at once.
-	store   func(l *Lane)
-	letters letterBox
-	health  *health
-	logger  hclog.Logger // nil discards.
+	store      func(l *Lane)
+	letters    letterBox
+	health     *health
+	onCapacity func()
+	logger     hclog.Logger // nil discards.
 }
 
 func newStand(t *testing.T, h Handler, o standOptions) *stand {
@@ -81,17 +82,17 @@ func newStand(t *testing.T, h Handler, o standOptions) *stand {
 		p, _ := s.Progress()
 		s.Committed(p)
 	}
-	config := o.config.WithDefaults()
+	policy := o.policy.WithDefaults()
 	if o.logger == nil {
 		o.logger = hclog.NewNullLogger()
 	}
 	s.Lane = newLane(laneOptions{
-		config: config, handler: h, logger: o.logger, maxEntries: 4, maxBytes: 1 << 20,
-		node: "n1", letters: o.letters, health: o.health,
+		policy: policy, handler: h, logger: o.logger, maxEntries: 4, maxBytes: 1 << 20,
+		node: "n1", letters: o.letters, health: o.health, onCapacity: o.onCapacity,
 		message: func(g ownership.Grant, e *entry) (Message, error) {
 			return Message{
 				Topic: "orders", Group: "billing", Node: "n1", Seq: e.seq, Epoch: g.Epoch, Key: e.subject, Subject: "orders." + e.subject,
-				Timeout: config.Timeout, MaxAttempts: config.MaxAttempts, Headers: e.headers, Data: e.data,
+				Timeout: policy.Timeout, MaxAttempts: policy.MaxAttempts, Headers: e.headers, Data: e.data,
 			}, nil
 		},
 	}, g)
@@ -106,12 +107,12 @@ func newStand(t *testing.T, h Handler, o standOptions) *stand {
 // feed pushes messages like a reader and reports how many found room.
 func (s *stand) feed(seqs ...uint64) (taken int) {
 	for _, seq := range seqs {
-		ok, wake := s.push(&entry{seq: seq})
+		ok, wake := s.Push(&entry{seq: seq})
 		if !ok {
 			return taken
 		}
 		if wake {
-			s.signal()
+			s.Signal()
 		}
 		taken++
 	}
@@ -160,7 +161,7 @@ func TestLaneRetriesInPlaceWithBackoffWhileLaterMessagesWait(t *testing.T) {
 		var at []time.Duration
 		begun := time.Now()
 		h.call = func(context.Context, *Message) { at = append(at, time.Since(begun)) }
-		s := newStand(t, h, standOptions{config: Config{Backoff: Backoff{Initial: time.Second, Max: time.Minute, Factor: 2}}})
+		s := newStand(t, h, standOptions{policy: Policy{Backoff: Backoff{Initial: time.Second, Max: time.Minute, Factor: 2}}})
 		s.feed(1, 2)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
@@ -194,7 +195,7 @@ func TestLaneStartsARetryOnlyOnceTheAttemptIsStored(t *testing.T) {
 func TestLaneCountsOnFromTheGrantsAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{answers: map[uint64][]Result{3: {{Status: Retry}}}}
-		s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: 2}}, config: Config{MaxAttempts: 8}})
+		s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: 2}}, policy: Policy{MaxAttempts: 8}})
 		s.feed(3, 4)
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/3", "3/4", "4/1")
@@ -217,7 +218,7 @@ func TestLaneBlocksLoudly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &script{answers: map[uint64][]Result{1: {c.answer, c.answer, c.answer}}}
-				s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: c.used}}, config: Config{MaxAttempts: 2}})
+				s := newStand(t, h, standOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: c.used}}, policy: Policy{MaxAttempts: 2}})
 				s.feed(1, 2)
 				time.Sleep(time.Hour)
 				wantCalls(t, h, c.calls...)
@@ -239,7 +240,7 @@ func TestUnavailableCountsNoAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := Result{Status: Unavailable, Reason: "connection refused"}
 		h := &script{answers: map[uint64][]Result{1: slices.Repeat([]Result{down}, 100)}}
-		s := newStand(t, h, standOptions{config: Config{MaxAttempts: 1}})
+		s := newStand(t, h, standOptions{policy: Policy{MaxAttempts: 1}})
 		s.feed(1, 2)
 		time.Sleep(time.Minute)
 		if st := s.status(); st.State != StateUnavailable || st.Error != "connection refused" || st.Attempt != 0 {
@@ -285,7 +286,7 @@ func TestCallEndsAtItsDeadlineAndIsJoinedHoweverLate(t *testing.T) {
 			cause = context.Cause(below)
 			time.Sleep(time.Hour) // Gives up late.
 		}
-		s := newStand(t, h, standOptions{config: Config{Timeout: time.Second}})
+		s := newStand(t, h, standOptions{policy: Policy{Timeout: time.Second}})
 		s.feed(1, 2)
 		time.Sleep(30 * time.Minute)
 		s.checkOverdue(time.Now())
@@ -365,7 +366,7 @@ func TestNothingCountsAfterCancel(t *testing.T) {
 func TestCommitEachWaitsForEveryMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newStand(t, h, standOptions{config: Config{Commit: CommitEach}, store: func(*Lane) {}})
+		s := newStand(t, h, standOptions{policy: Policy{Commit: CommitEach}, store: func(*Lane) {}})
 		s.feed(1, 2)
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1")
@@ -400,8 +401,7 @@ func TestFullQueueRefusesAndSaysWhenItHasRoom(t *testing.T) {
 		gate := make(chan struct{})
 		var room atomic.Int32
 		h := &script{call: func(context.Context, *Message) { <-gate }}
-		s := newStand(t, h, standOptions{})
-		s.onRoom = func() { room.Add(1) }
+		s := newStand(t, h, standOptions{onCapacity: func() { room.Add(1) }})
 		s.feed(1)
 		synctest.Wait()
 		if n := s.feed(2, 3, 4, 5, 6); n != 4 {
@@ -483,14 +483,14 @@ func TestIdleLaneFollowsThePositionOnlyWhenFarBehind(t *testing.T) {
 			"stream nearly full": {6, now, true, true},
 			"not behind":         {5, now.Add(time.Hour), true, false},
 		} {
-			if got := s.mayIdle(c.position, c.now, c.pressed); got != c.want {
+			if got := s.MayIdle(c.position, c.now, c.pressed); got != c.want {
 				t.Errorf("%s: %v", name, got)
 			}
 		}
-		s.idleTo(20_000)
+		s.IdleTo(20_000)
 		wantDone(t, s.Lane, 20_000, 0)
 		s.Drain()
-		s.idleTo(30_000)
+		s.IdleTo(30_000)
 		wantDone(t, s.Lane, 20_000, 0)
 	})
 }

@@ -8,8 +8,8 @@ const (
 	idleAfter  = time.Minute
 )
 
-// backlog returns how many messages the lane has been given and has not finished.
-func (l *Lane) backlog() uint64 {
+// Backlog returns how many messages the lane has been given and has not finished.
+func (l *Lane) Backlog() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.backlogLocked()
@@ -19,8 +19,8 @@ func (l *Lane) backlogLocked() uint64 {
 	return uint64(l.queue.len() + l.current)
 }
 
-// mayIdle reports whether done should follow to position.
-func (l *Lane) mayIdle(position uint64, now time.Time, pressed bool) bool {
+// MayIdle reports whether done should follow to position.
+func (l *Lane) MayIdle(position uint64, now time.Time, pressed bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if position <= l.p.Checkpoint || !l.idleLocked() {
@@ -29,9 +29,9 @@ func (l *Lane) mayIdle(position uint64, now time.Time, pressed bool) bool {
 	return pressed || position-l.p.Checkpoint > idleBehind || now.Sub(l.doneSince) >= idleAfter
 }
 
-// idleTo moves done of an idle lane to position. The caller has read position before: a message that was pushed up to
+// IdleTo moves done of an idle lane to position. The caller has read position before: a message that was pushed up to
 // then is in the queue, in flight or finished, and one that is pushed later is above it.
-func (l *Lane) idleTo(position uint64) {
+func (l *Lane) IdleTo(position uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if position > l.p.Checkpoint && l.idleLocked() {
@@ -46,8 +46,8 @@ func (l *Lane) idleLocked() bool {
 	return l.backlogLocked() == 0 && l.p.Attempt == 0 && !l.urgent && l.state == StateHeld && l.gap == "" && l.cause == nil && !l.draining
 }
 
-// setGap says which messages are missing; "" if they have been found.
-func (l *Lane) setGap(text string) {
+// SetGap says which messages are missing; "" if they have been found.
+func (l *Lane) SetGap(text string) {
 	l.mu.Lock()
 	changed := l.gap != text
 	l.gap = text
@@ -67,12 +67,12 @@ func (l *Lane) setQueued(queued bool) {
 // checkOverdue reports once per call that it has not returned long after its deadline.
 func (l *Lane) checkOverdue(now time.Time) {
 	l.mu.Lock()
-	late := l.inCall && !l.queued && now.Sub(l.callSince) > l.config.Timeout+overdueGrace
+	late := l.inCall && !l.queued && now.Sub(l.callSince) > l.policy.Timeout+overdueGrace
 	first := late && !l.overdue
 	l.overdue = late
 	l.mu.Unlock()
 	if first {
-		l.log.Error("handler does not return although its deadline has passed", "timeout_ms", l.config.Timeout.Milliseconds())
+		l.log.Error("handler does not return although its deadline has passed", "timeout_ms", l.policy.Timeout.Milliseconds())
 	}
 }
 
@@ -110,4 +110,11 @@ func (l *Lane) status() LaneStatus {
 		s.State, s.Error = StateGap, l.gap
 	}
 	return s
+}
+
+// Checkpoint returns the sequence up to which all messages are finished.
+func (l *Lane) Checkpoint() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.p.Checkpoint
 }

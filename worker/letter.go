@@ -2,12 +2,10 @@ package worker
 
 import (
 	"fmt"
-	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
 
-	"leasehold/internal/printable"
 	"leasehold/partitioner"
 )
 
@@ -46,8 +44,6 @@ type Letter struct {
 // Headers of a stored dead letter. The publisher's own that begin with "Nats-" or "Leasehold-" keep their names behind
 // originalPrefix: the broker would act on some of them again.
 const (
-	headerPrefix    = "Leasehold-"
-	originalPrefix  = headerPrefix + "Original-"
 	hdrReason       = headerPrefix + "Reason"
 	hdrError        = headerPrefix + "Error"
 	hdrAttempts     = headerPrefix + "Attempts"
@@ -61,11 +57,6 @@ const (
 	hdrKey          = headerPrefix + "Key"          // If the subject holds its hash only.
 	hdrPackedBytes  = headerPrefix + "Packed-Bytes" // The payload begins with the publisher's headers, in so many bytes.
 	hdrLeftOut      = headerPrefix + "Left-Out"
-
-	// HeaderRequeues counts how often a message was sent to its topic again. It stands in messages too.
-	HeaderRequeues = headerPrefix + "Requeues"
-	// HeaderOnlyGroup names the only group that a requeued message is for. Lanes of others pass it over.
-	HeaderOnlyGroup = headerPrefix + "Only-Group"
 )
 
 // letterHeaderBytes is how long the headers of a letter may get before the publisher's are packed. The broker takes 64 KiB;
@@ -111,7 +102,7 @@ func (l *Letter) ownHeaders() map[string][]string {
 	set(hdrTopic, l.Topic)
 	set(hdrSubject, l.Subject)
 	set(hdrPublished, TimeText(l.Published))
-	set(HeaderRequeues, strconv.Itoa(l.Requeues))
+	set(hdrRequeues, strconv.Itoa(l.Requeues))
 	set(hdrLeftOut, oneLine(l.LeftOut))
 	if l.LetterKey.Hashed() {
 		set(hdrKey, l.Key)
@@ -140,7 +131,7 @@ func decodeLetter(place partitioner.DeadLetterPlace, stored uint64, headers map[
 		l.Key = key
 	}
 	l.Attempts, _ = strconv.Atoi(get(hdrAttempts))
-	l.Requeues, _ = strconv.Atoi(get(HeaderRequeues))
+	l.Requeues, _ = strconv.Atoi(get(hdrRequeues))
 	l.Epoch, _ = strconv.ParseUint(get(hdrEpoch), 10, 64)
 	for name, values := range headers {
 		original, ours := strings.CutPrefix(name, originalPrefix)
@@ -165,33 +156,6 @@ func (l *Letter) unpack(length string) {
 
 // requeues is how often a message was sent to its topic again, by its headers.
 func requeues(headers map[string][]string) int {
-	n, _ := strconv.Atoi(first(headers, HeaderRequeues))
+	n, _ := strconv.Atoi(first(headers, hdrRequeues))
 	return n
-}
-
-// reservedHeader reports whether a header's name is the broker's or ours, whatever its case.
-func reservedHeader(name string) bool {
-	canonical := textproto.CanonicalMIMEHeaderKey(name)
-	return strings.HasPrefix(canonical, "Nats-") || strings.HasPrefix(canonical, headerPrefix)
-}
-
-// oneLine makes text of handlers fit for a header, a log line and a terminal.
-func oneLine(text string) string {
-	return strings.TrimSpace(cut(printable.Line(text), maxReason))
-}
-
-// TimeText spells a time as everything of ours does; empty if there is none.
-func TimeText(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format(time.RFC3339Nano)
-}
-
-func parseTime(text string) time.Time {
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return time.Time{}
-	}
-	return t
 }

@@ -63,7 +63,7 @@ func (d *DeadLetters) List(ctx context.Context, q LetterQuery, f func(*Letter) b
 
 // HasKey reports whether there are letters of a key.
 func (d *DeadLetters) HasKey(ctx context.Context, key partitioner.LetterKey) (bool, error) {
-	_, err := d.get(ctx, fmt.Appendf(nil, `{"last_by_subj":%q}`, partitioner.DeadLetterFilter(d.Group, -1, "", key)))
+	_, err := d.read(ctx, fmt.Appendf(nil, `{"last_by_subj":%q}`, partitioner.DeadLetterFilter(d.Group, -1, "", key)))
 	if errors.Is(err, ErrNoLetter) {
 		return false, nil
 	}
@@ -74,7 +74,7 @@ func (d *DeadLetters) HasKey(ctx context.Context, key partitioner.LetterKey) (bo
 // would act on. The message id that it came with goes on as its idempotency key. Headers that cannot be sent go packed. The
 // message is for the letter's group alone, or for all of its topic.
 func (l *Letter) RequeueHeaders(allGroups bool) map[string][]string {
-	h := map[string][]string{HeaderRequeues: {fmt.Sprint(l.Requeues + 1)}}
+	h := map[string][]string{hdrRequeues: {fmt.Sprint(l.Requeues + 1)}}
 	if !allGroups {
 		h[HeaderOnlyGroup] = []string{l.Group}
 	}
@@ -94,6 +94,3 @@ func (l *Letter) RequeueHeaders(allGroups bool) map[string][]string {
 	packUnsendable(h)
 	return h
 }
-
-// originalIDHdr holds the message id under which a requeued message was published first.
-const originalIDHdr = originalPrefix + messageIDHdr

@@ -6,6 +6,22 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
+// LogConfig is the config of the kind "log".
+type LogConfig struct {
+	Payload bool `toml:"payload"` // Log payloads too.
+}
+
+// LogKind logs messages.
+var LogKind = NewKind(kindLog, NewLog, ConformanceNone)
+
+const kindLog = "log"
+
+// Defaulted returns c, which has no defaults.
+func (c LogConfig) Defaulted() KindConfig { return c }
+
+// Validate finds no fault: every value is valid.
+func (c LogConfig) Validate(faultFunc) {}
+
 // Log writes a line to the node's log for every message: something to see before there is a handler.
 type Log struct {
 	log     hclog.Logger
@@ -13,8 +29,8 @@ type Log struct {
 }
 
 // NewLog builds the handler.
-func NewLog(cfg HandlerConfig, env HandlerEnv) (*Log, error) {
-	return &Log{log: env.logger(KindLog), payload: cfg.Payload}, nil
+func NewLog(cfg LogConfig, env HandlerEnv) (*Log, error) {
+	return &Log{log: env.logger(kindLog), payload: cfg.Payload}, nil
 }
 
 // Handle logs the message, its payload only if the user asked for that.

@@ -20,14 +20,14 @@ const (
 // NATS sends each message as a request to a NATS service: any client that may serve the group. docs/handlers.md holds
 // headers and outcomes.
 type NATS struct {
-	cfg     HandlerConfig
+	cfg     NATSConfig
 	conn    *nats.Conn
 	subject string
 }
 
 // NewNATS builds the handler.
-func NewNATS(cfg HandlerConfig, env HandlerEnv) (*NATS, error) {
-	cfg, err := cfg.of(KindNATS)
+func NewNATS(cfg NATSConfig, env HandlerEnv) (*NATS, error) {
+	cfg, err := completed(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ type natsRig struct {
 	service *nats.Conn
 }
 
-func newNATSRig(t *testing.T, cfg HandlerConfig) *natsRig {
+func newNATSRig(t *testing.T, cfg NATSConfig) *natsRig {
 	t.Helper()
 	user, login := biller(t)
 	o := servertest.SingleOptions(t)
@@ -48,7 +48,7 @@ func biller(t *testing.T) (server.User, nats.Option) {
 }
 
 // newNATSRigOn has the handler on one node, and connects the user to another or the same.
-func newNATSRigOn(t *testing.T, cfg HandlerConfig, here, there *server.Server, login nats.Option) *natsRig {
+func newNATSRigOn(t *testing.T, cfg NATSConfig, here, there *server.Server, login nats.Option) *natsRig {
 	t.Helper()
 	conn, err := here.Conn("test")
 	if err != nil {
@@ -61,7 +61,6 @@ func newNATSRigOn(t *testing.T, cfg HandlerConfig, here, there *server.Server, l
 		t.Fatal(err)
 	}
 	t.Cleanup(service.Close)
-	cfg.Kind = KindNATS
 	h, err := NewNATS(cfg, HandlerEnv{Conn: conn, Subject: server.ServeSubject("billing")})
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +102,7 @@ func reply(t *testing.T, req *nats.Msg, code, text string) {
 
 // TestMessageThatNoRequestCanCarryIsRejected: were it called unavailable, its partition would wait for it for ever.
 func TestMessageThatNoRequestCanCarryIsRejected(t *testing.T) {
-	r := newNATSRig(t, HandlerConfig{})
+	r := newNATSRig(t, NATSConfig{})
 	r.serve(t, func(req *nats.Msg) { reply(t, req, "", "") })
 	for name, m := range map[string]*Message{
 		"name with a blank": {Headers: map[string][]string{"a b": {"c"}}},
@@ -120,7 +119,7 @@ func TestMessageThatNoRequestCanCarryIsRejected(t *testing.T) {
 }
 
 func TestNATSServiceAnswersMapToResults(t *testing.T) {
-	r := newNATSRig(t, HandlerConfig{OKStatus: []int{418}})
+	r := newNATSRig(t, NATSConfig{OKStatus: []int{418}})
 	r.serve(t, func(req *nats.Msg) {
 		code, text, _ := strings.Cut(string(req.Data), " ")
 		reply(t, req, code, text)
@@ -150,7 +149,7 @@ func TestNATSServiceAnswersMapToResults(t *testing.T) {
 }
 
 func TestNATSWithoutAServiceIsUnavailable(t *testing.T) {
-	r := newNATSRig(t, HandlerConfig{})
+	r := newNATSRig(t, NATSConfig{})
 	wantStatus(t, handle(t, r, testMessage(0, 1, "")), Unavailable, "no service answers on leasehold.serve.billing")
 	stop := r.serve(t, func(req *nats.Msg) { reply(t, req, "", "") })
 	wantStatus(t, handle(t, r, testMessage(0, 1, "")), OK, "")
@@ -159,13 +158,13 @@ func TestNATSWithoutAServiceIsUnavailable(t *testing.T) {
 }
 
 func TestNATSWithoutTheBrokerIsUnavailable(t *testing.T) {
-	r := newNATSRig(t, HandlerConfig{})
+	r := newNATSRig(t, NATSConfig{})
 	r.conn.Close()
 	wantStatus(t, handle(t, r, testMessage(0, 1, "")), Unavailable, "the connection to the broker is lost")
 }
 
 func TestNATSCallEndsWithItsTimeOrItsLease(t *testing.T) {
-	r := newNATSRig(t, HandlerConfig{})
+	r := newNATSRig(t, NATSConfig{})
 	got := make(chan struct{}, 2)
 	r.serve(t, func(*nats.Msg) { got <- struct{}{} })
 	wantStatus(t, handleFor(t, r, testMessage(0, 1, ""), 50*time.Millisecond), Timeout, "deadline")
@@ -179,7 +178,7 @@ func TestNATSCallEndsWithItsTimeOrItsLease(t *testing.T) {
 }
 
 func TestNATSCarriesTheEnvelope(t *testing.T) {
-	r := newNATSRig(t, HandlerConfig{})
+	r := newNATSRig(t, NATSConfig{})
 	requests := make(chan *nats.Msg, 1)
 	r.serve(t, func(req *nats.Msg) {
 		requests <- req
@@ -205,7 +204,7 @@ func TestNATSCarriesTheEnvelope(t *testing.T) {
 
 // A message of the largest size still goes through with its envelope: the broker's own limit is that much higher.
 func TestNATSCarriesTheLargestMessage(t *testing.T) {
-	r := newNATSRig(t, HandlerConfig{})
+	r := newNATSRig(t, NATSConfig{})
 	r.serve(t, func(req *nats.Msg) { reply(t, req, fmt.Sprint(510+len(req.Data)%7), "") })
 	size := int(server.DefaultConfig().MaxPayload)
 	wantStatus(t, handle(t, r, testMessage(0, 1, strings.Repeat("x", size))), Retry, fmt.Sprint(510+size%7))
@@ -214,7 +213,7 @@ func TestNATSCarriesTheLargestMessage(t *testing.T) {
 
 // What the micro framework of the client libraries makes is a service here, too.
 func TestNATSMicroServicesAnswer(t *testing.T) {
-	r := newNATSRig(t, HandlerConfig{})
+	r := newNATSRig(t, NATSConfig{})
 	s, err := micro.AddService(r.service, micro.Config{
 		Name: "biller", Version: "1.0.0",
 		Endpoint: &micro.EndpointConfig{Subject: server.ServeSubject("billing"), Handler: micro.HandlerFunc(func(req micro.Request) {
@@ -254,7 +253,7 @@ func TestNATSServiceOfAnotherNodeAnswers(t *testing.T) {
 	for _, n := range nodes {
 		n.WaitReady(t)
 	}
-	r := newNATSRigOn(t, HandlerConfig{}, nodes[0].Server, nodes[1].Server, login)
+	r := newNATSRigOn(t, NATSConfig{}, nodes[0].Server, nodes[1].Server, login)
 	wantStatus(t, handle(t, r, testMessage(0, 1, "")), Unavailable, "no service answers")
 	r.serve(t, func(req *nats.Msg) { reply(t, req, "", "") })
 	soon(t, func() error { // Until the other node knows of the subscription.

@@ -15,19 +15,19 @@ func (s *stand) feedFor(t *testing.T, group, key string, seq uint64) {
 	if group != "" {
 		e.headers = map[string][]string{HeaderOnlyGroup: {group}}
 	}
-	ok, wake := s.push(e)
+	ok, wake := s.Push(e)
 	if !ok {
 		t.Fatalf("no room for message %d", seq)
 	}
 	if wake {
-		s.signal()
+		s.Signal()
 	}
 }
 
 func TestMessageForAnotherGroupIsPassedOverInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newStand(t, h, standOptions{config: Config{Name: "billing", Commit: CommitEach}})
+		s := newStand(t, h, standOptions{policy: Policy{Group: "billing", Commit: CommitEach}})
 		for seq, group := range []string{"", "audit", "billing", "Billing", "audit"} {
 			s.feedFor(t, group, "a", uint64(seq+1))
 			synctest.Wait()
@@ -41,9 +41,9 @@ func TestMessageForAnotherGroupIsPassedOverInOrder(t *testing.T) {
 func TestMessageForAnotherGroupIsInNoBatchAndNotParked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &batches{}, parkSome(t)
-		config := parkingKeys()
-		config.Name = "billing"
-		s := newBatchStand(t, h, standOptions{config: config, letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
+		policy := parkingKeys()
+		policy.Group = "billing"
+		s := newBatchStand(t, h, standOptions{policy: policy, letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
 		before := box.text()
 		s.feedKeys(t, "c/11")
 		synctest.Wait()
@@ -64,7 +64,7 @@ func TestMessageForAnotherGroupIsInNoBatchAndNotParked(t *testing.T) {
 func TestAttemptsOfAMessageForAnotherGroupEndWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newStand(t, h, standOptions{config: Config{Name: "billing", MaxAttempts: 3}, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 1, Attempt: 3}}})
+		s := newStand(t, h, standOptions{policy: Policy{Group: "billing", MaxAttempts: 3}, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 1, Attempt: 3}}})
 		s.feedFor(t, "audit", "a", 2)
 		s.feedFor(t, "", "a", 3)
 		synctest.Wait()

@@ -65,3 +65,12 @@ func retryAfter(value, date string, now time.Time) time.Duration {
 	}
 	return min(max(when.Sub(now), 0), maxAfter)
 }
+
+// validateOKStatus reports codes that ok_status cannot list.
+func validateOKStatus(fault faultFunc, codes []int) {
+	for _, code := range codes {
+		if code < 300 || code > 599 {
+			fault("ok_status", "must list statuses from 300 to 599, like [409]; has %d", code)
+		}
+	}
+}

@@ -14,9 +14,6 @@ import (
 // the client library refuses to send, values that it would change, and as many headers as fit into a message, to which a
 // dead letter then has to add its own.
 
-// hdrPacked holds, in a message that was requeued, those of the publisher's headers that cannot be sent, in base64.
-const hdrPacked = headerPrefix + "Packed-Headers"
-
 var errPacked = errors.New("packed headers end too soon")
 
 // sendable reports whether a header is received as it is sent.

@@ -24,7 +24,7 @@ type parkedRead struct {
 //
 // A stream's leader that has only just been elected may not have applied everything that an earlier one acknowledged. So a
 // look that does not know the letter that the lease names is an error, and is to be repeated.
-func (d *DeadLetters) parked(ctx context.Context, partition int, least uint64) (found parkedPlaces, last uint64, err error) {
+func (d *DeadLetters) Parked(ctx context.Context, partition int, least uint64) (found parkedPlaces, last uint64, err error) {
 	r := d.join(ctx)
 	select {
 	case <-r.done:

@@ -91,7 +91,7 @@ func TestReaderWithoutACopyReadsFromAnotherNode(t *testing.T) {
 		r = newRigOn(t, js, "orders", 8)
 		r.createStream(3)
 		r.local = nc.ConnectedServerName
-		if probe := NewReader(ReaderOptions{Topic: r.topic, JS: js, LocalServer: r.local}); !probe.mayBeLocal(t.Context()) {
+		if probe := (&opener{js: js, stream: r.topic.Name, localServer: r.local}); !probe.mayBeLocal(t.Context()) {
 			break
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"leasehold/internal/bytesize"
 	"leasehold/internal/ownership"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // poison is a message as a plain NATS client may write it.
@@ -54,12 +55,12 @@ func TestNoMessageThatCanBeStoredStopsItsPartition(t *testing.T) {
 	ns := startServer(t)
 	r := newRigOn(t, connect(t, ns), "orders", 4)
 	r.topic.MaxBytes = 64 * bytesize.MiB
-	_, err := partitioner.EnsureStream(t.Context(), r.js, r.topic, partitioner.StreamOptions{Replicas: 1, MaxPayload: bytesize.MiB})
+	_, err := stream.Ensure(t.Context(), r.js, r.topic, stream.Options{Replicas: 1, MaxPayload: bytesize.MiB})
 	if err != nil {
 		t.Fatal(err)
 	}
 	letters := &DeadLetters{Group: "billing", JS: r.js}
-	if _, err := partitioner.EnsureDeadLetters(t.Context(), r.js, "billing", partitioner.DeadLetterOptions{Replicas: 1, Sizing: partitioner.Sizing{Stated: 64 * bytesize.MiB}}); err != nil {
+	if _, err := stream.EnsureDeadLetters(t.Context(), r.js, "billing", stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 64 * bytesize.MiB}}); err != nil {
 		t.Fatal(err)
 	}
 	names := slices.Sorted(maps.Keys(poisons))

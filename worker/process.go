@@ -2,8 +2,10 @@ package worker
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -42,29 +44,54 @@ func (p pipes) close() {
 	}
 }
 
-// command is the command line, environment and extra file of a handler's program: a clean environment, because the
-// node's own may hold what is none of a handler's business.
-func command(cfg HandlerConfig, env HandlerEnv) *exec.Cmd {
-	cmd := exec.Command(cfg.Command[0], cfg.Command[1:]...)
-	cmd.Env = environment(cfg)
-	if env.Lock != nil {
-		cmd.ExtraFiles = []*os.File{env.Lock}
+// program is what a config says of a program to start.
+type program struct {
+	Command []string          // The program and its arguments.
+	Env     map[string]string // Variables to set.
+	PassEnv []string          // Names of the node's own variables to pass on.
+}
+
+// Environment names that a shell and every C library can hold.
+var validEnv = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// validate reports every fault by its key. Variables that begin with reserved are set by the caller; "" reserves none.
+func (p program) validate(fault faultFunc, reserved string) {
+	if len(p.Command) == 0 || p.Command[0] == "" {
+		fault("command", "must name a program, like [\"python3\", \"/opt/handler.py\"]")
+	}
+	for _, name := range append(slices.Sorted(maps.Keys(p.Env)), p.PassEnv...) {
+		switch {
+		case !validEnv.MatchString(name):
+			fault("env", "%q is not a valid name of an environment variable", name)
+		case reserved != "" && strings.HasPrefix(name, reserved):
+			fault("env", "%q is set by Leasehold itself", name)
+		}
+	}
+}
+
+// command is the command line, environment and extra file of a program: a clean environment, because the node's own may hold
+// what is not a handler's business. lock may be nil.
+func (p program) command(lock *os.File) *exec.Cmd {
+	cmd := exec.Command(p.Command[0], p.Command[1:]...)
+	cmd.Env = p.environment()
+	if lock != nil {
+		cmd.ExtraFiles = []*os.File{lock}
 	}
 	return cmd
 }
 
 // environment lists a program's variables: a few of the node's own, then the configured ones.
-func environment(cfg HandlerConfig) []string {
+func (p program) environment() []string {
 	vars := []string{}
-	for _, name := range append([]string{"PATH", "HOME", "LANG", "TZ"}, cfg.PassEnv...) {
+	for _, name := range append([]string{"PATH", "HOME", "LANG", "TZ"}, p.PassEnv...) {
 		if value, ok := os.LookupEnv(name); ok {
 			vars = append(vars, name+"="+value)
 		}
 	}
-	for name, value := range cfg.Env {
+	for name, value := range p.Env {
 		vars = append(vars, name+"="+value)
 	}
-	slices.Sort(vars[len(vars)-len(cfg.Env):])
+	slices.Sort(vars[len(vars)-len(p.Env):])
 	return vars
 }
 
@@ -203,4 +230,10 @@ func isDead(pid int) bool {
 	// pid (name) state …; the name may hold anything, so look behind its last bracket.
 	state := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	return len(state) == 0 || state[0] == "Z" || state[0] == "X"
+}
+
+// feed writes all of the program's input, unless it does not want it: not to read stdin is its good right.
+func (p *process) feed(data []byte) {
+	p.pipes.stdin.Write(data)
+	p.pipes.stdin.Close()
 }

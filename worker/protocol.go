@@ -15,9 +15,6 @@ import (
 // protocolVersion is the "v" of the init line: docs/handlers.md says what may change under the same number.
 const protocolVersion = 1
 
-// maxReason bounds what a handler may say about one answer, in bytes.
-const maxReason = 2 << 10
-
 // maxAfter bounds after_ms: beyond a day a person should look.
 const maxAfter = 24 * time.Hour
 
@@ -35,10 +32,11 @@ type initLine struct {
 	Config   map[string]any `json:"config"`
 }
 
-func newInitLine(cfg HandlerConfig, env HandlerEnv, id string) initLine {
+// newInitLine returns the init line of a child with a new token. config may be nil.
+func newInitLine(env HandlerEnv, maxBatch int, config map[string]any, id string) initLine {
 	line := initLine{
 		V: protocolVersion, Type: "init", ID: id, Token: rand.Text(), App: env.App,
-		Node: env.Node, Group: env.Group, Topic: env.Topic, MaxBatch: cfg.Batch, Config: cfg.Config,
+		Node: env.Node, Group: env.Group, Topic: env.Topic, MaxBatch: maxBatch, Config: config,
 	}
 	if line.Config == nil {
 		line.Config = map[string]any{}
@@ -207,12 +205,4 @@ func milliseconds(ms float64) time.Duration {
 		return 0
 	}
 	return time.Duration(math.Min(ms, float64(maxAfter.Milliseconds())) * float64(time.Millisecond))
-}
-
-// cut shortens s to at most n bytes of valid UTF-8.
-func cut(s string, n int) string {
-	if len(s) > n {
-		s = s[:n]
-	}
-	return string(bytes.ToValidUTF8([]byte(s), nil))
 }

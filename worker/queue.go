@@ -1,22 +1,5 @@
 package worker
 
-import "time"
-
-// entry is a message as it is stored.
-type entry struct {
-	seq       uint64
-	published time.Time
-	subject   string
-	headers   map[string][]string
-	data      []byte
-}
-
-// entryOverhead is about what an entry weighs beside its payload and subject: itself, the client's message that it was
-// cut from, its reply subject.
-const entryOverhead = 512
-
-func (e *entry) size() int { return len(e.data) + len(e.subject) + entryOverhead }
-
 // queue is a bounded first-in-first-out of entries. Its owner locks.
 type queue struct {
 	maxEntries, maxBytes int

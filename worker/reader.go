@@ -30,7 +30,7 @@ type ReaderOptions struct {
 	// Pressure reports that the topic's stream is so full that idle lanes should not hold its janitor back. nil: never.
 	Pressure func() bool
 
-	recentEntries int // For tests; 0 for the usual.
+	RecentEntries int // How many messages the tail remembers; 0: 4096.
 }
 
 // Reader feeds the lanes of one topic on one node, whatever their groups. It has two instances of one kind of reader,
@@ -42,6 +42,7 @@ type ReaderOptions struct {
 // to the tail as soon as the one has got as far as the other: nothing is missed and nothing comes twice.
 type Reader struct {
 	ReaderOptions
+	opener opener
 	prefix string        // Of every stored subject, up to the partition.
 	wake   chan struct{} // The catch-up reader should look at its lanes again.
 
@@ -71,9 +72,29 @@ const (
 	feedGap                    // Nobody: the message at next is missing.
 )
 
+// FedLane is what a reader needs of the lanes that it feeds. All methods can be called from several goroutines.
+type FedLane interface {
+	// Push adds a message to the lane's queue. ok is false if there is no room: the lane then calls the cursor's HasCapacity once
+	// there is. wake is true if the lane must be woken up by Signal.
+	Push(e *entry) (ok, wake bool)
+	// Signal wakes up a lane that waits.
+	Signal()
+	// SetGap says which message is missing, so that the lane cannot go on; "" if it has been found.
+	SetGap(text string)
+	// Checkpoint is the sequence up to which all messages are finished.
+	Checkpoint() uint64
+	// Backlog is how many messages the lane has been given and has not finished.
+	Backlog() uint64
+	// MayIdle reports whether the checkpoint of a lane without work should follow to position.
+	MayIdle(position uint64, now time.Time, pressed bool) bool
+	// IdleTo moves the checkpoint of a lane without work to position.
+	IdleTo(position uint64)
+}
+
 // feed is a lane as its reader sees it. Guarded by Reader.mu.
 type feed struct {
-	lane      *Lane
+	reader    *Reader
+	lane      FedLane // nil before Start.
 	partition int
 	mode      feedMode
 	next      uint64    // The lane has all messages of its partition below next. While it is fed: below the reader's position.
@@ -100,12 +121,13 @@ func NewReader(o ReaderOptions) *Reader {
 	if o.Pressure == nil {
 		o.Pressure = func() bool { return false }
 	}
-	if o.recentEntries == 0 {
-		o.recentEntries = recentEntries
+	if o.RecentEntries == 0 {
+		o.RecentEntries = recentEntries
 	}
 	return &Reader{
 		ReaderOptions: o,
-		recent:        newRecent(o.recentEntries),
+		opener:        opener{js: o.JS, stream: o.Topic.Name, localServer: o.LocalServer},
+		recent:        newRecent(o.RecentEntries),
 		prefix:        strings.TrimSuffix(o.Topic.PartitionFilter(0), "0.>"),
 		wake:          make(chan struct{}, 1),
 		feeds:         make([][]*feed, o.Topic.Partitions),
@@ -124,24 +146,33 @@ func (r *Reader) Run(ctx context.Context) error {
 	return nil
 }
 
-// add feeds a lane everything after its done, until remove.
-func (r *Reader) add(l *Lane) *feed {
-	f := &feed{lane: l, partition: l.grant.Partition, next: l.grant.Checkpoint + 1}
-	l.onRoom = func() { r.hasRoom(f) }
+// NewCursor returns the cursor of a lane whose messages up to done are finished. The lane is fed from Start to Stop.
+func (r *Reader) NewCursor(partition int, done uint64) *feed {
+	return &feed{reader: r, partition: partition, next: done + 1}
+}
+
+// Start feeds a lane everything behind the cursor.
+func (f *feed) Start(l FedLane) {
+	r := f.reader
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	f.lane = l
 	r.lanes = append(r.lanes, f)
 	r.feeds[f.partition] = append(r.feeds[f.partition], f)
 	r.behind++
 	if !r.joinTail(f, 0) {
 		r.wakeCatchUp()
 	}
-	return f
 }
 
-func (r *Reader) remove(f *feed) {
+// Stop ends what Start began.
+func (f *feed) Stop() {
+	r := f.reader
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if f.lane == nil {
+		return
+	}
 	r.setMode(f, feedGap)
 	is := func(other *feed) bool { return other == f }
 	r.lanes = slices.DeleteFunc(r.lanes, is)
@@ -149,12 +180,12 @@ func (r *Reader) remove(f *feed) {
 	r.wakeCatchUp()
 }
 
-// hasRoom is a lane's word that its queue can take more.
-func (r *Reader) hasRoom(f *feed) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// HasCapacity is how a lane whose queue was full says that it can take more.
+func (f *feed) HasCapacity() {
+	f.reader.mu.Lock()
+	defer f.reader.mu.Unlock()
 	f.full = false
-	r.wakeCatchUp()
+	f.reader.wakeCatchUp()
 }
 
 func (r *Reader) wakeCatchUp() {
@@ -202,7 +233,7 @@ func (r *Reader) joinTail(f *feed, position uint64) bool {
 func (r *Reader) recall(f *feed, next uint64) bool {
 	woken := false
 	r.recent.each(f.partition, next, func(e *entry) bool {
-		ok, wake := f.lane.push(e)
+		ok, wake := f.lane.Push(e)
 		if !ok {
 			f.next, f.full, f.riding = e.seq, true, false
 		}
@@ -210,7 +241,7 @@ func (r *Reader) recall(f *feed, next uint64) bool {
 		return ok
 	})
 	if woken {
-		f.lane.signal()
+		f.lane.Signal()
 	}
 	return !f.full
 }

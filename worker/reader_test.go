@@ -136,7 +136,7 @@ func (r *rig) start(o rigOptions) {
 	if _, ok := r.t.(*testing.B); ok {
 		logger = hclog.NewNullLogger()
 	}
-	r.reader = NewReader(ReaderOptions{Topic: r.topic, JS: r.js, Logger: logger, LocalServer: r.local, recentEntries: o.recent})
+	r.reader = NewReader(ReaderOptions{Topic: r.topic, JS: r.js, Logger: logger, LocalServer: r.local, RecentEntries: o.recent})
 	group, err := NewGroup(GroupOptions{
 		Config: Config{Name: "billing", Topic: r.topic.Name}, Topic: r.topic, Node: "n1",
 		Handler: o.handler, Reader: r.reader, Logger: logger, queueEntries: o.queueEntries, queueBytes: 1 << 20,

@@ -25,7 +25,7 @@ func (l *Lane) findParked() bool {
 		return true
 	}
 	return l.must("look for parked keys", func(ctx context.Context) error {
-		found, last, err := l.letters.parked(ctx, l.grant.Partition, l.grant.DeadLetterSeq)
+		found, last, err := l.letters.Parked(ctx, l.grant.Partition, l.grant.DeadLetterSeq)
 		if err == nil {
 			l.foundParked(found, last)
 		}
@@ -85,7 +85,7 @@ func (l *Lane) released(left []string) bool {
 func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 	var places []partitioner.DeadLetterPlace
 	ok := l.must("look for parked messages", func(ctx context.Context) error {
-		found, _, err := l.letters.parked(ctx, l.grant.Partition, l.p.DeadLetterSeq)
+		found, _, err := l.letters.Parked(ctx, l.grant.Partition, l.p.DeadLetterSeq)
 		places = found[key]
 		return err
 	})
@@ -112,7 +112,7 @@ func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 func (l *Lane) releaseOne(p partitioner.DeadLetterPlace) step {
 	var letter *Letter
 	ok := l.must("read a parked message", func(ctx context.Context) (err error) {
-		letter, err = l.letters.take(ctx, p)
+		letter, err = l.letters.Get(ctx, p)
 		if errors.Is(err, ErrNoLetter) {
 			err = nil // Dropped meanwhile.
 		}
@@ -133,7 +133,7 @@ func (l *Lane) releaseOne(p partitioner.DeadLetterPlace) step {
 }
 
 func (l *Lane) removeLetter(letter *Letter) step {
-	ok := l.must("remove a parked message", func(ctx context.Context) error { return l.letters.remove(ctx, letter.Stored) })
+	ok := l.must("remove a parked message", func(ctx context.Context) error { return l.letters.Remove(ctx, letter.Stored) })
 	if !ok {
 		return stepEnd
 	}
@@ -144,8 +144,8 @@ func (l *Lane) removeLetter(letter *Letter) step {
 func (l *Lane) releasedMessage(letter *Letter) Message {
 	m := Message{
 		ID: fmt.Sprintf("%s/%d/%d", letter.Topic, letter.Partition, letter.Seq), Topic: letter.Topic, Group: letter.Group, Node: l.node,
-		Partition: letter.Partition, Seq: letter.Seq, Epoch: l.grant.Epoch, MaxAttempts: l.config.MaxAttempts, Key: letter.Key,
-		Subject: letter.Subject, Timeout: l.config.Timeout, Published: letter.Published, Headers: letter.Headers, Data: letter.Data,
+		Partition: letter.Partition, Seq: letter.Seq, Epoch: l.grant.Epoch, MaxAttempts: l.policy.MaxAttempts, Key: letter.Key,
+		Subject: letter.Subject, Timeout: l.policy.Timeout, Published: letter.Published, Headers: letter.Headers, Data: letter.Data,
 		Released: true,
 	}
 	m.fromHeaders()
@@ -167,7 +167,7 @@ func (l *Lane) callReleased(m *Message, letter *Letter) step {
 		case r.Status == Reject:
 			return l.rejectReleased(letter, r)
 		case r.Status == Pause:
-			return l.settlePause(&job{entry: entry{seq: m.Seq}}, r)
+			return l.settlePause(&job{m: m}, r)
 		case r.Status == Unavailable:
 			if l.settleUnavailable(m.Seq, r) == stepEnd {
 				return stepEnd

@@ -1,33 +1,10 @@
 package worker
 
 import (
-	"errors"
 	"io"
-	"time"
 
 	"leasehold/partitioner"
 )
-
-// Replica is a node's own replica of a topic's or a group's stream, read without its leader.
-type Replica interface {
-	// Span is its first and its last sequence.
-	Span() (first, last uint64)
-	// Next is the first message at or behind a sequence whose subject matches, or io.EOF.
-	Next(filter string, from uint64) (ReplicaMessage, error)
-	// Count counts those that match at and behind a sequence.
-	Count(filter string, from uint64) (uint64, error)
-	// FirstAt is the sequence of the first message stored at or after a moment.
-	FirstAt(at time.Time) uint64
-}
-
-// ReplicaMessage is one stored message.
-type ReplicaMessage struct {
-	Seq     uint64
-	Subject string
-	Header  map[string][]string
-	Data    []byte
-	Stored  time.Time
-}
 
 // LocalTap shows the messages of a topic that a replica holds, from the options' beginning to the replica's end. It belongs to
 // one goroutine.
@@ -79,26 +56,4 @@ func (t *LocalTap) Next() (*Message, error) {
 		return stored(t.topic, entry{seq: m.Seq, published: m.Stored, subject: m.Subject, headers: m.Header, data: m.Data})
 	}
 	return nil, io.EOF
-}
-
-// ListLocal is DeadLetters.List on a replica of the group's dead letters.
-func ListLocal(r Replica, group string, q LetterQuery, f func(*Letter) bool) (next uint64, err error) {
-	filter := partitioner.DeadLetterFilter(group, q.Partition, q.Kind, q.Key)
-	for after := q.After; ; {
-		m, err := r.Next(filter, after+1)
-		if errors.Is(err, io.EOF) {
-			return 0, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-		after = m.Seq
-		place, err := partitioner.ParseDeadLetter(m.Subject)
-		if err != nil {
-			continue
-		}
-		if !f(decodeLetter(place, m.Seq, m.Header, m.Data)) {
-			return after, nil
-		}
-	}
 }

@@ -3,13 +3,11 @@ package worker
 import (
 	"context"
 	"errors"
+	"leasehold/internal/every"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
-
-// reopenAfter is how long a reader waits before it opens a session again after one could not be opened.
-const reopenAfter = 250 * time.Millisecond
 
 // flushEvery is how many messages a reader passes on at most before it wakes up the lanes that got some. A wake-up
 // costs more than a message, so a lane should find several.
@@ -28,12 +26,12 @@ type scan struct {
 	wake    <-chan struct{}   // Lets follow return; nil for never.
 	replan  bool              // Lets follow return: the catch-up reader must decide anew where to read.
 	entry   entry             // The message at pos. Lanes copy it.
-	wakes   []*Lane           // Lanes that have been given something while they were parked.
+	wakes   []FedLane         // Lanes that have been given something while they were parked.
 }
 
 // push gives a message to a lane. Waking it up waits until there is nothing more to push at once.
 func (s *scan) push(f *feed, e *entry) bool {
-	ok, wake := f.lane.push(e)
+	ok, wake := f.lane.Push(e)
 	if wake {
 		s.wakes = append(s.wakes, f.lane)
 	}
@@ -42,7 +40,7 @@ func (s *scan) push(f *feed, e *entry) bool {
 
 func (s *scan) flush() {
 	for i, l := range s.wakes {
-		l.signal()
+		l.Signal()
 		s.wakes[i] = nil
 	}
 	s.wakes = s.wakes[:0]
@@ -51,7 +49,7 @@ func (s *scan) flush() {
 // open opens a session from the sequence, 0 for the head. What was purged before the session's start remains to be
 // passed, by fill.
 func (s *scan) open(ctx context.Context, from uint64) error {
-	session, err := s.r.openSession(ctx, readerConfig(from))
+	session, err := s.r.opener.open(ctx, readerConfig(from))
 	if err != nil {
 		return err
 	}
@@ -76,7 +74,7 @@ func (s *scan) pauseAfter(ctx context.Context, err error) {
 	if errors.Is(err, errMoved) {
 		return
 	}
-	wait(ctx, reopenAfter)
+	every.Sleep(ctx, reopenAfter)
 }
 
 // follow reads until ctx ends, the session is lost, or the catch-up reader has to decide anew.

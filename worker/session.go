@@ -12,7 +12,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 )
 
 // How a session asks for messages. A heartbeat of half a second costs nothing and finds a lost pull in two seconds,
@@ -22,6 +21,7 @@ const (
 	pullExpiry    = 30 * time.Second
 	pullHeartbeat = 500 * time.Millisecond
 	beatEvery     = 250 * time.Millisecond // How often a session looks after itself.
+	reopenAfter   = 250 * time.Millisecond // Before another session is opened after one could not be.
 	silentBeats   = 8                      // Beats without a sound after which a session is lost.
 	createFirst   = 100 * time.Millisecond // For the first request to create a consumer; it may be lost with a leader.
 	createTries   = 4                      // So many requests, each for twice as long as the one before it.
@@ -75,11 +75,20 @@ type session struct {
 	kick      *time.Timer
 }
 
-// openSession creates a consumer and asks for messages.
-func (r *Reader) openSession(ctx context.Context, cfg jetstream.ConsumerConfig) (*session, error) {
-	nc := r.JS.Conn()
+// opener opens pull consumers of a stream.
+type opener struct {
+	js     jetstream.JetStream
+	stream string
+	// localServer is the name of this node's own server, on which consumers are placed. nil or a server that is not
+	// clustered: wherever they are.
+	localServer func() string
+}
+
+// open creates a consumer and asks for messages.
+func (o *opener) open(ctx context.Context, cfg jetstream.ConsumerConfig) (*session, error) {
+	nc := o.js.Conn()
 	s := &session{
-		nc: nc, stream: r.Topic.Name, opened: time.Now(),
+		nc: nc, stream: o.stream, opened: time.Now(),
 		inbox: nc.NewInbox(), in: make(chan *nats.Msg, 4*pullBatch),
 		// Twice the largest message, or one that does not fit would never come.
 		maxBytes: int(max(4<<20, 2*nc.MaxPayload())),
@@ -89,7 +98,7 @@ func (r *Reader) openSession(ctx context.Context, cfg jetstream.ConsumerConfig) 
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
 	s.sub = sub
-	if err := s.create(ctx, r, cfg); err != nil {
+	if err := s.create(ctx, o, cfg); err != nil {
 		_ = sub.Unsubscribe()
 		return nil, err
 	}
@@ -98,15 +107,15 @@ func (r *Reader) openSession(ctx context.Context, cfg jetstream.ConsumerConfig) 
 }
 
 // create creates the consumer, again and again until it is on this node, if this node has a copy of the stream.
-func (s *session) create(ctx context.Context, r *Reader, cfg jetstream.ConsumerConfig) error {
+func (s *session) create(ctx context.Context, o *opener, cfg jetstream.ConsumerConfig) error {
 	for try := 1; ; try++ {
-		info, err := createConsumer(ctx, r.JS, s.stream, cfg)
+		info, err := createConsumer(ctx, o.js, s.stream, cfg)
 		if err != nil {
 			return fmt.Errorf("create a consumer of stream %s: %w", s.stream, err)
 		}
-		s.name, s.start, s.behind, s.local = info.Name, info.Delivered.Stream+1, info.NumPending, r.isLocal(info)
+		s.name, s.start, s.behind, s.local = info.Name, info.Delivered.Stream+1, info.NumPending, o.isLocal(info)
 		if !s.local && try == 1 {
-			s.away = !r.mayBeLocal(ctx)
+			s.away = !o.mayBeLocal(ctx)
 		}
 		if s.local || s.away || try >= placeTries || time.Since(s.opened) >= placeLimit {
 			return nil
@@ -115,62 +124,20 @@ func (s *session) create(ctx context.Context, r *Reader, cfg jetstream.ConsumerC
 	}
 }
 
-// readerConfig is a consumer that delivers from the sequence, 0 for whatever comes next.
-func readerConfig(from uint64) jetstream.ConsumerConfig {
-	cfg := jetstream.ConsumerConfig{
-		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverNewPolicy,
-		MemoryStorage: true, Replicas: 1, InactiveThreshold: inactivity,
-	}
-	if from > 0 {
-		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, from
-	}
-	return cfg
-}
-
-// createConsumer asks for a consumer until it is there. A request dies unheard with the leader that it has come to, or its
-// consumer is placed on a node that is just stopping; and that is when partitions get new owners. So the first ones are not
-// waited for long, and each is for a consumer of its own: one whose node is gone would stay offline, whoever asks for it.
-func createConsumer(ctx context.Context, js jetstream.JetStream, stream string, cfg jetstream.ConsumerConfig) (*jetstream.ConsumerInfo, error) {
-	for try := 0; ; try++ {
-		cfg.Name = nuid.Next()
-		c, err := createOnce(ctx, js, stream, cfg, createFirst<<try)
-		if err == nil {
-			return c.CachedInfo(), nil
-		}
-		remove(js.Conn(), stream, cfg.Name) // It may be there all the same.
-		if try+1 == createTries || ctx.Err() != nil || errors.Is(err, jetstream.ErrStreamNotFound) {
-			return nil, err
-		}
-		wait(ctx, createPause<<try)
-	}
-}
-
-// createOnce makes one request.
-func createOnce(ctx context.Context, js jetstream.JetStream, stream string, cfg jetstream.ConsumerConfig, limit time.Duration) (jetstream.Consumer, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	return js.CreateConsumer(ctx, stream, cfg)
-}
-
-func (r *Reader) isLocal(info *jetstream.ConsumerInfo) bool {
-	return info.Cluster == nil || r.LocalServer == nil || info.Cluster.Leader == r.LocalServer()
+func (o *opener) isLocal(info *jetstream.ConsumerInfo) bool {
+	return info.Cluster == nil || o.localServer == nil || info.Cluster.Leader == o.localServer()
 }
 
 // mayBeLocal reports whether this node has a copy of the stream, which a consumer needs. If nobody can say, it may.
-func (r *Reader) mayBeLocal(ctx context.Context) bool {
+func (o *opener) mayBeLocal(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	stream, err := r.JS.Stream(ctx, r.Topic.Name)
+	stream, err := o.js.Stream(ctx, o.stream)
 	if err != nil || stream.CachedInfo().Cluster == nil {
 		return true
 	}
-	own, cluster := r.LocalServer(), stream.CachedInfo().Cluster
+	own, cluster := o.localServer(), stream.CachedInfo().Cluster
 	return cluster.Leader == own || slices.ContainsFunc(cluster.Replicas, func(p *jetstream.PeerInfo) bool { return p.Name == own })
-}
-
-// remove deletes a consumer and does not wait for the answer, which nobody needs: unused, the consumer goes by itself.
-func remove(nc *nats.Conn, stream, consumer string) {
-	_ = nc.PublishRequest("$JS.API.CONSUMER.DELETE."+stream+"."+consumer, nc.NewInbox(), nil)
 }
 
 func (s *session) close() {

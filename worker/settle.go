@@ -2,14 +2,11 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"leasehold/internal/brokererr"
 	"leasehold/internal/failpoint"
-	"leasehold/internal/printable"
 )
 
 // step is what follows a call.
@@ -19,13 +16,6 @@ const (
 	stepNext  step = iota // The message is finished.
 	stepAgain             // Call again with the same message.
 	stepEnd               // The lane ends.
-)
-
-// How long a handler may take to take note that a partition is gone. A lane that was cancelled must be joined within
-// half the lease margin, or the node ends itself, so there is no time for manners.
-const (
-	revokeDrained   = 5 * time.Second
-	revokeCancelled = 100 * time.Millisecond
 )
 
 // overdueGrace is how long after its deadline a call may still be giving up.
@@ -41,7 +31,7 @@ func (l *Lane) settle(j *job, r Result) step {
 	}
 	switch r.Status {
 	case Unavailable:
-		return l.settleUnavailable(j.seq, r)
+		return l.settleUnavailable(j.m.Seq, r)
 	case Reject:
 		return l.settleRejected(j, r)
 	case Pause:
@@ -56,7 +46,7 @@ func (l *Lane) settle(j *job, r Result) step {
 // settleOK counts a message, the last of n that succeeded together, as finished.
 func (l *Lane) settleOK(j *job, n int) step {
 	failpoint.Hit(failpoint.Handled)
-	next := l.finished(j.seq, n, 0)
+	next := l.finished(j.m.Seq, n, 0)
 	if next == stepEnd {
 		return stepEnd
 	}
@@ -78,7 +68,7 @@ func (l *Lane) finished(seq uint64, n int, letter uint64) step {
 		l.mu.Unlock()
 		return stepEnd
 	}
-	each := l.config.Commit == CommitEach
+	each := l.policy.Commit == CommitEach
 	l.p.Checkpoint, l.p.Attempt, l.doneSince = seq, 0, l.callSince
 	l.p.DeadLetterSeq = max(l.p.DeadLetterSeq, letter)
 	l.current, l.inCall, l.urgent = l.current-n, false, each
@@ -101,14 +91,14 @@ func (l *Lane) settleFailed(j *job, r Result) step {
 	if !ok {
 		return stepEnd
 	}
-	if attempt >= l.config.MaxAttempts {
+	if attempt >= l.policy.MaxAttempts {
 		return l.settleExhausted(j, r)
 	}
 	l.lastDown = 0
 	if attempt == 1 {
-		l.log.Warn("message failed, trying again", "seq", j.seq, "status", string(r.Status), "reason", r.text())
+		l.log.Warn("message failed, trying again", "seq", j.m.Seq, "status", string(r.Status), "reason", r.text())
 	} else {
-		l.log.Debug("message failed again", "seq", j.seq, "attempt", attempt, "status", string(r.Status), "reason", r.text())
+		l.log.Debug("message failed again", "seq", j.m.Seq, "attempt", attempt, "status", string(r.Status), "reason", r.text())
 	}
 	l.grant.Wake()
 	if !l.sleep(l.pause(r, attempt)) || !l.awaitCommit() {
@@ -128,7 +118,7 @@ func (l *Lane) raiseAttempt(r Result) (attempt int, ok bool) {
 	if l.cause != nil {
 		return 0, false
 	}
-	if l.p.Attempt < l.config.MaxAttempts {
+	if l.p.Attempt < l.policy.MaxAttempts {
 		l.p.Attempt++
 		l.urgent = true
 	}
@@ -139,18 +129,13 @@ func (l *Lane) raiseAttempt(r Result) (attempt int, ok bool) {
 
 // settleUnavailable stalls the partition: it is not the message's fault.
 func (l *Lane) settleUnavailable(seq uint64, r Result) step {
-	if notCalled(r) {
+	if r.notCalled() {
 		if !l.sleep(r.After) {
 			return stepEnd
 		}
 		return stepAgain
 	}
 	return l.stall(seq, r)
-}
-
-// notCalled reports whether the call was not made although nothing is wrong with the handler.
-func notCalled(r Result) bool {
-	return slices.ContainsFunc([]error{errNotReady, errInnocent, errNoTurn, ErrDraining}, func(why error) bool { return errors.Is(r.Err, why) })
 }
 
 // stall waits until the handler may work again: as long as it or the backoff says, or until it works for another
@@ -165,7 +150,7 @@ func (l *Lane) stall(seq uint64, r Result) step {
 	first := l.pause(r, l.lastDown)
 	later := time.Duration(0)
 	if r.After == 0 { // What works for others may not work here: the first wait is waited out.
-		first, later = min(first, l.config.Backoff.Initial), max(0, first-l.config.Backoff.Initial)
+		first, later = min(first, l.policy.Backoff.Initial), max(0, first-l.policy.Backoff.Initial)
 	}
 	if !l.sleep(first) || later > 0 && !l.sleepUntil(later, recovered) {
 		return stepEnd
@@ -175,7 +160,7 @@ func (l *Lane) stall(seq uint64, r Result) step {
 
 // settlePause stores that the partition is paused, so that it stays so whoever owns it.
 func (l *Lane) settlePause(j *job, r Result) step {
-	reason := fmt.Sprintf("the handler asked for it at message %d: %s", j.seq, r.text())
+	reason := fmt.Sprintf("the handler asked for it at message %d: %s", j.m.Seq, r.text())
 	l.mu.Lock()
 	if l.cause != nil {
 		l.mu.Unlock()
@@ -199,7 +184,7 @@ func (l *Lane) pause(r Result, n int) time.Duration {
 	if r.After > 0 {
 		return r.After
 	}
-	return l.config.Backoff.wait(n)
+	return l.policy.Backoff.wait(n)
 }
 
 // haltStep is halt as a step.
@@ -277,7 +262,7 @@ func (l *Lane) assign() bool {
 		if n == 1 {
 			l.log.Warn("handler does not take the partition", "error", err)
 		}
-		if !l.sleep(l.config.Backoff.wait(n)) {
+		if !l.sleep(l.policy.Backoff.wait(n)) {
 			return false
 		}
 	}
@@ -310,25 +295,4 @@ func (l *Lane) assignment() Assignment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return Assignment{Partition: l.grant.Partition, Epoch: l.grant.Epoch, NextSeq: l.p.Checkpoint + 1}
-}
-
-// guard turns a panic of a handler into an error.
-func guard(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("handler panicked: %v", p)
-		}
-	}()
-	return f()
-}
-
-// text is what a result says to operators, in one line that a terminal can show.
-func (r Result) text() string {
-	switch {
-	case r.Reason != "":
-		return printable.Line(r.Reason)
-	case r.Err != nil:
-		return printable.Line(r.Err.Error())
-	}
-	return "no reason given (" + string(r.Status) + ")"
 }

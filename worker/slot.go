@@ -18,7 +18,7 @@ const (
 
 // slot keeps one child alive, from the first time that somebody wants it.
 type slot struct {
-	cfg    HandlerConfig
+	cfg    SubprocessConfig
 	env    HandlerEnv
 	log    hclog.Logger
 	wanted chan struct{} // Closed at the first use.
@@ -33,7 +33,7 @@ type slot struct {
 	changed chan struct{} // Closed and made anew whenever one of the above changes.
 }
 
-func newSlot(cfg HandlerConfig, env HandlerEnv, log hclog.Logger) *slot {
+func newSlot(cfg SubprocessConfig, env HandlerEnv, log hclog.Logger) *slot {
 	return &slot{cfg: cfg, env: env, log: log, wanted: make(chan struct{}), changed: make(chan struct{})}
 }
 
@@ -76,11 +76,11 @@ func (s *slot) run(ctx context.Context) {
 // start starts a child and makes it ready.
 func (s *slot) start(ctx context.Context) (*child, error) {
 	s.update(func() { s.starts++ })
-	c, err := spawn(command(s.cfg, s.env), s.log, nil)
+	c, err := spawn(s.cfg.program().command(s.env.Lock), s.log, nil)
 	if err != nil {
 		return nil, fmt.Errorf("start handler child: %w", err)
 	}
-	if err := c.begin(ctx, newInitLine(s.cfg, s.env, ""), s.cfg.StartTimeout); err != nil {
+	if err := c.begin(ctx, newInitLine(s.env, s.cfg.Batch, s.cfg.Config, ""), s.cfg.StartTimeout); err != nil {
 		return nil, err
 	}
 	c.log.Info("handler child ready")

@@ -15,18 +15,18 @@ const revokeTime = time.Second
 // Subprocess has messages handled by long-lived child processes over their standard streams: docs/handlers.md holds the
 // protocol. Each partition always goes to the same child, so a plain sequential program keeps the order.
 type Subprocess struct {
-	cfg   HandlerConfig
+	cfg   SubprocessConfig
 	slots []*slot
 }
 
 // NewSubprocess builds the handler; Run starts children as they are needed.
-func NewSubprocess(cfg HandlerConfig, env HandlerEnv) (*Subprocess, error) {
-	cfg, err := cfg.of(KindSubprocess)
+func NewSubprocess(cfg SubprocessConfig, env HandlerEnv) (*Subprocess, error) {
+	cfg, err := completed(cfg)
 	if err != nil {
 		return nil, err
 	}
 	s := &Subprocess{cfg: cfg}
-	log := env.logger(KindSubprocess)
+	log := env.logger(kindSubprocess)
 	for i := range cfg.Processes {
 		s.slots = append(s.slots, newSlot(cfg, env, log.With("child", i)))
 	}

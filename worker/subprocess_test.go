@@ -38,15 +38,15 @@ type testSub struct {
 	stop  func() // Ends Run and waits for it.
 }
 
-func startSub(t *testing.T, behaviour string, change func(*HandlerConfig, *HandlerEnv)) *testSub {
+func startSub(t *testing.T, behaviour string, change func(*SubprocessConfig, *HandlerEnv)) *testSub {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	traceFile := filepath.Join(t.TempDir(), "trace")
-	cfg := HandlerConfig{
-		Kind: KindSubprocess, Command: []string{exe}, Processes: 1, StopTimeout: 2 * time.Second,
+	cfg := SubprocessConfig{
+		Command: []string{exe}, Processes: 1, StopTimeout: 2 * time.Second,
 		// The race detector would have each child wait for a second before it exits.
 		Env: map[string]string{testChild: behaviour, testTrace: traceFile, "GORACE": "atexit_sleep_ms=0"},
 	}
@@ -168,7 +168,7 @@ func TestSubprocessAnswersMapToResults(t *testing.T) {
 }
 
 func TestSubprocessSpeaksProtocolVersion1(t *testing.T) {
-	s := startSub(t, "plain", func(c *HandlerConfig, _ *HandlerEnv) { c.Config = map[string]any{"dsn": "x"} })
+	s := startSub(t, "plain", func(c *SubprocessConfig, _ *HandlerEnv) { c.Config = map[string]any{"dsn": "x"} })
 	a := Assignment{Partition: 3, Epoch: 5, NextSeq: 1007}
 	if err := s.Assign(t.Context(), a); err != nil {
 		t.Fatal(err)
@@ -262,7 +262,7 @@ func TestSubprocessIgnoresWhatIsNoAnswer(t *testing.T) {
 
 func TestSubprocessSurvivesFloodOnStderr(t *testing.T) {
 	var log lockedBuffer
-	s := startSub(t, "plain", func(_ *HandlerConfig, e *HandlerEnv) {
+	s := startSub(t, "plain", func(_ *SubprocessConfig, e *HandlerEnv) {
 		e.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
 	})
 	wantStatus(t, s.handle(t, testMessage(0, 1, "flood")), OK, "")
@@ -398,7 +398,7 @@ func TestSubprocessThatNeverGetsReadyIsUnavailable(t *testing.T) {
 	} {
 		t.Run(behaviour, func(t *testing.T) {
 			t.Parallel()
-			s := startSub(t, behaviour, func(c *HandlerConfig, _ *HandlerEnv) {
+			s := startSub(t, behaviour, func(c *SubprocessConfig, _ *HandlerEnv) {
 				if behaviour == "never-ready" {
 					c.StartTimeout = 100 * time.Millisecond
 				}
@@ -419,7 +419,7 @@ func TestSubprocessThatNeverGetsReadyIsUnavailable(t *testing.T) {
 }
 
 func TestSubprocessWithoutProgramIsUnavailable(t *testing.T) {
-	s := startSub(t, "plain", func(c *HandlerConfig, _ *HandlerEnv) { c.Command = []string{"no-such-program"} })
+	s := startSub(t, "plain", func(c *SubprocessConfig, _ *HandlerEnv) { c.Command = []string{"no-such-program"} })
 	wantStatus(t, s.handle(t, testMessage(0, 1, "ok")), Unavailable, "no-such-program")
 }
 
@@ -441,7 +441,7 @@ func TestSubprocessRevokeDoesNotWaitForALazyChild(t *testing.T) {
 }
 
 func TestSubprocessPartitionsKeepTheirChild(t *testing.T) {
-	s := startSub(t, "plain", func(c *HandlerConfig, _ *HandlerEnv) { c.Processes = 3 })
+	s := startSub(t, "plain", func(c *SubprocessConfig, _ *HandlerEnv) { c.Processes = 3 })
 	for p := range 5 {
 		wantStatus(t, s.handle(t, testMessage(p, uint64(p+1), "ok")), OK, "")
 	}
@@ -455,7 +455,7 @@ func TestSubprocessPartitionsKeepTheirChild(t *testing.T) {
 }
 
 func TestSubprocessChildrenStartOnlyWhenWanted(t *testing.T) {
-	s := startSub(t, "plain", func(c *HandlerConfig, _ *HandlerEnv) { c.Processes = 8 })
+	s := startSub(t, "plain", func(c *SubprocessConfig, _ *HandlerEnv) { c.Processes = 8 })
 	wantStatus(t, s.handle(t, testMessage(2, 1, "ok")), OK, "")
 	starts := 0
 	for _, c := range s.Children() {
@@ -467,7 +467,7 @@ func TestSubprocessChildrenStartOnlyWhenWanted(t *testing.T) {
 }
 
 func TestSubprocessStopIsBounded(t *testing.T) {
-	s := startSub(t, "deaf-to-term", func(c *HandlerConfig, _ *HandlerEnv) { c.StopTimeout = 200 * time.Millisecond })
+	s := startSub(t, "deaf-to-term", func(c *SubprocessConfig, _ *HandlerEnv) { c.StopTimeout = 200 * time.Millisecond })
 	wantStatus(t, s.handle(t, testMessage(0, 1, "ok")), OK, "")
 	pid := s.pid(t)
 	s.stop()
@@ -481,7 +481,7 @@ func TestSubprocessEnvironmentIsClean(t *testing.T) {
 	t.Setenv("SECRET_OF_THE_NODE", "x")
 	t.Setenv("PASS_ME", "passed")
 	t.Setenv("TZ", "UTC")
-	s := startSub(t, "plain", func(c *HandlerConfig, _ *HandlerEnv) {
+	s := startSub(t, "plain", func(c *SubprocessConfig, _ *HandlerEnv) {
 		c.PassEnv = []string{"PASS_ME", "NOT_SET"}
 		c.Env["MINE"] = "set"
 	})
@@ -505,7 +505,7 @@ func TestHandlerLockIsHeldWhileChildrenLive(t *testing.T) {
 	if err := tryLock(lock); err != nil {
 		t.Fatal(err)
 	}
-	s := startSub(t, "plain", func(_ *HandlerConfig, e *HandlerEnv) { e.Lock = lock })
+	s := startSub(t, "plain", func(_ *SubprocessConfig, e *HandlerEnv) { e.Lock = lock })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan Result, 1)
 	go func() { done <- callUntilReady(ctx, s, testMessage(0, 1, "fork and-leave")) }()
@@ -615,7 +615,7 @@ func TestAnAnswerThatIsMissingIsShownIfItWasMisspelled(t *testing.T) {
 	} {
 		t.Run(behaviour, func(t *testing.T) {
 			t.Parallel()
-			s := startSub(t, behaviour, func(c *HandlerConfig, _ *HandlerEnv) { c.StartTimeout = 2 * time.Second })
+			s := startSub(t, behaviour, func(c *SubprocessConfig, _ *HandlerEnv) { c.StartTimeout = 2 * time.Second })
 			wantStatus(t, s.handle(t, testMessage(0, 1, "ok")), Unavailable, want)
 		})
 	}

@@ -84,7 +84,9 @@ func TestLaneThatHasHadNothingIsReadForFirst(t *testing.T) {
 		c := &catchUp{scan: &scan{r: r, pos: 900, session: &session{}}, since: time.Now()}
 		for p, done := range []uint64{899, 99} {
 			l := newLane(laneOptions{logger: r.Logger, maxEntries: 4, maxBytes: 1 << 10}, ownership.Grant{Partition: p, Progress: ownership.Progress{Checkpoint: done}})
-			r.add(l).fed = fed || p == 0
+			f := r.NewCursor(p, done)
+			f.Start(l)
+			f.fed = fed || p == 0
 		}
 		if got := c.plan(c.since.Add(turnFresh / 2)); got.kind != courseRead {
 			t.Errorf("fed %v: at once it does %+v", fed, got)

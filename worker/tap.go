@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"leasehold/internal/every"
 	"leasehold/partitioner"
 )
 
@@ -40,7 +41,7 @@ type TapOptions struct {
 // goroutine.
 type Tap struct {
 	o       TapOptions
-	reader  *Reader // Only to open sessions.
+	opener  opener
 	from    jetstream.ConsumerConfig
 	session *session
 	tick    *time.Ticker
@@ -62,7 +63,7 @@ func OpenTap(ctx context.Context, o TapOptions) (*Tap, error) {
 		return nil, fmt.Errorf("look at topic %s: %w", o.Topic.Name, err)
 	}
 	t := &Tap{
-		o: o, reader: &Reader{ReaderOptions: ReaderOptions{Topic: o.Topic, JS: o.JS}}, tick: time.NewTicker(beatEvery),
+		o: o, opener: opener{js: o.JS, stream: o.Topic.Name}, tick: time.NewTicker(beatEvery),
 		until: stream.CachedInfo().State.LastSeq,
 	}
 	if err := t.begin(look, stream.CachedInfo().State); err != nil {
@@ -89,7 +90,7 @@ func (t *Tap) begin(ctx context.Context, state jetstream.StreamState) (err error
 }
 
 func (t *Tap) open(ctx context.Context) (err error) {
-	t.session, err = t.reader.openSession(ctx, t.from)
+	t.session, err = t.opener.open(ctx, t.from)
 	if err != nil {
 		t.session = nil
 		return err
@@ -219,7 +220,7 @@ func (t *Tap) reopen(ctx context.Context, why error) error {
 		if why = t.open(ctx); why == nil {
 			return nil
 		}
-		wait(ctx, reopenAfter)
+		every.Sleep(ctx, reopenAfter)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

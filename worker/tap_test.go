@@ -71,13 +71,13 @@ func TestTapShowsWhatIsAskedForAndEnds(t *testing.T) {
 	}{
 		"last":                     {TapOptions{Last: 3}, "[998 999 1000]"},
 		"last of a key":            {TapOptions{Last: 3, Filter: key("k4")}, "[975 985 995]"},
-		"last of a key, all of it": {TapOptions{Last: 101, Filter: key("k0")}, fmt.Sprint(every(1, 1000, 10))},
+		"last of a key, all of it": {TapOptions{Last: 101, Filter: key("k0")}, fmt.Sprint(seqRange(1, 1000, 10))},
 		"nothing of a key":         {TapOptions{Last: 3, Filter: key("nobody")}, "[]"},
 		"none":                     {TapOptions{Last: 0}, "[]"},
 		"from a sequence":          {TapOptions{From: 999}, "[999 1000]"},
 		"from a sequence of a key": {TapOptions{From: 985, Filter: key("k4")}, "[985 995]"},
 		"beyond the end":           {TapOptions{From: 5000}, "[]"},
-		"since an hour":            {TapOptions{Since: time.Now().Add(-time.Hour), Filter: key("k9")}, fmt.Sprint(every(10, 1000, 10))},
+		"since an hour":            {TapOptions{Since: time.Now().Add(-time.Hour), Filter: key("k9")}, fmt.Sprint(seqRange(10, 1000, 10))},
 		"since a moment ahead":     {TapOptions{Since: time.Now().Add(time.Hour)}, "[]"},
 	} {
 		if got := fmt.Sprint(shown(t, r.tap(c.o))); got != c.want {
@@ -86,7 +86,7 @@ func TestTapShowsWhatIsAskedForAndEnds(t *testing.T) {
 	}
 }
 
-func every(from, to, step int) (seqs []uint64) {
+func seqRange(from, to, step int) (seqs []uint64) {
 	for i := from; i <= to; i += step {
 		seqs = append(seqs, uint64(i))
 	}

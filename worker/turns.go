@@ -1,12 +1,11 @@
 package worker
 
 import (
-	"errors"
 	"slices"
 )
 
 // errNoTurn ends a call whose lane lost the right to start it while it waited for the child. It was not made.
-var errNoTurn = errors.New("the partition may not start a call any more")
+var errNoTurn = newNotCalled("the partition may not start a call any more")
 
 // give queues a request for the child; false if the child is about to die.
 //

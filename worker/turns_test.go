@@ -51,8 +51,8 @@ func (s *testSub) laneOf(t *testing.T, partition int, o standOptions, data strin
 		m.ID, m.Partition = fmt.Sprintf("orders/%d/%d", partition, m.Seq), partition
 		return s.Handle(ctx, m)
 	}), o)
-	if ok, wake := l.push(&entry{seq: 1, data: []byte(data)}); ok && wake {
-		l.signal()
+	if ok, wake := l.Push(&entry{seq: 1, data: []byte(data)}); ok && wake {
+		l.Signal()
 	}
 	return l
 }
@@ -114,7 +114,7 @@ func TestLostPartitionDoesNotKillTheChildOfAnothersCall(t *testing.T) {
 
 // TestDrainedPartitionDoesNotWaitForAChildToStart: no call of it has begun.
 func TestDrainedPartitionDoesNotWaitForAChildToStart(t *testing.T) {
-	s := startSub(t, "never-ready", func(c *HandlerConfig, _ *HandlerEnv) { c.StartTimeout = time.Hour })
+	s := startSub(t, "never-ready", func(c *SubprocessConfig, _ *HandlerEnv) { c.StartTimeout = time.Hour })
 	l := s.laneOf(t, 0, standOptions{}, "ok")
 	s.awaitTrace(t, "init")
 	l.Drain()
@@ -207,7 +207,7 @@ func TestSequentialChildServesPartitionsInTurn(t *testing.T) {
 					cancel()
 				}
 				r := callUntilReady(ctx, s, testMessage(p, seq, "ok"))
-				if r.Status != OK && ctx.Err() == nil && !notCalled(r) {
+				if r.Status != OK && ctx.Err() == nil && !r.notCalled() {
 					t.Errorf("partition %d message %d: %+v", p, seq, r)
 				}
 				cancel()

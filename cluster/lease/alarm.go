@@ -4,28 +4,28 @@ import "fmt"
 
 // What comes of a record that cannot be believed.
 const (
-	sessionEnds    = "this node stops its lanes and takes a new session once no earlier one can be alive"
-	peerBuried     = "its partitions go to other nodes if it does not write a new session within its ttl"
-	leaseReclaimed = "its owner claims it again under a higher epoch, and if it has none another node does, from what nodes remember of it"
-	leaseUnknown   = "this node has never seen a valid one, so it does not know how far the partition was: if no other node claims " +
+	sessionEnds      = "this node stops its lanes and takes a new session once no earlier one can be alive"
+	peerDeclaredDead = "its partitions go to other nodes if it does not write a new session within its ttl"
+	leaseReclaimed   = "its owner claims it again under a higher epoch, and if it has none another node does, from what nodes remember of it"
+	leaseUnknown     = "this node has never seen a valid one, so it does not know how far the partition was: if no other node claims " +
 		"it, give it a position with `leasehold seek`"
-	requestsKept = "requests that this node remembers stay in force; the next `leasehold pause`, `resume` or `seek` writes it again"
+	commandsKept = "requests that this node remembers stay in force; the next `leasehold pause`, `resume` or `seek` writes it again"
 )
 
 // fault says what is wrong with a revision that shows no record, or one that is behind what was known.
-func (in Saw) fault() string {
+func (in Observed) fault() string {
 	switch {
 	case in.Invalid != "":
 		return in.Invalid
-	case in.Session == nil && in.Lease == nil && in.Requests == nil:
+	case in.Session == nil && in.Lease == nil && in.Commands == nil:
 		return fmt.Sprintf("key %v was deleted at revision %d", in.Key, in.Revision)
 	}
 	return fmt.Sprintf("key %v went back at revision %d: it is behind what this node has seen before", in.Key, in.Revision)
 }
 
 // alarm tells an operator of a record that something other than a node has written.
-func (c *Core) alarm(in Saw, outcome string) {
+func (c *Core) alarm(in Observed, outcome string) {
 	a := Alarm{Key: in.Key, Revision: in.Revision, Text: in.fault() + "; " + outcome}
 	c.alarms[in.Key] = a
-	c.do(a)
+	c.emit(a)
 }

@@ -13,7 +13,7 @@ var (
 	ErrFenced          = errors.New("the session could not be renewed in time")
 	ErrLeaseLost       = errors.New("the lease belongs to another owner")
 	ErrHandoverTimeout = errors.New("the call did not end within the hand-over timeout")
-	ErrBuried          = errors.New("another node declared this node dead")
+	ErrDeclaredDead    = errors.New("another node declared this node dead")
 )
 
 // Reasons to end the process.
@@ -45,7 +45,7 @@ type Core struct {
 	stopping bool
 	stopAt   Time
 
-	own    own
+	self   selfState
 	peers  []*peer  // Every other node whose session is known or missed, by name.
 	groups []*group // Groups that this node serves, by name.
 
@@ -57,21 +57,21 @@ type Core struct {
 // group is one group's leases as far as they are known, and the plan made from them.
 type group struct {
 	Group
-	leases []*held
+	leases []*leaseState
 	target []string // By partition: who should own it, "" if nobody can.
 
-	requests    Requests
-	requestsRev uint64 // Highest revision known of them; 0 if nobody ever asked for anything.
+	commands    Commands
+	commandsRev uint64 // Highest revision known of them; 0 if nobody ever asked for anything.
 }
 
 // New returns the core of a node that has just started. Feed it Saw for every record there is, then Loaded.
 func New(cfg Config) *Core {
 	c := &Core{cfg: cfg, writes: map[uint64]Key{}, alarms: map[Key]Alarm{}}
-	c.own.boot = cfg.Boot
+	c.self.boot = cfg.Boot
 	for _, g := range cfg.Groups {
 		gr := &group{Group: g, target: make([]string, g.Partitions)}
 		for p := range g.Partitions {
-			h := &held{key: Key{Group: g.Name, Partition: p}, group: gr}
+			h := &leaseState{key: Key{Group: g.Name, Partition: p}, group: gr}
 			h.rec.Checkpoint = g.Start
 			gr.leases = append(gr.leases, h)
 		}
@@ -89,26 +89,26 @@ func (c *Core) Step(now Time, in Input) []Action {
 	if c.phase == finished {
 		return nil
 	}
-	c.lookAtFence()
+	c.checkFence()
 	switch in := in.(type) {
 	case Tick:
 		c.sweep()
-	case Saw:
-		c.saw(in)
-	case Loaded:
+	case Observed:
+		c.observed(in)
+	case Synced:
 		c.begin()
-	case Wrote:
-		c.wrote(in)
+	case WriteDone:
+		c.writeDone(in)
 	case SavedBoot:
 		c.savedBoot(in.Boot)
-	case Moved:
-		c.moved(in.Key, in.Epoch, in.Progress)
+	case Progressed:
+		c.progressed(in.Key, in.Epoch, in.Progress)
 	case Stopped:
 		c.stopped(in.Key, in.Epoch, in.Progress)
 	case Witnessed:
 		c.witnessed(in)
-	case CutOff:
-		c.cutOff(in)
+	case Isolated:
+		c.isolated(in)
 	case Stop:
 		c.stop()
 	}
@@ -117,10 +117,10 @@ func (c *Core) Step(now Time, in Input) []Action {
 
 // sweep looks at everything that time or another node's change may have made due.
 func (c *Core) sweep() {
-	c.advanceOwn()
-	c.buryTheDead()
+	c.advanceSelf()
+	c.declareDead()
 	if c.phase == running {
-		c.settleNewcomers()
+		c.admitNewcomers()
 	}
 	for _, g := range c.groups {
 		c.plan(g)
@@ -131,31 +131,31 @@ func (c *Core) sweep() {
 	c.advanceStop()
 }
 
-func (c *Core) do(a Action) { c.out = append(c.out, a) }
+func (c *Core) emit(a Action) { c.out = append(c.out, a) }
 
 // write sends one compare-and-set and returns its id.
 func (c *Core) write(w Write) uint64 {
 	c.lastID++
 	w.ID = c.lastID
 	c.writes[w.ID] = w.Key
-	c.do(w)
+	c.emit(w)
 	return w.ID
 }
 
-func (c *Core) saw(in Saw) {
+func (c *Core) observed(in Observed) {
 	switch {
 	case in.Key.Node == c.cfg.Self.Node:
-		c.sawOwn(in)
+		c.observedSelf(in)
 	case in.Key.Node != "":
-		c.sawPeer(in)
-	case in.Key.Partition == ofGroup:
-		c.sawRequests(in)
+		c.observedPeer(in)
+	case in.Key.Partition == wholeGroup:
+		c.observedCommands(in)
 	default:
-		c.sawLease(in)
+		c.observedLease(in)
 	}
 }
 
-func (c *Core) wrote(in Wrote) {
+func (c *Core) writeDone(in WriteDone) {
 	key, ok := c.writes[in.ID]
 	if !ok {
 		return // sent under an earlier boot
@@ -163,29 +163,29 @@ func (c *Core) wrote(in Wrote) {
 	delete(c.writes, in.ID)
 	switch {
 	case key.Node == c.cfg.Self.Node:
-		c.wroteOwn(in)
+		c.selfWriteDone(in)
 	case key.Node != "":
-		c.wrotePeer(c.peer(key.Node), in)
+		c.peerWriteDone(c.peer(key.Node), in)
 	default:
-		c.wroteLease(c.held(key), in)
+		c.leaseWriteDone(c.leaseOf(key), in)
 	}
 }
 
 // forgetWrites makes the answers of everything under way meaningless. Whatever lands nevertheless will be read.
 func (c *Core) forgetWrites() {
 	clear(c.writes)
-	c.own.pending = 0
+	c.self.pending = 0
 	for _, p := range c.peers {
 		p.pending = 0
 	}
-	c.eachHeld(func(h *held) { h.pending = nil })
+	c.eachLease(func(h *leaseState) { h.pending = nil })
 }
 
 // pause is how long an unknown write rests before it is tried again: long enough not to spin on quick refusals, short
 // enough that several tries fit before the fence.
 func (c *Core) pause() time.Duration { return c.cfg.Renew / 10 }
 
-func (c *Core) held(k Key) *held {
+func (c *Core) leaseOf(k Key) *leaseState {
 	for _, g := range c.groups {
 		if g.Name == k.Group && k.Partition >= 0 && k.Partition < len(g.leases) {
 			return g.leases[k.Partition]
@@ -194,7 +194,7 @@ func (c *Core) held(k Key) *held {
 	return nil
 }
 
-func (c *Core) eachHeld(f func(*held)) {
+func (c *Core) eachLease(f func(*leaseState)) {
 	for _, g := range c.groups {
 		for _, h := range g.leases {
 			f(h)

@@ -10,13 +10,13 @@ import (
 
 // peer is another node as its session record shows it.
 type peer struct {
-	name     string
-	rev      uint64
-	rec      *Session // nil while no record was seen.
-	boot     uint64   // Highest boot that any revision has shown.
-	quietAt  Time     // Since when this revision has been silent, on our clock.
-	joinedAt Time     // When it was first seen live after not being so.
-	settled  bool     // It takes part in plans: no newcomer any more.
+	name         string
+	rev          uint64
+	rec          *Session // nil while no record was seen.
+	boot         uint64   // Highest boot that any revision has shown.
+	lastChangeAt Time     // Since when this revision has been silent, on our clock.
+	joinedAt     Time     // When it was first seen live after not being so.
+	admitted     bool     // It takes part in plans: no newcomer any more.
 
 	witness Witnessed // The latest proof of a death; it holds for one process and one revision.
 
@@ -30,26 +30,26 @@ func (p *peer) live() bool { return p.rec != nil && p.rec.State == Live }
 func (c *Core) peer(name string) *peer {
 	i, ok := slices.BinarySearchFunc(c.peers, name, func(p *peer, n string) int { return cmp.Compare(p.name, n) })
 	if !ok {
-		c.peers = slices.Insert(c.peers, i, &peer{name: name, quietAt: c.now})
+		c.peers = slices.Insert(c.peers, i, &peer{name: name, lastChangeAt: c.now})
 	}
 	return c.peers[i]
 }
 
-func (c *Core) sawPeer(in Saw) {
+func (c *Core) observedPeer(in Observed) {
 	p := c.peer(in.Key.Node)
 	if in.Revision <= p.rev {
 		return
 	}
 	wasLive, was := p.live(), p.rec
 	if in.Session == nil || in.Session.Boot < p.boot {
-		c.alarm(in, peerBuried)
+		c.alarm(in, peerDeclaredDead)
 	}
 	if in.Session != nil {
 		p.boot = max(p.boot, in.Session.Boot)
 	}
-	p.rev, p.rec, p.quietAt = in.Revision, in.Session, c.now
+	p.rev, p.rec, p.lastChangeAt = in.Revision, in.Session, c.now
 	if p.live() && !wasLive {
-		p.joinedAt, p.settled = c.now, c.phase == loading
+		p.joinedAt, p.admitted = c.now, c.phase == loading
 	}
 	if p.rec == nil || was == nil || p.rec.Boot != was.Boot || p.rec.State != was.State || p.rec.Leaving != was.Leaving {
 		c.sweepIfRunning()
@@ -62,23 +62,23 @@ func (c *Core) sweepIfRunning() {
 	}
 }
 
-func (c *Core) wrotePeer(p *peer, in Wrote) {
+func (c *Core) peerWriteDone(p *peer, in WriteDone) {
 	if p.pending != in.ID {
 		return
 	}
 	p.pending = 0
 	if !in.OK {
 		p.retryAt = c.now + c.pause()
-		c.do(Read{Key: SessionKey(p.name)})
+		c.emit(Read{Key: SessionKey(p.name)})
 		return
 	}
-	c.sawPeer(Saw{Key: SessionKey(p.name), Revision: in.Revision, Session: c.burial(p)})
+	c.observedPeer(Observed{Key: SessionKey(p.name), Revision: in.Revision, Session: c.deathRecord(p)})
 }
 
 // restartSilence makes every peer's silence begin now.
 func (c *Core) restartSilence() {
 	for _, p := range c.peers {
-		p.quietAt = c.now
+		p.lastChangeAt = c.now
 	}
 }
 
@@ -91,7 +91,7 @@ func (c *Core) witnessed(in Witnessed) {
 		return
 	}
 	c.peers[i].witness = in
-	c.buryTheDead()
+	c.declareDead()
 }
 
 // proven reports whether the process that wrote the peer's record as it stands is known to be gone.
@@ -106,12 +106,12 @@ func (c *Core) silent(p *peer) bool {
 	if p.rec != nil && !p.live() && p.rec.Boot >= c.bootOf(p) {
 		return false
 	}
-	return c.now-p.quietAt >= c.patience(p.rec)
+	return c.now-p.lastChangeAt >= c.silenceLimit(p.rec)
 }
 
 // patience is how long a session record must be unchanged before its node may be declared dead. Ours is the shortest: what
 // is there may have been written by something other than a node, while the node's own fence counts the cluster's ttl.
-func (c *Core) patience(rec *Session) time.Duration {
+func (c *Core) silenceLimit(rec *Session) time.Duration {
 	if rec == nil {
 		return c.cfg.TTL
 	}
@@ -121,7 +121,7 @@ func (c *Core) patience(rec *Session) time.Duration {
 // bootOf is the highest boot known of a peer. Above that of its record it shows that the record is not its latest.
 func (c *Core) bootOf(p *peer) uint64 {
 	boot := p.boot
-	c.eachHeld(func(h *held) {
+	c.eachLease(func(h *leaseState) {
 		if h.rec.Owner == p.name {
 			boot = max(boot, h.rec.Boot)
 		}
@@ -132,8 +132,8 @@ func (c *Core) bootOf(p *peer) uint64 {
 // buryTheDead declares dead whoever kept one revision for the ttl that stands in it, counted while our own renewals
 // went through, and whoever is proven to be gone. Compare-and-set on that very revision is what makes it safe: a renewal
 // in between wins.
-func (c *Core) buryTheDead() {
-	if c.phase != running || c.own.expired || c.now-c.own.lastOK > 2*c.cfg.Renew {
+func (c *Core) declareDead() {
+	if c.phase != running || c.self.expired || c.now-c.self.lastOK > 2*c.cfg.Renew {
 		return
 	}
 	for _, p := range c.peers {
@@ -141,7 +141,7 @@ func (c *Core) buryTheDead() {
 		if !proven && !c.silent(p) || p.pending != 0 || c.now < p.retryAt {
 			continue
 		}
-		rec := c.burial(p)
+		rec := c.deathRecord(p)
 		if rec.Boot == 0 {
 			continue
 		}
@@ -155,18 +155,18 @@ func (c *Core) buryTheDead() {
 
 // burial is the record that declares a peer dead, under the highest boot that is known of it: one that has no record at
 // all, though leases name it, gets one. Boot 0 says that nothing is known of it.
-func (c *Core) burial(p *peer) *Session {
+func (c *Core) deathRecord(p *peer) *Session {
 	rec := Session{Version: 1, Node: p.name, TTL: c.cfg.TTL}
 	if p.rec != nil {
 		rec = *p.rec
 	}
 	rec.Boot = max(rec.Boot, c.bootOf(p))
-	return bury(rec)
+	return markDead(rec)
 }
 
 // bury marks a session dead and takes its nonce away. A node that never heard the answer to the renewal that we bury
 // would otherwise find its own nonce in the burial, take it for that answer and run on.
-func bury(rec Session) *Session {
+func markDead(rec Session) *Session {
 	rec.State, rec.Nonce = Dead, ""
 	return &rec
 }
@@ -174,7 +174,7 @@ func bury(rec Session) *Session {
 // dead reports whether the session life (node, boot) can never start a call again. A lower boot than asked for, or no
 // record, is a stale read and says nothing.
 func (c *Core) dead(node string, boot uint64) bool {
-	rec := c.own.rec
+	rec := c.self.rec
 	if node != c.cfg.Self.Node {
 		rec = c.peer(node).rec
 	}
@@ -199,34 +199,34 @@ func (c *Core) plan(g *group) {
 // settleNewcomers lets newcomers into the plan together, once nobody has joined for a while: three nodes that start at
 // one switch then share the partitions at once, and none takes what it would soon have to give away. Whoever keeps
 // joining delays the others three times that long at most.
-func (c *Core) settleNewcomers() {
+func (c *Core) admitNewcomers() {
 	first, last, any := c.now, Time(0), false
 	note := func(settled bool, joined Time) {
 		if !settled {
 			first, last, any = min(first, joined), max(last, joined), true
 		}
 	}
-	note(c.own.settled, c.own.joinedAt)
+	note(c.self.admitted, c.self.joinedAt)
 	for _, p := range c.peers {
-		note(p.settled || !p.live(), p.joinedAt)
+		note(p.admitted || !p.live(), p.joinedAt)
 	}
-	if !any || c.now-last < c.cfg.Settle && c.now-first < 3*c.cfg.Settle {
+	if !any || c.now-last < c.cfg.StabilizationWindow && c.now-first < 3*c.cfg.StabilizationWindow {
 		return
 	}
-	c.own.settled = true
+	c.self.admitted = true
 	for _, p := range c.peers {
-		p.settled = p.settled || p.live()
+		p.admitted = p.admitted || p.live()
 	}
 }
 
 // members lists who takes part in a group's plan: live, serving it, not leaving, and no newcomer any more.
 func (c *Core) members(group string) []plan.Member {
 	var ms []plan.Member
-	if !c.stopping && c.own.settled {
+	if !c.stopping && c.self.admitted {
 		ms = append(ms, plan.Member{Name: c.cfg.Self.Node, Weight: c.cfg.Self.Weight})
 	}
 	for _, p := range c.peers {
-		if p.live() && !p.rec.Leaving && p.rec.serves(group) && p.settled {
+		if p.live() && !p.rec.Leaving && p.rec.serves(group) && p.admitted {
 			ms = append(ms, plan.Member{Name: p.name, Weight: p.rec.Weight})
 		}
 	}
@@ -234,7 +234,7 @@ func (c *Core) members(group string) []plan.Member {
 }
 
 // canTake reports whether a lease may be left to the node.
-func (c *Core) canTake(node, group string) bool {
+func (c *Core) acceptable(node, group string) bool {
 	if node == "" || node == c.cfg.Self.Node {
 		return false
 	}

@@ -33,7 +33,7 @@ func (k Key) String() string {
 	switch {
 	case k.Node != "":
 		return "session." + k.Node
-	case k.Partition == ofGroup:
+	case k.Partition == wholeGroup:
 		return "control." + k.Group
 	}
 	return fmt.Sprintf("lease.%s.%05d", k.Group, k.Partition)
@@ -78,7 +78,7 @@ type Session struct {
 
 // sameHome reports whether both records come from one data directory under one running kernel. A kernel that does not
 // say which life of it this is might have been rebooted in between.
-func (s Session) sameHome(o Session) bool {
+func (s Session) sameDirectory(o Session) bool {
 	return s.KernelBoot != "" && s.DirID == o.DirID && s.KernelBoot == o.KernelBoot && s.LockDev == o.LockDev && s.LockIno == o.LockIno
 }
 

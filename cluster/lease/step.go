@@ -15,21 +15,21 @@ type (
 
 	// Saw is a record as a read or a message showed it, however old. Revision 0 means that no record was there. A revision
 	// without a record was deleted or, if Invalid says why, is not a record.
-	Saw struct {
+	Observed struct {
 		Key      Key
 		Revision uint64
 		Invalid  string
 		Session  *Session
 		Lease    *Lease
-		Requests *Requests
+		Commands *Commands
 	}
 
 	// Loaded says that every session and every lease of the configured groups has been shown by Saw at least once.
-	Loaded struct{}
+	Synced struct{}
 
 	// Wrote is the end of a Write: with OK it is known to have landed as that revision; anything else leaves it unknown.
 	// Exactly one Wrote follows each Write.
-	Wrote struct {
+	WriteDone struct {
 		ID       uint64
 		OK       bool
 		Revision uint64
@@ -39,7 +39,7 @@ type (
 	SavedBoot struct{ Boot uint64 }
 
 	// Moved says how far the lane of a held lease has come. A lane's Moved and Stopped come in the order they were.
-	Moved struct {
+	Progressed struct {
 		Key      Key
 		Epoch    uint64
 		Progress ownership.Progress
@@ -63,7 +63,7 @@ type (
 
 	// CutOff says that the connections to all other nodes have ended, at At, for the Nth time. Others may take that for
 	// the death of this process, so no call starts before a renewal that was sent since is answered.
-	CutOff struct {
+	Isolated struct {
 		N  uint64
 		At Time
 	}
@@ -72,16 +72,16 @@ type (
 	Stop struct{}
 )
 
-func (Tick) input()      {}
-func (Saw) input()       {}
-func (Loaded) input()    {}
-func (Wrote) input()     {}
-func (SavedBoot) input() {}
-func (Moved) input()     {}
-func (Stopped) input()   {}
-func (Witnessed) input() {}
-func (CutOff) input()    {}
-func (Stop) input()      {}
+func (Tick) input()       {}
+func (Observed) input()   {}
+func (Synced) input()     {}
+func (WriteDone) input()  {}
+func (SavedBoot) input()  {}
+func (Progressed) input() {}
+func (Stopped) input()    {}
+func (Witnessed) input()  {}
+func (Isolated) input()   {}
+func (Stop) input()       {}
 
 // Action is something to be done. Each is one of the types below; do them in order.
 type Action interface{ action() }
@@ -95,7 +95,7 @@ type (
 		Revision uint64
 		Session  *Session
 		Lease    *Lease
-		Requests *Requests // Never by a core: people write them.
+		Commands *Commands // Never by a core: people write them.
 		Announce bool
 
 		Witnesses []string // Of a burial on proof: who else saw it; for the log. Nil if it was silence.
@@ -170,12 +170,12 @@ type Config struct {
 	Secret string  // Unique to this process; the stem of its nonces.
 	Groups []Group // Groups that this node serves.
 
-	TTL        time.Duration // Life of a session revision.
-	Renew      time.Duration // Time between renewals.
-	Margin     time.Duration // How long before the end of the ttl this node stops: covers watchdog delay, kill and join.
-	WriteLimit time.Duration // Longest time until a Write is reported.
-	Settle     time.Duration // How long a newcomer is left out of the plan.
-	MinHold    time.Duration // A lease younger than this is handed over at stop only.
+	TTL                 time.Duration // Life of a session revision.
+	Renew               time.Duration // Time between renewals.
+	Margin              time.Duration // How long before the end of the ttl this node stops: covers watchdog delay, kill and join.
+	WriteLimit          time.Duration // Longest time until a Write is reported.
+	StabilizationWindow time.Duration // How long a newcomer is left out of the plan.
+	MinHold             time.Duration // A lease younger than this is handed over at stop only.
 }
 
 // Group is a set of partitions that are planned together.

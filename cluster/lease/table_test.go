@@ -32,7 +32,7 @@ type state struct {
 	phase    phase
 	expired  bool
 	stopping bool
-	lane     lane
+	lane     laneState
 	lost     bool
 	rec      string // A key of records.
 	old      bool   // The record and the claim are old, not fresh.
@@ -63,13 +63,13 @@ func (s state) session() string {
 	add(s.expired, "expired")
 	add(s.stopping, "stopping")
 	parts = append(parts, laneNames[s.lane])
-	add(s.lost, "lost")
+	add(s.lost, "revoked")
 	add(s.write != "", s.write)
 	return strings.Join(parts, " ")
 }
 
-var laneNames = map[lane]string{
-	none: "none", active: "active", draining: "draining", cancelled: "cancelled", parked: "parked", handing: "handing",
+var laneNames = map[laneState]string{
+	none: "none", active: "active", draining: "draining", cancelled: "cancelled", joined: "joined", handingOver: "handing-over",
 }
 
 // records are what the lease may say, and what the owner's session is known to say.
@@ -80,19 +80,19 @@ var records = []struct {
 }{
 	{"never-written", Lease{}, nil},
 	{"free", Lease{Epoch: testEpoch}, nil},
-	{"free-next-me", Lease{Epoch: testEpoch, Successor: "n1"}, nil},
-	{"free-next-live", Lease{Epoch: testEpoch, Successor: "n2"}, nil},
-	{"free-next-dead", Lease{Epoch: testEpoch, Successor: "n3"}, peerSession("n3", 2, Dead)},
+	{"free-successor-me", Lease{Epoch: testEpoch, Successor: "n1"}, nil},
+	{"free-successor-live", Lease{Epoch: testEpoch, Successor: "n2"}, nil},
+	{"free-successor-dead", Lease{Epoch: testEpoch, Successor: "n3"}, peerSession("n3", 2, Dead)},
 	{"mine", Lease{Owner: "n1", Boot: testBoot, Epoch: testEpoch}, nil},
 	{"mine-other-epoch", Lease{Owner: "n1", Boot: testBoot, Epoch: testEpoch + 1}, nil},
 	{"my-earlier-boot", Lease{Owner: "n1", Boot: testBoot - 1, Epoch: testEpoch + 1}, nil},
 	{"owner-live", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 2, Live)},
-	{"owner-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 2, Dead)},
+	{"owner-dead", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 2, Dead)},
 	{"owner-ended", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 2, Ended)},
 	{"owner-higher-boot-live", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 3, Live)},
-	{"owner-higher-boot-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 3, Dead)},
+	{"owner-higher-boot-dead", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 3, Dead)},
 	{"owner-lower-boot-live", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 1, Live)},
-	{"owner-lower-boot-buried", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 1, Dead)},
+	{"owner-lower-boot-dead", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, peerSession("n3", 1, Dead)},
 	{"owner-without-session", Lease{Owner: "n3", Boot: 2, Epoch: testEpoch + 1}, nil},
 }
 
@@ -107,21 +107,21 @@ func testConfig() Config {
 	return Config{
 		Self: Session{Node: "n1", DirID: "dir", KernelBoot: "kernel", LockIno: 1, Weight: 1}, Secret: "s", Boot: testBoot - 1,
 		Groups: []Group{{Name: "g", Partitions: 2, Start: 3, Handover: 2 * time.Second}},
-		TTL:    testTTL, Renew: testRenew, Margin: testMargin, WriteLimit: testRenew / 2, Settle: time.Second, MinHold: 10 * time.Second,
+		TTL:    testTTL, Renew: testRenew, Margin: testMargin, WriteLimit: testRenew / 2, StabilizationWindow: time.Second, MinHold: 10 * time.Second,
 	}
 }
 
 // build makes the core of a state. Every call makes the same.
-func (s state) build() (*Core, *held) {
+func (s state) build() (*Core, *leaseState) {
 	c := New(testConfig())
 	c.now, c.phase, c.stopping, c.lastID = testNow, s.phase, s.stopping, 50
 	if s.stopping {
 		c.stopAt = testNow - time.Second
 	}
-	s.buildOwn(c)
+	s.buildSelf(c)
 	c.addPeer("n2", peerSession("n2", 1, Live))
 	h, steer := c.groups[0].leases[1], c.groups[0].leases[0]
-	steer.believed = &Lease{Version: 1, Epoch: 1}
+	steer.lastValid = &Lease{Version: 1, Epoch: 1}
 	steer.rev, steer.rec, steer.retryAt = testRev, Lease{Version: 1, Owner: "n2", Boot: 1, Epoch: 1}, 1000*time.Hour
 	if s.planned == "n2" {
 		steer.rec.Owner, steer.rec.Boot = "n1", testBoot // takes n1's share
@@ -130,14 +130,14 @@ func (s state) build() (*Core, *held) {
 	return c, h
 }
 
-func (s state) buildOwn(c *Core) {
-	o := &c.own
+func (s state) buildSelf(c *Core) {
+	o := &c.self
 	if s.phase == loading {
 		return
 	}
 	rec := c.cfg.Self
 	rec.Version, rec.Boot, rec.State, rec.TTL, rec.Nonce, rec.Leaving = 1, testBoot, Live, testTTL, "s-9", s.stopping
-	o.boot, o.rev, o.rec, o.nonces, o.settled = testBoot, testRev, &rec, 9, true
+	o.boot, o.rev, o.rec, o.nonces, o.admitted = testBoot, testRev, &rec, 9, true
 	switch {
 	case s.phase == watching:
 		rec.DirID = "another"
@@ -167,14 +167,14 @@ func (s state) buildOwn(c *Core) {
 
 func (c *Core) addPeer(name string, rec *Session) *peer {
 	p := c.peer(name)
-	p.rec, p.quietAt, p.settled = rec, testNow-time.Second, true
+	p.rec, p.lastChangeAt, p.admitted = rec, testNow-time.Second, true
 	if rec != nil {
 		p.rev, p.boot = testRev, rec.Boot
 	}
 	return p
 }
 
-func (s state) buildLease(c *Core, h *held) {
+func (s state) buildLease(c *Core, h *leaseState) {
 	for _, r := range records {
 		if r.name != s.rec {
 			continue
@@ -182,13 +182,13 @@ func (s state) buildLease(c *Core, h *held) {
 		h.rec = r.lease
 		h.rec.Version, h.rec.Checkpoint, h.rec.Attempt, h.rev = 1, 30, 1, testRev
 		believed := h.rec
-		h.believed = &believed
+		h.lastValid = &believed
 		if r.lease.Owner == "n3" || r.lease.Successor == "n3" {
 			c.addPeer("n3", r.n3)
 		}
 	}
 	if s.rec == "never-written" {
-		h.rec, h.rev, h.believed = Lease{Checkpoint: 3}, 0, nil
+		h.rec, h.rev, h.lastValid = Lease{Checkpoint: 3}, 0, nil
 	}
 	since := testNow - 100*time.Millisecond
 	if s.old {
@@ -198,7 +198,7 @@ func (s state) buildLease(c *Core, h *held) {
 	if h.rec.Owner != "" && s.phase >= running && c.dead(h.rec.Owner, h.rec.Boot) {
 		h.deadAt = since
 	}
-	h.lane, h.lost = s.lane, s.lost
+	h.lane, h.revoked = s.lane, s.lost
 	if s.lane != none {
 		h.epoch, h.progress = testEpoch, ownership.Progress{Checkpoint: 30, Attempt: 1}
 		if s.write != "" {
@@ -209,7 +209,7 @@ func (s state) buildLease(c *Core, h *held) {
 }
 
 // buildWrite puts a write under way that the core could have sent in this state, or in the one before it.
-func (s state) buildWrite(c *Core, h *held) {
+func (s state) buildWrite(c *Core, h *leaseState) {
 	if s.write == "resting" {
 		h.retryAt = testNow + 50*time.Millisecond
 	}
@@ -218,7 +218,7 @@ func (s state) buildWrite(c *Core, h *held) {
 	}
 	rec, rev := h.rec, h.rev
 	switch {
-	case s.write == "outrun" && s.lane == none && (s.rec == "mine-other-epoch" || s.rec == "free-next-live"):
+	case s.write == "outrun" && s.lane == none && (s.rec == "mine-other-epoch" || s.rec == "free-successor-live"):
 		rev-- // a claim or a hand-over that a read has shown before its answer came
 	case s.write == "outrun" && s.lane == none:
 		rec, rev = Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Checkpoint: 29}, rev-2
@@ -229,7 +229,7 @@ func (s state) buildWrite(c *Core, h *held) {
 	case s.lane == none:
 		rec.Owner, rec.Boot, rec.Successor = "n1", testBoot, ""
 		rec.Epoch++
-	case s.lane == handing:
+	case s.lane == handingOver:
 		rec.Owner, rec.Boot, rec.Successor, rec.Checkpoint, rec.Attempt = "", 0, "n2", 31, 0
 	case s.write == "pending":
 		rec.Checkpoint, rec.Attempt = 31, 0
@@ -237,32 +237,32 @@ func (s state) buildWrite(c *Core, h *held) {
 	if s.write == "outrun" && rev == h.rev {
 		rev--
 	}
-	h.pending = &Write{ID: 41, Key: h.key, Revision: rev, Lease: &rec, Announce: s.lane == none || s.lane == handing}
+	h.pending = &Write{ID: 41, Key: h.key, Revision: rev, Lease: &rec, Announce: s.lane == none || s.lane == handingOver}
 	c.writes[41] = h.key
 }
 
 // wroteOK is the good answer to the write under way, if it can have landed.
-func wroteOK(_ *Core, h *held) Input {
+func writeOK(_ *Core, h *leaseState) Input {
 	p := h.pending
 	switch {
 	case p == nil || p.Revision == h.rev:
-		return Wrote{ID: 41, OK: true, Revision: h.rev + 1}
+		return WriteDone{ID: 41, OK: true, Revision: h.rev + 1}
 	case *p.Lease == h.rec:
-		return Wrote{ID: 41, OK: true, Revision: h.rev}
+		return WriteDone{ID: 41, OK: true, Revision: h.rev}
 	case p.Revision == h.rev-1:
 		return nil // what was seen since took its place
 	}
-	return Wrote{ID: 41, OK: true, Revision: h.rev - 1}
+	return WriteDone{ID: 41, OK: true, Revision: h.rev - 1}
 }
 
 // sawCommit shows a commit of our lane that ended unknown.
-func sawCommit(_ *Core, h *held) Input {
-	if h.lane == none || h.lost || h.progress.Checkpoint != 31 {
+func observeCommit(_ *Core, h *leaseState) Input {
+	if h.lane == none || h.revoked || h.progress.Checkpoint != 31 {
 		return nil
 	}
 	rec := h.rec
 	rec.Checkpoint, rec.Attempt = 31, 0
-	return Saw{Key: h.key, Revision: h.rev + 1, Lease: &rec}
+	return Observed{Key: h.key, Revision: h.rev + 1, Lease: &rec}
 }
 
 // states lists every combination, and which of them the core can be in: those for which wellFormed finds nothing.
@@ -271,7 +271,7 @@ func states() (possible []state, all int) {
 	for ph := loading; ph <= finished; ph++ {
 		for _, expired := range flags {
 			for _, stopping := range flags {
-				for l := none; l <= handing; l++ {
+				for l := none; l <= handingOver; l++ {
 					for _, lost := range flags {
 						for _, r := range records {
 							for _, old := range flags {
@@ -321,22 +321,22 @@ func (s state) possible() bool {
 }
 
 // wellFormed is what holds between two inputs. The table shows that every input preserves it.
-func wellFormed(c *Core, h *held) error {
+func wellFormed(c *Core, h *leaseState) error {
 	owned := c.mine(h) && h.rec.Epoch == h.epoch
 	switch {
 	case c.phase == finished:
 		return nil
-	case h.lost && h.lane != cancelled && h.lane != none:
+	case h.revoked && h.lane != cancelled && h.lane != none:
 		return errors.New("a lost lane is not cancelled")
-	case (h.lane == active || h.lane == draining) && (c.phase != running || c.own.expired || !owned):
+	case (h.lane == active || h.lane == draining) && (c.phase != running || c.self.expired || !owned):
 		return errors.New("a lane runs without a live session or without its lease")
-	case (h.lane == parked || h.lane == handing) && (c.phase != running || !owned):
+	case (h.lane == joined || h.lane == handingOver) && (c.phase != running || !owned):
 		return errors.New("a joined lane is kept without its lease")
 	case h.lane == cancelled && c.phase != running && c.phase != rejoining:
 		return errors.New("the session went on before a lane was joined")
-	case h.lane == cancelled && c.phase == running && h.lost == owned:
+	case h.lane == cancelled && c.phase == running && h.revoked == owned:
 		return errors.New("a cancelled lane is not told apart as lost or not")
-	case c.phase == running && c.own.rec != nil && (c.own.rec.Boot != c.own.boot || c.own.rec.State != Live):
+	case c.phase == running && c.self.rec != nil && (c.self.rec.Boot != c.self.boot || c.self.rec.State != Live):
 		return errors.New("runs under a session that is not live")
 	case h.pending != nil && c.phase != running:
 		return errors.New("a lease write is under way outside a live session")
@@ -350,27 +350,29 @@ func wellFormed(c *Core, h *held) error {
 type event struct {
 	name  string
 	after time.Duration
-	in    func(c *Core, h *held) Input // nil if it cannot come in that state.
+	in    func(c *Core, h *leaseState) Input // nil if it cannot come in that state.
 }
 
-func plain(in Input) func(*Core, *held) Input { return func(*Core, *held) Input { return in } }
+func plain(in Input) func(*Core, *leaseState) Input {
+	return func(*Core, *leaseState) Input { return in }
+}
 
-func sawLease(rev uint64, rec *Lease) func(*Core, *held) Input {
-	return plain(Saw{Key: Key{Group: "g", Partition: 1}, Revision: rev, Lease: rec})
+func observeLease(rev uint64, rec *Lease) func(*Core, *leaseState) Input {
+	return plain(Observed{Key: Key{Group: "g", Partition: 1}, Revision: rev, Lease: rec})
 }
 
 // sawOwn shows our own record, changed, at a revision.
-func sawOwn(rev uint64, change func(*Session)) func(*Core, *held) Input {
-	return func(c *Core, _ *held) Input {
+func observeSelf(rev uint64, change func(*Session)) func(*Core, *leaseState) Input {
+	return func(c *Core, _ *leaseState) Input {
 		rec := c.cfg.Self
 		rec.Version, rec.Boot, rec.State, rec.TTL, rec.Nonce = 1, testBoot, Live, testTTL, "other-1"
 		change(&rec)
-		return Saw{Key: SessionKey("n1"), Revision: rev, Session: &rec}
+		return Observed{Key: SessionKey("n1"), Revision: rev, Session: &rec}
 	}
 }
 
-func sawPeer(rev uint64, rec *Session) func(*Core, *held) Input {
-	return plain(Saw{Key: SessionKey(rec.Node), Revision: rev, Session: rec})
+func observePeer(rev uint64, rec *Session) func(*Core, *leaseState) Input {
+	return plain(Observed{Key: SessionKey(rec.Node), Revision: rev, Session: rec})
 }
 
 // theirs is a record that names an owner under a new epoch.
@@ -385,36 +387,36 @@ var leaseEvents = []event{
 	{"tick-at-fence", 3 * time.Second, plain(Tick{})},
 	{"tick-after-suspend", time.Hour, plain(Tick{})},
 
-	{"saw-absent", 0, sawLease(0, nil)},
-	{"saw-older", 0, sawLease(testRev-1, theirs("n2", 1))},
-	{"saw-same", 0, func(_ *Core, h *held) Input {
+	{"observed-absent", 0, observeLease(0, nil)},
+	{"observed-older", 0, observeLease(testRev-1, theirs("n2", 1))},
+	{"observed-same", 0, func(_ *Core, h *leaseState) Input {
 		rec := h.rec
-		return Saw{Key: h.key, Revision: h.rev, Lease: &rec}
+		return Observed{Key: h.key, Revision: h.rev, Lease: &rec}
 	}},
-	{"saw-own-write-landed", 0, func(_ *Core, h *held) Input {
+	{"observed-own-write-landed", 0, func(_ *Core, h *leaseState) Input {
 		if h.pending == nil || h.pending.Revision != h.rev {
 			return nil
 		}
-		return Saw{Key: h.key, Revision: h.rev + 1, Lease: h.pending.Lease}
+		return Observed{Key: h.key, Revision: h.rev + 1, Lease: h.pending.Lease}
 	}},
-	{"saw-commit-landed", 0, sawCommit},
-	{"saw-late-claim-landed", 0, sawLease(testRev+1, theirs("n1", testBoot))},
-	{"saw-my-earlier-boot", 0, sawLease(testRev+1, theirs("n1", testBoot-1))},
-	{"saw-free", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35})},
-	{"saw-free-next-me", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35, Successor: "n1"})},
-	{"saw-free-next-live", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35, Successor: "n2"})},
-	{"saw-owner-live", 0, sawLease(testRev+1, theirs("n2", 1))},
-	{"saw-owner-unheard-of", 0, sawLease(testRev+1, theirs("n4", 1))},
-	{"saw-deleted", 0, sawLease(testRev+1, nil)},
+	{"observed-commit-landed", 0, observeCommit},
+	{"observed-late-claim-landed", 0, observeLease(testRev+1, theirs("n1", testBoot))},
+	{"observed-my-earlier-boot", 0, observeLease(testRev+1, theirs("n1", testBoot-1))},
+	{"observed-free", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35})},
+	{"observed-free-successor-me", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35, Successor: "n1"})},
+	{"observed-free-successor-live", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35, Successor: "n2"})},
+	{"observed-owner-live", 0, observeLease(testRev+1, theirs("n2", 1))},
+	{"observed-owner-unheard-of", 0, observeLease(testRev+1, theirs("n4", 1))},
+	{"observed-deleted", 0, observeLease(testRev+1, nil)},
 
-	{"wrote-ok", 0, wroteOK},
-	{"wrote-ok-past-fence", 4 * time.Second, wroteOK},
-	{"wrote-unknown", 0, plain(Wrote{ID: 41})},
-	{"wrote-of-another-life", 0, plain(Wrote{ID: 7, OK: true, Revision: testRev + 1})},
+	{"write-ok", 0, writeOK},
+	{"write-ok-past-fence", 4 * time.Second, writeOK},
+	{"write-unknown", 0, plain(WriteDone{ID: 41})},
+	{"write-of-another-life", 0, plain(WriteDone{ID: 7, OK: true, Revision: testRev + 1})},
 
-	{"moved", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
-	{"moved-attempt", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 31, Attempt: 2}})},
-	{"moved-other-epoch", 0, plain(Moved{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1, Progress: ownership.Progress{Checkpoint: 32}})},
+	{"progressed", 0, plain(Progressed{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
+	{"progressed-attempt", 0, plain(Progressed{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 31, Attempt: 2}})},
+	{"progressed-other-epoch", 0, plain(Progressed{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1, Progress: ownership.Progress{Checkpoint: 32}})},
 	{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
 	{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
 	{"stopped-other-epoch", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1, Progress: ownership.Progress{Checkpoint: 32}})},
@@ -422,35 +424,35 @@ var leaseEvents = []event{
 	{"saved-boot", 0, plain(SavedBoot{Boot: testBoot})},
 	{"saved-other-boot", 0, plain(SavedBoot{Boot: testBoot + 1})},
 
-	{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
-	{"session-ok-late", 5 * time.Second, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
-	{"session-unknown", 0, plain(Wrote{ID: 40})},
-	{"saw-session-older", 0, sawOwn(testRev-1, func(s *Session) { s.Boot = testBoot + 4 })},
-	{"saw-session-renewed", 0, sawOwn(testRev+1, func(s *Session) { s.Nonce = "s-10" })},
-	{"saw-session-buried", 0, sawOwn(testRev+1, func(s *Session) { s.State, s.Nonce = Dead, "" })},
-	{"saw-session-ended", 0, sawOwn(testRev+1, func(s *Session) { s.State, s.Nonce = Ended, "" })},
-	{"saw-session-of-twin", 0, sawOwn(testRev+1, func(s *Session) { s.Boot, s.DirID = testBoot+1, "another" })},
-	{"saw-session-lower-boot", 0, sawOwn(testRev+1, func(s *Session) { s.Boot = testBoot - 2 })},
-	{"saw-session-deleted", 0, plain(Saw{Key: SessionKey("n1"), Revision: testRev + 1})},
+	{"session-ok", 0, plain(WriteDone{ID: 40, OK: true, Revision: testRev + 1})},
+	{"session-ok-late", 5 * time.Second, plain(WriteDone{ID: 40, OK: true, Revision: testRev + 1})},
+	{"session-unknown", 0, plain(WriteDone{ID: 40})},
+	{"observed-session-older", 0, observeSelf(testRev-1, func(s *Session) { s.Boot = testBoot + 4 })},
+	{"observed-session-renewed", 0, observeSelf(testRev+1, func(s *Session) { s.Nonce = "s-10" })},
+	{"observed-session-dead", 0, observeSelf(testRev+1, func(s *Session) { s.State, s.Nonce = Dead, "" })},
+	{"observed-session-ended", 0, observeSelf(testRev+1, func(s *Session) { s.State, s.Nonce = Ended, "" })},
+	{"observed-session-of-duplicate", 0, observeSelf(testRev+1, func(s *Session) { s.Boot, s.DirID = testBoot+1, "another" })},
+	{"observed-session-lower-boot", 0, observeSelf(testRev+1, func(s *Session) { s.Boot = testBoot - 2 })},
+	{"observed-session-deleted", 0, plain(Observed{Key: SessionKey("n1"), Revision: testRev + 1})},
 
-	{"cut-off", 0, plain(CutOff{N: 1, At: testNow})},
-	{"cut-off-past-fence", 4 * time.Second, plain(CutOff{N: 1, At: testNow})},
+	{"isolated", 0, plain(Isolated{N: 1, At: testNow})},
+	{"isolated-past-fence", 4 * time.Second, plain(Isolated{N: 1, At: testNow})},
 	{"we-are-witnessed", 0, plain(Witnessed{Node: "n1", Revision: testRev, By: []string{"n2"}})},
 
-	{"saw-request", 0, plain(Saw{Key: RequestsKey("g"), Revision: testRev + 1, Requests: &testRequests})},
-	{"saw-request-applied-before", 0, plain(Saw{Key: RequestsKey("g"), Revision: testRev + 1, Requests: &Requests{Open: []Request{{ID: 0, Kind: Seek}}}})},
-	{"saw-request-of-other-partition", 0, plain(Saw{Key: RequestsKey("g"), Revision: testRev + 1, Requests: &Requests{Open: []Request{{ID: 9, Kind: Seek, Partitions: []int{0}}}}})},
+	{"observed-command", 0, plain(Observed{Key: CommandsKey("g"), Revision: testRev + 1, Commands: &testCommands})},
+	{"observed-command-applied-before", 0, plain(Observed{Key: CommandsKey("g"), Revision: testRev + 1, Commands: &Commands{Open: []Command{{ID: 0, Kind: Seek}}}})},
+	{"observed-command-of-other-partition", 0, plain(Observed{Key: CommandsKey("g"), Revision: testRev + 1, Commands: &Commands{Open: []Command{{ID: 9, Kind: Seek, Partitions: []int{0}}}}})},
 
-	{"saw-n2-buried", 0, sawPeer(testRev+1, peerSession("n2", 1, Dead))},
-	{"saw-n3-renewed", 0, sawPeer(testRev+1, peerSession("n3", 2, Live))},
-	{"saw-n3-buried", 0, sawPeer(testRev+1, peerSession("n3", 2, Dead))},
-	{"saw-n3-higher-boot", 0, sawPeer(testRev+1, peerSession("n3", 9, Live))},
-	{"saw-n3-lower-boot-buried", 0, sawPeer(testRev+1, peerSession("n3", 1, Dead))},
-	{"saw-n3-older", 0, sawPeer(testRev-1, peerSession("n3", 9, Dead))},
+	{"observed-n2-dead", 0, observePeer(testRev+1, peerSession("n2", 1, Dead))},
+	{"observed-n3-renewed", 0, observePeer(testRev+1, peerSession("n3", 2, Live))},
+	{"observed-n3-dead", 0, observePeer(testRev+1, peerSession("n3", 2, Dead))},
+	{"observed-n3-higher-boot", 0, observePeer(testRev+1, peerSession("n3", 9, Live))},
+	{"observed-n3-lower-boot-dead", 0, observePeer(testRev+1, peerSession("n3", 1, Dead))},
+	{"observed-n3-older", 0, observePeer(testRev-1, peerSession("n3", 9, Dead))},
 }
 
 // testRequests are a seek back, and a pause after it.
-var testRequests = Requests{Version: 1, LastID: 3, Open: []Request{
+var testCommands = Commands{Version: 1, LastID: 3, Open: []Command{
 	{ID: 2, Kind: Seek, Seq: 10}, {ID: 3, Kind: Pause, Reason: "wait"},
 }}
 
@@ -458,14 +460,14 @@ var testRequests = Requests{Version: 1, LastID: 3, Open: []Request{
 type row struct {
 	name    string // Rows of one name and different variants share golden lines.
 	variant string
-	build   func() (*Core, *held)
+	build   func() (*Core, *leaseState)
 	events  []event
 }
 
 // sessionRows are about our own record alone: the start, the wait for a twin, and attempts that pile up.
 func sessionRows() []row {
 	var rows []row
-	loaded := []event{{"loaded", 0, plain(Loaded{})}, {"tick", 0, plain(Tick{})}, {"stop", 0, plain(Stop{})}}
+	loaded := []event{{"synced", 0, plain(Synced{})}, {"tick", 0, plain(Tick{})}, {"stop", 0, plain(Stop{})}}
 	for _, own := range []struct {
 		name   string
 		change func(*Session)
@@ -476,11 +478,11 @@ func sessionRows() []row {
 		{"live-other-kernel-life", func(s *Session) { s.KernelBoot = "another" }},
 		{"live-other-lock-file", func(s *Session) { s.LockIno = 2 }},
 		{"live-unknown-kernel-life", func(s *Session) { s.KernelBoot = "" }},
-		{"buried", func(s *Session) { s.State = Dead }},
+		{"dead", func(s *Session) { s.State = Dead }},
 		{"ended", func(s *Session) { s.State = Ended }},
 	} {
 		for _, boots := range []string{"disk", "session", "lease"} {
-			rows = append(rows, row{"loading own-record-" + own.name + " highest-boot-in-" + boots, "", func() (*Core, *held) {
+			rows = append(rows, row{"loading own-record-" + own.name + " highest-boot-in-" + boots, "", func() (*Core, *leaseState) {
 				return buildLoading(own.change, boots)
 			}, loaded})
 		}
@@ -492,21 +494,21 @@ func sessionRows() []row {
 		pending, rested bool
 	}{
 		{"watching", time.Second, 0, false, true},
-		{"watching moved-once", time.Second, 1, false, true},
+		{"watching changed-once", time.Second, 1, false, true},
 		{"watching silent", testTTL, 0, false, true},
 		{"watching silent resting", testTTL, 0, false, false},
-		{"watching silent burying", testTTL, 0, true, true},
+		{"watching silent marking-dead", testTTL, 0, true, true},
 	} {
-		rows = append(rows, row{w.name, "", func() (*Core, *held) {
+		rows = append(rows, row{w.name, "", func() (*Core, *leaseState) {
 			c, h := state{phase: watching, rec: "free", planned: "n1"}.build()
-			c.own.seenAt, c.own.moves = testNow-w.quiet, w.moves
+			c.self.seenAt, c.self.moves = testNow-w.quiet, w.moves
 			if !w.rested {
-				c.own.nextAt = testNow + 50*time.Millisecond
+				c.self.nextAt = testNow + 50*time.Millisecond
 			} else {
-				c.own.nextAt = 0
+				c.self.nextAt = 0
 			}
 			if w.pending {
-				c.own.pending, c.writes[40] = 40, SessionKey("n1")
+				c.self.pending, c.writes[40] = 40, SessionKey("n1")
 			}
 			return c, h
 		}, leaseEvents})
@@ -522,16 +524,16 @@ func requestRows() []row {
 		if s.phase != running {
 			continue
 		}
-		rows = append(rows, row{"asked " + s.session(), s.variant(), func() (*Core, *held) {
+		rows = append(rows, row{"command-due " + s.session(), s.variant(), func() (*Core, *leaseState) {
 			c, h := s.build()
 			g := c.groups[0]
-			g.requests, g.requestsRev = testRequests, testRev
-			g.requests.Open = slices.Clone(g.requests.Open)
-			for i := range g.requests.Open {
-				g.requests.Open[i].Partitions = []int{1}
+			g.commands, g.commandsRev = testCommands, testRev
+			g.commands.Open = slices.Clone(g.commands.Open)
+			for i := range g.commands.Open {
+				g.commands.Open[i].Partitions = []int{1}
 			}
-			if h.lane == handing && h.pending != nil && !c.wantsAway(h) {
-				rec := h.raised(h.rec.with(h.progress)) // else it would be handed over
+			if h.lane == handingOver && h.pending != nil && !c.shouldRelease(h) {
+				rec := h.underNextEpoch(h.rec.with(h.progress)) // else it would be handed over
 				h.pending.Lease = &rec
 			}
 			return c, h
@@ -541,35 +543,35 @@ func requestRows() []row {
 }
 
 // sawRequestLanded shows that the write of a request's new epoch landed unheard.
-func sawRequestLanded(c *Core, h *held) Input {
-	if h.lane != handing {
+func sawRequestLanded(c *Core, h *leaseState) Input {
+	if h.lane != handingOver {
 		return nil
 	}
-	rec := h.raised(h.rec.with(h.progress))
-	return Saw{Key: h.key, Revision: h.rev + 1, Lease: &rec}
+	rec := h.underNextEpoch(h.rec.with(h.progress))
+	return Observed{Key: h.key, Revision: h.rev + 1, Lease: &rec}
 }
 
 var requestEvents = append(slices.Clone(leaseEvents[:5]),
-	event{"saw-request-landed", 0, sawRequestLanded},
-	event{"saw-same", 0, leaseEvents[7].in},
-	event{"saw-commit-landed", 0, sawCommit},
-	event{"saw-free", 0, sawLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35})},
-	event{"saw-owner-live", 0, sawLease(testRev+1, theirs("n2", 1))},
-	event{"wrote-ok", 0, wroteOK},
-	event{"wrote-request-ok", 0, wroteRequestOK},
-	event{"wrote-unknown", 0, plain(Wrote{ID: 41})},
+	event{"observed-command-landed", 0, sawRequestLanded},
+	event{"observed-same", 0, leaseEvents[7].in},
+	event{"observed-commit-landed", 0, observeCommit},
+	event{"observed-free", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35})},
+	event{"observed-owner-live", 0, observeLease(testRev+1, theirs("n2", 1))},
+	event{"write-ok", 0, writeOK},
+	event{"write-command-ok", 0, wroteRequestOK},
+	event{"write-unknown", 0, plain(WriteDone{ID: 41})},
 	event{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
 	event{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
-	event{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
+	event{"session-ok", 0, plain(WriteDone{ID: 40, OK: true, Revision: testRev + 1})},
 	event{"stop", 0, plain(Stop{})},
 )
 
 // wroteRequestOK is the good answer to the write of a request's new epoch.
-func wroteRequestOK(c *Core, h *held) Input {
-	if h.lane != handing || h.pending == nil || h.pending.Revision != h.rev {
+func wroteRequestOK(c *Core, h *leaseState) Input {
+	if h.lane != handingOver || h.pending == nil || h.pending.Revision != h.rev {
 		return nil
 	}
-	return Wrote{ID: 41, OK: true, Revision: h.rev + 1}
+	return WriteDone{ID: 41, OK: true, Revision: h.rev + 1}
 }
 
 // overdueRows: a stop that has waited long for its hand-overs, in every state of the lease.
@@ -580,17 +582,17 @@ func overdueRows() []row {
 		if s.phase != running || !s.stopping || s.expired {
 			continue
 		}
-		rows = append(rows, row{"overdue " + s.session(), s.variant(), func() (*Core, *held) {
+		rows = append(rows, row{"overdue " + s.session(), s.variant(), func() (*Core, *leaseState) {
 			c, h := s.build()
-			c.stopAt = testNow - c.stopPatience()
-			c.own.pending = 0
+			c.stopAt = testNow - c.stopLimit()
+			c.self.pending = 0
 			return c, h
 		}, leaseEvents[:5]})
 	}
 	return rows
 }
 
-func buildLoading(change func(*Session), boots string) (*Core, *held) {
+func buildLoading(change func(*Session), boots string) (*Core, *leaseState) {
 	c, h := state{phase: loading, rec: "free", planned: "n1"}.build()
 	if change != nil {
 		rec := c.cfg.Self
@@ -599,7 +601,7 @@ func buildLoading(change func(*Session), boots string) (*Core, *held) {
 		if boots == "session" {
 			rec.Boot = 20
 		}
-		c.own.rev, c.own.rec = testRev, &rec
+		c.self.rev, c.self.rec = testRev, &rec
 		if rec.KernelBoot == "" {
 			c.cfg.Self.KernelBoot = ""
 		}
@@ -614,21 +616,21 @@ func buildLoading(change func(*Session), boots string) (*Core, *held) {
 func attemptRows() []row {
 	var rows []row
 	events := []event{
-		{"saw-earlier-attempt", 0, sawOwn(testRev+1, func(s *Session) { s.Nonce = "s-9b" })},
-		{"saw-earlier-attempt-late", 5 * time.Second, sawOwn(testRev+1, func(s *Session) { s.Nonce = "s-9b" })},
-		{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
-		{"session-unknown", 0, plain(Wrote{ID: 40})},
-		{"earlier-answer", 0, plain(Wrote{ID: 39, OK: true, Revision: testRev + 1})},
+		{"observed-earlier-attempt", 0, observeSelf(testRev+1, func(s *Session) { s.Nonce = "s-9b" })},
+		{"observed-earlier-attempt-late", 5 * time.Second, observeSelf(testRev+1, func(s *Session) { s.Nonce = "s-9b" })},
+		{"session-ok", 0, plain(WriteDone{ID: 40, OK: true, Revision: testRev + 1})},
+		{"session-unknown", 0, plain(WriteDone{ID: 40})},
+		{"earlier-answer", 0, plain(WriteDone{ID: 39, OK: true, Revision: testRev + 1})},
 	}
 	for _, s := range []state{
 		{phase: publishing}, {phase: running}, {phase: running, expired: true}, {phase: running, stopping: true}, {phase: ending, stopping: true},
 	} {
-		s.rec, s.planned = "free-next-live", "n1"
-		rows = append(rows, row{"two-attempts " + s.session(), "", func() (*Core, *held) {
+		s.rec, s.planned = "free-successor-live", "n1"
+		rows = append(rows, row{"two-attempts " + s.session(), "", func() (*Core, *leaseState) {
 			c, h := s.build()
-			early := attempt{id: 39, at: testNow - 700*time.Millisecond, rec: c.own.sent[0].rec}
+			early := attempt{id: 39, at: testNow - 700*time.Millisecond, rec: c.self.sent[0].rec}
 			early.rec.Nonce, early.rec.State = "s-9b", Live
-			c.own.sent = append([]attempt{early}, c.own.sent...)
+			c.self.sent = append([]attempt{early}, c.self.sent...)
 			return c, h
 		}, events})
 	}
@@ -645,26 +647,26 @@ func cutRows() []row {
 	var rows []row
 	events := []event{
 		{"tick-rested", 100 * time.Millisecond, plain(Tick{})},
-		{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
-		{"session-ok-late", 5 * time.Second, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
-		{"session-unknown", 0, plain(Wrote{ID: 40})},
-		{"saw-session-renewed", 0, sawOwn(testRev+1, func(s *Session) { s.Nonce = "s-10" })},
-		{"cut-off-again", 0, plain(CutOff{N: 2, At: testNow})},
+		{"session-ok", 0, plain(WriteDone{ID: 40, OK: true, Revision: testRev + 1})},
+		{"session-ok-late", 5 * time.Second, plain(WriteDone{ID: 40, OK: true, Revision: testRev + 1})},
+		{"session-unknown", 0, plain(WriteDone{ID: 40})},
+		{"observed-session-renewed", 0, observeSelf(testRev+1, func(s *Session) { s.Nonce = "s-10" })},
+		{"isolated-again", 0, plain(Isolated{N: 2, At: testNow})},
 	}
 	for _, s := range []state{
-		{phase: publishing}, {phase: running, expired: true}, {phase: running, expired: true, lane: parked},
+		{phase: publishing}, {phase: running, expired: true}, {phase: running, expired: true, lane: joined},
 		{phase: running, expired: true, lane: cancelled}, {phase: ending, expired: true, stopping: true},
 	} {
-		s.rec, s.planned = "free-next-me", "n1"
+		s.rec, s.planned = "free-successor-me", "n1"
 		if s.lane != none {
 			s.rec = "mine"
 		}
 		for name, ago := range map[string]time.Duration{"cut-before-send": 200 * time.Millisecond, "cut-at-send": 100 * time.Millisecond, "cut-after-send": 50 * time.Millisecond} {
-			rows = append(rows, row{name + " " + s.session(), "", func() (*Core, *held) {
+			rows = append(rows, row{name + " " + s.session(), "", func() (*Core, *leaseState) {
 				c, h := s.build()
-				c.own.cuts, c.own.cutAt = 1, testNow-ago
+				c.self.cuts, c.self.cutAt = 1, testNow-ago
 				if s.phase >= running {
-					c.own.fence, c.own.lastOK = testNow-ago, testNow-time.Second
+					c.self.fence, c.self.lastOK = testNow-ago, testNow-time.Second
 				}
 				return c, h
 			}, events})
@@ -680,40 +682,40 @@ func peerRows() []row {
 		{"tick", 0, plain(Tick{})},
 		{"tick-rested", 100 * time.Millisecond, plain(Tick{})},
 		{"tick-after-suspend", time.Hour, plain(Tick{})},
-		{"saw-n3-older", 0, sawPeer(testRev-1, peerSession("n3", 9, Dead))},
-		{"saw-n3-same", 0, sawPeer(testRev, peerSession("n3", 2, Live))},
-		{"saw-n3-renewed", 0, sawPeer(testRev+1, peerSession("n3", 2, Live))},
-		{"saw-n3-buried", 0, sawPeer(testRev+1, peerSession("n3", 2, Dead))},
-		{"saw-n3-deleted", 0, plain(Saw{Key: SessionKey("n3"), Revision: testRev + 1})},
-		{"saw-n3-later-boot", 0, sawPeer(testRev+1, peerSession("n3", 3, Live))},
+		{"observed-n3-older", 0, observePeer(testRev-1, peerSession("n3", 9, Dead))},
+		{"observed-n3-same", 0, observePeer(testRev, peerSession("n3", 2, Live))},
+		{"observed-n3-renewed", 0, observePeer(testRev+1, peerSession("n3", 2, Live))},
+		{"observed-n3-dead", 0, observePeer(testRev+1, peerSession("n3", 2, Dead))},
+		{"observed-n3-deleted", 0, plain(Observed{Key: SessionKey("n3"), Revision: testRev + 1})},
+		{"observed-n3-later-boot", 0, observePeer(testRev+1, peerSession("n3", 3, Live))},
 		{"witnessed", 0, plain(witnessed(2, testRev))},
-		{"saw-n3-unprovable", 0, sawPeer(testRev, &Session{Version: 1, Node: "n3", Boot: 2, State: Live, TTL: testTTL, ServerID: serverOf("n3", 2)})},
+		{"observed-n3-unprovable", 0, observePeer(testRev, &Session{Version: 1, Node: "n3", Boot: 2, State: Live, TTL: testTTL, ServerID: serverOf("n3", 2)})},
 		{"witnessed-older-revision", 0, plain(witnessed(2, testRev-1))},
 		{"witnessed-newer-revision", 0, plain(witnessed(2, testRev+1))},
 		{"witnessed-earlier-boot", 0, plain(witnessed(1, testRev))},
 		{"witnessed-nobody", 0, plain(Witnessed{Node: "n3", Revision: testRev})},
-		{"cut-off", 0, plain(CutOff{N: 1, At: testNow})},
-		{"burial-ok", 0, plain(Wrote{ID: 42, OK: true, Revision: testRev + 1})},
-		{"burial-unknown", 0, plain(Wrote{ID: 42})},
-		{"session-ok", 0, plain(Wrote{ID: 40, OK: true, Revision: testRev + 1})},
+		{"isolated", 0, plain(Isolated{N: 1, At: testNow})},
+		{"mark-dead-ok", 0, plain(WriteDone{ID: 42, OK: true, Revision: testRev + 1})},
+		{"mark-dead-unknown", 0, plain(WriteDone{ID: 42})},
+		{"session-ok", 0, plain(WriteDone{ID: 40, OK: true, Revision: testRev + 1})},
 		{"stop", 0, plain(Stop{})},
 	}
 	owns := map[string]func(*Core){
 		"healthy":        func(*Core) {},
-		"renewals-stuck": func(c *Core) { c.own.lastOK = testNow - 2*testRenew - 1 },
-		"expired":        func(c *Core) { c.own.expired, c.own.lastOK = true, testNow },
+		"renewals-stuck": func(c *Core) { c.self.lastOK = testNow - 2*testRenew - 1 },
+		"expired":        func(c *Core) { c.self.expired, c.self.lastOK = true, testNow },
 		"stopping":       func(c *Core) { c.stopping, c.stopAt = true, testNow },
-		"publishing":     func(c *Core) { c.phase, c.own.lastOK = publishing, 0 },
+		"publishing":     func(c *Core) { c.phase, c.self.lastOK = publishing, 0 },
 	}
 	for _, own := range []string{"healthy", "renewals-stuck", "expired", "stopping", "publishing"} {
-		for _, rec := range []string{"owner-live", "owner-buried", "owner-without-session", "free-next-live"} {
+		for _, rec := range []string{"owner-live", "owner-dead", "owner-without-session", "free-successor-live"} {
 			for _, silent := range []time.Duration{testTTL - 1, testTTL} {
 				for _, write := range []string{"", "pending", "resting", "witnessed", "witnessed resting"} {
 					name := fmt.Sprintf("n3 %s %s silent-%v %s", own, rec, silent.Round(time.Second)-map[bool]time.Duration{true: 1}[silent < testTTL], write)
-					rows = append(rows, row{strings.TrimSpace(name), "", func() (*Core, *held) {
+					rows = append(rows, row{strings.TrimSpace(name), "", func() (*Core, *leaseState) {
 						c, h := state{phase: running, rec: rec, planned: "n1", old: true}.build()
 						p := c.peer("n3")
-						p.quietAt = testNow - silent
+						p.lastChangeAt = testNow - silent
 						switch {
 						case strings.HasSuffix(write, "resting"):
 							p.retryAt = testNow + 50*time.Millisecond
@@ -872,14 +874,14 @@ func (r row) try(t *testing.T, e event) (line string, ok bool) {
 }
 
 // shape is the part of a state that golden lines show.
-func shape(c *Core, h *held) string {
+func shape(c *Core, h *leaseState) string {
 	s := []string{strings.Fields(state{phase: c.phase}.String())[0]}
-	if c.own.expired {
+	if c.self.expired {
 		s = append(s, "expired")
 	}
 	s = append(s, laneNames[h.lane])
-	if h.lost && h.lane == cancelled {
-		s = append(s, "lost")
+	if h.revoked && h.lane == cancelled {
+		s = append(s, "revoked")
 	}
 	return strings.Join(s, " ")
 }
@@ -923,7 +925,7 @@ func describeAction(a Action) string {
 // causeName names an error without its wording.
 func causeName(err error) string {
 	for name, sentinel := range map[string]error{
-		"fenced": ErrFenced, "lease lost": ErrLeaseLost, "hand-over timeout": ErrHandoverTimeout, "buried": ErrBuried, "name taken": ErrNameTaken,
+		"fenced": ErrFenced, "lease lost": ErrLeaseLost, "hand-over timeout": ErrHandoverTimeout, "declared dead": ErrDeclaredDead, "name taken": ErrNameTaken,
 	} {
 		if errors.Is(err, sentinel) {
 			return name
@@ -941,9 +943,9 @@ func describeWrite(w Write) string {
 			s += " leaving"
 		}
 	case l.Owner == "":
-		s += fmt.Sprintf("free epoch %d done %d.%d", l.Epoch, l.Checkpoint, l.Attempt)
+		s += fmt.Sprintf("free epoch %d checkpoint %d.%d", l.Epoch, l.Checkpoint, l.Attempt)
 	default:
-		s += fmt.Sprintf("%s/%d epoch %d done %d.%d", l.Owner, l.Boot, l.Epoch, l.Checkpoint, l.Attempt)
+		s += fmt.Sprintf("%s/%d epoch %d checkpoint %d.%d", l.Owner, l.Boot, l.Epoch, l.Checkpoint, l.Attempt)
 	}
 	if w.Lease != nil && w.Lease.Applied > 0 {
 		s += fmt.Sprintf(" applied %d", w.Lease.Applied)
@@ -960,7 +962,7 @@ func describeWrite(w Write) string {
 // check holds one pair of the table against the rules.
 type check struct {
 	before, after *Core
-	hb, ha        *held
+	hb, ha        *leaseState
 	in            Input
 	now           Time
 	actions       []Action
@@ -1023,11 +1025,11 @@ func (k *check) nothingAfterTheEnd() {
 
 // cutOff: nothing goes on, and no call starts, before a renewal that is sent from now on is answered.
 func (k *check) cutOff() {
-	cut, ok := k.in.(CutOff)
+	cut, ok := k.in.(Isolated)
 	if !ok || k.before.phase < running || k.after.phase == finished {
 		return
 	}
-	if !k.after.own.expired || k.after.own.cutAt != cut.At || k.ha.lane == active || k.ha.lane == draining {
+	if !k.after.self.expired || k.after.self.cutAt != cut.At || k.ha.lane == active || k.ha.lane == draining {
 		k.fail("a lane goes on behind a cut")
 	}
 	for _, a := range k.actions {
@@ -1039,10 +1041,10 @@ func (k *check) cutOff() {
 }
 
 func (k *check) nothingGoesBack() {
-	if k.ha.rev < k.hb.rev || k.after.own.rev < k.before.own.rev {
+	if k.ha.rev < k.hb.rev || k.after.self.rev < k.before.self.rev {
 		k.fail("a known revision falls")
 	}
-	if k.ha.epoch < k.hb.epoch || k.after.own.boot < k.before.own.boot {
+	if k.ha.epoch < k.hb.epoch || k.after.self.boot < k.before.self.boot {
 		k.fail("an epoch or a boot falls")
 	}
 	for _, p := range k.before.peers {
@@ -1054,22 +1056,22 @@ func (k *check) nothingGoesBack() {
 
 // gaveUp: a stop ran out of patience at the end of this very step.
 func (k *check) gaveUp() bool {
-	overdue := k.now-k.before.stopAt >= k.before.stopPatience()
+	overdue := k.now-k.before.stopAt >= k.before.stopLimit()
 	return k.after.stopping && (k.after.phase == finished || k.after.phase == ending && overdue)
 }
 
 // knowledge: what is known of a lease is what one revision says, the highest seen; nothing is mixed from two.
 func (k *check) knowledge() {
-	saw, ok := k.in.(Saw)
-	if !ok || saw.Key != k.hb.key || saw.Lease == nil {
+	obs, ok := k.in.(Observed)
+	if !ok || obs.Key != k.hb.key || obs.Lease == nil {
 		return
 	}
 	want := k.hb.rec
-	if saw.Revision > k.hb.rev {
-		want = *saw.Lease
+	if obs.Revision > k.hb.rev {
+		want = *obs.Lease
 	}
-	if k.before.phase != finished && (k.ha.rec != want || k.ha.rev != max(k.hb.rev, saw.Revision)) {
-		k.fail("knows %+v at %d after reading %+v", k.ha.rec, k.ha.rev, *saw.Lease)
+	if k.before.phase != finished && (k.ha.rec != want || k.ha.rev != max(k.hb.rev, obs.Revision)) {
+		k.fail("knows %+v at %d after reading %+v", k.ha.rec, k.ha.rev, *obs.Lease)
 	}
 }
 
@@ -1091,19 +1093,19 @@ func (k *check) endsCalls() {
 
 // lanes: a lane that may run goes on to be joined, and what was handed over never comes back.
 func (k *check) lanes() {
-	_, joined := k.in.(Stopped)
+	_, nowJoined := k.in.(Stopped)
 	ran := k.hb.lane == active || k.hb.lane == draining || k.hb.lane == cancelled
 	runs := k.ha.lane == active || k.ha.lane == draining || k.ha.lane == cancelled
-	if ran && !runs && !joined {
+	if ran && !runs && !nowJoined {
 		k.fail("a lane is given up before it is joined")
 	}
-	if k.hb.lane == cancelled && k.ha.lane != cancelled && !joined {
+	if k.hb.lane == cancelled && k.ha.lane != cancelled && !nowJoined {
 		k.fail("a cancelled lane goes on before it is joined")
 	}
-	if k.hb.lane == handing && k.ha.lane != handing && k.ha.lane != none && k.after.phase != finished && k.ha.epoch == k.hb.epoch {
+	if k.hb.lane == handingOver && k.ha.lane != handingOver && k.ha.lane != none && k.after.phase != finished && k.ha.epoch == k.hb.epoch {
 		k.fail("a lane comes back after its hand-over was sent")
 	}
-	if k.hb.lane == handing && k.ha.lane == none && k.after.phase == running && k.after.mine(k.ha) && k.ha.rec.Epoch == k.hb.epoch {
+	if k.hb.lane == handingOver && k.ha.lane == none && k.after.phase == running && k.after.mine(k.ha) && k.ha.rec.Epoch == k.hb.epoch {
 		k.fail("a hand-over is forgotten before it is settled")
 	}
 	if k.hb.lane == none && runs && k.ha.lane != active {
@@ -1118,7 +1120,7 @@ func (k *check) oneAtATime(w Write) {
 			k.fail("two writes of %v at once", w.Key)
 		}
 	}
-	wrote, answered := k.in.(Wrote)
+	wrote, answered := k.in.(WriteDone)
 	settled := func(id uint64) bool { return answered && wrote.ID == id }
 	switch w.Key {
 	case k.hb.key:
@@ -1133,11 +1135,11 @@ func (k *check) oneAtATime(w Write) {
 		}
 	case SessionKey("n1"):
 		// A read at a higher revision settles it as well as an answer.
-		if p := k.before.own.pending; p != 0 && !settled(p) && k.after.own.rev == k.before.own.rev {
+		if p := k.before.self.pending; p != 0 && !settled(p) && k.after.self.rev == k.before.self.rev {
 			k.fail("a second write of our session while one is under way")
 		}
-		if w.Revision != k.after.own.rev {
-			k.fail("a session write on revision %d, known is %d", w.Revision, k.after.own.rev)
+		if w.Revision != k.after.self.rev {
+			k.fail("a session write on revision %d, known is %d", w.Revision, k.after.self.rev)
 		}
 	}
 }
@@ -1152,7 +1154,7 @@ func (k *check) leaseWrite(w Write) {
 	case l.Owner == "n1" && (rec.Owner != "n1" || l.Epoch != rec.Epoch):
 		k.claim(l, rec)
 	case l.Owner == "n1":
-		if !k.ownedByLane(rec) || l.Boot != testBoot || k.ha.lane == handing {
+		if !k.ownedByLane(rec) || l.Boot != testBoot || k.ha.lane == handingOver {
 			k.fail("a commit of what is not ours")
 		}
 	case l.Owner == "":
@@ -1175,26 +1177,26 @@ func (k *check) applied(l *Lease, rec Lease) {
 		}
 	case l.Epoch != rec.Epoch+1 || l.Owner != "n1":
 		k.fail("a request is applied without a new epoch")
-	case l.Applied != testRequests.LastID || l.Checkpoint != 10 || l.Attempt != 0 || l.Paused != "wait":
+	case l.Applied != testCommands.LastID || l.Checkpoint != 10 || l.Attempt != 0 || l.Paused != "wait":
 		k.fail("requests are applied as %+v", *l)
 	}
 }
 
 func (k *check) claim(l *Lease, rec Lease) {
 	progress := rec.progress()
-	if k.ha.lane == handing {
+	if k.ha.lane == handingOver {
 		progress = k.ha.progress
 		if l.Applied == rec.Applied {
 			k.fail("a new epoch for nothing")
 		}
 	}
-	if l.Epoch != rec.Epoch+1 || l.Boot != k.after.own.boot || l.Successor != "" || l.Applied == rec.Applied && l.progress() != progress {
+	if l.Epoch != rec.Epoch+1 || l.Boot != k.after.self.boot || l.Successor != "" || l.Applied == rec.Applied && l.progress() != progress {
 		k.fail("a claim of %+v as %+v", rec, *l)
 	}
-	if k.ha.lane == handing && !k.ownedByLane(rec) {
+	if k.ha.lane == handingOver && !k.ownedByLane(rec) {
 		k.fail("a request is applied to what is not ours")
 	}
-	if k.ha.lane != none && k.ha.lane != handing || k.after.own.expired || k.after.stopping || k.now >= k.after.own.fence {
+	if k.ha.lane != none && k.ha.lane != handingOver || k.after.self.expired || k.after.stopping || k.now >= k.after.self.fence {
 		k.fail("a claim by a node that may not claim")
 	}
 	if rec.Owner != "" && (rec.Owner != "n1" || rec.Boot != testBoot) && !k.provablyDead(rec.Owner, rec.Boot) {
@@ -1204,7 +1206,7 @@ func (k *check) claim(l *Lease, rec Lease) {
 
 // provablyDead is rule 5, spelled out a second time.
 func (k *check) provablyDead(node string, boot uint64) bool {
-	s := k.after.own.rec
+	s := k.after.self.rec
 	for _, p := range k.after.peers {
 		if p.name == node {
 			s = p.rec
@@ -1215,13 +1217,13 @@ func (k *check) provablyDead(node string, boot uint64) bool {
 
 func (k *check) handOver(l *Lease, rec Lease) {
 	lateClaim := k.ha.lane == none && k.after.stopping
-	if k.ha.lane != handing && !lateClaim {
+	if k.ha.lane != handingOver && !lateClaim {
 		k.fail("handed over while the lane is %s", laneNames[k.ha.lane])
 	}
 	if rec.Owner != "n1" || rec.Boot != testBoot || l.Epoch != rec.Epoch || l.Boot != 0 {
 		k.fail("%+v handed over as %+v", rec, *l)
 	}
-	if k.ha.lane == handing && (l.Checkpoint != k.ha.progress.Checkpoint || l.Attempt != k.ha.progress.Attempt) {
+	if k.ha.lane == handingOver && (l.Checkpoint != k.ha.progress.Checkpoint || l.Attempt != k.ha.progress.Attempt) {
 		k.fail("handed over at %d, the lane came to %d", l.Checkpoint, k.ha.progress.Checkpoint)
 	}
 	if next := k.after.peer("n2"); l.Successor != "" && (l.Successor != "n2" || !next.live()) {
@@ -1231,16 +1233,16 @@ func (k *check) handOver(l *Lease, rec Lease) {
 
 // start: only by the OK answer to an own claim, or as a joined lane going on under a fence ahead.
 func (k *check) start(a Start) {
-	wrote, answered := k.in.(Wrote)
-	_, joined := k.in.(Stopped)
+	wrote, answered := k.in.(WriteDone)
+	_, nowJoined := k.in.(Stopped)
 	p := k.hb.pending
 	byClaim := answered && p != nil && wrote.ID == p.ID && wrote.OK && p.Lease.Owner == "n1" && p.Lease.Epoch == a.Epoch &&
-		(k.hb.lane == none || k.hb.lane == handing && p.Lease.Epoch == k.hb.epoch+1) && wrote.Revision == k.ha.rev && p.Lease.progress() == a.Progress
-	resumed := a.Epoch == k.hb.epoch && (k.hb.lane == parked || joined && !k.hb.lost && k.hb.lane != none && k.hb.lane != handing)
+		(k.hb.lane == none || k.hb.lane == handingOver && p.Lease.Epoch == k.hb.epoch+1) && wrote.Revision == k.ha.rev && p.Lease.progress() == a.Progress
+	resumed := a.Epoch == k.hb.epoch && (k.hb.lane == joined || nowJoined && !k.hb.revoked && k.hb.lane != none && k.hb.lane != handingOver)
 	if !byClaim && !resumed {
 		k.fail("a lane starts on something else than the answer to a claim")
 	}
-	if k.after.phase != running || k.after.own.expired || k.now >= k.after.own.fence || a.Boot != k.after.own.boot {
+	if k.after.phase != running || k.after.self.expired || k.now >= k.after.self.fence || a.Boot != k.after.self.boot {
 		k.fail("a lane starts behind the fence")
 	}
 	if !k.ownedByLane(k.ha.rec) || a.Progress != k.ha.rec.progress() || k.ha.lane != active {
@@ -1250,37 +1252,37 @@ func (k *check) start(a Start) {
 
 // fence: dated from the send of an attempt that is now known to have landed, or moved back to now.
 func (k *check) fence(a Fence) {
-	if a.At <= k.now && a.At <= max(k.now, k.before.own.fence) {
+	if a.At <= k.now && a.At <= max(k.now, k.before.self.fence) {
 		return
 	}
-	at := k.before.own.fence
-	for _, s := range k.before.own.sent {
-		wrote, ok := k.in.(Wrote)
-		saw, read := k.in.(Saw)
-		if ok && wrote.OK && wrote.ID == s.id || read && saw.Session != nil && saw.Session.Nonce == s.rec.Nonce {
+	at := k.before.self.fence
+	for _, s := range k.before.self.sent {
+		wrote, ok := k.in.(WriteDone)
+		obs, read := k.in.(Observed)
+		if ok && wrote.OK && wrote.ID == s.id || read && obs.Session != nil && obs.Session.Nonce == s.rec.Nonce {
 			at = max(at, s.at+testTTL-testMargin)
 		}
 	}
 	if a.At > at {
 		k.fail("fence at %+v, may be at %+v at most", a.At-testNow, at-testNow)
 	}
-	if wrote, ok := k.in.(Wrote); k.before.own.expired && k.before.phase == running && !(ok && wrote.OK) {
+	if wrote, ok := k.in.(WriteDone); k.before.self.expired && k.before.phase == running && !(ok && wrote.OK) {
 		k.fail("a passed fence moves on without an answer")
 	}
-	if cut := k.before.own.cutAt; cut > 0 && at <= cut+testTTL-testMargin {
+	if cut := k.before.self.cutAt; cut > 0 && at <= cut+testTTL-testMargin {
 		k.fail("a fence moves on by a renewal from before we were cut off")
 	}
 }
 
 func (k *check) ownWrite(w Write) {
-	s, rec := w.Session, k.after.own.rec
-	if s.Boot != k.after.own.boot {
-		k.fail("a session write under boot %d, ours is %d", s.Boot, k.after.own.boot)
+	s, rec := w.Session, k.after.self.rec
+	if s.Boot != k.after.self.boot {
+		k.fail("a session write under boot %d, ours is %d", s.Boot, k.after.self.boot)
 	}
 	if rec != nil && (s.Boot < rec.Boot || s.Boot == rec.Boot && rec.State != Live) {
 		k.fail("boot %d written over %s boot %d", s.Boot, rec.State, rec.Boot)
 	}
-	for _, o := range k.before.own.sent {
+	for _, o := range k.before.self.sent {
 		if o.rec.Nonce == s.Nonce {
 			k.fail("the nonce %s is used twice", s.Nonce)
 		}
@@ -1288,7 +1290,7 @@ func (k *check) ownWrite(w Write) {
 	switch {
 	case s.State == Ended && (k.after.phase != ending || k.after.anyLane()):
 		k.fail("the session ends with lanes left")
-	case s.State == Ended && k.after.anyLeaseLeft() && k.now-k.before.stopAt < k.before.stopPatience():
+	case s.State == Ended && k.after.anyLeaseLeft() && k.now-k.before.stopAt < k.before.stopLimit():
 		k.fail("the session ends with leases left")
 	case s.State == Live && k.after.phase != publishing && k.after.phase != running && !k.gaveUp():
 		k.fail("a live session is written")
@@ -1300,14 +1302,14 @@ func (k *check) ownWrite(w Write) {
 // burial: of what stood unchanged for its ttl while our own renewals went through, or is proven to be gone.
 func (k *check) burial(w Write) {
 	if w.Session.Node == "n1" {
-		if k.now-k.before.own.seenAt < testTTL || w.Session.State != Dead || w.Session.Nonce != "" {
+		if k.now-k.before.self.seenAt < testTTL || w.Session.State != Dead || w.Session.Nonce != "" {
 			k.fail("our twin is buried too early")
 		}
 		return
 	}
 	p, before := k.after.peer(w.Session.Node), k.before.peer(w.Session.Node)
-	healthy := (k.before.phase == running || k.after.phase == running) && !k.after.own.expired && k.now-k.after.own.lastOK <= 2*testRenew
-	if !healthy || k.now-p.quietAt < testTTL && !k.provenGone(p) || w.Revision != p.rev || before.pending != 0 || k.now < before.retryAt {
+	healthy := (k.before.phase == running || k.after.phase == running) && !k.after.self.expired && k.now-k.after.self.lastOK <= 2*testRenew
+	if !healthy || k.now-p.lastChangeAt < testTTL && !k.provenGone(p) || w.Revision != p.rev || before.pending != 0 || k.now < before.retryAt {
 		k.fail("%s is buried too early", p.name)
 	}
 	if w.Session.State != Dead || w.Session.Nonce != "" || w.Session.Boot == 0 || p.rec != nil && (p.rec.State != Live || w.Session.Boot != p.rec.Boot) {
@@ -1326,17 +1328,17 @@ func (k *check) provenGone(p *peer) bool {
 
 // boot: a new life is above every earlier one, and begins with nothing of the last one left.
 func (k *check) boot(a SaveBoot) {
-	highest := k.before.own.boot
-	if k.after.own.rec != nil {
-		highest = max(highest, k.after.own.rec.Boot)
+	highest := k.before.self.boot
+	if k.after.self.rec != nil {
+		highest = max(highest, k.after.self.rec.Boot)
 	}
 	if k.ha.rec.Owner == "n1" {
 		highest = max(highest, k.ha.rec.Boot)
 	}
-	if a.Boot <= highest || a.Boot != k.after.own.boot || k.after.anyLane() {
+	if a.Boot <= highest || a.Boot != k.after.self.boot || k.after.anyLane() {
 		k.fail("boot %d after %d", a.Boot, highest)
 	}
-	if rec := k.after.own.rec; rec != nil && rec.State == Live && !rec.sameHome(k.after.cfg.Self) {
+	if rec := k.after.self.rec; rec != nil && rec.State == Live && !rec.sameDirectory(k.after.cfg.Self) {
 		k.fail("a new life beside a live one from elsewhere")
 	}
 }

@@ -53,7 +53,7 @@ func (l Lease) Valid() error {
 }
 
 // Valid says why no node can have written these requests, nil if one can.
-func (r Requests) Valid() error {
+func (r Commands) Valid() error {
 	if r.Version != RecordVersion {
 		return fmt.Errorf("v is %d, not %d", r.Version, RecordVersion)
 	}
@@ -73,7 +73,7 @@ func (r Requests) Valid() error {
 	return nil
 }
 
-func (r Request) valid() error {
+func (r Command) valid() error {
 	for _, p := range r.Partitions {
 		if p < 0 {
 			return fmt.Errorf("partition %d is out of range", p)

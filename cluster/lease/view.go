@@ -21,7 +21,7 @@ type View struct {
 type GroupView struct {
 	Name     string
 	Leases   []Lease
-	Requests Requests
+	Commands Commands
 }
 
 var phaseNames = map[phase]string{
@@ -32,12 +32,12 @@ var phaseNames = map[phase]string{
 
 // View copies what is known.
 func (c *Core) View() View {
-	v := View{Boot: c.own.boot, Live: c.phase == running && !c.own.expired, State: phaseNames[c.phase]}
-	v.Renewing = c.phase == publishing || c.phase == running && c.own.expired
-	if c.phase == running && c.own.expired {
+	v := View{Boot: c.self.boot, Live: c.phase == running && !c.self.expired, State: phaseNames[c.phase]}
+	v.Renewing = c.phase == publishing || c.phase == running && c.self.expired
+	if c.phase == running && c.self.expired {
 		v.State = "session could not be renewed in time"
 	}
-	own := c.own.rec
+	own := c.self.rec
 	for _, p := range c.peers {
 		if own != nil && own.Node < p.name {
 			v.Sessions = append(v.Sessions, *own)
@@ -52,7 +52,7 @@ func (c *Core) View() View {
 	}
 	v.Alarms = slices.SortedFunc(maps.Values(c.alarms), func(a, b Alarm) int { return cmp.Compare(a.Key.String(), b.Key.String()) })
 	for _, g := range c.groups {
-		gv := GroupView{Name: g.Name, Requests: g.requests}
+		gv := GroupView{Name: g.Name, Commands: g.commands}
 		for _, h := range g.leases {
 			gv.Leases = append(gv.Leases, h.rec)
 		}

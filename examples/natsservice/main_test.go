@@ -107,7 +107,7 @@ func TestServiceServesTheHandlerKind(t *testing.T) {
 	}
 	node, _ := connect(t, url)
 	env := worker.HandlerEnv{App: "leasehold/test", Node: "n1", Group: "billing", Topic: "orders", Conn: node, Subject: "leasehold.serve.billing"}
-	h, err := worker.NewNATS(worker.HandlerConfig{Kind: worker.KindNATS}, env)
+	h, err := worker.NewNATS(worker.NATSConfig{}, env)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,14 +36,14 @@ func python(t *testing.T) string {
 	return ""
 }
 
-func (db *database) handler() worker.HandlerConfig {
+func (db *database) handler() worker.SubprocessConfig {
 	script, err := filepath.Abs("handler.py")
 	if err != nil {
 		db.t.Fatal(err)
 	}
-	return worker.HandlerConfig{
-		Kind: worker.KindSubprocess, Command: []string{python(db.t), script}, Config: map[string]any{"dsn": db.dsn()},
-	}.WithDefaults()
+	return worker.SubprocessConfig{
+		Command: []string{python(db.t), script}, Config: map[string]any{"dsn": db.dsn()},
+	}
 }
 
 // owner is one process of the handler, holding partition 3 under an epoch.

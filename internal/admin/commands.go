@@ -72,8 +72,8 @@ func (c commands) submit(ctx context.Context, group string, a api.Ask) (*api.Ask
 }
 
 // request makes a request to the lease protocol of what an operator wants.
-func (c commands) request(ctx context.Context, g groupRef, a api.Ask) (r lease.Request, err error) {
-	r = lease.Request{
+func (c commands) request(ctx context.Context, g groupRef, a api.Ask) (r lease.Command, err error) {
+	r = lease.Command{
 		Kind: a.Kind, Partitions: slices.Compact(slices.Sorted(slices.Values(a.Partitions))), At: time.Now().UTC().Format(time.RFC3339), By: api.By(ctx),
 	}
 	for _, p := range r.Partitions {
@@ -102,9 +102,9 @@ func (c commands) request(ctx context.Context, g groupRef, a api.Ask) (r lease.R
 }
 
 // record adds a request to those of its group, and forgets those that every lease shows as applied.
-func (c commands) record(ctx context.Context, g groupRef, r lease.Request) (id uint64, err error) {
+func (c commands) record(ctx context.Context, g groupRef, r lease.Command) (id uint64, err error) {
 	err = retryConflict(ctx, func() error {
-		saw, err := g.store.KV.Read(ctx, lease.RequestsKey(g.name))
+		saw, err := g.store.KV.Read(ctx, lease.CommandsKey(g.name))
 		if err != nil {
 			return err
 		}
@@ -113,18 +113,18 @@ func (c commands) record(ctx context.Context, g groupRef, r lease.Request) (id u
 			return err
 		}
 		next := g.knownRequests(saw, all)
-		next.Open = slices.DeleteFunc(slices.Clone(next.Open), func(q lease.Request) bool { return len(pendingOn(q.ID, q, all)) == 0 })
+		next.Open = slices.DeleteFunc(slices.Clone(next.Open), func(q lease.Command) bool { return len(pendingOn(q.ID, q, all)) == 0 })
 		if len(next.Open) >= maxOpen {
 			return refuse("%d requests to group %q have not been applied yet: is it served by a live node? `leasehold group list` says so", len(next.Open), g.name)
 		}
 		next.LastID++
 		r.ID = next.LastID
 		next.Open = append(next.Open, r)
-		rev, err := g.store.KV.Write(ctx, lease.Write{Key: saw.Key, Revision: saw.Revision, Requests: &next})
+		rev, err := g.store.KV.Write(ctx, lease.Write{Key: saw.Key, Revision: saw.Revision, Commands: &next})
 		if err != nil {
 			return err
 		}
-		c.announce(g.store.KV, lease.Saw{Key: saw.Key, Revision: rev, Requests: &next})
+		c.announce(g.store.KV, lease.Observed{Key: saw.Key, Revision: rev, Commands: &next})
 		return nil
 	})
 	return r.ID, err
@@ -132,13 +132,13 @@ func (c commands) record(ctx context.Context, g groupRef, r lease.Request) (id u
 
 // knownRequests are the requests that a new one is added to. If their record is gone or not valid, they are what this node
 // remembers of it, and no id is used again that a lease names: it would pass for applied.
-func (g groupRef) knownRequests(saw lease.Saw, all []lease.Lease) lease.Requests {
-	known := lease.Requests{Version: lease.RecordVersion}
-	if saw.Requests != nil {
-		known = *saw.Requests
+func (g groupRef) knownRequests(saw lease.Observed, all []lease.Lease) lease.Commands {
+	known := lease.Commands{Version: lease.RecordVersion}
+	if saw.Commands != nil {
+		known = *saw.Commands
 	}
-	if saw.Requests == nil && saw.Revision > 0 && g.known != nil {
-		known.LastID, known.Open = g.known.Requests.LastID, g.known.Requests.Open
+	if saw.Commands == nil && saw.Revision > 0 && g.known != nil {
+		known.LastID, known.Open = g.known.Commands.LastID, g.known.Commands.Open
 	}
 	for _, l := range all {
 		known.LastID = max(known.LastID, l.Applied)
@@ -147,15 +147,15 @@ func (g groupRef) knownRequests(saw lease.Saw, all []lease.Lease) lease.Requests
 }
 
 // announce tells every node of a record, this one too.
-func (c commands) announce(kv *cluster.KV, saw lease.Saw) {
+func (c commands) announce(kv *cluster.KV, saw lease.Observed) {
 	kv.Announce(saw)
 	if s := c.Serving(); s != nil {
-		s.Driver.Show(saw)
+		s.Driver.Observe(saw)
 	}
 }
 
 // pendingOn lists the partitions that a request is for and whose lease does not show it as applied.
-func pendingOn(id uint64, r lease.Request, all []lease.Lease) []int {
+func pendingOn(id uint64, r lease.Command, all []lease.Lease) []int {
 	left := []int{}
 	for p, l := range all {
 		if r.Covers(p) && l.Applied < id {
@@ -222,30 +222,30 @@ func (c commands) status(ctx context.Context, group string, id uint64) (out *api
 }
 
 // requests are those of the group, among which the id must have been given. They are read unless this node knows of it.
-func (g groupRef) requests(ctx context.Context, id uint64) (requests lease.Requests, interval time.Duration, err error) {
-	if g.known != nil && id > 0 && id <= g.known.Requests.LastID {
-		return g.known.Requests, pollEvery, nil
+func (g groupRef) requests(ctx context.Context, id uint64) (requests lease.Commands, interval time.Duration, err error) {
+	if g.known != nil && id > 0 && id <= g.known.Commands.LastID {
+		return g.known.Commands, pollEvery, nil
 	}
-	saw, err := g.store.KV.Read(ctx, lease.RequestsKey(g.name))
+	saw, err := g.store.KV.Read(ctx, lease.CommandsKey(g.name))
 	switch {
 	case err != nil:
 		return requests, 0, err
 	case saw.Invalid != "":
 		return requests, 0, errors.New(saw.Invalid)
-	case saw.Requests == nil || id == 0 || id > saw.Requests.LastID:
+	case saw.Commands == nil || id == 0 || id > saw.Commands.LastID:
 		return requests, 0, api.Mark(api.ErrNotFound, fmt.Sprintf("group %q was never given a request %d", g.name, id))
 	}
-	return *saw.Requests, readEvery, nil
+	return *saw.Commands, readEvery, nil
 }
 
 // resumable counts the partitions for which a resume changes something: they are paused, or a pause is on its way to them, or
 // their head message has failed, or its handler is unavailable. One whose owner does not answer may be any of it.
-func (c commands) resumable(ctx context.Context, g groupRef, r lease.Request) (*int, error) {
+func (c commands) resumable(ctx context.Context, g groupRef, r lease.Command) (*int, error) {
 	all, err := g.leases(ctx)
 	if err != nil {
 		return nil, err
 	}
-	saw, err := g.store.KV.Read(ctx, lease.RequestsKey(g.name))
+	saw, err := g.store.KV.Read(ctx, lease.CommandsKey(g.name))
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +260,7 @@ func (c commands) resumable(ctx context.Context, g groupRef, r lease.Request) (*
 	count := 0
 	for p, l := range all {
 		lane, known := lanes[p]
-		if !r.Covers(p) || known && lane.Undisturbed() && l.Paused == "" && !pausePending(saw.Requests, p, l) {
+		if !r.Covers(p) || known && lane.Undisturbed() && l.Paused == "" && !pausePending(saw.Commands, p, l) {
 			continue
 		}
 		count++
@@ -269,8 +269,8 @@ func (c commands) resumable(ctx context.Context, g groupRef, r lease.Request) (*
 }
 
 // pausePending reports whether a pause that was commanded has not been applied to a partition.
-func pausePending(open *lease.Requests, p int, l lease.Lease) bool {
-	return open != nil && slices.ContainsFunc(open.Open, func(q lease.Request) bool {
+func pausePending(open *lease.Commands, p int, l lease.Lease) bool {
+	return open != nil && slices.ContainsFunc(open.Open, func(q lease.Command) bool {
 		return q.Kind == lease.Pause && q.Covers(p) && l.Applied < q.ID
 	})
 }

@@ -84,7 +84,7 @@ func lastBefore(ctx context.Context, g groupRef, at time.Time, state jetstream.S
 }
 
 // previewSeek counts what a seek would handle again, and what it would skip.
-func (c commands) previewSeek(ctx context.Context, g groupRef, r lease.Request, out *api.Asked) error {
+func (c commands) previewSeek(ctx context.Context, g groupRef, r lease.Command, out *api.Asked) error {
 	if r.Kind != lease.Seek {
 		return nil
 	}

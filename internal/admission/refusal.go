@@ -50,6 +50,19 @@ func (r *Refusal) Is(target error) bool {
 	return ok && r.ErrCode == other.ErrCode
 }
 
+// Wrapping is the refusal as an error that is also kind, for errors.Is. The text stays that of the refusal.
+func (r *Refusal) Wrapping(kind error) error { return &classified{kind: kind, refusal: r} }
+
+// classified is a refusal that a caller has classified by an error of its own.
+type classified struct {
+	kind    error
+	refusal *Refusal
+}
+
+func (e *classified) Error() string { return e.refusal.Error() }
+
+func (e *classified) Unwrap() []error { return []error{e.kind, e.refusal} }
+
 // Refuse makes a refusal of this kind. Text of a publisher must go through Quote.
 func (k Kind) Refuse(format string, args ...any) *Refusal {
 	return &Refusal{Code: k.Code, ErrCode: k.ErrCode, Reason: k.Reason, Description: fmt.Sprintf(format, args...)}

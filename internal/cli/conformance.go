@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -52,11 +51,11 @@ func (a *App) conformanceCommand() *cobra.Command {
 			"  leasehold handler conformance --url http://127.0.0.1:8080/orders --secret-file ./webhook_secret\n" +
 			"  leasehold handler conformance --group billing --config ./config.toml --message order.json",
 		RunE: action(func(cmd *cobra.Command, args []string) error {
-			o, err := a.conformanceOptions(cmd, f, args)
+			h, o, err := a.conformanceOptions(cmd, f, args)
 			if err != nil {
 				return err
 			}
-			return a.runConformance(cmd.Context(), f, o)
+			return a.runConformance(cmd.Context(), f, h, o)
 		}),
 	}
 	addOutput(cmd, &f.format)
@@ -75,14 +74,14 @@ func (a *App) conformanceCommand() *cobra.Command {
 }
 
 // conformanceOptions says what to check, and how.
-func (a *App) conformanceOptions(cmd *cobra.Command, f conformanceFlags, args []string) (conformance.Options, error) {
-	o := conformance.Options{Timeout: 10 * time.Second, MaxPayload: int(f.maxPayload), Key: f.key}
+func (a *App) conformanceOptions(cmd *cobra.Command, f conformanceFlags, args []string) (h worker.HandlerConfig, o conformance.Options, err error) {
+	o = conformance.Options{Timeout: 10 * time.Second, MaxPayload: int(f.maxPayload), Key: f.key}
 	o.Env = worker.HandlerEnv{App: "leasehold/" + version, Node: "n1", Group: conformanceGroup, Topic: "orders"}
-	if err := a.whatToCheck(cmd, f, args, &o); err != nil {
-		return o, err
+	if h, err = a.whatToCheck(cmd, f, args, &o); err != nil {
+		return h, o, err
 	}
 	if f.maxPayload < 1 || f.maxPayload > 8*bytesize.MiB {
-		return o, usage("--max-payload %s: must be from 1B to 8MiB, which is the most that a config allows", f.maxPayload)
+		return h, o, usage("--max-payload %s: must be from 1B to 8MiB, which is the most that a config allows", f.maxPayload)
 	}
 	if f.timeout > 0 {
 		o.Timeout = f.timeout
@@ -90,49 +89,48 @@ func (a *App) conformanceOptions(cmd *cobra.Command, f conformanceFlags, args []
 	if f.verbose {
 		o.Env.Logger = hclog.New(&hclog.LoggerOptions{Name: "leasehold", Output: a.Err, Level: hclog.Info, TimeFormat: "15:04:05.000"})
 	}
-	var err error
 	o.Payloads, err = a.conformancePayloads(f)
-	return o, err
+	return h, o, err
 }
 
 // whatToCheck is a group's handler, a webhook, or a command.
-func (a *App) whatToCheck(cmd *cobra.Command, f conformanceFlags, args []string, o *conformance.Options) error {
+func (a *App) whatToCheck(cmd *cobra.Command, f conformanceFlags, args []string, o *conformance.Options) (h worker.HandlerConfig, err error) {
 	switch {
 	case f.group != "" && f.url != "" || f.group+f.url != "" && len(args) > 0:
-		return usage("--group, --url and a command: give one of them")
+		return h, usage("--group, --url and a command: give one of them")
 	case len(f.secrets) > 0 && f.url == "":
-		return usage("--secret-file is for --url; a group has its own secret_files")
+		return h, usage("--secret-file is for --url; a group has its own secret_files")
 	case f.url != "":
-		o.Handler = worker.HandlerConfig{Kind: worker.KindHTTP, URL: f.url, SecretFiles: f.secrets}
+		h = worker.HandlerConfig{Kind: worker.HTTPKind.Name, Config: worker.HTTPConfig{URL: f.url, SecretFiles: f.secrets}}
 	case f.group != "":
 		return a.groupToCheck(cmd, f, o)
 	case len(args) > 0:
-		o.Handler = worker.HandlerConfig{Kind: worker.KindSubprocess, Command: args}
+		h = worker.HandlerConfig{Kind: worker.SubprocessKind.Name, Config: worker.SubprocessConfig{Command: args}}
 	default:
-		return failure(exitUsage, "give a command, like `-- python3 handler.py`, or --group NAME, or --url URL", "no handler to check")
+		return h, failure(exitUsage, "give a command, like `-- python3 handler.py`, or --group NAME, or --url URL", "no handler to check")
 	}
-	return nil
+	return h, nil
 }
 
 // groupToCheck takes over what the config says of a group.
-func (a *App) groupToCheck(cmd *cobra.Command, f conformanceFlags, o *conformance.Options) error {
+func (a *App) groupToCheck(cmd *cobra.Command, f conformanceFlags, o *conformance.Options) (h worker.HandlerConfig, err error) {
 	c, err := config.Load(a.findConfig(cmd))
 	if err != nil {
-		return a.configError(err)
+		return h, a.configError(err)
 	}
 	g, err := groupOf(c, f.group)
 	if err != nil {
-		return err
+		return h, err
 	}
-	if surveys[g.Handler.Kind] == nil {
-		return usage("group %s has a handler of kind %q: there are checks for %s", g.Name, g.Handler.Kind,
-			strings.Join(slices.Sorted(maps.Keys(surveys)), ", "))
+	if kind, _ := worker.KindNamed(g.Handler.Kind); surveys[kind.Conformance] == nil {
+		return h, usage("group %s has a handler of kind %q: there are checks for %s", g.Name, g.Handler.Kind,
+			strings.Join(checkedKinds(), ", "))
 	}
-	o.Handler, o.Timeout, o.Env.Topic, o.Env.Node = g.Handler, g.Timeout, g.Topic, c.Node.Name
+	o.Timeout, o.Env.Topic, o.Env.Node = g.Timeout, g.Topic, c.Node.Name
 	if !cmd.Flag("max-payload").Changed {
 		o.MaxPayload = int(c.Server.MaxPayload)
 	}
-	return nil
+	return g.Handler, nil
 }
 
 // conformancePayloads reads the messages' payloads, or makes one up.
@@ -154,30 +152,39 @@ func (a *App) conformancePayloads(f conformanceFlags) ([][]byte, error) {
 	return all, nil
 }
 
-// surveys check handlers, by kind.
-var surveys = map[string]func(context.Context, conformance.Options) (*conformance.Report, error){
-	worker.KindSubprocess: conformance.Subprocess,
-	worker.KindHTTP: func(ctx context.Context, o conformance.Options) (*conformance.Report, error) {
-		h, err := worker.NewHTTP(o.Handler, o.Env)
-		if err != nil {
-			return nil, &Error{Code: exitUsage, Err: err}
-		}
-		return conformance.Calls(ctx, h, o)
+// surveys check handlers, as their kind can be checked.
+var surveys = map[worker.Conformance]func(context.Context, worker.HandlerConfig, conformance.Options) (*conformance.Report, error){
+	worker.ConformanceProtocol: func(ctx context.Context, h worker.HandlerConfig, o conformance.Options) (*conformance.Report, error) {
+		o.Handler = h.Config.(worker.SubprocessConfig)
+		return conformance.Subprocess(ctx, o)
 	},
-	worker.KindExec: func(ctx context.Context, o conformance.Options) (*conformance.Report, error) {
-		h, err := worker.NewExec(o.Handler, o.Env)
+	worker.ConformanceCalls: func(ctx context.Context, h worker.HandlerConfig, o conformance.Options) (*conformance.Report, error) {
+		kind, _ := worker.KindNamed(h.Kind)
+		handler, err := kind.New(h.Config, o.Env)
 		if err != nil {
 			return nil, &Error{Code: exitUsage, Err: err}
 		}
-		return conformance.Calls(ctx, h, o)
+		return conformance.Calls(ctx, handler, o)
 	},
 }
 
-func (a *App) runConformance(ctx context.Context, f conformanceFlags, o conformance.Options) error {
+// checkedKinds lists the kinds that can be checked.
+func checkedKinds() []string {
+	var names []string
+	for _, name := range worker.Kinds() {
+		if kind, _ := worker.KindNamed(name); surveys[kind.Conformance] != nil {
+			names = append(names, name)
+		}
+	}
+	return slices.Sorted(slices.Values(names))
+}
+
+func (a *App) runConformance(ctx context.Context, f conformanceFlags, h worker.HandlerConfig, o conformance.Options) error {
 	if f.format != formatJSON {
 		o.Found = a.printFinding
 	}
-	report, err := surveys[o.Handler.Kind](ctx, o)
+	kind, _ := worker.KindNamed(h.Kind)
+	report, err := surveys[kind.Conformance](ctx, h, o)
 	if err != nil {
 		return err
 	}

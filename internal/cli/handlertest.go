@@ -15,9 +15,9 @@ import (
 	"leasehold/internal/cli/screen"
 	"leasehold/internal/config"
 	"leasehold/internal/jsondata"
-	"leasehold/internal/node"
 	"leasehold/internal/printable"
 	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
 	"leasehold/worker"
 )
 
@@ -102,7 +102,7 @@ func (a *App) runHandlerTest(cmd *cobra.Command, name string, f trialFlags) erro
 	r := trial.Result
 	report := trialReport{
 		V: api.Version, Group: name, Kind: group.Handler.Kind, Message: *stored, Epoch: f.epoch, Attempt: f.attempt, MaxAttempts: group.MaxAttempts,
-		Status: string(r.Status), Reason: r.Reason, AfterMS: r.After.Milliseconds(), Next: group.Follows(r, f.attempt),
+		Status: string(r.Status), Reason: r.Reason, AfterMS: r.After.Milliseconds(), Next: group.Policy().Follows(r, f.attempt),
 		ReadyMS: milliseconds(trial.Ready), TookMS: milliseconds(trial.Took),
 	}
 	if err := a.printTrial(report, f.format); err != nil {
@@ -142,7 +142,7 @@ func (a *App) trialMessage(cmd *cobra.Command, c *config.Config, group worker.Co
 		}
 	}
 	topic, _ := c.Topic(group.Topic) // A config whose group has no topic is refused.
-	return madeUp(topic, partitioner.Message{Key: f.key, Subject: f.subject, Data: data})
+	return madeUp(topic, publisher.Message{Key: f.key, Subject: f.subject, Data: data})
 }
 
 func (a *App) readFile(name string) ([]byte, error) {
@@ -156,7 +156,7 @@ func (a *App) readFile(name string) ([]byte, error) {
 const defaultKey = "test"
 
 // madeUp is a message that was never stored, with the first sequence there can be.
-func madeUp(t partitioner.Topic, m partitioner.Message) (*api.Message, error) {
+func madeUp(t partitioner.Topic, m publisher.Message) (*api.Message, error) {
 	if m.Key == "" && m.Subject == "" {
 		m.Key = defaultKey
 	}
@@ -185,24 +185,22 @@ func callOf(m *api.Message, group worker.Config, f trialFlags, node string) *wor
 	}
 }
 
-// kindNATS is the kind of handler that asks a service over the node's own connection.
-const kindNATS = "nats"
-
 // try builds the group's handler, calls it once and stops it.
 func (a *App) try(ctx context.Context, c *config.Config, group worker.Config, m *worker.Message) (worker.Trial, error) {
-	switch group.Handler.Kind {
-	case kindNATS:
+	switch needs := group.Handler.Resources(); {
+	case needs.Service:
 		return worker.Trial{}, failure(exitUsage, "publish a message, and look at what becomes of it with `leasehold explain`",
-			"group %q: a handler of kind nats cannot be tested so: its requests need the node's own connection", group.Name)
-	case worker.KindFile:
+			"group %q: a handler of kind %s cannot be tested so: its requests need the node's own connection", group.Name, group.Handler.Kind)
+	case needs.Directory != "":
 		dir, err := os.MkdirTemp("", "leasehold-handler-test-*")
 		if err != nil {
 			return worker.Trial{}, err
 		}
 		defer os.RemoveAll(dir)
-		group.Handler.Path = dir // A line of ours in the group's own file would make it skip messages.
+		// A line of ours in the group's own file would make it skip messages.
+		group.Handler = group.Handler.WithPaths(func(name string) string { return name }, func(string) string { return dir })
 	}
-	handler, err := node.NewHandler(group, worker.HandlerEnv{
+	handler, err := group.NewHandler(worker.HandlerEnv{
 		App: "leasehold/" + version, Node: c.Node.Name, Group: group.Name, Topic: group.Topic, Logger: newLogger(c.Log, a.Err),
 	})
 	if err != nil {

@@ -118,7 +118,7 @@ func TestHandlerTestRefusesWhatCannotBeTried(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Groups[0].Handler.Kind = kindNATS
+	c.Groups[0].Handler = worker.HandlerConfig{Kind: "nats"}.WithDefaults()
 	if _, err := (&App{Err: io.Discard}).try(t.Context(), c, c.Groups[0], &worker.Message{}); err == nil || !strings.Contains(err.Error(), "kind nats") {
 		t.Errorf("kind nats: %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"leasehold/internal/bytesize"
 	"leasehold/internal/config"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/server"
 	"leasehold/server/servertest"
 
@@ -136,7 +137,7 @@ func makeTopic(t *testing.T, s *server.Server, name string) {
 		t.Fatal(err)
 	}
 	topic := partitioner.Topic{Name: name, Partitions: 4, MaxBytes: bytesize.MiB}.WithDefaults()
-	if _, err := partitioner.EnsureStream(t.Context(), js, topic, partitioner.StreamOptions{Replicas: 1, MaxPayload: 64 * bytesize.KiB}); err != nil {
+	if _, err := stream.Ensure(t.Context(), js, topic, stream.Options{Replicas: 1, MaxPayload: 64 * bytesize.KiB}); err != nil {
 		t.Fatal(err)
 	}
 }

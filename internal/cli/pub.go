@@ -18,6 +18,7 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/lines"
 	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
 )
 
 type pubFlags struct {
@@ -195,7 +196,7 @@ const (
 func (a *App) publishAll(ctx context.Context, nc *nats.Conn, job pubJob) (*pubTally, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	publisher, err := partitioner.NewPublisher(nc, job.topic, partitioner.PublisherOptions{Roam: true})
+	publisher, err := publisher.New(nc, job.topic, publisher.Options{Failover: true})
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +222,7 @@ func (a *App) publishAll(ctx context.Context, nc *nats.Conn, job pubJob) (*pubTa
 
 // settle waits for the results that are out: as long as it takes (the publisher ends its retries by itself), or only a
 // moment once publishing was cut short. What has no result then gets one from Close.
-func settle(ctx context.Context, publisher *partitioner.Publisher, watch *ackWatch) {
+func settle(ctx context.Context, publisher *publisher.Publisher, watch *ackWatch) {
 	if err := publisher.Flush(ctx); err == nil || ctx.Err() == nil {
 		return
 	}
@@ -252,7 +253,7 @@ func limiter(perSecond int) *rate.Limiter {
 // pubLoop reads and publishes.
 type pubLoop struct {
 	job       pubJob
-	publisher *partitioner.Publisher
+	publisher *publisher.Publisher
 	tally     *pubTally
 	limit     *rate.Limiter
 	progress  *pubProgress
@@ -284,13 +285,13 @@ func (l *pubLoop) publish(ctx context.Context, r lines.Record) error {
 		l.tally.refuse(r.Line, r.Err)
 		return nil
 	}
-	m := partitioner.Message{Key: r.Key, ID: r.ID, Headers: l.job.header, Data: r.Data}
+	m := publisher.Message{Key: r.Key, ID: r.ID, Headers: l.job.header, Data: r.Data}
 	err := l.watch.await(ctx)
 	if err != nil {
 		l.tally.notSent()
 		return err
 	}
-	err = l.publisher.Publish(ctx, m, func(result partitioner.Result) { l.tally.add(r.Line, result) })
+	err = l.publisher.Publish(ctx, m, func(result publisher.Result) { l.tally.add(r.Line, result) })
 	if err != nil {
 		l.tally.notSent()
 	}

@@ -14,6 +14,8 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
 	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
+	"leasehold/partitioner/stream"
 )
 
 // publishTo runs a broker with the topic "orders" and an agent that knows of it, and returns the agent's socket.
@@ -38,7 +40,7 @@ func publishTo(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := partitioner.EnsureStream(t.Context(), js, topic, partitioner.StreamOptions{Replicas: 1, MaxPayload: 64 * bytesize.KiB}); err != nil {
+	if _, err := stream.Ensure(t.Context(), js, topic, stream.Options{Replicas: 1, MaxPayload: 64 * bytesize.KiB}); err != nil {
 		t.Fatal(err)
 	}
 	info := api.TopicInfo{Name: topic.Name, Partitions: topic.Partitions, Subject: topic.Subject, Key: topic.Key,
@@ -96,7 +98,7 @@ func TestUnknownResultStopsPublishing(t *testing.T) {
 	stopped := make(chan error, 1)
 	tally := newTally(func(cause error) { stopped <- cause })
 	tally.taken()
-	tally.add(1, partitioner.Result{Outcome: partitioner.Unknown, Err: partitioner.ErrNoAnswer})
+	tally.add(1, publisher.Result{Outcome: publisher.Unknown, Err: publisher.ErrNoAnswer})
 	if err := <-stopped; err != errUnknownResult {
 		t.Errorf("stopped with %v", err)
 	}

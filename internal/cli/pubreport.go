@@ -15,7 +15,7 @@ import (
 
 	"leasehold/internal/cli/screen"
 	"leasehold/internal/lines"
-	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
 )
 
 // pubSummary is what `pub -o json` prints.
@@ -80,26 +80,26 @@ func (t *pubTally) notSent() {
 }
 
 func (t *pubTally) refuse(line int, err error) {
-	t.add(line, partitioner.Result{Outcome: partitioner.Refused, Err: err})
+	t.add(line, publisher.Result{Outcome: publisher.Refused, Err: err})
 }
 
 // add counts the result of one message.
-func (t *pubTally) add(line int, r partitioner.Result) {
+func (t *pubTally) add(line int, r publisher.Result) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sum.LastSeq = max(t.sum.LastSeq, r.Sequence)
 	switch r.Outcome {
-	case partitioner.Stored:
+	case publisher.Stored:
 		t.sum.Stored++
 		return
-	case partitioner.Duplicate:
+	case publisher.Duplicate:
 		t.sum.Duplicate++
 		return
-	case partitioner.Unknown:
+	case publisher.Unknown:
 		t.sum.Unknown++
 		t.stop(errUnknownResult)
 	default:
-		if errors.Is(r.Err, partitioner.ErrClosed) {
+		if errors.Is(r.Err, publisher.ErrClosed) {
 			t.sum.NotSent++
 			return
 		}
@@ -113,7 +113,7 @@ func (t *pubTally) because(line int, err error) {
 	if err != nil {
 		text, same = plainError(err), lines.Reason(err)
 	}
-	if errors.Is(err, partitioner.ErrClosed) {
+	if errors.Is(err, publisher.ErrClosed) {
 		text = "no acknowledgement when it was given up: it may be stored, now or later"
 		same = text
 	}

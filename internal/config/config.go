@@ -180,8 +180,7 @@ func (c *Config) fill() {
 	}
 	for i, g := range c.Groups {
 		g.HandoverTimeout = cmp.Or(g.HandoverTimeout, g.Timeout)
-		g.Handler = g.Handler.WithFiles(c.credential).WithDefaults()
-		g.Handler.Path = c.resolve(g.Handler.Path)
+		g.Handler = g.Handler.WithPaths(c.credential, c.resolve)
 		c.Groups[i] = g
 	}
 }

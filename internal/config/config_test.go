@@ -97,7 +97,7 @@ func TestSmallestConfigGetsEveryDefault(t *testing.T) {
 	if topic := c.Topics[0]; topic.Subject != "orders.*" || topic.DedupWindow != 2*time.Minute {
 		t.Errorf("topic: %+v", topic)
 	}
-	if g := c.Groups[0]; g.Timeout != 30*time.Second || g.Backoff != worker.DefaultBackoff() || g.Handler.StartTimeout == 0 {
+	if g := c.Groups[0]; g.Timeout != 30*time.Second || g.Backoff != worker.DefaultBackoff() || g.Handler.Config.(worker.SubprocessConfig).StartTimeout == 0 {
 		t.Errorf("group: %+v", g)
 	}
 	if w := c.Warnings(); len(w) != 0 {
@@ -139,7 +139,8 @@ func TestExampleLoadsAndShowsTheDefaults(t *testing.T) {
 	}
 	group, plain := c.Groups[0], bare.Groups[0]
 	plain.DLQMaxBytes = group.DLQMaxBytes
-	if group.Handler.StartTimeout != plain.Handler.StartTimeout || group.Handler.StopTimeout != plain.Handler.StopTimeout {
+	shown, usual := group.Handler.Config.(worker.SubprocessConfig), plain.Handler.Config.(worker.SubprocessConfig)
+	if shown.StartTimeout != usual.StartTimeout || shown.StopTimeout != usual.StopTimeout {
 		t.Errorf("handler is %+v, by default %+v", group.Handler, plain.Handler)
 	}
 	group.Handler, plain.Handler = worker.HandlerConfig{}, worker.HandlerConfig{}
@@ -170,6 +171,12 @@ func TestExampleHoldsEveryKeyAndEveryHandlerKind(t *testing.T) {
 	for _, kind := range worker.Kinds() {
 		if !strings.Contains(string(text), `kind = "`+kind+`"`) {
 			t.Errorf("config.example.toml lacks handler kind %q", kind)
+		}
+		k, _ := worker.KindNamed(kind)
+		for _, key := range keysOf(reflect.TypeOf(k.Config), "group.handler") {
+			if !there[key] {
+				t.Errorf("config.example.toml lacks %s of kind %q", key, kind)
+			}
 		}
 	}
 }
@@ -247,6 +254,37 @@ name = "u"
 		if order(faults[i].Line) < order(faults[i-1].Line) {
 			t.Errorf("faults are not sorted by line: %+v", faults)
 		}
+	}
+}
+
+func TestHandlerTablesTakeTheKeysOfTheirKindOnly(t *testing.T) {
+	for handler, want := range map[string]string{
+		`kind = "subprocess", command = ["x"], path = "x"`:       `group.handler.path: is not a key of kind "subprocess"`,
+		`kind = "http", url = "https://x/", command = ["x"]`:     `group.handler.command: is not a key of kind "http"`,
+		`kind = "exec", command = ["x"], processes = 2`:          `group.handler.processes: is not a key of kind "exec"`,
+		`kind = "file", path = "x", processes = 0`:               `group.handler.processes: is not a key of kind "file"`,
+		`kind = "file", pth = "x", path = "x"`:                   `unknown key "group.handler.pth"; did you mean "path"?`,
+		`kind = "pigeon", path = "x"`:                            `handler.kind: must be "subprocess", "http"`,
+		`command = ["x"]`:                                        `handler.kind: must be "subprocess", "http"`,
+		`kind = "discard", coop = 1`:                             `unknown key "group.handler.coop"`,
+		`kind = "subprocess", command = ["x"], processes = true`: `group.handler.processes: wrong type`,
+	} {
+		faults := faultsOf(t, "[node]\nname = \"n1\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = \"a\"\nhandler = { "+handler+" }\n")
+		if len(faults) != 1 || faults[0].Line != 9 || !strings.Contains(faults[0].Message, want) {
+			t.Errorf("%s: got %+v, want only %q", handler, faults, want)
+		}
+	}
+}
+
+func TestHandlerTableIsReadWithItsDefaults(t *testing.T) {
+	c := mustLoad(t, "[node]\nname = \"n1\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = \"a\"\n"+
+		`handler = { kind = "subprocess", command = ["python3", "x.py"], processes = 2, config = { a = { b = 1 }, c = [{ d = [{ e = 2 }] }] } }`)
+	want := worker.SubprocessConfig{
+		Command: []string{"python3", "x.py"}, Processes: 2, StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second, Batch: 100,
+		Config: map[string]any{"a": map[string]any{"b": int64(1)}, "c": []any{map[string]any{"d": []any{map[string]any{"e": int64(2)}}}}},
+	}
+	if got := c.Groups[0].Handler.Config; !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 
@@ -414,8 +452,8 @@ func TestRetainIsStatedOnlyWhereItIsInTheFile(t *testing.T) {
 func TestPathsStartAtTheConfigFile(t *testing.T) {
 	c := mustLoad(t, "[node]\nname = \"n1\"\ndata_dir = \"data\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = \"a\"\nhandler = { kind = \"file\", path = \"out\" }\n")
 	dir := filepath.Dir(c.Path())
-	if c.Node.DataDir != filepath.Join(dir, "data") || c.Groups[0].Handler.Path != filepath.Join(dir, "out") {
-		t.Errorf("data in %s, handler in %s", c.Node.DataDir, c.Groups[0].Handler.Path)
+	if c.Node.DataDir != filepath.Join(dir, "data") || c.Groups[0].Handler.Resources().Directory != filepath.Join(dir, "out") {
+		t.Errorf("data in %s, handler in %s", c.Node.DataDir, c.Groups[0].Handler.Resources().Directory)
 	}
 }
 
@@ -462,7 +500,7 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 func TestEnvironmentIsLookedAtApart(t *testing.T) {
 	c := mustLoad(t, strings.ReplaceAll(smallest, "10.0.0.1", "127.0.0.1"))
 	c.Node.DataDir = t.TempDir()
-	c.Groups[0].Handler.Command = []string{"no-such-program"}
+	c.Groups[0].Handler.Config = worker.SubprocessConfig{Command: []string{"no-such-program"}}
 	failed := map[string]bool{}
 	for _, check := range c.CheckEnvironment() {
 		failed[check.Name] = !check.OK

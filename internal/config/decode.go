@@ -58,6 +58,10 @@ func (d *decoder) unknown(key, table string, known []string) {
 
 // value fills one field from one value.
 func (d *decoder) value(p toml.Primitive, field reflect.Value, path string) {
+	if h, ok := field.Addr().Interface().(*worker.HandlerConfig); ok {
+		d.handler(p, h, path)
+		return
+	}
 	switch {
 	case isLeaf(field):
 		d.leaf(p, field, path)

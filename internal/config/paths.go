@@ -1,6 +1,7 @@
 package config
 
 import (
+	"leasehold/worker"
 	"reflect"
 	"regexp"
 	"slices"
@@ -19,9 +20,9 @@ func (c *Config) checkPaths(f *faults) {
 		}
 	})
 	for i, g := range c.Groups {
-		if len(g.Handler.Command) > 0 {
-			if fault := pathFault(g.Handler.Command[0]); fault != "" {
-				f.add(fielderr.Join(fielderr.Element("group", i), "handler.command"), "group %q: handler.command: %q %s", g.Name, g.Handler.Command[0], fault)
+		if command := g.Handler.Resources().Command; len(command) > 0 {
+			if fault := pathFault(command[0]); fault != "" {
+				f.add(fielderr.Join(fielderr.Element("group", i), "handler.command"), "group %q: handler.command: %q %s", g.Name, command[0], fault)
 			}
 		}
 	}
@@ -67,6 +68,10 @@ func eachText(v reflect.Value, path string, do func(path, value string)) {
 	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
 		for i := range v.Len() {
 			eachText(v.Index(i), fielderr.Element(path, i), do)
+		}
+	case v.Type() == reflect.TypeFor[worker.HandlerConfig]():
+		if c := v.FieldByName("Config"); !c.IsNil() {
+			eachText(c.Elem(), path, do)
 		}
 	case v.Kind() == reflect.Struct:
 		for key, field := range fieldsByKey(v.Type()) {

@@ -2,7 +2,7 @@ package config
 
 import (
 	"leasehold/internal/bytesize"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // Parts of server.max_store that a new topic, and the dead letters of a new group, get where the config states no size. They
@@ -15,12 +15,12 @@ const (
 
 // DefaultMaxBytes is the size of a new topic without max_bytes.
 func (c *Config) DefaultMaxBytes() bytesize.Size {
-	return max(c.Server.MaxStore/topicShare, partitioner.MinStreamBytes)
+	return max(c.Server.MaxStore/topicShare, stream.MinBytes)
 }
 
 // DefaultDLQMaxBytes is the size of a new group's dead letters without dlq_max_bytes.
 func (c *Config) DefaultDLQMaxBytes() bytesize.Size {
-	return max(min(c.Server.MaxStore/dlqShare, maxDLQ), partitioner.MinStreamBytes)
+	return max(min(c.Server.MaxStore/dlqShare, maxDLQ), stream.MinBytes)
 }
 
 // checkStore refuses sizes that contradict max_store. What else is stored is not known here: CheckStored compares with that.

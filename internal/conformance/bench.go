@@ -25,7 +25,7 @@ type bench struct {
 
 // Subprocess checks a subprocess handler. An error is never about the handler: the context has ended.
 func Subprocess(ctx context.Context, o Options) (*Report, error) {
-	o.Handler = o.Handler.WithDefaults()
+	o.Handler = o.Handler.Defaulted().(worker.SubprocessConfig)
 	b := &bench{source: newSource(o), ctx: ctx}
 	defer b.close()
 	return survey(ctx, o.Found, questions, b.ask)

@@ -57,9 +57,9 @@ func (r *Report) add(c Check) {
 
 // Options say what to check and how.
 type Options struct {
-	// Handler is a subprocess handler, of no meaning to Calls. Its processes key has no meaning at all: a child is started
-	// when a check wants it.
-	Handler worker.HandlerConfig
+	// Handler is what Subprocess checks; Calls does not use it. Its processes key is not used: a child is started when a
+	// check wants it.
+	Handler worker.SubprocessConfig
 	Env     worker.HandlerEnv
 
 	Timeout    time.Duration // How long a call may take, > 0.

@@ -190,9 +190,9 @@ func check(t *testing.T, behaviour string, change func(*Options)) *Report {
 		t.Fatal(err)
 	}
 	o := Options{
-		Handler: worker.HandlerConfig{
-			Kind: worker.KindSubprocess, Command: []string{exe},
-			Env: map[string]string{behaviourVariable: behaviour, "GORACE": "atexit_sleep_ms=0"},
+		Handler: worker.SubprocessConfig{
+			Command: []string{exe},
+			Env:     map[string]string{behaviourVariable: behaviour, "GORACE": "atexit_sleep_ms=0"},
 		},
 		Env:     worker.HandlerEnv{App: "leasehold/test", Node: "n1", Group: "conformance", Topic: "orders"},
 		Timeout: 20 * time.Second, MaxPayload: 64 << 10, Key: "c-17", Payloads: [][]byte{[]byte("a"), []byte("b")},
@@ -318,7 +318,7 @@ func TestEndOfContextIsNoFinding(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := Subprocess(ctx, Options{
-		Handler: worker.HandlerConfig{Kind: worker.KindSubprocess, Command: []string{exe}, Env: map[string]string{behaviourVariable: "good"}},
+		Handler: worker.SubprocessConfig{Command: []string{exe}, Env: map[string]string{behaviourVariable: "good"}},
 		Timeout: time.Second, MaxPayload: 1, Payloads: [][]byte{nil},
 	})
 	if r != nil || err != context.Canceled {

@@ -35,13 +35,13 @@ type Routes interface {
 
 // Leases reads the records of the lease protocol.
 type Leases interface {
-	Read(ctx context.Context, k lease.Key) (lease.Saw, error)
+	Read(ctx context.Context, k lease.Key) (lease.Observed, error)
 }
 
 // Driver is the lease protocol of this node.
 type Driver interface {
 	Snapshot(ctx context.Context) (lease.View, error)
-	Witness(saw lease.Saw, by []string)
+	Witness(saw lease.Observed, by []string)
 }
 
 // Options are what a Watch needs.
@@ -158,7 +158,7 @@ func (w *Watch) confirm(ctx context.Context, e server.Ending) {
 }
 
 // liveRecord reads the session of the node, and reports whether it is live and that of the process.
-func (w *Watch) liveRecord(ctx context.Context, d death) (lease.Saw, bool) {
+func (w *Watch) liveRecord(ctx context.Context, d death) (lease.Observed, bool) {
 	for {
 		try, cancel := context.WithTimeout(ctx, w.Renew/2)
 		saw, err := w.Leases.Read(try, lease.SessionKey(d.Node))
@@ -168,7 +168,7 @@ func (w *Watch) liveRecord(ctx context.Context, d death) (lease.Saw, bool) {
 			return saw, s != nil && s.State == lease.Live && s.ServerID == d.ServerID && s.Provable
 		}
 		if !every.Sleep(ctx, retryGap) {
-			return lease.Saw{}, false
+			return lease.Observed{}, false
 		}
 	}
 }

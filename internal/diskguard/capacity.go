@@ -12,7 +12,7 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
 	"leasehold/internal/every"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 const (
@@ -29,22 +29,22 @@ type Capacity struct {
 
 // Sizing says how large a stream of this node's config is to be: stated is what the config says, 0 if nothing, and usual
 // the default.
-func (c Capacity) Sizing(stated, usual bytesize.Size) partitioner.Sizing {
-	return partitioner.Sizing{Stated: stated, Default: usual, Free: c.free}
+func (c Capacity) Sizing(stated, usual bytesize.Size) stream.Sizing {
+	return stream.Sizing{Stated: stated, Default: usual, Free: c.free}
 }
 
 // Reservations lists what every stream may take, within limit.
-func (c Capacity) Reservations(ctx context.Context, limit time.Duration) ([]partitioner.Reservation, error) {
+func (c Capacity) Reservations(ctx context.Context, limit time.Duration) ([]stream.Reservation, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return partitioner.Reservations(ctx, c.JS)
+	return stream.Reservations(ctx, c.JS)
 }
 
 // free is what the streams leave of max_store, negative if they have more. While some of them have no leader nothing is
 // known to be free: a stream gets the rest later, and the node need not wait for others' leaders.
 func (c Capacity) free(ctx context.Context) (bytesize.Size, error) {
 	all, err := c.Reservations(ctx, listLimit)
-	var missing *partitioner.MissingError
+	var missing *stream.MissingError
 	if errors.As(err, &missing) { // After a restart of the cluster they may be electing their leaders.
 		all, err = c.Reservations(ctx, listLimit)
 	}
@@ -55,13 +55,13 @@ func (c Capacity) free(ctx context.Context) (bytesize.Size, error) {
 	if err != nil {
 		return 0, err
 	}
-	return c.MaxStore - partitioner.Reserved(all), nil
+	return c.MaxStore - stream.Reserved(all), nil
 }
 
 // LogShortfall logs a stream that has less than its config states; of names what it is for.
-func (c Capacity) LogShortfall(of string, stream jetstream.Stream) {
-	cfg := stream.CachedInfo().Config
-	if wanted := partitioner.WantedBytes(cfg); wanted > 0 {
+func (c Capacity) LogShortfall(of string, made jetstream.Stream) {
+	cfg := made.CachedInfo().Config
+	if wanted := stream.WantedBytes(cfg); wanted > 0 {
 		c.Logger.Warn("size does not fit into max_store: the stream has what was free; `leasehold status` names what has the rest",
 			"of", of, "wanted", wanted.Short(), "has", bytesize.Size(cfg.MaxBytes).Short())
 	}
@@ -84,7 +84,7 @@ func (c Capacity) grow(ctx context.Context) {
 		if r.Wanted == 0 {
 			continue
 		}
-		size, err := partitioner.Grow(ctx, c.JS, r, c.MaxStore-partitioner.Reserved(all))
+		size, err := stream.Grow(ctx, c.JS, r, c.MaxStore-stream.Reserved(all))
 		if err != nil {
 			c.Logger.Debug("cannot raise stream", "stream", r.Stream, "error", err)
 		}
@@ -96,23 +96,23 @@ func (c Capacity) grow(ctx context.Context) {
 }
 
 // Stored is what one stream reserves and stores; the zero Reservation if it does not exist.
-func (c Capacity) Stored(ctx context.Context, stream string) (partitioner.Reservation, error) {
+func (c Capacity) Stored(ctx context.Context, name string) (stream.Reservation, error) {
 	all, err := c.Reservations(ctx, listLimit)
-	var missing *partitioner.MissingError
-	if err != nil && (!errors.As(err, &missing) || slices.Contains(missing.Streams, stream)) {
-		return partitioner.Reservation{}, api.Mark(api.ErrNotYet, err.Error())
+	var missing *stream.MissingError
+	if err != nil && (!errors.As(err, &missing) || slices.Contains(missing.Streams, name)) {
+		return stream.Reservation{}, api.Mark(api.ErrNotYet, err.Error())
 	}
 	for _, r := range all {
-		if r.Stream == stream {
+		if r.Stream == name {
 			return r, nil
 		}
 	}
-	return partitioner.Reservation{}, nil
+	return stream.Reservation{}, nil
 }
 
 // DeleteStream deletes a stream and gives what it reserved to those that want more.
-func (c Capacity) DeleteStream(ctx context.Context, stream string) error {
-	if err := partitioner.DeleteStream(ctx, c.JS, stream); err != nil {
+func (c Capacity) DeleteStream(ctx context.Context, name string) error {
+	if err := stream.Delete(ctx, c.JS, name); err != nil {
 		return err
 	}
 	c.grow(ctx)

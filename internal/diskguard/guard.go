@@ -14,7 +14,7 @@ import (
 	"leasehold/cluster/lease"
 	"leasehold/internal/peers"
 	"leasehold/internal/registry"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/server"
 )
 
@@ -83,7 +83,7 @@ func (g *Guard) pauseTopics(ctx context.Context) error {
 		return err
 	}
 	for name := range topics {
-		changed, err := partitioner.Hold(ctx, g.JS, name, true)
+		changed, err := stream.PausePublishing(ctx, g.JS, name, true)
 		if err != nil {
 			return err
 		}
@@ -104,18 +104,18 @@ func (g *Guard) resumeTopics(ctx context.Context) error {
 	}
 	mayResume := false // Asked once, if need be.
 	for name := range topics {
-		stream, err := g.JS.Stream(ctx, name)
+		str, err := g.JS.Stream(ctx, name)
 		if err != nil {
 			return err
 		}
-		if !partitioner.IsHeld(stream.CachedInfo().Config) {
+		if !stream.PublishingPaused(str.CachedInfo().Config) {
 			continue
 		}
 		if !mayResume && !g.allHaveSpace(ctx) {
 			return nil
 		}
 		mayResume = true
-		changed, err := partitioner.Hold(ctx, g.JS, name, false)
+		changed, err := stream.PausePublishing(ctx, g.JS, name, false)
 		if err != nil {
 			return err
 		}

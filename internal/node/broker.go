@@ -67,7 +67,7 @@ func (n *Node) beforeClose(cause error) {
 func (n *Node) cutOff() {
 	driver := n.runningDriver()
 	if driver != nil && n.Config.Cluster.FastTakeover {
-		driver.CutOff() // first: a log can be slow
+		driver.Isolated() // first: a log can be slow
 		n.log.Warn("lost all cluster routes; pausing calls until a renewal succeeds")
 	}
 }

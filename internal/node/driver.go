@@ -63,7 +63,7 @@ func (n *Node) buildDriver() error {
 		intervals[g.name] = g.config.CommitInterval
 	}
 	driver := cluster.New(cluster.Options{
-		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Die: n.die,
+		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Terminate: n.die,
 		CommitInterval: func(group string) time.Duration {
 			if d, ok := intervals[group]; ok {
 				return d
@@ -93,7 +93,7 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 		},
 		Boot: boot, Secret: fmt.Sprintf("%s-%d", n.broker.ID(), os.Getpid()),
 		TTL: timing.TTL, Renew: timing.Renew, Margin: timing.Margin, WriteLimit: timing.WriteLimit,
-		Settle: time.Second, MinHold: 10 * time.Second,
+		StabilizationWindow: time.Second, MinHold: 10 * time.Second,
 	}
 	for _, g := range n.groups {
 		cfg.Groups = append(cfg.Groups, lease.Group{
@@ -146,8 +146,8 @@ func (n *Node) longestElection() time.Duration {
 func configHash(c *config.Config) string {
 	groups := slices.Clone(c.Groups)
 	for i := range groups {
-		groups[i].Handler = groups[i].Handler.WithFiles(func(string) string { return "" })
-		groups[i].Handler.Path = ""
+		none := func(string) string { return "" }
+		groups[i].Handler = groups[i].Handler.WithPaths(none, none)
 	}
 	text, err := json.Marshal(struct{ Topics, Groups any }{c.Topics, groups})
 	if err != nil {

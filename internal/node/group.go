@@ -28,50 +28,12 @@ type group struct {
 	worker *worker.Group
 }
 
-// newHandler builds the handler of each kind.
-var newHandler = map[string]func(worker.HandlerConfig, worker.HandlerEnv) (worker.Handler, error){
-	worker.KindSubprocess: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewSubprocess(c, e)
-	},
-	worker.KindHTTP: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewHTTP(c, e)
-	},
-	worker.KindNATS: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewNATS(c, e)
-	},
-	worker.KindExec: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewExec(c, e)
-	},
-	worker.KindFile: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewFile(c, e)
-	},
-	worker.KindLog: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewLog(c, e)
-	},
-	worker.KindDiscard: func(c worker.HandlerConfig, e worker.HandlerEnv) (worker.Handler, error) {
-		return worker.NewDiscard(c, e)
-	},
-}
-
-// NewHandler builds a group's handler. It does nothing before it runs.
-func NewHandler(c worker.Config, e worker.HandlerEnv) (worker.Handler, error) {
-	build, ok := newHandler[c.Handler.Kind]
-	if !ok {
-		return nil, fmt.Errorf("group %q: handler.kind: there is no kind %q", c.Name, c.Handler.Kind)
-	}
-	handler, err := build(c.Handler, e)
-	if err != nil {
-		return nil, fmt.Errorf("group %q: handler: %w", c.Name, err)
-	}
-	return handler, nil
-}
-
 // buildGroups builds the groups, and a reader for each topic that has one. It reads as long as the node takes part, also
 // while the node holds none of the topic's partitions: a takeover must not wait for a consumer to be created.
 func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 	idle := rate.NewLimiter(5, 5) // Of the node, whatever the number of topics.
 	for _, c := range n.Config.Groups {
-		handler, err := NewHandler(c, worker.HandlerEnv{
+		handler, err := c.NewHandler(worker.HandlerEnv{
 			App: "leasehold/" + n.Version, Node: n.Config.Node.Name, Group: c.Name, Topic: c.Topic,
 			Conn: n.conns.services, Subject: server.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
 		})

@@ -7,7 +7,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/internal/ownership"
 	"leasehold/internal/registry"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // housekeeping is the lane of a topic's housekeeping lease: something that runs until it is stopped, without progress to
@@ -51,12 +51,12 @@ const janitorEvery = 5 * time.Second
 // janitor builds the housekeeping of a topic. The groups that hold a purge back are those that the topic's record names, and
 // the floor is stored on the very revision that named them: a group that joins in between makes the purge fail, however
 // stale the read was that did not show it.
-func (n *Node) janitor(t *topic) *partitioner.Janitor {
+func (n *Node) janitor(t *topic) *stream.Janitor {
 	record := n.registry.Topic(t.Name)
 	var def registry.Topic // Of the latest Finished; one goroutine calls both.
-	return &partitioner.Janitor{
+	return &stream.Janitor{
 		Topic: t.Topic, JS: n.conns.operator, Every: janitorEvery, Logger: n.Logger.Named("janitor"),
-		Finished: func(ctx context.Context) (f partitioner.Finished, ok bool, err error) {
+		Finished: func(ctx context.Context) (f stream.Finished, ok bool, err error) {
 			if def, f.Revision, err = record.Read(ctx); err != nil || f.Revision == 0 {
 				return f, false, err
 			}
@@ -64,7 +64,7 @@ func (n *Node) janitor(t *topic) *partitioner.Janitor {
 			f.Seq, ok, err = n.registry.Finished(ctx, def.Groups, t.Partitions)
 			return f, ok, err
 		},
-		Record: func(ctx context.Context, f partitioner.Finished, floor uint64) error {
+		Record: func(ctx context.Context, f stream.Finished, floor uint64) error {
 			def.Floor = max(def.Floor, floor)
 			return record.Put(ctx, f.Revision, def)
 		},

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,13 +9,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/sync/errgroup"
 
 	"leasehold/internal/admission"
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
 	"leasehold/internal/memory"
 	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
 )
 
 const (
@@ -33,12 +34,12 @@ type ingest struct {
 
 	mu         sync.Mutex
 	nc         *nats.Conn
-	publishers map[string]*partitioner.Publisher
+	publishers map[string]*publisher.Publisher
 	ended      bool
 }
 
 func newIngest(connect func() (*nats.Conn, error)) *ingest {
-	return &ingest{connect: connect, publishers: map[string]*partitioner.Publisher{}}
+	return &ingest{connect: connect, publishers: map[string]*publisher.Publisher{}}
 }
 
 // run takes messages until ctx ends, and returns when every one that was taken has its result.
@@ -59,7 +60,7 @@ func (g *ingest) run(ctx context.Context) error {
 	return nil
 }
 
-func (g *ingest) publisher(t partitioner.Topic) (*partitioner.Publisher, error) {
+func (g *ingest) publisher(t partitioner.Topic) (*publisher.Publisher, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {
@@ -75,7 +76,7 @@ func (g *ingest) publisher(t partitioner.Topic) (*partitioner.Publisher, error) 
 		}
 		g.nc = nc
 	}
-	p, err := partitioner.NewPublisher(g.nc, t, partitioner.PublisherOptions{
+	p, err := publisher.New(g.nc, t, publisher.Options{
 		RetryFor: min(ingestRetry, t.DedupWindow/2), MaxBytes: bytesize.Size(memory.Share(ingestBytes, ingestPart)),
 	})
 	if err != nil {
@@ -85,7 +86,9 @@ func (g *ingest) publisher(t partitioner.Topic) (*partitioner.Publisher, error) 
 	return p, nil
 }
 
-var errStopping = api.Mark(api.ErrNotYet, "the node is stopping")
+const stoppingText = "the node is stopping"
+
+var errStopping = api.Mark(api.ErrNotYet, stoppingText)
 
 // Publish publishes messages, those of a key one after the other, and gives each a receipt.
 func (n *Node) Publish(ctx context.Context, topic string, messages []api.NewMessage) ([]api.Receipt, error) {
@@ -93,43 +96,27 @@ func (n *Node) Publish(ctx context.Context, topic string, messages []api.NewMess
 	if err != nil {
 		return nil, err
 	}
-	queues, err := keyQueues(t.Topic, int64(n.Config.Server.MaxPayload), messages)
+	prepared, err := prepare(t.Topic, int64(n.Config.Server.MaxPayload), messages)
 	if err != nil {
 		return nil, err
 	}
-	publisher, err := n.ingest.publisher(t.Topic)
+	to, err := n.ingest.publisher(t.Topic)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, ingestLimit)
 	defer cancel()
-	receipts := make([]api.Receipt, len(messages))
-	var side errgroup.Group
-	side.SetLimit(ingestKeys)
-	for _, q := range queues {
-		side.Go(func() error {
-			q.publish(ctx, publisher, receipts)
-			return nil
-		})
-	}
-	_ = side.Wait() // None of them fails: what goes wrong is in the receipts.
-	return receipts, nil
+	b := newBatch(to, prepared)
+	b.publish(ctx)
+	return b.receipts, nil
 }
 
-// keyQueue is a request's messages of one key, in their order.
-type keyQueue struct {
-	place    partitioner.Place
-	index    []int // In the request.
-	messages []partitioner.Message
-}
-
-// keyQueues checks every message before any is published, and sorts them by key.
-func keyQueues(t partitioner.Topic, maxPayload int64, messages []api.NewMessage) ([]*keyQueue, error) {
-	var queues []*keyQueue
-	byKey := map[string]*keyQueue{}
+// prepare checks every message before any is published.
+func prepare(t partitioner.Topic, maxPayload int64, messages []api.NewMessage) ([]*publisher.Prepared, error) {
+	all := make([]*publisher.Prepared, len(messages))
 	for i, in := range messages {
-		m := partitioner.Message{Key: in.Key, Subject: in.Subject, ID: in.ID, Headers: in.Header, Data: in.Data}
-		place, err := m.Check(t)
+		m := publisher.Message{Key: in.Key, Subject: in.Subject, ID: in.ID, Headers: in.Header, Data: in.Data}
+		prepared, err := m.Prepare(t)
 		if errors.Is(err, partitioner.ErrNoKey) && in.Subject == "" {
 			err = admission.SubjectInvalid.Refuse("message has no key: give ?key=, the header Leasehold-Key, or an event's partitionkey")
 		}
@@ -139,85 +126,142 @@ func keyQueues(t partitioner.Topic, maxPayload int64, messages []api.NewMessage)
 		if err != nil {
 			return nil, &api.MessageError{Index: i, Err: err}
 		}
-		q := byKey[place.Key]
-		if q == nil {
-			q = &keyQueue{place: place}
-			byKey[place.Key] = q
-			queues = append(queues, q)
-		}
-		q.index, q.messages = append(q.index, i), append(q.messages, m)
+		all[i] = prepared
 	}
-	return queues, nil
+	return all, nil
 }
 
-// publish publishes one message after the other. Behind one that is not stored for sure none is sent: a caller that sends
-// the rest again keeps the order of the key.
-func (q *keyQueue) publish(ctx context.Context, p *partitioner.Publisher, receipts []api.Receipt) {
-	var failed error
-	for i, m := range q.messages {
-		receipt := api.Receipt{Outcome: api.OutcomeUnsent, Partition: q.place.Partition, Key: q.place.Key}
-		if failed == nil {
-			failed = publishOne(ctx, p, m, &receipt)
-			receipt.Err = failed
-		} else {
-			receipt.Err = api.Mark(kindOf(failed), "not sent, because an earlier message of its key is not stored for sure")
+// batch publishes the messages of one request. The publisher has at most one message of a key of it at a time: behind one
+// that may not be stored none is sent, so that a caller who sends the rest again keeps the order of the key; and a request
+// with many messages of one key takes no more of the topic's window than its share.
+type batch struct {
+	to       *publisher.Publisher
+	messages []*publisher.Prepared
+	receipts []api.Receipt
+	waiting  map[string][]int // By key: messages behind the one that is ready or in flight, as indexes.
+	ready    []int            // Next of their keys.
+	inFlight map[int]bool
+	results  chan result // Holds as many as are in flight, so that no callback ever blocks.
+}
+
+// result is the outcome of a message of a batch.
+type result struct {
+	index int
+	publisher.Result
+}
+
+func newBatch(to *publisher.Publisher, messages []*publisher.Prepared) *batch {
+	b := &batch{
+		to: to, messages: messages, receipts: make([]api.Receipt, len(messages)),
+		waiting: map[string][]int{}, inFlight: map[int]bool{}, results: make(chan result, ingestKeys),
+	}
+	for i, m := range messages {
+		key := m.Place().Key
+		b.receipts[i] = api.Receipt{Outcome: api.OutcomeUnsent, Partition: m.Place().Partition, Key: key}
+		if _, more := b.waiting[key]; more {
+			b.waiting[key] = append(b.waiting[key], i)
+			continue
 		}
-		receipts[q.index[i]] = receipt
+		b.waiting[key], b.ready = nil, append(b.ready, i)
+	}
+	return b
+}
+
+// publish returns when every message has its receipt. At the end of ctx what is in flight is unknown, though the publisher
+// keeps trying.
+func (b *batch) publish(ctx context.Context) {
+	for len(b.ready)+len(b.inFlight) > 0 {
+		for len(b.ready) > 0 && len(b.inFlight) < ingestKeys {
+			i := b.ready[0]
+			b.ready = b.ready[1:]
+			if err := b.send(ctx, i); err != nil {
+				b.finish(i, err)
+			}
+		}
+		if len(b.inFlight) == 0 {
+			continue
+		}
+		select {
+		case r := <-b.results:
+			receipt := &b.receipts[r.index]
+			receipt.Outcome, receipt.Seq, receipt.Duplicate = r.Outcome.String(), r.Sequence, r.Outcome == publisher.Duplicate
+			b.finish(r.index, failureOf(r.Result))
+		case <-ctx.Done():
+			for i := range b.inFlight {
+				b.receipts[i].Outcome = api.OutcomeUnknown
+				b.finish(i, &failure{api.ErrNotYet, "no answer from the broker yet: it may be stored, now or later"})
+			}
+		}
 	}
 }
 
-// publishOne publishes a message and waits for its result, or for the end of ctx: then the outcome is unknown, though the
-// publisher goes on with it.
-func publishOne(ctx context.Context, p *partitioner.Publisher, m partitioner.Message, receipt *api.Receipt) error {
+// send hands a message to the publisher, or returns why it could not.
+func (b *batch) send(ctx context.Context, i int) *failure {
 	if ctx.Err() != nil {
-		return api.Mark(api.ErrBusy, fmt.Sprintf("not sent, because the request took more than %v; send the rest again", ingestLimit))
+		return &failure{api.ErrBusy, fmt.Sprintf("not sent, because the request took more than %v; send the rest again", ingestLimit)}
 	}
-	done := make(chan partitioner.Result, 1)
-	err := p.Publish(ctx, m, func(r partitioner.Result) {
-		if r.Outcome == partitioner.Unknown {
-			p.Resolve(r.Key) // Its caller is told; messages of others must not wait for what that one does.
+	err := b.to.PublishPrepared(ctx, b.messages[i], func(r publisher.Result) {
+		if r.Outcome == publisher.Unknown {
+			b.to.Resolve(r.Key) // Its caller is told; messages of others must not wait for what that one does.
 		}
-		done <- r
+		b.results <- result{i, r}
 	})
-	if errors.Is(err, partitioner.ErrClosed) {
-		return errStopping
-	}
-	if err != nil {
-		return api.Mark(api.ErrBusy, "too many messages of this topic are waiting for the broker; send this one again in a moment")
-	}
-	select {
-	case r := <-done:
-		receipt.Outcome, receipt.Seq, receipt.Duplicate = r.Outcome.String(), r.Sequence, r.Outcome == partitioner.Duplicate
-		return refusal(r)
-	case <-ctx.Done():
-		receipt.Outcome = api.OutcomeUnknown
-		return api.Mark(api.ErrNotYet, "no answer from the broker yet: it may be stored, now or later")
-	}
-}
-
-// refusal sorts why a message is not stored by what its caller can do.
-func refusal(r partitioner.Result) error {
 	switch {
-	case r.Err == nil:
-		return nil
-	case r.Outcome == partitioner.Unknown:
-		return api.Mark(api.ErrNotYet, r.Err.Error())
-	case errors.Is(r.Err, partitioner.ErrTopicFull), errors.Is(r.Err, partitioner.ErrDiskShort):
-		return api.Mark(api.ErrFull, r.Err.Error())
-	case errors.Is(r.Err, partitioner.ErrTooLarge):
-		return api.Mark(api.ErrTooLarge, r.Err.Error())
-	case errors.Is(r.Err, partitioner.ErrNoTopic): // There is one, or it would not have come here.
-		return api.Mark(api.ErrNotYet, "the topic has no leader: most of the nodes with a copy of it are away")
+	case errors.Is(err, publisher.ErrClosed):
+		return &failure{api.ErrNotYet, stoppingText}
+	case err != nil:
+		return &failure{api.ErrBusy, "too many messages of this topic are waiting for the broker; send this one again in a moment"}
 	}
-	return api.Mark(api.ErrNotYet, r.Err.Error()) // No connection, no room in the broker: these pass.
+	b.inFlight[i] = true
+	return nil
 }
 
-// kindOf is the kind of such an error.
-func kindOf(err error) error {
-	for _, kind := range []error{api.ErrFull, api.ErrTooLarge, api.ErrBusy} {
-		if errors.Is(err, kind) {
-			return kind
+// finish makes the next message of the key ready, or ends all of them after a failure.
+func (b *batch) finish(i int, failed *failure) {
+	delete(b.inFlight, i)
+	key := b.receipts[i].Key
+	rest := b.waiting[key]
+	if failed == nil {
+		if len(rest) > 0 {
+			b.ready, b.waiting[key] = append(b.ready, rest[0]), rest[1:]
+		}
+		return
+	}
+	b.receipts[i].Err = api.Mark(failed.kind, failed.text)
+	for _, later := range rest {
+		b.receipts[later].Err = api.Mark(failed.kind, "not sent, because an earlier message of its key is not stored for sure")
+	}
+	b.waiting[key] = nil
+}
+
+// failure is why a message may not be stored, sorted by what its caller can do.
+type failure struct {
+	kind error // One of package api, which has a code for each.
+	text string
+}
+
+// failures sorts what refuses a message; all else passes, such as a lost connection or a broker without resources. An
+// empty text is the error's own.
+var failures = []struct {
+	cause, kind error
+	text        string
+}{
+	{publisher.ErrTopicFull, api.ErrFull, ""},
+	{publisher.ErrPublishingPaused, api.ErrFull, ""},
+	{publisher.ErrTooLarge, api.ErrTooLarge, ""},
+	// There is such a topic, or the message would not have come here.
+	{publisher.ErrNoTopic, api.ErrNotYet, "the topic has no leader: most of the nodes with a replica of it are down"},
+}
+
+// failureOf is the failure that a result is, nil if it is none.
+func failureOf(r publisher.Result) *failure {
+	if r.Err == nil {
+		return nil
+	}
+	for _, f := range failures {
+		if r.Outcome != publisher.Unknown && errors.Is(r.Err, f.cause) {
+			return &failure{f.kind, cmp.Or(f.text, r.Err.Error())}
 		}
 	}
-	return api.ErrNotYet
+	return &failure{api.ErrNotYet, r.Err.Error()}
 }

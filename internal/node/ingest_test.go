@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/internal/api"
-	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
 )
 
 // viaSocket is a client of the node's socket.
@@ -74,7 +74,7 @@ func TestBadMessagesOverHTTPLeaveTheGoodOnesUnpublished(t *testing.T) {
 	o := newOne(t, "")
 	o.start(t)
 	long := strings.Repeat("x", 600)
-	empty := partitioner.Message{Headers: nats.Header{"Content-Type": {"text/plain"}}}
+	empty := publisher.Message{Headers: nats.Header{"Content-Type": {"text/plain"}}}
 	fits := 1<<20 - int(empty.WireSize()) // Of max_payload.
 	for _, c := range []struct {
 		query, contentType, body string

@@ -17,7 +17,7 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/config"
 	"leasehold/internal/node"
-	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
 	"leasehold/server/servertest"
 )
 
@@ -107,15 +107,15 @@ func (o *one) publish(t *testing.T, from, to int) {
 	}
 	defer nc.Close()
 	topic, _ := o.cfg.Topic("orders")
-	p, err := partitioner.NewPublisher(nc, topic, partitioner.PublisherOptions{})
+	p, err := publisher.New(nc, topic, publisher.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
 	for i := from; i < to; i++ {
-		m := partitioner.Message{Key: fmt.Sprint("k", i%20), Data: fmt.Appendf(nil, "%d", i)}
-		if err := p.Publish(context.Background(), m, func(r partitioner.Result) {
-			if r.Outcome != partitioner.Stored {
+		m := publisher.Message{Key: fmt.Sprint("k", i%20), Data: fmt.Appendf(nil, "%d", i)}
+		if err := p.Publish(context.Background(), m, func(r publisher.Result) {
+			if r.Outcome != publisher.Stored {
 				t.Errorf("message %d: %v %v", i, r.Outcome, r.Err)
 			}
 		}); err != nil {

@@ -18,7 +18,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/config"
-	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
 	"leasehold/server/servertest"
 )
 
@@ -110,15 +110,15 @@ func (a *asked) publish(messages ...string) {
 	}
 	defer nc.Close()
 	topic, _ := a.cfg.Topic("orders")
-	p, err := partitioner.NewPublisher(nc, topic, partitioner.PublisherOptions{})
+	p, err := publisher.New(nc, topic, publisher.Options{})
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	defer p.Close()
 	for _, m := range messages {
 		key, data, _ := strings.Cut(m, ":")
-		if err := p.Publish(context.Background(), partitioner.Message{Key: key, ID: "id-" + data, Data: []byte(data)}, func(r partitioner.Result) {
-			if r.Outcome != partitioner.Stored {
+		if err := p.Publish(context.Background(), publisher.Message{Key: key, ID: "id-" + data, Data: []byte(data)}, func(r publisher.Result) {
+			if r.Outcome != publisher.Stored {
 				a.t.Errorf("message %s: %v %v", m, r.Outcome, r.Err)
 			}
 		}); err != nil {

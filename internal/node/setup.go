@@ -15,6 +15,7 @@ import (
 	"leasehold/internal/status"
 	"leasehold/internal/supervise"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/server"
 	"leasehold/worker"
 )
@@ -73,7 +74,7 @@ func (n *Node) openBucket(ctx context.Context) error {
 
 // useBucket builds what reads and writes the bucket, apart from the lease protocol. The bucket need not exist yet.
 func (n *Node) useBucket() error {
-	kv, err := cluster.LookKV(n.conns.operator.Conn())
+	kv, err := cluster.AttachKV(n.conns.operator.Conn())
 	if err != nil {
 		return err
 	}
@@ -114,31 +115,31 @@ func (n *Node) openTopics(ctx context.Context) error {
 }
 
 func (n *Node) ensureStream(ctx context.Context, t partitioner.Topic) (jetstream.Stream, error) {
-	stream, err := partitioner.EnsureStream(ctx, n.conns.operator, t, partitioner.StreamOptions{
+	made, err := stream.Ensure(ctx, n.conns.operator, t, stream.Options{
 		Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload, Sizing: n.capacity.Sizing(t.MaxBytes, n.Config.DefaultMaxBytes()),
 		Waiting: func(err error) { n.waiting.For(fmt.Sprintf("topic %s: %v", t.Name, err)) },
 	})
-	var mismatch *partitioner.MismatchError
+	var mismatch *stream.MismatchError
 	if errors.As(err, &mismatch) {
 		err = fmt.Errorf("%w: %w", supervise.ErrConfig, err)
 	}
 	if err == nil {
-		n.capacity.LogShortfall("topic "+t.Name, stream)
+		n.capacity.LogShortfall("topic "+t.Name, made)
 	}
-	return stream, err
+	return made, err
 }
 
 // openDeadLetters makes or finds the streams of the groups' dead letters.
 func (n *Node) openDeadLetters(ctx context.Context) error {
 	for _, g := range n.Config.Groups {
-		stream, err := partitioner.EnsureDeadLetters(ctx, n.conns.operator, g.Name, partitioner.DeadLetterOptions{
+		made, err := stream.EnsureDeadLetters(ctx, n.conns.operator, g.Name, stream.DeadLetterOptions{
 			Replicas: n.broker.Replicas(), Sizing: n.capacity.Sizing(g.DLQMaxBytes, n.Config.DefaultDLQMaxBytes()),
 			Waiting: func(err error) { n.waiting.For(fmt.Sprintf("dead letters of group %s: %v", g.Name, err)) },
 		})
 		if err != nil {
 			return err
 		}
-		n.capacity.LogShortfall("dead letters of group "+g.Name, stream)
+		n.capacity.LogShortfall("dead letters of group "+g.Name, made)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"leasehold/internal/config"
 	"leasehold/internal/registry"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/server/servertest"
 )
 
@@ -346,8 +347,8 @@ func TestWhatAGroupLeftThatWasNeverDefinedCanBeRemoved(t *testing.T) {
 	if _, err := s.joinTopic(ctx, "orders", "named"); err != nil {
 		t.Fatal(err)
 	}
-	opt := partitioner.DeadLetterOptions{Replicas: 1, Sizing: partitioner.Sizing{Stated: bytesize.GiB}}
-	if _, err := partitioner.EnsureDeadLetters(ctx, s.conns.operator, "stored", opt); err != nil {
+	opt := stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: bytesize.GiB}}
+	if _, err := stream.EnsureDeadLetters(ctx, s.conns.operator, "stored", opt); err != nil {
 		t.Fatal(err)
 	}
 	s.wantWarning("group named was only partly created and holds back", "leasehold group remove named")

@@ -62,7 +62,7 @@ func TestASessionThatNobodyCouldRenewIsNoFault(t *testing.T) {
 		driver := cluster.New(cluster.Options{
 			Lease: lease.Config{
 				Self: lease.Session{Node: "n1", DirID: "d", KernelBoot: "k", Weight: 1}, Secret: "s",
-				TTL: 5 * time.Second, Renew: time.Second, Margin: time.Second, WriteLimit: time.Second / 2, Settle: time.Second,
+				TTL: 5 * time.Second, Renew: time.Second, Margin: time.Second, WriteLimit: time.Second / 2, StabilizationWindow: time.Second,
 			},
 			Store: store, Clock: cluster.BootClock{}, SaveBoot: func(uint64) error { return nil }, Logger: servertest.Logger(t),
 			CommitInterval: func(string) time.Duration { return time.Second },

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 	"leasehold/server"
 	"leasehold/server/servertest"
 )
@@ -31,7 +32,7 @@ func doorTopic(t *testing.T, n *servertest.Node, replicas int) (jetstream.Stream
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	topic := partitioner.Topic{Name: "orders", Partitions: 4, MaxBytes: 1 << 20}.WithDefaults()
-	stream, err := partitioner.EnsureStream(ctx, js, topic, partitioner.StreamOptions{Replicas: replicas, MaxPayload: 1 << 16})
+	stream, err := stream.Ensure(ctx, js, topic, stream.Options{Replicas: replicas, MaxPayload: 1 << 16})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +142,7 @@ func TestProbeOfATopicStoresNothing(t *testing.T) {
 func hold(t *testing.T, js jetstream.JetStream, held bool) {
 	t.Helper()
 	servertest.Eventually(t, time.Minute, func() error {
-		_, err := partitioner.Hold(t.Context(), js, "orders", held)
+		_, err := stream.PausePublishing(t.Context(), js, "orders", held)
 		return err
 	})
 }

@@ -170,7 +170,7 @@ func TestLostAnswersAreAskedForAgain(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	kv, err := cluster.LookKV(nc)
+	kv, err := cluster.AttachKV(nc)
 	if err != nil {
 		t.Fatal(err)
 	}

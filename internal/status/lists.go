@@ -14,7 +14,7 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/brokererr"
 	"leasehold/internal/registry"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // GroupList lists every group that was ever defined.
@@ -86,12 +86,12 @@ func groupInfo(ctx context.Context, store *Store, c registry.Catalog, name strin
 }
 
 // deadLettersByGroup are the streams of dead letters, none if the broker does not answer.
-func deadLettersByGroup(ctx context.Context, store *Store) map[string]partitioner.Reservation {
+func deadLettersByGroup(ctx context.Context, store *Store) map[string]stream.Reservation {
 	all, err := store.Capacity.Reservations(ctx, listWait)
 	if err != nil {
 		return nil
 	}
-	letters := map[string]partitioner.Reservation{}
+	letters := map[string]stream.Reservation{}
 	for _, r := range all {
 		if group, ok := r.Group(); ok {
 			letters[group] = r
@@ -108,7 +108,7 @@ func (r *Reader) TopicList(ctx context.Context) (*api.TopicList, error) {
 	}
 	out := &api.TopicList{V: api.Version, Topics: []api.TopicDetail{}, MaxStore: int64(r.Config.Server.MaxStore)}
 	if all, err := store.Capacity.Reservations(ctx, listWait); err == nil {
-		out.Reserved = int64(partitioner.Reserved(all))
+		out.Reserved = int64(stream.Reserved(all))
 	}
 	for name := range c.Topics {
 		out.Topics = append(out.Topics, r.topicDetail(ctx, store, c, name))
@@ -126,7 +126,7 @@ func (r *Reader) topicDetail(ctx context.Context, store *Store, c registry.Catal
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	stream, err := store.JS.Stream(ctx, name)
+	found, err := store.JS.Stream(ctx, name)
 	if def.Removed && errors.Is(err, jetstream.ErrStreamNotFound) {
 		return d
 	}
@@ -134,10 +134,10 @@ func (r *Reader) topicDetail(ctx context.Context, store *Store, c registry.Catal
 		d.Error = brokererr.Text(err)
 		return d
 	}
-	info := stream.CachedInfo()
+	info := found.CachedInfo()
 	d.Messages, d.Bytes, d.LastSeq = info.State.Msgs, info.State.Bytes, info.State.LastSeq
 	d.FirstSeq, d.MaxBytes, d.Replicas = info.State.FirstSeq, info.Config.MaxBytes, r.replicas(ctx, store, info)
-	d.WantedBytes = int64(partitioner.WantedBytes(info.Config))
+	d.WantedBytes = int64(stream.WantedBytes(info.Config))
 	return d
 }
 

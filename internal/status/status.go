@@ -15,7 +15,7 @@ import (
 	"leasehold/internal/peers"
 	"leasehold/internal/registry"
 	"leasehold/internal/supervise"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // listWait is how long a status waits for the list of all streams.
@@ -109,8 +109,8 @@ func askVoters(ctx context.Context, m *membership.Membership) <-chan membership.
 }
 
 // askReservations lists the streams beside the rest of a status; none if that takes too long.
-func askReservations(ctx context.Context, store *Store) <-chan []partitioner.Reservation {
-	answer := make(chan []partitioner.Reservation, 1)
+func askReservations(ctx context.Context, store *Store) <-chan []stream.Reservation {
+	answer := make(chan []stream.Reservation, 1)
 	go func() { // ends within listWait
 		all, err := store.Capacity.Reservations(ctx, listWait)
 		if err != nil {
@@ -129,7 +129,7 @@ type remote struct {
 }
 
 // remote reads it and adds the leases of the groups to the view.
-func (r *Reader) remote(ctx context.Context, store *Store, view *lease.View, listed <-chan []partitioner.Reservation) (out remote) {
+func (r *Reader) remote(ctx context.Context, store *Store, view *lease.View, listed <-chan []stream.Reservation) (out remote) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	c, err := store.Registry.Catalog(ctx, sessionsOf(*view))

@@ -8,7 +8,7 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/brokererr"
 	"leasehold/internal/bytesize"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // topicsLimit bounds how long a status waits for the leaders of all topics together.
@@ -32,7 +32,7 @@ func (r *Reader) topicStatus(ctx context.Context, serving *Serving, quorum bool)
 		}
 		topics = append(topics, api.Topic{
 			Name: c.Name, Partitions: c.Partitions, Messages: info.State.Msgs, Bytes: info.State.Bytes, LastSeq: info.State.LastSeq,
-			Held: partitioner.IsHeld(info.Config),
+			Held: stream.PublishingPaused(info.Config),
 		})
 		if limit := uint64(max(info.Config.MaxBytes, 0)); limit > 0 && info.State.Bytes > limit/10*9 {
 			warnings = append(warnings, fmt.Sprintf("topic %s is %d %% full (max_bytes %s): publishes are refused when it is; see what its groups "+

@@ -9,13 +9,13 @@ import (
 	"leasehold/cluster"
 	"leasehold/internal/bytesize"
 	"leasehold/internal/registry"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // usage is what all streams reserve of max_store, and what is known of their owners.
 type usage struct {
 	maxStore bytesize.Size
-	all      []partitioner.Reservation
+	all      []stream.Reservation
 	catalog  registry.Catalog
 }
 
@@ -31,7 +31,7 @@ const (
 	wasRemoved = "removed"
 )
 
-func (u usage) owner(r partitioner.Reservation) owner {
+func (u usage) owner(r stream.Reservation) owner {
 	if group, ok := r.Group(); ok {
 		o := owner{label: "dead letters of " + group}
 		def, known := u.catalog.Groups[group]
@@ -64,7 +64,7 @@ func (u usage) owner(r partitioner.Reservation) owner {
 // holders says who has how much, the largest first.
 func (u usage) holders() string {
 	sorted := slices.Clone(u.all)
-	slices.SortStableFunc(sorted, func(a, b partitioner.Reservation) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	slices.SortStableFunc(sorted, func(a, b stream.Reservation) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	var parts []string
 	for _, r := range sorted {
 		o := u.owner(r)
@@ -77,7 +77,7 @@ func (u usage) holders() string {
 	return strings.Join(parts, "; ")
 }
 
-func (u usage) free() bytesize.Size { return u.maxStore - partitioner.Reserved(u.all) }
+func (u usage) free() bytesize.Size { return u.maxStore - stream.Reserved(u.all) }
 
 // warnings says what does not fit into max_store, and what holds a part of it for nothing.
 func (u usage) warnings() (out []string) {
@@ -93,24 +93,24 @@ func (u usage) warnings() (out []string) {
 	}
 	if u.free() < 0 {
 		out = append(out, fmt.Sprintf("streams may take %s together, and max_store is %s (%s): raise server.max_store, lower a max_bytes, or remove "+
-			"what is not used", partitioner.Reserved(u.all).Short(), u.maxStore.Short(), u.holders()))
+			"what is not used", stream.Reserved(u.all).Short(), u.maxStore.Short(), u.holders()))
 	}
 	return out
 }
 
-func (u usage) isGroup(r partitioner.Reservation) bool {
+func (u usage) isGroup(r stream.Reservation) bool {
 	_, ok := r.Group()
 	return ok
 }
 
-func (u usage) subject(r partitioner.Reservation, o owner) string {
+func (u usage) subject(r stream.Reservation, o owner) string {
 	if u.isGroup(r) {
 		return o.label
 	}
 	return "topic " + o.label
 }
 
-func (u usage) unused(r partitioner.Reservation, o owner) string {
+func (u usage) unused(r stream.Reservation, o owner) string {
 	if o.why == wasRemoved {
 		return fmt.Sprintf("%s: the stream is still there and reserves %s of max_store, although it was removed: run `%s` again",
 			u.subject(r, o), r.Bytes.Short(), o.remove)

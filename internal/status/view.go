@@ -31,7 +31,7 @@ const stuck = "this node's lease protocol does not answer, so it cannot say who 
 // Driver is the lease protocol of this node.
 type Driver interface {
 	Snapshot(ctx context.Context) (lease.View, error)
-	Show(lease.Saw) // Takes in a record that this node has just written.
+	Observe(lease.Observed) // Takes in a record that this node has just written.
 }
 
 // Broker is this node's broker.

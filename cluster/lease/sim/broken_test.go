@@ -22,68 +22,68 @@ type broken struct {
 type edit struct{ file, old, new string }
 
 var brokenRules = []broken{
-	{"fence from the answer instead of the send", []edit{{"own.go",
+	{"fence from the answer instead of the send", []edit{{"self.go",
 		"fence, cut := a.at+c.cfg.TTL-c.cfg.Margin,", "fence, cut := c.now+c.cfg.TTL-c.cfg.Margin,"}}},
-	{"fence from a read of the own nonce", []edit{{"own.go",
+	{"fence from a read of the own nonce", []edit{{"self.go",
 		"a.at <= o.cutAt\n",
 		"a.at <= o.cutAt\n\tif !answered {\n\t\tfence = c.now + c.cfg.TTL - c.cfg.Margin\n\t}\n"}}},
 	{"claim without burying", []edit{{"peers.go",
 		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live",
 		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live ||\n" +
-			"\t\tnode != c.cfg.Self.Node && c.now-c.peer(node).quietAt >= rec.TTL"}}},
+			"\t\tnode != c.cfg.Self.Node && c.now-c.peer(node).lastChangeAt >= rec.TTL"}}},
 	{"claim on a lower boot", []edit{{"peers.go",
 		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live", "return rec.Boot != boot || rec.State != Live"}}},
 	{"claim on an absent session", []edit{{"peers.go",
 		"if rec == nil {\n\t\treturn false", "if rec == nil {\n\t\treturn true"}}},
-	{"same boot used again", []edit{{"own.go", "o.boot = boot + 1", "o.boot = max(boot, 1)"}}},
-	{"renew over a burial", []edit{{"own.go",
+	{"same boot used again", []edit{{"self.go", "o.boot = boot + 1", "o.boot = max(boot, 1)"}}},
+	{"renew over a burial", []edit{{"self.go",
 		"case o.rec == nil || o.rec.State != Live || o.rec.Boot < o.boot:",
 		"case o.rec != nil && o.rec.Boot == o.boot && o.rec.State != Live:\n\t\to.nextAt = c.now\n" +
 			"\tcase o.rec == nil || o.rec.State != Live || o.rec.Boot < o.boot:"}}},
-	{"attempts taken back without a mark", []edit{{"request.go", "l.CheckDeadLetters = l.CheckDeadLetters || l.Attempt > 0\n", ""}}},
+	{"attempts taken back without a mark", []edit{{"command.go", "l.CheckDeadLetters = l.CheckDeadLetters || l.Attempt > 0\n", ""}}},
 	{"ttl of a forged session believed", []edit{{"peers.go", "return max(rec.TTL, c.cfg.TTL)", "return rec.TTL"}}},
-	{"vanished lease taken at once", []edit{{"vanish.go",
-		"return c.now-h.vanishedAt >= c.cfg.TTL+10*c.cfg.Renew", "return true"}}},
-	{"vanished lease claimed without a mark", []edit{{"vanish.go",
+	{"vanished lease taken at once", []edit{{"lostrecord.go",
+		"return c.now-h.recordLostAt >= c.cfg.TTL+10*c.cfg.Renew", "return true"}}},
+	{"vanished lease claimed without a mark", []edit{{"lostrecord.go",
 		"rec.Version, rec.Successor, rec.CheckDeadLetters = RecordVersion, \"\", true", "rec.Version, rec.Successor = RecordVersion, \"\""},
-		{"held.go", "h.rec.CheckDeadLetters = true // it still rests on memory", ""}}},
-	{"vanished lease claimed under a known epoch", []edit{{"vanish.go", "rec.Epoch = max(rec.Epoch+1, in.Revision)", "rec.Epoch += 0"}}},
-	{"burial keeps the nonce", []edit{{"peers.go", "rec.State, rec.Nonce = Dead, \"\"", "rec.State = Dead"}, {"own.go",
+		{"leasestate.go", "h.rec.CheckDeadLetters = true // it still rests on memory", ""}}},
+	{"vanished lease claimed under a known epoch", []edit{{"lostrecord.go", "rec.Epoch = max(rec.Epoch+1, in.Revision)", "rec.Epoch += 0"}}},
+	{"burial keeps the nonce", []edit{{"peers.go", "rec.State, rec.Nonce = Dead, \"\"", "rec.State = Dead"}, {"self.go",
 		" && a.rec.State == rec.State", ""}}},
-	{"lane started on a read", []edit{{"held.go",
+	{"lane started on a read", []edit{{"leasestate.go",
 		"c.learn(h, in.Revision, *in.Lease)\n\tc.decide(h)",
 		"c.learn(h, in.Revision, *in.Lease)\n\tif h.lane == none && c.mine(h) {\n" +
-			"\t\th.lane, h.epoch, h.progress, h.pending = parked, h.rec.Epoch, h.rec.progress(), nil\n\t}\n\tc.decide(h)"}}},
-	{"lane resumed while its hand-over is unsettled", []edit{{"held.go",
+			"\t\th.lane, h.epoch, h.progress, h.pending = joined, h.rec.Epoch, h.rec.progress(), nil\n\t}\n\tc.decide(h)"}}},
+	{"lane resumed while its hand-over is unsettled", []edit{{"leasestate.go",
 		"case !in.OK:\n\t\th.retryAt = c.now + c.pause()",
-		"case !in.OK:\n\t\tif h.lane == handing && !c.stopping && !c.own.expired {\n\t\t\th.lane = active\n" +
-			"\t\t\tc.do(Start{Key: h.key, Grant: c.grant(h)})\n\t\t}\n" +
+		"case !in.OK:\n\t\tif h.lane == handingOver && !c.stopping && !c.self.expired {\n\t\t\th.lane = active\n" +
+			"\t\t\tc.emit(Start{Key: h.key, Grant: c.grant(h)})\n\t\t}\n" +
 			"\t\th.retryAt = c.now + c.pause()"}}},
-	{"hand-over before the lane is joined", []edit{{"held.go",
-		"h.lane, h.drainAt = draining, c.now\n\t\t\tc.do(Drain{Key: h.key})",
-		"h.lane = handing\n\t\t\tc.do(Drain{Key: h.key})\n\t\t\tc.handOver(h)\n\t\t\treturn"}}},
-	{"done from an older read than the revision named", []edit{{"held.go",
-		"h.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\th.believed, h.vanished = &rec, false\n\tif h.lane == none {",
+	{"hand-over before the lane is joined", []edit{{"leasestate.go",
+		"h.lane, h.drainAt = draining, c.now\n\t\t\tc.emit(Drain{Key: h.key})",
+		"h.lane = handingOver\n\t\t\tc.emit(Drain{Key: h.key})\n\t\t\tc.handOver(h)\n\t\t\treturn"}}},
+	{"done from an older read than the revision named", []edit{{"leasestate.go",
+		"h.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\th.lastValid, h.recordLost = &rec, false\n\tif h.lane == none {",
 		"if h.lane == none && h.rev > 0 {\n\t\trec.Checkpoint = h.rec.Checkpoint\n\t}\n" +
-			"\th.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\th.believed, h.vanished = &rec, false\n\tif h.lane == none {"}}},
-	{"epoch not raised", []edit{{"held.go", "rec.Epoch++", "rec.Epoch += 0"}}},
-	{"request applied while the lane runs", []edit{{"held.go",
-		"if c.wantsAway(h) || h.asked() {\n",
-		"if h.asked() {\n\t\t\tc.put(h, h.raised(h.rec.with(h.progress)), true)\n\t\t\treturn\n\t\t}\n\t\tif c.wantsAway(h) {\n"}}},
-	{"request applied without a new epoch", []edit{{"held.go", "rec.Epoch++", "if !h.asked() {\n\t\trec.Epoch++\n\t}"}}},
-	{"request applied again", []edit{{"request.go", "l.Applied = r.ID", "if r.Kind != Seek {\n\t\tl.Applied = r.ID\n\t}"}}},
-	{"lane resumed after a request's write was sent", []edit{{"held.go",
+			"\th.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0\n\th.lastValid, h.recordLost = &rec, false\n\tif h.lane == none {"}}},
+	{"epoch not raised", []edit{{"leasestate.go", "rec.Epoch++", "rec.Epoch += 0"}}},
+	{"request applied while the lane runs", []edit{{"leasestate.go",
+		"if c.shouldRelease(h) || h.commandDue() {\n",
+		"if h.commandDue() {\n\t\t\tc.writeLease(h, h.underNextEpoch(h.rec.with(h.progress)), true)\n\t\t\treturn\n\t\t}\n\t\tif c.shouldRelease(h) {\n"}}},
+	{"request applied without a new epoch", []edit{{"leasestate.go", "rec.Epoch++", "if !h.commandDue() {\n\t\trec.Epoch++\n\t}"}}},
+	{"request applied again", []edit{{"command.go", "l.Applied = r.ID", "if r.Kind != Seek {\n\t\tl.Applied = r.ID\n\t}"}}},
+	{"lane resumed after a request's write was sent", []edit{{"leasestate.go",
 		"case !in.OK:\n\t\th.retryAt = c.now + c.pause()",
-		"case !in.OK:\n\t\tif h.lane == handing && !c.wantsAway(h) && !c.own.expired {\n\t\t\th.lane = active\n" +
-			"\t\t\tc.do(Start{Key: h.key, Grant: c.grant(h)})\n\t\t}\n" +
+		"case !in.OK:\n\t\tif h.lane == handingOver && !c.shouldRelease(h) && !c.self.expired {\n\t\t\th.lane = active\n" +
+			"\t\t\tc.emit(Start{Key: h.key, Grant: c.grant(h)})\n\t\t}\n" +
 			"\t\th.retryAt = c.now + c.pause()"}}},
 	{"witness used on a later boot", []edit{{"peers.go", " && w.ServerID == p.rec.ServerID", ""}}},
 	{"witness used on a revision that it did not see", []edit{{"peers.go", "w.Revision == p.rev && ", ""}}},
-	{"cut off and not fenced", []edit{{"own.go",
+	{"cut off and not fenced", []edit{{"self.go",
 		"o.expired, o.nextAt = true, c.now\n\t\tc.cancelAll(ErrFenced)\n\t}\n\to.fence = min(o.fence, in.At)", "o.nextAt = c.now\n\t}"}}},
-	{"cut off and resumed on a renewal sent before", []edit{{"own.go", "c.now < fence && !cut:", "c.now < fence:"}}},
-	{"own lease that nothing runs never claimed again", []edit{{"held.go",
-		"case c.mine(h) || c.mayTake(h):", "case !c.mine(h) && c.mayTake(h):"}}},
+	{"cut off and resumed on a renewal sent before", []edit{{"self.go", "c.now < fence && !cut:", "c.now < fence:"}}},
+	{"own lease that nothing runs never claimed again", []edit{{"leasestate.go",
+		"case c.mine(h) || c.eligible(h):", "case !c.mine(h) && c.eligible(h):"}}},
 }
 
 // TestBrokenRulesAreFound breaks one rule at a time: a simulation that misses one proves nothing about it.
@@ -126,8 +126,8 @@ func TestBrokenSurroundingsAreFound(t *testing.T) {
 	for name, o := range map[string]Options{
 		"no margin":          {NoMargin: true},
 		"no watchdog":        {NoWatchdog: true},
-		"no look":            {NoLook: true},
-		"bury without CAS":   {BlindBury: true},
+		"no look":            {NoFenceCheck: true},
+		"bury without CAS":   {BlindMarkDead: true},
 		"commit without CAS": {BlindWrite: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,7 +15,7 @@ func (n *node) write(wr lease.Write) {
 	tell := func(ok bool, rev uint64) {
 		if !told {
 			told = true
-			n.step(lease.Wrote{ID: wr.ID, OK: ok, Revision: rev})
+			n.step(lease.WriteDone{ID: wr.ID, OK: ok, Revision: rev})
 		}
 	}
 	n.after(writeLimit, func() { tell(false, 0) })
@@ -116,8 +116,8 @@ func (w *world) leaseLanded(k lease.Key, old, rec lease.Lease) {
 func (w *world) announce(from *node, k lease.Key) {
 	for _, n := range w.nodes {
 		if n != from && n.up && !n.cut && w.r.IntN(4) > 0 {
-			saw := w.store.read(k, 0)
-			n.after(w.dur(time.Millisecond, 20*time.Millisecond), func() { n.step(saw) })
+			obs := w.store.read(k, 0)
+			n.after(w.dur(time.Millisecond, 20*time.Millisecond), func() { n.step(obs) })
 		}
 	}
 }
@@ -145,7 +145,7 @@ var faultKinds = []func(w *world, n *node){
 	(*world).muteNode, (*world).muteNode,
 	(*world).deafen, (*world).deafen,
 	func(w *world, _ *node) { w.loseEverything() },
-	func(w *world, _ *node) { w.ask() }, func(w *world, _ *node) { w.ask() },
+	func(w *world, _ *node) { w.issueCommand() }, func(w *world, _ *node) { w.issueCommand() },
 }
 
 // chooseFaults leaves half of the faults out of most runs, other ones in each: what only two of them together bring about
@@ -195,11 +195,11 @@ func (w *world) loseEverything() {
 }
 
 // ask has a person ask something of a partition, or of all.
-func (w *world) ask() {
+func (w *world) issueCommand() {
 	if !w.store.up {
 		return
 	}
-	r := lease.Request{Kind: []string{lease.Pause, lease.Resume, lease.Resume, lease.Seek, lease.Seek, lease.Restart}[w.r.IntN(6)]}
+	r := lease.Command{Kind: []string{lease.Pause, lease.Resume, lease.Resume, lease.Seek, lease.Seek, lease.Restart}[w.r.IntN(6)]}
 	var about []lease.Key
 	for _, k := range w.leaseKeys {
 		if p := w.r.IntN(2); p == 0 {
@@ -216,15 +216,15 @@ func (w *world) ask() {
 	case lease.Seek:
 		r.Seq = uint64(w.r.Int64N(int64(at) + 6))
 	}
-	w.record(r, about)
+	w.storeCommand(r, about)
 }
 
 // record stores a request and has it announced.
-func (w *world) record(r lease.Request, about []lease.Key) {
-	k := lease.RequestsKey("g")
-	var all lease.Requests
+func (w *world) storeCommand(r lease.Command, about []lease.Key) {
+	k := lease.CommandsKey("g")
+	var all lease.Commands
 	if v, ok := w.store.written(k); ok {
-		all = *v.asked
+		all = *v.commands
 	}
 	all.LastID++
 	r.ID = all.LastID
@@ -232,15 +232,15 @@ func (w *world) record(r lease.Request, about []lease.Key) {
 	all.Open = append(all.Open, r)
 	w.cover("asked: " + r.Kind)
 	w.note("asked: %+v", r)
-	w.store.add(k, version{asked: &all})
+	w.store.add(k, version{commands: &all})
 	for _, k := range about {
-		w.truths[k].asked = append(w.truths[k].asked, r)
+		w.truths[k].commands = append(w.truths[k].commands, r)
 	}
 	w.announce(nil, k)
 }
 
 // appliedEverywhere: no lease has to apply a request any more, so it may be forgotten.
-func (w *world) appliedEverywhere(r lease.Request) bool {
+func (w *world) appliedEverywhere(r lease.Command) bool {
 	for _, k := range w.leaseKeys {
 		if rec, _ := w.store.latest(k); r.Covers(k.Partition) && rec.Applied < r.ID {
 			return false
@@ -279,7 +279,7 @@ func (w *world) forge(k lease.Key) {
 	default:
 		w.cover("forged requests")
 		for _, t := range w.truths {
-			t.rebuilt, t.asked = true, nil
+			t.rebuilt, t.commands = true, nil
 		}
 	}
 	w.note("forged: %v, %s", k, what)
@@ -291,7 +291,7 @@ func (w *world) seekForgotten() {
 	for _, k := range w.leaseKeys {
 		if w.store.isForged(k) {
 			w.cover("forgotten lease")
-			w.record(lease.Request{Kind: lease.Seek, Seq: w.truths[k].finished, Partitions: []int{k.Partition}}, []lease.Key{k})
+			w.storeCommand(lease.Command{Kind: lease.Seek, Seq: w.truths[k].finished, Partitions: []int{k.Partition}}, []lease.Key{k})
 		}
 	}
 }

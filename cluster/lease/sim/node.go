@@ -21,23 +21,23 @@ type node struct {
 	kernel int    // Changes with a reboot of the machine.
 
 	// The process; life is raised whenever it ends, so that its events find themselves outlived.
-	up     bool
-	life   int
-	server string // The broker's id of this life.
-	core   *lease.Core
-	fence  lease.Time
-	cuts   uint64 // How often the process lost every route,
-	seen   uint64 // and of which of them its fence knows.
-	lanes  map[lease.Key]*lane
-	frozen bool
-	cut    bool          // No network.
-	sever  int           // Numbers the cut if it ended every route, on both sides at once; 0 if it did not.
-	inside time.Duration // World time until which what the process received before such a cut may still be on its way in it.
-	mute   bool          // Its writes are lost, while a replica goes on answering its reads.
-	deaf   bool          // Its writes land and their answers are lost; reads are slow.
-	stuck  time.Duration // World time until which the core's loop hangs in something, while lanes and watchdog go on.
-	inbox  []lease.Input // What came in while it hung, in order.
-	parked []func()
+	up        bool
+	life      int
+	server    string // The broker's id of this life.
+	core      *lease.Core
+	fence     lease.Time
+	cuts      uint64 // How often the process lost every route,
+	fenceCuts uint64 // and of which of them its fence knows.
+	lanes     map[lease.Key]*lane
+	frozen    bool
+	cut       bool          // No network.
+	sever     int           // Numbers the cut if it ended every route, on both sides at once; 0 if it did not.
+	inside    time.Duration // World time until which what the process received before such a cut may still be on its way in it.
+	mute      bool          // Its writes are lost, while a replica goes on answering its reads.
+	deaf      bool          // Its writes land and their answers are lost; reads are slow.
+	stuck     time.Duration // World time until which the core's loop hangs in something, while lanes and watchdog go on.
+	inbox     []lease.Input // What came in while it hung, in order.
+	deferred  []func()
 }
 
 // lane is the worker of one held partition.
@@ -65,7 +65,7 @@ func (n *node) after(d time.Duration, f func()) {
 		switch {
 		case n.life != life:
 		case n.frozen:
-			n.parked = append(n.parked, run)
+			n.deferred = append(n.deferred, run)
 		default:
 			f()
 		}
@@ -75,7 +75,7 @@ func (n *node) after(d time.Duration, f func()) {
 
 func (n *node) start() {
 	w := n.w
-	n.up, n.frozen, n.fence, n.cuts, n.seen = true, false, 0, 0, 0
+	n.up, n.frozen, n.fence, n.cuts, n.fenceCuts = true, false, 0, 0, 0
 	n.server = fmt.Sprint(n.name, "-", n.life)
 	w.note("%s starts, clock %v", n.name, n.local())
 	n.lanes = map[lease.Key]*lane{}
@@ -86,7 +86,7 @@ func (n *node) start() {
 		},
 		Boot: n.boot, Secret: fmt.Sprint(n.name, "-", n.life),
 		Groups: []lease.Group{{Name: "g", Partitions: w.partitions, Handover: 2 * time.Second}},
-		TTL:    ttl, Renew: renew, Margin: w.o.margin(), WriteLimit: writeLimit, Settle: time.Second, MinHold: 10 * time.Second,
+		TTL:    ttl, Renew: renew, Margin: w.o.margin(), WriteLimit: writeLimit, StabilizationWindow: time.Second, MinHold: 10 * time.Second,
 	})
 	n.load()
 	n.every(renew/10, func() { n.step(lease.Tick{}) })
@@ -106,7 +106,7 @@ func (n *node) load() {
 			return
 		}
 		n.poll()
-		n.after(250*time.Millisecond, func() { n.step(lease.Loaded{}) })
+		n.after(250*time.Millisecond, func() { n.step(lease.Synced{}) })
 	})
 }
 
@@ -121,13 +121,13 @@ func (n *node) poll() {
 }
 
 func (n *node) read(k lease.Key) {
-	saw, slowest := n.w.store.read(k, n.w.staleness()), 200*time.Millisecond
+	obs, slowest := n.w.store.read(k, n.w.staleness()), 200*time.Millisecond
 	if n.deaf {
 		slowest = 3 * time.Second
 	}
 	n.after(n.w.dur(time.Millisecond, slowest), func() {
 		if !n.cut {
-			n.step(saw)
+			n.step(obs)
 		}
 	})
 }
@@ -136,7 +136,7 @@ func (n *node) read(k lease.Key) {
 func (n *node) report() {
 	for _, k := range n.w.leaseKeys {
 		if l := n.lanes[k]; l != nil && l.progress != l.committed {
-			n.step(lease.Moved{Key: k, Epoch: l.epoch, Progress: l.progress})
+			n.step(lease.Progressed{Key: k, Epoch: l.epoch, Progress: l.progress})
 		}
 	}
 }
@@ -214,7 +214,7 @@ func (n *node) act(a lease.Action) {
 // setFence arms the watchdog, which cancels every lane without asking the core, up to 100 ms late.
 func (n *node) setFence(f lease.Fence) {
 	at := f.At
-	n.fence, n.seen = at, f.Cut
+	n.fence, n.fenceCuts = at, f.Cut
 	slop := n.w.dur(0, 100*time.Millisecond)
 	n.after(at-n.local()+slop, func() {
 		if n.fence != at || n.w.o.NoWatchdog {
@@ -233,15 +233,15 @@ func (n *node) killAll() {
 }
 
 // cutOff tells that every route has ended: the core as soon as it hears anything, the watchdog in any case.
-func (n *node) cutOff() {
+func (n *node) isolated() {
 	n.cuts++
 	this, at := n.cuts, n.local()
 	n.after(n.w.dur(0, 100*time.Millisecond), func() {
-		if n.seen < this {
+		if n.fenceCuts < this {
 			n.killAll()
 		}
 	})
-	n.step(lease.CutOff{N: this, At: at})
+	n.step(lease.Isolated{N: this, At: at})
 }
 
 func (n *node) startLane(a lease.Start) {
@@ -264,7 +264,7 @@ func (n *node) next(l *lane) {
 	if l.progress.Attempt > 0 && l.progress != l.committed {
 		return // a raised attempt is stored before the retry
 	}
-	if !n.w.o.NoLook && (n.local() >= n.fence || n.seen < n.cuts) {
+	if !n.w.o.NoFenceCheck && (n.local() >= n.fence || n.fenceCuts < n.cuts) {
 		return // the watchdog is about to come by
 	}
 	l.progress.CheckDeadLetters = false // A lane looks for parked messages before its first call.
@@ -288,7 +288,7 @@ func (n *node) callEnds(l *lane, c *call) {
 		l.progress.Checkpoint, l.progress.Attempt = c.seq, 0
 	} else {
 		l.progress.Attempt++
-		n.step(lease.Moved{Key: l.key, Epoch: l.epoch, Progress: l.progress})
+		n.step(lease.Progressed{Key: l.key, Epoch: l.epoch, Progress: l.progress})
 	}
 	if l.ended {
 		return
@@ -330,7 +330,7 @@ func (n *node) joined(l *lane) {
 
 // crash ends the process: its calls end with it.
 func (n *node) crash() {
-	n.up, n.core, n.inbox, n.parked, n.frozen = false, nil, nil, nil, false
+	n.up, n.core, n.inbox, n.deferred, n.frozen = false, nil, nil, nil, false
 	n.life++
 	for _, k := range n.w.leaseKeys {
 		if l := n.lanes[k]; l != nil && l.call != nil {
@@ -353,8 +353,8 @@ func (n *node) freeze() {
 func (n *node) thaw() {
 	n.frozen = false
 	n.w.note("%s thaws", n.name)
-	due := n.parked
-	n.parked = nil
+	due := n.deferred
+	n.deferred = nil
 	n.w.r.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	for _, f := range due {
 		f()

@@ -25,11 +25,11 @@ const (
 
 // Options change a run. The zero value is the real thing; every flag breaks a rule that the verifier must then miss.
 type Options struct {
-	NoMargin   bool // Nodes fence only when their session may already be buried.
-	NoWatchdog bool // Nothing cancels a call that is under way at the fence.
-	NoLook     bool // Lanes start calls without looking at the fence.
-	BlindBury  bool // The store takes burials whatever revision they name.
-	BlindWrite bool // The store takes a lane's commits whatever revision they name.
+	NoMargin      bool // Nodes fence only when their session may already be buried.
+	NoWatchdog    bool // Nothing cancels a call that is under way at the fence.
+	NoFenceCheck  bool // Lanes start calls without looking at the fence.
+	BlindMarkDead bool // The store takes burials whatever revision they name.
+	BlindWrite    bool // The store takes a lane's commits whatever revision they name.
 
 	Log io.Writer // If set, gets a line for each thing that happens.
 }
@@ -196,7 +196,7 @@ func (w *world) staleness() int {
 }
 
 func (w *world) allKeys() []lease.Key {
-	keys := append([]lease.Key{lease.RequestsKey("g")}, w.leaseKeys...)
+	keys := append([]lease.Key{lease.CommandsKey("g")}, w.leaseKeys...)
 	for _, n := range w.nodes {
 		keys = append(keys, lease.SessionKey(n.name))
 	}
@@ -237,7 +237,7 @@ func (w *world) logAction(who string, a lease.Action) {
 // noteInput logs what a node is told about its lanes.
 func (w *world) noteInput(who string, in lease.Input) {
 	switch in.(type) {
-	case lease.Moved, lease.Stopped:
+	case lease.Progressed, lease.Stopped:
 		w.note("%s %T %+v", who, in, in)
 	}
 }
@@ -277,7 +277,7 @@ func (w *world) checkConverged() {
 	for _, k := range w.leaseKeys {
 		rec, ok := w.store.latest(k)
 		n := w.node(rec.Owner)
-		if left := w.truths[k].asked; len(left) > 0 {
+		if left := w.truths[k].commands; len(left) > 0 {
 			w.fail(fmt.Errorf("%v: %+v never applied; its lease says %+v", k, left, rec))
 			return
 		}

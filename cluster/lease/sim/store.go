@@ -9,11 +9,11 @@ import (
 
 // version is one stored revision of a record.
 type version struct {
-	rev     uint64
-	session *lease.Session
-	lease   *lease.Lease
-	asked   *lease.Requests
-	forged  bool // Not written by a node. Without a record it shows none that is valid.
+	rev      uint64
+	session  *lease.Session
+	lease    *lease.Lease
+	commands *lease.Commands
+	forged   bool // Not written by a node. Without a record it shows none that is valid.
 }
 
 // store is the model of the KV bucket: a log of revisions per key, compare-and-set on the newest, and reads that may
@@ -32,7 +32,7 @@ func (s *store) put(w lease.Write, o Options) uint64 {
 	if vs := s.keys[w.Key]; len(vs) > 0 {
 		last = vs[len(vs)-1].rev
 	}
-	blind := o.BlindBury && w.Session != nil && w.Session.State == lease.Dead || o.BlindWrite && w.Lease != nil && !w.Announce
+	blind := o.BlindMarkDead && w.Session != nil && w.Session.State == lease.Dead || o.BlindWrite && w.Lease != nil && !w.Announce
 	if last != w.Revision && !blind {
 		return 0
 	}
@@ -71,17 +71,17 @@ func (s *store) isForged(k lease.Key) bool {
 }
 
 // read returns what a reader may see: back says how many revisions it lags.
-func (s *store) read(k lease.Key, back int) lease.Saw {
+func (s *store) read(k lease.Key, back int) lease.Observed {
 	i := len(s.keys[k]) - 1 - back
 	if i < 0 {
-		return lease.Saw{Key: k}
+		return lease.Observed{Key: k}
 	}
 	v := s.keys[k][i]
-	saw := lease.Saw{Key: k, Revision: v.rev, Session: v.session, Lease: v.lease, Requests: v.asked}
-	if v.session == nil && v.lease == nil && v.asked == nil {
-		saw.Invalid = "forged"
+	obs := lease.Observed{Key: k, Revision: v.rev, Session: v.session, Lease: v.lease, Commands: v.commands}
+	if v.session == nil && v.lease == nil && v.commands == nil {
+		obs.Invalid = "forged"
 	}
-	return saw
+	return obs
 }
 
 // call is one call of a handler.
@@ -101,11 +101,11 @@ type truth struct {
 	open     []*call
 	calls    int
 
-	asked   []lease.Request // What people asked for that is not applied yet.
-	applied uint64          // Epoch of the latest lease that something was applied to.
-	paused  bool            // What the newest lease says.
-	rebuilt bool            // Its record or what was asked was forged: nodes go on from what they remember.
-	blank   bool            // Its newest revision has no valid record.
+	commands []lease.Command // What people asked for that is not applied yet.
+	applied  uint64          // Epoch of the latest lease that something was applied to.
+	paused   bool            // What the newest lease says.
+	rebuilt  bool            // Its record or what was asked was forged: nodes go on from what they remember.
+	blank    bool            // Its newest revision has no valid record.
 }
 
 // started checks a call at its start: the look at the fence.
@@ -161,7 +161,7 @@ func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 	case t.rebuilt:
 		t.remembered(old, rec)
 	case rec.Applied != old.Applied:
-		return t.requestsLanded(k, old, rec)
+		return t.commandsLanded(k, old, rec)
 	case rec.Checkpoint < old.Checkpoint:
 		return fmt.Errorf("%v: done went from %d to %d", k, old.Checkpoint, rec.Checkpoint)
 	case rec.Paused != old.Paused:
@@ -179,7 +179,7 @@ func (t *truth) remembered(old, rec lease.Lease) {
 		t.applied, t.finished = rec.Epoch, max(t.finished, rec.Checkpoint)
 	}
 	t.paused = rec.Paused != ""
-	t.asked = slices.DeleteFunc(t.asked, func(r lease.Request) bool { return r.ID <= rec.Applied })
+	t.commands = slices.DeleteFunc(t.commands, func(r lease.Command) bool { return r.ID <= rec.Applied })
 }
 
 // otherOwner reports whether the writer of rec knows of the partition only what old says.
@@ -189,13 +189,13 @@ func otherOwner(old, rec lease.Lease) bool {
 
 // requestsLanded checks a lease write that applies what was asked for: everything of an id up to the one it names, once,
 // in order, and under a new epoch.
-func (t *truth) requestsLanded(k lease.Key, old, rec lease.Lease) error {
+func (t *truth) commandsLanded(k lease.Key, old, rec lease.Lease) error {
 	if rec.Epoch <= old.Epoch {
 		return fmt.Errorf("%v: request %d applied without raising the epoch", k, rec.Applied)
 	}
 	done, paused := t.finished, old.Paused
-	for len(t.asked) > 0 && t.asked[0].ID <= rec.Applied {
-		switch r := t.asked[0]; r.Kind {
+	for len(t.commands) > 0 && t.commands[0].ID <= rec.Applied {
+		switch r := t.commands[0]; r.Kind {
 		case lease.Seek:
 			done = r.Seq
 		case lease.Pause:
@@ -204,7 +204,7 @@ func (t *truth) requestsLanded(k lease.Key, old, rec lease.Lease) error {
 			paused = ""
 		}
 		t.applied = rec.Epoch
-		t.asked = t.asked[1:]
+		t.commands = t.commands[1:]
 	}
 	if t.applied != rec.Epoch {
 		return fmt.Errorf("%v: a request up to %d applied again", k, rec.Applied)

@@ -51,7 +51,7 @@ func (w *world) severNode(n *node) {
 	this, server := w.order, n.server
 	w.note("%s is severed", n.name)
 	n.cut, n.sever, n.inside = true, this, w.now+40*time.Millisecond
-	n.after(w.dur(0, 40*time.Millisecond), n.cutOff)
+	n.after(w.dur(0, 40*time.Millisecond), n.isolated)
 	w.at(w.dur(300*time.Millisecond, 6*time.Second), func() {
 		if n.sever == this {
 			n.joinNetwork()

@@ -30,7 +30,7 @@ var neededRows = []Row{
 		Spec: without("fence",
 			overlay.Edit{File: "cluster/watchdog.go", Old: "	if int64(w.clock.Now()) < w.deadline() {\n\t\treturn true", New: "	if w.deadline() != 1 {\n\t\treturn true"},
 			overlay.Edit{File: "cluster/watchdog.go", Old: "if now < fence || fence == 0 {", New: "if now < fence || fence != 1 {"},
-			overlay.Edit{File: "cluster/lease/own.go", Old: "	c.own.expired = true\n\tc.cancelAll(ErrFenced)", New: "	c.own.expired = true"}),
+			overlay.Edit{File: "cluster/lease/self.go", Old: "	c.self.expired = true\n\tc.cancelAll(ErrFenced)", New: "	c.self.expired = true"}),
 		Found: []history.Kind{history.FenceRegress, history.Overlap},
 		Round: cutForThreeTTLs,
 	},

@@ -19,6 +19,7 @@ import (
 	"leasehold/internal/harness/history"
 	"leasehold/internal/harness/testcluster/monotonic"
 	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
 )
 
 var everyFailpoint = flag.Bool("failpoints", false, "kill at every failpoint, not only at some")
@@ -28,7 +29,7 @@ var everyFailpoint = flag.Bool("failpoints", false, "kill at every failpoint, no
 type failing struct {
 	*Cluster
 	t       *testing.T
-	pub     *partitioner.Publisher
+	pub     *publisher.Publisher
 	records []history.PublishRecord
 }
 
@@ -76,7 +77,7 @@ func newFailing(t *testing.T) *failing {
 	}
 	t.Cleanup(nc.Close)
 	topic := partitioner.Topic{Name: "orders", Partitions: 9}.WithDefaults()
-	if f.pub, err = partitioner.NewPublisher(nc, topic, partitioner.PublisherOptions{}); err != nil {
+	if f.pub, err = publisher.New(nc, topic, publisher.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.pub.Close)
@@ -103,9 +104,9 @@ func (f *failing) publish(n int) {
 			f.t.Fatal(err)
 		}
 		id, key, sent := fmt.Sprintf("m%d", i), fmt.Sprintf("k%d", i%30), monotonic.Now()
-		err = f.pub.Publish(context.Background(), partitioner.Message{Key: key, ID: id, Data: data}, func(r partitioner.Result) {
+		err = f.pub.Publish(context.Background(), publisher.Message{Key: key, ID: id, Data: data}, func(r publisher.Result) {
 			results <- history.PublishRecord{ID: id, Key: key, Seq: r.Sequence, Outcome: outcomes[r.Outcome], Sent: sent, Acked: monotonic.Now()}
-			if r.Outcome == partitioner.Unknown {
+			if r.Outcome == publisher.Unknown {
 				f.pub.Resolve(r.Key)
 			}
 		})

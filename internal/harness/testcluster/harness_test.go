@@ -18,6 +18,7 @@ import (
 	"leasehold/internal/config"
 	"leasehold/internal/harness/history"
 	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 func TestMain(m *testing.M) { Main(m) }
@@ -215,7 +216,7 @@ func makeStream(t *testing.T, port int, topic partitioner.Topic) jetstream.Strea
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	stream, err := partitioner.EnsureStream(ctx, js, topic, partitioner.StreamOptions{Replicas: 1, MaxPayload: bytesize.MiB})
+	stream, err := stream.Ensure(ctx, js, topic, stream.Options{Replicas: 1, MaxPayload: bytesize.MiB})
 	if err != nil {
 		t.Fatal(err)
 	}

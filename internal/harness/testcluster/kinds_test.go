@@ -18,6 +18,7 @@ import (
 	"leasehold/internal/harness/history"
 	"leasehold/internal/harness/testcluster/monotonic"
 	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
 )
 
 var kindRounds = flag.Int("kinds", 1, "how often TestEveryKindAndOutcome moves partitions and kills a node")
@@ -58,7 +59,7 @@ type kinds struct {
 	t     *testing.T
 	topic partitioner.Topic
 	nc    *nats.Conn
-	pub   *partitioner.Publisher
+	pub   *publisher.Publisher
 
 	records []history.PublishRecord
 	planned map[string]map[string]outcome // By message id, by kind: what must come of it.
@@ -99,7 +100,7 @@ func (k *kinds) connect() {
 		k.t.Fatal(err)
 	}
 	k.t.Cleanup(k.nc.Close)
-	if k.pub, err = partitioner.NewPublisher(k.nc, k.topic, partitioner.PublisherOptions{}); err != nil {
+	if k.pub, err = publisher.New(k.nc, k.topic, publisher.Options{}); err != nil {
 		k.t.Fatal(err)
 	}
 	k.t.Cleanup(k.pub.Close)
@@ -140,8 +141,8 @@ func (k *kinds) publish(ctx context.Context, random *rand.Rand) {
 				k.planned[id][kind] = outcomes4[0]
 			}
 		}
-		m := partitioner.Message{Key: key, ID: id, Data: data}
-		if err := k.pub.Publish(ctx, m, func(r partitioner.Result) {
+		m := publisher.Message{Key: key, ID: id, Data: data}
+		if err := k.pub.Publish(ctx, m, func(r publisher.Result) {
 			results <- history.PublishRecord{ID: id, Key: key, Seq: r.Sequence, Outcome: outcomes[r.Outcome], Sent: sent, Acked: monotonic.Now()}
 		}); err != nil {
 			k.t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"leasehold/internal/harness/history"
 	"leasehold/internal/harness/testcluster/monotonic"
 	"leasehold/partitioner"
+	"leasehold/partitioner/publisher"
 )
 
 // LoadSpec says what to publish.
@@ -36,7 +37,7 @@ type LoadSpec struct {
 type Load struct {
 	spec LoadSpec
 	nc   *nats.Conn
-	pub  *partitioner.Publisher
+	pub  *publisher.Publisher
 	stop context.CancelFunc
 	done chan error
 
@@ -65,7 +66,7 @@ func newLoad(urls []string, spec LoadSpec) (*Load, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect the load: %w", err)
 	}
-	pub, err := partitioner.NewPublisher(nc, spec.Topic.WithDefaults(), partitioner.PublisherOptions{Roam: true})
+	pub, err := publisher.New(nc, spec.Topic.WithDefaults(), publisher.Options{Failover: true})
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("make the load's publisher: %w", err)
@@ -99,9 +100,9 @@ func (l *Load) run(ctx context.Context) error {
 
 func (l *Load) publish(ctx context.Context, i int, random *rand.Rand) error {
 	key := l.spec.key(random)
-	m := partitioner.Message{Key: key, ID: fmt.Sprintf("m%d", i), Data: l.spec.data(i, key)}
+	m := publisher.Message{Key: key, ID: fmt.Sprintf("m%d", i), Data: l.spec.data(i, key)}
 	sent := monotonic.Now()
-	err := l.pub.Publish(ctx, m, func(r partitioner.Result) { l.note(m, sent, r) })
+	err := l.pub.Publish(ctx, m, func(r publisher.Result) { l.note(m, sent, r) })
 	if err != nil && ctx.Err() != nil {
 		return nil // Stop came while the window was full: not accepted, so not published
 	}
@@ -125,22 +126,22 @@ func (s LoadSpec) data(i int, key string) []byte {
 	return fmt.Appendf(nil, `{"n":%d}`, i)
 }
 
-func (l *Load) note(m partitioner.Message, sent int64, r partitioner.Result) {
+func (l *Load) note(m publisher.Message, sent int64, r publisher.Result) {
 	l.mu.Lock()
 	l.records = append(l.records, history.PublishRecord{
 		ID: m.ID, Key: m.Key, Seq: r.Sequence, Outcome: outcomes[r.Outcome], Sent: sent, Acked: monotonic.Now(),
 	})
 	l.mu.Unlock()
-	if r.Outcome == partitioner.Unknown {
+	if r.Outcome == publisher.Unknown {
 		l.pub.Resolve(m.Key)
 	}
 }
 
-var outcomes = map[partitioner.Outcome]history.Outcome{
-	partitioner.Stored:    history.Stored,
-	partitioner.Duplicate: history.Duplicate,
-	partitioner.Refused:   history.Refused,
-	partitioner.Unknown:   history.Unknown,
+var outcomes = map[publisher.Outcome]history.Outcome{
+	publisher.Stored:    history.Stored,
+	publisher.Duplicate: history.Duplicate,
+	publisher.Refused:   history.Refused,
+	publisher.Unknown:   history.Unknown,
 }
 
 // PublishAt publishes messages of keys of their own at one node, one after the other at this distance, and waits for no answer:
@@ -155,7 +156,7 @@ func (l *Load) PublishAt(t testing.TB, url string, count int, apart time.Duratio
 	prefix := fmt.Sprintf("alone%d-", l.Published())
 	for i := range count {
 		id := fmt.Sprint(prefix, i)
-		m := partitioner.Message{Key: id, ID: id, Data: l.spec.data(i, id)}
+		m := publisher.Message{Key: id, ID: id, Data: l.spec.data(i, id)}
 		sent := monotonic.Now()
 		subject, err := l.spec.Topic.WithDefaults().PublishSubject(id)
 		if err == nil {
@@ -164,7 +165,7 @@ func (l *Load) PublishAt(t testing.TB, url string, count int, apart time.Duratio
 		if err != nil {
 			t.Fatalf("publish %s: %v", id, err)
 		}
-		l.note(m, sent, partitioner.Result{Outcome: partitioner.Unknown})
+		l.note(m, sent, publisher.Result{Outcome: publisher.Unknown})
 		time.Sleep(apart) // Or several share an entry of the broker's log.
 	}
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/internal/bytesize"
-	"leasehold/partitioner"
+	"leasehold/partitioner/stream"
 )
 
 // bareOptions are what the bare servers have that they do not need.
@@ -143,7 +143,7 @@ func (b *bareCluster) makeStream() {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	stream, err := partitioner.EnsureStream(ctx, b.js, publishTopic, partitioner.StreamOptions{Replicas: 3, MaxPayload: bytesize.MiB})
+	stream, err := stream.Ensure(ctx, b.js, publishTopic, stream.Options{Replicas: 3, MaxPayload: bytesize.MiB})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -1,0 +1,49 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// The max_msgs of a topic's stream. Topics have no limit of messages of their own, so this one is there to refuse
+// publishes of every client with an answer at once (10077, "maximum messages exceeded"), while all else goes on: the
+// stream discards new messages, so the limit deletes nothing; message ids are looked at before it, so a retry of what is
+// stored is still told so; reading, purging and every other stream are not concerned. Sealing could not be undone; a
+// lower max_bytes would look like a topic that is full, release room that the server had set aside for it, and change
+// the size of its blocks at a restart.
+//
+// It cannot be 0. So a topic that is empty takes one message, and another one once that is finished and purged.
+const (
+	unlimitedMsgs = -1
+	pausedMaxMsgs = 1
+)
+
+// IsHeld reports whether a topic's stream refuses messages because a node is short of disk space.
+func PublishingPaused(c jetstream.StreamConfig) bool { return c.MaxMsgs == pausedMaxMsgs }
+
+// Hold makes a topic refuse messages, or take them again. changed is false if it was so already.
+//
+// Two nodes may do it at once, or one while another changes the limits at its start: the last write wins as a whole. So
+// whoever wants a topic held looks again from time to time.
+func PausePublishing(ctx context.Context, js jetstream.JetStream, topic string, held bool) (changed bool, err error) {
+	stream, err := find(ctx, js, topic)
+	if err != nil {
+		return false, fmt.Errorf("look at topic %s: %w", topic, err)
+	}
+	c := stream.CachedInfo().Config
+	if PublishingPaused(c) == held {
+		return false, nil
+	}
+	c.MaxMsgs = unlimitedMsgs
+	if held {
+		c.MaxMsgs = pausedMaxMsgs
+	}
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	if _, err := js.UpdateStream(ctx, c); err != nil {
+		return false, fmt.Errorf("change what topic %s takes: %w", topic, err)
+	}
+	return true, nil
+}
