@@ -114,6 +114,7 @@ func (l oneRun) leasesConn(t *testing.T) *nats.Conn {
 
 // Whatever connection the broker ends for good, the node notices and starts again in the process, and is then as it was.
 func TestANodeWhoseConnectionEndedRestarts(t *testing.T) {
+	t.Parallel()
 	start := newRuns(t)
 	long := strings.Repeat("k", 5000) // The broker takes a line of 4,096 bytes.
 	for role, end := range map[string]func(n oneRun) error{

@@ -25,6 +25,7 @@ import (
 // TestJanitorCannotPurgeWhatAGroupThatJoinsNeeds lets a group join between the janitor's look at what is finished and its
 // purge: the purge must not happen, and the group must begin above whatever was purged before.
 func TestJanitorCannotPurgeWhatAGroupThatJoinsNeeds(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	n, top := janitorNode(t, ctx)
@@ -55,6 +56,7 @@ func TestJanitorCannotPurgeWhatAGroupThatJoinsNeeds(t *testing.T) {
 
 // TestGroupThatWasOnlyPartlyCreatedIsShownAndCanBeRemoved: a node dies after the topic's record names the group.
 func TestGroupThatWasOnlyPartlyCreatedIsShownAndCanBeRemoved(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	n, top := janitorNode(t, ctx)

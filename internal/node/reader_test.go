@@ -21,6 +21,7 @@ import (
 // A node reads the topics of its groups, from before it holds a partition until it stops, and no other topic: each message
 // of those would be delivered on every node, to nobody.
 func TestOnlyTopicsWithAGroupAreRead(t *testing.T) {
+	t.Parallel()
 	n := readingNode(t)
 	for name, want := range map[string]bool{"orders": true, "alarms": false, "visits": true} {
 		if got := n.topics[name].reader != nil; got != want {

@@ -43,6 +43,7 @@ var definitionKeys = []string{"cluster", "topic.orders", "group.audit"}
 
 // A node whose definitions were forged while it ran starts all the same, and they are as they were.
 func TestForgedDefinitionsAreWrittenAgainFromTheConfig(t *testing.T) {
+	t.Parallel()
 	start := newRuns(t)
 	n := start()
 	before := map[string]string{}
@@ -74,6 +75,7 @@ func TestForgedDefinitionsAreWrittenAgainFromTheConfig(t *testing.T) {
 
 // What speaks against the config keeps a definition from being written again, and the refusal says what it is.
 func TestAForgedDefinitionIsNotReplacedAgainstWhatIsStored(t *testing.T) {
+	t.Parallel()
 	cfg := loadSingle(t)
 	n := startRun(t, cfg)
 	n.waitReady(t)
@@ -120,6 +122,7 @@ func TestAForgedDefinitionIsNotReplacedAgainstWhatIsStored(t *testing.T) {
 
 // A forged session and a forged lease of a node that runs: it goes on by itself, under a new boot and a higher epoch, and says so.
 func TestForgedRecordsOfARunningNodeAreWrittenAgain(t *testing.T) {
+	t.Parallel()
 	n := newRuns(t)()
 	servertest.Eventually(t, time.Minute, func() error {
 		if l := n.known(t).lease(t); l.Owner != "n1" {

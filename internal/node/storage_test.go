@@ -147,6 +147,7 @@ const store2GiB = `max_store = "2GiB"`
 // Each row is what one does to a config, sizes left to their defaults: the node must come up with each, one after the other, and
 // with the first one again.
 func TestANodeIsReadyWhateverItsConfigSaysOfSizes(t *testing.T) {
+	t.Parallel()
 	orders, events := topicTable("orders"), topicTable("events")
 	judge, second := groupTable("judge", "orders"), groupTable("second", "orders")
 	var many []string
@@ -173,6 +174,7 @@ func TestANodeIsReadyWhateverItsConfigSaysOfSizes(t *testing.T) {
 		"sizes of what is there": {{"", []string{topicTable("orders", `max_bytes = "7GiB"`)}}, {"", []string{topicTable("events", `max_bytes = "7GiB"`)}}},
 	} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			s := newSite(t)
 			for _, c := range append(configs, configs[0]) {
 				s.run(c.store, c.tables...)
@@ -182,6 +184,7 @@ func TestANodeIsReadyWhateverItsConfigSaysOfSizes(t *testing.T) {
 }
 
 func TestSizesThatExistStayUntilAnotherIsStated(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.run(store2GiB, topicTable("orders"), groupTable("judge", "orders"))
 	s.wantSize("orders", 256*bytesize.MiB)
@@ -201,6 +204,7 @@ func TestSizesThatExistStayUntilAnotherIsStated(t *testing.T) {
 // The sample topic was given all of the store; another one that wants as much gets what is left, and the rest once there is
 // room.
 func TestWhatDoesNotFitIsAWarningUntilThereIsRoom(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.run("", topicTable("events", `max_bytes = "6GiB"`), groupTable("log", "events", `dlq_max_bytes = "100MiB"`))
 	s.publish("events.a", 100)
@@ -241,6 +245,7 @@ func TestWhatDoesNotFitIsAWarningUntilThereIsRoom(t *testing.T) {
 
 // What does not fit is a warning at a raise too: the topic gets what is free, and keeps it through restarts with the size left out.
 func TestARaiseThatDoesNotFitIsAWarning(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	tables := []string{topicTable("events", `max_bytes = "5GiB"`), topicTable("orders")}
 	s.run("", tables...)
@@ -261,6 +266,7 @@ func TestARaiseThatDoesNotFitIsAWarning(t *testing.T) {
 }
 
 func TestAFullTopicRefusesPublishesAndIsRaisedByARestart(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	// Its one message is not handled: there is no group.
 	s.run("", topicTable("orders", `max_bytes = "64KiB"`))
@@ -275,6 +281,7 @@ func TestAFullTopicRefusesPublishesAndIsRaisedByARestart(t *testing.T) {
 
 // A node that is down may be back in a moment, with the topic.
 func TestATopicOfANodeThatIsDownIsNotRemoved(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.run("", topicTable("orders"), topicTable("events"))
 	s.run("", topicTable("orders"))
@@ -291,6 +298,7 @@ func TestATopicOfANodeThatIsDownIsNotRemoved(t *testing.T) {
 
 // A removal that a crash cut short between the mark and the deletion is shown, and completed by repeating it.
 func TestARemovalThatWasCutShortIsCompletedByRepeatingIt(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.run("", topicTable("orders"), groupTable("judge", "orders"), topicTable("events"))
 	s.run("", topicTable("events"))
@@ -326,6 +334,7 @@ func second[T any](_ T, err error) error { return err }
 
 // Removed names are used up: what is stored elsewhere about their sequences would be taken for the new topic's.
 func TestARemovedTopicIsRefusedAtStart(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.run("", topicTable("orders"), topicTable("events"))
 	s.run("", topicTable("events"))
@@ -341,6 +350,7 @@ func TestARemovedTopicIsRefusedAtStart(t *testing.T) {
 
 // Nodes that die between two steps of the definition of a group leave its stream, or its name in the topic's record.
 func TestWhatAGroupLeftThatWasNeverDefinedCanBeRemoved(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.run("", topicTable("orders"))
 	ctx := t.Context()
@@ -370,6 +380,7 @@ func TestWhatAGroupLeftThatWasNeverDefinedCanBeRemoved(t *testing.T) {
 }
 
 func TestGroupRemovalSaysHowManyDeadLettersItDeletes(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.run("", topicTable("orders"), groupTable("judge", "orders"), groupTable("second", "orders"))
 	for seq := range uint64(3) {
@@ -397,6 +408,7 @@ func TestGroupRemovalSaysHowManyDeadLettersItDeletes(t *testing.T) {
 
 // What a config states counts from its node's start on; what it leaves out stays.
 func TestRetainIsTakenFromTheLastConfigThatStatesIt(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	for _, step := range []struct {
 		line string
@@ -412,6 +424,7 @@ func TestRetainIsTakenFromTheLastConfigThatStatesIt(t *testing.T) {
 
 // A topic that is removed while a node with it starts ends that node, which would serve a topic that others deleted.
 func TestATopicRemovedDuringAStartEndsTheNode(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.run("", topicTable("orders"))
 	n := s.Node

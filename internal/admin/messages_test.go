@@ -1,4 +1,4 @@
-package node_test
+package admin_test
 
 import (
 	"context"
@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"leasehold/internal/api"
+	"leasehold/internal/node/nodetest"
 )
 
 // tapped is what a tap shows until its end, as "seq:data".
-func (o *one) tapped(t *testing.T, opt api.TapOptions) (shown []string) {
+func (o one) tapped(t *testing.T, opt api.TapOptions) (shown []string) {
 	t.Helper()
-	s, err := api.NewClient(o.cfg.SocketPath()).Tap(context.Background(), "orders", opt)
+	s, err := api.NewClient(o.Config.SocketPath()).Tap(context.Background(), "orders", opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,16 +33,17 @@ func (o *one) tapped(t *testing.T, opt api.TapOptions) (shown []string) {
 }
 
 func TestTapShowsMessagesOfANodeWithoutConsumingThem(t *testing.T) {
-	o := newOne(t, "")
-	o.start(t)
-	c := api.NewClient(o.cfg.SocketPath())
+	t.Parallel()
+	o := one{nodetest.NewOne(t, `retain = "1h"`)}
+	o.Start(t)
+	c := api.NewClient(o.Config.SocketPath())
 	ctx := context.Background()
 	follow, err := c.Tap(ctx, "orders", api.TapOptions{Last: 0, Follow: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer follow.Close()
-	o.publish(t, 0, 200)
+	o.Publish(t, 0, 200)
 	for i := range 200 {
 		if m, err := follow.Next(); err != nil || m.Seq != uint64(i+1) {
 			t.Fatalf("following: got %+v, %v", m, err)
@@ -89,8 +91,8 @@ func TestTapShowsMessagesOfANodeWithoutConsumingThem(t *testing.T) {
 	if total != 200 {
 		t.Errorf("the partitions have %d messages", total)
 	}
-	o.waitIdle(t, 200)
-	o.end(t)
+	o.WaitIdle(t, 200)
+	o.End(t)
 	if _, err := follow.Next(); !errors.Is(err, api.ErrUnreachable) {
 		t.Errorf("after the node's stop: %v", err)
 	}

@@ -1,4 +1,4 @@
-package node_test
+package admin_test
 
 import (
 	"bytes"
@@ -19,9 +19,9 @@ import (
 )
 
 // publishAs publishes messages as a plain NATS client, under ids.
-func (a *asked) publishAs(messages ...*nats.Msg) {
+func (a *obedient) publishAs(messages ...*nats.Msg) {
 	a.t.Helper()
-	nc, err := nats.Connect("nats://" + a.cfg.Server.Listen)
+	nc, err := nats.Connect("nats://" + a.Config.Server.Listen)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func (a *asked) publishAs(messages ...*nats.Msg) {
 }
 
 // largest is a message that with its headers has exactly max_payload bytes.
-func (a *asked) largest(key string, headers nats.Header) *nats.Msg {
+func (a *obedient) largest(key string, headers nats.Header) *nats.Msg {
 	m := &nats.Msg{Subject: "orders." + key, Header: headers}
 	n := len("NATS/1.0\r\nNats-Msg-Id: id-0\r\n\r\n")
 	for name, values := range headers {
@@ -46,13 +46,14 @@ func (a *asked) largest(key string, headers nats.Header) *nats.Msg {
 			n += len(name) + len(": \r\n") + len(v)
 		}
 	}
-	m.Data = bytes.Repeat([]byte("x"), int(a.cfg.Server.MaxPayload)-n)
+	m.Data = bytes.Repeat([]byte("x"), int(a.Config.Server.MaxPayload)-n)
 	return m
 }
 
 // TestLargestMessagesAreRequeued: what a publisher may send at most comes back to its topic, with its headers, more than once.
 func TestLargestMessagesAreRequeued(t *testing.T) {
-	a := newAsked(t, "")
+	t.Parallel()
+	a := newObedient(t, "")
 	many := nats.Header{}
 	for i := range 1000 {
 		many[fmt.Sprintf("header-%04d", i)] = []string{"v"}
@@ -64,7 +65,7 @@ func TestLargestMessagesAreRequeued(t *testing.T) {
 	for _, m := range messages {
 		say[string(m.Data)] = "reject"
 	}
-	a.say(say)
+	a.Say(say)
 	a.publishAs(messages...)
 	for round := range 3 {
 		letters := a.waitRequeued(len(messages), round)
@@ -81,21 +82,21 @@ func TestLargestMessagesAreRequeued(t *testing.T) {
 			}
 			order.Numbers = append(order.Numbers, l.Number)
 		}
-		done, err := a.client.Requeue(context.Background(), "billing", order)
+		done, err := a.Client.Requeue(context.Background(), "billing", order)
 		if err != nil || len(done.Failed) > 0 {
 			t.Fatalf("requeue: %+v, %v", done, err)
 		}
 	}
 	a.waitRequeued(len(messages), 3)
-	a.end(t)
+	a.End(t)
 }
 
 // waitRequeued waits for n letters of messages that were requeued so often.
-func (a *asked) waitRequeued(n, requeues int) (found []api.Letter) {
+func (a *obedient) waitRequeued(n, requeues int) (found []api.Letter) {
 	a.t.Helper()
 	servertest.Eventually(a.t, time.Minute, func() error {
 		found = nil
-		for _, l := range a.letters() {
+		for _, l := range a.Letters() {
 			if l.Requeues == requeues {
 				found = append(found, l)
 			}
@@ -110,8 +111,9 @@ func (a *asked) waitRequeued(n, requeues int) (found []api.Letter) {
 
 // TestRequeueIsForOneGroup: the other group of the topic has handled the message long ago.
 func TestRequeueIsForOneGroup(t *testing.T) {
+	t.Parallel()
 	out := filepath.Join(t.TempDir(), "audit")
-	a := newAsked(t, fmt.Sprintf("\n[[group]]\nname = \"audit\"\ntopic = \"orders\"\nhandler = { kind = \"file\", path = %q }\n", out))
+	a := newObedient(t, fmt.Sprintf("\n[[group]]\nname = \"audit\"\ntopic = \"orders\"\nhandler = { kind = \"file\", path = %q }\n", out))
 	audited := func() string {
 		var text []string
 		files, _ := filepath.Glob(filepath.Join(out, "*"))
@@ -133,49 +135,51 @@ func TestRequeueIsForOneGroup(t *testing.T) {
 			return nil
 		})
 	}
-	a.say(map[string]string{"bad": "reject", "worse": "reject"})
-	a.publish("k:bad", "k:worse", "k:fine")
-	letters := a.waitLetters("dead rejected bad", "dead rejected worse")
+	a.Say(map[string]string{"bad": "reject", "worse": "reject"})
+	a.Publish("k:bad", "k:worse", "k:fine")
+	letters := a.WaitLetters("dead rejected bad", "dead rejected worse")
 	waitAudited("fine", 1)
-	a.say(map[string]string{})
-	done, err := a.client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{letters[0].Number}})
+	a.Say(map[string]string{})
+	done, err := a.Client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{letters[0].Number}})
 	if err != nil || len(done.Requeued) != 1 || done.Requeued[0].Seq != 4 || done.Requeued[0].Partition != letters[0].Partition {
 		t.Fatalf("requeue: %+v, %v", done, err)
 	}
-	if done, err = a.client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{letters[1].Number}, AllGroups: true}); err != nil || len(done.Done) != 1 {
+	if done, err = a.Client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{letters[1].Number}, AllGroups: true}); err != nil || len(done.Done) != 1 {
 		t.Fatalf("requeue for all groups: %+v, %v", done, err)
 	}
 	waitAudited("worse", 2) // Behind the other one, of the same key.
 	waitAudited("bad", 1)
-	a.waitDone("bad", "fine", "worse")
-	a.end(t)
+	a.WaitDone("bad", "fine", "worse")
+	a.End(t)
 }
 
 // TestHashedKeysAreFoundByTheirKeyAndReleased: a key that looks like a hash stands as one in its letters' subjects.
 func TestHashedKeysAreFoundByTheirKeyAndReleased(t *testing.T) {
-	a := newAsked(t, `on_exhausted = "park_key"`)
+	t.Parallel()
+	a := newObedient(t, `on_exhausted = "park_key"`)
 	key := "%sha256-of-mine"
-	a.say(map[string]string{"k1": "retry"})
+	a.Say(map[string]string{"k1": "retry"})
 	a.publishAs(&nats.Msg{Subject: "orders." + key, Data: []byte("k1")}, &nats.Msg{Subject: "orders." + key, Data: []byte("k2")})
-	a.waitLetters("parked max_attempts k1", "parked parked k2")
+	a.WaitLetters("parked max_attempts k1", "parked parked k2")
 	for _, named := range []string{key, string(partitioner.NewLetterKey(key))} {
-		list, err := a.client.DeadLetters(context.Background(), "billing", api.LetterFilter{Key: named})
+		list, err := a.Client.DeadLetters(context.Background(), "billing", api.LetterFilter{Key: named})
 		if err != nil || len(list.Letters) != 2 || list.Letters[0].Key != key || list.Letters[0].Subject != "orders."+key {
 			t.Errorf("letters of key %s: %+v, %v", named, list, err)
 		}
 	}
-	a.say(map[string]string{})
-	a.ask(api.Ask{Kind: "release", Keys: []string{key}})
-	a.waitLetters()
-	a.waitDone("k1", "k2")
-	a.end(t)
+	a.Say(map[string]string{})
+	a.Command(api.Ask{Kind: "release", Keys: []string{key}})
+	a.WaitLetters()
+	a.WaitDone("k1", "k2")
+	a.End(t)
 }
 
 // What a publisher prepares, and one command sets off, must not fill a node's memory.
 func TestAPageOfDeadLettersIsBounded(t *testing.T) {
-	a := newAsked(t, "")
+	t.Parallel()
+	a := newObedient(t, "")
 	control, text := strings.Repeat("\x01", 500_000), strings.Repeat("x", 900_000)
-	a.say(map[string]string{control: "reject", text: "reject"})
+	a.Say(map[string]string{control: "reject", text: "reject"})
 	var messages []*nats.Msg
 	for i := range 12 {
 		messages = append(messages, &nats.Msg{Subject: fmt.Sprint("orders.c", i), Data: []byte(control)},
@@ -183,14 +187,14 @@ func TestAPageOfDeadLettersIsBounded(t *testing.T) {
 	}
 	a.publishAs(messages...)
 	servertest.Eventually(t, time.Minute, func() error {
-		if n := a.group().DeadLetters; n != int64(len(messages)) {
+		if n := a.Group().DeadLetters; n != int64(len(messages)) {
 			return fmt.Errorf("%d dead letters", n)
 		}
 		return nil
 	})
 	seen, pages := map[string]bool{}, 0
 	for after := uint64(0); pages == 0 || after > 0; pages++ {
-		page, err := a.client.DeadLetters(t.Context(), "billing", api.LetterFilter{Data: true, After: after, Limit: api.MaxLetters})
+		page, err := a.Client.DeadLetters(t.Context(), "billing", api.LetterFilter{Data: true, After: after, Limit: api.MaxLetters})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,29 +213,30 @@ func TestAPageOfDeadLettersIsBounded(t *testing.T) {
 	if len(seen) != len(messages) || pages < 3 {
 		t.Errorf("%d letters on %d pages, want %d on several", len(seen), pages, len(messages))
 	}
-	a.end(t)
+	a.End(t)
 }
 
 // TestLocalReadingChoosesAsTheLeaderDoes: the letter of one message, and partitions that there are not.
 func TestLocalReadingChoosesAsTheLeaderDoes(t *testing.T) {
-	a := newAsked(t, "")
-	a.say(map[string]string{"k1": "reject", "k2": "reject"})
-	a.publish("k:k1", "k:k2")
-	a.waitLetters("dead rejected k1", "dead rejected k2")
+	t.Parallel()
+	a := newObedient(t, "")
+	a.Say(map[string]string{"k1": "reject", "k2": "reject"})
+	a.Publish("k:k1", "k:k2")
+	a.WaitLetters("dead rejected k1", "dead rejected k2")
 	nowhere := 99
-	for _, l := range a.letters() {
+	for _, l := range a.Letters() {
 		for _, local := range []bool{false, true} {
 			one := api.LetterFilter{Partition: &l.Partition, Key: l.Key, Seq: l.Seq, Local: local}
-			if list, err := a.client.DeadLetters(t.Context(), "billing", one); err != nil || len(list.Letters) != 1 || list.Letters[0].Number != l.Number || list.Next != 0 {
+			if list, err := a.Client.DeadLetters(t.Context(), "billing", one); err != nil || len(list.Letters) != 1 || list.Letters[0].Number != l.Number || list.Next != 0 {
 				t.Errorf("message %d, local is %t: %+v, %v", l.Seq, local, list, err)
 			}
 		}
 	}
 	for _, local := range []bool{false, true} {
-		list, err := a.client.DeadLetters(t.Context(), "billing", api.LetterFilter{Partition: &nowhere, Local: local})
+		list, err := a.Client.DeadLetters(t.Context(), "billing", api.LetterFilter{Partition: &nowhere, Local: local})
 		if err == nil || !strings.Contains(err.Error(), "there is no partition 99") {
 			t.Errorf("a partition that there is not, local is %t: %+v, %v", local, list, err)
 		}
 	}
-	a.end(t)
+	a.End(t)
 }
