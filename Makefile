@@ -3,6 +3,8 @@ SHELL := /bin/bash
 BIN   := bin/leasehold
 VERSION ?= $(shell mk/version.sh)
 GOFLAGS_BUILD := -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION)"
+# The linter is pinned in a go.mod of its own, so that the product's names only what the product uses.
+LINTER := go tool -modfile=mk/tools.mod golangci-lint
 DIR   ?= .cluster
 SEEDS ?= 2000
 ROWS ?=
@@ -16,16 +18,16 @@ TABLE ?= $(CURDIR)/bin/$@.txt
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-# Tests that take long: experiments that have a target of their own, and what rows of the fault matrix show as well.
-LONG := ^(TestAttacks|TestBrokenRulesAreFound|TestFreeze|TestFrozenNodeIsBuriedForItsSilence|TestHandlerCosts|TestHandlerThatMisbehaves|TestIdleCost|TestKillAtEveryFailpoint|TestLostDiskAndSecondMachine|TestMoves|TestNodesJoinAndAreRemovedUnderLoad|TestNoChangeOfSizesKeepsANodeFromWorking|TestNoQuorumMovesNothing|TestOutageEmptiesNothing|TestPoisonStopsWhatItsPolicySays|TestPublishCosts|TestTermHandsOverADeepBacklog|TestWallClockOfANodeIsWrong)$$
-# Packages whose tests run real clusters, or measure: they want the cores to themselves.
-ALONE := /(internal/(harness/(testcluster|matrix|fault)|node)|server|examples)(/|$$$$)
+# Packages that `make test` tests side by side: most tests wait, for an election, a lease's end or a file's lines.
+SIDE ?= 4
+# Packages with tests for which `make test` has no time. Their names begin with TestLong, and they skip themselves under -short.
+LONG = $(shell grep -rlE --include=*_test.go '^func TestLong' . | xargs -n1 dirname | sort -u)
 
 .PHONY: help help-lab build test test-long lint cluster cluster-status cluster-kill cluster-start cluster-down sim faults chaos install uninstall node-named python3
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
-	@echo "make help-lab lists more: fuzzing, the service in a container, the long fault runs, measurements"
+	@echo "make help-lab lists more: fuzzing, the service in a container, the long fault runs, measurements, diagrams"
 
 help-lab: # what mk/lab.mk holds
 	@grep -hE '^[a-z0-9-]+:.*##' mk/lab.mk | sed -E 's/:.*## /\t/' | expand -t 18
@@ -33,23 +35,20 @@ help-lab: # what mk/lab.mk holds
 build: ## build bin/leasehold
 	@go build $(GOFLAGS_BUILD) -o $(BIN) .
 
-test: ## run the tests that every change needs (14 minutes on two cores)
+test: ## run the tests that every change needs (6 minutes on two cores)
 	@examples/need.sh
 	@internal/harness/matrix/need.sh
-	go vet ./...
-	go test -timeout 10m -skip '$(LONG)' $$(go list ./... | grep -vE '$(ALONE)')
-	go test -timeout 15m -p 1 -skip '$(LONG)' $$(go list ./... | grep -E '$(ALONE)')
+	go test -short -timeout 15m -p $(SIDE) ./...
 
-test-long: ## run the tests that take long, and that `make test` leaves out (10 minutes)
+test-long: ## run the tests that take long, and each experiment briefly (12 minutes)
 	@examples/need.sh
 	@internal/harness/matrix/need.sh
-	@for name in $$(echo '$(LONG)' | grep -oE 'Test[A-Za-z]+'); do grep -rqs --include=*_test.go "func $$name(" . || { echo "no test is called $$name"; exit 1; }; done
-	go test -timeout 30m -p 1 -run '$(LONG)' ./internal/harness/testcluster ./cluster/lease/sim
+	go test -timeout 30m -p 2 -run '^TestLong' $(LONG)
+	go test -timeout 10m -tags bench ./internal/harness/bench
 
-lint: ## gofmt, go vet, staticcheck, go.mod tidy
-	@test -z "$$(gofmt -l .)" || { echo "not formatted (run gofmt -w):"; gofmt -l .; exit 1; }
-	go vet ./...
-	go tool staticcheck ./...
+lint: ## golangci-lint (.golangci.yml), go.mod tidy; the first run builds the linter
+	$(LINTER) run ./...
+	$(LINTER) run --build-tags bench ./internal/harness/bench/...
 	go mod tidy -diff
 
 cluster: build python3 ## start three nodes, process 20,000 real events, check the result
@@ -71,8 +70,8 @@ sim: ## simulate the lease protocol: SEEDS=2000
 	@mkdir -p bin && go test -count=1 -timeout 80m ./cluster/lease/sim -run 'TestNoTwoOwners|TestNothingMoves' -args -seeds $(SEEDS) -summary $(CURDIR)/bin/sim.txt; \
 	code=$$?; tail -n 1 bin/sim.txt; exit $$code
 
-faults: build python3 ## kill and stop real nodes under load, 12 kills, and judge the histories
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run 'TestKillLoop|TestTerm|TestDamaged|TestKillAtEveryFailpoint' -args -kills 12 -failpoints
+faults: ## kill and stop real nodes under load, 12 kills, and judge the histories: a part of test-long
+	go test -count=1 -timeout 30m -v -run '^TestLong(KillLoop|Term|Damaged|KillAtEveryFailpoint)' ./internal/harness/scenario/{handover,storage,handler}
 
 chaos: ## the fault matrix, CI's rows; others: ROWS='^kill' (a regular expression) SEED=7 ROUNDS=3 MINUTES=30 (no row starts later) ATTACKS='^flood' (of the row hostile) (root)
 	@internal/harness/matrix/need.sh && mkdir -p bin

@@ -27,13 +27,13 @@ type Options struct {
 	Start func(ownership.Grant) Lane
 	// CommitInterval is how often the checkpoints of a group's lanes are stored.
 	CommitInterval func(group string) time.Duration
-	// Die ends the process at once, with the handler's children. It is called when a lane cannot be stopped in time.
+	// Terminate ends the process at once, with the handler's children. It is called when a lane does not stop in time.
 	Terminate func(reason string)
 
 	Logger hclog.Logger
 }
 
-// Driver runs the protocol for one node: one goroutine decides, others do what may block and report back.
+// Driver runs the protocol for one node: one goroutine decides, others do what may block and report to it.
 type Driver struct {
 	o        Options
 	core     *lease.Core // Owned by the loop.
@@ -44,28 +44,28 @@ type Driver struct {
 	io            sync.WaitGroup // Every goroutine but the loop.
 	ctx           context.Context
 	lanes         map[lease.Key]*runningLane // Owned by the loop.
-	reading       map[lease.Key]bool         // Reads under way; owned by the loop.
-	lastCollected map[string]lease.Time      // When a group's checkpoints were last gathered; owned by the loop.
-	lanesJoined   chan struct{}              // Closed when no lane runs any more, for good.
+	reading       map[lease.Key]bool         // Reads in flight; owned by the loop.
+	lastCollected map[string]lease.Time      // When a group's progress was last collected; owned by the loop.
+	lanesJoined   chan struct{}              // Closed once the last lane is joined.
 	result        error
 	ended         bool
 }
 
-// running is a lane and the epoch it runs under.
+// runningLane is a lane and the epoch it runs under.
 type runningLane struct {
 	Lane
 	epoch uint64
 	last  ownership.Progress // As last fed to the core.
 }
 
-// What the loop is fed beside the core's own inputs.
+// Inputs of the loop beside the core's.
 type (
 	laneWoke  struct{ key lease.Key }
 	call      struct{ f func(*lease.Core) }
-	readEnded struct{ key lease.Key } // A read has ended, well or not.
+	readEnded struct{ key lease.Key } // A read has ended, with or without an error.
 )
 
-// New returns a driver at rest.
+// New returns a driver that does nothing until Run.
 func New(o Options) *Driver {
 	return &Driver{
 		o: o, core: lease.New(o.Lease), log: o.Logger,
@@ -77,9 +77,9 @@ func New(o Options) *Driver {
 }
 
 // Run takes part until ctx ends, then hands everything over, ends the session and returns nil. It returns an error if
-// this node must not go on. No lane runs after it returned.
+// this node must not continue. No lane runs after it has returned.
 func (d *Driver) Run(ctx context.Context) error {
-	// I/O and the watchdog go on while the loop hands over, so they end with the loop and not with ctx.
+	// I/O and the watchdog keep running while the loop hands over, so they end with the loop and not with ctx.
 	io, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	d.ctx = io
 	d.io.Go(func() { d.watchdog.run(io) })
@@ -93,33 +93,33 @@ func (d *Driver) Run(ctx context.Context) error {
 	return d.result
 }
 
-// Snapshot asks the loop what is known. It fails when ctx ends first.
+// Snapshot returns what the loop knows, or an error if ctx ends first.
 func (d *Driver) Snapshot(ctx context.Context) (lease.View, error) {
-	answer := make(chan lease.View, 1)
-	d.inbox.put(call{func(c *lease.Core) { answer <- c.View() }})
+	view := make(chan lease.View, 1)
+	d.inbox.put(call{func(c *lease.Core) { view <- c.View() }})
 	select {
-	case v := <-answer:
+	case v := <-view:
 		return v, nil
 	case <-ctx.Done():
-		return lease.View{}, fmt.Errorf("ask for the state of the leases: %w", ctx.Err())
+		return lease.View{}, fmt.Errorf("read the state of the leases: %w", ctx.Err())
 	}
 }
 
-// Show takes in a record that this node itself has just written or read.
+// Observe takes in a record that this node itself has just written or read.
 func (d *Driver) Observe(obs lease.Observed) { d.inbox.put(obs) }
 
-// CutOff says that the connections to all other nodes have ended. When it returns, no call starts any more, and lanes are
-// being cancelled; they go on once a renewal that is sent from now on is answered. It does not block.
+// Isolated says that the connections to all other nodes have ended. When it returns, no call starts any more, and lanes are
+// being cancelled. They resume once a renewal that is sent from now on is answered. It does not block.
 func (d *Driver) Isolated() { d.inbox.put(d.watchdog.isolated()) }
 
 // Witness takes in the proof that the process which wrote this session record is gone. The proof was found after the
-// record had been read; by names the other nodes that saw the same.
+// record had been read; by names the other nodes that confirmed it.
 func (d *Driver) Witness(obs lease.Observed, by []string) {
 	d.inbox.put(obs)
 	d.inbox.put(lease.Witnessed{Node: obs.Key.Node, ServerID: obs.Session.ServerID, Revision: obs.Revision, By: by})
 }
 
-// Abort ends every lane at once, handing nothing over, and returns when all are joined. Run then returns err.
+// Abort cancels every lane at once without handing over, and returns when all are joined. Run then returns err.
 func (d *Driver) Abort(err error) {
 	d.inbox.put(call{func(*lease.Core) { d.result, d.ended = err, true }})
 	<-d.lanesJoined
@@ -136,7 +136,7 @@ func (d *Driver) loop(ctx context.Context) {
 		select {
 		case <-stop:
 			stop = nil
-			d.log.Info("handing over")
+			d.log.Info("handing over leases")
 			d.step(lease.Stop{})
 		case <-tick.C:
 			d.step(lease.Tick{})
@@ -200,8 +200,8 @@ func (d *Driver) act(a lease.Action) {
 			l.Committed(a.Progress)
 		}
 	case lease.Alarm:
-		d.log.Error("a record of the bucket is not what a node writes: look for what wrote it", "key", a.Key.String(),
-			"revision", a.Revision, "fault", a.Text)
+		d.log.Error("record in the bucket was not written by a node", "key", a.Key.String(), "revision", a.Revision,
+			"fault", a.Text)
 	case lease.Exit:
 		d.result, d.ended = a.Err, true
 	case lease.Finished:
@@ -209,7 +209,7 @@ func (d *Driver) act(a lease.Action) {
 	}
 }
 
-// write carries out one compare-and-set and reports it, as the core wants it, exactly once.
+// write carries out one compare-and-set and reports its outcome to the core, exactly once.
 func (d *Driver) write(w lease.Write) {
 	ctx, cancel := context.WithTimeout(d.ctx, d.o.Lease.WriteLimit)
 	defer cancel()
@@ -219,7 +219,7 @@ func (d *Driver) write(w lease.Write) {
 	}
 	d.inbox.put(lease.WriteDone{ID: w.ID, OK: err == nil, Revision: rev})
 	if err != nil {
-		d.log.Debug("write ended unknown", "key", w.Key.String(), "revision", w.Revision, "error", err)
+		d.log.Debug("write outcome unknown", "key", w.Key.String(), "revision", w.Revision, "error", err)
 		return
 	}
 	d.logWrite(w, rev)
@@ -232,26 +232,27 @@ func (d *Driver) logWrite(w lease.Write, rev uint64) {
 	switch {
 	case !w.Announce:
 	case w.Session != nil && w.Session.State == lease.Dead:
-		d.log.Warn("node declared dead", "node", w.Session.Node, "boot", w.Session.Boot, "because", deathReason(w))
+		d.log.Warn("node declared dead", "node", w.Session.Node, "boot", w.Session.Boot, "reason", deathReason(w))
 	case w.Session != nil:
 		d.log.Info("session written", "node", w.Session.Node, "boot", w.Session.Boot, "state", w.Session.State,
 			"leaving", w.Session.Leaving)
 	case w.Lease.Owner == "":
-		d.log.Debug("handed over", "key", w.Key.String(), "done", w.Lease.Checkpoint, "next", w.Lease.Successor)
+		d.log.Debug("lease handed over", "key", w.Key.String(), "checkpoint", w.Lease.Checkpoint, "successor", w.Lease.Successor)
 	default:
-		d.log.Debug("claimed", "key", w.Key.String(), "epoch", w.Lease.Epoch, "done", w.Lease.Checkpoint, "revision", rev)
+		d.log.Debug("lease claimed", "key", w.Key.String(), "epoch", w.Lease.Epoch, "checkpoint", w.Lease.Checkpoint,
+			"revision", rev)
 	}
 }
 
 func deathReason(w lease.Write) string {
 	if len(w.Witnesses) == 0 {
-		return fmt.Sprintf("it was silent for %v", w.Session.TTL)
+		return fmt.Sprintf("silent for %v", w.Session.TTL)
 	}
-	return "its process is gone, as this node and " + strings.Join(w.Witnesses, ", ") + " have seen"
+	return "process gone, confirmed by this node and " + strings.Join(w.Witnesses, ", ")
 }
 
-// readSoon reads one record, unless a read of it is under way: that one may be older than what prompted this, but reads
-// may be stale anyhow and the next unknown write asks again.
+// startRead reads one record, unless a read of it is in flight. That read may be older than what prompted this one, but
+// any read may be stale, and the next write of unknown outcome asks for another.
 func (d *Driver) startRead(k lease.Key) {
 	if d.reading[k] {
 		return
@@ -277,7 +278,7 @@ func (d *Driver) saveBoot(boot uint64) {
 	d.inbox.put(lease.SavedBoot{Boot: boot})
 }
 
-// hitWritten is where a write has landed and this node does not know it yet.
+// hitFailpoint is the place where a write has landed and this node does not know it yet.
 func hitFailpoint(w lease.Write) {
 	switch {
 	case w.Session != nil && w.Session.State == lease.Ended:
@@ -309,7 +310,7 @@ func (d *Driver) start(a lease.Start) {
 		p, _ := l.Progress()
 		d.inbox.put(lease.Stopped{Key: a.Key, Epoch: a.Epoch, Progress: p})
 	})
-	d.log.Debug("lane started", "key", a.Key.String(), "epoch", a.Epoch, "done", a.Progress.Checkpoint)
+	d.log.Debug("lane started", "key", a.Key.String(), "epoch", a.Epoch, "checkpoint", a.Checkpoint)
 }
 
 func (d *Driver) cancel(a lease.Cancel) {
@@ -323,14 +324,14 @@ func (d *Driver) cancel(a lease.Cancel) {
 	}
 }
 
-// forget drops a lane that is joined.
+// dropLane drops a lane that is joined.
 func (d *Driver) dropLane(k lease.Key, epoch uint64) {
 	if l := d.lanes[k]; l != nil && l.epoch == epoch {
 		delete(d.lanes, k)
 	}
 }
 
-// gather feeds the core with the progress of the groups that are due.
+// collectProgress feeds the core with the progress of the groups that are due.
 func (d *Driver) collectProgress() {
 	now := d.o.Clock.Now()
 	due := map[string]bool{}
@@ -361,8 +362,8 @@ func (d *Driver) shortestInterval() time.Duration {
 	return shortest
 }
 
-// joinLanes ends what still runs when the loop has ended for a reason other than a clean stop. The watchdog, which goes
-// on, ends the process if a lane will not.
+// joinLanes ends the lanes that still run when the loop has ended for a reason other than a clean stop. The watchdog keeps
+// running and ends the process if a lane does not stop.
 func (d *Driver) joinLanes() {
 	d.watchdog.fence.Store(int64(d.o.Clock.Now()))
 	for _, l := range d.watchdog.running() {

@@ -19,18 +19,18 @@ import (
 
 // The timing of these tests, that of a local network.
 const (
-	ttl        = 5 * time.Second
-	renew      = time.Second
-	margin     = time.Second
-	partitions = 4
-	startDone  = 100
+	ttl             = 5 * time.Second
+	renew           = time.Second
+	margin          = time.Second
+	partitions      = 4
+	startCheckpoint = 100
 )
 
-// bubbleClock is the bubble's time and an offset: to move the offset is a suspend, in which no timer fires.
+// bubbleClock is the bubble's time plus an offset. Moving the offset is a suspend, in which no timer fires.
 type bubbleClock struct {
 	began  time.Time
 	offset atomic.Int64
-	slow   atomic.Int64 // Whoever reads the clock gets to use what it read only so long afterwards.
+	slow   atomic.Int64 // How long a reading is held back before its reader gets it.
 }
 
 func (c *bubbleClock) Now() lease.Time {
@@ -41,13 +41,13 @@ func (c *bubbleClock) Now() lease.Time {
 	return now
 }
 
-// fakeLane does nothing; the test says how far it has come.
+// fakeLane does nothing; the test sets its progress.
 type fakeLane struct {
 	ownership.Grant
-	startedAt time.Time
-	stopped   chan struct{}
-	join      time.Duration // From Cancel or Drain until it has stopped.
-	deaf      bool          // It does not stop until the test says so.
+	startedAt   time.Time
+	stopped     chan struct{}
+	join        time.Duration // From Cancel or Drain until it has stopped.
+	ignoresStop bool          // It does not stop until the test says so.
 
 	mu        sync.Mutex
 	progress  ownership.Progress
@@ -57,7 +57,7 @@ type fakeLane struct {
 	ended     bool
 }
 
-func (l *fakeLane) Drain() { l.endSoon() }
+func (l *fakeLane) Drain() { l.stopLater() }
 
 func (l *fakeLane) Cancel(cause error) {
 	l.mu.Lock()
@@ -65,13 +65,13 @@ func (l *fakeLane) Cancel(cause error) {
 		l.cause, l.causeAt = cause, time.Now()
 	}
 	l.mu.Unlock()
-	l.endSoon()
+	l.stopLater()
 }
 
-func (l *fakeLane) endSoon() {
+func (l *fakeLane) stopLater() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.deaf {
+	if !l.ignoresStop {
 		time.AfterFunc(l.join, l.end)
 	}
 }
@@ -112,10 +112,10 @@ func (l *fakeLane) stored() ownership.Progress {
 }
 
 // behave changes how the lane stops.
-func (l *fakeLane) behave(join time.Duration, deaf bool) {
+func (l *fakeLane) behave(join time.Duration, stuck bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.join, l.deaf = join, deaf
+	l.join, l.ignoresStop = join, stuck
 }
 
 func (l *fakeLane) running() bool {
@@ -143,11 +143,11 @@ type rig struct {
 	stop   context.CancelFunc
 	result chan error
 
-	mu      sync.Mutex
-	lanes   []*fakeLane // Every one that was started, in order.
-	boots   []uint64
-	renewed time.Time // When the newest session write known to have landed was sent.
-	died    []time.Time
+	mu         sync.Mutex
+	lanes      []*fakeLane // Every one that was started, in order.
+	boots      []uint64
+	renewed    time.Time // When the newest session write known to have landed was sent.
+	terminated []time.Time
 }
 
 // start runs a node's driver in the bubble until the test ends; change may alter how.
@@ -158,12 +158,12 @@ func start(t *testing.T, m *memory, name string, change func(*rig, *Options)) *r
 		Lease: lease.Config{
 			Self:   lease.Session{Node: name, DirID: name, KernelBoot: "k", Weight: 1},
 			Secret: name + fmt.Sprint(time.Now().UnixNano()),
-			Groups: []lease.Group{{Name: "g", Partitions: partitions, Start: startDone, Handover: 2 * time.Second}},
+			Groups: []lease.Group{{Name: "g", Partitions: partitions, Start: startCheckpoint, Handover: 2 * time.Second}},
 			TTL:    ttl, Renew: renew, Margin: margin, WriteLimit: renew / 2, StabilizationWindow: renew, MinHold: 10 * time.Second,
 		},
 		Store: r.store, Clock: r.clock, SaveBoot: r.saveBoot, Start: r.startLane,
 		CommitInterval: func(string) time.Duration { return 100 * time.Millisecond },
-		Terminate:      r.die,
+		Terminate:      r.terminate,
 		Logger:         hclog.New(&hclog.LoggerOptions{Name: name, Output: t.Output(), Level: hclog.Debug}),
 	}
 	if change != nil {
@@ -174,6 +174,14 @@ func start(t *testing.T, m *memory, name string, change func(*rig, *Options)) *r
 	r.stop = cancel
 	go func() { r.result <- r.driver.Run(ctx) }()
 	return r
+}
+
+// startOwner runs n1 alone for a while, in which it claims every partition, and returns its lanes.
+func startOwner(t *testing.T, m *memory, after time.Duration, change func(*rig, *Options)) (*rig, []*fakeLane) {
+	t.Helper()
+	r := start(t, m, "n1", change)
+	time.Sleep(after)
+	return r, r.wantRunning(partitions)
 }
 
 func (r *rig) noteRenewal(w lease.Write, sent time.Time) {
@@ -201,25 +209,25 @@ func (r *rig) startLane(g ownership.Grant) Lane {
 	return l
 }
 
-func (r *rig) die(string) {
+func (r *rig) terminate(string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.died = append(r.died, time.Now())
+	r.terminated = append(r.terminated, time.Now())
 }
 
-// deaths are the times at which the process would have been ended.
-func (r *rig) deaths() []time.Time {
+// terminations are the times at which the process would have been ended.
+func (r *rig) terminations() []time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.died)
+	return slices.Clone(r.terminated)
 }
 
-// wantDeath fails the test unless the process was ended for a lane that did not stop: half a margin after something.
-func (r *rig) wantDeath(since time.Time, what string) {
+// wantTermination fails the test unless the process was ended, for a lane that did not stop, half a margin after since.
+func (r *rig) wantTermination(since time.Time, what string) {
 	r.t.Helper()
-	died := r.deaths()
+	died := r.terminations()
 	if len(died) == 0 {
-		r.t.Fatal("the process goes on beside a lane that does not stop")
+		r.t.Fatal("the process keeps running beside a lane that does not stop")
 	}
 	if late := died[0].Sub(since); late < margin/2 || late > margin/2+margin/5 {
 		r.t.Errorf("the process ended %v after %s", late, what)
@@ -252,7 +260,7 @@ func (r *rig) running() []*fakeLane {
 	return slices.DeleteFunc(r.all(), func(l *fakeLane) bool { return !l.running() })
 }
 
-// wantRunning fails the test unless so many lanes run, each of another partition.
+// wantRunning fails the test unless n lanes run, each of another partition, and returns them.
 func (r *rig) wantRunning(n int) []*fakeLane {
 	r.t.Helper()
 	seen := map[int]bool{}
@@ -282,7 +290,7 @@ func (r *rig) end(limit time.Duration) error {
 	}
 }
 
-// endWell is the end of a test that is not about the end.
+// endWell stops the driver and fails the test if that does not end well.
 func (r *rig) endWell() {
 	r.t.Helper()
 	if err := r.end(time.Minute); err != nil {
@@ -297,7 +305,7 @@ func TestStartClaimsAndRunsLanes(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		for _, l := range r.wantRunning(partitions) {
 			rec := m.lease("g", l.Partition)
-			if l.Boot != 1 || l.Epoch != 1 || l.Grant.Progress.Checkpoint != startDone || rec.Owner != "n1" || rec.Boot != 1 || rec.Epoch != l.Epoch {
+			if l.Boot != 1 || l.Epoch != 1 || l.Grant.Progress.Checkpoint != startCheckpoint || rec.Owner != "n1" || rec.Boot != 1 || rec.Epoch != l.Epoch {
 				t.Errorf("lane %+v runs under the lease %+v", l.Grant, rec)
 			}
 			if !l.MayStart() {
@@ -317,9 +325,8 @@ func TestStartClaimsAndRunsLanes(t *testing.T) {
 
 func TestFenceCountsFromTheSendOfTheRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", func(r *rig, _ *Options) { r.store.delay = 300 * time.Millisecond })
-		time.Sleep(10 * time.Second)
-		l := r.wantRunning(partitions)[0]
+		r, lanes := startOwner(t, newMemory(), 10*time.Second, func(r *rig, _ *Options) { r.store.delay = 300 * time.Millisecond })
+		l := lanes[0]
 		r.store.hang()
 		for l.MayStart() {
 			time.Sleep(time.Millisecond)
@@ -334,9 +341,7 @@ func TestFenceCountsFromTheSendOfTheRenewal(t *testing.T) {
 
 func TestWatchdogCancelsLanesWhileTheLoopIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", nil)
-		time.Sleep(3300 * time.Millisecond)
-		lanes := r.wantRunning(partitions)
+		r, lanes := startOwner(t, newMemory(), 3300*time.Millisecond, nil)
 		release := make(chan struct{})
 		r.driver.inbox.put(call{func(*lease.Core) { <-release }})
 		time.Sleep(ttl)
@@ -353,20 +358,18 @@ func TestWatchdogCancelsLanesWhileTheLoopIsStuck(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		for _, l := range r.wantRunning(partitions) {
 			if l.Epoch != 1 || !l.MayStart() {
-				t.Errorf("partition %d goes on under epoch %d, may start: %v", l.Partition, l.Epoch, l.MayStart())
+				t.Errorf("partition %d runs under epoch %d, may start: %v", l.Partition, l.Epoch, l.MayStart())
 			}
 		}
 		r.endWell()
 	})
 }
 
-// TestSuspendStopsCallsAtOnce: the machine sleeps for an hour. The look at the fence must not wait for any timer, and
-// what was renewed before the sleep must not count after it.
+// TestSuspendStopsCallsAtOnce: the machine sleeps for an hour. The check of the fence must not wait for any timer, and a
+// renewal from before the sleep must not count after it.
 func TestSuspendStopsCallsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", nil)
-		time.Sleep(3300 * time.Millisecond)
-		lanes := r.wantRunning(partitions)
+		r, lanes := startOwner(t, newMemory(), 3300*time.Millisecond, nil)
 		r.store.hang()
 		r.clock.offset.Add(int64(time.Hour))
 		woke := time.Now()
@@ -395,12 +398,10 @@ func TestSuspendStopsCallsAtOnce(t *testing.T) {
 	})
 }
 
-// TestRenewalAnsweredLateDoesNotResume: answers that a suspend held up say that the session was live, not that it is.
+// TestRenewalAnsweredLateDoesNotResume: a reply that a suspend delayed shows that the session was live, not that it is.
 func TestRenewalAnsweredLateDoesNotResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", func(r *rig, _ *Options) { r.store.delay = 300 * time.Millisecond })
-		time.Sleep(4 * time.Second)
-		lanes := r.wantRunning(partitions)
+		r, lanes := startOwner(t, newMemory(), 4*time.Second, func(r *rig, _ *Options) { r.store.delay = 300 * time.Millisecond })
 		before := r.fence()
 		for r.fence().Equal(before) { // until just after an answer, so that the next renewal is a while away
 			time.Sleep(time.Millisecond)
@@ -419,14 +420,13 @@ func TestRenewalAnsweredLateDoesNotResume(t *testing.T) {
 	})
 }
 
-// TestLaneThatWasRefusedACallIsCancelled: a lane that may not start a call waits to be cancelled. Here the answer that
-// moves the fence on is taken in by a loop that read the clock just before the fence and is held up until just after it,
-// so that neither the loop nor the watchdog notices that the fence was ever reached.
+// TestLaneThatWasRefusedACallIsCancelled: a lane that may not start a call waits to be cancelled. Here the loop reads the
+// clock just before the fence, is delayed until just after it, and then takes in the reply that moves the fence. So neither
+// the loop nor the watchdog notices that the fence was reached.
 func TestLaneThatWasRefusedACallIsCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", func(_ *rig, o *Options) { o.Lease.WriteLimit = time.Minute })
-		time.Sleep(3050 * time.Millisecond)
-		lane := r.wantRunning(partitions)[0]
+		r, lanes := startOwner(t, newMemory(), 3050*time.Millisecond, func(_ *rig, o *Options) { o.Lease.WriteLimit = time.Minute })
+		lane := lanes[0]
 		held := make(chan struct{})
 		r.store.set(func(s *fakeStore) { s.held, s.stale = held, 1 }) // nor may a read show that the renewal landed
 		const skew = 37 * time.Millisecond                            // sends fall on the loop's ticks, and so would the fence on the watchdog's
@@ -446,7 +446,7 @@ func TestLaneThatWasRefusedACallIsCancelled(t *testing.T) {
 		}
 		for _, l := range r.wantRunning(partitions) {
 			if !l.MayStart() || l.Epoch != 1 {
-				t.Errorf("partition %d goes on under epoch %d, may start: %v", l.Partition, l.Epoch, l.MayStart())
+				t.Errorf("partition %d runs under epoch %d, may start: %v", l.Partition, l.Epoch, l.MayStart())
 			}
 		}
 		r.endWell()
@@ -455,14 +455,13 @@ func TestLaneThatWasRefusedACallIsCancelled(t *testing.T) {
 
 func TestLaneThatDoesNotStopEndsTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", nil)
-		time.Sleep(3 * time.Second)
-		deaf := r.wantRunning(partitions)[1]
-		deaf.behave(0, true)
+		r, lanes := startOwner(t, newMemory(), 3*time.Second, nil)
+		stuck := lanes[1]
+		stuck.behave(0, true)
 		r.store.hang()
 		time.Sleep(ttl)
-		r.wantDeath(r.fence(), "the fence")
-		deaf.end()
+		r.wantTermination(r.fence(), "the fence")
+		stuck.end()
 		r.store.heal()
 		r.endWell()
 	})
@@ -481,7 +480,7 @@ func TestLanesThatStopInTimeDoNotEndTheProcess(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		r.wantRunning(partitions)
 		r.endWell()
-		if n := len(r.deaths()); n > 0 {
+		if n := len(r.terminations()); n > 0 {
 			t.Errorf("the process was ended %d times", n)
 		}
 	})
@@ -497,7 +496,7 @@ func TestCleanStopHandsOverEverything(t *testing.T) {
 		lanes := n1.wantRunning(partitions / 2)
 		for _, l := range lanes {
 			l.behave(300*time.Millisecond, false) // the call in flight at the stop succeeds
-			time.AfterFunc(200*time.Millisecond, func() { l.move(startDone+50, 0) })
+			time.AfterFunc(200*time.Millisecond, func() { l.move(startCheckpoint+50, 0) })
 		}
 		n1.endWell()
 		ended := m.history(lease.SessionKey("n1"))
@@ -510,7 +509,7 @@ func TestCleanStopHandsOverEverything(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		for _, l := range n2.wantRunning(partitions) {
-			if slices.ContainsFunc(lanes, func(o *fakeLane) bool { return o.Partition == l.Partition }) && l.Grant.Progress.Checkpoint != startDone+50 {
+			if slices.ContainsFunc(lanes, func(o *fakeLane) bool { return o.Partition == l.Partition }) && l.Grant.Progress.Checkpoint != startCheckpoint+50 {
 				t.Errorf("partition %d was taken over at %d", l.Partition, l.Grant.Progress.Checkpoint)
 			}
 		}
@@ -518,12 +517,12 @@ func TestCleanStopHandsOverEverything(t *testing.T) {
 	})
 }
 
-// checkHandedOver looks for one write that freed the lease with the lane's last progress, before the session ended.
+// checkHandedOver fails the test unless a write freed the lease with the lane's last progress, before the session ended.
 func (r *rig) checkHandedOver(l *fakeLane, ended uint64) {
 	r.t.Helper()
 	for _, obs := range r.store.history(lease.Key{Group: "g", Partition: l.Partition}) {
 		if obs.Lease.Owner == "" && obs.Lease.Epoch == l.Epoch {
-			if obs.Lease.Checkpoint != startDone+50 || obs.Revision > ended {
+			if obs.Lease.Checkpoint != startCheckpoint+50 || obs.Revision > ended {
 				r.t.Errorf("partition %d was handed over as %+v at revision %d, the session ended at %d", l.Partition, *obs.Lease, obs.Revision, ended)
 			}
 			return
@@ -534,9 +533,7 @@ func (r *rig) checkHandedOver(l *fakeLane, ended uint64) {
 
 func TestStopWithoutAStoreEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", nil)
-		time.Sleep(3 * time.Second)
-		r.wantRunning(partitions)
+		r, _ := startOwner(t, newMemory(), 3*time.Second, nil)
 		r.store.hang()
 		if err := r.end(ttl + renew); err != nil {
 			t.Errorf("Run ended with %v", err)
@@ -574,20 +571,18 @@ func TestUnsavedBootEndsRun(t *testing.T) {
 func TestUrgentProgressIsStoredAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		r := start(t, m, "n1", func(_ *rig, o *Options) { o.CommitInterval = func(string) time.Duration { return 30 * time.Second } })
-		time.Sleep(3 * time.Second)
-		lanes := r.wantRunning(partitions)
+		r, lanes := startOwner(t, m, 3*time.Second, func(_ *rig, o *Options) { o.CommitInterval = func(string) time.Duration { return 30 * time.Second } })
 		for _, l := range lanes {
-			l.move(startDone, 1)
+			l.move(startCheckpoint, 1)
 		}
 		urgent := lanes[0]
 		urgent.Wake()
 		time.Sleep(10 * time.Millisecond)
 		if got := m.lease("g", urgent.Partition).Attempt; got != 1 || urgent.stored().Attempt != 1 {
-			t.Errorf("after a wake-up attempt %d is stored and the lane was told of %d", got, urgent.stored().Attempt)
+			t.Errorf("after a wake-up attempt %d is stored and attempt %d was committed", got, urgent.stored().Attempt)
 		}
 		if got := m.lease("g", lanes[1].Partition).Attempt; got != 0 {
-			t.Error("what is not urgent was stored too")
+			t.Error("progress that is not urgent was stored too")
 		}
 		time.Sleep(40 * time.Second)
 		for _, l := range lanes {
@@ -602,9 +597,7 @@ func TestUrgentProgressIsStoredAtOnce(t *testing.T) {
 func TestAbortJoinsLanesAndHandsNothingOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		r := start(t, m, "n1", nil)
-		time.Sleep(3 * time.Second)
-		lanes := r.wantRunning(partitions)
+		r, lanes := startOwner(t, m, 3*time.Second, nil)
 		for _, l := range lanes {
 			l.behave(margin/4, false)
 		}
@@ -659,7 +652,7 @@ func TestSilentNodeIsTakenOverBehindItsFence(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		for _, l := range n1.wantRunning(partitions / 2) {
 			if l.Boot != 2 {
-				t.Errorf("partition %d runs under boot %d after the burial", l.Partition, l.Boot)
+				t.Errorf("partition %d runs under boot %d after the node was declared dead", l.Partition, l.Boot)
 			}
 		}
 		if n := overlap.Load(); n > 0 {
@@ -712,12 +705,10 @@ func TestStaleReadsDoNotHarm(t *testing.T) {
 	})
 }
 
-func TestBuriedNodeComesBackUnderANewBoot(t *testing.T) {
+func TestDeadNodeComesBackUnderANewBoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		r := start(t, m, "n1", nil)
-		time.Sleep(3 * time.Second)
-		lanes := r.wantRunning(partitions)
+		r, lanes := startOwner(t, m, 3*time.Second, nil)
 		for _, l := range lanes {
 			l.behave(400*time.Millisecond, false)
 		}
@@ -743,7 +734,7 @@ func TestBuriedNodeComesBackUnderANewBoot(t *testing.T) {
 	})
 }
 
-func TestTwinEndsRun(t *testing.T) {
+func TestDuplicateNameEndsRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		r := start(t, m, "n1", nil)
@@ -781,31 +772,29 @@ func TestRestartOnTheSameDirectoryDoesNotWait(t *testing.T) {
 	})
 }
 
-func TestCopyOfALiveNodeIsRefused(t *testing.T) {
+func TestDuplicateOfALiveNodeIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		n1 := start(t, m, "n1", nil)
 		time.Sleep(3 * time.Second)
-		twin := start(t, m, "n1", func(_ *rig, o *Options) { o.Lease.Self.DirID = "another" })
-		if err := <-twin.result; !errors.Is(err, lease.ErrNameTaken) {
-			t.Errorf("the copy ended with %v", err)
+		duplicate := start(t, m, "n1", func(_ *rig, o *Options) { o.Lease.Self.DirID = "another" })
+		if err := <-duplicate.result; !errors.Is(err, lease.ErrNameTaken) {
+			t.Errorf("the duplicate ended with %v", err)
 		}
-		if len(twin.all()) > 0 || m.session("n1").DirID != "n1" {
-			t.Error("the copy took part")
+		if len(duplicate.all()) > 0 || m.session("n1").DirID != "n1" {
+			t.Error("the duplicate took part")
 		}
 		n1.wantRunning(partitions)
 		n1.endWell()
 	})
 }
 
-// TestStopGivesUpOnALeaseThatCannotBeWritten: somebody's tool has deleted the record of a lease that a lane holds. No
-// hand-over of it will ever land, though the session is renewed.
+// TestStopGivesUpOnALeaseThatCannotBeWritten: a tool has deleted the record of a lease whose lane runs. No hand-over of it
+// will ever land, though the session is renewed.
 func TestStopGivesUpOnALeaseThatCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		r := start(t, m, "n1", nil)
-		time.Sleep(3 * time.Second)
-		r.wantRunning(partitions)
+		r, _ := startOwner(t, m, 3*time.Second, nil)
 		m.delete(lease.Key{Group: "g", Partition: 1})
 		time.Sleep(time.Second)
 		if err := r.end(20 * time.Second); err != nil {

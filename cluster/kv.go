@@ -17,16 +17,16 @@ import (
 	"leasehold/internal/every"
 )
 
-// The bucket's names. It is laid out as a NATS key-value bucket, so that the tools for those can look into it.
+// The bucket's names. It has the layout of a NATS key-value bucket, so that the usual tools can read it.
 const (
 	bucket            = "leasehold"
 	Stream            = "KV_" + bucket // The bucket's stream.
 	subjects          = "$KV." + bucket + "."
 	announceSubject   = "leasehold.internal.record"
-	chunk             = 512             // Keys asked for at once.
-	readTimeout       = 5 * time.Second // For one such answer, if the caller has no shorter one.
-	codeWrongSequence = 10071           // The server's error codes for a compare-and-set that was refused: by what is stored,
-	codeInFlight      = 10164           // and by what is in flight.
+	chunk             = 512             // Keys read in one request.
+	readTimeout       = 5 * time.Second // For one such request, if the caller has no shorter limit.
+	codeWrongSequence = 10071           // The server's error codes for a refused compare-and-set: the stored sequence differs,
+	codeInFlight      = 10164           // or another write is in flight.
 )
 
 // KV is the Store on a JetStream key-value bucket: compare-and-set through the stream's leader, reads by direct get from
@@ -40,11 +40,11 @@ type KV struct {
 type BucketOptions struct {
 	Replicas int
 	MaxBytes int64
-	Waiting  func(error) // Told why it could not be opened yet, before each further try. May be nil.
+	Waiting  func(error) // Called with the reason before each further attempt to open it. May be nil.
 }
 
-// OpenKV returns the store, making the bucket if there is none. It tries until ctx ends: a cluster's first create often
-// fails before the nodes have heard of each other's resources.
+// OpenKV returns the store, and creates the bucket if there is none. It tries until ctx ends: a cluster's first create often
+// fails before the nodes know each other's resources.
 func OpenKV(ctx context.Context, nc *nats.Conn, o BucketOptions) (*KV, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -69,8 +69,8 @@ func OpenKV(ctx context.Context, nc *nats.Conn, o BucketOptions) (*KV, error) {
 	}
 }
 
-// openBucket tries once to find or make the bucket, and returns how it is. It looks first: to make a stream that exists
-// is refused when there would be no room for another one like it.
+// openBucket tries once to find or create the bucket, and returns its configuration. It looks for the bucket first: the
+// server refuses to create a stream that exists if there is no space for another one like it.
 func openBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) (jetstream.StreamConfig, error) {
 	stream, err := findBucket(ctx, js)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -90,16 +90,16 @@ func findBucket(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, 
 	return js.Stream(ctx, Stream)
 }
 
-// checkBucket refuses a bucket on which the promises would not hold.
+// checkBucket refuses a bucket on which the guarantees would not hold.
 func checkBucket(got, want jetstream.StreamConfig) error {
 	if got.Replicas != want.Replicas || got.Storage != want.Storage || got.MaxMsgsPerSubject != want.MaxMsgsPerSubject {
-		return fmt.Errorf("bucket %s has %d replicas on %v storage with history %d; wanted are %d on %v with %d",
+		return fmt.Errorf("bucket %s has %d replicas on %v storage with history %d, want %d on %v with %d",
 			bucket, got.Replicas, got.Storage, got.MaxMsgsPerSubject, want.Replicas, want.Storage, want.MaxMsgsPerSubject)
 	}
 	return nil
 }
 
-// Write publishes on condition that the key is at the revision. The request goes out once.
+// Write publishes on condition that the key is at the revision. The request is sent once.
 func (s *KV) Write(ctx context.Context, w lease.Write) (uint64, error) {
 	var value any = w.Session
 	switch {
@@ -119,7 +119,7 @@ func (s *KV) put(ctx context.Context, key string, revision uint64, value any) (u
 	msg := nats.NewMsg(subjects + key)
 	msg.Data = data
 	msg.Header.Set(nats.ExpectedLastSubjSeqHdr, strconv.FormatUint(revision, 10))
-	answer, err := s.nc.RequestMsgWithContext(ctx, msg)
+	reply, err := s.nc.RequestMsgWithContext(ctx, msg)
 	if err != nil {
 		return 0, fmt.Errorf("write %s: %w", key, err)
 	}
@@ -127,8 +127,8 @@ func (s *KV) put(ctx context.Context, key string, revision uint64, value any) (u
 		Seq   uint64              `json:"seq"`
 		Error *jetstream.APIError `json:"error"`
 	}
-	if err := json.Unmarshal(answer.Data, &ack); err != nil {
-		return 0, fmt.Errorf("write %s: answer %q: %w", key, answer.Data, err)
+	if err := json.Unmarshal(reply.Data, &ack); err != nil {
+		return 0, fmt.Errorf("write %s: reply %q: %w", key, reply.Data, err)
 	}
 	switch {
 	case ack.Error == nil && ack.Seq > 0:
@@ -142,24 +142,24 @@ func (s *KV) put(ctx context.Context, key string, revision uint64, value any) (u
 
 // get reads the newest value of a key that some replica has; revision 0 and no value if there is none.
 func (s *KV) get(ctx context.Context, key string) (uint64, []byte, error) {
-	answer, err := s.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+Stream+"."+subjects+key, nil)
+	reply, err := s.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+Stream+"."+subjects+key, nil)
 	if err != nil {
 		return 0, nil, fmt.Errorf("read %s: %w", key, err)
 	}
-	switch status := answer.Header.Get("Status"); {
+	switch status := reply.Header.Get("Status"); {
 	case status == "404":
 		return 0, nil, nil
 	case status != "":
-		return 0, nil, fmt.Errorf("read %s: %s %s", key, status, answer.Header.Get("Description"))
+		return 0, nil, fmt.Errorf("read %s: %s %s", key, status, reply.Header.Get("Description"))
 	}
-	rev, err := strconv.ParseUint(answer.Header.Get(jetstream.SequenceHeader), 10, 64)
+	rev, err := strconv.ParseUint(reply.Header.Get(jetstream.SequenceHeader), 10, 64)
 	if err != nil {
 		return 0, nil, fmt.Errorf("read %s: revision: %w", key, err)
 	}
-	if answer.Header.Get("KV-Operation") != "" { // a marker that somebody's tool left in place of the record
+	if reply.Header.Get("KV-Operation") != "" { // a delete marker that a tool left in place of the record
 		return rev, nil, nil
 	}
-	return rev, answer.Data, nil
+	return rev, reply.Data, nil
 }
 
 // Read reads one record.
@@ -172,7 +172,7 @@ func (s *KV) Read(ctx context.Context, k lease.Key) (lease.Observed, error) {
 	return obs, nil
 }
 
-// Sessions reads every session record, and what is asked of the groups.
+// Sessions reads every session record, and the groups' commands.
 func (s *KV) Sessions(ctx context.Context) ([]lease.Observed, error) {
 	return s.last(ctx, []string{subjects + "session.*", subjects + "control.*"})
 }
@@ -205,7 +205,7 @@ func (s *KV) last(ctx context.Context, keys []string) ([]lease.Observed, error) 
 		if m.Header.Get("KV-Operation") != "" {
 			m.Data = nil
 		}
-		obs, _ := decode(k, m.Sequence, m.Data) // one that is not a record says so itself, and must not hide all the others
+		obs, _ := decode(k, m.Sequence, m.Data) // an invalid record says so itself, and must not hide the others
 		observed = append(observed, obs)
 		return nil
 	})
@@ -215,8 +215,8 @@ func (s *KV) last(ctx context.Context, keys []string) ([]lease.Observed, error) 
 	return observed, nil
 }
 
-// lastMessages calls f with the newest message of each subject. Without an error it was all of them that some replica
-// has: jetstreamext ends an answer that is cut short by a deadline, ctx's or else one of its own, as if it were complete.
+// lastMessages calls f with the newest message of each subject. If it returns no error, those were all that some replica
+// has: jetstreamext ends a reply that a deadline, of ctx or its own, cut short as if it were complete.
 func (s *KV) lastMessages(ctx context.Context, subjects []string, f func(*jetstream.RawStreamMsg) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -245,7 +245,7 @@ func (s *KV) lastMessages(ctx context.Context, subjects []string, f func(*jetstr
 func (s *KV) Announce(obs lease.Observed) {
 	data, err := json.Marshal(announcement{obs.Key.String(), obs.Revision, obs.Session, obs.Lease, obs.Commands})
 	if err == nil {
-		_ = s.nc.Publish(announceSubject, data) // a wake-up that fails is a wake-up lost: polling finds the record
+		_ = s.nc.Publish(announceSubject, data) // best effort: polling finds the record
 	}
 }
 
@@ -258,7 +258,7 @@ type announcement struct {
 	Commands *lease.Commands `json:"commands,omitempty"`
 }
 
-// saw is what the announcement shows; false if it makes no sense.
+// observed returns the record of the announcement; false if it is not valid.
 func (a announcement) observed() (lease.Observed, bool) {
 	k, ok := parseKey(a.Key)
 	obs := lease.Observed{Key: k, Revision: a.Revision, Session: a.Session, Lease: a.Lease, Commands: a.Commands}
@@ -267,7 +267,7 @@ func (a announcement) observed() (lease.Observed, bool) {
 	return obs, ok && a.Revision > 0 && fits && valid(obs) == nil
 }
 
-// Listen hands over what other nodes announce.
+// Listen calls f with the announcements of other nodes.
 func (s *KV) Listen(ctx context.Context, f func(lease.Observed)) error {
 	sub, err := s.nc.Subscribe(announceSubject, func(m *nats.Msg) {
 		var a announcement

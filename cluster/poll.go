@@ -8,21 +8,21 @@ import (
 	"leasehold/internal/every"
 )
 
-// leasePolls is how many renewals pass between two complete reads of the leases. Announcements say nearly everything
+// leasePolls is the number of renewals between two complete reads of the leases. Announcements show nearly every change
 // earlier; this is for those that were lost.
 const leasePolls = 5
 
-// listen takes in what others announce.
+// listen takes in the announcements of other nodes.
 func (d *Driver) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := d.o.Store.Listen(ctx, func(s lease.Observed) { d.inbox.put(s) }); err != nil && ctx.Err() == nil {
-			d.log.Warn("announcements are not heard", "error", err)
+			d.log.Warn("announcement subscription failed", "error", err)
 			every.Sleep(ctx, d.o.Lease.Renew)
 		}
 	}
 }
 
-// poll reads everything once, then sessions twice a renewal and leases now and then.
+// poll reads everything once, then the sessions twice a renewal and the leases every leasePolls renewals.
 func (d *Driver) poll(ctx context.Context) {
 	for !d.readAll(ctx) {
 		if !every.Sleep(ctx, d.o.Lease.Renew/5) {
@@ -61,13 +61,13 @@ func (d *Driver) readRecords(ctx context.Context, what string, read func(context
 		d.inbox.put(s)
 	}
 	if err != nil && ctx.Err() == nil {
-		d.log.Debug("read of records failed", "what", what, "error", err)
+		d.log.Debug("reading records failed", "what", what, "error", err)
 	}
 	return err == nil
 }
 
-// inbox is the loop's queue. It has no bound: what is put there is bounded by the leases and writes there are, and
-// nobody who reports to the loop may ever wait for it.
+// inbox is the loop's queue. It has no bound, because whatever reports to the loop must never wait for it. The number of
+// leases and writes bounds what is put there.
 type inbox struct {
 	filled chan struct{} // Holds a token while items may be there.
 

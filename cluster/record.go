@@ -10,8 +10,8 @@ import (
 	"leasehold/cluster/lease"
 )
 
-// ErrNotARecord is in the chain of the error about stored data that is not a record of its key. Much of what a broker
-// publishes by itself, an acknowledgement or a trace event, is a JSON object too and would decode into zero values.
+// ErrNotARecord: stored data is not a valid record of its key. Much of what a broker publishes by itself, such as an
+// acknowledgement or a trace event, is a JSON object too and would decode into zero values.
 var ErrNotARecord = errors.New("it is not a valid record")
 
 // Fields that every node has always written, whatever their values.
@@ -24,9 +24,9 @@ var (
 	commandsFields = []string{"v", "last_id", "open"}
 )
 
-// decode makes a record of what is stored. No data at a revision above 0 is a marker left by a deletion: the record is
-// gone, and a node that writes it again names the marker's revision. Of data that is not a record only the revision is
-// believed, and the error says what is wrong.
+// decode decodes a stored record. No data at a revision above 0 is a delete marker: the record is gone, and a node that
+// writes it again names the marker's revision. Of data that is not a valid record only the revision counts, and the error
+// says what is wrong.
 func decode(k lease.Key, rev uint64, data []byte) (lease.Observed, error) {
 	obs := lease.Observed{Key: k, Revision: rev}
 	if len(data) == 0 {
@@ -65,7 +65,7 @@ func decodeInto(obs *lease.Observed, data []byte) error {
 	return valid(*obs)
 }
 
-// valid says why no node can have written what a record says.
+// valid returns why no node can have written a record, or nil.
 func valid(obs lease.Observed) error {
 	switch {
 	case obs.Session != nil:
@@ -78,8 +78,8 @@ func valid(obs lease.Observed) error {
 	return nil
 }
 
-// decodeObject decodes one JSON object, and nothing after it, that has all of these fields. Fields that this version
-// does not know are left alone: they are how a later release adds to a record without a new version.
+// decodeObject decodes one JSON object that has all of these fields, and nothing after it. It ignores unknown fields: a
+// later release adds fields without a new version.
 func decodeObject(data []byte, value any, fields []string) error {
 	var have map[string]json.RawMessage
 	if len(data) == 0 {
@@ -103,7 +103,7 @@ func decodeObject(data []byte, value any, fields []string) error {
 	return json.Unmarshal(data, value)
 }
 
-// version is what every definition has, whatever else is in it.
+// version is the field that every record has.
 type version struct {
 	Version int `json:"v"`
 }

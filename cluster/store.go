@@ -10,42 +10,41 @@ import (
 	"leasehold/internal/ownership"
 )
 
-// ErrConflict says that a compare-and-set was refused. It is no proof that anybody else has written: the server also
-// refuses while another write to the key is in flight, and a write of ours that timed out may have landed.
+// ErrConflict: a compare-and-set was refused. That does not prove that another node has written: the server also refuses
+// while another write to the key is in flight, and a write of ours that timed out may have landed.
 var ErrConflict = errors.New("the record is not at that revision")
 
 // Store keeps the records that ownership rests on. Implementations are safe for concurrent use and retry nothing.
 type Store interface {
 	// Write does one compare-and-set and returns the new revision. After any error the outcome is unknown: the write
-	// may have landed or may still land. It ends when ctx does.
+	// may have landed or may still land. It returns when ctx ends.
 	Write(ctx context.Context, w lease.Write) (uint64, error)
 
-	// Read returns a record as some replica has it, which may be behind. Revision 0 says that there is none.
+	// Read returns a record as some replica has it, which may be stale. Revision 0: there is none.
 	Read(ctx context.Context, k lease.Key) (lease.Observed, error)
 
-	// Sessions returns every session record that some replica has, and what is asked of the groups.
+	// Sessions returns every session record that some replica has, and the groups' commands.
 	Sessions(ctx context.Context) ([]lease.Observed, error)
 
 	// Leases returns a group's lease records that some replica has, in any order; those never written are left out.
 	Leases(ctx context.Context, group string, partitions int) ([]lease.Observed, error)
 
-	// Announce tells the other nodes about a record, at once if it works and not at all if it does not.
+	// Announce sends a record to the other nodes, at most once.
 	Announce(lease.Observed)
 
-	// Listen calls f with what other nodes announce, until ctx ends. f must not block.
+	// Listen calls f with the announcements of other nodes until ctx ends. f must not block.
 	Listen(ctx context.Context, f func(lease.Observed)) error
 }
 
-// Lane is the work of one held lease. Its methods do not block and may be called from any goroutine, also after the
+// Lane is the work of one lease that this node owns. Its methods do not block and may be called from any goroutine, also after the
 // lane has stopped.
 type Lane interface {
 	Drain()                   // Finish the call in flight and stop.
 	Cancel(cause error)       // End the call in flight and stop at once.
-	Stopped() <-chan struct{} // Closed when nothing works for the lane any more.
+	Stopped() <-chan struct{} // Closed when nothing runs for the lane any more.
 
-	// Progress returns how far the lane has come, which never goes back. Urgent says that the lane waits for it to be
-	// stored.
+	// Progress returns how far the lane has come, which never goes back. Urgent: the lane waits until it is stored.
 	Progress() (p ownership.Progress, urgent bool)
-	// Committed says how much of it is stored.
+	// Committed says how much of the progress is stored.
 	Committed(ownership.Progress)
 }

@@ -21,7 +21,7 @@ func TestLanesThatStopAfterASuspendDoNotEndTheProcess(t *testing.T) {
 		}
 		r.wantRunning(partitions)
 		r.endWell()
-		if n := len(r.deaths()); n > 0 {
+		if n := len(r.terminations()); n > 0 {
 			t.Errorf("the process was ended %d times", n)
 		}
 	})
@@ -30,16 +30,15 @@ func TestLanesThatStopAfterASuspendDoNotEndTheProcess(t *testing.T) {
 // TestLaneThatDoesNotStopAfterASuspendEndsTheProcess: half a margin after it was cancelled.
 func TestLaneThatDoesNotStopAfterASuspendEndsTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", nil)
-		time.Sleep(3 * time.Second)
-		deaf := r.wantRunning(partitions)[1]
-		deaf.behave(0, true)
+		r, lanes := startOwner(t, newMemory(), 3*time.Second, nil)
+		stuck := lanes[1]
+		stuck.behave(0, true)
 		r.store.hang()
 		r.clock.offset.Add(int64(time.Hour))
 		woke := time.Now()
 		time.Sleep(ttl)
-		r.wantDeath(woke, "it woke up")
-		deaf.end()
+		r.wantTermination(woke, "it woke up")
+		stuck.end()
 		r.store.heal()
 		r.endWell()
 	})

@@ -9,8 +9,8 @@ import (
 	"leasehold/cluster/lease"
 )
 
-// wantHeld fails the test unless every lane was cancelled at the cut, and none may start a call.
-func (r *rig) wantHeld(lanes []*fakeLane, cut time.Time) {
+// wantStopped fails the test unless every lane was cancelled at the cut, and none may start a call.
+func (r *rig) wantStopped(lanes []*fakeLane, cut time.Time) {
 	r.t.Helper()
 	for _, l := range lanes {
 		at, cause := l.cancelled()
@@ -31,13 +31,13 @@ func (r *rig) wantResumed(cut time.Time) {
 	r.t.Helper()
 	for _, l := range r.wantRunning(partitions) {
 		if l.Epoch != 1 || !l.MayStart() || !r.fence().Add(margin-ttl).After(cut) {
-			r.t.Errorf("partition %d goes on under epoch %d, may start: %v", l.Partition, l.Epoch, l.MayStart())
+			r.t.Errorf("partition %d runs under epoch %d, may start: %v", l.Partition, l.Epoch, l.MayStart())
 		}
 	}
 }
 
-// TestCutOffStopsCallsAtOnce: the others may be about to bury this node, so nothing goes on until they are heard again.
-func TestCutOffStopsCallsAtOnce(t *testing.T) {
+// TestIsolationStopsCallsAtOnce: the others may be about to declare this node dead, so nothing resumes before a renewal.
+func TestIsolationStopsCallsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, newMemory(), "n1", nil)
 		time.Sleep(3300 * time.Millisecond)
@@ -50,7 +50,7 @@ func TestCutOffStopsCallsAtOnce(t *testing.T) {
 			}
 		}
 		time.Sleep(margin / 2)
-		r.wantHeld(lanes, cut)
+		r.wantStopped(lanes, cut)
 		r.store.heal()
 		time.Sleep(2 * time.Second)
 		r.wantResumed(cut)
@@ -58,10 +58,10 @@ func TestCutOffStopsCallsAtOnce(t *testing.T) {
 	})
 }
 
-// answersLate has writes answered 300 ms after they landed, and no read show one that was not answered yet.
-func answersLate(r *rig, _ *Options) { r.store.delay, r.store.stale = 300*time.Millisecond, 1 }
+// repliesLate delays the replies to writes by 300 ms, and hides a write from reads until its reply has arrived.
+func repliesLate(r *rig, _ *Options) { r.store.delay, r.store.stale = 300*time.Millisecond, 1 }
 
-// untilRenewing waits until a renewal has been sent that is answered late, and returns the lanes.
+// untilRenewing waits until a renewal whose reply will be late has been sent, and returns the lanes.
 func (r *rig) untilRenewing() []*fakeLane {
 	r.t.Helper()
 	time.Sleep(4 * time.Second)
@@ -73,10 +73,10 @@ func (r *rig) untilRenewing() []*fakeLane {
 	return lanes
 }
 
-// TestCutOffStopsCallsWhileTheLoopIsStuck: and what the loop does with the answer that it finds first does not undo it.
-func TestCutOffStopsCallsWhileTheLoopIsStuck(t *testing.T) {
+// TestIsolationStopsCallsWhileTheLoopIsStuck: and the earlier reply, which the loop finds first, does not undo it.
+func TestIsolationStopsCallsWhileTheLoopIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", answersLate)
+		r := start(t, newMemory(), "n1", repliesLate)
 		lanes := r.untilRenewing()
 		release := make(chan struct{})
 		r.driver.inbox.put(call{func(*lease.Core) { <-release }})
@@ -84,11 +84,11 @@ func TestCutOffStopsCallsWhileTheLoopIsStuck(t *testing.T) {
 		cut := time.Now()
 		r.driver.Isolated()
 		time.Sleep(margin / 4)
-		r.wantHeld(lanes, cut)
+		r.wantStopped(lanes, cut)
 		r.store.hang()
 		close(release)
 		time.Sleep(margin / 4)
-		r.wantHeld(lanes, cut)
+		r.wantStopped(lanes, cut)
 		if n := len(r.all()); n > partitions {
 			t.Errorf("%d lanes resumed on a renewal from before the cut", n-partitions)
 		}
@@ -100,15 +100,16 @@ func TestCutOffStopsCallsWhileTheLoopIsStuck(t *testing.T) {
 	})
 }
 
-// TestRenewalSentBeforeTheCutDoesNotResume: its answer says that nobody had buried us by then, not that nobody will.
+// TestRenewalSentBeforeTheCutDoesNotResume: its reply shows that we were not declared dead by then, not that we will not
+// be.
 func TestRenewalSentBeforeTheCutDoesNotResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", answersLate)
+		r := start(t, newMemory(), "n1", repliesLate)
 		lanes := r.untilRenewing()
 		cut := time.Now()
 		r.driver.Isolated()
 		time.Sleep(250 * time.Millisecond) // and has been answered
-		r.wantHeld(lanes, cut)
+		r.wantStopped(lanes, cut)
 		r.store.set(func(s *fakeStore) { s.delay, s.stale = 0, 0 })
 		time.Sleep(2 * time.Second)
 		r.wantResumed(cut)
@@ -116,13 +117,12 @@ func TestRenewalSentBeforeTheCutDoesNotResume(t *testing.T) {
 	})
 }
 
-// TestLaneThatDoesNotStopAtACutEndsTheProcess: in time for whoever waits for it, stuck loop or not.
+// TestLaneThatDoesNotStopAtACutEndsTheProcess: in time for the nodes that wait for it, stuck loop or not.
 func TestLaneThatDoesNotStopAtACutEndsTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, newMemory(), "n1", nil)
-		time.Sleep(3 * time.Second)
-		deaf := r.wantRunning(partitions)[1]
-		deaf.behave(0, true)
+		r, lanes := startOwner(t, newMemory(), 3*time.Second, nil)
+		stuck := lanes[1]
+		stuck.behave(0, true)
 		r.store.hang()
 		release := make(chan struct{})
 		r.driver.inbox.put(call{func(*lease.Core) { <-release }})
@@ -131,8 +131,8 @@ func TestLaneThatDoesNotStopAtACutEndsTheProcess(t *testing.T) {
 		time.Sleep(margin / 4)
 		close(release)
 		time.Sleep(margin)
-		r.wantDeath(cut, "the cut")
-		deaf.end()
+		r.wantTermination(cut, "the cut")
+		stuck.end()
 		r.store.heal()
 		r.endWell()
 	})
@@ -151,7 +151,7 @@ func TestWitnessedNodeIsTakenOverAtOnce(t *testing.T) {
 		time.Sleep(20*time.Second + renew*7/10) // between two renewals, the last of which has been read
 		n1.wantRunning(partitions / 2)
 		n2.store.hang()
-		n2.driver.Isolated() // what is left of it is no part of this
+		n2.driver.Isolated() // its remains play no part here
 		read := func() lease.Observed {
 			obs, err := n1.store.Read(t.Context(), lease.SessionKey("n2"))
 			if err != nil {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"leasehold/internal/conformance"
+	"leasehold/internal/freeport"
 	"leasehold/worker"
 )
 
@@ -50,18 +50,14 @@ func startWebhook(t *testing.T) *webhook {
 	return w
 }
 
-// freePort finds a port of 127.0.0.1 that nobody listens on, below the range that the kernel gives to clients.
+// freePort finds a port of 127.0.0.1 that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(20_000 + rand.IntN(12_000))
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
-			l.Close() // It was never used.
-			return port
-		}
+	port, err := freeport.Row(1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port found")
-	return ""
+	return strconv.Itoa(port)
 }
 
 // call is a request and what is wrong with it, if anything.

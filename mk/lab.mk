@@ -12,8 +12,9 @@ EACH  ?= 0
 WIDTH ?= 5
 GOVULNCHECK ?= v1.1.4
 VULNDB ?=
+ALL ?=
 
-.PHONY: race vuln fuzz soak recipe systemd-test figures moves freeze idle attacks outage poison misbehave handler-costs publish-costs
+.PHONY: race vuln fuzz soak recipe systemd-test diagrams code-figures figures moves freeze idle attacks outage poison misbehave handler-costs publish-costs
 
 race: ## the packages that share most between goroutines, under the race detector
 	go test -count=1 -race ./cluster ./cluster/lease ./worker/... ./partitioner/... ./internal/harness/history ./internal/node
@@ -43,34 +44,40 @@ systemd-test: build python3 ## install, run, break, upgrade and uninstall the se
 	@mkdir -p bin/upgrade && go build -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION)+upgrade" -o bin/upgrade/leasehold .
 	@systemd/test.sh
 
+diagrams: ## render docs/diagrams/*.mmd to docs/img/*.svg, those whose source has changed; ALL=1: every one (node, npm, chromium)
+	@mk/diagrams/render.sh $(if $(ALL),--all)
+
+code-figures: ## what the code looks like in numbers: packages, files, imports, the largest struct, lengths of functions
+	@mk/figures.sh
+
 figures: moves freeze idle handler-costs publish-costs ## measure moves, freezes, idle cost, handlers and publishing at length, and print the tables (50 minutes)
 
 moves: build ## five rounds of every planned move of partitions under load
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestMoves$$' -args -moves 5
+	go test -count=1 -timeout 30m -v ./internal/harness/scenario/handover -run '^TestLongMoves$$' -args -moves 5
 
 freeze: build ## stop processes for 3 s and 20 s, and the quorum for three sessions' lives
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^(TestFreeze|TestNoQuorum.*)$$' -args -freezes 3 -freeze 20s
+	go test -count=1 -timeout 30m -v ./internal/harness/scenario/handover -run '^TestLong(Freeze|NoQuorum)' -args -freezes 3 -freeze 20s
 
 idle: build ## CPU, memory and synced writes of idle nodes
 	@command -v strace >/dev/null || { apt-get update -q && apt-get install -y -q strace; } >/dev/null 2>&1 || echo "without strace: synced writes are not counted"
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestIdleCost$$' -args -idle
+	go test -count=1 -timeout 30m -v -tags bench ./internal/harness/bench -run '^TestIdleCost$$' -args -idle
 
 attacks: ## send what once stopped nodes, and its kind, with floods of WIDTH times the ordinary length, and print what came of it
-	go test -count=1 -timeout 60m -v ./internal/harness/testcluster -run '^TestAttacks$$' -args -attacks $(WIDTH)
+	go test -count=1 -timeout 60m -v ./internal/harness/scenario/attack -run '^TestLongAttacks$$' -args -attacks $(WIDTH)
 
 outage: build ## take a service down under load for 60 s, in each of three ways, and see what it costs
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestOutageEmptiesNothing$$' -args -outage 60s
+	go test -count=1 -timeout 30m -v ./internal/harness/scenario/handler -run '^TestLongOutageEmptiesNothing$$' -args -outage 60s
 
 poison: build ## 10,000 messages, some of which always fail, under each on_exhausted, until all of them are back in order
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestPoisonStopsWhatItsPolicySays$$' -args -poison 10000
+	go test -count=1 -timeout 30m -v ./internal/harness/scenario/handler -run '^TestLongPoisonStopsWhatItsPolicySays$$' -args -poison 10000
 
 misbehave: build ## 10,000 messages to a handler that crashes, hangs, prints garbage and leaves processes behind
-	go test -count=1 -timeout 30m -v ./internal/harness/testcluster -run '^TestHandlerThatMisbehaves$$' -args -misbehave 10000
+	go test -count=1 -timeout 30m -v ./internal/harness/scenario/handler -run '^TestLongHandlerThatMisbehaves$$' -args -misbehave 10000
 
 handler-costs: build python3 ## throughput, CPU and latency of every kind of handler: KINDS='^http' (a regular expression)
-	go test -count=1 -timeout 60m -v ./internal/harness/testcluster -run '^TestHandlerCosts$$' -args -costs '$(KINDS)'
+	go test -count=1 -timeout 60m -v -tags bench ./internal/harness/bench -run '^TestHandlerCosts$$' -args -costs '$(KINDS)'
 
 publish-costs: build ## what publishing costs beside bare nats-servers: CLUSTERS=. (a regular expression) LEGS='^async' ROUNDS=3 FOR=8s MESSAGES=0 PROFILES=dir (perf) OTHER=another-build
 	@$(if $(PROFILES),mkdir -p '$(PROFILES)')
-	go test -count=1 -timeout 180m -v ./internal/harness/testcluster -run '^TestPublishCosts$$' -args -publish '$(CLUSTERS)' -publish-legs '$(LEGS)' \
+	go test -count=1 -timeout 180m -v -tags bench ./internal/harness/bench -run '^TestPublishCosts$$' -args -publish '$(CLUSTERS)' -publish-legs '$(LEGS)' \
 	  -publish-rounds $(or $(filter-out 0,$(ROUNDS)),3) -publish-time $(FOR) -publish-messages $(MESSAGES) -publish-profile '$(if $(PROFILES),$(abspath $(PROFILES)))' -publish-other '$(if $(OTHER),$(abspath $(OTHER)))'

@@ -14,7 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
-	"leasehold/server"
+	"leasehold/server/access"
+	"leasehold/server/pki"
 )
 
 // Refusals as clients see them.
@@ -159,7 +160,7 @@ func entry(who, what, addr, want string, opts ...nats.Option) attempt {
 
 func mustHash(t *testing.T, password string) string {
 	t.Helper()
-	hash, err := server.HashPassword([]byte(password))
+	hash, err := access.HashPassword([]byte(password))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +189,7 @@ func trusting(t *testing.T, secret byte) nats.Option {
 
 func clientPool(t *testing.T, secret byte) *x509.CertPool {
 	t.Helper()
-	text, err := server.ClientCA([][]byte{bytes.Repeat([]byte{secret}, 32)})
+	text, err := pki.ClientCA([][]byte{bytes.Repeat([]byte{secret}, 32)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"leasehold/server"
+	"leasehold/server/access"
+	"leasehold/server/pki"
 	"leasehold/server/servertest"
 )
 
@@ -32,8 +33,8 @@ func TestOwnCertificatesAreCheckedBothWaysAndReadAgain(t *testing.T) {
 	good.issue(t, dir, "node", later)
 	writePEM(t, filepath.Join(dir, "ca.pem"), "CERTIFICATE", good.cert.Raw)
 	o := servertest.SingleOptions(t)
-	o.Users = []server.User{{Name: "press", PasswordHash: mustHash(t, "press-password"), Publish: []string{"orders.*"}}}
-	o.TLS = server.TLSConfig{Mode: "files", CertFile: filepath.Join(dir, "node.pem"), KeyFile: filepath.Join(dir, "node.key"),
+	o.Users = []access.User{{Name: "press", PasswordHash: mustHash(t, "press-password"), Publish: []string{"orders.*"}}}
+	o.TLS = pki.TLSConfig{Mode: "files", CertFile: filepath.Join(dir, "node.pem"), KeyFile: filepath.Join(dir, "node.key"),
 		CAFile: filepath.Join(dir, "ca.pem"), VerifyClients: true}
 	n := servertest.Start(t, o)
 	n.WaitReady(t)
@@ -78,11 +79,11 @@ func TestClientsFollowAChangeOfTheSecret(t *testing.T) {
 	old, fresh := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
 	for i, secrets := range [][][]byte{{old}, {old, fresh}, {fresh, old}, {fresh}} {
 		o := servertest.SingleOptions(t)
-		o.TLS, o.Secrets, o.Users = server.TLSConfig{Mode: "cluster-ca", Names: []string{"node.example"}}, secrets, nil
+		o.TLS, o.Secrets, o.Users = pki.TLSConfig{Mode: "cluster-ca", Names: []string{"node.example"}}, secrets, nil
 		n := servertest.Start(t, o)
 		n.WaitReady(t)
 		pool := clientPool(t, 1)
-		if text, err := server.ClientCA([][]byte{old, fresh}); err != nil || !pool.AppendCertsFromPEM(text) || bytes.Count(text, []byte("BEGIN")) != 2 {
+		if text, err := pki.ClientCA([][]byte{old, fresh}); err != nil || !pool.AppendCertsFromPEM(text) || bytes.Count(text, []byte("BEGIN")) != 2 {
 			t.Fatalf("ClientCA of two secrets: %s, %v", text, err)
 		}
 		for _, name := range []string{"", "localhost", "node.example"} {

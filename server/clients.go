@@ -16,7 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"leasehold/internal/memory"
+	"leasehold/server/access"
 	"leasehold/server/ingress"
+	"leasehold/server/pki"
 )
 
 // The node's own users of the ingress, which may publish to every topic. No configured user can have these names.
@@ -34,7 +36,7 @@ func (o Options) ingressUsers() []ingress.User {
 	for _, u := range o.Users {
 		w := ingress.User{Name: u.Name, PasswordHash: u.PasswordHash, NKey: u.NKey, Publish: u.Publish}
 		for _, g := range u.Serve {
-			w.Serve = append(w.Serve, ServeSubject(g))
+			w.Serve = append(w.Serve, access.ServeSubject(g))
 		}
 		users = append(users, w)
 	}
@@ -42,7 +44,7 @@ func (o Options) ingressUsers() []ingress.User {
 }
 
 // admitsAnyone reports whether clients need no credentials: only where nobody but this machine can reach the listener.
-func (o Options) admitsAnyone() bool { return IsLoopback(o.Listen) }
+func (o Options) admitsAnyone() bool { return access.IsLoopback(o.Listen) }
 
 // Bounds of what clients make a node hold.
 const (
@@ -73,7 +75,7 @@ func (o Options) limits() (ingress.Limits, error) {
 
 // listen takes the port for clients.
 func (s *Server) listen() error {
-	tls, err := ListenerTLS(s.opt.TLS, s.opt.Secrets, s.opt.Logger)
+	tls, err := pki.ListenerTLS(s.opt.TLS, s.opt.Secrets, s.opt.Logger)
 	if err != nil {
 		return fmt.Errorf("server.tls: %w", err)
 	}

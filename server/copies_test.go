@@ -11,28 +11,30 @@ import (
 	"time"
 
 	"leasehold/server"
+	"leasehold/server/datadir"
+	"leasehold/server/replicas"
 	"leasehold/server/servertest"
 )
 
 func TestDamageIsWhatPurgesCannotExplain(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		copy  server.Copy
+		copy  replicas.State
 		floor uint64
 		want  string // Part of what is said, "" for nothing.
 	}{
-		{"never used", server.Copy{}, 0, ""},
-		{"never used, as the broker also says it", server.Copy{First: 1}, 0, ""},
-		{"whole", server.Copy{Messages: 10, First: 1, Last: 10}, 0, ""},
-		{"purged", server.Copy{Messages: 4, First: 7, Last: 10}, 6, ""},
-		{"about to be purged", server.Copy{Messages: 10, First: 1, Last: 10}, 6, ""},
-		{"all purged", server.Copy{First: 11, Last: 10}, 10, ""},
-		{"a hole", server.Copy{Messages: 9, First: 1, Last: 10}, 0, "9 messages from 1 to 10"},
-		{"more than there can be", server.Copy{Messages: 11, First: 1, Last: 10}, 0, "11 messages"},
-		{"begins too late", server.Copy{Messages: 3, First: 8, Last: 10}, 6, "begins at 8"},
-		{"everything gone", server.Copy{First: 11, Last: 10}, 6, "begins at 11"},
+		{"never used", replicas.State{}, 0, ""},
+		{"never used, as the broker also says it", replicas.State{First: 1}, 0, ""},
+		{"whole", replicas.State{Messages: 10, First: 1, Last: 10}, 0, ""},
+		{"purged", replicas.State{Messages: 4, First: 7, Last: 10}, 6, ""},
+		{"about to be purged", replicas.State{Messages: 10, First: 1, Last: 10}, 6, ""},
+		{"all purged", replicas.State{First: 11, Last: 10}, 10, ""},
+		{"a hole", replicas.State{Messages: 9, First: 1, Last: 10}, 0, "9 messages from 1 to 10"},
+		{"more than there can be", replicas.State{Messages: 11, First: 1, Last: 10}, 0, "11 messages"},
+		{"begins too late", replicas.State{Messages: 3, First: 8, Last: 10}, 6, "begins at 8"},
+		{"everything gone", replicas.State{First: 11, Last: 10}, 6, "begins at 11"},
 	} {
-		got := c.copy.Damage(c.floor)
+		got := c.copy.Corruption(c.floor)
 		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
@@ -67,29 +69,29 @@ func TestOwnCopyShowsAHoleAndIsFetchedAnewWhenSetAside(t *testing.T) {
 	n3 := nodes[2]
 	waitHole := func(n *servertest.Node) {
 		servertest.Eventually(t, 20*time.Second, func() error {
-			copies, err := n.Copies()
-			if c := copies["orders"]; err == nil && (c.Hole() == "" || c.Last != last || c.First != 1) {
+			copies, err := n.LocalReplicas()
+			if c := copies["orders"]; err == nil && (c.Missing() == "" || c.Last != last || c.First != 1) {
 				err = fmt.Errorf("the copy of %s is %+v, want one from 1 to %d with a hole", n.Options.Node, c, last)
 			}
 			return err
 		})
 	}
 	waitHole(n3)
-	if !n3.HasCopy("orders") || n3.HasCopy("other") {
+	if !n3.HasReplica("orders") || n3.HasReplica("other") {
 		t.Error("which streams this node has a copy of is told wrongly")
 	}
 	if err := n3.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	dir, err := server.OpenDataDir(n3.Options.Path, n3.Options.Identity)
+	dir, err := datadir.Open(n3.Options.Path, n3.Options.Identity)
 	if err != nil {
 		t.Fatal(err)
 	}
-	to, err := dir.SetAside("orders", time.Now())
+	to, err := dir.Quarantine(server.Account, "orders", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := dir.SetAside("orders", time.Now()); err == nil {
+	if _, err := dir.Quarantine(server.Account, "orders", time.Now()); err == nil {
 		t.Error("no error for a copy that is not there")
 	}
 	if files, err := os.ReadDir(filepath.Join(to, "msgs")); err != nil || len(files) == 0 {
@@ -114,7 +116,7 @@ func TestStepDownLetsAnotherNodeLeadTheStream(t *testing.T) {
 	leader := func() (found *servertest.Node) {
 		servertest.Eventually(t, 20*time.Second, func() error {
 			for _, n := range nodes {
-				if copies, err := n.Copies(); err == nil && copies["orders"].Leads {
+				if copies, err := n.LocalReplicas(); err == nil && copies["orders"].Leads {
 					found = n
 					return nil
 				}

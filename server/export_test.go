@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"leasehold/server/pki"
 	"net"
 	"time"
 
@@ -14,12 +15,6 @@ func (s *Server) SystemConn() (*nats.Conn, error) { return s.connect("test", s.u
 // IngressPipe is a client of an ingress user inside this process.
 func (s *Server) IngressPipe(user string) (net.Conn, error) { return s.ingress.Dial(user) }
 
-// RaftTimers reads back what the broker uses.
-func RaftTimers() Timing {
-	return Timing{Heartbeat: hbInterval, ElectionMin: minElectionTimeout, ElectionMax: maxElectionTimeout,
-		LostQuorum: min(lostQuorumInterval, lostQuorumCheck)}
-}
-
 // StockHeartbeat is nats-server's own (v2.15.2, server/raft.go: hbIntervalDefault).
 const StockHeartbeat = time.Second
 
@@ -30,17 +25,17 @@ func (s *Server) InternalUser() (public string, sign nats.SignatureHandler) {
 }
 
 // ClientLeaf is a certificate for clients, signed by the CA that clients trust.
-func ClientLeaf(secret []byte) (tls.Certificate, error) { return testLeaf(secret, clientAuthority) }
+func ClientLeaf(secret []byte) (tls.Certificate, error) { return testLeaf(secret, pki.ClientAuthority) }
 
 // RouteLeaf is what a node with this secret shows.
-func RouteLeaf(secret []byte) (tls.Certificate, error) { return testLeaf(secret, routeAuthority) }
+func RouteLeaf(secret []byte) (tls.Certificate, error) { return testLeaf(secret, pki.RouteAuthority) }
 
-func testLeaf(secret []byte, p purpose) (tls.Certificate, error) {
-	ca, err := newAuthority(secret, p)
+func testLeaf(secret []byte, p pki.Purpose) (tls.Certificate, error) {
+	ca, err := pki.NewAuthority(secret, p)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	leaf, err := newLeaf(ca, routeLeaf())
+	leaf, err := pki.NewLeaf(ca, pki.RouteLeaf())
 	if err != nil {
 		return tls.Certificate{}, err
 	}

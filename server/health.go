@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"leasehold/server/datadir"
 	"slices"
 	"strings"
 	"sync"
@@ -202,7 +203,7 @@ func (s *Server) Ready() []string { return s.health.reasons() }
 // lookNow is one look. In cluster mode the first good one is remembered in the data directory.
 func (s *Server) lookNow() []string {
 	complaint := s.complaint()
-	if s.opt.Mode == Single {
+	if s.opt.Mode == datadir.Single {
 		if complaint != "" {
 			return []string{"broker: " + complaint}
 		}
@@ -214,7 +215,7 @@ func (s *Server) lookNow() []string {
 	}
 	reasons := v.reasons(s.opt.Node, s.opt.Peers)
 	if len(reasons) == 0 && !v.formed {
-		if err := s.opt.Dir.setFormed(); err != nil {
+		if err := s.opt.Dir.SetFormed(); err != nil {
 			return []string{"remember that the cluster is complete: " + err.Error()}
 		}
 	}
@@ -261,7 +262,7 @@ func (s *Server) StorageFault() string {
 
 func (s *Server) look(complaint string) (view, error) {
 	v := view{complaint: complaint, meta: map[string]bool{}, routes: map[string]bool{}, refusal: s.out.recentRefusal()}
-	formed, err := s.opt.Dir.formed()
+	formed, err := s.opt.Dir.Formed()
 	if err != nil {
 		return v, err
 	}
@@ -312,7 +313,7 @@ func (s *Server) MetaLeader() string {
 // ReadyStreams says which of these streams are not yet current on this node, nothing if all are. In a cluster of more
 // nodes than there are copies, a node without a copy is as ready as any: it reads from another.
 func (s *Server) ReadyStreams(names ...string) []string {
-	if s.opt.Mode == Single {
+	if s.opt.Mode == datadir.Single {
 		return s.readySingle(names)
 	}
 	unhealthy := s.streamComplaints()
@@ -331,7 +332,7 @@ func (s *Server) ReadyStreams(names ...string) []string {
 // spreads reports whether there are more nodes than copies. What the cluster counts goes before what this node's config
 // says: nodes that joined later are not in it until its next change.
 func (s *Server) spreads() bool {
-	return max(len(s.opt.Peers), int(s.health.voters.Load())) > replicas
+	return max(len(s.opt.Peers), int(s.health.voters.Load())) > replicaCount
 }
 
 func (s *Server) readySingle(names []string) []string {

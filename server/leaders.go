@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"leasehold/server/datadir"
 	"time"
 
 	broker "github.com/nats-io/nats-server/v2/server"
@@ -14,7 +15,7 @@ const subjectStepDown = broker.JSApiLeaderStepDown
 // ctx ends. The broker's own stop does so too, but only when it answers nothing any more: a request on its way to a leader is
 // lost then. Called before, it leaves nothing to be lost with this node.
 func (s *Server) MoveLeaders(ctx context.Context, streams ...string) {
-	if s.opt.Mode != Cluster || !isClosed(s.started) {
+	if s.opt.Mode != datadir.Cluster || !isClosed(s.started) {
 		return
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -48,12 +49,12 @@ func (s *Server) led(streams []string) []string {
 	if s.MetaLeader() == s.opt.Identity.Node {
 		led = append(led, metaGroup)
 	}
-	copies, err := s.Copies()
+	replicas, err := s.replicas.States()
 	if err != nil {
 		return led
 	}
 	for _, name := range streams {
-		if copies[name].Leads {
+		if replicas[name].Leads {
 			led = append(led, name)
 		}
 	}

@@ -48,7 +48,7 @@ func TestLeadersMoveBeforeTheStop(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Fatal("the leaders stay")
 	}
-	copies, err := leader.Copies()
+	copies, err := leader.LocalReplicas()
 	if err != nil || copies["one"].Leads || copies["two"].Leads || leader.MetaLeader() == leader.Options.Node {
 		t.Errorf("still leads: %+v, meta leader %s, %v", copies, leader.MetaLeader(), err)
 	}

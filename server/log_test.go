@@ -78,3 +78,18 @@ func TestRefusalsAreExplained(t *testing.T) {
 		}
 	}
 }
+
+// Texts as nats-server v2.15.2 writes them when a disk is full.
+func TestFailedWritesAreNoticed(t *testing.T) {
+	for text, want := range map[string]bool{
+		"Filestore [KV_leasehold] Critical write error: write 1.blk: no space left on device":       true,
+		"RAFT [G9v9V7y4 - _meta_] Critical write error: write tav.idx.tmp: no space left on device": true,
+		"JetStream out of File resources, will be DISABLED":                                         false,
+	} {
+		l := newBrokerLog(hclog.NewNullLogger(), newRoutes(nil))
+		l.Errorf("%s", text)
+		if got := l.writeFailed.Load(); got != want {
+			t.Errorf("%q: noticed %v, want %v", text, got, want)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +18,11 @@ import (
 	"leasehold/internal/fielderr"
 	"leasehold/internal/memory"
 	"leasehold/internal/plural"
+	"leasehold/server/access"
+	"leasehold/server/datadir"
+	"leasehold/server/disk"
+	"leasehold/server/pki"
+	"leasehold/server/raft"
 )
 
 // Account holds everything of ours: topics, the bucket, dead letters.
@@ -47,7 +51,7 @@ type Config struct {
 	MaxConnections int           `toml:"max_connections"` // of clients at a time; less where the machine has too few descriptors
 	MinFree        bytesize.Size `toml:"min_free"`        // free disk space below which publishes are refused; 0: by the disk's size
 	Ballast        bytesize.Size `toml:"ballast"`         // size of a file that is given up when the disk is full; 0: none
-	TLS            TLSConfig     `toml:"tls"`             // of the client listener; routes are always TLS
+	TLS            pki.TLSConfig `toml:"tls"`             // of the client listener; routes are always TLS
 }
 
 // DefaultConfig is what a missing key means.
@@ -55,9 +59,12 @@ func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:4222", Durability: powerSafe,
 		MaxStore: 8 * bytesize.GiB, MaxMemory: 256 * bytesize.MiB, MaxPayload: bytesize.MiB,
-		MaxConnections: 16_384, Ballast: 64 * bytesize.MiB, TLS: DefaultTLSConfig(),
+		MaxConnections: 16_384, Ballast: 64 * bytesize.MiB, TLS: pki.DefaultTLSConfig(),
 	}
 }
+
+// Disk is the part of it that the watch on the disk needs.
+func (c Config) Disk() disk.Config { return disk.Config{MinFree: c.MinFree, Ballast: c.Ballast} }
 
 // Bounds of the sizes. The broker's own limit for a payload is 64 MiB, and it warns above 8.
 const (
@@ -124,14 +131,14 @@ type Peer struct{ Name, Address string }
 // Options are what a Server needs.
 type Options struct {
 	Config
-	Identity
-	Dir *DataDir
+	datadir.Identity
+	Dir *datadir.Dir
 
 	ClusterListen string   // where this node listens for the others, "" in single mode
 	Advertise     string   // HOST:PORT at which the others reach it, if not ClusterListen
 	Peers         []Peer   // every configured node including this one; empty in single mode
 	Secrets       [][]byte // 32 bytes each; the first makes our certificates, all are accepted
-	Timing        Timing
+	Timing        raft.Timing
 
 	// PublishSubjects is what local clients, which need no password, may publish to. They may do nothing else, and
 	// there are none when other machines can reach the listener.
@@ -148,7 +155,7 @@ type Options struct {
 	ConnClosed func(role Role, err error)
 
 	// Users are the clients that show who they are. A listener that other machines can reach needs at least one.
-	Users []User
+	Users []access.User
 
 	// BeforeClose, if set, is called once before the listeners close, whatever the reason: ctx ended (then cause is
 	// nil) or the broker gave up. Other nodes take a closed cluster port as a sign that this node runs no call any
@@ -165,39 +172,34 @@ type Options struct {
 const minPeers = 3
 
 func (o Options) validate() error {
-	errs := []error{o.Config.Validate(), CheckReach(o.Listen, len(o.Users))}
+	errs := []error{o.Config.Validate(), access.CheckReach(o.Listen, len(o.Users))}
 	if o.Dir == nil || o.Logger == nil {
 		errs = append(errs, errors.New("server: Dir and Logger are required"))
 	}
 	for _, s := range o.PublishSubjects {
-		if !isPlainSubject(s) {
+		if !access.ValidSubject(s) {
 			errs = append(errs, fmt.Errorf("topic.subject: %q is not a valid subject", s))
 		}
 	}
 	for _, name := range slices.Concat(o.Topics, o.Groups) {
-		if !isPlainSubject(name) || strings.ContainsAny(name, ".*>") {
+		if !access.ValidSubject(name) || strings.ContainsAny(name, ".*>") {
 			errs = append(errs, fmt.Errorf("topic.name, group.name: %q is not a valid name", name))
 		}
 	}
 	for _, u := range o.Users {
-		errs = append(errs, u.validate())
+		errs = append(errs, u.Validate())
 	}
 	switch o.Mode {
-	case Single:
-		if o.TLS.Mode == tlsClusterCA {
-			errs = append(errs, checkSecrets(o.Secrets))
+	case datadir.Single:
+		if o.TLS.UsesSecret() {
+			errs = append(errs, pki.CheckSecrets(o.Secrets))
 		}
-	case Cluster:
+	case datadir.Cluster:
 		errs = append(errs, o.validateCluster())
 	default:
-		errs = append(errs, fmt.Errorf("server: mode %q is neither %q nor %q", o.Mode, Single, Cluster))
+		errs = append(errs, fmt.Errorf("server: mode %q is neither %q nor %q", o.Mode, datadir.Single, datadir.Cluster))
 	}
 	return errors.Join(errs...)
-}
-
-// isPlainSubject holds for what can stand in quotes in the broker's config.
-func isPlainSubject(s string) bool {
-	return broker.IsValidSubject(s) && !strings.ContainsAny(s, "\"\\")
 }
 
 func (o Options) validateCluster() error {
@@ -224,7 +226,7 @@ func (o Options) validateCluster() error {
 	if !named {
 		errs = append(errs, fmt.Errorf("cluster.nodes: this node, %q, is not in the list", o.Node))
 	}
-	return errors.Join(append(errs, checkSecrets(o.Secrets))...)
+	return errors.Join(append(errs, pki.CheckSecrets(o.Secrets))...)
 }
 
 // identity is a user of the broker with what it may do. Its key exists only in this process's memory, and the broker takes
@@ -276,7 +278,7 @@ func (o Options) brokerOptions(users credentials) (*broker.Options, error) {
 	b.MaxPayload = int32(o.MaxPayload + deadLetterRoom)
 	b.StreamMaxBufferedSize = max(memory.Share(maxBuffered, bufferedPart), 8*int64(b.MaxPayload))
 	b.JetStreamMaxCatchup = max(memory.Share(maxCatchup, bufferedPart), 8*int64(b.MaxPayload))
-	if o.Mode == Cluster {
+	if o.Mode == datadir.Cluster {
 		return b, o.addCluster(b)
 	}
 	return b, nil
@@ -334,7 +336,7 @@ func (o Options) addCluster(b *broker.Options) error {
 	if err != nil {
 		return err
 	}
-	config, err := routeTLS(o.Secrets, time.Now)
+	config, err := pki.RouteTLS(o.Secrets, time.Now)
 	if err != nil {
 		return err
 	}
@@ -349,21 +351,4 @@ func (o Options) addCluster(b *broker.Options) error {
 		b.Routes = append(b.Routes, &url.URL{Scheme: "nats-route", Host: p.Address})
 	}
 	return nil
-}
-
-// checkStore refuses a store that has lost its cluster state. Its votes and the list of streams are in the meta
-// group's directory; without it the node would join as if it had never voted, and delete its streams as orphans.
-func (o Options) checkStore() error {
-	if o.Mode != Cluster {
-		return nil
-	}
-	formed, err1 := o.Dir.formed()
-	streams, err2 := exists(filepath.Join(o.Dir.StoreDir(), Account))
-	meta, err3 := exists(filepath.Join(o.Dir.StoreDir(), systemAccount, "_js_", "_meta_"))
-	if err := errors.Join(err1, err2, err3); err != nil || meta || (!formed && !streams) {
-		return err
-	}
-	return fmt.Errorf("data directory %s was part of cluster %q but its cluster state is gone (%s): "+
-		"move the directory away and start this node with an empty one; the others will fill it",
-		o.Dir.Path(), o.Identity.Cluster, filepath.Join(storeDir, systemAccount, "_js_", "_meta_"))
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"os"
@@ -12,6 +13,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/internal/bytesize"
+	"leasehold/server/access"
+	"leasehold/server/datadir"
+	"leasehold/server/raft"
 )
 
 func TestDefaultConfigIsValid(t *testing.T) {
@@ -40,7 +44,7 @@ func TestOnlyLoopbackMayBeListenedOnWithoutUsers(t *testing.T) {
 	} {
 		c := DefaultConfig()
 		c.Listen = addr
-		if err := errors.Join(c.Validate(), CheckReach(addr, 0)); (err == nil) != ok {
+		if err := errors.Join(c.Validate(), access.CheckReach(addr, 0)); (err == nil) != ok {
 			t.Errorf("listen = %q: %v, want it accepted: %v", addr, err, ok)
 		}
 	}
@@ -48,14 +52,19 @@ func TestOnlyLoopbackMayBeListenedOnWithoutUsers(t *testing.T) {
 
 func clusterOptions(t *testing.T) Options {
 	t.Helper()
-	lan, err := TimingByName("lan")
+	lan, err := raft.TimingByName("lan")
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := Identity{Node: "n1", Cluster: "plant", Mode: Cluster}
+	id := datadir.Identity{Node: "n1", Cluster: "plant", Mode: datadir.Cluster}
+	dir, err := datadir.Open(t.TempDir(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dir.Close() })
 	return Options{
-		Config: DefaultConfig(), Identity: id, Dir: mustOpen(t, t.TempDir(), id), Logger: hclog.NewNullLogger(),
-		ClusterListen: "127.0.0.1:6222", Timing: lan, Secrets: [][]byte{secret(1)},
+		Config: DefaultConfig(), Identity: id, Dir: dir, Logger: hclog.NewNullLogger(),
+		ClusterListen: "127.0.0.1:6222", Timing: lan, Secrets: [][]byte{bytes.Repeat([]byte{1}, 32)},
 		Peers: []Peer{{"n1", "127.0.0.1:6222"}, {"n2", "127.0.0.1:6223"}, {"n3", "127.0.0.1:6224"}},
 	}
 }
@@ -68,7 +77,7 @@ func TestClusterOptionsAreChecked(t *testing.T) {
 		"cannot be 0":      func(o *Options) { o.ClusterListen = "127.0.0.1:0" },
 		"HOST:PORT":        func(o *Options) { o.ClusterListen = "127.0.0.1" },
 		"missing port":     func(o *Options) { o.Peers[1].Address = "b" },
-		"cluster.timing":   func(o *Options) { o.Timing = Timing{} },
+		"cluster.timing":   func(o *Options) { o.Timing = raft.Timing{} },
 		"topic.subject":    func(o *Options) { o.PublishSubjects = []string{"a..b"} },
 		"Dir and Logger":   func(o *Options) { o.Dir = nil },
 		"neither \"single": func(o *Options) { o.Mode = "both" },
@@ -149,7 +158,7 @@ func TestStoreThatLostItsClusterStateIsRefused(t *testing.T) {
 			}
 		}
 		if c.formed {
-			if err := o.Dir.setFormed(); err != nil {
+			if err := o.Dir.SetFormed(); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"leasehold/server/datadir"
 	"strings"
 	"time"
 
@@ -73,7 +74,7 @@ func PeerID(server string) string {
 
 // Membership asks the meta leader who votes.
 func (s *Server) Membership(ctx context.Context) (Membership, error) {
-	if s.opt.Mode == Single {
+	if s.opt.Mode == datadir.Single {
 		return Membership{}, ErrNotMember
 	}
 	var answer struct {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"leasehold/server/datadir"
 	"strings"
 	"sync"
 	"time"
@@ -157,7 +158,7 @@ func (h *heard) last(node string) (at time.Time, ever bool) {
 
 // Quorum looks which nodes answer. In single mode there is nobody to miss.
 func (s *Server) Quorum() Quorum {
-	if s.opt.Mode == Single {
+	if s.opt.Mode == datadir.Single {
 		return Quorum{Nodes: 1, Answer: 1, Leader: s.opt.Node}
 	}
 	meta := s.meta()

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/server"
+	"leasehold/server/replicas"
 	"leasehold/server/servertest"
 )
 
@@ -74,7 +75,7 @@ func wantReplica(t *testing.T, s *server.Server, count int) {
 	if n, err := r.Count("orders.k1", 3); err != nil || n != uint64(count)/2-1 {
 		t.Errorf("%d messages of k1 from 3, %v", n, err)
 	}
-	if _, err := r.At(uint64(count) + 9); !errors.Is(err, server.ErrNotInReplica) {
+	if _, err := r.At(uint64(count) + 9); !errors.Is(err, replicas.ErrNotInReplica) {
 		t.Errorf("a message that is not stored: %v", err)
 	}
 	if m, err := r.At(2); err != nil || string(m.Data) != "message 2" {
@@ -98,7 +99,7 @@ func TestReplicaIsReadWithoutALeader(t *testing.T) {
 	wantReplica(t, nodes[0].Server, count)
 	alone := nodes[0].Restart(t)
 	wantReplica(t, alone.Server, count)
-	if _, err := alone.Replica("billing"); !errors.Is(err, server.ErrNoReplica) {
+	if _, err := alone.Replica("billing"); !errors.Is(err, replicas.ErrNoReplica) {
 		t.Errorf("a stream that does not exist: %v", err)
 	}
 }
@@ -108,7 +109,7 @@ func TestReplicaOfANodeOnItsOwn(t *testing.T) {
 	n.WaitReady(t)
 	fill(t, n, 6)
 	wantReplica(t, n.Server, 6)
-	if _, err := n.Replica("billing"); !errors.Is(err, server.ErrNoReplica) {
+	if _, err := n.Replica("billing"); !errors.Is(err, replicas.ErrNoReplica) {
 		t.Errorf("a stream that does not exist: %v", err)
 	}
 }

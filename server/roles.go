@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nuid"
 
+	"leasehold/server/access"
 	"leasehold/server/ingress"
 )
 
@@ -65,7 +66,7 @@ func (o Options) roles() map[Role]rights {
 		Readers:     {publish: o.each(o.Topics, readTopic)},
 		DeadLetters: {publish: o.each(o.Groups, useDeadLetters)},
 		Publish:     {publish: slices.Clone(o.PublishSubjects)},
-		Services:    {publish: o.each(o.Groups, func(g string) []string { return []string{ServeSubject(g)} })},
+		Services:    {publish: o.each(o.Groups, func(g string) []string { return []string{access.ServeSubject(g)} })},
 		Peers: {
 			publish:   []string{"leasehold.internal.status", "leasehold.internal.replica", "leasehold.internal.death", "_INBOX." + string(Peers) + ".>"},
 			subscribe: []string{"leasehold.internal.status", "leasehold.internal.replica", "leasehold.internal.death"},

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/server"
+	"leasehold/server/datadir"
 	"leasehold/server/servertest"
 )
 
@@ -24,7 +25,7 @@ func runOnce(t *testing.T, o servertest.Options) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	dir, err := server.OpenDataDir(o.Path, o.Identity)
+	dir, err := datadir.Open(o.Path, o.Identity)
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func TestBrokerThatGivesUpEndsRunWithItsReason(t *testing.T) {
 	o.Listen = servertest.FreeAddress(t)
 	var told error
 	o.BeforeClose = func(cause error) { told = cause }
-	dir, err := server.OpenDataDir(o.Path, o.Identity)
+	dir, err := datadir.Open(o.Path, o.Identity)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +134,7 @@ func TestStopCallsBeforeCloseWhileTheListenersAreStillOpen(t *testing.T) {
 func TestStopDuringStartLeavesNothingBehind(t *testing.T) {
 	o := servertest.SingleOptions(t)
 	o.Listen = servertest.FreeAddress(t)
-	dir, err := server.OpenDataDir(o.Path, o.Identity)
+	dir, err := datadir.Open(o.Path, o.Identity)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"leasehold/server/datadir"
 	"leasehold/server/ingress"
+	"leasehold/server/raft"
+	"leasehold/server/replicas"
 )
 
 // Bounds of start and stop.
@@ -24,8 +27,8 @@ const (
 	startWait = 2 * time.Second // of which at most this long for a start that is under way
 )
 
-// replicas is how many copies a cluster keeps of everything.
-const replicas = 3
+// replicaCount is how many replicas a cluster keeps of everything.
+const replicaCount = 3
 
 // Server is one run of the embedded broker.
 type Server struct {
@@ -37,11 +40,12 @@ type Server struct {
 
 	ingress *ingress.Ingress // set before started is closed
 
-	ran     atomic.Bool
-	started chan struct{} // closed once the listeners are up
-	health  *health
-	routes  *routes
-	heard   *heard
+	ran      atomic.Bool
+	started  chan struct{} // closed once the listeners are up
+	health   *health
+	replicas *replicas.Local
+	routes   *routes
+	heard    *heard
 }
 
 // New checks the options and builds the broker. Nothing runs and no port is taken before Run.
@@ -49,8 +53,10 @@ func New(o Options) (*Server, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	if err := o.checkStore(); err != nil {
-		return nil, err
+	if o.Mode == datadir.Cluster {
+		if err := o.Dir.CheckClusterState(Account, systemAccount); err != nil {
+			return nil, err
+		}
 	}
 	users, err := o.newCredentials()
 	if err != nil {
@@ -71,6 +77,7 @@ func New(o Options) (*Server, error) {
 	watched := newRoutes(o.CutOff)
 	s := &Server{opt: o, log: log, out: newBrokerLog(log, watched), routes: watched, users: users, broker: b, started: make(chan struct{}), heard: newHeard()}
 	s.health = newHealth(s)
+	s.replicas = replicas.New(b, Account, o.Dir.ServerName(), log, s.notice)
 	b.SetLoggerV2(s.out, log.IsTrace(), false, false)
 	return s, nil
 }
@@ -89,8 +96,8 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer s.ingress.Close()
-	if s.opt.Mode == Cluster {
-		if err := raftTimers.acquire(s.opt.Timing); err != nil {
+	if s.opt.Mode == datadir.Cluster {
+		if err := raft.Timers.Acquire(s.opt.Timing); err != nil {
 			return err
 		}
 	}
@@ -104,10 +111,10 @@ func (s *Server) Run(ctx context.Context) error {
 	cause := s.serve(ctx, startDone, func() {
 		looking.Go(s.ingress.Run)
 		looking.Go(func() { s.health.run(looks) })
-		looking.Go(func() { s.watchCaches(looks) })
-		if s.opt.Mode == Cluster {
+		looking.Go(func() { s.replicas.WatchCaches(looks) })
+		if s.opt.Mode == datadir.Cluster {
 			looking.Go(func() { s.watchRoutes(looks) })
-			looking.Go(func() { s.watchLaggards(looks) })
+			looking.Go(func() { s.replicas.WatchStalled(looks) })
 			looking.Go(func() { s.shareActivity(looks) })
 		}
 	})
@@ -176,11 +183,11 @@ func (s *Server) stop(startDone <-chan struct{}, looking *sync.WaitGroup) error 
 		return fmt.Errorf("stop the broker: still not stopped after %s", stopLimit)
 	case <-done:
 	}
-	if s.opt.Mode == Cluster {
-		raftTimers.release()
+	if s.opt.Mode == datadir.Cluster {
+		raft.Timers.Release()
 	}
 	if s.out.writeFailed.Load() {
-		if err := s.opt.Dir.dropIndexes(); err != nil {
+		if err := s.opt.Dir.DropIndexes(); err != nil {
 			return err
 		}
 		s.log.Warn("a write had failed: the next start reads all messages anew")
@@ -192,7 +199,7 @@ func (s *Server) stop(startDone <-chan struct{}, looking *sync.WaitGroup) error 
 // probeListeners finds a taken cluster port before the broker starts: it would notice only after its store has been opened.
 // A port that nobody else can reach is warned of: it looks like a network that is down, on every machine.
 func (s *Server) probeListeners(ctx context.Context) error {
-	if s.opt.Mode != Cluster {
+	if s.opt.Mode != datadir.Cluster {
 		return nil
 	}
 	if s.opt.Advertise == "" {
@@ -205,7 +212,7 @@ func (s *Server) probeListeners(ctx context.Context) error {
 
 // clusterAddr is where the broker listens for others, "" if it does not: the address, not the name that it was given.
 func (s *Server) clusterAddr() string {
-	if a := s.broker.ClusterAddr(); s.opt.Mode == Cluster && a != nil {
+	if a := s.broker.ClusterAddr(); s.opt.Mode == datadir.Cluster && a != nil {
 		return a.String()
 	}
 	return s.opt.ClusterListen
@@ -286,8 +293,8 @@ func (s *Server) ID() string { return s.broker.ID() }
 
 // Replicas is how many copies every stream has: 1 or 3.
 func (s *Server) Replicas() int {
-	if s.opt.Mode == Cluster {
-		return replicas
+	if s.opt.Mode == datadir.Cluster {
+		return replicaCount
 	}
 	return 1
 }

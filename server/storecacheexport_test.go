@@ -5,7 +5,25 @@ import (
 	"sync"
 	"time"
 	"unsafe"
+
+	broker "github.com/nats-io/nats-server/v2/server"
 )
+
+// As in replicas/storecache.go.
+
+//go:linkname streamsOf github.com/nats-io/nats-server/v2/server.(*Account).streams
+func streamsOf(*broker.Account) []unsafe.Pointer
+
+//go:linkname storeOf github.com/nats-io/nats-server/v2/server.(*stream).Store
+func storeOf(unsafe.Pointer) broker.StreamStore
+
+//go:linkname nodeOf github.com/nats-io/nats-server/v2/server.(*stream).raftNode
+func nodeOf(unsafe.Pointer) broker.RaftNode
+
+// fieldOf is a field of one of the broker's structs.
+func fieldOf[T any](of reflect.Value, name string) *T {
+	return (*T)(unsafe.Pointer(of.FieldByName(name).UnsafeAddr()))
+}
 
 // FullBlock is a full block of a stream's store or Raft log.
 type FullBlock struct {
@@ -19,9 +37,9 @@ func (s *Server) FullBlocks() (all []FullBlock) {
 	if err != nil {
 		panic(err)
 	}
-	for _, stream := range accountStreams(account) {
-		all = append(all, fullBlocks(reflect.ValueOf(streamStore(stream)))...)
-		if node := reflect.ValueOf(streamNode(stream)); node.IsValid() {
+	for _, stream := range streamsOf(account) {
+		all = append(all, fullBlocks(reflect.ValueOf(storeOf(stream)))...)
+		if node := reflect.ValueOf(nodeOf(stream)); node.IsValid() {
 			all = append(all, fullBlocks(node.Elem().FieldByName("wal").Elem())...)
 		}
 	}
@@ -29,7 +47,7 @@ func (s *Server) FullBlocks() (all []FullBlock) {
 }
 
 func fullBlocks(store reflect.Value) (all []FullBlock) {
-	mu := field[sync.RWMutex](store.Elem(), "mu")
+	mu := fieldOf[sync.RWMutex](store.Elem(), "mu")
 	mu.RLock()
 	defer mu.RUnlock()
 	blocks := store.Elem().FieldByName("blks")
@@ -40,9 +58,9 @@ func fullBlocks(store reflect.Value) (all []FullBlock) {
 }
 
 func fullBlock(block reflect.Value) FullBlock {
-	mu := field[sync.RWMutex](block, "mu")
+	mu := fieldOf[sync.RWMutex](block, "mu")
 	mu.Lock()
 	defer mu.Unlock()
 	strong := *(*unsafe.Pointer)(unsafe.Pointer(block.FieldByName("ecache").FieldByName("strong").UnsafeAddr()))
-	return FullBlock{Expire: *field[time.Duration](block, "cexp"), Cached: strong != nil || !block.FieldByName("cache").IsNil()}
+	return FullBlock{Expire: *fieldOf[time.Duration](block, "cexp"), Cached: strong != nil || !block.FieldByName("cache").IsNil()}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"leasehold/server"
+	"leasehold/server/access"
+	"leasehold/server/pki"
 	"leasehold/server/servertest"
 )
 
@@ -33,7 +35,7 @@ func newSite(t *testing.T) *site {
 	s := &site{ca: trusting(t, siteSecret)}
 	scanner, scannerKey := keyPair(t)
 	service, serviceKey := keyPair(t)
-	users := []server.User{
+	users := []access.User{
 		{Name: "press", PasswordHash: mustHash(t, "press-password"), Publish: []string{"orders.*"}},
 		{Name: "scanner", NKey: scanner, Publish: []string{"orders.*"}},
 		{Name: "bob", PasswordHash: mustHash(t, "bob-password"), Publish: []string{"other.*"}},
@@ -42,7 +44,7 @@ func newSite(t *testing.T) *site {
 	var nodes []*servertest.Node
 	for _, o := range servertest.ClusterOptions(t, 3) {
 		o.Users, o.PublishSubjects = users, []string{"orders.*", "other.*"}
-		o.Listen, o.TLS = "0.0.0.0:0", server.TLSConfig{Mode: "cluster-ca"}
+		o.Listen, o.TLS = "0.0.0.0:0", pki.TLSConfig{Mode: "cluster-ca"}
 		nodes = append(nodes, servertest.Start(t, o))
 	}
 	for _, n := range nodes {
@@ -287,7 +289,7 @@ func (s *site) testService(t *testing.T) {
 	defer inside.Close()
 	nc := s.service.conn(t)
 	again := make(chan error, 1)
-	sub, err := nc.QueueSubscribe(server.ServeSubject("billing"), "workers", func(m *nats.Msg) {
+	sub, err := nc.QueueSubscribe(access.ServeSubject("billing"), "workers", func(m *nats.Msg) {
 		_ = m.Respond([]byte("first"))
 		_ = m.Respond([]byte("second"))
 		again <- refusal(nc, m.Reply)
@@ -303,7 +305,7 @@ func (s *site) testService(t *testing.T) {
 		{"service", "answer a request of its group", func(*testing.T) error {
 			var answer *nats.Msg
 			servertest.Eventually(t, 10*time.Second, func() (err error) {
-				answer, err = inside.Request(server.ServeSubject("billing"), nil, 5*time.Second)
+				answer, err = inside.Request(access.ServeSubject("billing"), nil, 5*time.Second)
 				return err
 			})
 			if string(answer.Data) != "first" {
@@ -319,7 +321,7 @@ func (s *site) testService(t *testing.T) {
 func TestOnLoopbackAnonymousClientsStayAndSeeNothingOfUsers(t *testing.T) {
 	o := servertest.SingleOptions(t)
 	scanner, key := keyPair(t)
-	o.Users = []server.User{
+	o.Users = []access.User{
 		{Name: "press", PasswordHash: mustHash(t, "press-password"), Publish: []string{"orders.*"}},
 		{Name: "scanner", NKey: scanner, Publish: []string{"orders.*"}},
 	}

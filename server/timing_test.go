@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"leasehold/server"
+	"leasehold/server/raft"
 	"leasehold/server/servertest"
 )
 
@@ -14,9 +15,9 @@ import (
 // half a second between them is far from both on a slow machine.
 func TestTimingTookEffect(t *testing.T) {
 	nodes := servertest.Cluster(t, 3)
-	want, _ := server.TimingByName("lan")
+	want, _ := raft.TimingByName("lan")
 	want.Name = ""
-	if got := server.RaftTimers(); got != want {
+	if got := raft.InUse(); got != want {
 		t.Errorf("the broker's timers are %+v, want %+v", got, want)
 	}
 	nc, err := nodes[0].SystemConn()
@@ -49,7 +50,7 @@ func TestTimingTookEffect(t *testing.T) {
 func TestTimingsOfOneProcessMustAgreeWhileABrokerRuns(t *testing.T) {
 	servertest.Cluster(t, 3)
 	options := servertest.ClusterOptions(t, 3)[0]
-	wan, err := server.TimingByName("wan")
+	wan, err := raft.TimingByName("wan")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func TestTimingsOfOneProcessMustAgreeWhileABrokerRuns(t *testing.T) {
 }
 
 func TestTimingByNameRefusesOthers(t *testing.T) {
-	if _, err := server.TimingByName("moon"); err == nil {
+	if _, err := raft.TimingByName("moon"); err == nil {
 		t.Error("TimingByName(moon) gave no error")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"leasehold/server"
+	"leasehold/server/access"
 	"leasehold/server/servertest"
 )
 
@@ -27,14 +28,14 @@ func newNATSRig(t *testing.T, cfg NATSConfig) *natsRig {
 	t.Helper()
 	user, login := biller(t)
 	o := servertest.SingleOptions(t)
-	o.Users = []server.User{user}
+	o.Users = []access.User{user}
 	n := servertest.Start(t, o)
 	n.WaitReady(t)
 	return newNATSRigOn(t, cfg, n.Server, n.Server, login)
 }
 
 // biller is a user that serves the group billing, and what it connects with.
-func biller(t *testing.T) (server.User, nats.Option) {
+func biller(t *testing.T) (access.User, nats.Option) {
 	t.Helper()
 	pair, err := nkeys.CreateUser()
 	if err != nil {
@@ -44,7 +45,7 @@ func biller(t *testing.T) (server.User, nats.Option) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return server.User{Name: "biller", NKey: public, Serve: []string{"billing"}}, nats.Nkey(public, pair.Sign)
+	return access.User{Name: "biller", NKey: public, Serve: []string{"billing"}}, nats.Nkey(public, pair.Sign)
 }
 
 // newNATSRigOn has the handler on one node, and connects the user to another or the same.
@@ -61,7 +62,7 @@ func newNATSRigOn(t *testing.T, cfg NATSConfig, here, there *server.Server, logi
 		t.Fatal(err)
 	}
 	t.Cleanup(service.Close)
-	h, err := NewNATS(cfg, HandlerEnv{Conn: conn, Subject: server.ServeSubject("billing")})
+	h, err := NewNATS(cfg, HandlerEnv{Conn: conn, Subject: access.ServeSubject("billing")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +72,7 @@ func newNATSRigOn(t *testing.T, cfg NATSConfig, here, there *server.Server, logi
 // serve has the user answer the group's requests until the function returned is called.
 func (r *natsRig) serve(t *testing.T, answer func(*nats.Msg)) (stop func()) {
 	t.Helper()
-	sub, err := r.service.QueueSubscribe(server.ServeSubject("billing"), "any", answer)
+	sub, err := r.service.QueueSubscribe(access.ServeSubject("billing"), "any", answer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +217,7 @@ func TestNATSMicroServicesAnswer(t *testing.T) {
 	r := newNATSRig(t, NATSConfig{})
 	s, err := micro.AddService(r.service, micro.Config{
 		Name: "biller", Version: "1.0.0",
-		Endpoint: &micro.EndpointConfig{Subject: server.ServeSubject("billing"), Handler: micro.HandlerFunc(func(req micro.Request) {
+		Endpoint: &micro.EndpointConfig{Subject: access.ServeSubject("billing"), Handler: micro.HandlerFunc(func(req micro.Request) {
 			if string(req.Data()) == "bad" {
 				req.Error("422", "because", nil)
 				return
@@ -241,13 +242,10 @@ func TestNATSMicroServicesAnswer(t *testing.T) {
 
 // The service may be connected to any node, and its death shows on every other.
 func TestNATSServiceOfAnotherNodeAnswers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs three brokers")
-	}
 	user, login := biller(t)
 	var nodes []*servertest.Node
 	for _, o := range servertest.ClusterOptions(t, 3) {
-		o.Users = []server.User{user}
+		o.Users = []access.User{user}
 		nodes = append(nodes, servertest.Start(t, o))
 	}
 	for _, n := range nodes {

@@ -13,9 +13,6 @@ import (
 )
 
 func TestReadersLiveOnTheirOwnNodeAndAskEveryReplica(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs three brokers")
-	}
 	nodes := servertest.Cluster(t, 3)
 	for i, node := range nodes {
 		nc, err := node.Conn("test")
@@ -70,9 +67,6 @@ func (r *rig) awaitCopies() {
 
 // A node that has no copy of the topic reads from another node, and from a third when that one dies.
 func TestReaderWithoutACopyReadsFromAnotherNode(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs four brokers")
-	}
 	nodes := servertest.StartCluster(t, 4)
 	for _, n := range nodes {
 		n.WaitReady(t)

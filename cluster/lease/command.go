@@ -7,92 +7,92 @@ import (
 	"leasehold/internal/ownership"
 )
 
-// Kinds of requests.
+// Kinds of commands.
 const (
-	Pause   = "pause"   // Handle no message until somebody resumes.
-	Resume  = "resume"  // Go on, and give the head message all its attempts again.
-	Seek    = "seek"    // Go on after Seq, wherever the partition was.
-	Release = "release" // Handle what is parked of the keys, before anything else.
-	Restart = "restart" // Begin a new lane, which looks at everything anew.
+	Pause   = "pause"   // Handle no message until a resume.
+	Resume  = "resume"  // Continue, and give the head message all its attempts again.
+	Seek    = "seek"    // Continue after Seq, wherever the partition was.
+	Release = "release" // Handle the parked messages of the keys, before anything else.
+	Restart = "restart" // Start a new lane, which reads its whole state again.
 )
 
-// Request is what a person asked for. It is applied once to each partition that it is for: by the owner, whose lane is
-// joined first, or by whoever claims the lease next. Like every change of hands it raises the epoch.
+// Command is what an operator asked for. It is applied once to each partition that it covers: by the owner, once its lane
+// is joined, or by the next node to claim the lease. Like every change of ownership it raises the epoch.
 type Command struct {
 	ID         uint64 `json:"id"` // Grows within a group, and is never used twice.
 	Kind       string `json:"kind"`
 	Partitions []int  `json:"partitions,omitempty"` // Empty: all of the group's.
-	Seq        uint64 `json:"seq,omitempty"`        // Of a seek: the new Done.
-	Keys       string `json:"keys,omitempty"`       // Of a release: keys with blanks between, or AllKeys.
+	Seq        uint64 `json:"seq,omitempty"`        // Of a seek: the new checkpoint.
+	Keys       string `json:"keys,omitempty"`       // Of a release: keys separated by blanks, or AllKeys.
 	Reason     string `json:"reason,omitempty"`     // Of a pause; never empty there.
-	At         string `json:"at,omitempty"`         // When it was asked for, RFC 3339, by the clock of the node that was asked.
-	By         string `json:"by,omitempty"`         // Who asked there, for people: a user and process, or an address.
+	At         string `json:"at,omitempty"`         // When a node accepted it, RFC 3339, by that node's clock.
+	By         string `json:"by,omitempty"`         // Who issued it, for display: a user and process, or an address.
 }
 
-// Covers reports whether the request is for a partition.
-func (r Command) Covers(partition int) bool {
-	return len(r.Partitions) == 0 || slices.Contains(r.Partitions, partition)
+// Covers reports whether the command applies to a partition.
+func (c Command) Covers(partition int) bool {
+	return len(c.Partitions) == 0 || slices.Contains(c.Partitions, partition)
 }
 
-// Requests is what was asked of a group and may not have been applied everywhere yet.
+// Commands are those of a group that may not have been applied everywhere yet.
 type Commands struct {
 	Version int       `json:"v"`
-	LastID  uint64    `json:"last_id"` // Highest ID ever given.
+	LastID  uint64    `json:"last_id"` // Highest ID ever assigned.
 	Open    []Command `json:"open"`    // By ID.
 }
 
-// RequestsKey is the key of a group's requests.
+// CommandsKey is the key of a group's commands.
 func CommandsKey(group string) Key { return Key{Group: group, Partition: wholeGroup} }
 
-// ofGroup stands in Key.Partition for the record that is the group's as a whole.
+// wholeGroup in Key.Partition stands for the record of the whole group.
 const wholeGroup = -1
 
-// due reports whether something was asked of a partition that its lease does not show yet.
-func (r Commands) due(partition int, l Lease) bool {
-	return slices.ContainsFunc(r.Open, func(q Command) bool { return q.ID > l.Applied && q.Covers(partition) })
+// due reports whether a command has not been applied to a partition's lease yet.
+func (c Commands) due(partition int, l Lease) bool {
+	return slices.ContainsFunc(c.Open, func(cmd Command) bool { return cmd.ID > l.Applied && cmd.Covers(partition) })
 }
 
-// seeks reports whether a seek is due, which says where a partition begins whatever it was at before.
-func (r Commands) seekDue(partition int, l Lease) bool {
-	return slices.ContainsFunc(r.Open, func(q Command) bool { return q.Kind == Seek && q.ID > l.Applied && q.Covers(partition) })
+// seekDue reports whether a seek is due. It says where a partition begins, whatever its checkpoint was.
+func (c Commands) seekDue(partition int, l Lease) bool {
+	return slices.ContainsFunc(c.Open, func(cmd Command) bool { return cmd.Kind == Seek && cmd.ID > l.Applied && cmd.Covers(partition) })
 }
 
-// apply returns the lease as it is once everything that is due has been done.
-func (r Commands) apply(partition int, l Lease) Lease {
-	for _, q := range r.Open {
-		if q.ID > l.Applied && q.Covers(partition) {
-			l = q.apply(l)
+// apply returns the lease with every command that is due applied.
+func (c Commands) apply(partition int, l Lease) Lease {
+	for _, cmd := range c.Open {
+		if cmd.ID > l.Applied && cmd.Covers(partition) {
+			l = cmd.apply(l)
 		}
 	}
 	return l
 }
 
-func (r Command) apply(l Lease) Lease {
-	l.Applied = r.ID
-	switch r.Kind {
+func (c Command) apply(l Lease) Lease {
+	l.Applied = c.ID
+	switch c.Kind {
 	case Pause:
-		l.Paused = r.Reason
+		l.Paused = c.Reason
 	case Resume:
 		l.Paused = ""
 		l = l.allAttempts()
 	case Seek:
-		l.Checkpoint = r.Seq
+		l.Checkpoint = c.Seq
 		l = l.allAttempts()
 	case Release:
-		l.Release = addKeys(l.Release, r.Keys)
+		l.Release = addKeys(l.Release, c.Keys)
 	}
 	return l
 }
 
-// allAttempts gives the head message all its attempts again. An owner that died may have parked it without living to store
-// more than that they were used up, so the next lane has to look.
+// allAttempts gives the head message all its attempts again. An owner may have parked the message and died before it
+// stored more than the attempts used, so the next lane has to check for dead letters.
 func (l Lease) allAttempts() Lease {
 	l.CheckDeadLetters = l.CheckDeadLetters || l.Attempt > 0
 	l.Attempt = 0
 	return l
 }
 
-// addKeys adds keys to keys, each once.
+// addKeys returns keys and more as one list, separated by blanks, each key once.
 func addKeys(keys, more string) string {
 	all := strings.Fields(keys)
 	for _, k := range strings.Fields(more) {
@@ -106,7 +106,7 @@ func addKeys(keys, more string) string {
 	return strings.Join(all, " ")
 }
 
-// sawRequests takes in what is asked of a group.
+// observedCommands takes in the commands of a group.
 func (c *Core) observedCommands(in Observed) {
 	for _, g := range c.groups {
 		if g.Name != in.Key.Group || in.Revision <= g.commandsRev {
@@ -118,11 +118,11 @@ func (c *Core) observedCommands(in Observed) {
 			return
 		}
 		g.commands = *in.Commands
-		for _, h := range g.leases {
-			c.decide(h)
+		for _, ls := range g.leases {
+			c.decide(ls)
 		}
 	}
 }
 
-// asked reports whether a lease has a request to apply.
-func (h *leaseState) commandDue() bool { return h.group.commands.due(h.key.Partition, h.rec) }
+// commandDue reports whether a lease has a command to apply.
+func (ls *leaseState) commandDue() bool { return ls.group.commands.due(ls.key.Partition, ls.rec) }

@@ -7,7 +7,7 @@ import (
 )
 
 // TestRequestThatTakesAttemptsBackLeavesAMark: without it the next lane takes a first parked message for none.
-func TestRequestThatTakesAttemptsBackLeavesAMark(t *testing.T) {
+func TestCommandThatResetsAttemptsHasDeadLettersChecked(t *testing.T) {
 	failed := Lease{Checkpoint: 64, Attempt: 3}
 	for name, c := range map[string]struct {
 		open   []Command

@@ -22,16 +22,16 @@ var (
 	ErrNameTaken = errors.New("this node's name is taken")
 )
 
-// phase is where a node's session stands. It only goes forward, but for burial, which leads back to saving.
+// phase is the state of a node's session. Phases only advance, except that being declared dead leads back to saving.
 type phase int
 
 const (
-	loading    phase = iota // waits until every record was read once
-	watching                // a live session of our name was written elsewhere: waits for it to move or to fall silent
+	loading    phase = iota // waits until every record has been read once
+	watching                // another process wrote a live session of our name: waits until it changes or falls silent
 	saving                  // waits until the new boot number is on disk
 	publishing              // writes the live record of the new boot
-	running                 // live, or trying to stay so
-	rejoining               // found itself buried: waits for its lanes to be joined, then takes a new boot
+	running                 // live, or trying to renew
+	rejoining               // was declared dead: waits until its lanes are joined, then takes a new boot
 	ending                  // writes the ended record
 	finished
 )
@@ -46,34 +46,34 @@ type Core struct {
 	stopAt   Time
 
 	self   selfState
-	peers  []*peer  // Every other node whose session is known or missed, by name.
+	peers  []*peer  // Every other node that has a session or is named by a lease, by name.
 	groups []*group // Groups that this node serves, by name.
 
 	lastID uint64
-	writes map[uint64]Key // Writes under way that still matter.
+	writes map[uint64]Key // Writes in flight whose outcome still matters.
 	alarms map[Key]Alarm  // The latest of each record.
 }
 
-// group is one group's leases as far as they are known, and the plan made from them.
+// group is one group's leases, as far as they are known, and the plan made from them.
 type group struct {
 	Group
 	leases []*leaseState
 	target []string // By partition: who should own it, "" if nobody can.
 
 	commands    Commands
-	commandsRev uint64 // Highest revision known of them; 0 if nobody ever asked for anything.
+	commandsRev uint64 // Highest revision known of them; 0 if there is none.
 }
 
-// New returns the core of a node that has just started. Feed it Saw for every record there is, then Loaded.
+// New returns the core of a node that has just started. Feed it Observed for every record, then Synced.
 func New(cfg Config) *Core {
 	c := &Core{cfg: cfg, writes: map[uint64]Key{}, alarms: map[Key]Alarm{}}
 	c.self.boot = cfg.Boot
 	for _, g := range cfg.Groups {
 		gr := &group{Group: g, target: make([]string, g.Partitions)}
 		for p := range g.Partitions {
-			h := &leaseState{key: Key{Group: g.Name, Partition: p}, group: gr}
-			h.rec.Checkpoint = g.Start
-			gr.leases = append(gr.leases, h)
+			ls := &leaseState{key: Key{Group: g.Name, Partition: p}, group: gr}
+			ls.rec.Checkpoint = g.Start
+			gr.leases = append(gr.leases, ls)
 		}
 		c.groups = append(c.groups, gr)
 		c.cfg.Self.Groups = append(c.cfg.Self.Groups, g.Name)
@@ -83,7 +83,7 @@ func New(cfg Config) *Core {
 	return c
 }
 
-// Step takes one input at a time that never goes back, and returns what to do about it.
+// Step takes one input and returns the actions it calls for, in order. now never decreases.
 func (c *Core) Step(now Time, in Input) []Action {
 	c.now, c.out = now, nil
 	if c.phase == finished {
@@ -115,7 +115,7 @@ func (c *Core) Step(now Time, in Input) []Action {
 	return c.out
 }
 
-// sweep looks at everything that time or another node's change may have made due.
+// sweep does everything that the time or another node's change may have made due.
 func (c *Core) sweep() {
 	c.advanceSelf()
 	c.declareDead()
@@ -124,8 +124,8 @@ func (c *Core) sweep() {
 	}
 	for _, g := range c.groups {
 		c.plan(g)
-		for _, h := range g.leases {
-			c.decide(h)
+		for _, ls := range g.leases {
+			c.decide(ls)
 		}
 	}
 	c.advanceStop()
@@ -133,7 +133,7 @@ func (c *Core) sweep() {
 
 func (c *Core) emit(a Action) { c.out = append(c.out, a) }
 
-// write sends one compare-and-set and returns its id.
+// write sends one compare-and-set and returns its ID.
 func (c *Core) write(w Write) uint64 {
 	c.lastID++
 	w.ID = c.lastID
@@ -171,19 +171,19 @@ func (c *Core) writeDone(in WriteDone) {
 	}
 }
 
-// forgetWrites makes the answers of everything under way meaningless. Whatever lands nevertheless will be read.
+// forgetWrites ignores the outcomes of all writes in flight. One that lands nevertheless is found by a read.
 func (c *Core) forgetWrites() {
 	clear(c.writes)
 	c.self.pending = 0
 	for _, p := range c.peers {
 		p.pending = 0
 	}
-	c.eachLease(func(h *leaseState) { h.pending = nil })
+	c.eachLease(func(ls *leaseState) { ls.pending = nil })
 }
 
-// pause is how long an unknown write rests before it is tried again: long enough not to spin on quick refusals, short
-// enough that several tries fit before the fence.
-func (c *Core) pause() time.Duration { return c.cfg.Renew / 10 }
+// retryPause is the time between a write of unknown outcome and the next attempt: long enough not to spin on quick
+// refusals, short enough that several attempts fit before the fence.
+func (c *Core) retryPause() time.Duration { return c.cfg.Renew / 10 }
 
 func (c *Core) leaseOf(k Key) *leaseState {
 	for _, g := range c.groups {
@@ -196,8 +196,8 @@ func (c *Core) leaseOf(k Key) *leaseState {
 
 func (c *Core) eachLease(f func(*leaseState)) {
 	for _, g := range c.groups {
-		for _, h := range g.leases {
-			f(h)
+		for _, ls := range g.leases {
+			f(ls)
 		}
 	}
 }

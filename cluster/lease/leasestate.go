@@ -2,22 +2,22 @@ package lease
 
 import "leasehold/internal/ownership"
 
-// lane is what runs here for a lease.
+// laneState is the state of the lane that this node runs for a lease.
 type laneState int
 
 const (
 	none        laneState = iota
 	active                // A lane runs.
 	draining              // It was asked to finish its call and stop.
-	cancelled             // It was told to stop at once; waits to be joined.
-	joined                // Joined, under a lease that is still ours: may go on under the same epoch, or be handed over.
-	handingOver           // The hand-over was sent, or a request's new epoch: it never runs again under this one.
+	cancelled             // It was told to stop at once, and is not joined yet.
+	joined                // Joined, and the lease is still ours: resumes under the same epoch, or is handed over.
+	handingOver           // The hand-over or a command's new epoch was sent: it never runs again under this epoch.
 )
 
-// held is one lease: what its record says, and what runs here for it.
+// leaseState is one lease: what its record says, and what runs here for it.
 //
-// Invariants: one write under way at most; lane ≠ none only under epoch, which a claim of this boot was answered with;
-// nothing is written while lane ≠ none that the record's owner alone may not write.
+// Invariants: at most one write in flight; lane ≠ none only under epoch, which an acknowledged claim of this boot set; while
+// lane ≠ none only writes that the record's owner alone may send.
 type leaseState struct {
 	key    Key
 	group  *group
@@ -26,284 +26,283 @@ type leaseState struct {
 	seenAt Time // When this revision was first seen.
 	deadAt Time // Since when its owner is known to be dead; 0 if it is not.
 
-	pending *Write // Under way.
-	retryAt Time   // After an unknown end, not before.
+	pending *Write // In flight; nil if none is.
+	retryAt Time   // No write before this, after one of unknown outcome.
 
 	lane      laneState
 	epoch     uint64
-	progress  ownership.Progress // How far the lane came, stored or not.
+	progress  ownership.Progress // How far the lane has come, stored or not.
 	claimedAt Time
 	drainAt   Time
-	revoked   bool // The lane is cancelled because the lease went to somebody else.
+	revoked   bool // The lane is cancelled because another node owns the lease.
 
-	lastValid      *Lease // The newest record that can be believed; nil if none was seen.
-	recordLost     bool   // Revision rev has none: rec is what is remembered.
-	recordLostAt   Time   // When that was seen.
-	lostWhileOwned bool   // It vanished under a lane of ours, which no hand-over had been sent for: nobody else can have it.
+	lastValid      *Lease // The newest valid record seen; nil if none was.
+	recordLost     bool   // Revision rev has no valid record: rec is what is remembered.
+	recordLostAt   Time   // When that was noticed.
+	lostWhileOwned bool   // It was lost under a lane of ours, before a hand-over was sent: nobody else can own it.
 }
 
-// mine reports whether the record names this session life.
-func (c *Core) mine(h *leaseState) bool {
-	return h.rec.Owner == c.cfg.Self.Node && h.rec.Boot == c.self.boot && c.phase >= running
+// mine reports whether the record names this node under its current boot.
+func (c *Core) mine(ls *leaseState) bool {
+	return ls.rec.Owner == c.cfg.Self.Node && ls.rec.Boot == c.self.boot && c.phase >= running
 }
 
 func (c *Core) observedLease(in Observed) {
-	h := c.leaseOf(in.Key)
-	if h == nil || in.Revision <= h.rev {
+	ls := c.leaseOf(in.Key)
+	if ls == nil || in.Revision <= ls.rev {
 		return
 	}
-	if in.Lease == nil || c.regressed(h, *in.Lease) {
-		c.loseRecord(h, in)
+	if in.Lease == nil || c.regressed(ls, *in.Lease) {
+		c.loseRecord(ls, in)
 		return
 	}
-	c.learn(h, in.Revision, *in.Lease)
-	c.decide(h)
+	c.learn(ls, in.Revision, *in.Lease)
+	c.decide(ls)
 }
 
-// learn takes in a revision above the known one, and drops a lane whose lease it shows in other hands.
-func (c *Core) learn(h *leaseState, rev uint64, rec Lease) {
-	h.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0
-	h.lastValid, h.recordLost = &rec, false
-	if h.lane == none {
+// learn takes in a revision above the known one, and cancels the lane if another node owns the lease.
+func (c *Core) learn(ls *leaseState, rev uint64, rec Lease) {
+	ls.rev, ls.rec, ls.seenAt, ls.deadAt = rev, rec, c.now, 0
+	ls.lastValid, ls.recordLost = &rec, false
+	if ls.lane == none {
 		return
 	}
-	if c.mine(h) && rec.Epoch == h.epoch {
-		c.emit(Committed{Key: h.key, Epoch: h.epoch, Progress: rec.progress()})
+	if c.mine(ls) && rec.Epoch == ls.epoch {
+		c.emit(Committed{Key: ls.key, Epoch: ls.epoch, Progress: rec.progress()})
 		return
 	}
-	switch h.lane {
+	switch ls.lane {
 	case active, draining:
-		h.revoked = true
-		c.cancel(h, ErrLeaseLost)
+		ls.revoked = true
+		c.cancel(ls, ErrLeaseLost)
 	case cancelled:
-		h.revoked = true
-	default: // parked, or the hand-over has landed: nothing runs
-		h.lane = none
+		ls.revoked = true
+	default: // joined, or the hand-over has landed: nothing runs
+		ls.lane = none
 	}
 }
 
-func (c *Core) leaseWriteDone(h *leaseState, in WriteDone) {
-	if h == nil || h.pending == nil || h.pending.ID != in.ID {
+func (c *Core) leaseWriteDone(ls *leaseState, in WriteDone) {
+	if ls == nil || ls.pending == nil || ls.pending.ID != in.ID {
 		return
 	}
-	w := h.pending
-	h.pending = nil
+	w := ls.pending
+	ls.pending = nil
 	switch {
 	case !in.OK:
-		h.retryAt = c.now + c.pause()
-		c.emit(Read{Key: h.key})
-	case in.Revision < h.rev:
+		ls.retryAt = c.now + c.retryPause()
+		c.emit(Read{Key: ls.key})
+	case in.Revision < ls.rev:
 		// Landed, and something newer was seen since.
-	case w.Lease.Epoch > h.epoch || h.lane == none:
-		c.claimed(h, in.Revision, *w.Lease)
+	case w.Lease.Epoch > ls.epoch || ls.lane == none:
+		c.claimed(ls, in.Revision, *w.Lease)
 	default:
-		c.learn(h, in.Revision, *w.Lease)
+		c.learn(ls, in.Revision, *w.Lease)
 	}
-	c.decide(h)
+	c.decide(ls)
 }
 
-// claimed starts the lane of a claim that was answered OK; nothing else ever starts one. A lease that we give back
-// without a lane, at stop, comes by here too, free; and one that a request gave a new epoch, which does not make it young.
-func (c *Core) claimed(h *leaseState, rev uint64, rec Lease) {
-	h.rev, h.rec, h.seenAt, h.deadAt = rev, rec, c.now, 0
-	h.lastValid, h.recordLost = &rec, false
-	if !c.mine(h) {
-		h.lane = none
+// claimed readies the lane of a claim that was acknowledged; nothing else ever starts one. It also takes in a free lease
+// that a stop gave back without a lane, and a lease that a command gave a new epoch, which keeps its age.
+func (c *Core) claimed(ls *leaseState, rev uint64, rec Lease) {
+	ls.rev, ls.rec, ls.seenAt, ls.deadAt = rev, rec, c.now, 0
+	ls.lastValid, ls.recordLost = &rec, false
+	if !c.mine(ls) {
+		ls.lane = none
 		return
 	}
-	if h.lane == none {
-		h.claimedAt = c.now
+	if ls.lane == none {
+		ls.claimedAt = c.now
 	}
-	h.lane, h.epoch, h.progress, h.revoked = joined, rec.Epoch, rec.progress(), false
+	ls.lane, ls.epoch, ls.progress, ls.revoked = joined, rec.Epoch, rec.progress(), false
 }
 
 func (c *Core) progressed(k Key, epoch uint64, p ownership.Progress) {
-	if h := c.leaseOf(k); h != nil && h.epoch == epoch && h.lane != none && h.lane != handingOver {
-		h.progress = later(h.progress, p)
-		c.decide(h)
+	if ls := c.leaseOf(k); ls != nil && ls.epoch == epoch && ls.lane != none && ls.lane != handingOver {
+		ls.progress = later(ls.progress, p)
+		c.decide(ls)
 	}
 }
 
 // stopped takes in that a lane is joined.
 func (c *Core) stopped(k Key, epoch uint64, p ownership.Progress) {
-	h := c.leaseOf(k)
-	if h == nil || h.epoch != epoch || h.lane == none || h.lane == joined || h.lane == handingOver {
+	ls := c.leaseOf(k)
+	if ls == nil || ls.epoch != epoch || ls.lane == none || ls.lane == joined || ls.lane == handingOver {
 		return
 	}
-	h.progress = later(h.progress, p)
-	if h.recordLost && h.lostWhileOwned && c.mine(h) {
-		h.rec = h.rec.with(later(h.rec.progress(), h.progress))
-		h.rec.CheckDeadLetters = true // it still rests on memory
+	ls.progress = later(ls.progress, p)
+	if ls.recordLost && ls.lostWhileOwned && c.mine(ls) {
+		ls.rec = ls.rec.with(later(ls.rec.progress(), ls.progress))
+		ls.rec.CheckDeadLetters = true // it still rests on memory
 	}
-	if h.revoked || c.phase == rejoining {
-		h.lane = none
+	if ls.revoked || c.phase == rejoining {
+		ls.lane = none
 	} else {
-		h.lane = joined
+		ls.lane = joined
 	}
-	c.decide(h)
+	c.decide(ls)
 	c.advanceSelf()
 	c.advanceStop()
 }
 
 func (c *Core) cancelAll(cause error) {
-	c.eachLease(func(h *leaseState) {
-		if h.lane == active || h.lane == draining {
-			c.cancel(h, cause)
+	c.eachLease(func(ls *leaseState) {
+		if ls.lane == active || ls.lane == draining {
+			c.cancel(ls, cause)
 		}
 	})
 }
 
-func (c *Core) cancel(h *leaseState, cause error) {
-	h.lane = cancelled
-	c.emit(Cancel{Key: h.key, Cause: cause})
+func (c *Core) cancel(ls *leaseState, cause error) {
+	ls.lane = cancelled
+	c.emit(Cancel{Key: ls.key, Cause: cause})
 }
 
 // anyLane reports whether anything may still run here.
 func (c *Core) anyLane() (any bool) {
-	c.eachLease(func(h *leaseState) { any = any || h.lane == active || h.lane == draining || h.lane == cancelled })
+	c.eachLease(func(ls *leaseState) { any = any || ls.lane == active || ls.lane == draining || ls.lane == cancelled })
 	return any
 }
 
 // anyLeaseLeft reports whether a lease still has to be given back before the session may end.
 func (c *Core) anyLeaseLeft() (any bool) {
-	c.eachLease(func(h *leaseState) { any = any || h.lane != none || h.pending != nil || c.mine(h) })
+	c.eachLease(func(ls *leaseState) { any = any || ls.lane != none || ls.pending != nil || c.mine(ls) })
 	return any
 }
 
 // decide does what is due for one lease.
-func (c *Core) decide(h *leaseState) {
-	if c.phase != running || h.pending != nil || c.now < h.retryAt {
+func (c *Core) decide(ls *leaseState) {
+	if c.phase != running || ls.pending != nil || c.now < ls.retryAt {
 		return
 	}
-	switch h.lane {
+	switch ls.lane {
 	case none:
-		c.decideFree(h)
+		c.decideFree(ls)
 	case active:
-		if c.shouldRelease(h) || h.commandDue() {
-			h.lane, h.drainAt = draining, c.now
-			c.emit(Drain{Key: h.key})
+		if c.shouldRelease(ls) || ls.commandDue() {
+			ls.lane, ls.drainAt = draining, c.now
+			c.emit(Drain{Key: ls.key})
 		}
-		c.commit(h)
+		c.commit(ls)
 	case draining:
-		if c.now-h.drainAt >= h.group.Handover {
-			c.cancel(h, ErrHandoverTimeout)
+		if c.now-ls.drainAt >= ls.group.Handover {
+			c.cancel(ls, ErrHandoverTimeout)
 		}
-		c.commit(h)
+		c.commit(ls)
 	case cancelled:
-		c.commit(h)
+		c.commit(ls)
 	case joined:
-		c.decideParked(h)
+		c.decideJoined(ls)
 	case handingOver:
-		c.handOver(h)
+		c.handOver(ls)
 	}
 }
 
-// decideFree takes a lease that nothing runs for here, if it may be taken and is ours to take.
-func (c *Core) decideFree(h *leaseState) {
+// decideFree claims a lease without a lane here, if it is free and this node may claim it.
+func (c *Core) decideFree(ls *leaseState) {
 	switch {
-	case h.recordLost && !c.mayReclaim(h):
-	case c.mine(h) && c.stopping:
-		c.writeLease(h, c.freed(h), true) // a claim of ours that landed unheard
+	case ls.recordLost && !c.mayReclaim(ls):
+	case c.mine(ls) && c.stopping:
+		c.writeLease(ls, c.freed(ls), true) // a claim of ours that landed unheard
 	case c.stopping || c.self.expired:
-	case c.mine(h) || c.eligible(h):
-		rec := h.rec
+	case c.mine(ls) || c.eligible(ls):
+		rec := ls.rec
 		rec.Version, rec.Owner, rec.Boot, rec.Successor = 1, c.cfg.Self.Node, c.self.boot, ""
-		c.writeLease(h, h.underNextEpoch(rec), true)
+		c.writeLease(ls, ls.underNextEpoch(rec), true)
 	}
 }
 
-// raised is a lease under the next epoch, with everything done that was asked for.
-func (h *leaseState) underNextEpoch(rec Lease) Lease {
+// underNextEpoch returns the lease under the next epoch, with every command that is due applied.
+func (ls *leaseState) underNextEpoch(rec Lease) Lease {
 	rec.Epoch++
-	return h.group.commands.apply(h.key.Partition, rec)
+	return ls.group.commands.apply(ls.key.Partition, rec)
 }
 
-// mayTake reports whether a lease that is not ours is free for the taking, and by us. Whoever the plan names goes
-// first; a lease that nobody took in five renewals is everybody's, so that no disagreement about plans leaves it lying.
-func (c *Core) eligible(h *leaseState) bool {
-	since := h.seenAt
-	if h.rec.Owner != "" {
-		if !c.dead(h.rec.Owner, h.rec.Boot) {
-			h.deadAt = 0
+// eligible reports whether this node may claim a lease that is not its own. The planned node goes first. A lease that
+// nobody claimed within five renewals is open to every node, so that nodes with different plans cannot leave it unowned.
+func (c *Core) eligible(ls *leaseState) bool {
+	since := ls.seenAt
+	if ls.rec.Owner != "" {
+		if !c.dead(ls.rec.Owner, ls.rec.Boot) {
+			ls.deadAt = 0
 			return false
 		}
-		if h.deadAt == 0 {
-			h.deadAt = c.now
+		if ls.deadAt == 0 {
+			ls.deadAt = c.now
 		}
-		since = h.deadAt
-	} else if h.rec.Successor == c.cfg.Self.Node {
+		since = ls.deadAt
+	} else if ls.rec.Successor == c.cfg.Self.Node {
 		return true
-	} else if c.acceptable(h.rec.Successor, h.group.Name) && c.now-since < 2*c.cfg.Renew {
+	} else if c.acceptable(ls.rec.Successor, ls.group.Name) && c.now-since < 2*c.cfg.Renew {
 		return false
 	}
-	planned := h.group.target[h.key.Partition]
+	planned := ls.group.target[ls.key.Partition]
 	return planned == c.cfg.Self.Node || c.now-max(since, c.self.joinedAt) >= 5*c.cfg.Renew
 }
 
-// wantsAway reports whether a lease of ours should be handed over.
-func (c *Core) shouldRelease(h *leaseState) bool {
-	to := h.group.target[h.key.Partition]
-	return c.stopping || to != c.cfg.Self.Node && c.acceptable(to, h.group.Name) && c.now-h.claimedAt >= c.cfg.MinHold
+// shouldRelease reports whether a lease of ours should be handed over.
+func (c *Core) shouldRelease(ls *leaseState) bool {
+	to := ls.group.target[ls.key.Partition]
+	return c.stopping || to != c.cfg.Self.Node && c.acceptable(to, ls.group.Name) && c.now-ls.claimedAt >= c.cfg.MinHold
 }
 
-// decideParked hands a joined lane's lease over, applies what was asked for, or lets the lane go on under the same epoch.
-func (c *Core) decideParked(h *leaseState) {
+// decideJoined hands a joined lane's lease over, applies commands, or resumes the lane under the same epoch.
+func (c *Core) decideJoined(ls *leaseState) {
 	switch {
-	case c.shouldRelease(h), h.commandDue() && !c.self.expired:
-		h.lane = handingOver
-		c.handOver(h)
-	case h.progress != h.rec.progress():
-		c.commit(h)
+	case c.shouldRelease(ls), ls.commandDue() && !c.self.expired:
+		ls.lane = handingOver
+		c.handOver(ls)
+	case ls.progress != ls.rec.progress():
+		c.commit(ls)
 	case !c.self.expired:
-		h.lane = active
-		c.emit(Start{Key: h.key, Grant: c.grant(h)})
+		ls.lane = active
+		c.emit(Start{Key: ls.key, Grant: c.grant(ls)})
 	}
 }
 
 // grant is what the lane of a lease starts with.
-func (c *Core) grant(h *leaseState) ownership.Grant {
+func (c *Core) grant(ls *leaseState) ownership.Grant {
 	return ownership.Grant{
-		Kind: h.group.Kind, Group: h.key.Group, Partition: h.key.Partition,
-		Boot: c.self.boot, Epoch: h.epoch, Progress: h.progress, Applied: h.rec.Applied,
+		Kind: ls.group.Kind, Group: ls.key.Group, Partition: ls.key.Partition,
+		Boot: c.self.boot, Epoch: ls.epoch, Progress: ls.progress, Applied: ls.rec.Applied,
 	}
 }
 
-// commit stores a lane's progress, fenced or not: the compare-and-set fails if anybody has claimed the lease since.
-func (c *Core) commit(h *leaseState) {
-	if h.pending != nil || !c.mine(h) || h.rec.Epoch != h.epoch || h.progress == h.rec.progress() {
+// commit stores a lane's progress, fenced or not: the compare-and-set fails if another node has claimed the lease since.
+func (c *Core) commit(ls *leaseState) {
+	if ls.pending != nil || !c.mine(ls) || ls.rec.Epoch != ls.epoch || ls.progress == ls.rec.progress() {
 		return
 	}
-	c.writeLease(h, h.rec.with(h.progress), false)
+	c.writeLease(ls, ls.rec.with(ls.progress), false)
 }
 
-// handOver gives the lease up, or keeps it under the next epoch if that is what a request needs; an heir applies requests
-// by itself. Until it is settled the write is repeated, on whatever revision an earlier commit of ours turns out to have
-// left.
-func (c *Core) handOver(h *leaseState) {
-	if !c.mine(h) || h.rec.Epoch != h.epoch {
-		h.lane = none
+// handOver frees the lease, or keeps it under the next epoch to apply a command; a successor applies commands itself. The
+// write is repeated until its outcome is known, on the revision that the latest commit of ours turns out to have left.
+func (c *Core) handOver(ls *leaseState) {
+	if !c.mine(ls) || ls.rec.Epoch != ls.epoch {
+		ls.lane = none
 		return
 	}
 	switch {
-	case c.shouldRelease(h) || !h.commandDue():
-		c.writeLease(h, c.freed(h).with(h.progress), true)
+	case c.shouldRelease(ls) || !ls.commandDue():
+		c.writeLease(ls, c.freed(ls).with(ls.progress), true)
 	case !c.self.expired:
-		c.writeLease(h, h.underNextEpoch(h.rec.with(h.progress)), true)
+		c.writeLease(ls, ls.underNextEpoch(ls.rec.with(ls.progress)), true)
 	}
 }
 
-// freed is the lease's record without an owner, left to whoever the plan names.
-func (c *Core) freed(h *leaseState) Lease {
-	rec := h.rec
+// freed returns the lease's record without an owner, left to the planned node.
+func (c *Core) freed(ls *leaseState) Lease {
+	rec := ls.rec
 	rec.Owner, rec.Boot, rec.Successor = "", 0, ""
-	if to := h.group.target[h.key.Partition]; c.acceptable(to, h.group.Name) {
+	if to := ls.group.target[ls.key.Partition]; c.acceptable(to, ls.group.Name) {
 		rec.Successor = to
 	}
 	return rec
 }
 
-func (c *Core) writeLease(h *leaseState, rec Lease, announce bool) {
-	w := Write{Key: h.key, Revision: h.rev, Lease: &rec, Announce: announce}
+func (c *Core) writeLease(ls *leaseState, rec Lease, announce bool) {
+	w := Write{Key: ls.key, Revision: ls.rev, Lease: &rec, Announce: announce}
 	w.ID = c.write(w)
-	h.pending = &w
+	ls.pending = &w
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // vanishRev is far above the epochs of the table's leases.
-const vanishRev = testRev + 400
+const lostRev = testRev + 400
 
 // stepped is what a core does about an input.
 func stepped(c *Core, after time.Duration, in Input) (writes []Write, alarms []Alarm) {
@@ -45,23 +45,23 @@ func TestVanishedLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
 		"boot not ours":  {Lease: &Lease{Version: 1, Owner: "n1", Boot: testBoot + 9, Epoch: testEpoch + 1, Checkpoint: 30}},
 		"nothing, twice": {},
 	} {
-		c, h := state{phase: running, lane: active, rec: "mine", planned: "n1"}.build()
-		in.Key, in.Revision = h.key, vanishRev
+		c, ls := state{phase: running, lane: active, rec: "mine", planned: "n1"}.build()
+		in.Key, in.Revision = ls.key, lostRev
 		writes, alarms := stepped(c, 0, in)
-		if len(claims(writes, h.key)) > 0 || h.lane != cancelled || len(alarms) != 1 || alarms[0].Revision != vanishRev {
-			t.Errorf("%s: lane %d, alarms %+v, writes %+v", name, h.lane, alarms, writes)
+		if len(claims(writes, ls.key)) > 0 || ls.lane != cancelled || len(alarms) != 1 || alarms[0].Revision != lostRev {
+			t.Errorf("%s: lane %d, alarms %+v, writes %+v", name, ls.lane, alarms, writes)
 		}
-		rev := uint64(vanishRev)
+		rev := uint64(lostRev)
 		if name == "nothing, twice" {
 			rev++
-			stepped(c, 0, Observed{Key: h.key, Revision: rev})
+			stepped(c, 0, Observed{Key: ls.key, Revision: rev})
 		}
-		writes, _ = stepped(c, time.Millisecond, Stopped{Key: h.key, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 44}})
-		found := claims(writes, h.key)
+		writes, _ = stepped(c, time.Millisecond, Stopped{Key: ls.key, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 44}})
+		found := claims(writes, ls.key)
 		if len(found) != 1 || found[0].Epoch <= rev || found[0].Checkpoint != 44 || writes[0].Revision != rev {
 			t.Errorf("%s: after the join %+v", name, writes)
 		}
-		if v := c.View(); len(v.Alarms) != 1 || !strings.Contains(v.Alarms[0].Text, h.key.String()) {
+		if v := c.View(); len(v.Alarms) != 1 || !strings.Contains(v.Alarms[0].Text, ls.key.String()) {
 			t.Errorf("%s: the alarms are %+v", name, v.Alarms)
 		}
 	}
@@ -76,19 +76,19 @@ func TestVanishedLeaseIsLeftToItsOwnerFirst(t *testing.T) {
 		"free":          {phase: running, rec: "free", planned: "n1", write: "resting"},
 		"dead owner":    {phase: running, rec: "owner-dead", planned: "n1", old: true, write: "resting"},
 	} {
-		c, h := s.build()
-		writes, _ := stepped(c, 0, Observed{Key: h.key, Revision: vanishRev, Invalid: "x"})
+		c, ls := s.build()
+		writes, _ := stepped(c, 0, Observed{Key: ls.key, Revision: lostRev, Invalid: "x"})
 		c.self.fence = testNow + time.Hour
 		wait := testTTL + 10*testRenew
 		for _, at := range []time.Duration{testRenew, 6 * testRenew, wait - time.Millisecond} {
 			more, _ := stepped(c, at, Tick{})
 			writes = append(writes, more...)
 		}
-		if early := claims(writes, h.key); len(early) > 0 {
+		if early := claims(writes, ls.key); len(early) > 0 {
 			t.Errorf("%s: claimed at once: %+v", name, early)
 		}
 		writes, _ = stepped(c, wait+time.Second, Tick{})
-		if found := claims(writes, h.key); len(found) != 1 || found[0].Epoch <= vanishRev || found[0].Checkpoint != 30 {
+		if found := claims(writes, ls.key); len(found) != 1 || found[0].Epoch <= lostRev || found[0].Checkpoint != 30 {
 			t.Errorf("%s: after the wait %+v", name, writes)
 		}
 	}
@@ -98,24 +98,24 @@ func TestVanishedLeaseIsLeftToItsOwnerFirst(t *testing.T) {
 // begin anywhere.
 func TestVanishedLeaseThatNobodyRemembersNeedsASeek(t *testing.T) {
 	build := func() (*Core, *leaseState) {
-		c, h := state{phase: running, rec: "never-written", planned: "n1"}.build()
-		stepped(c, 0, Observed{Key: h.key, Revision: vanishRev, Invalid: "x"})
+		c, ls := state{phase: running, rec: "never-written", planned: "n1"}.build()
+		stepped(c, 0, Observed{Key: ls.key, Revision: lostRev, Invalid: "x"})
 		c.self.fence = testNow + time.Hour
-		return c, h
+		return c, ls
 	}
 	late := testTTL + 20*testRenew
-	c, h := build()
-	if writes, _ := stepped(c, late, Tick{}); len(claims(writes, h.key)) > 0 {
-		t.Errorf("claimed at %+v", claims(writes, h.key))
+	c, ls := build()
+	if writes, _ := stepped(c, late, Tick{}); len(claims(writes, ls.key)) > 0 {
+		t.Errorf("claimed at %+v", claims(writes, ls.key))
 	}
 	seek := Commands{Version: 1, LastID: 4, Open: []Command{{ID: 4, Kind: Seek, Seq: 77}}}
-	writes, _ := stepped(c, late, Observed{Key: CommandsKey("g"), Revision: vanishRev + 1, Commands: &seek})
-	if found := claims(writes, h.key); len(found) != 1 || found[0].Checkpoint != 77 || found[0].Applied != 4 || found[0].Epoch <= vanishRev {
+	writes, _ := stepped(c, late, Observed{Key: CommandsKey("g"), Revision: lostRev + 1, Commands: &seek})
+	if found := claims(writes, ls.key); len(found) != 1 || found[0].Checkpoint != 77 || found[0].Applied != 4 || found[0].Epoch <= lostRev {
 		t.Errorf("after the seek: %+v", found)
 	}
-	c, h = build()
-	h.group.Kind = ownership.Housekeeping
-	if writes, _ := stepped(c, late, Tick{}); len(claims(writes, h.key)) != 1 {
+	c, ls = build()
+	ls.group.Kind = ownership.Housekeeping
+	if writes, _ := stepped(c, late, Tick{}); len(claims(writes, ls.key)) != 1 {
 		t.Error("a lease without progress is not claimed")
 	}
 }
@@ -139,19 +139,19 @@ func TestVanishedLeaseHasTheNextLaneLook(t *testing.T) {
 		"never seen, then seek": {state{rec: "never-written"}, Observed{Invalid: "x"}, &seek},
 	} {
 		c.before.phase, c.before.planned = running, "n1"
-		core, h := c.before.build()
-		c.in.Key, c.in.Revision = h.key, vanishRev
+		core, ls := c.before.build()
+		c.in.Key, c.in.Revision = ls.key, lostRev
 		writes, _ := stepped(core, 0, c.in)
 		core.self.fence = testNow + time.Hour
-		inputs := []Input{Stopped{Key: h.key, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 44}}, Tick{}}
+		inputs := []Input{Stopped{Key: ls.key, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 44}}, Tick{}}
 		if c.asked != nil {
-			inputs = append([]Input{Observed{Key: CommandsKey("g"), Revision: vanishRev + 1, Commands: c.asked}}, inputs...)
+			inputs = append([]Input{Observed{Key: CommandsKey("g"), Revision: lostRev + 1, Commands: c.asked}}, inputs...)
 		}
 		for _, in := range inputs {
 			more, _ := stepped(core, testTTL+20*testRenew, in)
 			writes = append(writes, more...)
 		}
-		if found := claims(writes, h.key); len(found) != 1 || !found[0].CheckDeadLetters {
+		if found := claims(writes, ls.key); len(found) != 1 || !found[0].CheckDeadLetters {
 			t.Errorf("%s: claimed as %+v", name, found)
 		}
 	}
@@ -164,12 +164,12 @@ func TestVanishedSessionIsBegunAgainAfterTheTTL(t *testing.T) {
 		"invalid":    nil,
 		"lower boot": {Version: 1, Node: "n1", Boot: 2, State: Live, Nonce: "forged", TTL: time.Millisecond},
 	} {
-		c, h := state{phase: running, lane: active, rec: "mine", planned: "n1"}.build()
-		writes, alarms := stepped(c, 0, Observed{Key: SessionKey("n1"), Revision: vanishRev, Session: rec})
-		if len(writes) > 0 || len(alarms) != 1 || c.phase != rejoining || h.lane != cancelled {
-			t.Errorf("%s: phase %d, lane %d, alarms %+v, writes %+v", name, c.phase, h.lane, alarms, writes)
+		c, ls := state{phase: running, lane: active, rec: "mine", planned: "n1"}.build()
+		writes, alarms := stepped(c, 0, Observed{Key: SessionKey("n1"), Revision: lostRev, Session: rec})
+		if len(writes) > 0 || len(alarms) != 1 || c.phase != rejoining || ls.lane != cancelled {
+			t.Errorf("%s: phase %d, lane %d, alarms %+v, writes %+v", name, c.phase, ls.lane, alarms, writes)
 		}
-		stepped(c, time.Second, Stopped{Key: h.key, Epoch: testEpoch})
+		stepped(c, time.Second, Stopped{Key: ls.key, Epoch: testEpoch})
 		if c.phase != watching {
 			t.Errorf("%s: phase %d after the join", name, c.phase)
 		}
@@ -178,7 +178,7 @@ func TestVanishedSessionIsBegunAgainAfterTheTTL(t *testing.T) {
 		}
 		writes, _ = stepped(c, time.Second+testTTL, Tick{})
 		if rec != nil { // it is buried first
-			stepped(c, time.Second+testTTL, WriteDone{ID: writes[0].ID, OK: true, Revision: vanishRev + 1})
+			stepped(c, time.Second+testTTL, WriteDone{ID: writes[0].ID, OK: true, Revision: lostRev + 1})
 		}
 		if c.phase != saving || c.self.boot != testBoot+1 {
 			t.Errorf("%s: after the ttl phase %d, boot %d", name, c.phase, c.self.boot)
@@ -194,8 +194,8 @@ func TestPartitionsOfAVanishedSessionAreTaken(t *testing.T) {
 		"old and live":  {Version: 1, Node: "n3", Boot: 1, State: Live, Nonce: "forged", TTL: time.Millisecond},
 		"old and ended": {Version: 1, Node: "n3", Boot: 1, State: Ended, TTL: time.Millisecond},
 	} {
-		c, h := state{phase: running, rec: "owner-live", planned: "n1"}.build()
-		_, alarms := stepped(c, 0, Observed{Key: SessionKey("n3"), Revision: vanishRev, Session: rec})
+		c, ls := state{phase: running, rec: "owner-live", planned: "n1"}.build()
+		_, alarms := stepped(c, 0, Observed{Key: SessionKey("n3"), Revision: lostRev, Session: rec})
 		c.self.fence, c.self.lastOK = testNow+time.Hour, testNow+testTTL
 		early, _ := stepped(c, testTTL-time.Millisecond, Tick{})
 		late, _ := stepped(c, testTTL, Tick{})
@@ -208,7 +208,7 @@ func TestPartitionsOfAVanishedSessionAreTaken(t *testing.T) {
 				}
 			}
 		}
-		if len(alarms) != 1 || burial == nil || burial.Boot != h.rec.Boot || burial.State != Dead {
+		if len(alarms) != 1 || burial == nil || burial.Boot != ls.rec.Boot || burial.State != Dead {
 			t.Errorf("%s: alarms %+v, burial %+v", name, alarms, burial)
 		}
 	}
@@ -219,15 +219,15 @@ func TestVanishedRequestsStayInForce(t *testing.T) {
 	c, _ := state{phase: running, rec: "mine", planned: "n1"}.build()
 	asked := Commands{Version: 1, LastID: 4, Open: []Command{{ID: 4, Kind: Pause, Reason: "x"}}}
 	k := CommandsKey("g")
-	stepped(c, 0, Observed{Key: k, Revision: vanishRev, Commands: &asked})
+	stepped(c, 0, Observed{Key: k, Revision: lostRev, Commands: &asked})
 	for i, in := range []Observed{{Invalid: "x"}, {}, {Commands: &Commands{Version: 1, LastID: 3}}} {
-		in.Key, in.Revision = k, vanishRev+uint64(i)+1
+		in.Key, in.Revision = k, lostRev+uint64(i)+1
 		if _, alarms := stepped(c, 0, in); len(alarms) != 1 || len(c.groups[0].commands.Open) != 1 {
 			t.Errorf("%+v: alarms %+v, requests %+v", in, alarms, c.groups[0].commands)
 		}
 	}
 	next := Commands{Version: 1, LastID: 5}
-	if _, alarms := stepped(c, 0, Observed{Key: k, Revision: vanishRev + 9, Commands: &next}); len(alarms) > 0 || c.groups[0].commands.LastID != 5 {
+	if _, alarms := stepped(c, 0, Observed{Key: k, Revision: lostRev + 9, Commands: &next}); len(alarms) > 0 || c.groups[0].commands.LastID != 5 {
 		t.Errorf("alarms %+v, requests %+v", alarms, c.groups[0].commands)
 	}
 }

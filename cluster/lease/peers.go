@@ -14,19 +14,19 @@ type peer struct {
 	rev          uint64
 	rec          *Session // nil while no record was seen.
 	boot         uint64   // Highest boot that any revision has shown.
-	lastChangeAt Time     // Since when this revision has been silent, on our clock.
+	lastChangeAt Time     // When its revision last changed, on our clock.
 	joinedAt     Time     // When it was first seen live after not being so.
-	admitted     bool     // It takes part in plans: no newcomer any more.
+	admitted     bool     // It takes part in plans: it is not a newcomer any more.
 
-	witness Witnessed // The latest proof of a death; it holds for one process and one revision.
+	witness Witnessed // The latest proof of its death; it holds for one process and one revision.
 
-	pending uint64 // Id of our burial under way; 0 if none.
+	pending uint64 // ID of our write in flight that declares it dead; 0 if none is.
 	retryAt Time
 }
 
 func (p *peer) live() bool { return p.rec != nil && p.rec.State == Live }
 
-// peer returns the named node's entry, making one if there is none.
+// peer returns the named node's entry, and adds one if there is none.
 func (c *Core) peer(name string) *peer {
 	i, ok := slices.BinarySearchFunc(c.peers, name, func(p *peer, n string) int { return cmp.Compare(p.name, n) })
 	if !ok {
@@ -68,23 +68,22 @@ func (c *Core) peerWriteDone(p *peer, in WriteDone) {
 	}
 	p.pending = 0
 	if !in.OK {
-		p.retryAt = c.now + c.pause()
+		p.retryAt = c.now + c.retryPause()
 		c.emit(Read{Key: SessionKey(p.name)})
 		return
 	}
 	c.observedPeer(Observed{Key: SessionKey(p.name), Revision: in.Revision, Session: c.deathRecord(p)})
 }
 
-// restartSilence makes every peer's silence begin now.
+// restartSilence counts every peer's silence from now.
 func (c *Core) restartSilence() {
 	for _, p := range c.peers {
 		p.lastChangeAt = c.now
 	}
 }
 
-// witnessed keeps a proof of a peer's death for as long as its record stays at the revision that the proof is about. A
-// write of the dead process that lands later makes it void: whoever brought it must look again, for a node that can
-// write is alive, or was until just now.
+// witnessed keeps a proof of a peer's death while the peer's record stays at the revision that the proof is about. A write
+// that lands later makes the proof void, and a new one is needed: a node that can write is alive, or was until just now.
 func (c *Core) witnessed(in Witnessed) {
 	i := slices.IndexFunc(c.peers, func(p *peer) bool { return p.name == in.Node })
 	if i < 0 || in.Revision < c.peers[i].witness.Revision {
@@ -94,14 +93,14 @@ func (c *Core) witnessed(in Witnessed) {
 	c.declareDead()
 }
 
-// proven reports whether the process that wrote the peer's record as it stands is known to be gone.
+// proven reports whether the process that wrote the peer's current record is known to be gone.
 func (p *peer) proven() bool {
 	w := p.witness
 	return p.live() && p.rec.Provable && w.Revision == p.rev && w.ServerID != "" && w.ServerID == p.rec.ServerID
 }
 
-// silent reports whether a peer has to be declared dead because its revision has not moved. A record of a dead life that
-// is behind one which leases name frees nobody's partitions, so it counts as silence, too.
+// silent reports whether a peer has to be declared dead because its revision has not changed. The record of a dead session
+// with a boot below one that leases name frees no partitions, so it counts as silence too.
 func (c *Core) silent(p *peer) bool {
 	if p.rec != nil && !p.live() && p.rec.Boot >= c.bootOf(p) {
 		return false
@@ -109,8 +108,8 @@ func (c *Core) silent(p *peer) bool {
 	return c.now-p.lastChangeAt >= c.silenceLimit(p.rec)
 }
 
-// patience is how long a session record must be unchanged before its node may be declared dead. Ours is the shortest: what
-// is there may have been written by something other than a node, while the node's own fence counts the cluster's ttl.
+// silenceLimit is how long a session record must be unchanged before its node may be declared dead. The cluster's ttl is the
+// minimum: something other than a node may have written the record, while the node's own fence counts the cluster's ttl.
 func (c *Core) silenceLimit(rec *Session) time.Duration {
 	if rec == nil {
 		return c.cfg.TTL
@@ -118,20 +117,19 @@ func (c *Core) silenceLimit(rec *Session) time.Duration {
 	return max(rec.TTL, c.cfg.TTL)
 }
 
-// bootOf is the highest boot known of a peer. Above that of its record it shows that the record is not its latest.
+// bootOf returns the highest boot known of a peer. If that is above its record's, the record is not its latest.
 func (c *Core) bootOf(p *peer) uint64 {
 	boot := p.boot
-	c.eachLease(func(h *leaseState) {
-		if h.rec.Owner == p.name {
-			boot = max(boot, h.rec.Boot)
+	c.eachLease(func(ls *leaseState) {
+		if ls.rec.Owner == p.name {
+			boot = max(boot, ls.rec.Boot)
 		}
 	})
 	return boot
 }
 
-// buryTheDead declares dead whoever kept one revision for the ttl that stands in it, counted while our own renewals
-// went through, and whoever is proven to be gone. Compare-and-set on that very revision is what makes it safe: a renewal
-// in between wins.
+// declareDead declares dead every peer whose revision has not changed for its ttl, counted while our own renewals landed,
+// and every peer that is proven to be gone. Compare-and-set on that very revision makes it safe: a renewal in between wins.
 func (c *Core) declareDead() {
 	if c.phase != running || c.self.expired || c.now-c.self.lastOK > 2*c.cfg.Renew {
 		return
@@ -153,8 +151,8 @@ func (c *Core) declareDead() {
 	}
 }
 
-// burial is the record that declares a peer dead, under the highest boot that is known of it: one that has no record at
-// all, though leases name it, gets one. Boot 0 says that nothing is known of it.
+// deathRecord returns the record that declares a peer dead, under the highest boot known of it. A peer that leases name and
+// that has no record gets one. Boot 0: nothing is known of it.
 func (c *Core) deathRecord(p *peer) *Session {
 	rec := Session{Version: 1, Node: p.name, TTL: c.cfg.TTL}
 	if p.rec != nil {
@@ -164,15 +162,15 @@ func (c *Core) deathRecord(p *peer) *Session {
 	return markDead(rec)
 }
 
-// bury marks a session dead and takes its nonce away. A node that never heard the answer to the renewal that we bury
-// would otherwise find its own nonce in the burial, take it for that answer and run on.
+// markDead returns the session as dead and without its nonce. A node that never got the reply to its last renewal would
+// otherwise find its own nonce in our record, take it for that reply and keep running.
 func markDead(rec Session) *Session {
 	rec.State, rec.Nonce = Dead, ""
 	return &rec
 }
 
-// dead reports whether the session life (node, boot) can never start a call again. A lower boot than asked for, or no
-// record, is a stale read and says nothing.
+// dead reports whether the session (node, boot) can never start a call again. A record with a lower boot, or none, is a
+// stale read and proves nothing.
 func (c *Core) dead(node string, boot uint64) bool {
 	rec := c.self.rec
 	if node != c.cfg.Self.Node {
@@ -184,25 +182,25 @@ func (c *Core) dead(node string, boot uint64) bool {
 	return rec.Boot > boot || rec.Boot == boot && rec.State != Live
 }
 
-// plan computes who should own what from what is known now.
+// plan computes who should own what, from what is known now.
 func (c *Core) plan(g *group) {
 	if c.phase != running {
 		return
 	}
 	owners := make([]string, len(g.leases))
-	for i, h := range g.leases {
-		owners[i] = h.rec.Owner
+	for i, ls := range g.leases {
+		owners[i] = ls.rec.Owner
 	}
 	g.target = plan.Assign(c.members(g.Name), owners)
 }
 
-// settleNewcomers lets newcomers into the plan together, once nobody has joined for a while: three nodes that start at
-// one switch then share the partitions at once, and none takes what it would soon have to give away. Whoever keeps
-// joining delays the others three times that long at most.
+// admitNewcomers admits newcomers to the plan together, once no node has joined for the stabilization window. Three nodes
+// that start together then share the partitions at once, and none claims what it would soon have to give away. Nodes that
+// keep joining delay the others by three windows at most.
 func (c *Core) admitNewcomers() {
 	first, last, any := c.now, Time(0), false
-	note := func(settled bool, joined Time) {
-		if !settled {
+	note := func(admitted bool, joined Time) {
+		if !admitted {
 			first, last, any = min(first, joined), max(last, joined), true
 		}
 	}
@@ -219,7 +217,7 @@ func (c *Core) admitNewcomers() {
 	}
 }
 
-// members lists who takes part in a group's plan: live, serving it, not leaving, and no newcomer any more.
+// members lists who takes part in a group's plan: live, serving it, not leaving, and not a newcomer.
 func (c *Core) members(group string) []plan.Member {
 	var ms []plan.Member
 	if !c.stopping && c.self.admitted {
@@ -233,7 +231,7 @@ func (c *Core) members(group string) []plan.Member {
 	return ms
 }
 
-// canTake reports whether a lease may be left to the node.
+// acceptable reports whether a lease may be left to the node.
 func (c *Core) acceptable(node, group string) bool {
 	if node == "" || node == c.cfg.Self.Node {
 		return false

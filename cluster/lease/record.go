@@ -1,9 +1,9 @@
 // Package lease is the protocol by which nodes own partitions: sessions that say a node is alive, and leases that say
 // whose a partition is.
 //
-// It is a state machine without clock, goroutine or I/O: [Core.Step] takes the time and an input and returns what to do.
-// The driver in package cluster feeds it and carries out its actions; the simulation in the tests does the same with
-// every fault that it can think of. The rules and why they are safe: cluster/DESIGN.md.
+// It is a state machine without clock, goroutine or I/O: [Core.Step] takes the time and an input and returns actions.
+// The driver in package cluster feeds it and carries out its actions. Package sim does the same with simulated nodes and
+// faults. The rules and why they are safe: cluster/DESIGN.md.
 package lease
 
 import (
@@ -13,12 +13,12 @@ import (
 	"leasehold/internal/ownership"
 )
 
-// Time is a reading of the node's boot-time clock (CLOCK_BOOTTIME): it goes on while the machine is suspended, which
-// Go's own monotonic clock does not, and it means nothing on another machine or after a reboot.
+// Time is a reading of the node's boot-time clock (CLOCK_BOOTTIME): it advances while the machine is suspended,
+// which Go's own monotonic clock does not. It means nothing on another machine or after a reboot.
 type Time = time.Duration
 
-// Key names a record: a session if Node is set, else the lease of a group's partition, or what is asked of a group
-// (RequestsKey).
+// Key names a record: a session if Node is set, else the lease of a group's partition, or a group's commands
+// (CommandsKey).
 type Key struct {
 	Node      string
 	Group     string
@@ -39,7 +39,7 @@ func (k Key) String() string {
 	return fmt.Sprintf("lease.%s.%05d", k.Group, k.Partition)
 }
 
-// State says what may be concluded from a session record.
+// State is the state of a session.
 type State string
 
 const (
@@ -48,7 +48,7 @@ const (
 	Ended State = "ended" // Ended by its own node after its last lane, or by an operator who removed the node.
 )
 
-// Session is the liveness record of one node. Who it is (all but the last group of fields) decides; the rest is shown.
+// Session is the liveness record of one node. The protocol rests on all fields but the last group, which is for display.
 type Session struct {
 	Version int    `json:"v"`
 	Node    string `json:"node"`
@@ -56,28 +56,28 @@ type Session struct {
 	State   State  `json:"state"`
 	Nonce   string `json:"nonce"` // New for every attempt to write, so that the writer knows its own.
 
-	// The identity of the process's directory and kernel: only a record with all three equal to ours was written by a
-	// former life of this very directory, whose lock we now hold.
+	// The identity of the process's directory and kernel. Only a record in which all of these equal ours was written by an
+	// earlier process on this directory, and we hold the directory's lock now.
 	DirID      string `json:"dir_id"`
 	KernelBoot string `json:"kernel_boot"`
 	LockDev    uint64 `json:"lock_dev"`
 	LockIno    uint64 `json:"lock_ino"`
 
-	TTL     time.Duration `json:"ttl_ns"`  // An observer may bury this revision after seeing it unchanged for so long.
+	TTL     time.Duration `json:"ttl_ns"`  // An observer may declare the node dead once this revision has been unchanged for so long.
 	Groups  []string      `json:"groups"`  // Groups whose partitions this node can process.
 	Weight  int           `json:"weight"`  // Share of partitions relative to other nodes.
 	Leaving bool          `json:"leaving"` // The node is stopping: plan nothing onto it, though it still owns leases.
 
 	ServerID   string `json:"server_id"`          // The broker's id, new per process.
-	Provable   bool   `json:"provable,omitempty"` // It stops its calls when it is cut off, so a proof of its death may be acted upon.
+	Provable   bool   `json:"provable,omitempty"` // It stops its calls when it is isolated, so a proof of its death counts.
 	Address    string `json:"address"`
 	Release    string `json:"release"` // Version of the program.
 	Zone       string `json:"zone,omitempty"`
 	ConfigHash string `json:"config_hash,omitempty"`
 }
 
-// sameHome reports whether both records come from one data directory under one running kernel. A kernel that does not
-// say which life of it this is might have been rebooted in between.
+// sameDirectory reports whether both records come from one data directory under one running kernel. A kernel without a
+// boot id might have been rebooted in between, so it is never the same.
 func (s Session) sameDirectory(o Session) bool {
 	return s.KernelBoot != "" && s.DirID == o.DirID && s.KernelBoot == o.KernelBoot && s.LockDev == o.LockDev && s.LockIno == o.LockIno
 }

@@ -7,44 +7,44 @@ import (
 	"time"
 )
 
-// keptAttempts bounds what an outage of the store piles up: two tries a second, for days.
+// keptAttempts bounds the attempts that an outage of the store accumulates: two a second, for days.
 const keptAttempts = 64
 
-// own is this node's session.
+// selfState is this node's session.
 //
-// Invariants: expired or now < fence whenever a call may start; fence ≤ send time of an attempt known to have landed
+// Invariants: now < fence and not expired whenever a call may start; fence ≤ send time of an attempt known to have landed
 // + TTL − Margin; every attempt in sent names revision rev, so at most one of them can ever land.
 type selfState struct {
 	boot uint64   // Number of this session life, from SaveBoot on.
 	rev  uint64   // Highest revision of our record known; 0 if none.
 	rec  *Session // What that revision says; nil if absent.
 
-	pending uint64    // Id of the write under way; 0 if none.
-	sent    []attempt // Attempts whose end is open.
-	read    attempt   // The latest whose landing a read has shown; its answer may be on its way.
+	pending uint64    // ID of the write in flight; 0 if none is.
+	sent    []attempt // Attempts of unknown outcome.
+	read    attempt   // The latest that a read has shown to have landed; its reply may be in transit.
 	nonces  uint64
 	nextAt  Time // When to write next.
 
 	fence   Time
-	expired bool   // The fence was reached; cleared by a renewal answered OK.
-	cuts    uint64 // Number of the latest CutOff, and when it came: a renewal sent before does not clear expired.
+	expired bool   // The fence was reached; cleared by an acknowledged renewal.
+	cuts    uint64 // Number of the latest Isolated, and when it came: a renewal sent before does not clear expired.
 	cutAt   Time
 	lastOK  Time // When a write of ours was last known to have landed.
 
 	seenAt   Time // watching: when rev was first seen.
-	moves    int  // watching: how often the other one's revision moved.
+	moves    int  // watching: how often the other process's revision changed.
 	joinedAt Time // When this boot went live.
-	admitted bool // Takes part in plans; at once if this boot went on from a live session, for then it never left.
+	admitted bool // It takes part in plans; at once if this boot continues a live session, for then it never left.
 }
 
-// attempt is one try at writing our record.
+// attempt is one attempt to write our record.
 type attempt struct {
 	id  uint64
 	at  Time
 	rec Session
 }
 
-// lookAtFence notices a fence that has passed. The watchdog has cancelled the lanes by then without asking; asking
+// checkFence notices a fence that has passed. The watchdog has cancelled the lanes on its own by then. Cancelling them
 // again costs nothing and keeps this state in step with it.
 func (c *Core) checkFence() {
 	if c.phase < running || c.self.expired || c.now < c.self.fence {
@@ -54,8 +54,8 @@ func (c *Core) checkFence() {
 	c.cancelAll(ErrFenced)
 }
 
-// cutOff fences this node at once: the others may be about to bury it, and all they will wait for is that it notices.
-// Only a renewal that was sent afterwards shows, by its answer, that they have not, and will not on what they saw.
+// isolated fences this node at once: the others may be about to declare it dead, and wait only until it must have noticed.
+// Only the reply to a renewal sent afterwards shows that they have not, and will not because of what they saw.
 func (c *Core) isolated(in Isolated) {
 	o := &c.self
 	o.cuts, o.cutAt = max(o.cuts, in.N), max(o.cutAt, in.At)
@@ -80,22 +80,22 @@ func (c *Core) begin() {
 	c.newBoot()
 }
 
-// vanished reports whether a record was there and is not any more. Whoever wrote it may be alive.
+// recordLost reports whether there was a record that is no longer there. The process that wrote it may be alive.
 func (o *selfState) recordLost() bool { return o.rec == nil && o.rev > 0 }
 
-// takeBoot begins a session life under a boot above all that are known. No earlier life can start a call any more.
+// newBoot begins a session under a boot above all that are known. No earlier one can start a call any more.
 func (c *Core) newBoot() {
 	o := &c.self
-	// A live record from our own directory under this kernel was written by a former life of this process: the lock on
-	// the directory, which we hold, proves it dead. Its partitions need not wait.
+	// An earlier process on our own directory wrote a live record from there under this kernel. We hold the lock on the
+	// directory, which proves that process dead. Its partitions need not wait.
 	o.admitted = o.rec != nil && o.rec.State == Live
 	boot := o.boot
 	if o.rec != nil {
 		boot = max(boot, o.rec.Boot)
 	}
-	c.eachLease(func(h *leaseState) {
-		if h.rec.Owner == c.cfg.Self.Node {
-			boot = max(boot, h.rec.Boot)
+	c.eachLease(func(ls *leaseState) {
+		if ls.rec.Owner == c.cfg.Self.Node {
+			boot = max(boot, ls.rec.Boot)
 		}
 	})
 	o.boot = boot + 1
@@ -110,7 +110,7 @@ func (c *Core) savedBoot(boot uint64) {
 	}
 }
 
-// writeOwn sends our record in the given state on the revision known.
+// writeSelf sends our record in the given state on the revision known.
 func (c *Core) writeSelf(s State) {
 	o := &c.self
 	o.nonces++
@@ -126,8 +126,8 @@ func (c *Core) writeSelf(s State) {
 	}
 }
 
-// attemptOf finds the attempt of this session life that wrote rec. One that is no longer kept was sent so long ago that
-// it moves no fence on; yet it is ours and nobody else's.
+// attemptOf finds the attempt of this boot that wrote rec. One that is no longer kept was sent so long ago that it moves no
+// fence; yet it is ours and nobody else's.
 func (c *Core) attemptOf(rec *Session) (attempt, bool) {
 	if rec == nil {
 		return attempt{}, false
@@ -162,16 +162,16 @@ func (c *Core) selfWriteDone(in WriteDone) {
 		c.landed(o.read, in.Revision, true)
 		return
 	}
-	o.nextAt = c.now + c.pause()
+	o.nextAt = c.now + c.retryPause()
 	c.emit(Read{Key: SessionKey(c.cfg.Self.Node)})
 }
 
-// landed takes in that an attempt of ours is stored: by its answer, or because a read showed its nonce.
+// landed takes in that an attempt of ours is stored: its reply says so (answered), or a read showed its nonce.
 func (c *Core) landed(a attempt, rev uint64, answered bool) {
 	o := &c.self
 	o.rev, o.rec, o.sent = rev, &a.rec, nil
 	o.nextAt = a.at + c.cfg.Renew
-	// Observers' clocks stood still while we could not write either: after an outage nobody buries everybody.
+	// Peers could not write during an outage either, so their silence counts from its end.
 	if c.now-o.lastOK > 2*c.cfg.Renew {
 		c.restartSilence()
 	}
@@ -193,14 +193,14 @@ func (c *Core) landed(a attempt, rev uint64, answered bool) {
 		o.fence = max(o.fence, fence)
 	}
 	if o.expired {
-		o.nextAt = c.now // read, or sent too early: lanes resume on an answer only
+		o.nextAt = c.now // read, or sent too early: lanes resume on a reply only
 	} else {
 		c.setFence()
 	}
 	c.sweep()
 }
 
-// sawOwn takes in a read of our own record. Only revisions above the known one say anything.
+// observedSelf takes in a read of our own record. Only revisions above the known one count.
 func (c *Core) observedSelf(in Observed) {
 	o, rev, rec := &c.self, in.Revision, in.Session
 	if rev <= o.rev {
@@ -227,12 +227,12 @@ func (c *Core) observedSelf(in Observed) {
 	}
 }
 
-// judgeOwn acts on a record of our name that we did not write.
+// handleForeignRecord acts on a record of our name that we did not write.
 func (c *Core) handleForeignRecord() {
 	o := &c.self
 	switch {
 	case o.rec == nil || o.rec.State != Live || o.rec.Boot < o.boot:
-		// What was written in between may not have been seen, so it is not renewed over under the same boot.
+		// Something that we have not seen may have been written in between, so we do not renew under the same boot.
 		c.rejoin()
 	default:
 		c.exit(fmt.Errorf("%w: %s has written boot %d over ours, %d, from %s: stop one of the two",
@@ -240,22 +240,23 @@ func (c *Core) handleForeignRecord() {
 	}
 }
 
-// rejoin stops everything that ran under a buried boot, for good; a new boot follows once it is joined.
+// rejoin stops everything that ran under a dead boot. A new boot follows once all lanes are joined.
 func (c *Core) rejoin() {
 	c.phase = rejoining
 	c.self.expired = true
 	c.emit(Fence{At: c.now, Cut: c.self.cuts})
 	c.forgetWrites()
 	c.cancelAll(ErrDeclaredDead)
-	c.eachLease(func(h *leaseState) {
-		if h.lane == joined || h.lane == handingOver {
-			h.lane = none
+	c.eachLease(func(ls *leaseState) {
+		if ls.lane == joined || ls.lane == handingOver {
+			ls.lane = none
 		}
 	})
 	c.advanceSelf()
 }
 
-// watchTwin looks at a session of our name that somebody else keeps. Two moves tell a living one from a stale read.
+// watchDuplicate watches a session of our name that another process keeps. Two changes prove it alive; one may be a stale
+// read.
 func (c *Core) watchDuplicate(before *Session) {
 	o := &c.self
 	o.seenAt = c.now
@@ -267,12 +268,12 @@ func (c *Core) watchDuplicate(before *Session) {
 		o.moves++
 	}
 	if o.moves >= 2 {
-		c.exit(fmt.Errorf("%w: another node %s is alive at %s; give each node a name of its own",
+		c.exit(fmt.Errorf("%w: another node %s is alive at %s; give each node a unique name",
 			ErrNameTaken, o.rec.Node, o.rec.Address))
 	}
 }
 
-// advanceOwn does what is due for our own session.
+// advanceSelf does what is due for our own session.
 func (c *Core) advanceSelf() {
 	o := &c.self
 	switch c.phase {
@@ -306,7 +307,7 @@ func (c *Core) exit(err error) {
 	c.emit(Exit{Err: err})
 }
 
-// stop begins a clean end.
+// stop begins a clean stop.
 func (c *Core) stop() {
 	if c.stopping {
 		return
@@ -316,12 +317,12 @@ func (c *Core) stop() {
 		c.finish()
 		return
 	}
-	c.self.nextAt = c.now // tell the others at once that nothing should be planned onto us
+	c.self.nextAt = c.now // tell the others at once to plan nothing onto us
 	c.sweep()
 }
 
-// advanceStop ends the session once every lane is joined and every hand-over settled, or given up because this node
-// has not been able to write for as long as its session holds.
+// advanceStop ends the session once every lane is joined and every hand-over has landed, or is given up because this node
+// has not been able to write for the length of its session.
 func (c *Core) advanceStop() {
 	if !c.stopping || c.phase == finished {
 		return
@@ -332,15 +333,14 @@ func (c *Core) advanceStop() {
 	case giveUp || c.phase == rejoining:
 		c.finish()
 	case c.phase == running && (!c.anyLeaseLeft() || c.now-c.stopAt >= c.stopLimit()):
-		c.eachLease(func(h *leaseState) { h.lane, h.pending = none, nil })
+		c.eachLease(func(ls *leaseState) { ls.lane, ls.pending = none, nil })
 		c.phase, c.self.nextAt = ending, c.now
 		c.advanceSelf()
 	}
 }
 
-// stopPatience is how long a stop waits for hand-overs that do not settle though the session is renewed: a record that
-// somebody deleted takes no write of ours any more. One that lands after the session has ended does no harm, and
-// neither does a claim.
+// stopLimit is how long a stop waits for hand-overs of unknown outcome while the session is renewed: a record that was
+// deleted accepts no write of ours any more. A hand-over or a claim that lands after the session has ended does no harm.
 func (c *Core) stopLimit() (longest time.Duration) {
 	for _, g := range c.groups {
 		longest = max(longest, g.Handover)

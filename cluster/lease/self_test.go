@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// TestLongOutageKeepsFewAttempts: days without a store must not fill the memory, and a renewal from their first hour that
+// TestOutageOfHoursKeepsFewAttempts: days without a store must not fill the memory, and a renewal from their first hour that
 // lands after all is still known as our own, though it moves no fence on.
-func TestLongOutageKeepsFewAttempts(t *testing.T) {
+func TestOutageOfHoursKeepsFewAttempts(t *testing.T) {
 	c, _ := state{phase: running, rec: "free", planned: "n1"}.build()
 	now, first := testNow, ""
 	c.Step(now, WriteDone{ID: 40})
@@ -50,19 +50,19 @@ func TestAnswerAfterAReadOfTheSameRenewalCounts(t *testing.T) {
 		c, _ := state{phase: running, rec: "free", planned: "n1", expired: true}.build()
 		var renewal Write
 		c.Step(testNow, WriteDone{ID: c.self.pending})
-		for _, a := range c.Step(testNow+c.pause(), Tick{}) {
+		for _, a := range c.Step(testNow+c.retryPause(), Tick{}) {
 			if w, ok := a.(Write); ok && w.Session != nil {
 				renewal = w
 			}
 		}
-		c.Step(testNow+c.pause()+time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 1, Session: renewal.Session})
+		c.Step(testNow+c.retryPause()+time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 1, Session: renewal.Session})
 		if !c.self.expired {
 			t.Fatal("a read ended the fence")
 		}
 		if since {
-			c.Step(testNow+c.pause()+2*time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 2, Session: markDead(*renewal.Session)})
+			c.Step(testNow+c.retryPause()+2*time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 2, Session: markDead(*renewal.Session)})
 		}
-		c.Step(testNow+c.pause()+3*time.Millisecond, WriteDone{ID: renewal.ID, OK: true, Revision: testRev + 1})
+		c.Step(testNow+c.retryPause()+3*time.Millisecond, WriteDone{ID: renewal.ID, OK: true, Revision: testRev + 1})
 		if c.self.expired != since {
 			t.Errorf("buried since: %v, and fenced: %v", since, c.self.expired)
 		}

@@ -13,8 +13,8 @@ type (
 	// Tick is the passing of time; feed one at least every Config.Renew / 10.
 	Tick struct{}
 
-	// Saw is a record as a read or a message showed it, however old. Revision 0 means that no record was there. A revision
-	// without a record was deleted or, if Invalid says why, is not a record.
+	// Observed is a record as a read or an announcement showed it; it may be stale. Revision 0: there was no record. A
+	// revision without a record was deleted or, if Invalid says why, is not a valid record.
 	Observed struct {
 		Key      Key
 		Revision uint64
@@ -24,28 +24,28 @@ type (
 		Commands *Commands
 	}
 
-	// Loaded says that every session and every lease of the configured groups has been shown by Saw at least once.
+	// Synced: every session and every lease of the configured groups has been fed by Observed at least once.
 	Synced struct{}
 
-	// Wrote is the end of a Write: with OK it is known to have landed as that revision; anything else leaves it unknown.
-	// Exactly one Wrote follows each Write.
+	// WriteDone is the outcome of a Write. OK: it landed as Revision. Otherwise the outcome is unknown. Exactly one
+	// WriteDone follows each Write.
 	WriteDone struct {
 		ID       uint64
 		OK       bool
 		Revision uint64
 	}
 
-	// SavedBoot says that the boot number of a SaveBoot is on disk.
+	// SavedBoot: the boot number of a SaveBoot is on disk.
 	SavedBoot struct{ Boot uint64 }
 
-	// Moved says how far the lane of a held lease has come. A lane's Moved and Stopped come in the order they were.
+	// Progressed is how far a lane has come. A lane's Progressed and Stopped arrive in the order in which they happened.
 	Progressed struct {
 		Key      Key
 		Epoch    uint64
 		Progress ownership.Progress
 	}
 
-	// Stopped says that a lane is joined: nothing runs for it any more. It carries the lane's last progress.
+	// Stopped: a lane is joined, nothing runs for it any more. It carries the lane's last progress.
 	Stopped struct {
 		Key      Key
 		Epoch    uint64
@@ -53,22 +53,22 @@ type (
 	}
 
 	// Witnessed is the proof that the process with this broker id is gone, found after the node's record had been read at
-	// this revision. It says nothing of any other process of that name, and nothing of a later revision.
+	// this revision. It proves nothing about another process of that name, or about a later revision.
 	Witnessed struct {
 		Node     string
 		ServerID string
 		Revision uint64
-		By       []string // The other nodes that saw it, too; for the log.
+		By       []string // The other nodes that confirmed it; for the log.
 	}
 
-	// CutOff says that the connections to all other nodes have ended, at At, for the Nth time. Others may take that for
-	// the death of this process, so no call starts before a renewal that was sent since is answered.
+	// Isolated: the connections to all other nodes have ended, at At, for the Nth time. Others may take that for the death
+	// of this process, so no call starts before a renewal that was sent since is answered.
 	Isolated struct {
 		N  uint64
 		At Time
 	}
 
-	// Stop asks for a clean end: hand everything over, then end the session.
+	// Stop asks for a clean stop: hand everything over, then end the session.
 	Stop struct{}
 )
 
@@ -87,67 +87,67 @@ func (Stop) input()       {}
 type Action interface{ action() }
 
 type (
-	// Write is a compare-and-set of one record on Revision (0: the key must be new). Report its end as Wrote within
-	// Config.WriteLimit; do not retry it. Announce asks to tell the other nodes once it has landed.
+	// Write is a compare-and-set of one record on Revision (0: the key must be new). Report its outcome as WriteDone
+	// within Config.WriteLimit; do not retry it. Announce: tell the other nodes once it has landed.
 	Write struct {
 		ID       uint64
 		Key      Key
 		Revision uint64
 		Session  *Session
 		Lease    *Lease
-		Commands *Commands // Never by a core: people write them.
+		Commands *Commands // Never by a core: operators write them.
 		Announce bool
 
-		Witnesses []string // Of a burial on proof: who else saw it; for the log. Nil if it was silence.
+		Witnesses []string // Of a death that was proven: the nodes that confirmed it, for the log. Nil if the node was silent.
 	}
 
-	// Read asks for a fresh look at one record, answered by Saw.
+	// Read asks to read one record, answered by Observed.
 	Read struct{ Key Key }
 
 	// SaveBoot asks for the boot number to be synced to disk, answered by SavedBoot.
 	SaveBoot struct{ Boot uint64 }
 
-	// Fence moves the deadline: a call may start while now < At, unless there was a CutOff after the one that Cut
-	// numbers. The watchdog cancels every lane at At, or at such a CutOff.
+	// Fence moves the deadline: a call may start while now < At, unless there was an Isolated after the one that Cut
+	// numbers. The watchdog cancels every lane at At, or at such an Isolated.
 	Fence struct {
 		At  Time
 		Cut uint64
 	}
 
-	// Start asks for a lane, from the message after Checkpoint. Its driver fills in what the lane may call.
+	// Start asks for a lane, from the message after Checkpoint. The driver fills in the grant's functions.
 	Start struct {
 		Key Key
 		ownership.Grant
 	}
 
-	// Drain asks a lane to finish the call in flight and stop. Answered by Stopped.
+	// Drain asks a lane to finish the call in flight and stop, answered by Stopped.
 	Drain struct{ Key Key }
 
-	// Cancel asks a lane to end its call and stop at once. Answered by Stopped.
+	// Cancel asks a lane to end its call and stop at once, answered by Stopped.
 	Cancel struct {
 		Key   Key
 		Cause error
 	}
 
-	// Committed says that this much of a lane's progress is stored.
+	// Committed: this much of a lane's progress is stored.
 	Committed struct {
 		Key      Key
 		Epoch    uint64
 		Progress ownership.Progress
 	}
 
-	// Alarm says that a record is not what it can be, if nothing but nodes write records, and what comes of it. An operator
-	// has to look for what wrote it.
+	// Alarm: a record is not what a node can have written. Text says what is wrong and what happens next. An operator has
+	// to find what wrote it.
 	Alarm struct {
 		Key      Key
 		Revision uint64
 		Text     string
 	}
 
-	// Exit asks for the end of the process: Err says why this node must not go on.
+	// Exit asks to end the process: Err says why this node must not continue.
 	Exit struct{ Err error }
 
-	// Finished follows Stop: every lane is joined, every lease handed over or given up, the session ended if it could be.
+	// Finished follows Stop: every lane is joined, every lease handed over or given up, the session ended if possible.
 	Finished struct{}
 )
 
@@ -173,8 +173,8 @@ type Config struct {
 	TTL                 time.Duration // Life of a session revision.
 	Renew               time.Duration // Time between renewals.
 	Margin              time.Duration // How long before the end of the ttl this node stops: covers watchdog delay, kill and join.
-	WriteLimit          time.Duration // Longest time until a Write is reported.
-	StabilizationWindow time.Duration // How long a newcomer is left out of the plan.
+	WriteLimit          time.Duration // Longest time until a Write's outcome is reported.
+	StabilizationWindow time.Duration // How long no node must have joined before newcomers are admitted to the plan.
 	MinHold             time.Duration // A lease younger than this is handed over at stop only.
 }
 

@@ -33,7 +33,7 @@ type state struct {
 	expired  bool
 	stopping bool
 	lane     laneState
-	lost     bool
+	revoked  bool
 	rec      string // A key of records.
 	old      bool   // The record and the claim are old, not fresh.
 	planned  string // n1 or n2.
@@ -63,7 +63,7 @@ func (s state) session() string {
 	add(s.expired, "expired")
 	add(s.stopping, "stopping")
 	parts = append(parts, laneNames[s.lane])
-	add(s.lost, "revoked")
+	add(s.revoked, "revoked")
 	add(s.write != "", s.write)
 	return strings.Join(parts, " ")
 }
@@ -120,14 +120,14 @@ func (s state) build() (*Core, *leaseState) {
 	}
 	s.buildSelf(c)
 	c.addPeer("n2", peerSession("n2", 1, Live))
-	h, steer := c.groups[0].leases[1], c.groups[0].leases[0]
+	ls, steer := c.groups[0].leases[1], c.groups[0].leases[0]
 	steer.lastValid = &Lease{Version: 1, Epoch: 1}
 	steer.rev, steer.rec, steer.retryAt = testRev, Lease{Version: 1, Owner: "n2", Boot: 1, Epoch: 1}, 1000*time.Hour
 	if s.planned == "n2" {
 		steer.rec.Owner, steer.rec.Boot = "n1", testBoot // takes n1's share
 	}
-	s.buildLease(c, h)
-	return c, h
+	s.buildLease(c, ls)
+	return c, ls
 }
 
 func (s state) buildSelf(c *Core) {
@@ -174,55 +174,55 @@ func (c *Core) addPeer(name string, rec *Session) *peer {
 	return p
 }
 
-func (s state) buildLease(c *Core, h *leaseState) {
+func (s state) buildLease(c *Core, ls *leaseState) {
 	for _, r := range records {
 		if r.name != s.rec {
 			continue
 		}
-		h.rec = r.lease
-		h.rec.Version, h.rec.Checkpoint, h.rec.Attempt, h.rev = 1, 30, 1, testRev
-		believed := h.rec
-		h.lastValid = &believed
+		ls.rec = r.lease
+		ls.rec.Version, ls.rec.Checkpoint, ls.rec.Attempt, ls.rev = 1, 30, 1, testRev
+		believed := ls.rec
+		ls.lastValid = &believed
 		if r.lease.Owner == "n3" || r.lease.Successor == "n3" {
 			c.addPeer("n3", r.n3)
 		}
 	}
 	if s.rec == "never-written" {
-		h.rec, h.rev, h.lastValid = Lease{Checkpoint: 3}, 0, nil
+		ls.rec, ls.rev, ls.lastValid = Lease{Checkpoint: 3}, 0, nil
 	}
 	since := testNow - 100*time.Millisecond
 	if s.old {
 		since = testNow - 20*time.Second
 	}
-	h.seenAt, h.claimedAt, h.drainAt = since, since, since
-	if h.rec.Owner != "" && s.phase >= running && c.dead(h.rec.Owner, h.rec.Boot) {
-		h.deadAt = since
+	ls.seenAt, ls.claimedAt, ls.drainAt = since, since, since
+	if ls.rec.Owner != "" && s.phase >= running && c.dead(ls.rec.Owner, ls.rec.Boot) {
+		ls.deadAt = since
 	}
-	h.lane, h.revoked = s.lane, s.lost
+	ls.lane, ls.revoked = s.lane, s.revoked
 	if s.lane != none {
-		h.epoch, h.progress = testEpoch, ownership.Progress{Checkpoint: 30, Attempt: 1}
+		ls.epoch, ls.progress = testEpoch, ownership.Progress{Checkpoint: 30, Attempt: 1}
 		if s.write != "" {
-			h.progress = ownership.Progress{Checkpoint: 31}
+			ls.progress = ownership.Progress{Checkpoint: 31}
 		}
 	}
-	s.buildWrite(c, h)
+	s.buildWrite(c, ls)
 }
 
 // buildWrite puts a write under way that the core could have sent in this state, or in the one before it.
-func (s state) buildWrite(c *Core, h *leaseState) {
+func (s state) buildWrite(c *Core, ls *leaseState) {
 	if s.write == "resting" {
-		h.retryAt = testNow + 50*time.Millisecond
+		ls.retryAt = testNow + 50*time.Millisecond
 	}
 	if s.write != "pending" && s.write != "outrun" {
 		return
 	}
-	rec, rev := h.rec, h.rev
+	rec, rev := ls.rec, ls.rev
 	switch {
 	case s.write == "outrun" && s.lane == none && (s.rec == "mine-other-epoch" || s.rec == "free-successor-live"):
 		rev-- // a claim or a hand-over that a read has shown before its answer came
 	case s.write == "outrun" && s.lane == none:
 		rec, rev = Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Checkpoint: 29}, rev-2
-	case s.lost:
+	case s.revoked:
 		rec, rev = Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Checkpoint: 31}, rev-2
 	case s.lane == none && s.stopping:
 		rec.Owner, rec.Boot = "", 0
@@ -234,35 +234,35 @@ func (s state) buildWrite(c *Core, h *leaseState) {
 	case s.write == "pending":
 		rec.Checkpoint, rec.Attempt = 31, 0
 	}
-	if s.write == "outrun" && rev == h.rev {
+	if s.write == "outrun" && rev == ls.rev {
 		rev--
 	}
-	h.pending = &Write{ID: 41, Key: h.key, Revision: rev, Lease: &rec, Announce: s.lane == none || s.lane == handingOver}
-	c.writes[41] = h.key
+	ls.pending = &Write{ID: 41, Key: ls.key, Revision: rev, Lease: &rec, Announce: s.lane == none || s.lane == handingOver}
+	c.writes[41] = ls.key
 }
 
 // wroteOK is the good answer to the write under way, if it can have landed.
-func writeOK(_ *Core, h *leaseState) Input {
-	p := h.pending
+func writeOK(_ *Core, ls *leaseState) Input {
+	p := ls.pending
 	switch {
-	case p == nil || p.Revision == h.rev:
-		return WriteDone{ID: 41, OK: true, Revision: h.rev + 1}
-	case *p.Lease == h.rec:
-		return WriteDone{ID: 41, OK: true, Revision: h.rev}
-	case p.Revision == h.rev-1:
+	case p == nil || p.Revision == ls.rev:
+		return WriteDone{ID: 41, OK: true, Revision: ls.rev + 1}
+	case *p.Lease == ls.rec:
+		return WriteDone{ID: 41, OK: true, Revision: ls.rev}
+	case p.Revision == ls.rev-1:
 		return nil // what was seen since took its place
 	}
-	return WriteDone{ID: 41, OK: true, Revision: h.rev - 1}
+	return WriteDone{ID: 41, OK: true, Revision: ls.rev - 1}
 }
 
 // sawCommit shows a commit of our lane that ended unknown.
-func observeCommit(_ *Core, h *leaseState) Input {
-	if h.lane == none || h.revoked || h.progress.Checkpoint != 31 {
+func observeCommit(_ *Core, ls *leaseState) Input {
+	if ls.lane == none || ls.revoked || ls.progress.Checkpoint != 31 {
 		return nil
 	}
-	rec := h.rec
+	rec := ls.rec
 	rec.Checkpoint, rec.Attempt = 31, 0
-	return Observed{Key: h.key, Revision: h.rev + 1, Lease: &rec}
+	return Observed{Key: ls.key, Revision: ls.rev + 1, Lease: &rec}
 }
 
 // states lists every combination, and which of them the core can be in: those for which wellFormed finds nothing.
@@ -299,7 +299,7 @@ func (s state) possible() bool {
 	switch {
 	case s.expired && s.phase != running && s.phase != rejoining && s.phase != ending, !s.expired && s.phase == rejoining:
 		return false
-	case s.lost && s.lane != cancelled: // makes no difference any more
+	case s.revoked && s.lane != cancelled: // makes no difference any more
 		return false
 	case s.stopping && s.phase < publishing, !s.stopping && s.phase == ending:
 		return false
@@ -311,36 +311,36 @@ func (s state) possible() bool {
 		return false
 	case s.write == "pending" && s.lane == none && s.stopping && !named: // only our own is given back
 		return false
-	case s.write == "pending" && s.lost, s.write == "outrun" && s.rec == "never-written":
+	case s.write == "pending" && s.revoked, s.write == "outrun" && s.rec == "never-written":
 		return false
 	case s.write == "pending" && s.lane == none && (s.rec == "owner-live" || strings.Contains(s.rec, "lower") || s.rec == "owner-without-session"):
 		return false
 	}
-	c, h := s.build()
-	return wellFormed(c, h) == nil
+	c, ls := s.build()
+	return wellFormed(c, ls) == nil
 }
 
 // wellFormed is what holds between two inputs. The table shows that every input preserves it.
-func wellFormed(c *Core, h *leaseState) error {
-	owned := c.mine(h) && h.rec.Epoch == h.epoch
+func wellFormed(c *Core, ls *leaseState) error {
+	owned := c.mine(ls) && ls.rec.Epoch == ls.epoch
 	switch {
 	case c.phase == finished:
 		return nil
-	case h.revoked && h.lane != cancelled && h.lane != none:
+	case ls.revoked && ls.lane != cancelled && ls.lane != none:
 		return errors.New("a lost lane is not cancelled")
-	case (h.lane == active || h.lane == draining) && (c.phase != running || c.self.expired || !owned):
+	case (ls.lane == active || ls.lane == draining) && (c.phase != running || c.self.expired || !owned):
 		return errors.New("a lane runs without a live session or without its lease")
-	case (h.lane == joined || h.lane == handingOver) && (c.phase != running || !owned):
+	case (ls.lane == joined || ls.lane == handingOver) && (c.phase != running || !owned):
 		return errors.New("a joined lane is kept without its lease")
-	case h.lane == cancelled && c.phase != running && c.phase != rejoining:
+	case ls.lane == cancelled && c.phase != running && c.phase != rejoining:
 		return errors.New("the session went on before a lane was joined")
-	case h.lane == cancelled && c.phase == running && h.revoked == owned:
+	case ls.lane == cancelled && c.phase == running && ls.revoked == owned:
 		return errors.New("a cancelled lane is not told apart as lost or not")
 	case c.phase == running && c.self.rec != nil && (c.self.rec.Boot != c.self.boot || c.self.rec.State != Live):
 		return errors.New("runs under a session that is not live")
-	case h.pending != nil && c.phase != running:
+	case ls.pending != nil && c.phase != running:
 		return errors.New("a lease write is under way outside a live session")
-	case h.pending != nil && c.writes[h.pending.ID] != h.key:
+	case ls.pending != nil && c.writes[ls.pending.ID] != ls.key:
 		return errors.New("the answer to the write under way would be dropped")
 	}
 	return nil
@@ -350,7 +350,7 @@ func wellFormed(c *Core, h *leaseState) error {
 type event struct {
 	name  string
 	after time.Duration
-	in    func(c *Core, h *leaseState) Input // nil if it cannot come in that state.
+	in    func(c *Core, ls *leaseState) Input // nil if it cannot come in that state.
 }
 
 func plain(in Input) func(*Core, *leaseState) Input {
@@ -389,15 +389,15 @@ var leaseEvents = []event{
 
 	{"observed-absent", 0, observeLease(0, nil)},
 	{"observed-older", 0, observeLease(testRev-1, theirs("n2", 1))},
-	{"observed-same", 0, func(_ *Core, h *leaseState) Input {
-		rec := h.rec
-		return Observed{Key: h.key, Revision: h.rev, Lease: &rec}
+	{"observed-same", 0, func(_ *Core, ls *leaseState) Input {
+		rec := ls.rec
+		return Observed{Key: ls.key, Revision: ls.rev, Lease: &rec}
 	}},
-	{"observed-own-write-landed", 0, func(_ *Core, h *leaseState) Input {
-		if h.pending == nil || h.pending.Revision != h.rev {
+	{"observed-own-write-landed", 0, func(_ *Core, ls *leaseState) Input {
+		if ls.pending == nil || ls.pending.Revision != ls.rev {
 			return nil
 		}
-		return Observed{Key: h.key, Revision: h.rev + 1, Lease: h.pending.Lease}
+		return Observed{Key: ls.key, Revision: ls.rev + 1, Lease: ls.pending.Lease}
 	}},
 	{"observed-commit-landed", 0, observeCommit},
 	{"observed-late-claim-landed", 0, observeLease(testRev+1, theirs("n1", testBoot))},
@@ -500,7 +500,7 @@ func sessionRows() []row {
 		{"watching silent marking-dead", testTTL, 0, true, true},
 	} {
 		rows = append(rows, row{w.name, "", func() (*Core, *leaseState) {
-			c, h := state{phase: watching, rec: "free", planned: "n1"}.build()
+			c, ls := state{phase: watching, rec: "free", planned: "n1"}.build()
 			c.self.seenAt, c.self.moves = testNow-w.quiet, w.moves
 			if !w.rested {
 				c.self.nextAt = testNow + 50*time.Millisecond
@@ -510,14 +510,14 @@ func sessionRows() []row {
 			if w.pending {
 				c.self.pending, c.writes[40] = 40, SessionKey("n1")
 			}
-			return c, h
+			return c, ls
 		}, leaseEvents})
 	}
-	return slices.Concat(rows, attemptRows(), cutRows(), overdueRows(), requestRows())
+	return slices.Concat(rows, attemptRows(), cutRows(), overdueRows(), commandRows())
 }
 
 // requestRows: something is asked of the partition, in every state of a live session.
-func requestRows() []row {
+func commandRows() []row {
 	var rows []row
 	possible, _ := states()
 	for _, s := range possible {
@@ -525,40 +525,40 @@ func requestRows() []row {
 			continue
 		}
 		rows = append(rows, row{"command-due " + s.session(), s.variant(), func() (*Core, *leaseState) {
-			c, h := s.build()
+			c, ls := s.build()
 			g := c.groups[0]
 			g.commands, g.commandsRev = testCommands, testRev
 			g.commands.Open = slices.Clone(g.commands.Open)
 			for i := range g.commands.Open {
 				g.commands.Open[i].Partitions = []int{1}
 			}
-			if h.lane == handingOver && h.pending != nil && !c.shouldRelease(h) {
-				rec := h.underNextEpoch(h.rec.with(h.progress)) // else it would be handed over
-				h.pending.Lease = &rec
+			if ls.lane == handingOver && ls.pending != nil && !c.shouldRelease(ls) {
+				rec := ls.underNextEpoch(ls.rec.with(ls.progress)) // else it would be handed over
+				ls.pending.Lease = &rec
 			}
-			return c, h
-		}, requestEvents})
+			return c, ls
+		}, commandEvents})
 	}
 	return rows
 }
 
 // sawRequestLanded shows that the write of a request's new epoch landed unheard.
-func sawRequestLanded(c *Core, h *leaseState) Input {
-	if h.lane != handingOver {
+func observeCommandLanded(c *Core, ls *leaseState) Input {
+	if ls.lane != handingOver {
 		return nil
 	}
-	rec := h.underNextEpoch(h.rec.with(h.progress))
-	return Observed{Key: h.key, Revision: h.rev + 1, Lease: &rec}
+	rec := ls.underNextEpoch(ls.rec.with(ls.progress))
+	return Observed{Key: ls.key, Revision: ls.rev + 1, Lease: &rec}
 }
 
-var requestEvents = append(slices.Clone(leaseEvents[:5]),
-	event{"observed-command-landed", 0, sawRequestLanded},
+var commandEvents = append(slices.Clone(leaseEvents[:5]),
+	event{"observed-command-landed", 0, observeCommandLanded},
 	event{"observed-same", 0, leaseEvents[7].in},
 	event{"observed-commit-landed", 0, observeCommit},
 	event{"observed-free", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35})},
 	event{"observed-owner-live", 0, observeLease(testRev+1, theirs("n2", 1))},
 	event{"write-ok", 0, writeOK},
-	event{"write-command-ok", 0, wroteRequestOK},
+	event{"write-command-ok", 0, writeCommandOK},
 	event{"write-unknown", 0, plain(WriteDone{ID: 41})},
 	event{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
 	event{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
@@ -567,11 +567,11 @@ var requestEvents = append(slices.Clone(leaseEvents[:5]),
 )
 
 // wroteRequestOK is the good answer to the write of a request's new epoch.
-func wroteRequestOK(c *Core, h *leaseState) Input {
-	if h.lane != handingOver || h.pending == nil || h.pending.Revision != h.rev {
+func writeCommandOK(c *Core, ls *leaseState) Input {
+	if ls.lane != handingOver || ls.pending == nil || ls.pending.Revision != ls.rev {
 		return nil
 	}
-	return WriteDone{ID: 41, OK: true, Revision: h.rev + 1}
+	return WriteDone{ID: 41, OK: true, Revision: ls.rev + 1}
 }
 
 // overdueRows: a stop that has waited long for its hand-overs, in every state of the lease.
@@ -583,17 +583,17 @@ func overdueRows() []row {
 			continue
 		}
 		rows = append(rows, row{"overdue " + s.session(), s.variant(), func() (*Core, *leaseState) {
-			c, h := s.build()
+			c, ls := s.build()
 			c.stopAt = testNow - c.stopLimit()
 			c.self.pending = 0
-			return c, h
+			return c, ls
 		}, leaseEvents[:5]})
 	}
 	return rows
 }
 
 func buildLoading(change func(*Session), boots string) (*Core, *leaseState) {
-	c, h := state{phase: loading, rec: "free", planned: "n1"}.build()
+	c, ls := state{phase: loading, rec: "free", planned: "n1"}.build()
 	if change != nil {
 		rec := c.cfg.Self
 		rec.Version, rec.Boot, rec.State, rec.TTL = 1, 2, Live, testTTL
@@ -607,9 +607,9 @@ func buildLoading(change func(*Session), boots string) (*Core, *leaseState) {
 		}
 	}
 	if boots == "lease" {
-		h.rec.Owner, h.rec.Boot = "n1", 30
+		ls.rec.Owner, ls.rec.Boot = "n1", 30
 	}
-	return c, h
+	return c, ls
 }
 
 // attemptRows: an earlier attempt than the one under way is still open, and is found to have landed.
@@ -627,11 +627,11 @@ func attemptRows() []row {
 	} {
 		s.rec, s.planned = "free-successor-live", "n1"
 		rows = append(rows, row{"two-attempts " + s.session(), "", func() (*Core, *leaseState) {
-			c, h := s.build()
+			c, ls := s.build()
 			early := attempt{id: 39, at: testNow - 700*time.Millisecond, rec: c.self.sent[0].rec}
 			early.rec.Nonce, early.rec.State = "s-9b", Live
 			c.self.sent = append([]attempt{early}, c.self.sent...)
-			return c, h
+			return c, ls
 		}, events})
 	}
 	return rows
@@ -663,12 +663,12 @@ func cutRows() []row {
 		}
 		for name, ago := range map[string]time.Duration{"cut-before-send": 200 * time.Millisecond, "cut-at-send": 100 * time.Millisecond, "cut-after-send": 50 * time.Millisecond} {
 			rows = append(rows, row{name + " " + s.session(), "", func() (*Core, *leaseState) {
-				c, h := s.build()
+				c, ls := s.build()
 				c.self.cuts, c.self.cutAt = 1, testNow-ago
 				if s.phase >= running {
 					c.self.fence, c.self.lastOK = testNow-ago, testNow-time.Second
 				}
-				return c, h
+				return c, ls
 			}, events})
 		}
 	}
@@ -713,7 +713,7 @@ func peerRows() []row {
 				for _, write := range []string{"", "pending", "resting", "witnessed", "witnessed resting"} {
 					name := fmt.Sprintf("n3 %s %s silent-%v %s", own, rec, silent.Round(time.Second)-map[bool]time.Duration{true: 1}[silent < testTTL], write)
 					rows = append(rows, row{strings.TrimSpace(name), "", func() (*Core, *leaseState) {
-						c, h := state{phase: running, rec: rec, planned: "n1", old: true}.build()
+						c, ls := state{phase: running, rec: rec, planned: "n1", old: true}.build()
 						p := c.peer("n3")
 						p.lastChangeAt = testNow - silent
 						switch {
@@ -726,7 +726,7 @@ func peerRows() []row {
 							p.witness = witnessed(2, testRev)
 						}
 						owns[own](c)
-						return c, h
+						return c, ls
 					}, events})
 				}
 			}
@@ -856,31 +856,31 @@ func at(lines []string, i int) string {
 // event cannot come in that state.
 func (r row) try(t *testing.T, e event) (line string, ok bool) {
 	before, hb := r.build()
-	c, h := r.build()
+	c, ls := r.build()
 	in := e.in(before, hb)
 	if in == nil {
 		return "", false
 	}
 	actions := c.Step(testNow+e.after, in)
-	k := check{before: before, hb: hb, in: in, now: testNow + e.after, actions: actions, after: c, ha: h}
+	k := check{before: before, hb: hb, in: in, now: testNow + e.after, actions: actions, after: c, ha: ls}
 	for _, err := range k.all() {
 		t.Errorf("%s %s | %s: %v\n\tactions: %s", r.name, r.variant, e.name, err, describe(actions))
 	}
 	out := describe(actions)
-	if b, a := shape(before, hb), shape(c, h); a != b {
+	if b, a := shape(before, hb), shape(c, ls); a != b {
 		out = strings.TrimSpace(out + " ⇒ " + a)
 	}
 	return out, true
 }
 
 // shape is the part of a state that golden lines show.
-func shape(c *Core, h *leaseState) string {
+func shape(c *Core, ls *leaseState) string {
 	s := []string{strings.Fields(state{phase: c.phase}.String())[0]}
 	if c.self.expired {
 		s = append(s, "expired")
 	}
-	s = append(s, laneNames[h.lane])
-	if h.revoked && h.lane == cancelled {
+	s = append(s, laneNames[ls.lane])
+	if ls.revoked && ls.lane == cancelled {
 		s = append(s, "revoked")
 	}
 	return strings.Join(s, " ")

@@ -10,14 +10,14 @@ import (
 // RecordVersion is the version of every record that this program writes and understands.
 const RecordVersion = 1
 
-// Bounds of what a node can have written. A number next to the end of its range leaves no room for the next one, and a
-// session that may not be declared dead for days would keep its partitions for as long.
+// Bounds of what a node can have written. A counter near the end of its range leaves no room for the next value. A session
+// with a ttl of days could not be declared dead before, and would keep its partitions as long.
 const (
 	maxCounter = math.MaxUint64 - 1<<40
 	maxTTL     = time.Hour
 )
 
-// Valid says why no node can have written this session under its key, nil if one can.
+// Valid returns why no node can have written this session under its key, or nil.
 func (s Session) Valid(k Key) error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
@@ -35,7 +35,7 @@ func (s Session) Valid(k Key) error {
 	return errors.Join(errs...)
 }
 
-// Valid says why no node can have written this lease, nil if one can.
+// Valid returns why no node can have written this lease, or nil.
 func (l Lease) Valid() error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
@@ -52,41 +52,41 @@ func (l Lease) Valid() error {
 	return errors.Join(errs...)
 }
 
-// Valid says why no node can have written these requests, nil if one can.
-func (r Commands) Valid() error {
-	if r.Version != RecordVersion {
-		return fmt.Errorf("v is %d, not %d", r.Version, RecordVersion)
+// Valid returns why no node can have written these commands, or nil.
+func (c Commands) Valid() error {
+	if c.Version != RecordVersion {
+		return fmt.Errorf("v is %d, not %d", c.Version, RecordVersion)
 	}
-	if r.LastID == 0 || r.LastID >= maxCounter {
-		return fmt.Errorf("last_id %d is out of range", r.LastID)
+	if c.LastID == 0 || c.LastID >= maxCounter {
+		return fmt.Errorf("last_id %d is out of range", c.LastID)
 	}
 	last := uint64(0)
-	for _, q := range r.Open {
-		if q.ID <= last || q.ID > r.LastID {
-			return fmt.Errorf("request %d follows %d of %d", q.ID, last, r.LastID)
+	for _, cmd := range c.Open {
+		if cmd.ID <= last || cmd.ID > c.LastID {
+			return fmt.Errorf("command %d follows %d of %d", cmd.ID, last, c.LastID)
 		}
-		last = q.ID
-		if err := q.valid(); err != nil {
-			return fmt.Errorf("request %d: %w", q.ID, err)
+		last = cmd.ID
+		if err := cmd.valid(); err != nil {
+			return fmt.Errorf("command %d: %w", cmd.ID, err)
 		}
 	}
 	return nil
 }
 
-func (r Command) valid() error {
-	for _, p := range r.Partitions {
+func (c Command) valid() error {
+	for _, p := range c.Partitions {
 		if p < 0 {
 			return fmt.Errorf("partition %d is out of range", p)
 		}
 	}
-	switch r.Kind {
+	switch c.Kind {
 	case Pause:
-		if r.Reason == "" {
+		if c.Reason == "" {
 			return errors.New("a pause without a reason")
 		}
 	case Resume, Seek, Release, Restart:
 	default:
-		return fmt.Errorf("unknown kind %q", r.Kind)
+		return fmt.Errorf("unknown kind %q", c.Kind)
 	}
 	return nil
 }

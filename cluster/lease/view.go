@@ -6,12 +6,12 @@ import (
 	"slices"
 )
 
-// View is what a node knows about ownership, for people to look at. It proves nothing.
+// View is what a node knows about ownership, for display. It proves nothing.
 type View struct {
 	Boot     uint64
 	Live     bool // Our session is live and its fence ahead.
 	State    string
-	Renewing bool      // It tries to renew the session or to begin one, and has no answer in time.
+	Renewing bool      // It tries to renew the session or to begin one, and has had no reply in time.
 	Sessions []Session // Of every node, by name; ours too once it was written.
 	Groups   []GroupView
 	Alarms   []Alarm // By key.
@@ -30,7 +30,7 @@ var phaseNames = map[phase]string{
 	rejoining: "stopping lanes after being declared dead", ending: "ending the session", finished: "ended",
 }
 
-// View copies what is known.
+// View returns a copy of what is known.
 func (c *Core) View() View {
 	v := View{Boot: c.self.boot, Live: c.phase == running && !c.self.expired, State: phaseNames[c.phase]}
 	v.Renewing = c.phase == publishing || c.phase == running && c.self.expired
@@ -53,8 +53,8 @@ func (c *Core) View() View {
 	v.Alarms = slices.SortedFunc(maps.Values(c.alarms), func(a, b Alarm) int { return cmp.Compare(a.Key.String(), b.Key.String()) })
 	for _, g := range c.groups {
 		gv := GroupView{Name: g.Name, Commands: g.commands}
-		for _, h := range g.leases {
-			gv.Leases = append(gv.Leases, h.rec)
+		for _, ls := range g.leases {
+			gv.Leases = append(gv.Leases, ls.rec)
 		}
 		v.Groups = append(v.Groups, gv)
 	}

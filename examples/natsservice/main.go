@@ -27,7 +27,7 @@ func main() {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
 	<-stop
-	nc.Drain() // Answers what has come in; an error means that nothing can be answered any more.
+	_ = nc.Drain() // Answers what has come in; an error means that nothing can be answered any more.
 	<-closed
 }
 
@@ -44,5 +44,5 @@ func answer(m *nats.Msg) {
 		reply.Header.Set("Nats-Service-Error", "the payload is no JSON")
 	}
 	log.Println(m.Header.Get("Leasehold-Id"), "epoch", m.Header.Get("Leasehold-Epoch"), "key", m.Header.Get("Leasehold-Key"))
-	m.RespondMsg(reply) // An error means that nobody waits any more; the message will come again.
+	_ = m.RespondMsg(reply) // An error means that nobody waits any more; the message will come again.
 }

@@ -11,12 +11,12 @@ import (
 	"leasehold/internal/brokererr"
 	"leasehold/internal/config"
 	"leasehold/partitioner"
-	"leasehold/server"
+	"leasehold/server/replicas"
 	"leasehold/worker"
 )
 
 // localReplica is what package worker reads of this node's own replica.
-type localReplica struct{ *server.Replica }
+type localReplica struct{ *replicas.Replica }
 
 func (r localReplica) Span() (first, last uint64) {
 	state := r.State()
@@ -64,7 +64,7 @@ func topicOfGroup(c *config.Config, group string) (partitioner.Topic, bool) {
 // replica opens this node's own replica of a stream, of what an operator calls it.
 func (m messages) replica(stream, called string) (localReplica, error) {
 	r, err := m.Broker.Replica(stream)
-	if errors.Is(err, server.ErrNoReplica) {
+	if errors.Is(err, replicas.ErrNoReplica) {
 		return localReplica{}, api.Mark(api.ErrNotFound, fmt.Sprintf("node %s has no replica of %s: ask another node", m.Config.Node.Name, called))
 	}
 	if err != nil {

@@ -65,7 +65,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		c := &boundedConn{Conn: raw, from: l, since: time.Now()}
 		evicted, ok := l.admit(c)
 		if evicted != nil {
-			evicted.Close()
+			_ = evicted.Close()
 		}
 		if ok {
 			return c, nil

@@ -203,7 +203,7 @@ func TestHeadersThatContradictAreRefused(t *testing.T) {
 	}
 }
 
-func TestLongEventIDsStayDistinctAndFit(t *testing.T) {
+func TestOverlongEventIDsStayDistinctAndFit(t *testing.T) {
 	seen := map[string]bool{}
 	for _, last := range []string{"a", "b", "a"} {
 		f := &fakeMessages{}

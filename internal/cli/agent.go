@@ -13,6 +13,7 @@ import (
 
 	"leasehold/internal/cli/screen"
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 	"leasehold/internal/logsink"
 	"leasehold/internal/node"
 )
@@ -31,7 +32,7 @@ func (a *App) agentCommand() *cobra.Command {
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case dev && changed(cmd, "config"):
-				return usage("--dev and --config: leave out one; --dev has a config of its own in %s", defaultDevDir)
+				return usage("--dev and --config: leave out one; --dev has a config of its own in %s", devcluster.DefaultDir)
 			case dev:
 				return a.runDevAgent(cmd)
 			}
@@ -44,7 +45,7 @@ func (a *App) agentCommand() *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&dev, "dev", false, "run a node on its own in "+defaultDevDir+", without a config")
+	cmd.Flags().BoolVar(&dev, "dev", false, "run a node on its own in "+devcluster.DefaultDir+", without a config")
 	return cmd
 }
 

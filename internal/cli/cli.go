@@ -17,6 +17,7 @@ import (
 
 	"leasehold/internal/cli/screen"
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 	"leasehold/internal/node"
 )
 
@@ -48,7 +49,7 @@ type App struct {
 const defaultConfig = "/etc/leasehold/config.toml"
 
 // whereFound says in one phrase what findAgent does if nobody names an agent.
-const whereFound = "the context in use, a node of " + defaultDevDir + ", the config in this directory or of this machine"
+const whereFound = "the context in use, a node of " + devcluster.DefaultDir + ", the config in this directory or of this machine"
 
 // The environment's --addr, --token-file and --tls-ca.
 const (

@@ -21,6 +21,7 @@ import (
 	"leasehold/internal/admin"
 	"leasehold/internal/api"
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 	"leasehold/internal/node"
 )
 
@@ -280,7 +281,7 @@ func TestInitWritesConfigsThatAreValidAndOverwritesNothing(t *testing.T) {
 	r.want(t, exitOK, "copy to /etc/leasehold on 10.0.0.3\n") // The host to log in to, not the port of the cluster.
 	r.lacks(t, ":7000")
 	for _, n := range []string{"n1", "n2", "n3"} {
-		c, err := config.Load(filepath.Join(dir, n, configFile))
+		c, err := config.Load(filepath.Join(dir, n, config.FileName))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -314,7 +315,7 @@ func TestInitMakesTheTopicsThatItIsAskedFor(t *testing.T) {
 			args = append(args, "--topic", topic)
 		}
 		run(t, args...).want(t, exitOK)
-		conf, err := config.Load(filepath.Join(dir, "n2", configFile))
+		conf, err := config.Load(filepath.Join(dir, "n2", config.FileName))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -468,14 +469,14 @@ func devDirOf(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for i := range 3 {
-		writeFile(t, filepath.Join(dir, fmt.Sprintf("n%d", i+1), configFile), "")
+		writeFile(t, filepath.Join(dir, fmt.Sprintf("n%d", i+1), config.FileName), "")
 	}
 	return dir
 }
 
 func TestInterruptEndsAWaitWith130(t *testing.T) {
-	n := devNode{name: "n1", dir: t.TempDir()}
-	starting := exec.Command("sh", "-c", "read line", "agent", n.config()) // As far as a pid file tells.
+	n := devcluster.Node{Name: "n1", Dir: t.TempDir()}
+	starting := exec.Command("sh", "-c", "read line", "agent", n.Config()) // As far as a pid file tells.
 	if _, err := starting.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -486,14 +487,14 @@ func TestInterruptEndsAWaitWith130(t *testing.T) {
 		_ = starting.Process.Kill()
 		_ = starting.Wait()
 	})
-	if err := n.writePID(starting.Process.Pid); err != nil {
+	if err := n.WritePID(starting.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	app := &App{Err: io.Discard}
 	_, idle := app.waitIdle(ctx, api.NewClient(agent(t, &fakeSource{status: healthy()})), time.Minute)
-	for _, err := range []error{idle, app.waitReady(ctx, []devNode{n}, time.Minute)} {
+	for _, err := range []error{idle, app.waitReady(ctx, []devcluster.Node{n}, time.Minute)} {
 		var e *Error
 		if !errors.As(err, &e) || e.Code != exitInterrupted {
 			t.Errorf("got %v, want code %d", err, exitInterrupted)

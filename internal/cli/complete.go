@@ -133,7 +133,7 @@ func devNodeNames(dir *string) func(*cobra.Command) []string {
 	return func(*cobra.Command) (names []string) {
 		nodes, _ := devNodes(*dir) // An error: there are none.
 		for _, n := range nodes {
-			names = append(names, n.name)
+			names = append(names, n.Name)
 		}
 		return names
 	}

@@ -30,11 +30,8 @@ type siteNode struct {
 	httpListen string
 }
 
-// Names in a node's directory.
-const (
-	configFile = "config.toml"
-	secretFile = "cluster_secret"
-)
+// secretFile is the name of the secret in a node's directory.
+const secretFile = "cluster_secret"
 
 // text is the config file of one node.
 func (s site) text(n siteNode) string {
@@ -97,7 +94,7 @@ func (s site) writeConfig(out string, n siteNode) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of node %s: %w", n.name, err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, configFile), []byte(s.text(n)), 0o640); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, config.FileName), []byte(s.text(n)), 0o640); err != nil {
 		return fmt.Errorf("write the config of node %s: %w", n.name, err)
 	}
 	return nil
@@ -136,7 +133,7 @@ func (s site) writeMissingSecrets(out string) error {
 // check finds faults before write replaces anything.
 func (s site) check(dir string) error {
 	for _, n := range s.nodes {
-		if _, err := config.Parse(filepath.Join(s.dir(dir, n), configFile), s.text(n)); err != nil {
+		if _, err := config.Parse(filepath.Join(s.dir(dir, n), config.FileName), s.text(n)); err != nil {
 			return err
 		}
 	}
@@ -146,7 +143,7 @@ func (s site) check(dir string) error {
 // existing returns the first file that write would replace, or nothing.
 func (s site) existing(dir string) (string, error) {
 	for _, n := range s.nodes {
-		for _, file := range []string{configFile, secretFile} {
+		for _, file := range []string{config.FileName, secretFile} {
 			path := filepath.Join(s.dir(dir, n), file)
 			_, err := os.Lstat(path)
 			switch {

@@ -16,6 +16,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 )
 
 type devFlags struct {
@@ -30,9 +31,6 @@ type devFlags struct {
 	detach      bool
 	timeout     time.Duration
 }
-
-// defaultDevDir is where `dev` keeps everything if it is not told.
-const defaultDevDir = "./leasehold-dev"
 
 // The ports of n1; those of the other nodes follow.
 const (
@@ -57,7 +55,7 @@ func (a *App) devCommand() *cobra.Command {
 			return a.runDev(cmd, f)
 		}),
 	}
-	cmd.PersistentFlags().StringVar(&f.dir, "dir", defaultDevDir, "directory for data, configs, logs and outputs")
+	cmd.PersistentFlags().StringVar(&f.dir, "dir", devcluster.DefaultDir, "directory for data, configs, logs and outputs")
 	flags := cmd.Flags()
 	flags.StringVar(&f.topics, "topics", "", "file with [[topic]] and [[group]] tables (default: a topic \"events\" with a file group)")
 	numberVar(cmd, &f.nodes, "nodes", 3, 0, "number of nodes: 1, or at least 3")
@@ -79,8 +77,8 @@ func (a *App) runDev(cmd *cobra.Command, f devFlags) error {
 	if !f.detach { // The nodes end with it, so it must not end at once.
 		ctx = a.service(ctx)
 	}
-	nodes, keepers, err := a.startDev(cmd, dir, f)
-	defer keepers.join()
+	nodes, reapers, err := a.startDev(cmd, dir, f)
+	defer reapers.Join()
 	if err != nil {
 		return err
 	}
@@ -90,13 +88,13 @@ func (a *App) runDev(cmd *cobra.Command, f devFlags) error {
 	}
 	a.watchNodes(ctx, f.dir, nodes)
 	fmt.Fprintln(a.Err, "stopping all nodes")
-	stopAll(nodes)
+	devcluster.StopAll(nodes)
 	return nil
 }
 
 // startDev writes the nodes' files and starts them. If one does not become ready it stops them all.
-func (a *App) startDev(cmd *cobra.Command, dir string, f devFlags) ([]devNode, *keepers, error) {
-	none := &keepers{}
+func (a *App) startDev(cmd *cobra.Command, dir string, f devFlags) ([]devcluster.Node, *devcluster.Reapers, error) {
+	none := &devcluster.Reapers{}
 	unlock, err := lockDev(dir)
 	if err != nil {
 		return nil, none, err
@@ -108,18 +106,18 @@ func (a *App) startDev(cmd *cobra.Command, dir string, f devFlags) ([]devNode, *
 		return nil, none, err
 	}
 	fmt.Fprintf(a.Out, "Cluster of %s in %s\n", count(len(nodes), "node"), shortPath(dir))
-	keepers, err := launchAll(nodes, f.detach)
+	reapers, err := devcluster.LaunchAll(nodes, f.detach)
 	if err == nil {
 		err = a.waitReady(cmd.Context(), nodes, f.timeout)
 	}
 	if err != nil {
-		stopAll(nodes)
+		devcluster.StopAll(nodes)
 	}
-	return nodes, keepers, err
+	return nodes, reapers, err
 }
 
 // prepareDev does all of a start that can be refused before a process is started.
-func (a *App) prepareDev(cmd *cobra.Command, dir string, f devFlags) ([]devNode, error) {
+func (a *App) prepareDev(cmd *cobra.Command, dir string, f devFlags) ([]devcluster.Node, error) {
 	if err := a.refuseRunning(f.dir); err != nil {
 		return nil, err
 	}
@@ -133,7 +131,7 @@ func (a *App) prepareDev(cmd *cobra.Command, dir string, f devFlags) ([]devNode,
 // removeIfUnused takes back what lockDev made if nothing came of it.
 func removeIfUnused(dir string) {
 	if _, err := os.Stat(filepath.Join(dir, recordFile)); err != nil {
-		_ = os.Remove(filepath.Join(dir, lockFile))
+		_ = os.Remove(filepath.Join(dir, devcluster.LockFile))
 		_ = os.Remove(dir) // Fails if there is anything else, as it should.
 	}
 }
@@ -141,9 +139,9 @@ func removeIfUnused(dir string) {
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // refuseTakenPorts looks before it starts: three nodes that each fail on their own are harder to read.
-func refuseTakenPorts(nodes []devNode, choose string) error {
+func refuseTakenPorts(nodes []devcluster.Node, choose string) error {
 	for _, n := range nodes {
-		c, err := config.Load(n.config())
+		c, err := config.Load(n.Config())
 		if err != nil {
 			return err
 		}
@@ -155,7 +153,7 @@ func refuseTakenPorts(nodes []devNode, choose string) error {
 			}
 			l, err := net.Listen("tcp", place.address)
 			if err != nil {
-				return &Error{Code: exitFailed, Err: fmt.Errorf("port of node %s: %w", n.name, err), Hint: "free it, or choose other ports with " + choose + place.flag}
+				return &Error{Code: exitFailed, Err: fmt.Errorf("port of node %s: %w", n.Name, err), Hint: "free it, or choose other ports with " + choose + place.flag}
 			}
 			l.Close()
 		}
@@ -167,7 +165,7 @@ func refuseTakenPorts(nodes []devNode, choose string) error {
 const readyEvery = 250 * time.Millisecond
 
 // waitReady waits until every node is ready, and says what each waits for.
-func (a *App) waitReady(ctx context.Context, nodes []devNode, timeout time.Duration) error {
+func (a *App) waitReady(ctx context.Context, nodes []devcluster.Node, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	line := newNotice(a.Err)
@@ -187,7 +185,7 @@ func (a *App) waitReady(ctx context.Context, nodes []devNode, timeout time.Durat
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return failure(exitTimeout, "look at the logs: "+shortPath(nodes[0].logFile()), "not ready after %s: %s", timeout, text)
+				return failure(exitTimeout, "look at the logs: "+shortPath(nodes[0].LogFile()), "not ready after %s: %s", timeout, text)
 			}
 			return failure(exitInterrupted, "", "interrupted while waiting for: %s", text)
 		case <-tick.C:
@@ -196,18 +194,18 @@ func (a *App) waitReady(ctx context.Context, nodes []devNode, timeout time.Durat
 }
 
 // askReady lists what each node that is not ready waits for. A node that has ended is an error.
-func askReady(ctx context.Context, nodes []devNode) ([]string, error) {
+func askReady(ctx context.Context, nodes []devcluster.Node) ([]string, error) {
 	var waits []string
 	for _, n := range nodes {
-		if _, running := n.pid(); !running {
-			return nil, failure(exitFailed, "its whole log: "+shortPath(n.logFile()), "node %s ended while starting:\n%s", n.name, n.logTail())
+		if _, running := n.PID(); !running {
+			return nil, failure(exitFailed, "its whole log: "+shortPath(n.LogFile()), "node %s ended while starting:\n%s", n.Name, n.LogTail())
 		}
-		reasons, err := api.NewClient(n.socket()).Ready(ctx)
+		reasons, err := api.NewClient(n.Socket()).Ready(ctx)
 		switch {
 		case err != nil:
-			waits = append(waits, n.name+": starting")
+			waits = append(waits, n.Name+": starting")
 		case len(reasons) > 0:
-			waits = append(waits, n.name+": "+strings.Join(reasons, ", "))
+			waits = append(waits, n.Name+": "+strings.Join(reasons, ", "))
 		}
 	}
 	return waits, nil
@@ -215,10 +213,10 @@ func askReady(ctx context.Context, nodes []devNode) ([]string, error) {
 
 // printDevHints says what to type next. The nodes of the default directory are found from here; of others one
 // variable says where they are.
-func (a *App) printDevHints(ctx context.Context, f devFlags, nodes []devNode) {
-	fmt.Fprintf(a.Out, "All ready. Logs: %s\n", filepath.Join(shortPath(filepath.Dir(nodes[0].dir)), "*", logName))
+func (a *App) printDevHints(ctx context.Context, f devFlags, nodes []devcluster.Node) {
+	fmt.Fprintf(a.Out, "All ready. Logs: %s\n", filepath.Join(shortPath(filepath.Dir(nodes[0].Dir)), "*", devcluster.LogName))
 	if !a.findsDev(ctx, nodes) {
-		fmt.Fprintf(a.Out, "Type  export %s=%s\n", addrVariable, shellWord(shortPath(nodes[0].socket())))
+		fmt.Fprintf(a.Out, "Type  export %s=%s\n", addrVariable, shellWord(shortPath(nodes[0].Socket())))
 	}
 	fmt.Fprintf(a.Out, "Try   %s status\n", a.program())
 	if topic := firstTopic(nodes[0]); topic != "" {
@@ -235,7 +233,7 @@ func (a *App) printDevHints(ctx context.Context, f devFlags, nodes []devNode) {
 }
 
 // findsDev reports whether commands without flags ask one of the nodes: nothing else is named, and they lie here.
-func (a *App) findsDev(ctx context.Context, nodes []devNode) bool {
+func (a *App) findsDev(ctx context.Context, nodes []devcluster.Node) bool {
 	if name, _, err := currentContext(); os.Getenv(addrVariable) != "" || name != "" || err != nil {
 		return false
 	}
@@ -244,8 +242,8 @@ func (a *App) findsDev(ctx context.Context, nodes []devNode) bool {
 }
 
 // firstTopic is a topic to publish to; empty if the node has none.
-func firstTopic(n devNode) string {
-	c, err := config.Load(n.config())
+func firstTopic(n devcluster.Node) string {
+	c, err := config.Load(n.Config())
 	if err != nil || len(c.Topics) == 0 {
 		return ""
 	}
@@ -259,7 +257,7 @@ func (a *App) devLine(dir string, words ...string) string {
 
 // dirFlag is the flag that names a cluster's directory, with a blank before it; empty for the default.
 func dirFlag(dir string) string {
-	if dir == defaultDevDir {
+	if dir == devcluster.DefaultDir {
 		return ""
 	}
 	return " --dir " + shellWord(dir)
@@ -269,10 +267,10 @@ func dirFlag(dir string) string {
 const watchEvery = 500 * time.Millisecond
 
 // watchNodes tells of nodes that end or come back, until ctx ends.
-func (a *App) watchNodes(ctx context.Context, dir string, nodes []devNode) {
+func (a *App) watchNodes(ctx context.Context, dir string, nodes []devcluster.Node) {
 	up := map[string]bool{}
 	for _, n := range nodes {
-		up[n.name] = true
+		up[n.Name] = true
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -283,15 +281,15 @@ func (a *App) watchNodes(ctx context.Context, dir string, nodes []devNode) {
 		case <-tick.C:
 		}
 		for _, n := range nodes {
-			_, running := n.pid()
-			if running == up[n.name] {
+			_, running := n.PID()
+			if running == up[n.Name] {
 				continue
 			}
-			up[n.name] = running
+			up[n.Name] = running
 			if running {
-				fmt.Fprintf(a.Err, "%s runs again\n", n.name)
+				fmt.Fprintf(a.Err, "%s runs again\n", n.Name)
 			} else {
-				fmt.Fprintf(a.Err, "%s has ended; start it again with: %s\n", n.name, a.devLine(dir, "start", n.name))
+				fmt.Fprintf(a.Err, "%s has ended; start it again with: %s\n", n.Name, a.devLine(dir, "start", n.Name))
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"leasehold/internal/config"
+	"leasehold/internal/freeport"
 )
 
 // devArgs are the arguments of a cluster of fake nodes on free ports.
@@ -25,27 +26,14 @@ func devArgs(t *testing.T, dir string, more ...string) []string {
 		"--cluster-port", strconv.Itoa(base + 3), "--http-port", strconv.Itoa(base + 6)}, more...)
 }
 
-// freePorts finds n ports in a row below the range that the system hands out by itself.
+// freePorts finds n ports in a row.
 func freePorts(t *testing.T, n int) int {
 	t.Helper()
-	for base := 20000 + os.Getpid()%500*20; base < 32000; base += n {
-		if rangeFree(base, n) {
-			return base
-		}
+	first, err := freeport.Row(n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free ports")
-	return 0
-}
-
-func rangeFree(base, n int) bool {
-	for i := range n {
-		l, err := net.Listen("tcp", loopback(base+i))
-		if err != nil {
-			return false
-		}
-		l.Close()
-	}
-	return true
+	return first
 }
 
 func TestDevLeavesDetachedNodesThatOtherCommandsRule(t *testing.T) {
@@ -108,8 +96,8 @@ func TestDevInTheForegroundStopsItsNodesWithItself(t *testing.T) {
 		t.Errorf("ended with %v: %s", err, output())
 	}
 	for _, n := range nodes {
-		if pid, running := n.pid(); running {
-			t.Errorf("%s still runs as %d", n.name, pid)
+		if pid, running := n.PID(); running {
+			t.Errorf("%s still runs as %d", n.Name, pid)
 		}
 	}
 }
@@ -123,11 +111,11 @@ func TestDevShowsTheLogOfANodeThatDoesNotStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range nodes {
-		if pid, running := n.pid(); running {
-			t.Errorf("%s was left running as %d", n.name, pid)
+		if pid, running := n.PID(); running {
+			t.Errorf("%s was left running as %d", n.Name, pid)
 		}
 	}
-	text, err := os.ReadFile(nodes[1].config())
+	text, err := os.ReadFile(nodes[1].Config())
 	if err != nil || !strings.Contains(string(text), fmt.Sprintf("path = %q", filepath.Join(dir, "n2"))) {
 		t.Errorf("placeholders: %v in\n%s", err, text)
 	}
@@ -165,7 +153,7 @@ func TestAPidThatBelongsToAnotherProgramIsNotOurs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, nodes[0].pidFile(), strconv.Itoa(os.Getpid())+"\n")
+	writeFile(t, nodes[0].PIDFile(), strconv.Itoa(os.Getpid())+"\n")
 	run(t, "dev", "down", "--dir", dir).want(t, exitOK, "no node was running")
 }
 
@@ -173,7 +161,7 @@ func TestTopicsMayBeginWithAByteOrderMark(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	topics := writeFile(t, filepath.Join(t.TempDir(), "topics.toml"), "\ufeff[[topic]]\nname = \"marked\"\npartitions = 4\n")
 	startedAndStopped(t, dir, "--topics", topics, "--nodes", "1")
-	if c, err := config.Load(filepath.Join(dir, "n1", configFile)); err != nil || c.Topics[0].Name != "marked" {
+	if c, err := config.Load(filepath.Join(dir, "n1", config.FileName)); err != nil || c.Topics[0].Name != "marked" {
 		t.Errorf("%v", err)
 	}
 }

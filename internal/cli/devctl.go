@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +16,8 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
+	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 )
 
 func (a *App) devDownCommand(dir *string) *cobra.Command {
@@ -40,38 +43,38 @@ func (a *App) devDownCommand(dir *string) *cobra.Command {
 	return cmd
 }
 
-func (a *App) stopAndTell(nodes []devNode) {
-	stopped, killed := stopAll(nodes)
+func (a *App) stopAndTell(nodes []devcluster.Node) {
+	stopped, killed := devcluster.StopAll(nodes)
 	if len(stopped) == 0 {
 		fmt.Fprintln(a.Out, "no node was running")
 		return
 	}
 	fmt.Fprintln(a.Out, "stopped", strings.Join(stopped, ", "))
 	if len(killed) > 0 {
-		fmt.Fprintf(a.Err, "Warning: %s did not stop in %s and had to be killed\n", strings.Join(killed, ", "), stopLimit)
+		fmt.Fprintf(a.Err, "Warning: %s did not stop in %s and had to be killed\n", strings.Join(killed, ", "), devcluster.StopLimit)
 	}
 }
 
 // purgeDev removes what belongs to the cluster, and its directory only if nothing else is in it.
-func (a *App) purgeDev(nodes []devNode) error {
-	dir := filepath.Dir(nodes[0].dir)
+func (a *App) purgeDev(nodes []devcluster.Node) error {
+	dir := filepath.Dir(nodes[0].Dir)
 	record, err := readDevRecord(dir)
 	if err != nil {
 		return err
 	}
 	doomed, kept := []string{filepath.Join(dir, outName)}, false
 	for _, n := range nodes {
-		text, err := os.ReadFile(n.config())
-		if err != nil || digest(string(text)) == record.Written[n.name] {
-			doomed = append(doomed, n.dir)
+		text, err := os.ReadFile(n.Config())
+		if err != nil || digest(string(text)) == record.Written[n.Name] {
+			doomed = append(doomed, n.Dir)
 			continue
 		}
 		kept = true
-		doomed = append(doomed, n.stored()...)
-		fmt.Fprintf(a.Err, "kept %s, which was edited; remove it yourself if it is not needed\n", shortPath(n.config()))
+		doomed = append(doomed, storedFiles(n)...)
+		fmt.Fprintf(a.Err, "kept %s, which was edited; remove it yourself if it is not needed\n", shortPath(n.Config()))
 	}
 	if !kept {
-		doomed = append(doomed, filepath.Join(dir, recordFile), filepath.Join(dir, lockFile))
+		doomed = append(doomed, filepath.Join(dir, recordFile), filepath.Join(dir, devcluster.LockFile))
 	}
 	for _, path := range doomed {
 		if err := os.RemoveAll(path); err != nil {
@@ -83,12 +86,12 @@ func (a *App) purgeDev(nodes []devNode) error {
 	return nil
 }
 
-// stored lists what is in the node's directory beside its config.
-func (n devNode) stored() (paths []string) {
-	entries, _ := os.ReadDir(n.dir) // What cannot be listed cannot be removed either.
+// storedFiles lists what is in the node's directory besides its config.
+func storedFiles(n devcluster.Node) (paths []string) {
+	entries, _ := os.ReadDir(n.Dir) // What cannot be listed cannot be removed either.
 	for _, e := range entries {
-		if e.Name() != configFile {
-			paths = append(paths, filepath.Join(n.dir, e.Name()))
+		if e.Name() != config.FileName {
+			paths = append(paths, filepath.Join(n.Dir, e.Name()))
 		}
 	}
 	return paths
@@ -106,17 +109,17 @@ func (a *App) devKillCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pid, running := n.pid()
+			pid, running := n.PID()
 			if !running {
-				return failure(exitFailed, "start it with `"+a.devLine(*dir, "start", n.name)+"`", "node %s is not running", n.name)
+				return failure(exitFailed, "start it with `"+a.devLine(*dir, "start", n.Name)+"`", "node %s is not running", n.Name)
 			}
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				return fmt.Errorf("kill node %s: %w", n.name, err)
+				return fmt.Errorf("kill node %s: %w", n.Name, err)
 			}
-			if !n.gone(stopLimit) {
-				return failure(exitTimeout, "", "node %s (pid %d) is still there after %s", n.name, pid, stopLimit)
+			if !n.Gone(devcluster.StopLimit) {
+				return failure(exitTimeout, "", "node %s (pid %d) is still there after %s", n.Name, pid, devcluster.StopLimit)
 			}
-			fmt.Fprintf(a.Out, "killed %s (pid %d)\n", n.name, pid)
+			fmt.Fprintf(a.Out, "killed %s (pid %d)\n", n.Name, pid)
 			return nil
 		}),
 	}
@@ -135,16 +138,16 @@ func (a *App) devStartCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if pid, running := n.pid(); running {
-				return failure(exitFailed, "", "node %s runs already (pid %d)", n.name, pid)
+			if pid, running := n.PID(); running {
+				return failure(exitFailed, "", "node %s runs already (pid %d)", n.Name, pid)
 			}
-			if err := n.relaunch(); err != nil {
+			if err := relaunch(n); err != nil {
 				return err
 			}
-			if err := a.waitReady(cmd.Context(), []devNode{n}, timeout); err != nil {
+			if err := a.waitReady(cmd.Context(), []devcluster.Node{n}, timeout); err != nil {
 				return err // It goes on starting: it may only be waiting for others.
 			}
-			fmt.Fprintf(a.Out, "%s is ready\n", n.name)
+			fmt.Fprintf(a.Out, "%s is ready\n", n.Name)
 			return nil
 		}),
 	}
@@ -152,10 +155,20 @@ func (a *App) devStartCommand(dir *string) *cobra.Command {
 	return cmd
 }
 
+// relaunch starts a stopped node alone, detached from this process.
+func relaunch(n devcluster.Node) error {
+	unlock, err := lockDev(filepath.Dir(n.Dir))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return n.Launch(nil, true)
+}
+
 // clusterOf is the cluster's status as the first node that can tell sees it, nil if none can.
-func clusterOf(ctx context.Context, nodes []devNode) *api.Status {
+func clusterOf(ctx context.Context, nodes []devcluster.Node) *api.Status {
 	for _, n := range nodes {
-		if s, err := api.NewClient(n.socket()).Status(ctx); err == nil {
+		if s, err := api.NewClient(n.Socket()).Status(ctx); err == nil {
 			return s
 		}
 	}
@@ -206,10 +219,10 @@ func (a *App) devStatusCommand(dir *string) *cobra.Command {
 	return cmd
 }
 
-func (a *App) runDevStatus(ctx context.Context, nodes []devNode, format string) error {
+func (a *App) runDevStatus(ctx context.Context, nodes []devcluster.Node, format string) error {
 	states := make([]devState, len(nodes))
 	for i, n := range nodes {
-		states[i] = n.state(ctx)
+		states[i] = stateOf(ctx, n)
 	}
 	if err := a.printDevStates(states, format); err != nil {
 		return err
@@ -227,13 +240,13 @@ func (a *App) runDevStatus(ctx context.Context, nodes []devNode, format string) 
 	return devVerdict(s)
 }
 
-func (n devNode) state(ctx context.Context) devState {
-	s := devState{Node: n.name, Reasons: []string{}, Config: n.config(), Log: n.logFile()}
-	if s.PID, s.Running = n.pid(); !s.Running {
+func stateOf(ctx context.Context, n devcluster.Node) devState {
+	s := devState{Node: n.Name, Reasons: []string{}, Config: n.Config(), Log: n.LogFile()}
+	if s.PID, s.Running = n.PID(); !s.Running {
 		s.PID = 0
 		return s
 	}
-	reasons, err := api.NewClient(n.socket()).Ready(ctx)
+	reasons, err := api.NewClient(n.Socket()).Ready(ctx)
 	if err != nil {
 		reasons = []string{"its own start"}
 	}
@@ -261,4 +274,47 @@ func runText(s devState) string {
 		return fmt.Sprintf("ready (pid %d)", s.PID)
 	}
 	return fmt.Sprintf("starting (pid %d)", s.PID)
+}
+
+// devNodes finds the nodes in a directory.
+func devNodes(typed string) ([]devcluster.Node, error) {
+	dir, err := filepath.Abs(typed)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := devcluster.Nodes(dir)
+	if err == nil && len(nodes) == 0 {
+		err = failure(exitNotFound, "start one with `leasehold dev"+dirFlag(typed)+"`, or name its directory with --dir", "there is no dev cluster in %s", shortPath(dir))
+	}
+	return nodes, err
+}
+
+func (a *App) findDevNode(dir, name string) (devcluster.Node, error) {
+	nodes, err := devNodes(dir)
+	if err != nil {
+		return devcluster.Node{}, err
+	}
+	i := slices.IndexFunc(nodes, func(n devcluster.Node) bool { return n.Name == name })
+	if i < 0 {
+		var names []string
+		for _, n := range nodes {
+			names = append(names, n.Name)
+		}
+		return devcluster.Node{}, failure(exitNotFound, "name one of "+strings.Join(names, ", "), "there is no node %q in %s", name, dir)
+	}
+	return nodes[i], nil
+}
+
+// refuseRunning protects a cluster that runs from being given new configs.
+func (a *App) refuseRunning(dir string) error {
+	nodes, err := devNodes(dir)
+	if err != nil {
+		return nil // There is none yet.
+	}
+	for _, n := range nodes {
+		if pid, running := n.PID(); running {
+			return failure(exitFailed, "stop it with `"+a.devLine(dir, "down")+"`, or use another --dir", "node %s of %s runs already (pid %d)", n.Name, dir, pid)
+		}
+	}
+	return nil
 }

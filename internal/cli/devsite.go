@@ -11,11 +11,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 	"leasehold/internal/jsondata"
 	"leasehold/internal/smallfile"
 )
@@ -34,7 +34,7 @@ type devRecord struct {
 // Names in the directory of a dev cluster, beside those of its nodes.
 const (
 	recordFile = "dev.json"
-	lockFile   = "dev.lock"
+	outName    = "out" // What handlers write, by convention.
 )
 
 // sampleTopic is what a dev cluster runs if it is given nothing: enough to publish to and to see something happen.
@@ -113,9 +113,9 @@ func (r devRecord) check(dir string) error {
 		return usage("--nodes %d: a cluster has at least 3 nodes (with two, the loss of either stops both); 1 is a node on its own", r.Nodes)
 	}
 	holds := 0
-	nodes, _ := devNodes(dir) // An error: there are none.
+	nodes, _ := devcluster.Nodes(dir) // It cannot fail: dir is quoted.
 	for _, n := range nodes {
-		if _, err := os.Stat(filepath.Dir(n.socket())); err == nil {
+		if _, err := os.Stat(filepath.Dir(n.Socket())); err == nil {
 			holds++
 		}
 	}
@@ -140,7 +140,7 @@ func (r devRecord) site(dir string) site {
 
 // writeDevSite makes the nodes' directories what the flags ask for. Data and secrets of an earlier start stay, and so
 // does a config that was edited.
-func (a *App) writeDevSite(cmd *cobra.Command, dir string, f devFlags) ([]devNode, error) {
+func (a *App) writeDevSite(cmd *cobra.Command, dir string, f devFlags) ([]devcluster.Node, error) {
 	last, err := readDevRecord(dir)
 	if err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func (a *App) writeDevFiles(dir string, s site, wish devRecord, edited map[strin
 	for _, n := range s.nodes {
 		wish.Written[n.name] = digest(s.text(n))
 		if edited[n.name] {
-			fmt.Fprintf(a.Err, "kept %s as it was edited\n", shortPath(filepath.Join(s.dir(dir, n), configFile)))
+			fmt.Fprintf(a.Err, "kept %s as it was edited\n", shortPath(filepath.Join(s.dir(dir, n), config.FileName)))
 		} else if err := s.writeConfig(dir, n); err != nil {
 			return err
 		}
@@ -181,9 +181,9 @@ func (a *App) writeDevFiles(dir string, s site, wish devRecord, edited map[strin
 }
 
 // devNodes are the nodes of a site as `dev` runs them.
-func (s site) devNodes(dir string) (nodes []devNode) {
+func (s site) devNodes(dir string) (nodes []devcluster.Node) {
 	for _, n := range s.nodes {
-		nodes = append(nodes, devNode{name: n.name, dir: s.dir(dir, n)})
+		nodes = append(nodes, devcluster.Node{Name: n.name, Dir: s.dir(dir, n)})
 	}
 	return nodes
 }
@@ -198,7 +198,7 @@ func digest(text string) string {
 func editedConfigs(dir string, s site, written map[string]string) (map[string]bool, error) {
 	edited := map[string]bool{}
 	for _, n := range s.nodes {
-		path := filepath.Join(dir, n.name, configFile)
+		path := filepath.Join(dir, n.name, config.FileName)
 		have, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -238,19 +238,14 @@ func topicsError(err error, file string, s site) error {
 	return &Error{Code: exitUsage, Err: err, Hint: "correct the file"}
 }
 
-// lockDev keeps two commands from starting nodes in one directory at once: each would overwrite the pid files of the
-// other, and a node could be left that nobody knows of. The lock ends with the process, too.
+// lockDev locks a cluster's directory against other commands that start nodes in it.
 func lockDev(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, writeError("--dir", fmt.Errorf("make the directory of the cluster: %w", err))
-	}
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, writeError("--dir", fmt.Errorf("lock the directory of the cluster: %w", err))
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+	unlock, err = devcluster.Lock(dir)
+	switch {
+	case errors.Is(err, devcluster.ErrLocked):
 		return nil, failure(exitFailed, "wait until it is done, or end it", "another command is starting nodes in %s", shortPath(dir))
+	case err != nil:
+		return nil, writeError("--dir", err)
 	}
-	return func() { f.Close() }, nil
+	return unlock, nil
 }

@@ -9,12 +9,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 )
 
 // startedAndStopped starts a cluster of fake nodes in dir, stops it, and returns arguments to start it again.
@@ -51,29 +51,29 @@ func TestDevKeepsWhatSomebodyEdited(t *testing.T) {
 	again := startedAndStopped(t, dir)
 	at := func(node, file string) string { return filepath.Join(dir, node, file) }
 	edits := map[string]string{
-		at("n1", configFile): edit(t, at("n1", configFile), func(s string) string { return s + "\n[[topic]]\nname = \"mine\"\npartitions = 4\n" }),
-		at("n2", configFile): edit(t, at("n2", configFile), func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }),
-		at("n3", configFile): edit(t, at("n3", configFile), func(s string) string { return strings.Replace(s, `"data"`, `"elsewhere"`, 1) }),
-		at("n2", secretFile): edit(t, at("n2", secretFile), func(s string) string { return config.NewSecret() + s }),
+		at("n1", config.FileName): edit(t, at("n1", config.FileName), func(s string) string { return s + "\n[[topic]]\nname = \"mine\"\npartitions = 4\n" }),
+		at("n2", config.FileName): edit(t, at("n2", config.FileName), func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }),
+		at("n3", config.FileName): edit(t, at("n3", config.FileName), func(s string) string { return strings.Replace(s, `"data"`, `"elsewhere"`, 1) }),
+		at("n2", secretFile):      edit(t, at("n2", secretFile), func(s string) string { return config.NewSecret() + s }),
 	}
 	r := run(t, again...)
-	r.want(t, exitOK, "kept "+at("n1", configFile), "kept "+at("n2", configFile), "kept "+at("n3", configFile), "All ready")
+	r.want(t, exitOK, "kept "+at("n1", config.FileName), "kept "+at("n2", config.FileName), "kept "+at("n3", config.FileName), "All ready")
 	run(t, "dev", "status", "--dir", dir).want(t, exitOK, "n3    ready") // Also where data_dir was edited.
 	for path, text := range edits {
 		wantFile(t, path, text)
 	}
-	run(t, "dev", "down", "--dir", dir, "--purge").want(t, exitOK, "kept "+at("n1", configFile), "was edited")
-	wantFile(t, at("n1", configFile), edits[at("n1", configFile)])
+	run(t, "dev", "down", "--dir", dir, "--purge").want(t, exitOK, "kept "+at("n1", config.FileName), "was edited")
+	wantFile(t, at("n1", config.FileName), edits[at("n1", config.FileName)])
 	if _, err := os.Stat(at("n1", "data")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("purge left data: %v", err)
 	}
-	run(t, again...).want(t, exitOK, "kept "+at("n1", configFile))
+	run(t, again...).want(t, exitOK, "kept "+at("n1", config.FileName))
 }
 
 func TestDevWritesAConfigThatIsGone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	again := startedAndStopped(t, dir)
-	path := filepath.Join(dir, "n2", configFile)
+	path := filepath.Join(dir, "n2", config.FileName)
 	text, err := os.ReadFile(path)
 	if err != nil || os.Remove(path) != nil {
 		t.Fatal(err)
@@ -88,9 +88,9 @@ func TestDevWritesAConfigThatIsGone(t *testing.T) {
 func TestDevRefusesToMixAnEditWithOtherFlags(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	again := startedAndStopped(t, dir)
-	path := filepath.Join(dir, "n3", configFile)
+	path := filepath.Join(dir, "n3", config.FileName)
 	edited := edit(t, path, func(s string) string { return s + "# mine\n" })
-	first, err := os.ReadFile(filepath.Join(dir, "n1", configFile))
+	first, err := os.ReadFile(filepath.Join(dir, "n1", config.FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestDevRefusesToMixAnEditWithOtherFlags(t *testing.T) {
 		run(t, append(again, flags...)...).want(t, exitFailed, path+" was edited", "remove it")
 	}
 	wantFile(t, path, edited)
-	wantFile(t, filepath.Join(dir, "n1", configFile), string(first))
+	wantFile(t, filepath.Join(dir, "n1", config.FileName), string(first))
 	run(t, again...).want(t, exitOK, "kept")
 }
 
@@ -107,7 +107,7 @@ func TestDevRemembersItsFlags(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	topics := writeFile(t, filepath.Join(t.TempDir(), "topics.toml"), "[[topic]]\nname = \"mine\"\npartitions = 1\n")
 	again := startedAndStopped(t, dir, "--topics", topics)
-	path := filepath.Join(dir, "n1", configFile)
+	path := filepath.Join(dir, "n1", config.FileName)
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestDevNodesAreOneOrAtLeastThree(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "demo")
 	again := startedAndStopped(t, dir, "--nodes", "1")
-	c, err := config.Load(filepath.Join(dir, "n1", configFile))
+	c, err := config.Load(filepath.Join(dir, "n1", config.FileName))
 	if err != nil || len(c.Peers()) != 0 {
 		t.Fatalf("%v, peers %v", err, c.Peers())
 	}
@@ -213,7 +213,7 @@ func TestDevHintsCanBePasted(t *testing.T) {
 	t.Chdir(t.TempDir())
 	a := &App{Program: "bin/leasehold"}
 	for dir, want := range map[string]string{
-		defaultDevDir: "bin/leasehold dev kill n2", ".cluster": "bin/leasehold dev kill n2 --dir .cluster", "my demo": "bin/leasehold dev kill n2 --dir 'my demo'",
+		devcluster.DefaultDir: "bin/leasehold dev kill n2", ".cluster": "bin/leasehold dev kill n2 --dir .cluster", "my demo": "bin/leasehold dev kill n2 --dir 'my demo'",
 	} {
 		if got := a.devLine(dir, "kill", "n2"); got != want {
 			t.Error(got)
@@ -233,7 +233,7 @@ func TestDevHintsCanBePasted(t *testing.T) {
 
 func TestDevInItsOwnDirectoryNeedsNoVariable(t *testing.T) {
 	t.Chdir(t.TempDir())
-	startedAndStopped(t, defaultDevDir)
+	startedAndStopped(t, devcluster.DefaultDir)
 	r := run(t, "dev", "--detach")
 	r.want(t, exitOK, "leasehold status\n")
 	r.lacks(t, "export")
@@ -245,7 +245,7 @@ func TestDevInItsOwnDirectoryNeedsNoVariable(t *testing.T) {
 
 func TestDevAgentIsADevClusterOfOne(t *testing.T) {
 	t.Chdir(t.TempDir())
-	startedAndStopped(t, defaultDevDir, "--nodes", "1") // On ports that are free here.
+	startedAndStopped(t, devcluster.DefaultDir, "--nodes", "1") // On ports that are free here.
 	var errs bytes.Buffer
 	out, err := os.Create("out")
 	if err != nil {
@@ -283,64 +283,26 @@ func TestDevAgentIsADevClusterOfOne(t *testing.T) {
 
 func TestDevAgentLeavesAClusterAlone(t *testing.T) {
 	t.Chdir(t.TempDir())
-	startedAndStopped(t, defaultDevDir)
+	startedAndStopped(t, devcluster.DefaultDir)
 	run(t, "agent", "--dev").want(t, exitUsage, "a cluster of 3 nodes", "leasehold dev")
 }
 
 func TestInitWritesANodeOnItsOwn(t *testing.T) {
 	t.Chdir(t.TempDir())
 	run(t, "init", "--single").want(t, exitOK, "Next: leasehold agent --config config.toml")
-	c, err := config.Load(configFile)
+	c, err := config.Load(config.FileName)
 	if err != nil || len(c.Peers()) != 0 || !strings.HasSuffix(c.Node.DataDir, "/data") {
 		t.Fatalf("%v, %+v", err, c)
 	}
-	text, err := os.ReadFile(configFile)
+	text, err := os.ReadFile(config.FileName)
 	if err != nil {
 		t.Fatal(err)
 	}
 	run(t, "init", "--single").want(t, exitFailed, "there already")
-	wantFile(t, configFile, string(text))
+	wantFile(t, config.FileName, string(text))
 	run(t, "init", "--single", "--out", "my site", "--cluster-name", "plant-7").want(t, exitOK, "agent --config 'my site/config.toml'")
 	run(t, "init", "--single", "--nodes", "n1=10.0.0.1").want(t, exitUsage, "--single and --nodes")
 	run(t, "init", "--nodes", "n1=10.0.0.1", "--cluster-name", "x", "--out", "y").want(t, exitUsage, "init --single")
 	run(t, "init").want(t, exitUsage, "--single")
 	run(t, "agent").want(t, exitUsage, "--config config.toml") // The hint of somebody who has just made one.
-}
-
-// TestANodeThatHasJustStartedRuns: the kernel shows a process's arguments a moment after the start of its program. Many
-// starts at once make the moment long enough to be seen.
-func TestANodeThatHasJustStartedRuns(t *testing.T) {
-	var starters sync.WaitGroup
-	for range 8 {
-		n := devNode{name: "n1", dir: t.TempDir()}
-		starters.Go(func() {
-			for range 40 {
-				if err := startAndLook(n); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	starters.Wait()
-}
-
-func startAndLook(n devNode) error {
-	cmd := exec.Command("sh", "-c", "read line", "agent", n.config())
-	stdin, err := cmd.StdinPipe() // Never written: the process stays until it is killed.
-	if err != nil {
-		return err
-	}
-	defer stdin.Close()
-	if err := n.start(cmd); err != nil {
-		return err
-	}
-	pid, alive := n.pid()
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-	_, dead := n.pid()
-	if !alive || dead {
-		return fmt.Errorf("process %d: runs %v, and after its end %v", pid, alive, dead)
-	}
-	return nil
 }

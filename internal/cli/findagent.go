@@ -18,10 +18,11 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 )
 
 // localConfig is the config file that commands look for in the current directory.
-const localConfig = configFile
+const localConfig = config.FileName
 
 // defaultHTTP is asked if nothing says where the agent is.
 const defaultHTTP = "127.0.0.1:8222"
@@ -82,7 +83,7 @@ func changed(cmd *cobra.Command, flag string) bool {
 // localAgent finds an agent of this directory or machine.
 func (a *App) localAgent(ctx context.Context) (found, error) {
 	if n, ok := a.runningDevNode(ctx); ok {
-		return found{shortPath(n.socket()), "a node of " + defaultDevDir}, nil
+		return found{shortPath(n.Socket()), "a node of " + devcluster.DefaultDir}, nil
 	}
 	if path := a.machineConfig(); path != "" {
 		return a.configAgent(path)
@@ -99,23 +100,23 @@ func (a *App) configAgent(path string) (found, error) {
 }
 
 // runningDevNode returns the first node of ./leasehold-dev that answers.
-func (a *App) runningDevNode(ctx context.Context) (devNode, bool) {
+func (a *App) runningDevNode(ctx context.Context) (devcluster.Node, bool) {
 	for _, n := range a.localDevNodes() {
 		ctx, cancel := context.WithTimeout(ctx, answerLimit)
-		_, err := api.NewClient(n.socket()).Ready(ctx)
+		_, err := api.NewClient(n.Socket()).Ready(ctx)
 		cancel()
 		if !errors.Is(err, api.ErrUnreachable) {
 			return n, true
 		}
 	}
-	return devNode{}, false
+	return devcluster.Node{}, false
 }
 
-func (a *App) localDevNodes() []devNode {
-	if !a.trusted(defaultDevDir) {
+func (a *App) localDevNodes() []devcluster.Node {
+	if !a.trusted(devcluster.DefaultDir) {
 		return nil
 	}
-	nodes, err := devNodes(defaultDevDir)
+	nodes, err := devNodes(devcluster.DefaultDir)
 	if err != nil {
 		return nil // There is none.
 	}
@@ -140,11 +141,11 @@ func (a *App) findConfig(cmd *cobra.Command) string {
 		return a.configPath
 	}
 	if n, ok := a.runningDevNode(cmd.Context()); ok {
-		return shortPath(n.config())
+		return shortPath(n.Config())
 	}
 	path := a.machineConfig()
 	if nodes := a.localDevNodes(); len(nodes) > 0 && path != localConfig {
-		return shortPath(nodes[0].config())
+		return shortPath(nodes[0].Config())
 	}
 	return cmp.Or(path, a.configPath)
 }

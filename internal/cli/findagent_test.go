@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"leasehold/internal/config"
+	"leasehold/internal/devcluster"
 )
 
 // place serves an agent of cluster name at the socket of a node's directory, and writes the node's config.
@@ -16,7 +17,7 @@ func place(t *testing.T, dir, name string) {
 	t.Helper()
 	s := healthy()
 	s.Cluster = name
-	writeFile(t, filepath.Join(dir, configFile), "[node]\nname = \"n1\"\ndata_dir = \"data\"\n"+
+	writeFile(t, filepath.Join(dir, config.FileName), "[node]\nname = \"n1\"\ndata_dir = \"data\"\n"+
 		"[[topic]]\nname = \"t\"\npartitions = 1\n[[group]]\nname = \"of-"+name+"\"\ntopic = \"t\"\nhandler = { kind = \"log\" }\n")
 	link(t, agent(t, &fakeSource{status: s}), filepath.Join(dir, "data", config.SocketName))
 }
@@ -48,7 +49,7 @@ func TestAgentIsFoundInTheOrderThatTheDocsGive(t *testing.T) {
 	place(t, ".", "here")
 	wins("here")
 	place(t, "leasehold-dev/n2", "dev")
-	writeFile(t, "leasehold-dev/n1/"+configFile, "[node]\nname = \"n1\"\ndata_dir = \"data\"\n") // n1 does not run.
+	writeFile(t, "leasehold-dev/n1/"+config.FileName, "[node]\nname = \"n1\"\ndata_dir = \"data\"\n") // n1 does not run.
 	wins("dev")
 
 	run(t, "context", "add", "used", "--addr", of("used"), "--use").want(t, exitOK)
@@ -60,11 +61,11 @@ func TestAgentIsFoundInTheOrderThatTheDocsGive(t *testing.T) {
 	t.Setenv(addrVariable, of("environment"))
 	wins("environment")
 	place(t, "elsewhere", "config")
-	wins("config", "--config", "elsewhere/"+configFile)
+	wins("config", "--config", "elsewhere/"+config.FileName)
 	wins("context-flag", "--context", "flag")
-	wins("context-flag", "--context", "flag", "--config", "elsewhere/"+configFile)
+	wins("context-flag", "--context", "flag", "--config", "elsewhere/"+config.FileName)
 	wins("addr", "--addr", of("addr"))
-	wins("addr", "--addr", of("addr"), "--config", "elsewhere/"+configFile)
+	wins("addr", "--addr", of("addr"), "--config", "elsewhere/"+config.FileName)
 	run(t, "status", "--addr", "127.0.0.1:1", "--context", "flag").want(t, exitUsage, "--addr and --context")
 }
 
@@ -76,7 +77,7 @@ func TestErrorsSayWhichAgentWasAsked(t *testing.T) {
 		run(t, append(args, "--context", "gone")...).want(t, exitUnreachable, "Agent: /nonexistent.sock (context gone)")
 		run(t, append(args, "--addr", "/nonexistent.sock")...).want(t, exitUnreachable, "Agent: /nonexistent.sock (--addr)")
 	}
-	writeFile(t, configFile, "[node]\nname = \"n1\"\ndata_dir = \"data\"\n")
+	writeFile(t, config.FileName, "[node]\nname = \"n1\"\ndata_dir = \"data\"\n")
 	run(t, "status").want(t, exitUnreachable, "Agent: data/leasehold.sock (data_dir of config.toml)")
 	r := run(t, "status", "-o", "json")
 	var e struct{ Agent string }
@@ -97,13 +98,13 @@ func TestAConfigOfAnotherProgramIsNotTakenForOurs(t *testing.T) {
 	for name, text := range map[string]string{
 		"hugo": "baseURL = 'https://example.org/'\n", "cargo": "[build]\njobs = 1\n", "empty": "", "yaml": "node:\n  name: n1\n",
 	} {
-		path := writeFile(t, filepath.Join(t.TempDir(), configFile), text)
+		path := writeFile(t, filepath.Join(t.TempDir(), config.FileName), text)
 		if isConfig(path) {
 			t.Errorf("%s was taken for ours", name)
 		}
 	}
 	t.Chdir(t.TempDir())
-	writeFile(t, configFile, "[node]\nnmae = \"n1\"\n")
+	writeFile(t, config.FileName, "[node]\nnmae = \"n1\"\n")
 	run(t, "status").want(t, exitUsage, "config.toml:2", `did you mean "name"`) // Ours and broken: no other agent is asked.
 }
 
@@ -128,14 +129,14 @@ func TestCommandsThatReadAConfigFindTheOneOfTheAgent(t *testing.T) {
 	place(t, "leasehold-dev/n1", "dev")
 	run(t, "handler", "test", "of-dev", "--data", "{}").want(t, exitOK, "message  t/0/1")
 	run(t, "handler", "test", "of-here", "--data", "{}").want(t, exitNotFound, "leasehold-dev/n1/config.toml")
-	run(t, "handler", "test", "of-here", "--data", "{}", "--config", configFile).want(t, exitOK)
+	run(t, "handler", "test", "of-here", "--data", "{}", "--config", config.FileName).want(t, exitOK)
 
-	stopped := filepath.Join(defaultDevDir, "n1", "data", config.SocketName)
+	stopped := filepath.Join(devcluster.DefaultDir, "n1", "data", config.SocketName)
 	if err := os.Remove(stopped); err != nil {
 		t.Fatal(err)
 	}
 	run(t, "handler", "test", "of-here", "--data", "{}").want(t, exitOK)
-	if err := os.Remove(configFile); err != nil {
+	if err := os.Remove(config.FileName); err != nil {
 		t.Fatal(err)
 	}
 	run(t, "handler", "test", "of-dev", "--data", "{}").want(t, exitOK)

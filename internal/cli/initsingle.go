@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+
+	"leasehold/internal/config"
 )
 
 // singleName is the name of a node on its own if nobody gives another.
@@ -31,7 +33,7 @@ func requireCluster(cluster, nodes, out string) error {
 
 // printSingle says what to type next.
 func (a *App) printSingle(s site, out string) {
-	path := filepath.Join(out, configFile)
+	path := filepath.Join(out, config.FileName)
 	fmt.Fprintf(a.Out, "%s\tone node; its data will be in %s\n", path, filepath.Join(out, s.nodes[0].dataDir))
 	fmt.Fprintf(a.Out, "Next: %s agent --config %s\n", a.program(), shellWord(path))
 }

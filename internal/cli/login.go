@@ -17,7 +17,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/smallfile"
-	"leasehold/server"
+	"leasehold/server/access"
 )
 
 // login is who connects to a node's NATS listener, and whom it trusts there.
@@ -104,7 +104,7 @@ func (l *login) password(ctx context.Context, a *App) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
-	if _, err := server.ParsePasswordHash(string(password)); err == nil {
+	if _, err := access.ParsePasswordHash(string(password)); err == nil {
 		return "", usage("--password-file %s holds the hash that the nodes need; here it must hold the password itself", l.passwordFile)
 	}
 	return string(password), nil
@@ -121,7 +121,7 @@ func (a *App) connect(ctx context.Context, l login, info api.TopicInfo, trusted 
 	if err != nil {
 		return nil, connectError(address, err)
 	}
-	if _, err := nc.TLSConnectionState(); err != nil && l.user != "" && !server.IsLoopback(nc.ConnectedAddr()) {
+	if _, err := nc.TLSConnectionState(); err != nil && l.user != "" && !access.IsLoopback(nc.ConnectedAddr()) {
 		fmt.Fprintf(a.Err, "Warning: THE PASSWORD OF %s WAS SENT UNENCRYPTED to %s: the node has no TLS\n", l.user, nc.ConnectedAddr())
 	}
 	return nc, nil
@@ -202,7 +202,7 @@ func (a *App) nodeClient(target string) (*api.Client, error) {
 }
 
 // onThisMachine reports whether a target can only be reached from here, so that its word can be taken.
-func onThisMachine(target string) bool { return api.IsSocket(target) || server.IsLoopback(target) }
+func onThisMachine(target string) bool { return api.IsSocket(target) || access.IsLoopback(target) }
 
 // reachable replaces a node's "any address" by the one at which the agent was asked.
 func reachable(listen, target string) string {

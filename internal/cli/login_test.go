@@ -15,6 +15,7 @@ import (
 	"leasehold/partitioner"
 	"leasehold/partitioner/stream"
 	"leasehold/server"
+	"leasehold/server/access"
 	"leasehold/server/servertest"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,7 +24,7 @@ import (
 func TestUserHashMakesWhatAPasswordFileHolds(t *testing.T) {
 	r := runWith(t, "press-password\n", "user", "hash")
 	r.want(t, exitOK)
-	if _, err := server.ParsePasswordHash(r.out); err != nil || strings.Contains(r.out, "press-password") {
+	if _, err := access.ParsePasswordHash(r.out); err != nil || strings.Contains(r.out, "press-password") {
 		t.Errorf("%q: %v", r.out, err)
 	}
 	runWith(t, "short\n", "user", "hash").want(t, exitUsage, "8 to 72")
@@ -108,7 +109,7 @@ func openBroker(t *testing.T) open {
 		t.Fatal(err)
 	}
 	opt.Listen, opt.TLS, opt.Secrets = "0.0.0.0:0", c.Server.TLS, secrets.Keys
-	opt.Users = []server.User{
+	opt.Users = []access.User{
 		{Name: "press", PasswordHash: strings.TrimSpace(hash), Publish: []string{"orders.*"}},
 		{Name: "scanner", NKey: nkey, Publish: []string{"other.*"}},
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/config"
-	"leasehold/server"
+	"leasehold/server/pki"
 )
 
 func (a *App) tlsCommand() *cobra.Command {
@@ -35,7 +35,7 @@ func (a *App) tlsCACommand() *cobra.Command {
 			if len(secrets.Keys) == 0 {
 				return usage("%s: there is no cluster.secret_file, so there is no CA", c.Path())
 			}
-			ca, err := server.ClientCA(secrets.Keys)
+			ca, err := pki.ClientCA(secrets.Keys)
 			if err != nil {
 				return err
 			}

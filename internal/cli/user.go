@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/config"
-	"leasehold/server"
+	"leasehold/server/access"
 )
 
 func (a *App) userCommand() *cobra.Command {
@@ -34,7 +34,7 @@ func (a *App) userHashCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			hash, err := server.HashPassword(password)
+			hash, err := access.HashPassword(password)
 			if err != nil {
 				return usage("%s", err)
 			}

@@ -14,6 +14,8 @@ import (
 	"leasehold/internal/validname"
 	"leasehold/partitioner"
 	"leasehold/server"
+	"leasehold/server/datadir"
+	"leasehold/server/raft"
 	"leasehold/worker"
 )
 
@@ -48,7 +50,7 @@ func (c *Config) checkCluster(f *faults) {
 	if c.Cluster.Name != "" && !validname.OK(c.Cluster.Name) {
 		f.add("cluster.name", "cluster.name: %q %s", c.Cluster.Name, validname.Rule)
 	}
-	if c.Mode() == server.Single {
+	if c.Mode() == datadir.Single {
 		return
 	}
 	if c.Cluster.Name == "" {
@@ -106,7 +108,7 @@ func validAddress(address string) bool {
 // checkTiming holds the session to what an election may take: a node that loses the broker's leader has to get its
 // renewal through after the election before it must stop, also if it had just been about to renew.
 func (c *Config) checkTiming(f *faults) {
-	raft, err := server.TimingByName(c.Cluster.Timing)
+	raft, err := raft.TimingByName(c.Cluster.Timing)
 	if err != nil {
 		f.add("cluster.timing", "%s", err)
 		return

@@ -16,6 +16,10 @@ import (
 	"leasehold/internal/bytesize"
 	"leasehold/partitioner"
 	"leasehold/server"
+	"leasehold/server/access"
+	"leasehold/server/datadir"
+	"leasehold/server/pki"
+	"leasehold/server/raft"
 	"leasehold/worker"
 )
 
@@ -28,7 +32,7 @@ type Config struct {
 	Log     LogSection          `toml:"log"`
 	Topics  []partitioner.Topic `toml:"topic"`
 	Groups  []worker.Config     `toml:"group"`
-	Users   []server.UserConfig `toml:"user"`
+	Users   []access.UserConfig `toml:"user"`
 
 	path     string // Of the file, absolute.
 	warnings []string
@@ -42,9 +46,9 @@ type NodeSection struct {
 
 // HTTPSection is the [http] table.
 type HTTPSection struct {
-	Listen    string           `toml:"listen"`     // host:port, loopback only without a token_file.
-	TokenFile string           `toml:"token_file"` // Holds what callers on the port must show; empty: nothing.
-	TLS       server.TLSConfig `toml:"tls"`
+	Listen    string        `toml:"listen"`     // host:port, loopback only without a token_file.
+	TokenFile string        `toml:"token_file"` // Holds what callers on the port must show; empty: nothing.
+	TLS       pki.TLSConfig `toml:"tls"`
 }
 
 // ClusterSection is the [cluster] table. Without nodes the node stands alone, in single mode.
@@ -73,8 +77,8 @@ func DefaultConfig() Config {
 	return Config{
 		Node:    NodeSection{DataDir: "/var/lib/leasehold"},
 		Server:  server.DefaultConfig(),
-		HTTP:    HTTPSection{Listen: "127.0.0.1:8222", TLS: server.DefaultTLSConfig()},
-		Cluster: ClusterSection{Timing: server.TimingLAN, FastTakeover: true},
+		HTTP:    HTTPSection{Listen: "127.0.0.1:8222", TLS: pki.DefaultTLSConfig()},
+		Cluster: ClusterSection{Timing: raft.TimingLAN, FastTakeover: true},
 		Log:     LogSection{Level: "info", Format: "text"},
 	}
 }
@@ -86,16 +90,16 @@ func (c *Config) Path() string { return c.path }
 func (c *Config) Warnings() []string { return c.warnings }
 
 // Mode says whether the node stands alone.
-func (c *Config) Mode() server.Mode {
+func (c *Config) Mode() datadir.Mode {
 	if len(c.Cluster.Nodes) == 0 {
-		return server.Single
+		return datadir.Single
 	}
-	return server.Cluster
+	return datadir.Cluster
 }
 
 // Identity is whose data the node's directory holds. A node in single mode without a cluster name lends it its own.
-func (c *Config) Identity() server.Identity {
-	return server.Identity{Node: c.Node.Name, Cluster: cmp.Or(c.Cluster.Name, c.Node.Name), Mode: c.Mode()}
+func (c *Config) Identity() datadir.Identity {
+	return datadir.Identity{Node: c.Node.Name, Cluster: cmp.Or(c.Cluster.Name, c.Node.Name), Mode: c.Mode()}
 }
 
 // Peers lists the cluster's nodes including this one, none in single mode.
@@ -121,7 +125,7 @@ func (c *Config) ClusterListen() string {
 // Listeners are the addresses at which this node listens for the network.
 func (c *Config) Listeners() []string {
 	list := []string{c.Server.Listen, c.HTTP.Listen}
-	if c.Mode() == server.Cluster {
+	if c.Mode() == datadir.Cluster {
 		list = append(list, c.ClusterListen())
 	}
 	return list
@@ -130,8 +134,11 @@ func (c *Config) Listeners() []string {
 // SocketPath is where the agent answers local commands.
 func (c *Config) SocketPath() string { return filepath.Join(c.Node.DataDir, SocketName) }
 
+// FileName is the name of a config file in the directory of a node.
+const FileName = "config.toml"
+
 // SocketName is the name of the agent's socket in the data directory.
-const SocketName = server.SocketFile
+const SocketName = datadir.SocketFile
 
 // LeaseTiming returns the part of the lease protocol's config that is about time: a renewal may take half the time to the
 // next one.
@@ -188,7 +195,7 @@ func (c *Config) fill() {
 // fillFiles finds the files of keys and passwords.
 func (c *Config) fillFiles() {
 	c.HTTP.TokenFile = c.credential(c.HTTP.TokenFile)
-	for _, t := range []*server.TLSConfig{&c.Server.TLS, &c.HTTP.TLS} {
+	for _, t := range []*pki.TLSConfig{&c.Server.TLS, &c.HTTP.TLS} {
 		t.CertFile, t.KeyFile, t.CAFile = c.credential(t.CertFile), c.credential(t.KeyFile), c.credential(t.CAFile)
 	}
 	for i, u := range c.Users {
@@ -200,8 +207,8 @@ func (c *Config) fillFiles() {
 type timing struct{ ttl, renew, margin time.Duration }
 
 var timings = map[string]timing{
-	server.TimingLAN: {ttl: 5 * time.Second, renew: time.Second, margin: time.Second},
-	server.TimingWAN: {ttl: 20 * time.Second, renew: 4 * time.Second, margin: 3 * time.Second},
+	raft.TimingLAN: {ttl: 5 * time.Second, renew: time.Second, margin: time.Second},
+	raft.TimingWAN: {ttl: 20 * time.Second, renew: 4 * time.Second, margin: 3 * time.Second},
 }
 
 // samePlace reports whether two addresses cannot both be listened on.

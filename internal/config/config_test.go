@@ -14,7 +14,7 @@ import (
 
 	"leasehold/internal/bytesize"
 	"leasehold/internal/fielderr"
-	"leasehold/server"
+	"leasehold/server/datadir"
 	"leasehold/worker"
 )
 
@@ -88,7 +88,7 @@ func containsAll(text string, parts []string) bool {
 
 func TestSmallestConfigGetsEveryDefault(t *testing.T) {
 	c := mustLoad(t, smallest)
-	if c.Mode() != server.Cluster || c.ClusterListen() != "10.0.0.11:6222" || len(c.Peers()) != 3 {
+	if c.Mode() != datadir.Cluster || c.ClusterListen() != "10.0.0.11:6222" || len(c.Peers()) != 3 {
 		t.Errorf("mode %s, listens on %q, peers %v", c.Mode(), c.ClusterListen(), c.Peers())
 	}
 	if c.Cluster.SessionTTL != 5*time.Second || c.Cluster.Renew != time.Second || c.Cluster.Margin != time.Second || !c.Cluster.FastTakeover {
@@ -107,7 +107,7 @@ func TestSmallestConfigGetsEveryDefault(t *testing.T) {
 
 func TestWithoutNodesTheNodeStandsAlone(t *testing.T) {
 	c := mustLoad(t, "[node]\nname = \"n1\"\n")
-	if c.Mode() != server.Single || c.Identity().Cluster != "n1" || c.ClusterListen() != "" {
+	if c.Mode() != datadir.Single || c.Identity().Cluster != "n1" || c.ClusterListen() != "" {
 		t.Errorf("mode %s, identity %+v", c.Mode(), c.Identity())
 	}
 }

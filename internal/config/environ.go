@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"leasehold/server"
+	"leasehold/server/datadir"
 )
 
 // Check is one line of the check list that `leasehold config validate` prints.
@@ -25,7 +26,7 @@ type Check struct {
 // CheckEnvironment looks at what the config needs from this machine.
 func (c *Config) CheckEnvironment() []Check {
 	checks := []Check{c.checkDataDir()}
-	if c.Mode() == server.Cluster {
+	if c.Mode() == datadir.Cluster {
 		checks = append(checks, c.checkClusterAddress())
 	}
 	if c.Cluster.SecretFile != "" {

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"leasehold/internal/fielderr"
-	"leasehold/server"
+	"leasehold/server/access"
 	"leasehold/worker"
 
 	"github.com/BurntSushi/toml"
@@ -81,13 +81,13 @@ func (c *Config) CheckHandlerFiles() (warnings []string, err error) {
 // handlerWarnings is about handlers that will hardly do what is meant.
 func (c *Config) handlerWarnings() (out []string) {
 	for _, g := range c.Groups {
-		served := slices.ContainsFunc(c.Users, func(u server.UserConfig) bool { return slices.Contains(u.Serve, g.Name) })
+		served := slices.ContainsFunc(c.Users, func(u access.UserConfig) bool { return slices.Contains(u.Serve, g.Name) })
 		needs := g.Handler.Resources()
 		if needs.Service && !served {
 			out = append(out, fmt.Sprintf("group %q: handler.kind: no [[user]] serves this group, so nobody can answer its requests; add one with serve = [%q]", g.Name, g.Name))
 		}
 		u, err := url.Parse(needs.SecretURL)
-		if err == nil && u.Scheme == "http" && !server.IsLoopback(net.JoinHostPort(u.Hostname(), "80")) {
+		if err == nil && u.Scheme == "http" && !access.IsLoopback(net.JoinHostPort(u.Hostname(), "80")) {
 			out = append(out, fmt.Sprintf("group %q: handler.bearer_file: the token travels unencrypted to %s; use https://, or be sure of the network", g.Name, u.Host))
 		}
 	}

@@ -10,7 +10,8 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/fielderr"
 	"leasehold/internal/smallfile"
-	"leasehold/server"
+	"leasehold/server/access"
+	"leasehold/server/pki"
 )
 
 // checkUsers looks at every [[user]] and at what they may do together with the rest.
@@ -31,7 +32,7 @@ func (c *Config) checkUsers(f *faults) {
 }
 
 // checkRights finds rights on what is not there: most likely a name that was mistyped.
-func (c *Config) checkRights(f *faults, path string, u server.UserConfig) {
+func (c *Config) checkRights(f *faults, path string, u access.UserConfig) {
 	for _, name := range u.Publish {
 		if _, ok := c.Topic(name); !ok {
 			f.add(fielderr.Join(path, "publish"), "user %q: publish: there is no topic %q%s", u.Name, name, suggest(name, c.topicNames()))
@@ -50,14 +51,14 @@ func (c *Config) checkRights(f *faults, path string, u server.UserConfig) {
 
 // checkListeners looks at who can reach the listeners, and at what protects them.
 func (c *Config) checkListeners(f *faults) {
-	if err := server.CheckReach(c.Server.Listen, len(c.Users)); err != nil {
+	if err := access.CheckReach(c.Server.Listen, len(c.Users)); err != nil {
 		f.add("server.listen", "%s", err)
 	}
 	if err := api.CheckListen(c.HTTP.Listen, c.HTTP.TokenFile != ""); err != nil {
 		f.add("http.listen", "http.listen: %s", err)
 	}
 	f.addAll("http.tls", c.HTTP.TLS.Validate("http.tls"))
-	for key, t := range map[string]server.TLSConfig{"server.tls.mode": c.Server.TLS, "http.tls.mode": c.HTTP.TLS} {
+	for key, t := range map[string]pki.TLSConfig{"server.tls.mode": c.Server.TLS, "http.tls.mode": c.HTTP.TLS} {
 		if t.UsesSecret() && c.Cluster.SecretFile == "" {
 			f.add(key, "%s: %q makes its certificates from the cluster's secret, and there is no cluster.secret_file", key, t.Mode)
 		}
@@ -67,14 +68,14 @@ func (c *Config) checkListeners(f *faults) {
 // listenerWarnings is about what travels unencrypted where others can listen. That is allowed, for networks that
 // somebody else protects.
 func (c *Config) listenerWarnings() (out []string) {
-	if !server.IsLoopback(c.Server.Listen) && !c.Server.TLS.On() {
+	if !access.IsLoopback(c.Server.Listen) && !c.Server.TLS.On() {
 		text := "server.listen: " + c.Server.Listen + " can be reached from other machines without TLS: messages travel unencrypted"
 		if names := c.passwordUsers(); len(names) > 0 {
 			text += ", AND SO DO THE PASSWORDS of " + strings.Join(names, ", ")
 		}
 		out = append(out, text+"; set server.tls = { mode = \"cluster-ca\" }, or be sure of the network")
 	}
-	if !server.IsLoopback(c.HTTP.Listen) && !c.HTTP.TLS.On() {
+	if !access.IsLoopback(c.HTTP.Listen) && !c.HTTP.TLS.On() {
 		out = append(out, "http.listen: "+c.HTTP.Listen+" can be reached from other machines without TLS: THE TOKEN TRAVELS UNENCRYPTED; "+
 			"set http.tls = { mode = \"cluster-ca\" }, or be sure of the network")
 	}
@@ -92,8 +93,8 @@ func (c *Config) passwordUsers() (names []string) {
 
 // ReadUsers reads the users' password files and finds the subjects of their topics. A fault is an *Error, as if it
 // stood in the config.
-func (c *Config) ReadUsers() ([]server.User, error) {
-	var users []server.User
+func (c *Config) ReadUsers() ([]access.User, error) {
+	var users []access.User
 	e := &Error{File: c.path}
 	for _, u := range c.Users {
 		hash, err := readHash(u)
@@ -101,7 +102,7 @@ func (c *Config) ReadUsers() ([]server.User, error) {
 			e.Faults = append(e.Faults, Fault{Message: err.Error()})
 			continue
 		}
-		users = append(users, server.NewUser(u, hash, func(name string) string {
+		users = append(users, access.NewUser(u, hash, func(name string) string {
 			t, _ := c.Topic(name)
 			return t.Subject
 		}))
@@ -112,7 +113,7 @@ func (c *Config) ReadUsers() ([]server.User, error) {
 	return users, nil
 }
 
-func readHash(u server.UserConfig) (string, error) {
+func readHash(u access.UserConfig) (string, error) {
 	if u.PasswordFile == "" {
 		return "", nil
 	}
@@ -120,7 +121,7 @@ func readHash(u server.UserConfig) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("user %q: password_file: %s", u.Name, fileFault(err, "`leasehold user hash` makes its content"))
 	}
-	hash, err := server.ParsePasswordHash(string(text))
+	hash, err := access.ParsePasswordHash(string(text))
 	if err != nil {
 		return "", fmt.Errorf("user %q: password_file: %s %w", u.Name, u.PasswordFile, err)
 	}
@@ -187,10 +188,10 @@ func (c *Config) checkKeys() []Check {
 	}
 	for _, l := range []struct {
 		key string
-		tls server.TLSConfig
+		tls pki.TLSConfig
 	}{{"server.tls", c.Server.TLS}, {"http.tls", c.HTTP.TLS}} {
 		if l.tls.CertFile != "" {
-			checks = append(checks, result(l.key+" files", l.tls.CertFile, server.CheckFiles(l.tls)))
+			checks = append(checks, result(l.key+" files", l.tls.CertFile, pki.CheckFiles(l.tls)))
 		}
 	}
 	return checks

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"leasehold/server"
+	"leasehold/server/access"
 )
 
 const nkey = "UB7NLGYK6JTZ2SZQSHHHANNZ72Z6G4F2PKFNSMEUPB5A6NYCAVX6JFIL"
@@ -25,7 +25,7 @@ serve = ["billing"]
 
 func TestUsersGetTheSubjectsOfTheirTopics(t *testing.T) {
 	c := mustLoad(t, strings.Replace(withUsers, "partitions = 64", "partitions = 64\nsubject = \"plant.*.order\"", 1))
-	hash, err := server.HashPassword([]byte("press-password"))
+	hash, err := access.HashPassword([]byte("press-password"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func Calls(ctx context.Context, h worker.Handler, o Options) (*Report, error) {
 	defer running.Wait()
 	defer cancel()
 	if r, ok := h.(worker.Runner); ok {
-		running.Go(func() { r.Run(ctx) }) // What it says in the end is of no interest any more.
+		running.Go(func() { _ = r.Run(ctx) }) // What it says in the end is of no interest any more.
 	}
 	c := &caller{source: newSource(o), ctx: ctx, handler: h}
 	return survey(ctx, o.Found, callQuestions, func(q question[*caller]) finding { return q.ask(c) })

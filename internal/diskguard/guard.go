@@ -15,7 +15,7 @@ import (
 	"leasehold/internal/peers"
 	"leasehold/internal/registry"
 	"leasehold/partitioner/stream"
-	"leasehold/server"
+	"leasehold/server/disk"
 )
 
 // Publishing is paused by every node that is short, again and again, since a node that starts or another one that has
@@ -29,7 +29,7 @@ const (
 
 // Options are what a Guard needs.
 type Options struct {
-	Disk interface{ State() server.DiskState }
+	Disk interface{ State() disk.State }
 	// Driver is the lease protocol of this node, asked for the live nodes.
 	Driver interface {
 		Snapshot(ctx context.Context) (lease.View, error)

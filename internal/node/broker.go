@@ -6,12 +6,14 @@ import (
 
 	"leasehold/internal/config"
 	"leasehold/server"
+	"leasehold/server/pki"
+	"leasehold/server/raft"
 )
 
 // newBroker builds the embedded server.
 func (n *Node) newBroker(secrets config.Secrets) (*server.Server, error) {
 	c := n.Config
-	timing, err := server.TimingByName(c.Cluster.Timing)
+	timing, err := raft.TimingByName(c.Cluster.Timing)
 	if err != nil {
 		return nil, err
 	}
@@ -20,7 +22,7 @@ func (n *Node) newBroker(secrets config.Secrets) (*server.Server, error) {
 		return nil, err
 	}
 	if c.Server.TLS.UsesSecret() {
-		ca, err := server.ClientCA(secrets.Keys)
+		ca, err := pki.ClientCA(secrets.Keys)
 		if err != nil {
 			return nil, err
 		}

@@ -21,6 +21,7 @@ import (
 	"leasehold/internal/registry"
 	"leasehold/internal/status"
 	"leasehold/server"
+	"leasehold/server/raft"
 )
 
 // leadersLimit bounds how long a stop waits for others to lead what this node leads.
@@ -134,7 +135,7 @@ func (n *Node) longestElection() time.Duration {
 	if n.single() {
 		return 0
 	}
-	timing, err := server.TimingByName(n.Config.Cluster.Timing)
+	timing, err := raft.TimingByName(n.Config.Cluster.Timing)
 	if err != nil {
 		return 0
 	}

@@ -15,7 +15,7 @@ import (
 	"leasehold/internal/repair"
 	"leasehold/internal/supervise"
 	"leasehold/partitioner"
-	"leasehold/server"
+	"leasehold/server/access"
 	"leasehold/worker"
 )
 
@@ -35,7 +35,7 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 	for _, c := range n.Config.Groups {
 		handler, err := c.NewHandler(worker.HandlerEnv{
 			App: "leasehold/" + n.Version, Node: n.Config.Node.Name, Group: c.Name, Topic: c.Topic,
-			Conn: n.conns.services, Subject: server.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
+			Conn: n.conns.services, Subject: access.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
 		})
 		if err != nil {
 			return err

@@ -18,7 +18,7 @@ import (
 	"leasehold/internal/status"
 	"leasehold/internal/supervise"
 	"leasehold/partitioner"
-	"leasehold/server"
+	"leasehold/server/datadir"
 	"leasehold/server/servertest"
 )
 
@@ -109,7 +109,7 @@ func janitorNode(t *testing.T, ctx context.Context) (*Node, *topic) {
 	t.Cleanup(nc.Close)
 	n := newRun(Options{Logger: servertest.Logger(t), Config: &config.Config{}}, supervise.RestartError{}, 0)
 	n.broker = srv
-	n.dir = new(server.DataDir)
+	n.dir = new(datadir.Dir)
 	if n.conns.operator, err = jetstream.New(nc); err != nil {
 		t.Fatal(err)
 	}

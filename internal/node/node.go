@@ -24,6 +24,9 @@ import (
 	"leasehold/internal/status"
 	"leasehold/internal/supervise"
 	"leasehold/server"
+	"leasehold/server/datadir"
+	"leasehold/server/disk"
+	"leasehold/server/pki"
 )
 
 // ErrConfig is in the chain of Run's error when the config contradicts what is stored: trying again will not help.
@@ -46,8 +49,8 @@ type Node struct {
 	delay   time.Duration          // How long to wait before the broker is started, if that was a fault.
 	waiting supervise.Waiting
 
-	dir      *server.DataDir
-	disk     *server.Disk
+	dir      *datadir.Dir
+	disk     *disk.Disk
 	broker   *server.Server
 	clientCA string // PEM of what clients trust, if the listener's certificate comes from the cluster's secret.
 	view     *status.View
@@ -81,14 +84,14 @@ func newRun(o Options, before supervise.RestartError, delay time.Duration) *Node
 }
 
 // single reports whether the node is on its own.
-func (n *Node) single() bool { return n.Config.Mode() == server.Single }
+func (n *Node) single() bool { return n.Config.Mode() == datadir.Single }
 
 // run runs the node from the data directory to the broker's end.
 func (n *Node) run(ctx context.Context) error {
 	o := n.Options
 	n.waiting.For("the data directory")
-	dir, err := server.OpenDataDir(o.Config.Node.DataDir, o.Config.Identity())
-	if errors.Is(err, server.ErrMismatch) {
+	dir, err := datadir.Open(o.Config.Node.DataDir, o.Config.Identity())
+	if errors.Is(err, datadir.ErrMismatch) {
 		err = fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if err != nil {
@@ -96,7 +99,7 @@ func (n *Node) run(ctx context.Context) error {
 	}
 	defer dir.Close() //nolint:errcheck // the run ends
 	n.dir = dir
-	if n.disk, err = server.NewDisk(dir, o.Config.Server, o.Logger); err != nil {
+	if n.disk, err = disk.New(dir.Path(), o.Config.Server.Disk(), o.Logger); err != nil {
 		return err
 	}
 	secrets, err := o.Config.ReadSecrets()
@@ -121,7 +124,7 @@ func (n *Node) quarantine(q supervise.Quarantine) error {
 	if q.Topic == "" {
 		return nil
 	}
-	to, err := n.dir.SetAside(q.Topic, time.Now())
+	to, err := n.dir.Quarantine(server.Account, q.Topic, time.Now())
 	if err != nil {
 		return err
 	}
@@ -135,7 +138,7 @@ func (n *Node) runParts(ctx context.Context, http *api.Server) error {
 	defer stop(nil)
 	n.stop = stop
 	outer := context.WithoutCancel(ctx)
-	disk := supervise.Go(outer, stop, "disk", n.disk.Run)
+	diskPart := supervise.Go(outer, stop, "disk", n.disk.Run)
 	web := supervise.Go(outer, stop, "http", http.Run)
 	notify := n.notifyManager(ctx, http.Started())
 
@@ -147,7 +150,7 @@ func (n *Node) runParts(ctx context.Context, http *api.Server) error {
 	err = errors.Join(err, notify.StopSoon(), web.Stop())
 	n.conns.close()
 	stuck := stopBroker()
-	err = exitCause(context.Cause(ctx), errors.Join(err, disk.StopSoon()), stuck)
+	err = exitCause(context.Cause(ctx), errors.Join(err, diskPart.StopSoon()), stuck)
 	if err == nil {
 		n.log.Info("stopped")
 	}
@@ -193,7 +196,7 @@ func (n *Node) newHTTP(secrets config.Secrets) (*api.Server, error) {
 	for _, w := range token.Warnings {
 		n.log.Warn(w)
 	}
-	protection, err := server.ListenerTLS(c.HTTP.TLS, secrets.Keys, n.Logger)
+	protection, err := pki.ListenerTLS(c.HTTP.TLS, secrets.Keys, n.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("http.tls: %w", err)
 	}

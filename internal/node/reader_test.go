@@ -14,7 +14,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/internal/config"
 	"leasehold/internal/supervise"
-	"leasehold/server"
+	"leasehold/server/datadir"
 	"leasehold/server/servertest"
 )
 
@@ -60,7 +60,7 @@ func readingNode(t *testing.T) *Node {
 		t.Fatal(err)
 	}
 	n := newRun(Options{Logger: servertest.Logger(t)}, supervise.RestartError{}, 0)
-	n.broker, n.dir = servertest.Single(t), new(server.DataDir)
+	n.broker, n.dir = servertest.Single(t), new(datadir.Dir)
 	var err1, err2, err3, err4 error
 	n.Config, err1 = config.Load(file)
 	nc, err2 := n.broker.Conn("test")

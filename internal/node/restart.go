@@ -7,7 +7,7 @@ import (
 
 	"leasehold/internal/every"
 	"leasehold/internal/supervise"
-	"leasehold/server"
+	"leasehold/server/disk"
 )
 
 // Delays between runs that end with a fault. They grow until a run has lasted for a while.
@@ -63,8 +63,8 @@ func (n *Node) awaitDiskSpace(ctx context.Context) error {
 		}
 	}
 	logged := false
-	return n.waiting.Until(ctx, server.DiskLook, func() []string {
-		reasons := n.disk.Room()
+	return n.waiting.Until(ctx, disk.CheckEvery, func() []string {
+		reasons := n.disk.StartBlockers()
 		if len(reasons) > 0 && !logged {
 			logged = true
 			n.log.Error("not starting the broker: waiting for free disk space", "waiting_for", reasons)

@@ -8,7 +8,7 @@ import (
 
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
-	"leasehold/server"
+	"leasehold/server/disk"
 	"leasehold/worker"
 )
 
@@ -80,7 +80,7 @@ type Disk struct {
 }
 
 // NewDisk is what a node reports of its disk.
-func NewDisk(s server.DiskState) Disk {
+func NewDisk(s disk.State) Disk {
 	return Disk{
 		Free: s.Free, MinFree: s.MinFree, Short: s.Short,
 		FsyncP99MS: float64(s.FsyncP99.Microseconds()) / 1000, SlowFsync: s.SlowFsync,

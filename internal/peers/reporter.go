@@ -9,7 +9,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/logsink"
-	"leasehold/server"
+	"leasehold/server/disk"
 	"leasehold/server/ingress"
 	"leasehold/worker"
 )
@@ -25,7 +25,7 @@ type Reporter struct {
 	Node   string
 	Ready  func() []string  // What the node waits for.
 	Lanes  map[string]Lanes // By group.
-	Disk   interface{ State() server.DiskState }
+	Disk   interface{ State() disk.State }
 	Broker interface{ Refused() []ingress.Refused }
 	Log    *logsink.Sink
 	Peers  *nats.Conn

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"leasehold/partitioner"
-	"leasehold/server"
+	"leasehold/server/datadir"
 )
 
 // Version is the version of every record here.
@@ -15,7 +15,7 @@ const Version = 1
 // Cluster is what all nodes must agree on. The first node defines it; it never changes.
 type Cluster struct {
 	Version int           `json:"v"`
-	Mode    server.Mode   `json:"mode"`
+	Mode    datadir.Mode  `json:"mode"`
 	Timing  string        `json:"timing"`
 	TTL     time.Duration `json:"session_ttl_ns"`
 	Renew   time.Duration `json:"renew_ns"`
@@ -24,7 +24,7 @@ type Cluster struct {
 
 // Valid says what is missing.
 func (c Cluster) Valid() error {
-	if c.Mode != server.Single && c.Mode != server.Cluster || c.TTL <= 0 || c.Renew <= 0 || c.Margin <= 0 {
+	if c.Mode != datadir.Single && c.Mode != datadir.Cluster || c.TTL <= 0 || c.Renew <= 0 || c.Margin <= 0 {
 		return fmt.Errorf("mode %q with session_ttl %v, renew %v, margin %v", c.Mode, c.TTL, c.Renew, c.Margin)
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/server"
+	"leasehold/server/datadir"
 	"leasehold/server/servertest"
 )
 
@@ -176,7 +177,7 @@ func TestLostAnswersAreAskedForAgain(t *testing.T) {
 	}
 	defined := make(chan error, 1)
 	go func() {
-		_, err := New(kv).Cluster().Define(ctx, Cluster{Version: 1, Mode: server.Single, TTL: 3, Renew: 2, Margin: 1})
+		_, err := New(kv).Cluster().Define(ctx, Cluster{Version: 1, Mode: datadir.Single, TTL: 3, Renew: 2, Margin: 1})
 		defined <- err
 	}()
 	<-asked

@@ -20,7 +20,8 @@ import (
 	"leasehold/internal/peers"
 	"leasehold/internal/registry"
 	"leasehold/internal/supervise"
-	"leasehold/server"
+	"leasehold/server/disk"
+	"leasehold/server/replicas"
 )
 
 const (
@@ -32,8 +33,8 @@ const (
 
 // Broker is this node's broker.
 type Broker interface {
-	Copies() (map[string]server.Copy, error)
-	HasCopy(stream string) bool
+	LocalReplicas() (map[string]replicas.State, error)
+	HasReplica(stream string) bool
 	StepDown(stream string) error
 	ReadyStreams(names ...string) []string
 }
@@ -46,7 +47,7 @@ type Options struct {
 	Others  int    // Other nodes in the config.
 	Topics  []string
 	Broker  Broker
-	Disk    interface{ State() server.DiskState }
+	Disk    interface{ State() disk.State }
 	Waiting *supervise.Waiting
 	Logger  hclog.Logger
 
@@ -85,10 +86,10 @@ func (r *Repair) Hole(topic string) string {
 }
 
 // setHoles takes in a check's result and returns whether anything is missing.
-func (r *Repair) setHoles(replicas map[string]server.Copy) bool {
+func (r *Repair) setHoles(local map[string]replicas.State) bool {
 	holes := map[string]string{}
 	for _, topic := range r.Topics { // In other streams holes mean nothing: records are overwritten or deleted.
-		if hole := replicas[topic].Hole(); hole != "" {
+		if hole := local[topic].Missing(); hole != "" {
 			holes[topic] = hole
 		}
 	}
@@ -102,7 +103,7 @@ func (r *Repair) setHoles(replicas map[string]server.Copy) bool {
 // before anything is purged, so it is never behind what the replicas show, unless the read of it is stale. If sure, it is
 // not.
 func (r *Repair) suspects(ctx context.Context, sure bool) (map[string]string, error) {
-	replicas, err := r.Broker.Copies()
+	local, err := r.Broker.LocalReplicas()
 	if err != nil {
 		return nil, err
 	}
@@ -112,14 +113,14 @@ func (r *Repair) suspects(ctx context.Context, sure bool) (map[string]string, er
 	}
 	found := map[string]string{}
 	for name, def := range topics {
-		c := replicas[name]
-		what := c.Damage(def.Floor)
+		c := local[name]
+		what := c.Corruption(def.Floor)
 		if what != "" && sure {
 			floor, err := r.sureFloor(ctx, name)
 			if err != nil {
 				return nil, err
 			}
-			what = c.Damage(floor)
+			what = c.Corruption(floor)
 		}
 		if what != "" {
 			found[name] = what
@@ -172,8 +173,8 @@ func (r *Repair) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		replicas, err := r.Broker.Copies()
-		if suspect := r.setHoles(replicas); round%fullCheck != 0 && (!suspect || r.Single) {
+		local, err := r.Broker.LocalReplicas()
+		if suspect := r.setHoles(local); round%fullCheck != 0 && (!suspect || r.Single) {
 			continue
 		}
 		var corrupt map[string]string
@@ -237,8 +238,8 @@ func (r *Repair) Answer(ctx context.Context) error {
 
 func (r *Repair) ownReplica(ctx context.Context, topic string) reply {
 	a := reply{Server: r.Server}
-	replicas, err := r.Broker.Copies()
-	if _, ok := replicas[topic]; err == nil && !ok {
+	local, err := r.Broker.LocalReplicas()
+	if _, ok := local[topic]; err == nil && !ok {
 		err = fmt.Errorf("it has no replica of topic %s", topic)
 	}
 	var corrupt map[string]string

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"leasehold/server"
+	"leasehold/server/replicas"
 )
 
 func TestAReplicaIsGivenUpOnlyWhenAllOthersReplyThatTheirsAreWhole(t *testing.T) {
@@ -41,7 +41,7 @@ func TestLanesStartOnlyOnReplicasWithoutAHole(t *testing.T) {
 	if r.Hole("orders") != "" {
 		t.Error("a hole before the first check")
 	}
-	streams := map[string]server.Copy{"orders": {Messages: 1, First: 1, Last: 2}, "audit": {Messages: 2, First: 1, Last: 2}, "KV_leasehold": {Messages: 1, First: 1, Last: 9}}
+	streams := map[string]replicas.State{"orders": {Messages: 1, First: 1, Last: 2}, "audit": {Messages: 2, First: 1, Last: 2}, "KV_leasehold": {Messages: 1, First: 1, Last: 9}}
 	if !r.setHoles(streams) || r.Hole("orders") == "" || r.Hole("audit") != "" || r.Hole("elsewhere") != "" || r.Hole("KV_leasehold") != "" {
 		t.Errorf("holes %v", r.holes)
 	}

@@ -19,7 +19,9 @@ import (
 	"leasehold/internal/registry"
 	"leasehold/partitioner"
 	"leasehold/server"
+	"leasehold/server/datadir"
 	"leasehold/server/ingress"
+	"leasehold/server/replicas"
 )
 
 // snapshotLimit bounds the question to the lease protocol of this node, which answers at once unless it is stuck.
@@ -38,7 +40,7 @@ type Driver interface {
 type Broker interface {
 	Started() <-chan struct{}
 	Quorum() server.Quorum
-	Replica(stream string) (*server.Replica, error)
+	Replica(stream string) (*replicas.Replica, error)
 	ServerNodeName(serverName string) string
 	ClientAddr() string
 	Refused() []ingress.Refused
@@ -109,7 +111,7 @@ func (v *View) Store() (*Store, error) {
 func (v *View) node() string { return v.Config.Node.Name }
 
 // single reports whether this node is on its own.
-func (v *View) single() bool { return v.Config.Mode() == server.Single }
+func (v *View) single() bool { return v.Config.Mode() == datadir.Single }
 
 // Quorum is which nodes answer. A broker that has not started yet misses none: it is the node that is starting.
 func (v *View) Quorum() server.Quorum {

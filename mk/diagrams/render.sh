@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Renders docs/diagrams/NAME.mmd to docs/img/NAME.svg with the mermaid-cli that package-lock.json pins and the system's Chromium.
-# Each picture carries the SHA-256 of its source; without --all only those are rendered whose source has changed. PNG=DIR also
-# writes PNGs, to look at. Letters are measured with Liberation Sans, which is as wide as Arial.
+# Renders docs/diagrams/NAME.mmd to docs/img/NAME.svg with the mermaid-cli that package-lock.json pins and the system's
+# Chromium. Each picture carries the SHA-256 of its source; without --all only those are rendered whose source has
+# changed. PNG=DIR also writes PNGs, to look at. Letters are measured with Liberation Sans, which is as wide as Arial.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 config=mk/diagrams
@@ -22,8 +22,9 @@ install_tools() {
 }
 
 draw() { # source picture
-  "$tools/node_modules/.bin/mmdc" --quiet --puppeteerConfigFile "$work/browser.json" --configFile "$config/mermaid.json" \
-    --backgroundColor white --scale 2 --svgId "$(basename "$1" .mmd)" --input "$1" --output "$2"
+  "$tools/node_modules/.bin/mmdc" --quiet --puppeteerConfigFile "$work/browser.json" \
+    --configFile "$config/mermaid.json" --backgroundColor white --scale 2 \
+    --svgId "$(basename "$1" .mmd)" --input "$1" --output "$2"
 }
 
 for source in docs/diagrams/*.mmd; do
@@ -40,7 +41,8 @@ for source in docs/diagrams/*.mmd; do
   [[ -z ${PNG:-} ]] || draw "$source" "$PNG/$name.png"
 done
 
-# Pages show each source beside its picture: the block after <!-- diagram: NAME --> gets the text of docs/diagrams/NAME.mmd.
+# Pages show each source beside its picture: the block after <!-- diagram: NAME --> gets the text of
+# docs/diagrams/NAME.mmd.
 for page in $(grep -l '^<!-- diagram: ' docs/*.md README.md); do
   awk '
     /^<!-- diagram: / { print; source = "docs/diagrams/" $3 ".mmd"; next }

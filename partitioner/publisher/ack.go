@@ -23,7 +23,7 @@ const (
 	undecided                // this attempt may be stored, now or later
 )
 
-// answer is a broker's answer to one attempt, or what the client library said of it.
+// ack is a broker's answer to one attempt, or what the client library said of it.
 type ack struct {
 	verdict   verdict
 	sequence  uint64
@@ -57,7 +57,7 @@ type pubAck struct {
 	} `json:"error"`
 }
 
-// readAnswer reads the answer to one attempt. What it does not understand is undecided.
+// readAck reads the answer to one attempt. What it does not understand is undecided.
 func readAck(stream string, m *nats.Msg) ack {
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
 		// No responders: the broker had nobody to hand this attempt to and dropped it.
@@ -126,7 +126,7 @@ func storeFailed(text string) ack {
 	return ack{verdict: undecided, err: fmt.Errorf("broker: %s (%d)", text, codeStoreFailed)}
 }
 
-// sendFailed reads an error of the client library's publish call.
+// sendError reads an error of the client library's publish call.
 func sendError(err error) ack {
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload):

@@ -25,7 +25,7 @@ const (
 	confirmLimit = time.Second
 )
 
-// drive sends a message that has just become the head of its key. If it ends without being sent, the next one of the
+// advance sends a message that has just become the head of its key. If it ends without being sent, the next one of the
 // key follows, and so on.
 func (p *Publisher) advance(e *pending) {
 	for e != nil {
@@ -42,7 +42,7 @@ func (p *Publisher) advance(e *pending) {
 	}
 }
 
-// launch makes a message fly, with its first attempt; false if the publisher is closed.
+// begin makes a message fly, with its first attempt; false if the publisher is closed.
 func (p *Publisher) begin(e *pending) (attempt int, launched bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -55,7 +55,7 @@ func (p *Publisher) begin(e *pending) (attempt int, launched bool) {
 	return p.attemptLocked(e), true
 }
 
-// again starts a further attempt; 0 if there is none to send, because the message has got its result.
+// beginRetry starts a further attempt; 0 if there is none to send, because the message has got its result.
 func (p *Publisher) beginRetry(e *pending) (attempt int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,7 +65,7 @@ func (p *Publisher) beginRetry(e *pending) (attempt int) {
 	return p.attemptLocked(e)
 }
 
-// beginLocked counts an attempt and sets its time limit; 0 if there is no connection to send it on. The client library
+// attemptLocked counts an attempt and sets its time limit; 0 if there is no connection to send it on. The client library
 // would buffer it then, and send it even after the message's result was given.
 func (p *Publisher) attemptLocked(e *pending) (attempt int) {
 	e.attempts++
@@ -96,7 +96,7 @@ func pause(attempt int) time.Duration {
 	return min(retryMinPause<<min(attempt-1, 10), retryMaxPause)
 }
 
-// lookAtLocked has the watch look at a message then, or when its time for retries is over.
+// scheduleLocked has the watch look at a message then, or when its time for retries is over.
 func (p *Publisher) scheduleLocked(e *pending, then time.Time) {
 	if over := e.first.Add(p.opt.RetryFor); then.After(over) {
 		then = over
@@ -130,14 +130,14 @@ func (p *Publisher) parseReply(subject string) (num uint64, attempt int, ok bool
 	return num, int(n), ok && dash && err1 == nil && err2 == nil
 }
 
-// onAnswer runs on the subscription's goroutine.
+// onReply runs on the subscription's goroutine.
 func (p *Publisher) onReply(m *nats.Msg) {
 	if num, attempt, ok := p.parseReply(m.Subject); ok {
 		p.handleAck(num, attempt, readAck(p.topic.Name, m))
 	}
 }
 
-// take acts on the answer to one attempt. Answers that come after the result change nothing.
+// handleAck acts on the answer to one attempt. Answers that come after the result change nothing.
 func (p *Publisher) handleAck(num uint64, attempt int, a ack) {
 	p.mu.Lock()
 	if a.verdict != retryable { // what a node says that has been cut off for a while: nobody there takes the message
@@ -164,7 +164,7 @@ func (p *Publisher) handleAck(num uint64, attempt int, a ack) {
 	p.advance(p.complete(e, e.result(a)))
 }
 
-// next is when to try again after an answer that is not final.
+// retryAt is when to try again after an answer that is not final.
 func (e *pending) retryAt(a ack, attempt int, now time.Time) (at time.Time, again bool) {
 	switch a.verdict {
 	case retryable, undecided:
@@ -192,7 +192,7 @@ func (e *pending) result(a ack) Result {
 	return r
 }
 
-// ended is the result of a message that no answer has stored: refused if every attempt is known not to have landed.
+// failed is the result of a message that no answer has stored: refused if every attempt is known not to have landed.
 func (e *pending) failed(err error) Result {
 	r := Result{Outcome: Refused, Partition: e.place.Partition, Key: e.place.Key, ID: e.id, Err: err}
 	if len(e.unanswered) > 0 {
@@ -202,7 +202,7 @@ func (e *pending) failed(err error) Result {
 	return r
 }
 
-// settle gives a message its result and returns the next one of its key. The caller has removed it from flying, or it
+// complete gives a message its result and returns the next one of its key. The caller has removed it from flying, or it
 // never flew: so it comes here once. The key's head stays in place until the callback returns, which keeps callbacks of
 // a key in order.
 func (p *Publisher) complete(e *pending, r Result) *pending {
@@ -246,7 +246,7 @@ func (p *Publisher) watch() {
 	}
 }
 
-// hurry makes everything due: no answer comes to a connection that has been replaced.
+// retryNow makes everything due: no answer comes to a connection that has been replaced.
 func (p *Publisher) retryNow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -257,7 +257,7 @@ func (p *Publisher) retryNow() {
 	}
 }
 
-// look goes through what is due. It returns how long until the next look, if anything flies.
+// check goes through what is due. It returns how long until the next look, if anything flies.
 func (p *Publisher) check() (wait time.Duration, flying bool) {
 	late, over := p.due(time.Now())
 	for _, e := range over {
@@ -280,7 +280,7 @@ func (p *Publisher) check() (wait time.Duration, flying bool) {
 	return time.Until(p.nextCheck), len(p.inFlight) > 0
 }
 
-// deaf tells whether nothing has been answered for so long that another server may do better, at most once for that long.
+// unresponsive tells whether nothing has been answered for so long that another server may do better, at most once for that long.
 func (p *Publisher) unresponsive(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,3 +1,4 @@
+// Package publisher publishes to a topic: pipelined across keys, in order within a key, retried under the same message id.
 package publisher
 
 import (
@@ -15,7 +16,7 @@ import (
 	"leasehold/partitioner"
 )
 
-// PublisherOptions tune a Publisher. The zero value of each field is its default.
+// Options tune a Publisher. The zero value of each field is its default.
 type Options struct {
 	// Window is how many messages may be accepted and without a result: in flight, waiting for an earlier one of
 	// their key, or held. Default 1024.
@@ -28,13 +29,13 @@ type Options struct {
 	// RetryFor ends the retries of a message, counted from its first send. Default half of dedup_window, at most
 	// three quarters: past the window the broker has forgotten the message id and a retry would be stored again.
 	RetryFor time.Duration
-	// Roam lets the publisher leave a server that has answered nothing for three AckTimeouts, or only that nobody takes
+	// Failover lets the publisher leave a server that has answered nothing for three AckTimeouts, or only that nobody takes
 	// the message, for another one that the connection knows: a node that is frozen, or cut off from the others, keeps
 	// its clients. For a connection that nobody else uses.
 	Failover bool
 }
 
-// deafAfter is how many AckTimeouts without any answer make a server deaf.
+// unresponsiveAfter is how many AckTimeouts without any answer make a server deaf.
 const unresponsiveAfter = 3
 
 func (o Options) withDefaults(t partitioner.Topic) Options {
@@ -251,7 +252,7 @@ func (p *Publisher) enqueueLocked(e *pending) (first bool) {
 	return false
 }
 
-// doneLocked takes a message whose callback has returned off the window, and wakes those who wait for that.
+// releaseLocked takes a message whose callback has returned off the window, and wakes those who wait for that.
 //
 // Publishers in wait for room are woken only when a sixteenth of it is free: woken for each answer, they would send
 // every message with a system call of its own. If nothing flies, nothing else will make room, so they look at once.
@@ -284,7 +285,7 @@ func (p *Publisher) Resolve(key string) {
 	p.advance(next)
 }
 
-// unholdLocked ends a hold and returns the message to send now, if its head is not still in its callback.
+// unblockLocked ends a hold and returns the message to send now, if its head is not still in its callback.
 func (p *Publisher) unblockLocked(key string) *pending {
 	q := p.keys[key]
 	if q == nil || !q.blocked {

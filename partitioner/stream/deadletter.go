@@ -37,7 +37,7 @@ func EnsureDeadLetters(ctx context.Context, js jetstream.JetStream, group string
 	return retryUntilDone(ctx, what, opt.Waiting, func() (jetstream.Stream, error) { return ensureOnce(ctx, js, want, opt.Sizing, adoptDeadLetters(want)) })
 }
 
-// sameLetters refuses a stream that would not keep dead letters as the workers expect.
+// adoptDeadLetters refuses a stream that would not keep dead letters as the workers expect.
 func adoptDeadLetters(want jetstream.StreamConfig) adopter {
 	return func(have *jetstream.StreamConfig) (change bool, err error) {
 		if have.MaxMsgsPerSubject != 1 || !have.DiscardNewPerSubject || have.Discard != want.Discard || have.Replicas != want.Replicas {

@@ -20,10 +20,10 @@ const (
 	pausedMaxMsgs = 1
 )
 
-// IsHeld reports whether a topic's stream refuses messages because a node is short of disk space.
+// PublishingPaused reports whether a topic's stream refuses messages because a node is short of disk space.
 func PublishingPaused(c jetstream.StreamConfig) bool { return c.MaxMsgs == pausedMaxMsgs }
 
-// Hold makes a topic refuse messages, or take them again. changed is false if it was so already.
+// PausePublishing makes a topic refuse messages, or take them again. changed is false if it was so already.
 //
 // Two nodes may do it at once, or one while another changes the limits at its start: the last write wins as a whole. So
 // whoever wants a topic held looks again from time to time.

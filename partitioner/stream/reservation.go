@@ -22,7 +22,7 @@ import (
 // what does not fit is a smaller stream and a warning, and a stream that is there stays usable whatever the configs say.
 // A stream refuses messages at its own size, so what was granted is all that can be stored.
 
-// MinStreamBytes is what a new stream gets even if nothing of max_store is left. Less holds only a few messages of the
+// MinBytes is what a new stream gets even if nothing of max_store is left. Less holds only a few messages of the
 // largest size.
 const MinBytes = 8 * bytesize.MiB
 
@@ -236,7 +236,7 @@ func Grow(ctx context.Context, js jetstream.JetStream, r Reservation, free bytes
 	return bytesize.Size(c.MaxBytes), nil
 }
 
-// DeleteStream deletes a stream with all that it holds. One that is not there is no error.
+// Delete deletes a stream with all that it holds. One that is not there is no error.
 func Delete(ctx context.Context, js jetstream.JetStream, name string) error {
 	err := js.DeleteStream(ctx, name)
 	if err != nil && !isNotFound(err) {

@@ -1,3 +1,5 @@
+// Package stream is the life of the streams behind topics and dead letters: how they are created and resized, how publishing
+// is paused while a disk is short of space, and how finished messages are purged.
 package stream
 
 import (
@@ -25,7 +27,7 @@ const (
 	metaPartitions = "leasehold_partitions"
 	metaKey        = "leasehold_key"
 
-	// requeueRoom is how much larger a stored message may be than a published one. A dead letter that is requeued gets headers
+	// requeueHeadroom is how much larger a stored message may be than a published one. A dead letter that is requeued gets headers
 	// of ours, and each of its own may be spelled a byte longer.
 	requeueHeadroom = 32 * bytesize.KiB
 
@@ -35,7 +37,7 @@ const (
 	createMaxPause = 2 * time.Second
 )
 
-// StreamOptions are what a topic's stream takes from the cluster rather than from the topic.
+// Options are what a topic's stream takes from the cluster rather than from the topic.
 type Options struct {
 	Replicas   int             // 3 in a cluster, 1 in single mode
 	MaxPayload bytesize.Size   // largest message users may send, headers included
@@ -66,7 +68,7 @@ func (e *MismatchError) Error() string {
 		e.Topic, strings.Join(parts, ", "))
 }
 
-// EnsureStream creates the topic's stream, or compares the stored one with the wanted one: *MismatchError if they
+// Ensure creates the topic's stream, or compares the stored one with the wanted one: *MismatchError if they
 // differ in what is fixed. Of a stream that exists only the limits (max_bytes as Sizing says, dedup_window, largest message,
 // consumers) are updated, never the subject transform: each replica would apply the change at a moment of its own and
 // store messages of one key in different partitions on different replicas.
@@ -83,7 +85,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, op
 	})
 }
 
-// persist tries to make a stream until it is there, ctx ends or there is no hope.
+// retryUntilDone tries to make a stream until it is there, ctx ends or there is no hope.
 func retryUntilDone(ctx context.Context, what string, waiting func(error), try func() (jetstream.Stream, error)) (jetstream.Stream, error) {
 	for pause := createMinPause; ; pause = min(2*pause, createMaxPause) {
 		stream, err := try()
@@ -292,7 +294,7 @@ func transient(err error) bool {
 	return api.Code >= 500
 }
 
-// waitsFor says in an operator's words why a stream cannot be made or read yet.
+// waitReason says in an operator's words why a stream cannot be made or read yet.
 func waitReason(err error) string {
 	var api *jetstream.APIError
 	switch {

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"leasehold/server/ingress/limits"
 	"slices"
 	"time"
 )
@@ -58,10 +59,14 @@ func (in *Ingress) crowd(now int64) {
 		}
 	}
 	in.mu.Unlock()
-	quickest := in.inflight.quickest(in.users)
+	var paces []*limits.Pace
+	for _, u := range in.users {
+		paces = append(paces, &u.pace)
+	}
+	quickest := in.inflight.Quickest(paces)
 	for name, u := range in.users {
 		others := len(active) > 1 || len(active) == 1 && !active[name]
-		if in.inflight.crowd(u, others, quickest, now) {
+		if in.inflight.Crowd(&u.pace, others, quickest, now) {
 			in.log.Debug("window of a user", "user", u.String(), "bounded_because_others_publish", others)
 		}
 	}

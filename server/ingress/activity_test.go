@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"leasehold/server/ingress/limits"
 	"runtime"
 	"slices"
 	"testing"
@@ -34,10 +35,10 @@ func (in *Ingress) after(d time.Duration) {
 // takes is how many small messages of a user are let through at once.
 func (in *Ingress) takes(name string) int {
 	u, n := in.users[name], 0
-	for in.inflight.try(u, 200) {
+	for in.inflight.Try(&u.pace, 200) {
 		n++
 	}
-	in.inflight.give(u, n, n*200)
+	in.inflight.Give(&u.pace, n, n*200)
 	return n
 }
 
@@ -55,7 +56,7 @@ func TestUserIsBoundedWhileOthersPublish(t *testing.T) {
 	flooded(alone, "alone")
 	in.users["scanner"].published.Store(in.now.Load())
 	in.after(time.Second)
-	flooded(initialWindow, "beside another user")
+	flooded(limits.InitialWindow, "beside another user")
 	in.after(activeFor)
 	flooded(alone, "when the other one has stopped")
 	in.users["press"].published.Store(in.now.Load())
@@ -64,7 +65,7 @@ func TestUserIsBoundedWhileOthersPublish(t *testing.T) {
 	flooded(alone, "with its own clients on another node")
 	in.ActiveElsewhere("n2", []string{"press", "stranger"})
 	in.after(time.Second)
-	flooded(initialWindow, "beside another user on another node")
+	flooded(limits.InitialWindow, "beside another user on another node")
 	in.ActiveElsewhere("n3", []string{"press"})
 	in.after(heardFor + time.Second)
 	flooded(alone, "when the other node says nothing any more")
@@ -79,18 +80,18 @@ func TestBoundedUserGetsLargeMessagesThrough(t *testing.T) {
 	in.ActiveElsewhere("n2", []string{"scanner"})
 	in.after(0)
 	u, now := in.users["press"], int64(1)
-	in.inflight.clock = func() int64 { return now }
+	in.clock = func() int64 { return now }
 	for range 3 {
-		if !in.inflight.try(u, 1<<20) || in.inflight.try(u, 1) {
+		if !in.inflight.Try(&u.pace, 1<<20) || in.inflight.Try(&u.pace, 1) {
 			t.Fatal("a large message is not let through, or not alone")
 		}
 		sent := now
 		now += int64(time.Millisecond)
-		in.inflight.answered(u, 1<<20, sent, now)
-		if in.inflight.try(u, 1<<20) {
+		in.inflight.Answered(&u.pace, 1<<20, sent, now)
+		if in.inflight.Try(&u.pace, 1<<20) {
 			t.Fatal("a large message is let through without a rest")
 		}
-		now += int64(longestRest)
+		now += int64(limits.LongestRest)
 	}
 }
 
@@ -100,14 +101,12 @@ func TestWaitingUserGoesOnWhenItIsAlone(t *testing.T) {
 	in.ActiveElsewhere("n2", []string{"scanner"})
 	in.after(0)
 	u := in.users["press"]
-	for in.inflight.try(u, 200) {
+	for in.inflight.Try(&u.pace, 200) {
 	}
 	through := make(chan bool)
-	go func() { through <- in.inflight.wait(u, 200, func() bool { return false }) }()
+	go func() { through <- in.inflight.Wait(&u.pace, 200, func() bool { return false }) }()
 	for waits := false; !waits; runtime.Gosched() {
-		in.inflight.mu.Lock()
-		waits = in.inflight.waiting > 0
-		in.inflight.mu.Unlock()
+		waits = in.inflight.Waiters() > 0
 	}
 	in.after(heardFor + time.Second)
 	select {
@@ -123,13 +122,13 @@ func TestWaitingUserGoesOnAfterItsRest(t *testing.T) {
 	in.ActiveElsewhere("n2", []string{"scanner"})
 	in.after(0)
 	u := in.users["press"]
-	if !in.inflight.try(u, 1<<20) {
+	if !in.inflight.Try(&u.pace, 1<<20) {
 		t.Fatal("the first is not let through")
 	}
-	now := in.inflight.clock()
-	in.inflight.answered(u, 1<<20, now-int64(10*time.Millisecond), now)
+	now := in.clock()
+	in.inflight.Answered(&u.pace, 1<<20, now-int64(10*time.Millisecond), now)
 	through := make(chan bool)
-	go func() { through <- in.inflight.wait(u, 200, func() bool { return false }) }()
+	go func() { through <- in.inflight.Wait(&u.pace, 200, func() bool { return false }) }()
 	select {
 	case <-through:
 	case <-time.After(10 * time.Second):

@@ -4,8 +4,9 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"leasehold/server/ingress/limits"
+	"leasehold/server/ingress/wire"
 	"net"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +24,7 @@ type client struct {
 	// Of the reading goroutine.
 	user   *user     // nil until it has logged in
 	up     *upstream // likewise
-	opt    connectOptions
+	opt    wire.ConnectOptions
 	buf    []byte // received and not consumed: buf[r:w]
 	r, w   int
 	need   int      // bytes from r on that the next message has, 0: not known yet
@@ -51,7 +52,7 @@ type client struct {
 	ended   bool
 	spare   []byte    // for the next out
 	room    sync.Cond // the window, or out, has room again
-	window  window
+	window  limits.Window
 	subs    subscriptions
 	done    []*subscription     // scratch of tell
 	served  map[string]*service // by the client's sid; of users that serve
@@ -151,7 +152,7 @@ func (c *client) end(why *protocolError) {
 	c.ended, c.out = true, nil
 	close(c.over)
 	busy := c.writing
-	open := c.window.open
+	open := c.window.Open
 	c.room.Broadcast()
 	c.mu.Unlock()
 	if why != nil && !busy && len(last) <= farewell {
@@ -160,8 +161,8 @@ func (c *client) end(why *protocolError) {
 	}
 	_ = c.raw.Close()
 	c.in.left(c)
-	c.in.inflight.wake()
-	c.in.buffers.wake()
+	c.in.inflight.Wake()
+	c.in.buffers.Wake()
 	if open == 0 {
 		c.gone()
 	}
@@ -222,12 +223,12 @@ func (in *Ingress) messageLimit() time.Duration {
 // expire counts messages sent before a time as answered.
 func (c *client) expire(before int64) {
 	c.mu.Lock()
-	messages, bytes := c.window.expire(before)
-	c.window.shrink()
+	messages, bytes := c.window.Expire(before)
+	c.window.Shrink()
 	if len(c.out) == 0 && !c.writing {
 		c.out, c.spare = nil, nil
 	}
-	over := c.ended && c.window.open == 0
+	over := c.ended && c.window.Open == 0
 	if messages > 0 {
 		c.room.Broadcast()
 	}
@@ -238,12 +239,9 @@ func (c *client) expire(before int64) {
 	}
 	c.mu.Unlock()
 	if messages > 0 {
-		c.in.inflight.give(c.user, messages, bytes)
+		c.in.inflight.Give(&c.user.pace, messages, bytes)
 	}
 	if over {
 		c.gone()
 	}
 }
-
-// appendNumber appends a number as it stands in subjects of the ingress.
-func appendNumber(b []byte, n uint64) []byte { return strconv.AppendUint(b, n, 36) }

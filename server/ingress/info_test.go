@@ -3,6 +3,7 @@ package ingress
 import (
 	"bufio"
 	"encoding/json"
+	"leasehold/server/ingress/wire"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func TestBeforeLoginLittleIsTold(t *testing.T) {
 		t.Error(line)
 	}
 	for version, want := range map[string]string{broker.VERSION: strings.Join(append(strings.SplitN(broker.VERSION, ".", 3)[:2], "0"), "."), "2": "2", "": ""} {
-		if got := release(version); got != want {
+		if got := wire.Release(version); got != want {
 			t.Errorf("%s: %s", version, got)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"leasehold/server/ingress/limits"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -71,10 +72,11 @@ type Ingress struct {
 	listener  net.Listener
 	users     map[string]*user // by name
 	keys      map[string]*user // by nkey
+	clock     func() int64     // of the paces, nanoseconds; tests replace it
 	passwords *passwords
 	pending   *doorstep
-	inflight  *budget // messages that the broker has not answered
-	buffers   *budget // of messages that are not there as a whole yet
+	inflight  *limits.Budget // messages that the broker has not answered
+	buffers   *limits.Budget // of messages that are not there as a whole yet
 	refusals  *refusals
 
 	ctx     context.Context // ends when the ingress closes
@@ -97,7 +99,7 @@ type user struct {
 	User
 	others    *rate.Limiter // of operations that are not messages to the broker
 	published atomic.Int64  // when it last published, coarse clock; 0: not yet
-	pace      pace          // of the lock of Ingress.inflight
+	pace      limits.Pace   // of the lock of Ingress.inflight
 	live      int           // connections; of the lock of Ingress
 
 	mu sync.Mutex
@@ -122,9 +124,10 @@ func New(o Options) (*Ingress, error) {
 	in := &Ingress{
 		opt: o, log: o.Log, listener: listener, users: map[string]*user{}, keys: map[string]*user{},
 		pending: newDoorstep(), refusals: newRefusals(o.Log), clients: map[*client]bool{}, elsewhere: map[string]heard{}, ctx: ctx, close: cancel,
-		inflight: newBudget(o.Limits.Messages, o.Limits.Bytes), buffers: newBudget(o.Limits.Connections, o.Limits.Bytes),
+		buffers: limits.NewBudget(o.Limits.Connections, o.Limits.Bytes, nil),
 	}
-	in.inflight.clock = func() int64 { return in.since(time.Now()) }
+	in.clock = func() int64 { return in.since(time.Now()) }
+	in.inflight = limits.NewBudget(o.Limits.Messages, o.Limits.Bytes, func() int64 { return in.clock() })
 	in.started = time.Now()
 	in.now.Store(in.since(in.started))
 	in.passwords = newPasswords(ctx, o.Users)
@@ -161,7 +164,7 @@ func (in *Ingress) Close() {
 	for _, c := range in.list() {
 		c.interrupt()
 	}
-	in.inflight.empty(drainLimit)
+	in.inflight.Empty(drainLimit)
 	in.close()
 	until := time.Now().Add(drainLimit)
 	for _, c := range in.list() {

@@ -2,12 +2,13 @@ package ingress
 
 import (
 	"encoding/base64"
+	"leasehold/server/ingress/wire"
 
 	"github.com/nats-io/nkeys"
 )
 
 // login finds out which user a client is, and connects it with the user's way to the broker.
-func (c *client) login(o connectOptions) error {
+func (c *client) login(o wire.ConnectOptions) error {
 	if c.user == nil {
 		u, err := c.authenticate(o)
 		if err != nil {
@@ -25,7 +26,7 @@ func (c *client) login(o connectOptions) error {
 		return err
 	}
 	c.up = up
-	c.idText = append(appendNumber(nil, c.id), '.')
+	c.idText = append(wire.AppendNumber(nil, c.id), '.')
 	c.inbox = append(c.inbox, up.inbox...)
 	c.loggedIn.Store(true)
 	c.in.pending.left(c)
@@ -37,7 +38,7 @@ func (c *client) login(o connectOptions) error {
 }
 
 // authenticate returns the user that the client has shown to be. All failures look the same to it.
-func (c *client) authenticate(o connectOptions) (*user, error) {
+func (c *client) authenticate(o wire.ConnectOptions) (*user, error) {
 	var u *user
 	reason := "wrong_credentials"
 	switch {
@@ -62,7 +63,7 @@ func (c *client) authenticate(o connectOptions) (*user, error) {
 }
 
 // signed reports whether a client has signed the nonce with its key, in any of the encodings that clients use.
-func signed(o connectOptions, nonce string) bool {
+func signed(o wire.ConnectOptions, nonce string) bool {
 	signature, err := base64.RawURLEncoding.DecodeString(o.Signature)
 	if err != nil {
 		if signature, err = base64.StdEncoding.DecodeString(o.Signature); err != nil {

@@ -3,34 +3,8 @@ package ingress
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
+	"leasehold/server/ingress/wire"
 )
-
-// maxLine is the longest protocol line of a client, as the broker has it.
-const maxLine = 4096
-
-// maxFields is how many arguments an operation can have, and one more, so that too many are seen.
-const maxFields = 6
-
-// split cuts a line at blanks and tabs. What is beyond maxFields is left in the last.
-func split(line []byte, fields *[maxFields][]byte) (n int) {
-	for n < maxFields {
-		for len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
-			line = line[1:]
-		}
-		if len(line) == 0 {
-			return n
-		}
-		end := bytes.IndexAny(line, " \t")
-		if end < 0 || n == maxFields-1 {
-			end = len(line)
-		}
-		fields[n] = line[:end]
-		line = line[end:]
-		n++
-	}
-	return n
-}
 
 // consume handles every operation that has been received as a whole.
 func (c *client) consume() error {
@@ -43,7 +17,7 @@ func (c *client) consume() error {
 			return nil
 		}
 		end := bytes.IndexByte(data, '\n')
-		if end < 0 && len(data) > maxLine || end > maxLine {
+		if end < 0 && len(data) > wire.MaxLine || end > wire.MaxLine {
 			return errControlLine
 		}
 		if end < 0 {
@@ -85,18 +59,18 @@ func (c *client) drop() bool {
 
 // operate handles one operation. rest is what was received behind its line, and done how much of it belongs to it.
 func (c *client) operate(line, rest []byte) (done int, err error) {
-	var fields [maxFields][]byte
-	n := split(line, &fields)
+	var fields [wire.MaxFields][]byte
+	n := wire.Split(line, &fields)
 	if n == 0 {
 		return 0, errOperation
 	}
-	op, args := operation(fields[0]), fields[1:n]
+	op, args := wire.Operation(fields[0]), fields[1:n]
 	if op == "CONNECT" {
 		_, text, _ := bytes.Cut(line, fields[0])
 		return 0, c.connectAs(bytes.TrimSpace(text))
 	}
 	if c.up == nil {
-		if err := c.login(connectOptions{Verbose: true}); err != nil {
+		if err := c.login(wire.ConnectOptions{Verbose: true}); err != nil {
 			return 0, err
 		}
 	}
@@ -125,35 +99,8 @@ func (c *client) operate(line, rest []byte) (done int, err error) {
 	return 0, errOperation
 }
 
-// operations are what a client may say.
-var operations = []string{"PUB", "HPUB", "SUB", "UNSUB", "PING", "PONG", "CONNECT"}
-
-// operation is the protocol's spelling of a client's word, whose letters may be of either case; "" if it is not a valid one.
-// The lengths must be equal: Unicode folds letters to ours that are not ASCII, and those have more bytes.
-func operation(word []byte) string {
-	for _, op := range operations {
-		if len(op) == len(word) && bytes.EqualFold(word, []byte(op)) {
-			return op
-		}
-	}
-	return ""
-}
-
-// connectOptions is what a client says of itself.
-type connectOptions struct {
-	Verbose      bool   `json:"verbose"`
-	Headers      bool   `json:"headers"`
-	NoResponders bool   `json:"no_responders"`
-	User         string `json:"user"`
-	Pass         string `json:"pass"`
-	Token        string `json:"auth_token"`
-	NKey         string `json:"nkey"`
-	Signature    string `json:"sig"`
-	JWT          string `json:"jwt"`
-}
-
 func (c *client) connectAs(text []byte) error {
-	o := connectOptions{Verbose: true}
+	o := wire.ConnectOptions{Verbose: true}
 	if err := json.Unmarshal(text, &o); err != nil {
 		return errParser
 	}
@@ -174,37 +121,10 @@ func (c *client) ok() {
 	}
 }
 
-// info is what a client is told first. It says no more of the node than clients need.
-type info struct {
-	ID           string `json:"server_id"`
-	Name         string `json:"server_name"`
-	Version      string `json:"version"`
-	Proto        int    `json:"proto"`
-	Headers      bool   `json:"headers"`
-	MaxPayload   int    `json:"max_payload"`
-	JetStream    bool   `json:"jetstream"`
-	ClientID     uint64 `json:"client_id"`
-	AuthRequired bool   `json:"auth_required,omitempty"`
-	TLSRequired  bool   `json:"tls_required,omitempty"`
-	TLSVerify    bool   `json:"tls_verify,omitempty"`
-	TLSAvailable bool   `json:"tls_available,omitempty"`
-	Nonce        string `json:"nonce,omitempty"`
-}
-
-// release is a version without its last number: what clients decide by it is the same for all patches, and which of them a
-// node lacks is not for those who have not logged in.
-func release(version string) string {
-	parts := strings.SplitN(version, ".", 3)
-	if len(parts) < 3 {
-		return version
-	}
-	return parts[0] + "." + parts[1] + ".0"
-}
-
 func (c *client) info() string {
 	in := c.in
-	i := info{
-		ID: in.opt.Name, Name: in.opt.Name, Version: release(in.opt.Version), Proto: 1, Headers: true, JetStream: true,
+	i := wire.Info{
+		ID: in.opt.Name, Name: in.opt.Name, Version: wire.Release(in.opt.Version), Proto: 1, Headers: true, JetStream: true,
 		MaxPayload: in.opt.Limits.MaxPayload, ClientID: c.id,
 	}
 	if c.user == nil { // not from inside

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 
 	"leasehold/internal/admission"
+	"leasehold/server/ingress/wire"
 )
 
 // publish handles PUB and HPUB.
@@ -23,8 +25,8 @@ func (c *client) publish(args [][]byte, rest []byte, hasHeader bool) (done int, 
 	if len(args) == 2+sizes {
 		p.reply = args[1]
 	}
-	size, ok1 := number(args[len(args)-1])
-	head, ok2 := number(args[len(args)-sizes])
+	size, ok1 := wire.Size(args[len(args)-1])
+	head, ok2 := wire.Size(args[len(args)-sizes])
 	if !hasHeader {
 		head = 0
 	}
@@ -85,7 +87,7 @@ func (c *client) early(p publication) (refused bool, err error) {
 		r = admission.SubjectInvalid.Refuse("subject %s is not one of the topic's: %s", admission.Quote(p.subject), pattern)
 	}
 	if r == nil {
-		r = keyLength(pattern, text(p.subject))
+		r = wire.KeyLength(pattern, text(p.subject))
 	}
 	if r == nil {
 		r = admission.Payload(int64(p.size), int64(limit))
@@ -140,7 +142,7 @@ func (c *client) admit(p publication, hasHeader bool) error {
 // count takes room for a message in the window and the budget, waits for it if need be, and returns the reply subject under
 // which the broker is asked for its answer.
 func (c *client) count(reply []byte, size int) ([]byte, error) {
-	if !c.roomy() || !c.in.inflight.try(c.user, size) {
+	if !c.roomy() || !c.in.inflight.Try(&c.user.pace, size) {
 		if err := c.waitForRoom(size); err != nil {
 			return nil, err
 		}
@@ -148,14 +150,14 @@ func (c *client) count(reply []byte, size int) ([]byte, error) {
 	c.mu.Lock()
 	if c.ended {
 		c.mu.Unlock()
-		c.in.inflight.give(c.user, 1, size)
+		c.in.inflight.Give(&c.user.pace, 1, size)
 		return nil, errEnded
 	}
-	n := c.window.add(reply, size, c.in.since(time.Now()))
+	n := c.window.Add(reply, size, c.in.since(time.Now()))
 	c.mu.Unlock()
 	c.user.published.Store(c.in.now.Load())
 	c.inbox = append(c.inbox[:len(c.up.inbox)], c.idText...)
-	c.inbox = appendNumber(c.inbox, n)
+	c.inbox = wire.AppendNumber(c.inbox, n)
 	return c.inbox, nil
 }
 
@@ -166,7 +168,7 @@ func (c *client) roomy() bool {
 }
 
 func (c *client) roomyLocked() bool {
-	return !c.window.full() && len(c.out)+c.window.owed < maxOut
+	return !c.window.Full() && len(c.out)+c.window.Owed < maxOut
 }
 
 // waitForRoom first passes on what has been allowed, for that is what makes room.
@@ -182,29 +184,29 @@ func (c *client) waitForRoom(size int) error {
 	}
 	ended := c.ended
 	c.mu.Unlock()
-	if ended || !c.in.inflight.wait(c.user, size, c.hasEnded) {
+	if ended || !c.in.inflight.Wait(&c.user.pace, size, c.hasEnded) {
 		return errEnded
 	}
 	return nil
 }
 
 // answer gives the client the broker's answer to one of its messages.
-func (c *client) answer(n uint64, m message) {
+func (c *client) answer(n uint64, m wire.Message) {
 	c.mu.Lock()
-	s := c.window.settle(n)
+	s := c.window.Settle(n)
 	if s == nil {
 		c.mu.Unlock()
 		return
 	}
-	size, sent, kept := s.size, s.sent, true
-	if len(s.reply) > 0 {
-		kept = c.tell(s.reply, m)
-		s.forget()
+	size, sent, kept := s.Size, s.Sent, true
+	if len(s.Reply) > 0 {
+		kept = c.tell(s.Reply, m)
+		s.Forget()
 	}
-	over := c.ended && c.window.open == 0
+	over := c.ended && c.window.Open == 0
 	c.room.Signal()
 	c.mu.Unlock()
-	c.in.inflight.answered(c.user, size, sent, c.in.since(time.Now()))
+	c.in.inflight.Answered(&c.user.pace, size, sent, c.in.since(time.Now()))
 	if over {
 		c.gone()
 	}
@@ -218,33 +220,20 @@ func (c *client) refuse(p publication, r *admission.Refusal) error {
 	c.others++
 	c.in.refusals.count(c.user.String(), r.Reason, r.Description)
 	if len(p.reply) == 0 {
-		c.say(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n", quotable(shorten(string(p.subject))), quotable(r.Error())))
+		c.say(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n", wire.Quotable(wire.Shorten(string(p.subject))), wire.Quotable(r.Error())))
 		return nil
 	}
-	answer, err := json.Marshal(refusalAnswer{Error: refusalError{r.Code, r.ErrCode, r.Description}})
+	answer, err := json.Marshal(wire.RefusalAnswer{Error: wire.RefusalError{Code: r.Code, ErrCode: r.ErrCode, Description: r.Description}})
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.tell(p.reply, message{data: answer}) {
+	if !c.tell(p.reply, wire.Message{Data: answer}) {
 		c.in.refusals.count(c.user.String(), "slow_consumer", "")
 		return errSlow
 	}
 	return nil
-}
-
-// refusalAnswer is an answer of JetStream to a publish that it does not take.
-type refusalAnswer struct {
-	Error  refusalError `json:"error"`
-	Stream string       `json:"stream"`
-	Seq    uint64       `json:"seq"`
-}
-
-type refusalError struct {
-	Code        int    `json:"code"`
-	ErrCode     uint16 `json:"err_code"`
-	Description string `json:"description"`
 }
 
 // notPermitted is the reason for a subject that is not on the user's list.
@@ -253,10 +242,27 @@ const notPermitted = "not_permitted"
 // forbid tells the client, in the broker's words, that it may not use a subject. The connection stays open.
 func (c *client) forbid(reason, what string, subject []byte) error {
 	c.others++
-	c.in.refusals.count(c.user.String(), reason, what+" "+strconv.Quote(shorten(string(subject))))
-	c.say(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what, quotable(shorten(string(subject)))))
+	c.in.refusals.count(c.user.String(), reason, what+" "+strconv.Quote(wire.Shorten(string(subject))))
+	c.say(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what, wire.Quotable(wire.Shorten(string(subject)))))
 	return nil
 }
 
 // text reads bytes as a string without a copy, for a call that does not keep it.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// inboxes begin every reply subject of a client.
+const inboxes = "_INBOX."
+
+// topic is the user's topic that a subject is meant for, and whether it matches: else it is one whose fixed beginning the
+// subject has, or "".
+func (u *user) topic(subject []byte) (near string, match bool) {
+	for _, p := range u.Publish {
+		if wire.Matches(p, text(subject)) {
+			return p, true
+		}
+		if fixed, _, wild := strings.Cut(p, "*"); wild && fixed != "" && strings.HasPrefix(text(subject), fixed) {
+			near = p
+		}
+	}
+	return near, false
+}

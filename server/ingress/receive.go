@@ -148,13 +148,13 @@ func (c *client) makeRoom() error {
 
 // takeBuffer gets a buffer for a large message as soon as the budget has room for it.
 func (c *client) takeBuffer(n int) error {
-	if !c.in.buffers.try(c.user, n) {
+	if !c.in.buffers.Try(&c.user.pace, n) {
 		if err := c.pass(); err != nil {
 			return err
 		}
 		c.waiting.Store(true)
 		defer c.resume()
-		if !c.in.buffers.wait(c.user, n, c.hasEnded) {
+		if !c.in.buffers.Wait(&c.user.pace, n, c.hasEnded) {
 			return errEnded
 		}
 	}
@@ -170,7 +170,7 @@ func (c *client) takeBuffer(n int) error {
 func (c *client) giveBuffer(other []byte) {
 	c.buf = other
 	if c.held > 0 {
-		c.in.buffers.give(c.user, 1, c.held)
+		c.in.buffers.Give(&c.user.pace, 1, c.held)
 		c.held = 0
 	}
 }

@@ -134,26 +134,3 @@ func (r *refusals) list() []Refused {
 	})
 	return all
 }
-
-// Parts of a client's text in what it is answered.
-const longest = 128
-
-func shorten(s string) string {
-	if len(s) > longest {
-		return s[:longest] + "…"
-	}
-	return s
-}
-
-// quotable keeps a text within the quotes of an -ERR line.
-func quotable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\'' {
-			return '"'
-		}
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, s)
-}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"leasehold/server/ingress/limits"
 	"net"
 	"strconv"
 	"strings"
@@ -263,12 +264,9 @@ func (r *rig) only(t *testing.T) (found *client) {
 
 // idle holds when nothing is counted and nobody is known any more.
 func (r *rig) idle() error {
-	for name, b := range map[string]*budget{"inflight": r.inflight, "buffers": r.buffers} {
-		b.mu.Lock()
-		used, users := b.used, len(b.usedBy)
-		b.mu.Unlock()
-		if used != (use{}) || users > 0 {
-			return fmt.Errorf("%s: %+v is used, by %d users", name, used, users)
+	for name, b := range map[string]*limits.Budget{"inflight": r.inflight, "buffers": r.buffers} {
+		if messages, bytes, users := b.InUse(); messages != 0 || bytes != 0 || users > 0 {
+			return fmt.Errorf("%s: %d messages and %d bytes are used, by %d users", name, messages, bytes, users)
 		}
 	}
 	r.mu.Lock()

@@ -12,7 +12,6 @@ const (
 	maxPiece   = 64 << 10         // of one write, so that this is 6.4 KiB a second
 	maxOut     = 1 << 20          // bytes for a publisher: it is read no more until it has read them
 	mostOut    = 4 * maxOut       // likewise: it is ended, for it has many subscriptions to the same answers
-	answerSize = 128              // bytes that an answer takes beside the reply subject, about
 	farewell   = 4 << 10          // bytes that a connection which is not stuck takes at once
 )
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"leasehold/internal/admission"
+	"leasehold/server/ingress/wire"
 )
 
 // service is a subscription to the requests of a group.
@@ -113,7 +114,7 @@ func (up *upstream) leave(c *client) {
 
 // request gives a service a request. One that reads too slowly loses its connection, as at a broker: requests are asked
 // again.
-func (c *client) request(s *service, m message) {
+func (c *client) request(s *service, m wire.Message) {
 	c.mu.Lock()
 	if s.got++; s.got == s.most {
 		if c.served[s.sid] == s {
@@ -127,10 +128,10 @@ func (c *client) request(s *service, m message) {
 		return
 	}
 	if !c.ended {
-		if len(m.reply) > 0 {
-			c.remember(string(m.reply))
+		if len(m.Reply) > 0 {
+			c.remember(string(m.Reply))
 		}
-		c.out = appendMessage(c.out, m.subject, s.sid, m.reply, m, c.opt.Headers)
+		c.out = wire.AppendMessage(c.out, m.Subject, s.sid, m.Reply, m, c.opt.Headers)
 		c.send()
 	}
 	c.mu.Unlock()

@@ -2,11 +2,11 @@ package ingress
 
 import (
 	"bytes"
-	"strconv"
 
 	"github.com/nats-io/nats-server/v2/server/gsl"
 
 	"leasehold/internal/admission"
+	"leasehold/server/ingress/wire"
 )
 
 // subscriptions are those of a publisher, to its inbox. The broker knows nothing of them.
@@ -32,33 +32,14 @@ func (s *subscriptions) add(sub *subscription) error {
 	return nil
 }
 
-// isPattern reports whether a subscription can have this subject. The list of matches must not find out: of what it refuses
-// it keeps the first tokens.
-func isPattern(subject []byte) bool {
-	for token := range bytes.SplitSeq(subject, []byte(".")) {
-		if len(token) == 0 {
-			return false
-		}
-	}
-	return !bytes.Contains(subject, []byte(".>."))
-}
-
 func (s *subscriptions) remove(sub *subscription) {
 	delete(s.bySid, sub.sid)
 	_ = s.matches.Remove(sub.subject, sub)
 }
 
-// maxSid is the longest subscription id that a client may give: libraries count.
-const maxSid = 20
-
-// isSid reports whether a client may give this id. It comes back to it in the line of each message.
-func isSid(sid []byte) bool {
-	return len(sid) <= maxSid && !bytes.ContainsFunc(sid, func(r rune) bool { return r < ' ' || r == 0x7f })
-}
-
 // subscribe handles SUB.
 func (c *client) subscribe(args [][]byte) error {
-	if len(args) < 2 || len(args) > 3 || !isSid(args[len(args)-1]) {
+	if len(args) < 2 || len(args) > 3 || !wire.IsSid(args[len(args)-1]) {
 		return errParser
 	}
 	subject, sid, queue := args[0], string(args[len(args)-1]), []byte(nil)
@@ -82,7 +63,7 @@ func (c *client) subscribe(args [][]byte) error {
 		c.mu.Unlock()
 		return c.tooMany()
 	}
-	if !isPattern(subject) {
+	if !wire.IsPattern(subject) {
 		c.mu.Unlock()
 		c.say("-ERR 'Invalid Subject'\r\n")
 		return nil
@@ -109,7 +90,7 @@ func (c *client) unsubscribe(args [][]byte) error {
 	}
 	most := 0
 	if len(args) == 2 {
-		n, ok := number(args[1])
+		n, ok := wire.Size(args[1])
 		if !ok {
 			return errParser
 		}
@@ -136,18 +117,18 @@ var noResponders = []byte("NATS/1.0 503")
 
 // tell sends a message to each subscription of the client that a subject matches, and reports whether there was room for
 // all of it. The caller has the lock.
-func (c *client) tell(subject []byte, m message) bool {
+func (c *client) tell(subject []byte, m wire.Message) bool {
 	if c.ended || c.subs.matches == nil {
 		return true
 	}
-	if bytes.HasPrefix(m.header, noResponders) && !c.opt.NoResponders {
+	if bytes.HasPrefix(m.Header, noResponders) && !c.opt.NoResponders {
 		return true
 	}
 	c.subs.matches.MatchBytes(subject, func(sub *subscription) {
 		if len(c.out) >= mostOut {
 			return
 		}
-		c.out = appendMessage(c.out, subject, sub.sid, nil, m, c.opt.Headers)
+		c.out = wire.AppendMessage(c.out, subject, sub.sid, nil, m, c.opt.Headers)
 		if sub.got++; sub.got == sub.most {
 			c.done = append(c.done, sub)
 		}
@@ -160,25 +141,4 @@ func (c *client) tell(subject []byte, m message) bool {
 		c.send()
 	}
 	return len(c.out) < mostOut
-}
-
-// appendMessage appends a message as a client gets it.
-func appendMessage(out, subject []byte, sid string, reply []byte, m message, headers bool) []byte {
-	op := "MSG "
-	header := m.header
-	if !headers {
-		header = nil
-	}
-	if len(header) > 0 {
-		op = "HMSG "
-	}
-	out = append(append(append(append(append(out, op...), subject...), ' '), sid...), ' ')
-	if len(reply) > 0 {
-		out = append(append(out, reply...), ' ')
-	}
-	if len(header) > 0 {
-		out = append(strconv.AppendInt(out, int64(len(header)), 10), ' ')
-	}
-	out = append(strconv.AppendInt(out, int64(len(header)+len(m.data)), 10), "\r\n"...)
-	return append(append(append(out, header...), m.data...), "\r\n"...)
 }

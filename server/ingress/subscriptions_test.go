@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"fmt"
+	"leasehold/server/ingress/wire"
 	"testing"
 )
 
@@ -73,7 +74,7 @@ func TestInvalidSubscriptionsAreNotKept(t *testing.T) {
 	c := r.only(t)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n := c.subs.matches.Count(); n != 5 || isPattern([]byte("_INBOX.token1..a")) {
+	if n := c.subs.matches.Count(); n != 5 || wire.IsPattern([]byte("_INBOX.token1..a")) {
 		t.Errorf("%d subscriptions, want 5", n)
 	}
 }

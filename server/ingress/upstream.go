@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"leasehold/server/ingress/wire"
 	"math"
 	"strconv"
 	"sync"
@@ -244,7 +245,7 @@ func (up *upstream) take(in *bufio.Reader, line []byte) error {
 		up.pong()
 	case "-ERR":
 		if bytes.HasPrefix(args, []byte("'Permissions Violation")) { // our list and the broker's differ; its connection lasts
-			up.in.refusals.count(up.user.String(), "refused_by_broker", shorten(string(args)))
+			up.in.refusals.count(up.user.String(), "refused_by_broker", wire.Shorten(string(args)))
 			return nil
 		}
 		return errors.New("broker: " + string(args))
@@ -265,16 +266,11 @@ func (up *upstream) pong() {
 	then()
 }
 
-// message is what the broker delivers. Its slices are valid until the call that takes it returns.
-type message struct {
-	subject, reply, header, data []byte
-}
-
 // deliver reads a message and gives it to its client.
 func (up *upstream) deliver(in *bufio.Reader, args []byte, hasHeader bool) error {
 	up.line = append(up.line[:0], args...) // in's buffer moves on
-	var fields [maxFields][]byte
-	n := split(up.line, &fields)
+	var fields [wire.MaxFields][]byte
+	n := wire.Split(up.line, &fields)
 	sizes := 1
 	if hasHeader {
 		sizes = 2
@@ -282,24 +278,24 @@ func (up *upstream) deliver(in *bufio.Reader, args []byte, hasHeader bool) error
 	if n < 2+sizes || n > 3+sizes {
 		return fmt.Errorf("broker: message line %q", args)
 	}
-	sid, ok1 := number(fields[1])
-	total, ok2 := number(fields[n-1])
-	head, ok3 := number(fields[n-sizes])
+	sid, ok1 := wire.Size(fields[1])
+	total, ok2 := wire.Size(fields[n-1])
+	head, ok3 := wire.Size(fields[n-sizes])
 	if !hasHeader {
 		head = 0
 	}
 	if !ok1 || !ok2 || !ok3 || head > total {
 		return fmt.Errorf("broker: message line %q", args)
 	}
-	m := message{subject: fields[0]}
+	m := wire.Message{Subject: fields[0]}
 	if n == 3+sizes {
-		m.reply = fields[2]
+		m.Reply = fields[2]
 	}
 	body, err := up.body(in, total+2)
 	if err != nil {
 		return err
 	}
-	m.header, m.data = body[:head], body[head:total]
+	m.Header, m.Data = body[:head], body[head:total]
 	up.give(uint64(sid), m)
 	if len(body) <= in.Size() {
 		_, err = in.Discard(len(body))
@@ -317,7 +313,7 @@ func (up *upstream) body(in *bufio.Reader, n int) ([]byte, error) {
 	return b, err
 }
 
-func (up *upstream) give(sid uint64, m message) {
+func (up *upstream) give(sid uint64, m wire.Message) {
 	if sid != inboxSid || len(up.user.Serve) > 0 {
 		up.mu.Lock()
 		s, ok := up.served[sid]
@@ -327,7 +323,7 @@ func (up *upstream) give(sid uint64, m message) {
 		}
 		return
 	}
-	id, seq, ok := parseAnswer(m.subject[len(up.inbox):])
+	id, seq, ok := wire.ParseAckToken(m.Subject[len(up.inbox):])
 	if !ok {
 		return
 	}
@@ -337,43 +333,4 @@ func (up *upstream) give(sid uint64, m message) {
 	if c != nil {
 		c.answer(seq, m)
 	}
-}
-
-// parseAnswer reads "<client>.<number>", both in base 36.
-func parseAnswer(tokens []byte) (id, seq uint64, ok bool) {
-	first, second, ok := bytes.Cut(tokens, []byte("."))
-	if !ok {
-		return 0, 0, false
-	}
-	id, ok1 := base36(first)
-	seq, ok2 := base36(second)
-	return id, seq, ok1 && ok2
-}
-
-func base36(b []byte) (n uint64, ok bool) {
-	for _, c := range b {
-		switch {
-		case '0' <= c && c <= '9':
-			n = n*36 + uint64(c-'0')
-		case 'a' <= c && c <= 'z':
-			n = n*36 + uint64(c-'a') + 10
-		default:
-			return 0, false
-		}
-	}
-	return n, len(b) > 0 && len(b) <= 12
-}
-
-// number reads a size of at most nine digits.
-func number(b []byte) (n int, ok bool) {
-	if len(b) == 0 || len(b) > 9 {
-		return 0, false
-	}
-	for _, c := range b {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + int(c-'0')
-	}
-	return n, true
 }

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +16,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/internal/bytesize"
+	"leasehold/internal/freeport"
 	"leasehold/server"
+	"leasehold/server/datadir"
+	"leasehold/server/raft"
 )
 
 // ReadyLimit is how long a broker may take to become ready; far more than it needs, for loaded machines.
@@ -72,7 +73,7 @@ func StartCluster(t testing.TB, n int) []*Node {
 // SingleOptions are those of Single, to be changed before Start.
 func SingleOptions(t testing.TB) Options {
 	return Options{Path: t.TempDir(), Options: server.Options{
-		Config: config(), Identity: server.Identity{Node: "n1", Cluster: "test", Mode: server.Single},
+		Config: config(), Identity: datadir.Identity{Node: "n1", Cluster: "test", Mode: datadir.Single},
 		PublishSubjects: []string{"orders.*"}, Unlimited: true, Logger: Logger(t).Named("n1"),
 	}}
 }
@@ -80,7 +81,7 @@ func SingleOptions(t testing.TB) Options {
 // ClusterOptions are those of Cluster, one set per node, with free ports, a common secret and lan timing.
 func ClusterOptions(t testing.TB, n int) []Options {
 	t.Helper()
-	timing, err := server.TimingByName("lan")
+	timing, err := raft.TimingByName("lan")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func ClusterOptions(t testing.TB, n int) []Options {
 	var all []Options
 	for _, p := range peers {
 		o := SingleOptions(t)
-		o.Identity = server.Identity{Node: p.Name, Cluster: "test", Mode: server.Cluster}
+		o.Identity = datadir.Identity{Node: p.Name, Cluster: "test", Mode: datadir.Cluster}
 		o.ClusterListen, o.Peers, o.Timing = p.Address, peers, timing
 		o.Secrets = [][]byte{bytes.Repeat([]byte{7}, 32)}
 		o.Logger = Logger(t).Named(p.Name)
@@ -110,7 +111,7 @@ func config() server.Config {
 // Start runs a broker and returns when its listeners are up. It is stopped at the end of the test.
 func Start(t testing.TB, o Options) *Node {
 	t.Helper()
-	dir, err := server.OpenDataDir(o.Path, o.Identity)
+	dir, err := datadir.Open(o.Path, o.Identity)
 	if err != nil {
 		t.Fatalf("open the data directory: %v", err)
 	}
@@ -179,29 +180,14 @@ func Eventually(t testing.TB, limit time.Duration, f func() error) {
 	}
 }
 
-// given are the ports that this process was given: nobody may listen there yet, and they are not free all the same.
-var given sync.Map
-
-// FreeAddress finds a loopback address with a port nobody listens on, another one every time. It stays below the range from
-// which the kernel takes ports for outgoing connections, so that those of parallel tests do not take it in between.
+// FreeAddress finds a loopback address with a port nobody listens on, another one every time.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
-		if _, taken := given.LoadOrStore(addr, true); taken {
-			continue
-		}
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return addr
+	port, err := freeport.Row(1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port found")
-	return ""
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // Logger writes to the test's log, and nothing any more once the test has ended.

@@ -8,25 +8,25 @@ import (
 	"leasehold/cluster/lease"
 )
 
-// write carries one compare-and-set to the store and its answer back, with everything that can happen on the way.
+// write carries one compare-and-set to the store and its reply back, with everything that can happen on the way.
 func (n *node) write(wr lease.Write) {
 	w := n.w
-	told := false
-	tell := func(ok bool, rev uint64) {
-		if !told {
-			told = true
+	reported := false
+	report := func(ok bool, rev uint64) {
+		if !reported {
+			reported = true
 			n.step(lease.WriteDone{ID: wr.ID, OK: ok, Revision: rev})
 		}
 	}
-	n.after(writeLimit, func() { tell(false, 0) })
+	n.after(writeLimit, func() { report(false, 0) })
 	there, back := w.dur(time.Millisecond, 80*time.Millisecond), w.dur(time.Millisecond, 80*time.Millisecond)
-	answer := func(rev uint64) {
+	reply := func(rev uint64) {
 		n.after(back, func() {
-			if n.cut && w.now >= n.inside { // Nothing that is under way at a cut gets through.
-				w.cover("answer lost")
+			if n.cut && w.now >= n.inside { // Nothing in transit at a cut gets through.
+				w.cover("reply lost")
 				return
 			}
-			tell(rev > 0, rev)
+			report(rev > 0, rev)
 		})
 	}
 	fate := w.r.IntN(oddsOf(wr))
@@ -37,7 +37,7 @@ func (n *node) write(wr lease.Write) {
 	case n.cut, n.mute, !w.calm && fate == 0:
 		w.cover("write lost")
 	case !w.calm && fate == 1:
-		w.cover("answer lost")
+		w.cover("reply lost")
 		w.at(there, func() { w.apply(n, wr) })
 	case !w.calm && fate == 2:
 		w.cover("write landed late")
@@ -47,12 +47,12 @@ func (n *node) write(wr lease.Write) {
 		w.at(w.dur(there, 5*time.Second), func() { w.apply(n, wr) })
 		fallthrough
 	default:
-		w.at(there, func() { answer(w.apply(n, wr)) })
+		w.at(there, func() { reply(w.apply(n, wr)) })
 	}
 }
 
-// oddsOf is one in how many writes meets each accident. Those by which a lease changes hands are few, and it is around them
-// that rules are broken.
+// oddsOf returns n if one in n writes meets each accident. Writes that change a lease's owner are few, and most rules are
+// about them.
 func oddsOf(wr lease.Write) int {
 	if wr.Lease != nil && wr.Announce {
 		return 12
@@ -60,7 +60,7 @@ func oddsOf(wr lease.Write) int {
 	return 40
 }
 
-// apply lands a write at the store, now or, if there is no quorum, perhaps once there is one again.
+// apply lands a write at the store, now or, without a quorum, perhaps once there is one again.
 func (w *world) apply(n *node, wr lease.Write) uint64 {
 	if !w.store.up {
 		if w.r.IntN(2) == 0 {
@@ -81,9 +81,9 @@ func (w *world) apply(n *node, wr lease.Write) uint64 {
 	if wr.Lease != nil {
 		w.leaseLanded(wr.Key, old, *wr.Lease)
 	} else if wr.Session.State == lease.Dead {
-		w.cover("burial")
+		w.cover("declared dead")
 		if wr.Witnesses != nil {
-			w.cover("burial by witness")
+			w.cover("declared dead on proof")
 		}
 	}
 	if wr.Announce {
@@ -104,15 +104,15 @@ func (w *world) leaseLanded(k lease.Key, old, rec lease.Lease) {
 	if err := w.truths[k].landed(k, old, rec); err != nil {
 		w.fail(err)
 	}
-	if w.forging && old.Owner == "" && rec.Owner != "" && w.r.IntN(3) == 0 { // before its former owner may have heard of it
+	if w.forging && old.Owner == "" && rec.Owner != "" && w.r.IntN(3) == 0 { // before its former owner can have seen it
 		w.at(w.dur(0, 5*time.Millisecond), func() { w.forge(k) })
 	}
 	if w.rest && rec.Owner != old.Owner {
-		w.fail(fmt.Errorf("%v: moved from %q to %q, though it had no reason to", k, old.Owner, rec.Owner))
+		w.fail(fmt.Errorf("%v: moved from %q to %q, without a reason", k, old.Owner, rec.Owner))
 	}
 }
 
-// announce is the wake-up: fast, and often lost.
+// announce sends an announcement: fast, and often lost.
 func (w *world) announce(from *node, k lease.Key) {
 	for _, n := range w.nodes {
 		if n != from && n.up && !n.cut && w.r.IntN(4) > 0 {
@@ -122,7 +122,7 @@ func (w *world) announce(from *node, k lease.Key) {
 	}
 }
 
-// nextFault lets something break every second or two.
+// nextFault schedules a fault every second or two.
 func (w *world) nextFault() {
 	w.at(w.dur(200*time.Millisecond, 4*time.Second), func() {
 		if w.calm {
@@ -133,7 +133,7 @@ func (w *world) nextFault() {
 	})
 }
 
-// faultKinds are what may befall a node, as often as each is listed.
+// faultKinds are the faults, each as frequent as it is listed.
 var faultKinds = []func(w *world, n *node){
 	(*world).killNode, (*world).killNode,
 	(*world).stopNode,
@@ -148,8 +148,8 @@ var faultKinds = []func(w *world, n *node){
 	func(w *world, _ *node) { w.issueCommand() }, func(w *world, _ *node) { w.issueCommand() },
 }
 
-// chooseFaults leaves half of the faults out of most runs, other ones in each: what only two of them together bring about
-// would be rare where all of them happen ("swarm testing").
+// chooseFaults leaves half of the faults out of most runs, each time others ("swarm testing"): what takes two faults together
+// is rare where all of them occur.
 func (w *world) chooseFaults() {
 	w.witnesses = w.r.IntN(2) == 0
 	for _, f := range faultKinds {
@@ -173,7 +173,7 @@ func (w *world) fault() {
 
 func (w *world) stopNode(n *node) {
 	if n.up {
-		w.cover("asked to stop")
+		w.cover("stop requested")
 		n.after(0, func() { n.step(lease.Stop{}) })
 	}
 }
@@ -184,7 +184,7 @@ func (w *world) hangNode(n *node) {
 	n.stuck = max(n.stuck, w.now+w.dur(time.Second, 9*time.Second))
 }
 
-// loseEverything takes the quorum and every process away, as a power cut does.
+// loseEverything ends the quorum and every process, as a power cut does.
 func (w *world) loseEverything() {
 	if w.r.IntN(4) == 0 {
 		w.loseQuorum()
@@ -194,33 +194,33 @@ func (w *world) loseEverything() {
 	}
 }
 
-// ask has a person ask something of a partition, or of all.
+// issueCommand has an operator issue a command for some partitions, or all.
 func (w *world) issueCommand() {
 	if !w.store.up {
 		return
 	}
 	r := lease.Command{Kind: []string{lease.Pause, lease.Resume, lease.Resume, lease.Seek, lease.Seek, lease.Restart}[w.r.IntN(6)]}
-	var about []lease.Key
+	var covered []lease.Key
 	for _, k := range w.leaseKeys {
 		if p := w.r.IntN(2); p == 0 {
-			about, r.Partitions = append(about, k), append(r.Partitions, k.Partition)
+			covered, r.Partitions = append(covered, k), append(r.Partitions, k.Partition)
 		}
 	}
-	if len(about) == 0 {
-		about = w.leaseKeys
+	if len(covered) == 0 {
+		covered = w.leaseKeys
 	}
-	at := w.truths[about[0]].finished
+	at := w.truths[covered[0]].finished
 	switch r.Kind {
 	case lease.Pause:
-		r.Reason = fmt.Sprint("asked at ", w.now)
+		r.Reason = fmt.Sprint("paused at ", w.now)
 	case lease.Seek:
 		r.Seq = uint64(w.r.Int64N(int64(at) + 6))
 	}
-	w.storeCommand(r, about)
+	w.storeCommand(r, covered)
 }
 
-// record stores a request and has it announced.
-func (w *world) storeCommand(r lease.Command, about []lease.Key) {
+// storeCommand stores a command and announces it.
+func (w *world) storeCommand(r lease.Command, covered []lease.Key) {
 	k := lease.CommandsKey("g")
 	var all lease.Commands
 	if v, ok := w.store.written(k); ok {
@@ -230,16 +230,16 @@ func (w *world) storeCommand(r lease.Command, about []lease.Key) {
 	r.ID = all.LastID
 	all.Open = slices.DeleteFunc(slices.Clone(all.Open), w.appliedEverywhere)
 	all.Open = append(all.Open, r)
-	w.cover("asked: " + r.Kind)
-	w.note("asked: %+v", r)
+	w.cover("command: " + r.Kind)
+	w.note("command: %+v", r)
 	w.store.add(k, version{commands: &all})
-	for _, k := range about {
+	for _, k := range covered {
 		w.truths[k].commands = append(w.truths[k].commands, r)
 	}
 	w.announce(nil, k)
 }
 
-// appliedEverywhere: no lease has to apply a request any more, so it may be forgotten.
+// appliedEverywhere reports whether every lease has applied a command, so that it can be dropped.
 func (w *world) appliedEverywhere(r lease.Command) bool {
 	for _, k := range w.leaseKeys {
 		if rec, _ := w.store.latest(k); r.Covers(k.Partition) && rec.Applied < r.ID {
@@ -249,7 +249,7 @@ func (w *world) appliedEverywhere(r lease.Command) bool {
 	return true
 }
 
-// forge has something other than a node write to a record: what is not valid, or what was true long ago.
+// forge has something other than a node write a record: one that is not valid, or an old one.
 func (w *world) forge(k lease.Key) {
 	old, ok := w.store.written(k)
 	if !ok || !w.store.up || w.calm {
@@ -277,7 +277,7 @@ func (w *world) forge(k lease.Key) {
 		w.cover("forged lease: " + what)
 		w.truths[k].rebuilt, w.truths[k].blank = true, v.lease == nil
 	default:
-		w.cover("forged requests")
+		w.cover("forged commands")
 		for _, t := range w.truths {
 			t.rebuilt, t.commands = true, nil
 		}
@@ -286,7 +286,7 @@ func (w *world) forge(k lease.Key) {
 	w.store.add(k, v)
 }
 
-// seekForgotten has an operator say where partitions begin whose record is forged, and that no node remembers.
+// seekForgotten has an operator seek the partitions whose record is forged, so that no node needs to remember them.
 func (w *world) seekForgotten() {
 	for _, k := range w.leaseKeys {
 		if w.store.isForged(k) {
@@ -303,11 +303,11 @@ func (w *world) killNode(n *node) {
 	w.cover("crash")
 	w.note("%s crashes", n.name)
 	n.crash()
-	w.witnessDeath(n.name, n.server)
+	w.confirmDeath(n.name, n.server)
 	w.restartLater(n)
 }
 
-// restartLater brings a dead node back: soon, late, after a reboot, or with an empty disk.
+// restartLater restarts a dead node: soon, late, after a reboot, or with an empty disk.
 func (w *world) restartLater(n *node) {
 	switch w.r.IntN(6) {
 	case 0:
@@ -357,12 +357,12 @@ func (w *world) muteNode(n *node) {
 	w.at(w.dur(500*time.Millisecond, 12*time.Second), func() { n.mute = false })
 }
 
-// deafen lets a node's writes land while it hears of none, and learns of them by reads that take their time; often it is
-// cut off or frozen right after. What it reads then tells it of what it wrote long ago. Often another node dies meanwhile,
-// so that there is something to claim.
+// deafen loses the replies to a node's writes while the writes land. The node learns of them by slow reads, and is often
+// cut off or frozen right after, so that the reads show what it wrote long ago. Often another node dies meanwhile, so that
+// there is something to claim.
 func (w *world) deafen(n *node) {
-	w.cover("answers cut off")
-	w.note("%s hears no answers", n.name)
+	w.cover("replies cut off")
+	w.note("%s gets no replies", n.name)
 	n.deaf = true
 	if o := w.nodes[w.r.IntN(len(w.nodes))]; o != n {
 		w.killNode(o)
@@ -386,7 +386,7 @@ func (w *world) loseQuorum() {
 	w.at(w.dur(500*time.Millisecond, 16*time.Second), func() { w.store.up = true })
 }
 
-// heal ends every fault. One node may stay dead for good, as long as two are left.
+// heal ends every fault. One node may stay dead, as long as two are left.
 func (w *world) heal() {
 	w.calm, w.store.up = true, true
 	dead := -1

@@ -8,7 +8,7 @@ import (
 	"leasehold/internal/ownership"
 )
 
-// node is one machine: a disk that survives crashes, and the process that runs on it now and then.
+// node is one machine: a disk that survives crashes, and a process that runs on it at times.
 type node struct {
 	w    *world
 	name string
@@ -20,27 +20,27 @@ type node struct {
 	dir    int    // Changes when the disk is wiped.
 	kernel int    // Changes with a reboot of the machine.
 
-	// The process; life is raised whenever it ends, so that its events find themselves outlived.
+	// The process. Its end raises life, so that its pending events are dropped.
 	up        bool
 	life      int
 	server    string // The broker's id of this life.
 	core      *lease.Core
 	fence     lease.Time
 	cuts      uint64 // How often the process lost every route,
-	fenceCuts uint64 // and of which of them its fence knows.
+	fenceCuts uint64 // and how many of these its fence accounts for.
 	lanes     map[lease.Key]*lane
 	frozen    bool
 	cut       bool          // No network.
 	sever     int           // Numbers the cut if it ended every route, on both sides at once; 0 if it did not.
 	inside    time.Duration // World time until which what the process received before such a cut may still be on its way in it.
-	mute      bool          // Its writes are lost, while a replica goes on answering its reads.
-	deaf      bool          // Its writes land and their answers are lost; reads are slow.
-	stuck     time.Duration // World time until which the core's loop hangs in something, while lanes and watchdog go on.
-	inbox     []lease.Input // What came in while it hung, in order.
+	mute      bool          // Its writes are lost, while a replica still serves its reads.
+	deaf      bool          // Its writes land and their replies are lost; reads are slow.
+	stuck     time.Duration // World time until which the core's loop hangs, while lanes and watchdog keep running.
+	inbox     []lease.Input // Inputs that arrived while it hung, in order.
 	deferred  []func()
 }
 
-// lane is the worker of one held partition.
+// lane is the worker of one owned partition.
 type lane struct {
 	key       lease.Key
 	boot      uint64
@@ -110,7 +110,7 @@ func (n *node) load() {
 	})
 }
 
-// poll shows every record, each as stale as it likes.
+// poll reads every record, each with its own staleness.
 func (n *node) poll() {
 	if n.cut {
 		return
@@ -211,7 +211,7 @@ func (n *node) act(a lease.Action) {
 	}
 }
 
-// setFence arms the watchdog, which cancels every lane without asking the core, up to 100 ms late.
+// setFence arms the watchdog, which cancels every lane without the core, up to 100 ms late.
 func (n *node) setFence(f lease.Fence) {
 	at := f.At
 	n.fence, n.fenceCuts = at, f.Cut
@@ -232,7 +232,7 @@ func (n *node) killAll() {
 	}
 }
 
-// cutOff tells that every route has ended: the core as soon as it hears anything, the watchdog in any case.
+// isolated tells the core, once its loop runs, and the watchdog that every route has ended.
 func (n *node) isolated() {
 	n.cuts++
 	this, at := n.cuts, n.local()
@@ -256,7 +256,7 @@ func (n *node) startLane(a lease.Start) {
 	n.after(n.w.dur(0, 20*time.Millisecond), func() { n.next(l) })
 }
 
-// next starts a lane's next call, if nothing is under way and the look at the fence allows it.
+// next starts a lane's next call, if none is in flight and the check of the fence allows it.
 func (n *node) next(l *lane) {
 	if l.ended || l.killed || l.call != nil || l.stopping || l.progress.Paused != "" {
 		return
@@ -265,9 +265,9 @@ func (n *node) next(l *lane) {
 		return // a raised attempt is stored before the retry
 	}
 	if !n.w.o.NoFenceCheck && (n.local() >= n.fence || n.fenceCuts < n.cuts) {
-		return // the watchdog is about to come by
+		return // the watchdog is about to cancel it
 	}
-	l.progress.CheckDeadLetters = false // A lane looks for parked messages before its first call.
+	l.progress.CheckDeadLetters = false // A lane checks for dead letters before its first call.
 	l.call = &call{node: n, boot: l.boot, epoch: l.epoch, seq: l.progress.Checkpoint + 1}
 	if err := n.w.truths[l.key].started(l.key, l.call); err != nil {
 		n.w.fail(err)
@@ -303,7 +303,7 @@ func (n *node) stopIfIdle(l *lane) {
 	}
 }
 
-// kill cancels a lane; killing and joining its call takes nearly as long as it may.
+// kill cancels a lane. Killing and joining its call takes up to nearly the longest time allowed.
 func (n *node) kill(l *lane) {
 	if l == nil || l.killed || l.ended {
 		return
@@ -341,7 +341,7 @@ func (n *node) crash() {
 }
 
 func (n *node) freeze() {
-	n.frozen, n.sever = true, 0 // stopped, it does not notice that it was cut off: nobody may hold that against it
+	n.frozen, n.sever = true, 0 // stopped, it does not notice that it is isolated, so no proof may rest on that
 	for _, k := range n.w.leaseKeys {
 		if l := n.lanes[k]; l != nil && l.call != nil {
 			l.call.frozen = true
@@ -349,7 +349,7 @@ func (n *node) freeze() {
 	}
 }
 
-// thaw lets everything that came due meanwhile happen now, in any order.
+// thaw runs everything that came due meanwhile, in random order.
 func (n *node) thaw() {
 	n.frozen = false
 	n.w.note("%s thaws", n.name)

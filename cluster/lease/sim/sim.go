@@ -1,6 +1,6 @@
 // Package sim runs the lease protocol of several nodes on one thread, against a model of the store and with every fault
-// that the rules of cluster/DESIGN.md are there for, and looks at each call that a lane starts. One seed gives one
-// history, always the same.
+// that the rules of cluster/DESIGN.md guard against, and checks each call that a lane starts. One seed always gives the
+// same history.
 package sim
 
 import (
@@ -23,15 +23,15 @@ const (
 	writeLimit = 500 * time.Millisecond
 )
 
-// Options change a run. The zero value is the real thing; every flag breaks a rule that the verifier must then miss.
+// Options change a run. The zero value is the real protocol. Every flag breaks a rule, which the checks must notice.
 type Options struct {
-	NoMargin      bool // Nodes fence only when their session may already be buried.
-	NoWatchdog    bool // Nothing cancels a call that is under way at the fence.
-	NoFenceCheck  bool // Lanes start calls without looking at the fence.
-	BlindMarkDead bool // The store takes burials whatever revision they name.
-	BlindWrite    bool // The store takes a lane's commits whatever revision they name.
+	NoMargin      bool // Nodes fence only when their session may already be dead.
+	NoWatchdog    bool // Nothing cancels a call that is in flight at the fence.
+	NoFenceCheck  bool // Lanes start calls without checking the fence.
+	BlindMarkDead bool // The store accepts a record that declares a node dead on any revision.
+	BlindWrite    bool // The store accepts a lane's commits on any revision.
 
-	Log io.Writer // If set, gets a line for each thing that happens.
+	Log io.Writer // If set, gets a line for each event.
 }
 
 func (o Options) margin() time.Duration {
@@ -63,7 +63,7 @@ type world struct {
 	leaseKeys  []lease.Key
 	truths     map[lease.Key]*truth
 	faults     []func(*world, *node) // Those of this run.
-	witnesses  bool                  // Nodes look for proofs of a death.
+	witnesses  bool                  // Nodes confirm deaths.
 	forging    bool                  // Something other than a node writes records.
 	calm       bool                  // No new faults.
 	rest       bool                  // No partition may change its owner any more.
@@ -75,7 +75,7 @@ type world struct {
 	laneStarts int
 }
 
-// Run plays one seed: a minute or two of faults, then calm, in which everything must come to rest.
+// Run plays one seed: a minute or two of faults, then calm, in which everything must converge.
 func Run(seed uint64, o Options) Result {
 	w := newWorld(seed, o)
 	w.nextFault()
@@ -87,7 +87,7 @@ func Run(seed uint64, o Options) Result {
 	return w.result()
 }
 
-// OutageMovesNothing plays a calm cluster whose store is away for one to four ttls, and comes back.
+// OutageMovesNothing plays a calm cluster whose store is unavailable for one to four ttls.
 func OutageMovesNothing(seed uint64, o Options) Result {
 	return stayPut(seed, o, func(w *world) {
 		w.store.up = false
@@ -104,7 +104,7 @@ func QuickRestartMovesNothing(seed uint64, o Options) Result {
 	})
 }
 
-// stayPut lets a cluster come to rest, disturbs it, and takes every partition that changes its owner for a violation.
+// stayPut lets a cluster converge, disturbs it, and reports every partition that changes its owner as a violation.
 func stayPut(seed uint64, o Options, disturb func(*world)) Result {
 	w := newWorld(seed, o)
 	w.calm = true
@@ -116,7 +116,7 @@ func stayPut(seed uint64, o Options, disturb func(*world)) Result {
 	return w.result()
 }
 
-// result looks at the end of a run and sums it up.
+// result checks the end of a run and sums the run up.
 func (w *world) result() Result {
 	w.checkConverged()
 	for _, t := range w.truths {
@@ -130,7 +130,7 @@ func newWorld(seed uint64, o Options) *world {
 	w := &world{
 		o: o, r: rand.New(rand.NewPCG(seed, 7)), store: newStore(), hash: fnv.New64a(),
 		truths: map[lease.Key]*truth{}, res: Result{Covered: map[string]int{}},
-		forging: seed%4 == 3, // in few runs: what is rebuilt from memory is checked less
+		forging: seed%4 == 3, // in few runs: leases rebuilt from memory are checked less
 	}
 	w.setUp()
 	return w
@@ -171,7 +171,7 @@ func (w *world) dur(from, to time.Duration) time.Duration {
 	return from + time.Duration(w.r.Int64N(int64(to-from)+1))
 }
 
-// callTime is short as a rule, and now and then longer than a session.
+// callTime is usually short, and at times longer than a session.
 func (w *world) callTime() time.Duration {
 	if w.r.IntN(20) == 0 {
 		return w.dur(time.Second, 8*time.Second)
@@ -179,7 +179,7 @@ func (w *world) callTime() time.Duration {
 	return w.dur(10*time.Millisecond, 300*time.Millisecond)
 }
 
-// pauseTime is between two calls: now and then there is no message to handle for a while.
+// pauseTime is the time between two calls. At times there is no message to handle for a while.
 func (w *world) pauseTime() time.Duration {
 	if w.r.IntN(5) == 0 {
 		return w.dur(10*time.Millisecond, 400*time.Millisecond)
@@ -234,7 +234,7 @@ func (w *world) logAction(who string, a lease.Action) {
 	}
 }
 
-// noteInput logs what a node is told about its lanes.
+// noteInput logs a node's inputs about its lanes.
 func (w *world) noteInput(who string, in lease.Input) {
 	switch in.(type) {
 	case lease.Progressed, lease.Stopped:
@@ -242,14 +242,14 @@ func (w *world) noteInput(who string, in lease.Input) {
 	}
 }
 
-// note logs what befalls a node.
+// note logs an event of a node.
 func (w *world) note(format string, args ...any) {
 	if w.o.Log != nil {
 		fmt.Fprintf(w.o.Log, "%v "+format+"\n", append([]any{w.now}, args...)...)
 	}
 }
 
-// verifyStart looks at a lane start: no other node may still be allowed to start a call on that partition.
+// verifyStart checks a lane start: no other node may still be allowed to start a call on that partition.
 func (w *world) verifyStart(n *node, a lease.Start) {
 	for _, o := range w.nodes {
 		if o == n || !o.up || o.frozen {
@@ -261,14 +261,14 @@ func (w *world) verifyStart(n *node, a lease.Start) {
 	}
 }
 
-// checkStopped looks at a node that says it has stopped cleanly: nothing of it may run.
+// checkStopped checks a node that has stopped cleanly: no lane of it may run.
 func (w *world) checkStopped(n *node) {
 	if len(n.lanes) > 0 {
 		w.fail(fmt.Errorf("%s finished with %d lanes running", n.name, len(n.lanes)))
 	}
 }
 
-// checkConverged looks at the end, long after the last fault: every partition is run by one live node, in balance.
+// checkConverged checks the end, long after the last fault: every partition is run by one live node, in balance.
 func (w *world) checkConverged() {
 	if w.res.Err != nil {
 		return
@@ -282,7 +282,7 @@ func (w *world) checkConverged() {
 			return
 		}
 		if !ok || n == nil || !n.up || n.lanes[k] == nil || n.lanes[k].epoch != rec.Epoch {
-			w.fail(fmt.Errorf("%v: not run by anybody at the end; its lease says %+v", k, rec))
+			w.fail(fmt.Errorf("%v: run by no node at the end; its lease says %+v", k, rec))
 			return
 		}
 		counts[n.name]++

@@ -18,8 +18,8 @@ var (
 	summary = flag.String("summary", "", "file to write the line that says what was covered to")
 )
 
-// TestNoTwoOwnersAndAlwaysConverges is the proof by search: every call that any lane starts is checked in every run,
-// and every run must come to rest with each partition run by one live node, in balance.
+// TestNoTwoOwnersAndAlwaysConverges is the search for violations: every call that any lane starts is checked in every run,
+// and every run must converge with each partition run by one live node, in balance.
 func TestNoTwoOwnersAndAlwaysConverges(t *testing.T) {
 	if *seed >= 0 {
 		if res := Run(uint64(*seed), Options{Log: t.Output()}); res.Err != nil {
@@ -46,9 +46,11 @@ func TestNoTwoOwnersAndAlwaysConverges(t *testing.T) {
 		}
 	}
 	for _, must := range []string{
-		"takeover", "burial", "burial by witness", "death witnessed", "severed", "wrongly witnessed", "hand-over", "clean stop", "claimed again", "write landed late", "answer lost",
-		"disk wiped", "machine rebooted", "asked: pause", "asked: resume", "asked: seek", "asked: restart", "quorum lost", "frozen", "cut off", "stale read",
-		"forged session: invalid", "forged session: old", "forged lease: invalid", "forged lease: old", "forged requests", "forgotten lease",
+		"takeover", "declared dead", "declared dead on proof", "death confirmed", "severed", "wrongly confirmed", "hand-over", "clean stop",
+		"claimed again", "write landed late", "reply lost",
+		"disk wiped", "machine rebooted", "command: pause", "command: resume", "command: seek", "command: restart", "quorum lost", "frozen",
+		"cut off", "stale read",
+		"forged session: invalid", "forged session: old", "forged lease: invalid", "forged lease: old", "forged commands", "forgotten lease",
 	} {
 		if total.Covered[must] == 0 {
 			t.Errorf("no run had a %q: the simulation tests less than it says", must)
@@ -56,7 +58,7 @@ func TestNoTwoOwnersAndAlwaysConverges(t *testing.T) {
 	}
 }
 
-// each runs f for every seed on all cores and hands the results over in the order of seeds.
+// each runs f for every seed on all cores and passes the results to take in the order of seeds.
 func each(n int, f func(uint64) Result, take func(uint64, Result)) {
 	results := make([]Result, n)
 	var wg sync.WaitGroup
@@ -94,8 +96,8 @@ func describe(seeds int, r Result, failed bool) string {
 
 func TestNothingMovesWithoutNeed(t *testing.T) {
 	for name, run := range map[string]func(uint64, Options) Result{
-		"the store is away for ttls": OutageMovesNothing,
-		"a quick restart":            QuickRestartMovesNothing,
+		"the store is unavailable for ttls": OutageMovesNothing,
+		"a quick restart":                   QuickRestartMovesNothing,
 	} {
 		t.Run(name, func(t *testing.T) {
 			each(max(*seeds/10, 100), func(s uint64) Result { return run(s, Options{}) }, func(s uint64, res Result) {
@@ -115,19 +117,19 @@ func TestOneSeedIsOneHistory(t *testing.T) {
 	}
 }
 
-// TestFirstViolation looks for the first seed that violates anything; TestBrokenRulesAreFound runs it on broken code.
+// TestFirstViolation looks for the first seed that violates anything; TestLongBrokenRulesAreFound runs it on broken code.
 func TestFirstViolation(t *testing.T) {
 	if *first {
-		if s, err := firstViolation(Options{}); err != nil {
+		if s, err := firstViolation(Options{}, *seeds); err != nil {
 			t.Fatalf("found at seed %d: %v", s, err)
 		}
 	}
 }
 
-// firstViolation runs seeds in order, a batch at a time on all cores, until one fails.
-func firstViolation(o Options) (uint64, error) {
+// firstViolation runs so many seeds in order, a batch at a time on all cores, until one fails.
+func firstViolation(o Options, seeds int) (uint64, error) {
 	const batch = 32
-	for from := uint64(0); from < uint64(*seeds); from += batch {
+	for from := uint64(0); from < uint64(seeds); from += batch {
 		var at uint64
 		var err error
 		each(batch, func(s uint64) Result { return Run(from+s, o) }, func(s uint64, res Result) {

@@ -13,7 +13,7 @@ type version struct {
 	session  *lease.Session
 	lease    *lease.Lease
 	commands *lease.Commands
-	forged   bool // Not written by a node. Without a record it shows none that is valid.
+	forged   bool // Not written by a node. If it has no record, it is an invalid one.
 }
 
 // store is the model of the KV bucket: a log of revisions per key, compare-and-set on the newest, and reads that may
@@ -21,7 +21,7 @@ type version struct {
 type store struct {
 	rev  uint64
 	keys map[lease.Key][]version
-	up   bool // A quorum is there: writes are applied.
+	up   bool // There is a quorum: writes are applied.
 }
 
 func newStore() *store { return &store{keys: map[lease.Key][]version{}, up: true} }
@@ -70,7 +70,7 @@ func (s *store) isForged(k lease.Key) bool {
 	return len(vs) > 0 && vs[len(vs)-1].forged
 }
 
-// read returns what a reader may see: back says how many revisions it lags.
+// read returns what a reader may see, back revisions behind the newest.
 func (s *store) read(k lease.Key, back int) lease.Observed {
 	i := len(s.keys[k]) - 1 - back
 	if i < 0 {
@@ -90,10 +90,10 @@ type call struct {
 	boot   uint64
 	epoch  uint64
 	seq    uint64
-	frozen bool // Its node was stopped while it ran, or between its look at the fence and its end.
+	frozen bool // Its node was stopped while it ran, or between its check of the fence and its end.
 }
 
-// truth is what really happened to a partition, which no node sees.
+// truth is what really happened to a partition. No node sees it.
 type truth struct {
 	epoch    uint64 // Highest epoch under which a call started.
 	by       string // Node and boot that it started under.
@@ -101,14 +101,14 @@ type truth struct {
 	open     []*call
 	calls    int
 
-	commands []lease.Command // What people asked for that is not applied yet.
-	applied  uint64          // Epoch of the latest lease that something was applied to.
+	commands []lease.Command // Commands that are not applied yet.
+	applied  uint64          // Epoch of the latest lease that a command was applied to.
 	paused   bool            // What the newest lease says.
-	rebuilt  bool            // Its record or what was asked was forged: nodes go on from what they remember.
+	rebuilt  bool            // Its record or the commands were forged: nodes continue from what they remember.
 	blank    bool            // Its newest revision has no valid record.
 }
 
-// started checks a call at its start: the look at the fence.
+// started checks a call at its start, the check of the fence.
 func (t *truth) started(k lease.Key, c *call) error {
 	by := fmt.Sprintf("%s/%d", c.node.name, c.boot)
 	switch {
@@ -117,7 +117,7 @@ func (t *truth) started(k lease.Key, c *call) error {
 	case c.epoch == t.epoch && by != t.by:
 		return fmt.Errorf("%v: %s and %s both started calls under epoch %d", k, by, t.by, c.epoch)
 	case c.epoch < t.applied:
-		return fmt.Errorf("%v: %s started a call under epoch %d, though a request was applied with %d", k, by, c.epoch, t.applied)
+		return fmt.Errorf("%v: %s started a call under epoch %d, though a command was applied with %d", k, by, c.epoch, t.applied)
 	case t.paused:
 		return fmt.Errorf("%v: %s started message %d of a paused partition", k, by, c.seq)
 	case c.seq > t.finished+1:
@@ -125,7 +125,7 @@ func (t *truth) started(k lease.Key, c *call) error {
 	}
 	for _, o := range t.open {
 		if !o.frozen {
-			return fmt.Errorf("%v: %s started message %d while %s/%d still had %d under way", k, by, c.seq, o.node.name, o.boot, o.seq)
+			return fmt.Errorf("%v: %s started message %d while %s/%d still had %d in flight", k, by, c.seq, o.node.name, o.boot, o.seq)
 		}
 	}
 	t.epoch, t.by, t.calls = c.epoch, by, t.calls+1
@@ -133,7 +133,7 @@ func (t *truth) started(k lease.Key, c *call) error {
 	return nil
 }
 
-// ended takes the end of a call.
+// ended takes in the end of a call.
 func (t *truth) ended(c *call, ok bool) {
 	for i, o := range t.open {
 		if o == c {
@@ -151,9 +151,9 @@ func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 	t.blank = false
 	switch {
 	case blank && !rec.CheckDeadLetters:
-		return fmt.Errorf("%v: epoch %d rests on memory and nobody will look for parked messages", k, rec.Epoch)
+		return fmt.Errorf("%v: epoch %d rests on memory and no lane will check for dead letters", k, rec.Epoch)
 	case old.CheckDeadLetters && !rec.CheckDeadLetters && otherOwner(old, rec):
-		return fmt.Errorf("%v: nobody looked for parked messages under epoch %d", k, old.Epoch)
+		return fmt.Errorf("%v: no lane checked for dead letters under epoch %d", k, old.Epoch)
 	case rec.Epoch < old.Epoch:
 		return fmt.Errorf("%v: epoch went from %d to %d", k, old.Epoch, rec.Epoch)
 	case rec.Owner != "" && (rec.Owner != old.Owner || rec.Boot != old.Boot) && rec.Epoch == old.Epoch:
@@ -163,17 +163,17 @@ func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 	case rec.Applied != old.Applied:
 		return t.commandsLanded(k, old, rec)
 	case rec.Checkpoint < old.Checkpoint:
-		return fmt.Errorf("%v: done went from %d to %d", k, old.Checkpoint, rec.Checkpoint)
+		return fmt.Errorf("%v: checkpoint went from %d to %d", k, old.Checkpoint, rec.Checkpoint)
 	case rec.Paused != old.Paused:
-		return fmt.Errorf("%v: paused went from %q to %q, and nobody asked", k, old.Paused, rec.Paused)
+		return fmt.Errorf("%v: paused went from %q to %q without a command", k, old.Paused, rec.Paused)
 	case rec.Checkpoint > t.finished:
-		return fmt.Errorf("%v: done is %d, but only messages to %d are finished", k, rec.Checkpoint, t.finished)
+		return fmt.Errorf("%v: checkpoint is %d, but only messages to %d are finished", k, rec.Checkpoint, t.finished)
 	}
 	return nil
 }
 
-// remembered takes in a lease that may rest on what a node remembers of a forged one: too little is as good as it gets, so
-// messages may be handled again and requests be applied again.
+// remembered takes in a lease that may rest on what a node remembers of a forged one. That may be out of date, so messages
+// may be handled again and commands applied again.
 func (t *truth) remembered(old, rec lease.Lease) {
 	if rec.Applied != old.Applied {
 		t.applied, t.finished = rec.Epoch, max(t.finished, rec.Checkpoint)
@@ -182,16 +182,16 @@ func (t *truth) remembered(old, rec lease.Lease) {
 	t.commands = slices.DeleteFunc(t.commands, func(r lease.Command) bool { return r.ID <= rec.Applied })
 }
 
-// otherOwner reports whether the writer of rec knows of the partition only what old says.
+// otherOwner reports whether the writer of rec did not own old, so that it knows of the partition only what old says.
 func otherOwner(old, rec lease.Lease) bool {
 	return rec.Owner != "" && (rec.Owner != old.Owner || rec.Boot != old.Boot)
 }
 
-// requestsLanded checks a lease write that applies what was asked for: everything of an id up to the one it names, once,
-// in order, and under a new epoch.
+// commandsLanded checks a lease write that applies commands: every one up to the ID that it names, once, in order, and
+// under a new epoch.
 func (t *truth) commandsLanded(k lease.Key, old, rec lease.Lease) error {
 	if rec.Epoch <= old.Epoch {
-		return fmt.Errorf("%v: request %d applied without raising the epoch", k, rec.Applied)
+		return fmt.Errorf("%v: command %d applied without raising the epoch", k, rec.Applied)
 	}
 	done, paused := t.finished, old.Paused
 	for len(t.commands) > 0 && t.commands[0].ID <= rec.Applied {
@@ -207,13 +207,13 @@ func (t *truth) commandsLanded(k lease.Key, old, rec lease.Lease) error {
 		t.commands = t.commands[1:]
 	}
 	if t.applied != rec.Epoch {
-		return fmt.Errorf("%v: a request up to %d applied again", k, rec.Applied)
+		return fmt.Errorf("%v: a command up to %d applied again", k, rec.Applied)
 	}
 	if rec.Checkpoint > done || rec.Paused != paused {
-		return fmt.Errorf("%v: requests up to %d applied as done %d, paused %q; wanted at most %d, %q", k, rec.Applied, rec.Checkpoint, rec.Paused, done, paused)
+		return fmt.Errorf("%v: commands up to %d applied as checkpoint %d, paused %q; wanted at most %d, %q", k, rec.Applied, rec.Checkpoint, rec.Paused, done, paused)
 	}
 	if otherOwner(old, rec) && old.Attempt > 0 && rec.Attempt == 0 && !rec.CheckDeadLetters {
-		return fmt.Errorf("%v: requests up to %d took back %d attempts and nobody will look for parked messages", k, rec.Applied, old.Attempt)
+		return fmt.Errorf("%v: commands up to %d reset %d attempts and no lane will check for dead letters", k, rec.Applied, old.Attempt)
 	}
 	t.finished, t.paused = done, paused != ""
 	return nil

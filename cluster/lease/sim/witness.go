@@ -6,17 +6,17 @@ import (
 	"leasehold/cluster/lease"
 )
 
-// proofAge is how old the end of a process's routes is before anybody takes it for a proof: what a process that was cut
-// off needs to notice that and to stop its lanes.
+// proofAge is how long a process's routes have ended before that counts as a proof: the time that an isolated process needs
+// to notice and to stop its lanes.
 const proofAge = margin/2 + margin/10
 
-// witnessDeath has the others find out that a process is gone: soon, late, or when it has long been succeeded, and not
-// all of them. What they find is about the process that died, whatever record they read last.
-func (w *world) witnessDeath(name, server string) {
+// confirmDeath has some of the others find out that a process is gone: soon, late, or long after its successor started.
+// Their proof is about the process that died, whatever record they read last.
+func (w *world) confirmDeath(name, server string) {
 	if !w.witnesses || w.r.IntN(4) == 0 {
 		return
 	}
-	w.cover("death witnessed")
+	w.cover("death confirmed")
 	for _, o := range w.nodes {
 		switch w.r.IntN(4) {
 		case 0:
@@ -28,11 +28,11 @@ func (w *world) witnessDeath(name, server string) {
 	}
 }
 
-// prove hands one proof over, and the next ones as long as there are to be any: a record that has moved needs another.
+// prove delivers a proof, times times: once the record has changed, another proof is needed.
 func (w *world) prove(to *node, name, server string, times int) {
 	if to.up && to.name != name {
 		proof := lease.Witnessed{Node: name, ServerID: server, Revision: w.store.read(lease.SessionKey(name), 0).Revision, By: []string{"another"}}
-		w.note("%s is told that %s is gone, at %d", to.name, server, proof.Revision)
+		w.note("%s gets the proof that %s is gone, at %d", to.name, server, proof.Revision)
 		to.after(w.dur(0, 50*time.Millisecond), func() { to.step(proof) })
 	}
 	if times > 1 {
@@ -40,8 +40,8 @@ func (w *world) prove(to *node, name, server string, times int) {
 	}
 }
 
-// severNode ends every route of a node that lives, on both sides, and has its port refuse connections: to the others it
-// looks dead, and as long as it lasts they say so. The node notices within a moment.
+// severNode ends every route of a live node, on both sides, and has its port refuse connections. Meanwhile the others take
+// it for dead. The node notices within 40 ms.
 func (w *world) severNode(n *node) {
 	if !w.witnesses || !n.up || n.frozen || n.cut {
 		return
@@ -60,7 +60,7 @@ func (w *world) severNode(n *node) {
 	for _, o := range w.nodes {
 		w.at(w.dur(proofAge, 3*proofAge), func() {
 			if n.sever == this && w.r.IntN(3) > 0 {
-				w.cover("wrongly witnessed")
+				w.cover("wrongly confirmed")
 				w.prove(o, n.name, server, 1)
 			}
 		})

@@ -31,20 +31,20 @@ func Check(h History, rules Rules) Report {
 	return c.report
 }
 
-// checker holds a history in the shapes that the checks ask for.
+// checker holds a history, indexed for the checks.
 type checker struct {
 	rules     Rules
 	report    Report
 	groups    []string
 	events    []Event                    // by time
 	publishes map[string][]PublishRecord // by id
-	calls     []Call                     // by start, with times put right
+	calls     []Call                     // by start, with impossible times corrected
 	runs      []*run                     // by group and partition
 }
 
 // run is what happened to one partition of one group.
 type run struct {
-	lane
+	partitionID
 	calls []Call         // by start
 	seqs  []uint64       // the sequences called, ascending
 	index map[uint64]int // place in seqs
@@ -54,7 +54,7 @@ type run struct {
 	epochs map[uint64]int64
 	// stale marks calls (by place in calls) that a stopped node made late.
 	stale map[int]bool
-	// sought is how many repeats were explained by a person's move of the group.
+	// sought is how many repeats were explained by seeks.
 	sought int
 }
 
@@ -76,8 +76,8 @@ func newChecker(h History, rules Rules) *checker {
 	return c
 }
 
-// soundCalls reports calls whose times cannot be, and puts those times right
-// so that one bad line does not also look like an overlap or a skip.
+// soundCalls reports calls with impossible times and corrects these, so that
+// one bad line does not also look like an overlap or a skip.
 func (c *checker) soundCalls(calls []Call) []Call {
 	sound := slices.Clone(calls)
 	for i, call := range sound {
@@ -105,18 +105,18 @@ func groupsOf(calls []Call) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// runsOf splits calls, which are in order of start, by lane.
+// runsOf splits calls, which are in order of start, by partition.
 func runsOf(calls []Call, rules Rules) []*run {
-	byLane := make(map[lane]*run)
+	byPartition := make(map[partitionID]*run)
 	for _, call := range calls {
-		r := byLane[call.lane()]
+		r := byPartition[call.partitionID()]
 		if r == nil {
-			r = newRun(call.lane())
-			byLane[call.lane()] = r
+			r = newRun(call.partitionID())
+			byPartition[call.partitionID()] = r
 		}
 		r.add(call, rules.finished(call))
 	}
-	runs := slices.Collect(maps.Values(byLane))
+	runs := slices.Collect(maps.Values(byPartition))
 	slices.SortFunc(runs, func(a, b *run) int {
 		if a.group != b.group {
 			return cmp.Compare(a.group, b.group)
@@ -132,13 +132,13 @@ func runsOf(calls []Call, rules Rules) []*run {
 	return runs
 }
 
-func newRun(l lane) *run {
+func newRun(l partitionID) *run {
 	return &run{
-		lane:     l,
-		index:    make(map[uint64]int),
-		finished: make(map[uint64]int64),
-		epochs:   make(map[uint64]int64),
-		stale:    make(map[int]bool),
+		partitionID: l,
+		index:       make(map[uint64]int),
+		finished:    make(map[uint64]int64),
+		epochs:      make(map[uint64]int64),
+		stale:       make(map[int]bool),
 	}
 }
 
@@ -156,7 +156,7 @@ func (r *run) add(call Call, finished bool) {
 	}
 }
 
-// finishedBefore tells whether the sequence was finished by then.
+// finishedBefore reports whether the sequence was finished by then.
 func (r *run) finishedBefore(seq uint64, at int64) bool {
 	end, ok := r.finished[seq]
 	return ok && end <= at
@@ -183,7 +183,7 @@ func (c *checker) lastFault(node string, from, to int64) (Event, bool) {
 	return Event{}, false
 }
 
-// slack is how long after the event a call may start that does not know of it yet.
+// slack is how long after the event a node that has not noticed it yet may start a call.
 func (e Event) slack() int64 {
 	if e.Kind == Struck {
 		return struckSlack
@@ -191,8 +191,8 @@ func (e Event) slack() int64 {
 	return killSlack
 }
 
-// isFault tells whether the event takes partitions from the node without its
-// doing. The empty node is any node.
+// isFault reports whether the event may take partitions from the node without
+// a hand-over. The empty node is any node.
 func (e Event) isFault(node string) bool {
 	return (e.Kind == Kill || e.Kind == Stop || e.Kind == Struck) && (node == "" || e.Node == node)
 }

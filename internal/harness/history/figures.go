@@ -54,7 +54,7 @@ func (c *checker) checkMinima() {
 }
 
 // checkStall measures how long a partition with a message to call started
-// nothing. Waiting before a retry is the handler's wish and does not count.
+// nothing. A wait before a retry that the handler requested does not count.
 func (c *checker) checkStall(r *run) {
 	var free int64 // since when the lane had nothing in flight
 	var last Call
@@ -73,7 +73,7 @@ func (c *checker) noteStall(r *run, call Call, stall time.Duration) {
 		s.LongestStall, s.StalledPartition = stall, r.String()
 	}
 	if c.rules.MaxStall > 0 && stall > c.rules.MaxStall {
-		c.report.add(Stall, "%s started after the partition stood still for %s", describe(call), round(stall))
+		c.report.add(Stall, "%s started after the partition had made no progress for %s", describe(call), round(stall))
 	}
 }
 
@@ -129,7 +129,7 @@ type Resumed struct {
 
 // ResumedAfter lists the partitions that the node owned when it was killed,
 // each with the time until another owner, which may be the node's own next
-// life, started a call. A node owned the partitions whose latest call before
+// process, started a call. A node owned the partitions whose latest call before
 // the kill was its own; the empty node is all nodes.
 func ResumedAfter(h History, kill Event) []Resumed {
 	c := newChecker(History{Publishes: h.Publishes}, Rules{})
@@ -159,8 +159,8 @@ func (c *checker) resumed(r *run, old owner, at int64) Resumed {
 	return res
 }
 
-// waited is how long the call's message was there and not called, from the
-// given time on.
+// waited returns how long the call's message was stored without being called,
+// from the given time on.
 func (c *checker) waited(call Call, from int64) time.Duration {
 	if p, ok := c.published(call.ID); ok {
 		from = max(from, p.Acked)
@@ -177,7 +177,7 @@ type Move struct {
 	// Pause is from the end of the last call at the old owner, or from the
 	// publish of the message if that was later, to At.
 	Pause time.Duration
-	// Backoff: the handler had asked for a retry, so the pause is mostly its.
+	// Backoff: the handler had requested a retry, so the pause is mostly that.
 	Backoff bool
 }
 

@@ -1,6 +1,6 @@
-// Package history judges what a fault run did: it takes what publishers were
-// told, every handler call with its start and end, and the faults that were
-// injected, and says which promise of the design the run broke, if any.
+// Package history judges a fault run. Its input is what publishers were told,
+// every handler call with its start and end, and the faults that were
+// injected. Its output is the list of guarantees that the run broke.
 //
 // The package is pure. All times are nanoseconds of the machine-wide
 // monotonic clock (CLOCK_MONOTONIC), so that histories written by different
@@ -51,31 +51,31 @@ type Call struct {
 	Key       string `json:"key"`
 	// ID is the idempotency key, which is the publisher's message id.
 	ID string `json:"id"`
-	// Start is written before the work, End after it and before the answer is
+	// Start is written before the work, End after it and before the result is
 	// sent; in ns. End is 0 if the call never ended (its process was killed),
 	// Start is 0 if the log has an end without a start.
 	Start int64 `json:"start"`
 	End   int64 `json:"end,omitempty"`
-	// Result is the answer ("ok", "retry", …), empty if the call never ended.
+	// Result is the handler's result ("ok", "retry", …), empty if the call never ended.
 	Result string `json:"result,omitempty"`
 }
 
 func (c Call) ok() bool   { return c.End != 0 && c.Result == "ok" }
 func (c Call) open() bool { return c.End == 0 }
 
-// over is when the call was seen for the last time: its end, or its start if
-// it never ended.
+// over returns the last known time of the call: its end, or its start if it
+// never ended.
 func (c Call) over() int64 { return max(c.Start, c.End) }
 
-// lane names one partition of one group.
-type lane struct {
+// partitionID names one partition of one group.
+type partitionID struct {
 	group     string
 	partition int
 }
 
-func (c Call) lane() lane { return lane{c.Group, c.Partition} }
+func (c Call) partitionID() partitionID { return partitionID{c.Group, c.Partition} }
 
-// owner is one life of one node's process.
+// owner is one process of one node.
 type owner struct {
 	node  string
 	agent int
@@ -93,12 +93,12 @@ const (
 	Term  EventKind = "term"
 	Stop  EventKind = "stop"
 	Cont  EventKind = "cont"
-	// Struck: something else was done to the node, after which others may take
-	// its partitions although it lives: it was cut off or starved, or its disk
-	// or clock failed. It excuses no late call.
+	// Struck: another fault hit the node, after which others may take its
+	// partitions although it is alive: it was cut off or starved, or its disk or
+	// clock failed. It excuses no late call.
 	Struck EventKind = "struck"
-	// Sought: a person had the group begin somewhere else, so the next epoch of
-	// each partition may begin anywhere. Its node is empty.
+	// Sought: an operator moved the group by a seek, so the next epoch of each
+	// partition may begin anywhere. Its node is empty.
 	Sought EventKind = "sought"
 )
 

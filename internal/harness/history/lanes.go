@@ -27,7 +27,7 @@ func overlapKind(a, b Call) Kind {
 	return Overlap
 }
 
-// checkEpochs: epochs never go back, and each belongs to one life of one node.
+// checkEpochs: epochs never go back, and each belongs to one process of one node.
 func (c *checker) checkEpochs(r *run) {
 	var highest uint64
 	owners := make(map[uint64]owner)
@@ -73,7 +73,7 @@ func (c *checker) checkSkips(r *run) {
 	}
 }
 
-// firstOfKeySwapped tells whether the sequence before the call's has the same
+// firstOfKeySwapped reports whether the sequence before the call's has the same
 // key and was not called until later: checkFirstCalls reports that one.
 func (c *checker) firstOfKeySwapped(first map[uint64]Call, r *run, call Call, before uint64) bool {
 	if _, called := first[before]; called {
@@ -123,7 +123,7 @@ func (c *checker) lateByStop(r *run, call Call) (Event, bool) {
 	return Event{}, false
 }
 
-// contAfter is when the stopped node went on, or the stop itself.
+// contAfter returns when the stopped node continued, or the time of the stop.
 func (c *checker) contAfter(stop Event) int64 {
 	for _, e := range c.events {
 		if e.Kind == Cont && e.Node == stop.Node && e.At >= stop.At {

@@ -1,19 +1,19 @@
 package history
 
-// holding is one epoch of a partition as its calls show it. Positions are
-// places in the run's ascending list of called sequences.
-type holding struct {
+// tenure is one epoch of a partition as its calls show it. Places are indices
+// into the run's ascending list of called sequences.
+type tenure struct {
 	first Call // first call under the epoch
 	last  Call // latest call under the epoch
 	low   int  // place of the first call: the checkpoint was right before it
-	next  int  // place where the lane has to go on
+	next  int  // place where the lane has to continue
 }
 
 // checkProgress follows a partition's position through its owners: within an
-// epoch it only goes forward, one message at a time; a new epoch goes on where
-// the old one was, or, for a reason, from a checkpoint before that.
+// epoch it only goes forward, one message at a time; a new epoch continues where
+// the old one was or, for a reason, from a checkpoint before that.
 func (c *checker) checkProgress(r *run) {
-	var h holding
+	var h tenure
 	again := newRepeats()
 	for n, call := range r.calls {
 		place := r.index[call.Seq]
@@ -22,13 +22,13 @@ func (c *checker) checkProgress(r *run) {
 		case r.stale[n]:
 			continue
 		case h.first.Start == 0:
-			h = holding{first: call, low: place, next: place}
+			h = tenure{first: call, low: place, next: place}
 		case call.Epoch < h.first.Epoch: // a finding of checkEpochs
 			h.advance(place, c.rules.finished(call))
 			continue
 		case call.Epoch > h.first.Epoch || call.owner() != h.first.owner():
 			c.checkNewEpoch(r, h, call)
-			h = holding{first: call, low: place, next: place}
+			h = tenure{first: call, low: place, next: place}
 		case place < h.next && !repeat: // a finding of checkSkips
 			continue
 		default:
@@ -41,32 +41,33 @@ func (c *checker) checkProgress(r *run) {
 	}
 }
 
-func (h *holding) advance(place int, finished bool) {
+func (h *tenure) advance(place int, finished bool) {
 	if finished && place == h.next {
 		h.next++
 	}
 }
 
-func (c *checker) checkSameEpoch(r *run, h holding, call Call) {
+func (c *checker) checkSameEpoch(r *run, h tenure, call Call) {
 	place := r.index[call.Seq]
 	switch {
-	case place < h.next && !(place == h.next-1 && c.unheard(h, call)):
+	case place < h.next && !(place == h.next-1 && c.resultLost(h, call)):
 		c.report.add(Rewind, "%s: epoch went back from seq %d", describe(call), h.last.Seq)
 	case place > h.next:
 		c.checkHole(r, h, call)
 	}
 }
 
-// unheard tells whether the call may repeat the one before it under the same
-// epoch: its handler died after its work and before its answer arrived, or
-// the answer arrived when the lane had just been cancelled, which a node that
-// was stopped does when it wakes up; it then goes on under its old epoch.
-func (c *checker) unheard(h holding, call Call) bool {
+// resultLost reports whether the call may repeat the one before it under the
+// same epoch: its handler died after its work and before its result arrived,
+// or the result arrived just after the lane was cancelled. A node that was
+// stopped cancels its lanes when it wakes up, and then continues under its old
+// epoch.
+func (c *checker) resultLost(h tenure, call Call) bool {
 	_, stopped := c.reasonToRepeat(h, call)
 	return stopped || call.PID != h.last.PID && c.rules.Repeats != RepeatsNever
 }
 
-func (c *checker) checkNewEpoch(r *run, h holding, call Call) {
+func (c *checker) checkNewEpoch(r *run, h tenure, call Call) {
 	moved := call.owner() != h.first.owner()
 	if moved {
 		c.report.Summary.Handoffs++
@@ -75,8 +76,8 @@ func (c *checker) checkNewEpoch(r *run, h holding, call Call) {
 		}
 	}
 	place := r.index[call.Seq]
-	// A handler that dies by itself right before a planned move looks the same
-	// as one that the move killed: the history does not know why calls end.
+	// A handler that crashes right before a planned move looks the same as one
+	// that the move killed: the history does not know why calls end.
 	cut := place == h.next && h.last.Seq == call.Seq && h.last.open()
 	switch {
 	case place > h.next:
@@ -87,8 +88,8 @@ func (c *checker) checkNewEpoch(r *run, h holding, call Call) {
 	}
 }
 
-// sought tells whether the partition goes back because a person moved the group, which explains one repeat each: when it is
-// applied is not known.
+// sought reports whether a seek explains that the partition goes back. Each explains one repeat, since the time at which it
+// is applied is not known.
 func (c *checker) sought(r *run, call Call) bool {
 	moves := 0
 	for _, e := range c.events {
@@ -103,9 +104,9 @@ func (c *checker) sought(r *run, call Call) bool {
 	return true
 }
 
-// checkRepeat judges the first call of a new epoch that repeats messages of
+// checkRepeat checks the first call of a new epoch that repeats messages of
 // the one before.
-func (c *checker) checkRepeat(r *run, h holding, call Call) {
+func (c *checker) checkRepeat(r *run, h tenure, call Call) {
 	reason, ok := c.reasonToRepeat(h, call)
 	switch {
 	case !ok:
@@ -120,9 +121,9 @@ func (c *checker) checkRepeat(r *run, h holding, call Call) {
 	}
 }
 
-// reasonToRepeat finds the fault that explains a repeat. The zero event is
-// the reason where none is asked for.
-func (c *checker) reasonToRepeat(h holding, call Call) (Event, bool) {
+// reasonToRepeat finds the fault that explains a repeat, the zero event if the
+// rules require none.
+func (c *checker) reasonToRepeat(h tenure, call Call) (Event, bool) {
 	switch c.rules.Repeats {
 	case RepeatsAfterOwnerKilled:
 		return c.firstFault(h.last, call.Start)
@@ -134,7 +135,7 @@ func (c *checker) reasonToRepeat(h holding, call Call) (Event, bool) {
 	return Event{}, false
 }
 
-// tooOld tells whether a checkpoint must have covered the call's message when
+// tooOld reports whether a checkpoint must have covered the call's message when
 // the fault happened.
 func (c *checker) tooOld(r *run, call Call, fault Event) bool {
 	if c.rules.RepeatWithin == 0 || fault.At == 0 {
@@ -151,7 +152,7 @@ func (c *checker) tooOld(r *run, call Call, fault Event) bool {
 
 // checkHole reports a jump over finished messages: repeats are a contiguous
 // run. A jump over unfinished ones is a finding of checkSkips.
-func (c *checker) checkHole(r *run, h holding, call Call) {
+func (c *checker) checkHole(r *run, h tenure, call Call) {
 	if r.finishedBefore(r.seqs[r.index[call.Seq]-1], call.Start) {
 		c.report.add(Rewind, "%s: jumped over seq %d, which this owner had to repeat", describe(call), r.seqs[h.next])
 	}

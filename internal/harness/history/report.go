@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Kind names what a run did wrong.
+// Kind is a kind of violation.
 type Kind string
 
-// The findings, told apart. Each is a violation.
+// Kinds of findings. Each is a violation.
 const (
 	// Lost: acknowledged and never called.
 	Lost Kind = "lost"
@@ -30,7 +30,7 @@ const (
 	StaleTail Kind = "stale-tail"
 	// FenceRegress: a call under an older epoch started after a newer one's.
 	FenceRegress Kind = "fence-regress"
-	// TokenShared: one epoch of a partition used by two lives of nodes.
+	// TokenShared: one epoch of a partition used by two processes.
 	TokenShared Kind = "token-shared"
 	// KeyMoved: one key in two partitions.
 	KeyMoved Kind = "key-moved"
@@ -43,11 +43,11 @@ const (
 	Rewind Kind = "rewind"
 	// EndBeforeStart: a call that ended before it started, or without a start.
 	EndBeforeStart Kind = "end-before-start"
-	// Stall: a partition or the publishers stood still for too long.
+	// Stall: a partition or the publishers made no progress for too long.
 	Stall Kind = "stall"
 )
 
-// Where tells which part of a key's messages is lost.
+// Where is the part of a key's messages that is lost.
 type Where string
 
 // Parts of a key's messages, seen from those that were called.
@@ -139,7 +139,7 @@ func (r Report) Kinds() []Kind {
 // shownPerKind bounds the text: one fault can break thousands of messages.
 const shownPerKind = 5
 
-// String renders the report for people.
+// String renders the report as text.
 func (r Report) String() string {
 	var b strings.Builder
 	s := r.Summary

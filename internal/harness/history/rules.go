@@ -2,21 +2,21 @@ package history
 
 import "time"
 
-// Repeats says when a message that was already handed to a handler may be
-// handed out again for another reason than a retry that the handler asked for.
+// Repeats says when a message may be delivered to a handler again, other than
+// by a retry that the handler requested.
 type Repeats int
 
-// From strict to lax. A stop (SIGSTOP) counts as a kill: the node is buried.
+// From strict to lax. A stop (SIGSTOP) counts as a kill: the node is declared dead.
 const (
-	// RepeatsNever is for planned moves: nothing is handed out twice.
+	// RepeatsNever is for planned moves: nothing is delivered twice.
 	RepeatsNever Repeats = iota
-	// RepeatsAfterOwnerKilled wants a kill of the very node that held the
-	// partition, while it held it.
+	// RepeatsAfterOwnerKilled wants a kill of the very node that owned the
+	// partition, while it owned it.
 	RepeatsAfterOwnerKilled
 	// RepeatsAfterAnyKill wants any kill since the old owner's first call: a
 	// survivor may lose its lease to an election on a starved machine.
 	RepeatsAfterAnyKill
-	// RepeatsAlways takes every change of epoch as a reason.
+	// RepeatsAlways accepts every change of epoch as a reason.
 	RepeatsAlways
 )
 
@@ -52,16 +52,16 @@ type Rules struct {
 	MinRedelivered int // calls repeated
 }
 
-// killSlack is how long after the time of a kill event the killed node's
-// handler may still start a call: the event is noted before the signal is
-// sent, and the parent-death signal comes after the parent's exit.
+// killSlack is how long after a kill event the killed node's handler may still
+// start a call: the event is recorded before the signal is sent, and the
+// parent-death signal follows the parent's exit.
 const killSlack = int64(500 * time.Millisecond)
 
-// struckSlack is the same for a node that was struck, and lives: it may make its first call under a lease that it had
-// claimed before until it notices, which takes a ttl.
+// struckSlack is the same for a node that was struck and is alive. Until it notices, which takes a ttl, it may make its first
+// call under a lease that it claimed before.
 const struckSlack = int64(5 * time.Second)
 
-// finished tells whether the call ended its message.
+// finished reports whether the call finished its message.
 func (r Rules) finished(c Call) bool {
 	switch {
 	case c.ok():

@@ -362,7 +362,7 @@ var damages = map[string]func(*rand.Rand, *History) bool{
 		c := *pick(r, h.Calls, Call.ok)
 		last := c
 		for _, other := range h.Calls {
-			if other.lane() == c.lane() && other.Start > last.Start {
+			if other.partitionID() == c.partitionID() && other.Start > last.Start {
 				last = other
 			}
 		}
@@ -427,13 +427,13 @@ func pick(r *rand.Rand, calls []Call, take func(Call) bool) *Call {
 // pickPair chooses two consecutive calls of one lane.
 func pickPair(r *rand.Rand, h *History, take func(a, b Call) bool) (a, b *Call) {
 	slices.SortFunc(h.Calls, func(a, b Call) int { return int(a.Start - b.Start) })
-	last := make(map[lane]int)
+	last := make(map[partitionID]int)
 	var pairs [][2]int
 	for i, c := range h.Calls {
-		if j, ok := last[c.lane()]; ok && take(h.Calls[j], c) {
+		if j, ok := last[c.partitionID()]; ok && take(h.Calls[j], c) {
 			pairs = append(pairs, [2]int{j, i})
 		}
-		last[c.lane()] = i
+		last[c.partitionID()] = i
 	}
 	if len(pairs) == 0 {
 		return nil, nil

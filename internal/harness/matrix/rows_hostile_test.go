@@ -20,8 +20,8 @@ import (
 	"leasehold/internal/harness/fault/hostile"
 	"leasehold/internal/harness/fault/process"
 	"leasehold/internal/harness/history"
+	"leasehold/internal/harness/monotonic"
 	"leasehold/internal/harness/testcluster"
-	"leasehold/internal/harness/testcluster/monotonic"
 )
 
 // stranger is the user that attacks, and bulk the topic to which it may publish. The load is another user, of another topic.

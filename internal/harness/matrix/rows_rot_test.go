@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"leasehold/internal/harness/fault/disk"
+	"leasehold/internal/harness/monotonic"
 	"leasehold/internal/harness/testcluster"
-	"leasehold/internal/harness/testcluster/monotonic"
 )
 
 // rotLimit is how long a node with damaged files may take to be ready, or to mend itself, before it is taken to be lost.

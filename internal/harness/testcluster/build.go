@@ -1,4 +1,4 @@
-// Package testcluster runs a real cluster for tests: N agents as processes on
+// package testcluster runs a real cluster for tests: N agents as processes on
 // free loopback ports, with faults (kill, stop, pause), a handler that logs
 // its calls, a publisher that logs its outcomes, and the history of it all for
 // internal/harness/history to judge.
@@ -45,33 +45,23 @@ func Run(m *testing.M) int {
 	return m.Run()
 }
 
-// leaseholdBinary is the path of the leasehold binary.
-func leaseholdBinary(t testing.TB) string { return build(t, "leasehold", "leasehold") }
+// LeaseholdBinary is the path of the leasehold binary.
+func LeaseholdBinary(t testing.TB) string { return Build(t, "leasehold", "leasehold") }
 
-// callLogBinary is the path of the logging handler.
-func callLogBinary(t testing.TB) string {
-	return build(t, "calllog", "leasehold/internal/harness/testcluster/calllog")
+// HandlerBinary is the path of the handlers of tests, see package testhandler/program.
+func HandlerBinary(t testing.TB) string {
+	return Build(t, "handler", "leasehold/internal/harness/testhandler/program")
 }
 
-// backendBinary is the path of what handlers of every kind can call.
-func backendBinary(t testing.TB) string {
-	return build(t, "backend", "leasehold/internal/harness/testcluster/backend")
+// ExecHandlerBinary is the path of a small exec handler that does nothing.
+func ExecHandlerBinary(t testing.TB) string {
+	return Build(t, "exechandler", "leasehold/internal/harness/testhandler/exec")
 }
 
-// plainBinary is the path of a handler of any long-lived kind that does nothing.
-func plainBinary(t testing.TB) string {
-	return build(t, "plain", "leasehold/internal/harness/testcluster/plain")
-}
-
-// plainExecBinary is the path of an exec handler that does nothing.
-func plainExecBinary(t testing.TB) string {
-	return build(t, "plainexec", "leasehold/internal/harness/testcluster/plainexec")
-}
-
-// failingBinary is the path of a leasehold binary that can be made to kill itself at
+// FailingBinary is the path of a leasehold binary that can be made to kill itself at
 // a place of internal/failpoint.
-func failingBinary(t testing.TB) string {
-	return build(t, "leasehold-failpoints", "leasehold", "-tags", "failpoints")
+func FailingBinary(t testing.TB) string {
+	return Build(t, "leasehold-failpoints", "leasehold", "-tags", "failpoints")
 }
 
 // Edited is the path of a leasehold binary with these edits of its source, of
@@ -82,17 +72,17 @@ func Edited(t testing.TB, name string, edits []overlay.Edit) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return build(t, "leasehold-"+name, "leasehold", "-overlay", changed)
+	return Build(t, "leasehold-"+name, "leasehold", "-overlay", changed)
 }
 
 // AttackerBinary is the path of the program that makes an assault.
 func AttackerBinary(t testing.TB) string {
-	return build(t, "attacker", "leasehold/internal/harness/fault/hostile/attacker")
+	return Build(t, "attacker", "leasehold/internal/harness/fault/hostile/attacker")
 }
 
-// skewedBinary is the path of a leasehold binary whose clocks can be put wrong while
+// SkewedBinary is the path of a leasehold binary whose clocks can be put wrong while
 // it runs.
-func skewedBinary(t testing.TB) string {
+func SkewedBinary(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(binaries.dir, "skewclock")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -102,10 +92,11 @@ func skewedBinary(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return build(t, "leasehold-skewclock", "leasehold", args...)
+	return Build(t, "leasehold-skewclock", "leasehold", args...)
 }
 
-func build(t testing.TB, name, pkg string, args ...string) string {
+// Build builds a package, at most once for each name, and returns the path of its binary.
+func Build(t testing.TB, name, pkg string, args ...string) string {
 	t.Helper()
 	binaries.Lock()
 	defer binaries.Unlock()

@@ -25,9 +25,11 @@ type Cluster struct {
 	Nodes []*Node
 	// Dir holds the configs, logs, data directories and histories.
 	Dir string
+	// T is the test that failures are reported to.
+	T testing.TB
+	// Spec is what the configs are written from.
+	Spec Spec
 
-	t      testing.TB
-	spec   Spec
 	token  string // that the test shows where HTTP is open to the network; any will do elsewhere
 	events []history.Event
 }
@@ -46,20 +48,20 @@ func New(t testing.TB, spec Spec) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Cluster{Dir: dir, t: t, spec: spec}
+	c := &Cluster{Dir: dir, T: t, Spec: spec}
 	t.Cleanup(c.cleanUp)
-	free := freePorts(t, 3*spec.Nodes)
+	free := FreePorts(t, 3*spec.Nodes)
 	for i := range spec.Nodes {
 		name := fmt.Sprintf("n%d", i+1)
 		c.Nodes = append(c.Nodes, &Node{
-			Name: name, cluster: c, host: c.hostOf(i, name),
+			Name: name, Cluster: c, Host: c.hostOf(i, name),
 			ConfigFile: filepath.Join(dir, name+".toml"), logFile: filepath.Join(dir, name+".log"),
-			ports: ports{free[3*i], free[3*i+1], free[3*i+2]},
+			Ports: Ports{free[3*i], free[3*i+1], free[3*i+2]},
 		})
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	c.write(c.secretFile(), hex.EncodeToString(secret)+"\n")
+	c.Write(c.secretFile(), hex.EncodeToString(secret)+"\n")
 	c.makeCredentials()
 	c.writeConfigs()
 	return c
@@ -68,8 +70,8 @@ func New(t testing.TB, spec Spec) *Cluster {
 // hostOf is where the i-th node runs, complete.
 func (c *Cluster) hostOf(i int, name string) Host {
 	h := Host{Address: "127.0.0.1", DataDir: filepath.Join(c.Dir, name)}
-	if i < len(c.spec.Hosts) {
-		given := c.spec.Hosts[i]
+	if i < len(c.Spec.Hosts) {
+		given := c.Spec.Hosts[i]
 		h.Namespace = given.Namespace
 		h.Address = cmp.Or(given.Address, h.Address)
 		h.DataDir = cmp.Or(given.DataDir, h.DataDir)
@@ -79,24 +81,26 @@ func (c *Cluster) hostOf(i int, name string) Host {
 
 func (c *Cluster) secretFile() string { return filepath.Join(c.Dir, "cluster_secret") }
 
-func (c *Cluster) callDir() string { return filepath.Join(c.Dir, "calls") }
+// CallDir is where logging handlers write their calls.
+func (c *Cluster) CallDir() string { return filepath.Join(c.Dir, "calls") }
 
-// addGroup adds a group to the config of nodes that are yet to start.
-func (c *Cluster) addGroup(g Group) {
-	c.spec.Groups = append(c.spec.Groups, g)
+// AddGroup adds a group to the config of nodes that are yet to start.
+func (c *Cluster) AddGroup(g Group) {
+	c.Spec.Groups = append(c.Spec.Groups, g)
 	c.writeConfigs()
 }
 
 func (c *Cluster) writeConfigs() {
 	for _, n := range c.Nodes {
-		c.write(n.ConfigFile, c.config(n))
+		c.Write(n.ConfigFile, c.config(n))
 	}
 }
 
-func (c *Cluster) write(path, text string) {
-	c.t.Helper()
+// Write writes a file that only its owner can read.
+func (c *Cluster) Write(path, text string) {
+	c.T.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 }
 
@@ -111,20 +115,20 @@ type CallLogOptions struct {
 // CallLogHandler is the inline table of a group whose calls go into the
 // history.
 func (c *Cluster) CallLogHandler(o CallLogOptions) string {
-	c.t.Helper()
-	if err := os.MkdirAll(c.callDir(), 0o755); err != nil {
-		c.t.Fatal(err)
+	c.T.Helper()
+	if err := os.MkdirAll(c.CallDir(), 0o755); err != nil {
+		c.T.Fatal(err)
 	}
 	if o.Processes == 0 {
 		o.Processes = 2
 	}
-	return fmt.Sprintf(`{ kind = "subprocess", command = [%q], processes = %d, config = { dir = %q, delay_ms = %d, retry_every = %d, deaf = %t } }`,
-		callLogBinary(c.t), o.Processes, c.callDir(), o.Delay.Milliseconds(), o.RetryEvery, o.Deaf)
+	return fmt.Sprintf(`{ kind = "subprocess", command = [%q, "log"], processes = %d, config = { dir = %q, delay_ms = %d, retry_every = %d, deaf = %t } }`,
+		HandlerBinary(c.T), o.Processes, c.CallDir(), o.Delay.Milliseconds(), o.RetryEvery, o.Deaf)
 }
 
 // StartAll starts every node and waits until all are ready.
 func (c *Cluster) StartAll(limit time.Duration) {
-	c.t.Helper()
+	c.T.Helper()
 	for _, n := range c.Nodes {
 		n.Start()
 	}
@@ -134,13 +138,13 @@ func (c *Cluster) StartAll(limit time.Duration) {
 // WaitReady waits until every node that runs says that it is ready. It fails
 // at once if one of them has exited.
 func (c *Cluster) WaitReady(limit time.Duration) {
-	c.t.Helper()
-	Eventually(c.t, limit, func() error {
+	c.T.Helper()
+	Eventually(c.T, limit, func() error {
 		var errs []error
-		for _, n := range c.running() {
+		for _, n := range c.Running() {
 			select {
 			case <-n.Exited():
-				c.t.Fatalf("%s exited: %v", n.Name, n.proc.err)
+				c.T.Fatalf("%s exited: %v", n.Name, n.ExitError())
 			default:
 				errs = append(errs, n.Ready())
 			}
@@ -152,13 +156,13 @@ func (c *Cluster) WaitReady(limit time.Duration) {
 // WaitBalanced waits until every partition of the group has an owner and each
 // running node owns its share, to ±1.
 func (c *Cluster) WaitBalanced(limit time.Duration, group string) {
-	c.t.Helper()
-	Eventually(c.t, limit, func() error {
-		g, err := c.group(group)
+	c.T.Helper()
+	Eventually(c.T, limit, func() error {
+		g, err := c.Group(group)
 		if err != nil {
 			return err
 		}
-		running := c.running()
+		running := c.Running()
 		share := len(g.Partitions) / len(running)
 		for _, n := range running {
 			if owned := g.Owned(n.Name); owned < share || owned > share+1 {
@@ -172,9 +176,9 @@ func (c *Cluster) WaitBalanced(limit time.Duration, group string) {
 // WaitLeft waits until every other running node says that this one owns
 // nothing and no partition of the group is without an owner.
 func (c *Cluster) WaitLeft(limit time.Duration, group string, n *Node) {
-	c.t.Helper()
-	Eventually(c.t, limit, func() error {
-		for _, other := range c.without(n) {
+	c.T.Helper()
+	Eventually(c.T, limit, func() error {
+		for _, other := range c.Without(n) {
 			s, err := other.Status()
 			if err != nil {
 				return err
@@ -190,9 +194,9 @@ func (c *Cluster) WaitLeft(limit time.Duration, group string, n *Node) {
 
 // WaitDrained waits until the group's lag is known and 0.
 func (c *Cluster) WaitDrained(limit time.Duration, group string) {
-	c.t.Helper()
-	Eventually(c.t, limit, func() error {
-		g, err := c.group(group)
+	c.T.Helper()
+	Eventually(c.T, limit, func() error {
+		g, err := c.Group(group)
 		switch {
 		case err != nil:
 			return err
@@ -205,8 +209,8 @@ func (c *Cluster) WaitDrained(limit time.Duration, group string) {
 	})
 }
 
-// group asks a running node for the group's status.
-func (c *Cluster) group(name string) (GroupStatus, error) {
+// Group asks a running node for the group's status.
+func (c *Cluster) Group(name string) (GroupStatus, error) {
 	s, err := c.Status()
 	if err != nil {
 		return GroupStatus{}, err
@@ -221,7 +225,7 @@ func (c *Cluster) group(name string) (GroupStatus, error) {
 // Status is the view of the first running node that answers.
 func (c *Cluster) Status() (Status, error) {
 	err := errors.New("no node is running")
-	for _, n := range c.running() {
+	for _, n := range c.Running() {
 		var s Status
 		if s, err = n.Status(); err == nil {
 			return s, nil
@@ -233,11 +237,11 @@ func (c *Cluster) Status() (Status, error) {
 // CLI runs a command of the command line with the config of the first node
 // that runs, and returns what it printed.
 func (c *Cluster) CLI(args ...string) ([]byte, error) {
-	running := c.running()
+	running := c.Running()
 	if len(running) == 0 {
 		return nil, errors.New("no node is running")
 	}
-	cmd := exec.Command(leaseholdBinary(c.t), append(args, "--config", running[0].ConfigFile)...)
+	cmd := exec.Command(LeaseholdBinary(c.T), append(args, "--config", running[0].ConfigFile)...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -247,7 +251,8 @@ func (c *Cluster) CLI(args ...string) ([]byte, error) {
 	return out, err
 }
 
-func (c *Cluster) running() []*Node {
+// Running are the nodes that were started and have not ended.
+func (c *Cluster) Running() []*Node {
 	var nodes []*Node
 	for _, n := range c.Nodes {
 		if n.proc != nil {
@@ -257,16 +262,16 @@ func (c *Cluster) running() []*Node {
 	return nodes
 }
 
-// without are the running nodes but one.
-func (c *Cluster) without(n *Node) []*Node {
-	return slices.DeleteFunc(c.running(), func(o *Node) bool { return o == n })
+// Without are the running nodes but one.
+func (c *Cluster) Without(n *Node) []*Node {
+	return slices.DeleteFunc(c.Running(), func(o *Node) bool { return o == n })
 }
 
 // URLs are the client URLs of all nodes.
 func (c *Cluster) URLs() []string {
 	var urls []string
 	for _, n := range c.Nodes {
-		urls = append(urls, n.clientURL())
+		urls = append(urls, n.ClientURL())
 	}
 	return urls
 }

@@ -55,22 +55,22 @@ type Group struct {
 	Extra   string // further lines of the table
 }
 
-// ports of one node.
-type ports struct{ nats, cluster, http int }
+// Ports are the ports of one node.
+type Ports struct{ NATS, Cluster, HTTP int }
 
 // config renders the node's config.
 func (c *Cluster) config(n *Node) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "[node]\nname = %q\ndata_dir = %q\n\n", n.Name, n.host.DataDir)
-	fmt.Fprintf(&b, "[server]\nlisten = \"%s:%d\"\n%s\n\n", n.host.Address, n.ports.nats, c.spec.Server)
-	fmt.Fprintf(&b, "[http]\nlisten = \"%s:%d\"\n%s\n\n", n.host.Address, n.ports.http, c.tokenLine(n))
-	fmt.Fprintf(&b, "[log]\nlevel = %q\n\n", c.spec.LogLevel)
-	peers, topics, groups := c.Nodes, c.spec.Topics, c.spec.Groups
+	fmt.Fprintf(&b, "[node]\nname = %q\ndata_dir = %q\n\n", n.Name, n.Host.DataDir)
+	fmt.Fprintf(&b, "[server]\nlisten = \"%s:%d\"\n%s\n\n", n.Host.Address, n.Ports.NATS, c.Spec.Server)
+	fmt.Fprintf(&b, "[http]\nlisten = \"%s:%d\"\n%s\n\n", n.Host.Address, n.Ports.HTTP, c.tokenLine(n))
+	fmt.Fprintf(&b, "[log]\nlevel = %q\n\n", c.Spec.LogLevel)
+	peers, topics, groups := c.Nodes, c.Spec.Topics, c.Spec.Groups
 	if n.own != nil {
 		peers, topics, groups = n.own.Peers, n.own.Topics, n.own.Groups
 	}
 	if len(peers) > 1 {
-		fmt.Fprintf(&b, "[cluster]\nname = \"test\"\nnodes = [%s]\nsecret_file = %q\n%s\n\n", routes(peers), c.secretFile(), c.spec.Cluster)
+		fmt.Fprintf(&b, "[cluster]\nname = \"test\"\nnodes = [%s]\nsecret_file = %q\n%s\n\n", routes(peers), c.secretFile(), c.Spec.Cluster)
 	}
 	for _, t := range topics {
 		fmt.Fprintf(&b, "[[topic]]\nname = %q\npartitions = %d\n%s\n\n", t.Name, t.Partitions, t.Extra)
@@ -78,14 +78,14 @@ func (c *Cluster) config(n *Node) string {
 	for _, g := range groups {
 		fmt.Fprintf(&b, "[[group]]\nname = %q\ntopic = %q\nhandler = %s\n%s\n\n", g.Name, g.Topic, g.Handler, g.Extra)
 	}
-	b.WriteString(c.spec.Users)
+	b.WriteString(c.Spec.Users)
 	return b.String()
 }
 
 func routes(peers []*Node) string {
 	var routes []string
 	for _, n := range peers {
-		routes = append(routes, fmt.Sprintf("\"%s=%s:%d\"", n.Name, n.host.Address, n.ports.cluster))
+		routes = append(routes, fmt.Sprintf("\"%s=%s:%d\"", n.Name, n.Host.Address, n.Ports.Cluster))
 	}
 	return strings.Join(routes, ", ")
 }

@@ -14,55 +14,58 @@ import (
 
 // Generous, for two shared cores: they catch hangs.
 const (
-	startLimit = 2 * time.Minute
-	moveLimit  = time.Minute
+	StartLimit = 2 * time.Minute
+	MoveLimit  = time.Minute
+	DrainLimit = 4 * time.Minute
 )
 
 // StartGroup starts all nodes with one more group and waits until each has its
 // share of its partitions. Its handler may be of any kind.
 func (c *Cluster) StartGroup(g Group) {
-	c.t.Helper()
-	c.addGroup(g)
-	c.StartAll(startLimit)
-	c.WaitBalanced(moveLimit, g.Name)
+	c.T.Helper()
+	c.AddGroup(g)
+	c.StartAll(StartLimit)
+	c.WaitBalanced(MoveLimit, g.Name)
 }
 
 // KillAndReturn kills a node (kill -9), waits until the others have its
 // partitions, starts it and waits until it has its share again.
 func (c *Cluster) KillAndReturn(n *Node, group string) {
-	c.t.Helper()
+	c.T.Helper()
 	n.Kill()
-	c.comeBack(n, group)
+	c.ComeBack(n, group)
 }
 
 // RestartAndReturn is the same with a clean stop.
 func (c *Cluster) RestartAndReturn(n *Node, group string) {
-	c.t.Helper()
+	c.T.Helper()
 	n.Term()
-	c.comeBack(n, group)
+	c.ComeBack(n, group)
 }
 
-func (c *Cluster) comeBack(n *Node, group string) {
-	c.t.Helper()
-	c.WaitLeft(moveLimit, group, n)
+// ComeBack waits until the others have the partitions of a node that is gone, starts it
+// and waits until it has its share again.
+func (c *Cluster) ComeBack(n *Node, group string) {
+	c.T.Helper()
+	c.WaitLeft(MoveLimit, group, n)
 	n.Start()
-	c.WaitReady(startLimit)
-	c.WaitBalanced(moveLimit, group)
+	c.WaitReady(StartLimit)
+	c.WaitBalanced(MoveLimit, group)
 }
 
 // FreezeAndReturn stops a node and its handlers (SIGSTOP) for a time, and
 // waits until it has its share again. A node may end when it wakes up to find
 // itself declared dead; then it is started.
 func (c *Cluster) FreezeAndReturn(n *Node, group string, length time.Duration) {
-	c.t.Helper()
+	c.T.Helper()
 	n.Stop()
 	release := n.HoldHandlers()
-	pass(length)
+	Pass(length)
 	release()
 	n.Cont()
 	n.StartIfGone(WakeLimit)
-	c.WaitReady(startLimit)
-	c.WaitBalanced(moveLimit, group)
+	c.WaitReady(StartLimit)
+	c.WaitBalanced(MoveLimit, group)
 }
 
 // WakeLimit is how long a node may take to end itself when it wakes up to find
@@ -73,7 +76,7 @@ const WakeLimit = 2 * time.Second
 // go on. Where the node is stopped, too, they go on before it: what they finish
 // then is as late as it can be.
 func (n *Node) HoldHandlers() (release func()) {
-	t := n.cluster.t
+	t := n.Cluster.T
 	t.Helper()
 	handlers := n.children()
 	signalAll(t, handlers, syscall.SIGSTOP)
@@ -83,16 +86,16 @@ func (n *Node) HoldHandlers() (release func()) {
 	}
 }
 
-// pass lets time pass.
-func pass(d time.Duration) { <-time.NewTimer(d).C }
+// Pass lets time pass.
+func Pass(d time.Duration) { <-time.NewTimer(d).C }
 
 // StartIfGone tells whether the node ends within the limit, and starts it
 // again if it does.
 func (n *Node) StartIfGone(limit time.Duration) bool {
-	if !n.proc.wait(limit) {
+	if !n.proc.Wait(limit) {
 		return false
 	}
-	n.cluster.t.Logf("%s ended after it woke up: %v", n.Name, n.proc.err)
+	n.Cluster.T.Logf("%s ended after it woke up: %v", n.Name, n.proc.err)
 	n.proc = nil
 	n.Start()
 	return true
@@ -100,10 +103,10 @@ func (n *Node) StartIfGone(limit time.Duration) bool {
 
 // Handlers are the child processes of the node, of which there must be some.
 func (n *Node) Handlers() []int {
-	n.cluster.t.Helper()
+	n.Cluster.T.Helper()
 	pids := n.children()
 	if len(pids) == 0 {
-		n.cluster.t.Errorf("%s has no handlers", n.Name)
+		n.Cluster.T.Errorf("%s has no handlers", n.Name)
 	}
 	return pids
 }
@@ -111,10 +114,10 @@ func (n *Node) Handlers() []int {
 // children are the handlers that there are: none at a node that has just come
 // up and owns nothing yet.
 func (n *Node) children() []int {
-	n.cluster.t.Helper()
+	n.Cluster.T.Helper()
 	pids, err := proc.Children(n.PID())
 	if err != nil {
-		n.cluster.t.Fatal(err)
+		n.Cluster.T.Fatal(err)
 	}
 	return pids
 }
@@ -132,9 +135,9 @@ func signalAll(t testing.TB, pids []int, sig syscall.Signal) {
 // FlipPayload flips one bit of a payload in the middle of the first file of messages in a node's copy of a topic. The node is
 // down.
 func (n *Node) FlipPayload(topic string) {
-	t := n.cluster.t
+	t := n.Cluster.T
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(n.host.DataDir, "jetstream", "LEASEHOLD", "streams", topic, "msgs", "*.blk"))
+	files, err := filepath.Glob(filepath.Join(n.Host.DataDir, "jetstream", "LEASEHOLD", "streams", topic, "msgs", "*.blk"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no messages of %s on %s: %v", topic, n.Name, err)
 	}

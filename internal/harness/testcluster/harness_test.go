@@ -10,41 +10,36 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"leasehold/internal/bytesize"
 	"leasehold/internal/config"
 	"leasehold/internal/harness/history"
 	"leasehold/partitioner"
-	"leasehold/partitioner/stream"
 )
 
 func TestMain(m *testing.M) { Main(m) }
 
-// conversation is a running calllog and our ends of its pipes.
+// conversation is a running test handler and our ends of its pipes.
 type conversation struct {
 	t   *testing.T
 	in  io.WriteCloser
 	out *bufio.Reader
-	p   *process
+	p   *Process
 }
 
 func talk(t *testing.T) *conversation {
 	t.Helper()
-	cmd := exec.Command(callLogBinary(t))
+	cmd := exec.Command(HandlerBinary(t), "log")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	out, outEnd := io.Pipe()
 	cmd.Stdout = outEnd
-	p, err := startProcess(cmd)
+	p, err := StartProcess(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { outEnd.Close(); p.kill() })
+	t.Cleanup(func() { outEnd.Close(); p.Kill() })
 	return &conversation{t: t, in: in, out: bufio.NewReader(out), p: p}
 }
 
@@ -74,7 +69,7 @@ func TestCallLogSpeaksTheProtocolAndLogsCalls(t *testing.T) {
 	c.CallLogHandler(CallLogOptions{}) // makes the directory
 	h := talk(t)
 	h.say(fmt.Sprintf(`{"v":1,"type":"init","id":"0","app":"leasehold/0","node":"n1","group":"calls","topic":"orders",`+
-		`"config":{"dir":%q,"delay_ms":1,"retry_every":5}}`, c.callDir()))
+		`"config":{"dir":%q,"delay_ms":1,"retry_every":5}}`, c.CallDir()))
 	h.hear(`{"type":"ack","id":"0","wants":["parallel"]}`)
 	h.say(`{"type":"assign","id":"1","partition":3,"epoch":41,"next_seq":4}`)
 	h.hear(`{"type":"ack","id":"1"}`)
@@ -87,8 +82,9 @@ func TestCallLogSpeaksTheProtocolAndLogsCalls(t *testing.T) {
 	h.say(`{"type":"revoke","id":"2","partition":3,"epoch":41,"reason":"rebalance"}`)
 	h.hear(`{"type":"ack","id":"2"}`)
 	h.say(`{"type":"stop","id":"3"}`)
+	h.hear(`{"type":"ack","id":"3"}`)
 	h.in.Close()
-	if !h.p.wait(10*time.Second) || h.p.err != nil {
+	if !h.p.Wait(10*time.Second) || h.p.err != nil {
 		t.Fatalf("exit at the end of input: %v", h.p.err)
 	}
 
@@ -106,7 +102,7 @@ func TestCallLogKilledInACallLeavesItOpen(t *testing.T) {
 	c := New(t, Spec{})
 	c.CallLogHandler(CallLogOptions{})
 	h := talk(t)
-	h.say(fmt.Sprintf(`{"v":1,"type":"init","id":"0","node":"n1","group":"calls","topic":"orders","config":{"dir":%q,"delay_ms":60000}}`, c.callDir()))
+	h.say(fmt.Sprintf(`{"v":1,"type":"init","id":"0","node":"n1","group":"calls","topic":"orders","config":{"dir":%q,"delay_ms":60000}}`, c.CallDir()))
 	h.hear(`{"type":"ack","id":"0","wants":["parallel"]}`)
 	h.say(message(4, 1))
 	Eventually(t, 10*time.Second, func() error {
@@ -118,7 +114,7 @@ func TestCallLogKilledInACallLeavesItOpen(t *testing.T) {
 	if got := c.orphans(); len(got) != 1 {
 		t.Errorf("the running handler is not noticed: %v", got)
 	}
-	h.p.kill()
+	h.p.Kill()
 	if call := c.Calls()[0]; call.End != 0 || call.Result != "" || call.Start == 0 || call.ID != "m4" {
 		t.Errorf("%+v", call)
 	}
@@ -127,7 +123,7 @@ func TestCallLogKilledInACallLeavesItOpen(t *testing.T) {
 func TestConfigOfEveryNodeIsValid(t *testing.T) {
 	for _, nodes := range []int{1, 3} {
 		c := New(t, Spec{Nodes: nodes, Topics: []Topic{{Name: "orders", Partitions: 8}}})
-		c.addGroup(Group{Name: "calls", Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: time.Millisecond}), Extra: `commit = "each"`})
+		c.AddGroup(Group{Name: "calls", Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: time.Millisecond}), Extra: `commit = "each"`})
 		for _, n := range c.Nodes {
 			conf, err := config.Load(n.ConfigFile)
 			if err != nil {
@@ -141,31 +137,31 @@ func TestConfigOfEveryNodeIsValid(t *testing.T) {
 }
 
 func TestProcessIsKilledEvenWhenStopped(t *testing.T) {
-	p, err := startProcess(exec.Command("sleep", "60"))
+	p, err := StartProcess(exec.Command("sleep", "60"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.kill()
-	if p.wait(10 * time.Millisecond) {
+	defer p.Kill()
+	if p.Wait(10 * time.Millisecond) {
 		t.Fatalf("exited: %v", p.err)
 	}
-	p.kill()
-	if !p.wait(time.Second) || p.err == nil {
+	p.Kill()
+	if !p.Wait(time.Second) || p.err == nil {
 		t.Errorf("err %v", p.err)
 	}
 }
 
 func TestLoadRecordsEveryOutcomeAcrossABrokerRestart(t *testing.T) {
-	dir, port := t.TempDir(), freePorts(t, 1)[0]
-	broker := startPlainBroker(t, dir, port)
+	dir, port := t.TempDir(), FreePorts(t, 1)[0]
+	broker := StartPlainBroker(t, dir, port)
 
 	topic := partitioner.Topic{Name: "orders", Partitions: 8, MaxBytes: 64 * bytesize.MiB}.WithDefaults()
-	stream := makeStream(t, port, topic)
+	stream := MakeStream(t, port, topic)
 	load := StartLoad(t, []string{fmt.Sprintf("nats://127.0.0.1:%d", port)}, LoadSpec{Topic: topic, Keys: 20, Rate: 500, Burst: 100})
 	load.Flows(t, 20*time.Second, 200)
 	broker.Shutdown()
 	broker.WaitForShutdown()
-	startPlainBroker(t, dir, port)
+	StartPlainBroker(t, dir, port)
 	load.Flows(t, 20*time.Second, 200)
 	records := load.Stop(t, 30*time.Second)
 
@@ -186,39 +182,4 @@ func TestLoadRecordsEveryOutcomeAcrossABrokerRestart(t *testing.T) {
 	if len(ids) != len(records) || acked != int(info.State.Msgs) {
 		t.Errorf("%d records of %d ids, %d acked, %d stored", len(records), len(ids), acked, info.State.Msgs)
 	}
-}
-
-// startPlainBroker runs a stand-alone broker in this process until the end of the test.
-func startPlainBroker(t *testing.T, dir string, port int) *server.Server {
-	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("broker is not ready")
-	}
-	return s
-}
-
-func makeStream(t *testing.T, port int, topic partitioner.Topic) jetstream.Stream {
-	t.Helper()
-	nc, err := nats.Connect(fmt.Sprintf("nats://127.0.0.1:%d", port), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	stream, err := stream.Ensure(ctx, js, topic, stream.Options{Replicas: 1, MaxPayload: bytesize.MiB})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return stream
 }

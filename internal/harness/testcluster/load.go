@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/internal/harness/history"
-	"leasehold/internal/harness/testcluster/monotonic"
+	"leasehold/internal/harness/monotonic"
 	"leasehold/partitioner"
 	"leasehold/partitioner/publisher"
 )
@@ -129,7 +129,7 @@ func (s LoadSpec) data(i int, key string) []byte {
 func (l *Load) note(m publisher.Message, sent int64, r publisher.Result) {
 	l.mu.Lock()
 	l.records = append(l.records, history.PublishRecord{
-		ID: m.ID, Key: m.Key, Seq: r.Sequence, Outcome: outcomes[r.Outcome], Sent: sent, Acked: monotonic.Now(),
+		ID: m.ID, Key: m.Key, Seq: r.Sequence, Outcome: Outcomes[r.Outcome], Sent: sent, Acked: monotonic.Now(),
 	})
 	l.mu.Unlock()
 	if r.Outcome == publisher.Unknown {
@@ -137,7 +137,8 @@ func (l *Load) note(m publisher.Message, sent int64, r publisher.Result) {
 	}
 }
 
-var outcomes = map[publisher.Outcome]history.Outcome{
+// Outcomes are the history's words for those of the publisher.
+var Outcomes = map[publisher.Outcome]history.Outcome{
 	publisher.Stored:    history.Stored,
 	publisher.Duplicate: history.Duplicate,
 	publisher.Refused:   history.Refused,
@@ -219,4 +220,19 @@ func (l *Load) close() {
 	<-l.done
 	l.pub.Close()
 	l.nc.Close()
+}
+
+// Publish publishes until there are so many messages in all: the ids of a second call begin like those of the first.
+func (c *Cluster) Publish(topic Topic, messages int) {
+	c.T.Helper()
+	load := StartLoad(c.T, c.URLs()[:1], LoadSpec{
+		Topic: partitioner.Topic{Name: topic.Name, Partitions: topic.Partitions}, Keys: 50, Burst: messages, Seed: uint64(messages),
+	})
+	Eventually(c.T, MoveLimit, func() error {
+		if n := load.Published(); n < messages {
+			return fmt.Errorf("%d of %d published", n, messages)
+		}
+		return nil
+	})
+	load.Stop(c.T, DrainLimit)
 }

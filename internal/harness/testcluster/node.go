@@ -31,35 +31,38 @@ type Node struct {
 	// Within is a command that becomes the agent, whose command line it gets as
 	// arguments; nil: none.
 	Within []string
+	// Cluster is the cluster that the node belongs to.
+	Cluster *Cluster
+	// Host is where the node runs, with no field left empty.
+	Host Host
+	// Ports are where the node listens, on Host.Address.
+	Ports Ports
 
 	logFile string // of all lives, appended
-	cluster *Cluster
-	host    Host // complete
-	ports   ports
 	skew    skewclock.Skew
 	own     *Own     // what its config says instead of the cluster's; nil: the same
-	proc    *process // nil before the first start and after an end
+	proc    *Process // nil before the first start and after an end
 }
 
-// clientURL is the URL for clients, with credentials where it needs some.
-func (n *Node) clientURL() string {
-	return fmt.Sprintf("nats://%s%s:%d", n.login(), n.host.Address, n.ports.nats)
+// ClientURL is the URL for clients, with credentials where it needs some.
+func (n *Node) ClientURL() string {
+	return fmt.Sprintf("nats://%s%s:%d", n.login(), n.Host.Address, n.Ports.NATS)
 }
 
 // httpURL is the base URL of health and status.
-func (n *Node) httpURL() string { return fmt.Sprintf("http://%s:%d", n.host.Address, n.ports.http) }
+func (n *Node) httpURL() string { return fmt.Sprintf("http://%s:%d", n.Host.Address, n.Ports.HTTP) }
 
 // DataDir is the node's data directory.
-func (n *Node) DataDir() string { return n.host.DataDir }
+func (n *Node) DataDir() string { return n.Host.DataDir }
 
 // ClusterPort is the port on which it listens for the others.
-func (n *Node) ClusterPort() int { return n.ports.cluster }
+func (n *Node) ClusterPort() int { return n.Ports.Cluster }
 
 // Listeners are the addresses of all its ports: for clients, the cluster, HTTP.
 func (n *Node) Listeners() []string {
 	var all []string
-	for _, port := range []int{n.ports.nats, n.ports.cluster, n.ports.http} {
-		all = append(all, fmt.Sprintf("%s:%d", n.host.Address, port))
+	for _, port := range []int{n.Ports.NATS, n.Ports.Cluster, n.Ports.HTTP} {
+		all = append(all, fmt.Sprintf("%s:%d", n.Host.Address, port))
 	}
 	return all
 }
@@ -74,23 +77,23 @@ func (n *Node) PID() int {
 
 // Start starts the agent and returns at once; see Cluster.WaitReady.
 func (n *Node) Start() {
-	n.cluster.t.Helper()
-	switch spec := n.cluster.spec; {
+	n.Cluster.T.Helper()
+	switch spec := n.Cluster.Spec; {
 	case spec.Skewed:
-		n.startAs(skewedBinary(n.cluster.t), skewclock.Variable+"="+n.skewFile())
+		n.startAs(SkewedBinary(n.Cluster.T), skewclock.Variable+"="+n.skewFile())
 	case spec.Binary != "":
 		n.startAs(spec.Binary)
 	default:
-		n.startAs(leaseholdBinary(n.cluster.t))
+		n.startAs(LeaseholdBinary(n.Cluster.T))
 	}
 }
 
 // Skew puts the clocks of the node wrong, also for its next lives. If it runs
 // it waits until the node says so. Only in a cluster whose Spec says so.
 func (n *Node) Skew(s skewclock.Skew) {
-	t := n.cluster.t
+	t := n.Cluster.T
 	t.Helper()
-	if !n.cluster.spec.Skewed {
+	if !n.Cluster.Spec.Skewed {
 		t.Fatal("this cluster's clocks cannot be put wrong")
 	}
 	if s == n.skew {
@@ -108,7 +111,7 @@ func (n *Node) Skew(s skewclock.Skew) {
 	if n.proc == nil {
 		return
 	}
-	Eventually(t, moveLimit, func() error {
+	Eventually(t, MoveLimit, func() error {
 		if said() == before {
 			return fmt.Errorf("%s did not say %q", n.Name, s.Said())
 		}
@@ -118,37 +121,37 @@ func (n *Node) Skew(s skewclock.Skew) {
 
 func (n *Node) skewFile() string { return n.ConfigFile + ".skew" }
 
-// startFailing starts an agent that kills itself when it has passed the place
+// StartFailing starts an agent that kills itself when it has passed the place
 // so many times.
-func (n *Node) startFailing(place failpoint.Place, passes int) {
-	n.cluster.t.Helper()
-	n.startAs(failingBinary(n.cluster.t),
+func (n *Node) StartFailing(place failpoint.Place, passes int) {
+	n.Cluster.T.Helper()
+	n.startAs(FailingBinary(n.Cluster.T),
 		"LEASEHOLD_FAILPOINT="+string(place), fmt.Sprintf("LEASEHOLD_FAILPOINT_AFTER=%d", passes))
 }
 
 // WaitFailed waits until the agent has killed itself.
 func (n *Node) WaitFailed(limit time.Duration) {
-	t := n.cluster.t
+	t := n.Cluster.T
 	t.Helper()
-	if !n.proc.wait(limit) {
+	if !n.proc.Wait(limit) {
 		t.Fatalf("%s did not come by its failpoint within %s", n.Name, limit)
 	}
 	if state := n.proc.cmd.ProcessState.Sys().(syscall.WaitStatus); !state.Signaled() || state.Signal() != syscall.SIGKILL {
 		t.Fatalf("%s ended otherwise: %v", n.Name, n.proc.err)
 	}
 	n.proc = nil
-	n.cluster.note(history.Kill, n)
+	n.Cluster.note(history.Kill, n)
 }
 
 // startAs starts the agent as another build of it, with more in its
 // environment.
 func (n *Node) startAs(binary string, environment ...string) {
-	t := n.cluster.t
+	t := n.Cluster.T
 	t.Helper()
 	if n.proc != nil {
 		t.Fatalf("%s is running", n.Name)
 	}
-	n.cluster.note(history.Start, n)
+	n.Cluster.note(history.Start, n)
 	log, err := os.OpenFile(n.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +161,7 @@ func (n *Node) startAs(binary string, environment ...string) {
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, filepath.Dir(n.ConfigFile)
 	cmd.Env = append(os.Environ(), environment...)
-	if n.proc, err = startProcessIn(n.host.Namespace, cmd); err != nil {
+	if n.proc, err = startProcessIn(n.Host.Namespace, cmd); err != nil {
 		t.Fatalf("start %s: %v", n.Name, err)
 	}
 }
@@ -169,11 +172,11 @@ func (n *Node) Kill() history.Event { return n.end(history.Kill, syscall.SIGKILL
 // Term asks the agent to stop (SIGTERM) and waits until it is gone. Its exit
 // code must be 0.
 func (n *Node) Term() history.Event {
-	n.cluster.t.Helper()
+	n.Cluster.T.Helper()
 	proc := n.proc
 	e := n.end(history.Term, syscall.SIGTERM)
 	if proc.err != nil {
-		n.cluster.t.Errorf("%s after SIGTERM: %v", n.Name, proc.err)
+		n.Cluster.T.Errorf("%s after SIGTERM: %v", n.Name, proc.err)
 	}
 	return e
 }
@@ -192,13 +195,19 @@ func (n *Node) Exited() <-chan struct{} {
 	return n.proc.exited
 }
 
+// ExitError is how the present life has ended; read after Exited.
+func (n *Node) ExitError() error { return n.proc.err }
+
+// AskToStop asks the agent to stop (SIGTERM) and does not wait for it.
+func (n *Node) AskToStop() history.Event { return n.signal(history.Term, syscall.SIGTERM) }
+
 func (n *Node) signal(kind history.EventKind, sig os.Signal) history.Event {
-	t := n.cluster.t
+	t := n.Cluster.T
 	t.Helper()
 	if n.proc == nil {
 		t.Fatalf("%s is not running", n.Name)
 	}
-	e := n.cluster.note(kind, n)
+	e := n.Cluster.note(kind, n)
 	if err := n.proc.cmd.Process.Signal(sig); err != nil {
 		t.Fatalf("%s %s: %v", kind, n.Name, err)
 	}
@@ -206,10 +215,10 @@ func (n *Node) signal(kind history.EventKind, sig os.Signal) history.Event {
 }
 
 func (n *Node) end(kind history.EventKind, sig os.Signal) history.Event {
-	n.cluster.t.Helper()
+	n.Cluster.T.Helper()
 	e := n.signal(kind, sig)
-	if !n.proc.wait(exitLimit) {
-		n.cluster.t.Fatalf("%s is still there %s after %s", n.Name, exitLimit, kind)
+	if !n.proc.Wait(exitLimit) {
+		n.Cluster.T.Fatalf("%s is still there %s after %s", n.Name, exitLimit, kind)
 	}
 	n.proc = nil
 	return e
@@ -217,10 +226,10 @@ func (n *Node) end(kind history.EventKind, sig os.Signal) history.Event {
 
 // Log is what the node has logged, in all its lives.
 func (n *Node) Log() string {
-	n.cluster.t.Helper()
+	n.Cluster.T.Helper()
 	log, err := os.ReadFile(n.logFile)
 	if err != nil {
-		n.cluster.t.Fatal(err)
+		n.Cluster.T.Fatal(err)
 	}
 	return string(log)
 }
@@ -238,21 +247,22 @@ func (n *Node) logTail(size int) string {
 	return string(log)
 }
 
-// process is one child. It dies with this process, whatever ends it: the
+// Process is one child. It dies with this process, whatever ends it: the
 // kernel kills it when the thread that started it ends, so that thread lives
 // as long as the child.
-type process struct {
+type Process struct {
 	cmd    *exec.Cmd
 	exited chan struct{}
 	err    error // of Wait; read after exited
 }
 
-func startProcess(cmd *exec.Cmd) (*process, error) { return startProcessIn("", cmd) }
+// StartProcess starts a command that dies with this process.
+func StartProcess(cmd *exec.Cmd) (*Process, error) { return startProcessIn("", cmd) }
 
 // startProcessIn starts it in the network namespace at the path, if there is
 // one. A thread that has gone there is never used for anything else.
-func startProcessIn(namespace string, cmd *exec.Cmd) (*process, error) {
-	p := &process{cmd: cmd, exited: make(chan struct{})}
+func startProcessIn(namespace string, cmd *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: cmd, exited: make(chan struct{})}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
 	go func() {
@@ -289,7 +299,8 @@ func enter(namespace string) error {
 	return nil
 }
 
-func (p *process) wait(limit time.Duration) bool {
+// Wait waits until the process has ended, and tells whether it has within the limit.
+func (p *Process) Wait(limit time.Duration) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -300,8 +311,11 @@ func (p *process) wait(limit time.Duration) bool {
 	}
 }
 
-// kill ends the process for the clean-up, stopped or not.
-func (p *process) kill() {
+// PID is its process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Kill ends the process for the clean-up, stopped or not.
+func (p *Process) Kill() {
 	p.cmd.Process.Kill() // fails only if it is gone
 	<-p.exited
 }

@@ -11,11 +11,11 @@ type Owners []PartitionStatus
 
 // Owners waits until all running nodes say the same, and that is complete.
 func (c *Cluster) Owners(group string) Owners {
-	c.t.Helper()
+	c.T.Helper()
 	var all Owners
-	Eventually(c.t, moveLimit, func() error {
+	Eventually(c.T, MoveLimit, func() error {
 		all = nil
-		for _, n := range c.running() {
+		for _, n := range c.Running() {
 			s, err := n.Status()
 			if err != nil {
 				return err
@@ -24,7 +24,7 @@ func (c *Cluster) Owners(group string) Owners {
 			if all == nil {
 				all = seen
 			}
-			if err := all.agree(seen); err != nil {
+			if err := all.Agree(seen); err != nil {
 				return fmt.Errorf("%s: %w", n.Name, err)
 			}
 		}
@@ -33,7 +33,8 @@ func (c *Cluster) Owners(group string) Owners {
 	return all
 }
 
-func (o Owners) agree(other Owners) error {
+// Agree is nil if both are complete and say the same.
+func (o Owners) Agree(other Owners) error {
 	if len(o) == 0 || len(o) != len(other) {
 		return fmt.Errorf("shows %d partitions, another node %d", len(other), len(o))
 	}
@@ -49,9 +50,9 @@ func (o Owners) agree(other Owners) error {
 // Of counts what the node owns.
 func (o Owners) Of(node string) int { return GroupStatus{Partitions: o}.Owned(node) }
 
-// claims counts how often partitions were claimed between two looks: each
+// Claims counts how often partitions were claimed between two looks: each
 // claim takes one epoch, so that there and back counts twice.
-func (o Owners) claims(later Owners) int {
+func (o Owners) Claims(later Owners) int {
 	n := 0
 	for p := range o {
 		n += int(later[p].Epoch - o[p].Epoch)

@@ -12,12 +12,12 @@ import (
 	"time"
 
 	"leasehold/internal/harness/history"
-	"leasehold/internal/harness/testcluster/monotonic"
+	"leasehold/internal/harness/monotonic"
 )
 
 // Struck notes that something was done to the node other than by a signal:
 // cut off, starved, its disk or its clock.
-func (n *Node) Struck() history.Event { return n.cluster.note(history.Struck, n) }
+func (n *Node) Struck() history.Event { return n.Cluster.note(history.Struck, n) }
 
 // Sought records that the groups are about to be moved by a seek.
 func (c *Cluster) Sought() {
@@ -33,24 +33,24 @@ func (c *Cluster) note(kind history.EventKind, n *Node) history.Event {
 
 // Paused and Resumed record a Stop and a Cont that the test makes, right after,
 // by other means than signals.
-func (n *Node) Paused() history.Event { return n.cluster.note(history.Stop, n) }
+func (n *Node) Paused() history.Event { return n.Cluster.note(history.Stop, n) }
 
 // Resumed is the other half of Paused.
-func (n *Node) Resumed() history.Event { return n.cluster.note(history.Cont, n) }
+func (n *Node) Resumed() history.Event { return n.Cluster.note(history.Cont, n) }
 
 // Calls reads what the logging handlers wrote so far.
 func (c *Cluster) Calls() []history.Call {
-	c.t.Helper()
+	c.T.Helper()
 	var calls []history.Call
 	for _, name := range c.callFiles() {
 		f, err := os.Open(name)
 		if err != nil {
-			c.t.Fatal(err)
+			c.T.Fatal(err)
 		}
 		some, err := history.ReadCalls(f)
 		f.Close()
 		if err != nil {
-			c.t.Fatalf("%s: %v", name, err)
+			c.T.Fatalf("%s: %v", name, err)
 		}
 		calls = append(calls, some...)
 	}
@@ -58,10 +58,10 @@ func (c *Cluster) Calls() []history.Call {
 }
 
 func (c *Cluster) callFiles() []string {
-	c.t.Helper()
-	files, err := filepath.Glob(filepath.Join(c.callDir(), "*.calls"))
+	c.T.Helper()
+	files, err := filepath.Glob(filepath.Join(c.CallDir(), "*.calls"))
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	return files
 }
@@ -78,12 +78,12 @@ func (c *Cluster) TailCalls() *CallTail { return &CallTail{cluster: c, read: mak
 // Next are the lines since the last time: one for each start of a call, and one
 // for each end, which has a result.
 func (t *CallTail) Next() []history.Call {
-	t.cluster.t.Helper()
+	t.cluster.T.Helper()
 	var lines []history.Call
 	for _, name := range t.cluster.callFiles() {
 		some, err := t.more(name)
 		if err != nil {
-			t.cluster.t.Fatalf("%s: %v", name, err)
+			t.cluster.T.Fatalf("%s: %v", name, err)
 		}
 		lines = append(lines, some...)
 	}
@@ -109,7 +109,7 @@ func (t *CallTail) more(name string) ([]history.Call, error) {
 // History is the run so far, with what the load published. It is written to
 // Dir, where it stays if the test fails.
 func (c *Cluster) History(published []history.PublishRecord) history.History {
-	c.t.Helper()
+	c.T.Helper()
 	h := history.History{Publishes: published, Calls: c.Calls(), Events: slices.Clone(c.events)}
 	save(c, "publishes.ndjson", h.Publishes)
 	save(c, "events.ndjson", h.Events)
@@ -117,13 +117,13 @@ func (c *Cluster) History(published []history.PublishRecord) history.History {
 }
 
 func save[T history.Record](c *Cluster, name string, records []T) {
-	c.t.Helper()
+	c.T.Helper()
 	f, err := os.Create(filepath.Join(c.Dir, name))
 	if err == nil {
 		err = errors.Join(history.Write(f, records), f.Close())
 	}
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 }
 
@@ -133,33 +133,33 @@ const keepVariable = "LEASEHOLD_KEEP"
 // shownLog is how much of each node's log a failed test shows, in bytes.
 const shownLog = 4 << 10
 
-// orphanLimit is how long handlers may outlive their node.
-const orphanLimit = 10 * time.Second
+// OrphanLimit is how long handlers may outlive their node.
+const OrphanLimit = 10 * time.Second
 
 // cleanUp kills what runs, looks for handlers that outlived their nodes, and
 // keeps or removes the directory.
 func (c *Cluster) cleanUp() {
-	for _, n := range c.running() {
-		n.proc.kill()
+	for _, n := range c.Running() {
+		n.proc.Kill()
 		n.proc = nil
 	}
 	c.checkOrphans()
-	if !c.t.Failed() && os.Getenv(keepVariable) == "" {
+	if !c.T.Failed() && os.Getenv(keepVariable) == "" {
 		os.RemoveAll(c.Dir)
 		return
 	}
-	if c.t.Failed() {
+	if c.T.Failed() {
 		for _, n := range c.Nodes {
-			c.t.Logf("end of the log of %s:\n%s", n.Name, n.logTail(shownLog))
+			c.T.Logf("end of the log of %s:\n%s", n.Name, n.logTail(shownLog))
 		}
 	}
-	c.t.Logf("logs and history are in %s", c.Dir)
+	c.T.Logf("logs and history are in %s", c.Dir)
 }
 
 // checkOrphans fails the test if a handler lives on after its node. It looks
 // only at processes that run our own build of the handler.
 func (c *Cluster) checkOrphans() {
-	deadline := time.Now().Add(orphanLimit)
+	deadline := time.Now().Add(OrphanLimit)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -168,7 +168,7 @@ func (c *Cluster) checkOrphans() {
 			return
 		}
 		if time.Now().After(deadline) {
-			c.t.Errorf("handlers outlived their nodes: pids %v", orphans)
+			c.T.Errorf("handlers outlived their nodes: pids %v", orphans)
 			return
 		}
 		<-tick.C

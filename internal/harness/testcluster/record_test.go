@@ -7,13 +7,13 @@ import (
 )
 
 func TestCallTailReadsEachWholeLineOnce(t *testing.T) {
-	c := &Cluster{Dir: t.TempDir(), t: t}
-	if err := os.Mkdir(c.callDir(), 0o755); err != nil {
+	c := &Cluster{Dir: t.TempDir(), T: t}
+	if err := os.Mkdir(c.CallDir(), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	add := func(file, text string) {
 		t.Helper()
-		f, err := os.OpenFile(filepath.Join(c.callDir(), file), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		f, err := os.OpenFile(filepath.Join(c.CallDir(), file), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if err == nil {
 			_, err = f.WriteString(text)
 			f.Close()

@@ -77,13 +77,13 @@ func (g GroupStatus) Owned(node string) int {
 	return n
 }
 
-// requestLimit bounds one request to a node; a paused node never answers.
-const requestLimit = 3 * time.Second
+// RequestLimit bounds one request to a node; a paused node never answers.
+const RequestLimit = 3 * time.Second
 
 // Status asks the node for its view of the cluster.
 func (n *Node) Status() (Status, error) {
 	var s Status
-	body, err := n.get("/v1/status")
+	body, err := n.Get("/v1/status")
 	if err != nil {
 		return s, err
 	}
@@ -95,28 +95,29 @@ func (n *Node) Status() (Status, error) {
 
 // Ready is nil when /readyz says so, else what it says.
 func (n *Node) Ready() error {
-	_, err := n.get("/readyz")
+	_, err := n.Get("/readyz")
 	return err
 }
 
 // client asks the port of a node with a token, else the socket: a port without one leaves texts out.
 func (n *Node) client() *http.Client {
-	if !n.host.loopback() {
+	if !n.Host.loopback() {
 		return http.DefaultClient
 	}
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(n.host.DataDir, "leasehold.sock"))
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(n.Host.DataDir, "leasehold.sock"))
 	}}}
 }
 
-func (n *Node) get(path string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), requestLimit)
+// Get asks the node for a path of its HTTP API.
+func (n *Node) Get(path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), RequestLimit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.httpURL()+path, nil)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+n.cluster.token)
+	req.Header.Set("Authorization", "Bearer "+n.Cluster.token)
 	resp, err := n.client().Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", n.Name, err)
@@ -130,4 +131,28 @@ func (n *Node) get(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %s: %s: %.500s", n.Name, path, resp.Status, body)
 	}
 	return body, nil
+}
+
+// Follower is a node that does not lead the cluster.
+func (c *Cluster) Follower() *Node {
+	c.T.Helper()
+	s, err := c.Status()
+	if err != nil {
+		c.T.Fatal(err)
+	}
+	for _, n := range c.Nodes {
+		if n.Name != s.Leader {
+			return n
+		}
+	}
+	c.T.Fatal("every node leads")
+	return nil
+}
+
+// LagOf is the lag for a message: a number, or "unknown".
+func LagOf(g GroupStatus) any {
+	if g.Lag == nil {
+		return "unknown"
+	}
+	return *g.Lag
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"leasehold/server"
+	"leasehold/server/access"
 	"leasehold/server/servertest"
 )
 
@@ -27,7 +27,7 @@ func victims(t *testing.T) Assault {
 		t.Fatal(err)
 	}
 	o := servertest.SingleOptions(t)
-	o.Users = []server.User{{Name: attacker, PasswordHash: string(hash), Publish: []string{"bulk.*"}}}
+	o.Users = []access.User{{Name: attacker, PasswordHash: string(hash), Publish: []string{"bulk.*"}}}
 	n := servertest.Start(t, o)
 	n.WaitReady(t)
 	js, err := jetstream.New(connect(t, n))
