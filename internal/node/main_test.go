@@ -9,6 +9,6 @@ import (
 // TestMain runs more tests side by side than there are processors: they start nodes and wait for them.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	_ = flag.Set("test.parallel", "8")
+	_ = flag.Set("test.parallel", "4")
 	os.Exit(m.Run())
 }
