@@ -12,9 +12,9 @@ import (
 // Clock is the time by which sessions and leases are measured.
 type Clock interface{ Now() lease.Time }
 
-// BootClock is CLOCK_BOOTTIME: the time since the machine started, its suspended hours included. Go's monotonic clock is
-// CLOCK_MONOTONIC, which stands still in suspend: after one a node would still count on a session that the others have
-// long declared dead.
+// BootClock is CLOCK_BOOTTIME: the time since the machine started, its suspended hours included. Go's monotonic clock
+// is CLOCK_MONOTONIC, which stands still in suspend: after one a node would still count on a session that the others
+// have long declared dead.
 type BootClock struct{}
 
 // Now reads the clock.

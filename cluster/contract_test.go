@@ -17,17 +17,17 @@ import (
 	"leasehold/server/servertest"
 )
 
-// storeLimit bounds every single wait on a store; far more than it takes.
+// storeLimit bounds every single wait on a store.
 const storeLimit = 30 * time.Second
 
 // backend is a kind of Store under the contract, with what the Store itself does not offer.
 type backend struct {
 	Store
 	other   Store                                   // The same records over another connection.
-	delete  func(t *testing.T, k lease.Key)         // Leaves a deletion's marker, as somebody's tool would.
-	unheard func(t *testing.T, w lease.Write)       // Lands a write whose answer nobody hears.
+	delete  func(t *testing.T, k lease.Key)         // Leaves a delete marker, as a tool would.
+	unheard func(t *testing.T, w lease.Write)       // Lands a write whose reply is lost.
 	foreign func(t *testing.T, key, value string)   // Stores what is no record of the lease protocol, by any name. May be nil.
-	broken  func(t *testing.T, f func(what string)) // Calls f while nothing answers. May be nil.
+	broken  func(t *testing.T, f func(what string)) // Calls f while no server replies. May be nil.
 }
 
 func TestContractOnFake(t *testing.T) {
@@ -46,7 +46,7 @@ func TestContractOnOneServer(t *testing.T) {
 	contract(t, kvBackend(t, srv.Conn, srv.Conn, 1))
 }
 
-// TestContractOnCluster runs the contract on three servers, over connections to two of them, and then takes servers away.
+// TestContractOnCluster runs the contract on three servers, over connections to two of them, and then stops servers.
 func TestContractOnCluster(t *testing.T) {
 	nodes := servertest.StartCluster(t, 3)
 	for _, n := range nodes {
@@ -73,7 +73,7 @@ func kvBackend(t *testing.T, conn, other func(server.Role) (*nats.Conn, error), 
 		unheard: func(t *testing.T, w lease.Write) {
 			ctx, cancel := context.WithTimeout(context.Background(), storeLimit)
 			defer cancel()
-			if _, err := o.Write(ctx, w); err != nil { // somebody hears, but not the store under test
+			if _, err := o.Write(ctx, w); err != nil { // the reply goes to another store than the one under test
 				t.Fatal(err)
 			}
 		},
@@ -106,7 +106,7 @@ func request(t *testing.T, nc *nats.Conn, m *nats.Msg) {
 	}
 }
 
-// contract is what every Store must do. Its tests share one store, so each takes a group or a node of its own.
+// contract is what every Store must do. Its tests share one store, so each uses its own group or node.
 func contract(t *testing.T, b backend) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*storeLimit)
 	defer cancel()
@@ -206,7 +206,8 @@ func oneOfManyWritesLands(t *testing.T, ctx context.Context, b backend) {
 	}
 }
 
-// conflictMayBeOurOwn: a write that landed unheard and is sent again is refused, and only a read says that it landed.
+// conflictMayBeOurOwn: a write whose reply was lost is refused when it is sent again, and only a read shows that it
+// landed.
 func conflictMayBeOurOwn(t *testing.T, ctx context.Context, b backend) {
 	rev := mustWrite(t, ctx, b, leaseWrite("unknown", 0, 0, 1))
 	b.unheard(t, leaseWrite("unknown", 0, rev, 2))
@@ -215,7 +216,7 @@ func conflictMayBeOurOwn(t *testing.T, ctx context.Context, b backend) {
 	}
 	obs := readDone(t, ctx, b, lease.Key{Group: "unknown"}, rev+1)
 	if obs.Lease.Checkpoint != 2 {
-		t.Fatalf("the read that settles it shows %+v", obs.Lease)
+		t.Fatalf("the read that decides it shows %+v", obs.Lease)
 	}
 	mustWrite(t, ctx, b, leaseWrite("unknown", 0, obs.Revision, 3))
 }
@@ -338,7 +339,7 @@ func sessionsAreComplete(t *testing.T, ctx context.Context, b backend) {
 			}
 		}
 		if err == nil && found != 6 {
-			err = fmt.Errorf("%d records of 5 sessions and of requests came back", found)
+			err = fmt.Errorf("%d records of 5 sessions and of commands came back", found)
 		}
 		return err
 	})
@@ -385,9 +386,9 @@ func announcementsReachOthers(t *testing.T, ctx context.Context, b backend) {
 				if got.Key == want.Key && got.Revision == want.Revision && (got.Lease == nil) == (want.Lease == nil) {
 					return nil
 				}
-				return fmt.Errorf("heard %+v", got)
+				return fmt.Errorf("received %+v", got)
 			case <-time.After(100 * time.Millisecond):
-				return errors.New("nothing was heard")
+				return errors.New("nothing was received")
 			}
 		})
 	}
@@ -397,7 +398,7 @@ func announcementsReachOthers(t *testing.T, ctx context.Context, b backend) {
 	}
 }
 
-// calls are the store's calls that wait for an answer.
+// calls are the store's calls that wait for a reply.
 func calls(s Store) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"write": func(ctx context.Context) error {
@@ -430,7 +431,7 @@ func endedContextEndsEverything(t *testing.T, ctx context.Context, b backend) {
 
 func nothingAnswering(t *testing.T, ctx context.Context, b backend) {
 	if b.broken == nil {
-		return // a real server is taken away in a test of its own
+		return // another test stops a real server
 	}
 	b.broken(t, func(what string) {
 		for name, call := range calls(b) {
@@ -474,7 +475,7 @@ func survivesLeaderChanges(t *testing.T, b backend, nodes []*servertest.Node) {
 	}
 }
 
-// counter raises a lease's Done by one, again and again.
+// counter raises a lease's checkpoint by one, repeatedly.
 type counter struct {
 	key lease.Key
 
@@ -546,7 +547,7 @@ func (c *counter) check(t *testing.T, b backend) error {
 			return err
 		}
 		if obs.Revision > c.rev || obs.Lease.Checkpoint > c.done {
-			c.rev, c.done = max(c.rev, obs.Revision), max(c.done, obs.Lease.Checkpoint) // landed unheard
+			c.rev, c.done = max(c.rev, obs.Revision), max(c.done, obs.Lease.Checkpoint) // landed without a reply
 		}
 		rev, err := b.Write(ctx, leaseWrite(c.key.Group, c.key.Partition, obs.Revision, obs.Lease.Checkpoint+1))
 		if err == nil && obs.Lease.Checkpoint < c.done {
@@ -580,8 +581,8 @@ func stopLeader(t *testing.T, nc *nats.Conn, nodes []*servertest.Node) {
 	})
 }
 
-// noQuorum: of three nodes one is gone; with the second gone too, nothing is acknowledged, but it may land when a node is
-// back. Reads go on.
+// noQuorum: of three nodes one is gone; with the second gone too, nothing is acknowledged, but it may land when a node
+// is back. Reads go on.
 func noQuorum(t *testing.T, b backend, nodes []*servertest.Node) {
 	ctx := t.Context()
 	w := leaseWrite("lonely", 0, 0, 1)

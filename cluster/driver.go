@@ -72,7 +72,8 @@ func New(o Options) *Driver {
 		watchdog:    newWatchdog(o.Clock, o.Lease.Margin, o.Terminate),
 		inbox:       newInbox(),
 		lanesJoined: make(chan struct{}),
-		lanes:       map[lease.Key]*runningLane{}, reading: map[lease.Key]bool{}, lastCollected: map[string]lease.Time{},
+		lanes:       map[lease.Key]*runningLane{}, reading: map[lease.Key]bool{},
+		lastCollected: map[string]lease.Time{},
 	}
 }
 
@@ -108,8 +109,8 @@ func (d *Driver) Snapshot(ctx context.Context) (lease.View, error) {
 // Observe takes in a record that this node itself has just written or read.
 func (d *Driver) Observe(obs lease.Observed) { d.inbox.put(obs) }
 
-// Isolated says that the connections to all other nodes have ended. When it returns, no call starts any more, and lanes are
-// being cancelled. They resume once a renewal that is sent from now on is answered. It does not block.
+// Isolated says that the connections to all other nodes have ended. When it returns, no call starts any more, and lanes
+// are being cancelled. They resume once a renewal that is sent from now on is answered. It does not block.
 func (d *Driver) Isolated() { d.inbox.put(d.watchdog.isolated()) }
 
 // Witness takes in the proof that the process which wrote this session record is gone. The proof was found after the
@@ -237,7 +238,8 @@ func (d *Driver) logWrite(w lease.Write, rev uint64) {
 		d.log.Info("session written", "node", w.Session.Node, "boot", w.Session.Boot, "state", w.Session.State,
 			"leaving", w.Session.Leaving)
 	case w.Lease.Owner == "":
-		d.log.Debug("lease handed over", "key", w.Key.String(), "checkpoint", w.Lease.Checkpoint, "successor", w.Lease.Successor)
+		d.log.Debug("lease handed over", "key", w.Key.String(), "checkpoint", w.Lease.Checkpoint,
+			"successor", w.Lease.Successor)
 	default:
 		d.log.Debug("lease claimed", "key", w.Key.String(), "epoch", w.Lease.Epoch, "checkpoint", w.Lease.Checkpoint,
 			"revision", rev)
@@ -362,8 +364,8 @@ func (d *Driver) shortestInterval() time.Duration {
 	return shortest
 }
 
-// joinLanes ends the lanes that still run when the loop has ended for a reason other than a clean stop. The watchdog keeps
-// running and ends the process if a lane does not stop.
+// joinLanes ends the lanes that still run when the loop has ended for a reason other than a clean stop. The watchdog
+// keeps running and ends the process if a lane does not stop.
 func (d *Driver) joinLanes() {
 	d.watchdog.fence.Store(int64(d.o.Clock.Now()))
 	for _, l := range d.watchdog.running() {

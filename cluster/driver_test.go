@@ -274,7 +274,8 @@ func (r *rig) wantRunning(n int) []*fakeLane {
 	return lanes
 }
 
-// end stops the driver if it runs and returns what Run returned. It must not take longer than limit of the bubble's time.
+// end stops the driver if it runs and returns what Run returned. It must not take longer than limit of the bubble's
+// time.
 func (r *rig) end(limit time.Duration) error {
 	r.t.Helper()
 	r.stop()
@@ -365,8 +366,8 @@ func TestWatchdogCancelsLanesWhileTheLoopIsStuck(t *testing.T) {
 	})
 }
 
-// TestSuspendStopsCallsAtOnce: the machine sleeps for an hour. The check of the fence must not wait for any timer, and a
-// renewal from before the sleep must not count after it.
+// TestSuspendStopsCallsAtOnce: the machine sleeps for an hour. The check of the fence must not wait for any timer, and
+// a renewal from before the sleep must not count after it.
 func TestSuspendStopsCallsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, lanes := startOwner(t, newMemory(), 3300*time.Millisecond, nil)
@@ -420,9 +421,9 @@ func TestRenewalAnsweredLateDoesNotResume(t *testing.T) {
 	})
 }
 
-// TestLaneThatWasRefusedACallIsCancelled: a lane that may not start a call waits to be cancelled. Here the loop reads the
-// clock just before the fence, is delayed until just after it, and then takes in the reply that moves the fence. So neither
-// the loop nor the watchdog notices that the fence was reached.
+// TestLaneThatWasRefusedACallIsCancelled: a lane that may not start a call waits to be cancelled. Here the loop reads
+// the clock just before the fence, is delayed until just after it, and then takes in the reply that moves the fence. So
+// neither the loop nor the watchdog notices that the fence was reached.
 func TestLaneThatWasRefusedACallIsCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, lanes := startOwner(t, newMemory(), 3050*time.Millisecond, func(_ *rig, o *Options) { o.Lease.WriteLimit = time.Minute })
@@ -517,7 +518,8 @@ func TestCleanStopHandsOverEverything(t *testing.T) {
 	})
 }
 
-// checkHandedOver fails the test unless a write freed the lease with the lane's last progress, before the session ended.
+// checkHandedOver fails the test unless a write freed the lease with the lane's last progress, before the session
+// ended.
 func (r *rig) checkHandedOver(l *fakeLane, ended uint64) {
 	r.t.Helper()
 	for _, obs := range r.store.history(lease.Key{Group: "g", Partition: l.Partition}) {
@@ -789,8 +791,8 @@ func TestDuplicateOfALiveNodeIsRefused(t *testing.T) {
 	})
 }
 
-// TestStopGivesUpOnALeaseThatCannotBeWritten: a tool has deleted the record of a lease whose lane runs. No hand-over of it
-// will ever land, though the session is renewed.
+// TestStopGivesUpOnALeaseThatCannotBeWritten: a tool has deleted the record of a lease whose lane runs. No hand-over of
+// it will ever land, though the session is renewed.
 func TestStopGivesUpOnALeaseThatCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()

@@ -88,13 +88,13 @@ type fakeStore struct {
 
 	fault   sync.Mutex
 	down    chan struct{}                // Not nil: reads and writes hang until it is closed or their ctx ends.
-	held    chan struct{}                // Not nil: the answers of writes wait until it is closed.
-	delay   time.Duration                // From landing to the answer.
+	held    chan struct{}                // Not nil: the replies to writes wait until it is closed.
+	delay   time.Duration                // From landing to the reply.
 	stale   int                          // Reads are so many revisions behind.
-	loseOne func(lease.Write) bool       // The answer of such a write is lost.
+	loseOne func(lease.Write) bool       // The reply to such a write is lost.
 	late    func(lease.Write) bool       // Such a write lands only after its sender gave up.
 	lands   sync.WaitGroup               // Writes that are to land late.
-	wrote   func(lease.Write, time.Time) // Told of each write that was answered OK, and when it was sent.
+	wrote   func(lease.Write, time.Time) // Called with each write that was acknowledged, and when it was sent.
 }
 
 func newFakeStore(m *memory) *fakeStore { return &fakeStore{memory: m} }
@@ -106,14 +106,14 @@ func (s *fakeStore) set(change func(*fakeStore)) {
 	change(s)
 }
 
-// hang stops answering; heal ends that.
+// hang stops replying; heal ends that.
 func (s *fakeStore) hang() { s.set(func(s *fakeStore) { s.down = make(chan struct{}) }) }
 
 func (s *fakeStore) heal() {
 	s.set(func(s *fakeStore) { close(s.down); s.down = nil })
 }
 
-// pass waits until the store answers, or until ctx ends.
+// pass waits until the store replies, or until ctx ends.
 func (s *fakeStore) pass(ctx context.Context) error {
 	for ctx.Err() == nil {
 		s.fault.Lock()
@@ -143,7 +143,7 @@ func (s *fakeStore) Write(ctx context.Context, w lease.Write) (uint64, error) {
 		<-ctx.Done()
 		s.lands.Go(func() {
 			time.Sleep(time.Millisecond)
-			_, _ = s.put(w) // nobody hears how it ended
+			_, _ = s.put(w) // its outcome is lost
 		})
 		return 0, ctx.Err()
 	}

@@ -25,12 +25,12 @@ const (
 	announceSubject   = "leasehold.internal.record"
 	chunk             = 512             // Keys read in one request.
 	readTimeout       = 5 * time.Second // For one such request, if the caller has no shorter limit.
-	codeWrongSequence = 10071           // The server's error codes for a refused compare-and-set: the stored sequence differs,
+	codeWrongSequence = 10071           // Error codes of a refused compare-and-set: the stored sequence differs,
 	codeInFlight      = 10164           // or another write is in flight.
 )
 
-// KV is the Store on a JetStream key-value bucket: compare-and-set through the stream's leader, reads by direct get from
-// any replica, so that they go on during an election, and announcements as plain messages.
+// KV is the Store on a JetStream key-value bucket: compare-and-set through the stream's leader, reads by direct get
+// from any replica, so that they go on during an election, and announcements as plain messages.
 type KV struct {
 	nc *nats.Conn
 	js jetstream.JetStream
@@ -43,8 +43,8 @@ type BucketOptions struct {
 	Waiting  func(error) // Called with the reason before each further attempt to open it. May be nil.
 }
 
-// OpenKV returns the store, and creates the bucket if there is none. It tries until ctx ends: a cluster's first create often
-// fails before the nodes know each other's resources.
+// OpenKV returns the store, and creates the bucket if there is none. It tries until ctx ends: a cluster's first create
+// often fails before the nodes know each other's resources.
 func OpenKV(ctx context.Context, nc *nats.Conn, o BucketOptions) (*KV, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -215,8 +215,8 @@ func (s *KV) last(ctx context.Context, keys []string) ([]lease.Observed, error) 
 	return observed, nil
 }
 
-// lastMessages calls f with the newest message of each subject. If it returns no error, those were all that some replica
-// has: jetstreamext ends a reply that a deadline, of ctx or its own, cut short as if it were complete.
+// lastMessages calls f with the newest message of each subject. If it returns no error, those were all that some
+// replica has: jetstreamext ends a reply that a deadline, of ctx or its own, cut short as if it were complete.
 func (s *KV) lastMessages(ctx context.Context, subjects []string, f func(*jetstream.RawStreamMsg) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -262,8 +262,9 @@ type announcement struct {
 func (a announcement) observed() (lease.Observed, bool) {
 	k, ok := parseKey(a.Key)
 	obs := lease.Observed{Key: k, Revision: a.Revision, Session: a.Session, Lease: a.Lease, Commands: a.Commands}
-	requests := k == lease.CommandsKey(k.Group)
-	fits := (k.Node != "") == (a.Session != nil) && requests == (a.Commands != nil) && (k.Node == "" && !requests) == (a.Lease != nil)
+	commands := k == lease.CommandsKey(k.Group)
+	fits := (k.Node != "") == (a.Session != nil) && commands == (a.Commands != nil) &&
+		(k.Node == "" && !commands) == (a.Lease != nil)
 	return obs, ok && a.Revision > 0 && fits && valid(obs) == nil
 }
 

@@ -66,8 +66,8 @@ func (d *Driver) readRecords(ctx context.Context, what string, read func(context
 	return err == nil
 }
 
-// inbox is the loop's queue. It has no bound, because whatever reports to the loop must never wait for it. The number of
-// leases and writes bounds what is put there.
+// inbox is the loop's queue. It has no bound, because whatever reports to the loop must never wait for it. The number
+// of leases and writes bounds what is put there.
 type inbox struct {
 	filled chan struct{} // Holds a token while items may be there.
 

@@ -25,8 +25,8 @@ var (
 )
 
 // decode decodes a stored record. No data at a revision above 0 is a delete marker: the record is gone, and a node that
-// writes it again names the marker's revision. Of data that is not a valid record only the revision counts, and the error
-// says what is wrong.
+// writes it again names the marker's revision. Of data that is not a valid record only the revision counts, and the
+// error says what is wrong.
 func decode(k lease.Key, rev uint64, data []byte) (lease.Observed, error) {
 	obs := lease.Observed{Key: k, Revision: rev}
 	if len(data) == 0 {

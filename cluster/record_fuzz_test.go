@@ -95,7 +95,7 @@ func FuzzAnnouncement(f *testing.F) {
 			}
 		}
 		if kinds != 1 || obs.Revision == 0 {
-			t.Fatalf("%s is taken for %+v", data, obs)
+			t.Fatalf("%s decodes as %+v", data, obs)
 		}
 		feed(obs)
 	})

@@ -55,7 +55,7 @@ func TestOnlyRecordsAreTakenForRecords(t *testing.T) {
 		for _, b := range bad {
 			obs, err := decode(key, 7, []byte(b))
 			if !errors.Is(err, ErrNotARecord) || !strings.Contains(obs.Invalid, name) || obs.Revision != 7 {
-				t.Errorf("%s under %s is taken for %+v: %v", b, name, obs, err)
+				t.Errorf("%s under %s decodes as %+v: %v", b, name, obs, err)
 			}
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"leasehold/internal/ownership"
 )
 
-// ErrConflict: a compare-and-set was refused. That does not prove that another node has written: the server also refuses
-// while another write to the key is in flight, and a write of ours that timed out may have landed.
+// ErrConflict: a compare-and-set was refused. That does not prove that another node has written: the server also
+// refuses while another write to the key is in flight, and a write of ours that timed out may have landed.
 var ErrConflict = errors.New("the record is not at that revision")
 
 // Store keeps the records that ownership rests on. Implementations are safe for concurrent use and retry nothing.
@@ -36,8 +36,8 @@ type Store interface {
 	Listen(ctx context.Context, f func(lease.Observed)) error
 }
 
-// Lane is the work of one lease that this node owns. Its methods do not block and may be called from any goroutine, also after the
-// lane has stopped.
+// Lane is the work of one lease that this node owns. Its methods do not block and may be called from any goroutine,
+// also after the lane has stopped.
 type Lane interface {
 	Drain()                   // Finish the call in flight and stop.
 	Cancel(cause error)       // End the call in flight and stop at once.

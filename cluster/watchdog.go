@@ -12,8 +12,8 @@ import (
 	"leasehold/internal/every"
 )
 
-// watchdog cancels every lane at the fence. It takes no lock that is held during I/O, and waits for no queue and no reply:
-// whatever hangs in this process, the calls of a session that may be over end.
+// watchdog cancels every lane at the fence. It takes no lock that is held during I/O, and waits for no queue and no
+// reply: whatever hangs in this process, the calls of a session that may be over end.
 type watchdog struct {
 	clock     Clock
 	margin    time.Duration
@@ -91,8 +91,8 @@ func (w *watchdog) running() map[lease.Key]*watched {
 	return maps.Clone(w.lanes)
 }
 
-// run checks the fence ten times a margin until ctx ends. A single timer set to the fence would not do: timers run on the
-// monotonic clock, so a suspend delays them by its length.
+// run checks the fence ten times a margin until ctx ends. A single timer set to the fence would not do: timers run on
+// the monotonic clock, so a suspend delays them by its length.
 func (w *watchdog) run(ctx context.Context) { every.Loop(ctx, w.margin/10, w.checkFence) }
 
 func (w *watchdog) checkFence() {
@@ -128,9 +128,9 @@ func (w *watchdog) cancelRefused() {
 }
 
 // enforceStop ends the process if a lane outlives its cancellation by half a margin: other nodes may own its partition
-// soon. The time is counted from the fence, and noticed a tenth of a margin later at most. Only a process that was stopped,
-// or a machine that was suspended, counts from its first check: its lanes had no chance to stop before, and ending the
-// process would end their calls no sooner than cancelling them does.
+// soon. The time is counted from the fence, and noticed a tenth of a margin later at most. Only a process that was
+// stopped, or a machine that was suspended, counts from its first check: its lanes had no chance to stop before, and
+// ending the process would end their calls no sooner than cancelling them does.
 func (w *watchdog) enforceStop(late time.Duration) {
 	if late < w.margin/2 {
 		return
@@ -139,7 +139,8 @@ func (w *watchdog) enforceStop(late time.Duration) {
 		select {
 		case <-l.Stopped():
 		default:
-			w.terminate(fmt.Sprintf("the lane of %v did not stop within %v of being cancelled at the session's end", k, late))
+			w.terminate(fmt.Sprintf("the lane of %v did not stop within %v of being cancelled at the session's end",
+				k, late))
 			return
 		}
 	}

@@ -36,7 +36,8 @@ func (r *rig) wantResumed(cut time.Time) {
 	}
 }
 
-// TestIsolationStopsCallsAtOnce: the others may be about to declare this node dead, so nothing resumes before a renewal.
+// TestIsolationStopsCallsAtOnce: the others may be about to declare this node dead, so nothing resumes before a
+// renewal.
 func TestIsolationStopsCallsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, newMemory(), "n1", nil)
@@ -100,8 +101,8 @@ func TestIsolationStopsCallsWhileTheLoopIsStuck(t *testing.T) {
 	})
 }
 
-// TestRenewalSentBeforeTheCutDoesNotResume: its reply shows that we were not declared dead by then, not that we will not
-// be.
+// TestRenewalSentBeforeTheCutDoesNotResume: its reply shows that we were not declared dead by then, not that we will
+// not be.
 func TestRenewalSentBeforeTheCutDoesNotResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, newMemory(), "n1", repliesLate)

@@ -8,13 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/subprocess"
 )
 
 // batcher is a running batch.py.
 type batcher struct {
 	t      *testing.T
-	dialog *worker.Dialog
+	dialog *subprocess.Probe
 	said   chan string
 }
 
@@ -22,9 +23,9 @@ func startBatcher(t *testing.T, db string) *batcher {
 	t.Helper()
 	b := &batcher{t: t, said: make(chan string, 100)}
 	var err error
-	b.dialog, err = worker.StartDialog(worker.SubprocessConfig{
+	b.dialog, err = subprocess.StartProbe(subprocess.Config{
 		Command: []string{need(t, "python3"), "batch.py"}, Config: map[string]any{"db": db},
-	}, worker.HandlerEnv{Group: "billing", Topic: "readings"}, func(line []byte) { b.said <- string(line) })
+	}, handler.Env{Group: "billing", Topic: "readings"}, func(line []byte) { b.said <- string(line) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,9 +98,9 @@ func TestBatchKeepsWhatComesBeforeABadMessageOnce(t *testing.T) {
 // TestBatchServesTheHandlerKind has Leasehold's own side of the contract call it.
 func TestBatchServesTheHandlerKind(t *testing.T) {
 	db := filepath.Join(t.TempDir(), "db")
-	h, err := worker.NewSubprocess(worker.SubprocessConfig{
+	h, err := subprocess.New(subprocess.Config{
 		Command: []string{need(t, "python3"), "batch.py"}, Config: map[string]any{"db": db}, Processes: 1,
-	}, worker.HandlerEnv{Group: "billing", Topic: "readings"})
+	}, handler.Env{Group: "billing", Topic: "readings"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,22 +108,22 @@ func TestBatchServesTheHandlerKind(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- h.Run(ctx) }()
 	defer func() { cancel(); <-done }()
-	if err := h.Assign(ctx, worker.Assignment{Partition: 3, Epoch: 41, NextSeq: 100}); err != nil {
+	if err := h.Assign(ctx, handler.Assignment{Partition: 3, Epoch: 41, NextSeq: 100}); err != nil {
 		t.Fatal(err)
 	}
 	if n := h.BatchSize(3); n < 2 {
 		t.Fatalf("its batches are of %d", n)
 	}
-	var ms []*worker.Message
+	var ms []*handler.Message
 	for i, data := range []string{`{"value": 1}`, `{"value": 2}`, `no reading`, `{"value": 3}`} {
 		seq := uint64(100 + 10*i)
-		ms = append(ms, &worker.Message{
+		ms = append(ms, &handler.Message{
 			ID: fmt.Sprintf("readings/3/%d", seq), Topic: "readings", Group: "billing", Partition: 3, Seq: seq, Epoch: 41,
 			Attempt: 1, MaxAttempts: 8, Key: "k", Timeout: hang, Data: []byte(data),
 		})
 	}
 	r := h.HandleBatch(ctx, ms)
-	if r.OK != 2 || !r.Named || r.Result.Status != worker.Reject {
+	if r.OK != 2 || !r.Named || r.Result.Status != handler.Reject {
 		t.Errorf("%+v", r)
 	}
 }

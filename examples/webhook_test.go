@@ -19,20 +19,21 @@ import (
 
 	"leasehold/internal/conformance"
 	"leasehold/internal/freeport"
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/webhook"
 )
 
-// webhook is a running webhook.py.
-type webhook struct {
+// receiver is a running webhook.py.
+type receiver struct {
 	url, db    string
 	secret     []byte
 	secretFile string
 }
 
-func startWebhook(t *testing.T) *webhook {
+func startWebhook(t *testing.T) *receiver {
 	t.Helper()
 	dir := t.TempDir()
-	w := &webhook{db: filepath.Join(dir, "db"), secret: []byte("24 bytes of a test's own")}
+	w := &receiver{db: filepath.Join(dir, "db"), secret: []byte("24 bytes of a test's own")}
 	w.secretFile = filepath.Join(dir, "secret")
 	if err := os.WriteFile(w.secretFile, []byte("whsec_"+base64.StdEncoding.EncodeToString(w.secret)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -69,7 +70,7 @@ type call struct {
 }
 
 // post sends a call as Leasehold does, and returns status and body of the answer.
-func (w *webhook) post(t *testing.T, c call) (int, string) {
+func (w *receiver) post(t *testing.T, c call) (int, string) {
 	t.Helper()
 	if c.signed.IsZero() {
 		c.signed = time.Now()
@@ -140,8 +141,8 @@ func TestWebhookKeepsOnceRefusesOlderOwnersAndForgeries(t *testing.T) {
 // TestWebhookServesTheHandlerKind has Leasehold's own side of the contract call it.
 func TestWebhookServesTheHandlerKind(t *testing.T) {
 	w := startWebhook(t)
-	env := worker.HandlerEnv{App: "leasehold/test", Node: "n1", Group: "conformance", Topic: "orders"}
-	h, err := worker.NewHTTP(worker.HTTPConfig{URL: w.url, SecretFiles: []string{w.secretFile}}, env)
+	env := handler.Env{App: "leasehold/test", Node: "n1", Group: "conformance", Topic: "orders"}
+	h, err := webhook.New(webhook.Config{URL: w.url, SecretFiles: []string{w.secretFile}}, env)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,8 @@ ALL ?=
 .PHONY: race vuln fuzz soak recipe systemd-test diagrams code-figures figures moves freeze idle attacks outage poison misbehave handler-costs publish-costs
 
 race: ## the packages that share most between goroutines, under the race detector
-	go test -count=1 -race ./cluster ./cluster/lease ./worker/... ./partitioner/... ./internal/harness/history ./internal/node
+	go test -count=1 -race ./cluster ./cluster/lease ./worker/... ./partitioner/... ./sdk ./internal/harness/history \
+	  ./internal/{deathwatch,diskguard,every,membership,node,peers,registry,repair,status,supervise}/...
 
 vuln: ## look for known vulnerabilities in what the binary uses; wants the network (VULNDB= for a copy of the database)
 	@out=$$(go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) $(if $(VULNDB),-db $(VULNDB)) ./... 2>&1); code=$$?; printf '%s\n' "$$out"; \

@@ -9,12 +9,12 @@ import (
 	"unicode"
 )
 
-// DeadLetterKind says why a message was set aside. It is a token of the subject, so that the parked keys of a partition
+// DeadLetterKind says why a message was dead-lettered. It is a token of the subject, so that the parked keys of a partition
 // can be told from its subjects alone.
 type DeadLetterKind string
 
 const (
-	Dead   DeadLetterKind = "dead"   // This message failed for good; others of its key went on.
+	Dead   DeadLetterKind = "dead"   // This message failed permanently; others of its key were processed.
 	Parked DeadLetterKind = "parked" // It waits with every later one of its key until the key is released.
 )
 

@@ -1,4 +1,5 @@
-// Package partitioner says where a message goes, and gets it there: key → partition → subject → stream.
+// Package partitioner says where a message belongs: key → partition → subject → stream. Its rooms publish there
+// (publisher) and manage the streams (stream).
 //
 // A publisher sends to a topic's subject ("orders.c-17"). The topic's stream stores the message under
 // "<topic>.<layout>.<partition>.<wildcard tokens>" ("orders.1.5.c-17"): the broker's own subject transform
@@ -8,8 +9,8 @@
 //
 //   - A key is its subject token, or tokens. EncodeKey makes the one canonical token of a raw key; a token that
 //     came from elsewhere is taken as it is. Place.Key is always the token form; DecodeKey is for display.
-//   - The mapping never changes. Of is frozen by golden vectors, and EnsureStream refuses a topic whose
+//   - The mapping never changes. Of is frozen by golden vectors, and stream.Ensure refuses a topic whose
 //     partitions, subject or key differ from those stored: messages of one key would be in two partitions.
-//   - The Publisher keeps at most one message of a key in flight and retries under the same message id, so that
+//   - publisher.Publisher keeps at most one message of a key in flight and retries under the same message id, so that
 //     neither a retry nor a lost answer can reorder or double the messages of a key.
 package partitioner

@@ -63,7 +63,7 @@ func escapeKey(raw string, length int) string {
 	return b.String()
 }
 
-// DecodeKey reverses EncodeKey, for display. It never fails: what is no escape stays as it is, since a token may
+// DecodeKey reverses EncodeKey, for display. It never fails: what is not an escape stays as it is, since a token may
 // come from a publisher who encodes differently or not at all.
 func DecodeKey(token string) string {
 	if !strings.Contains(token, "%") {

@@ -17,7 +17,8 @@ import (
 
 	"leasehold/internal/cli"
 	"leasehold/sdk"
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/wire"
 )
 
 // The tests hold this package against the node's side of the protocol. Their own binary is the handler; the variable
@@ -175,13 +176,13 @@ func TestANodeReadsResultsAsTheyAreMeant(t *testing.T) {
 
 // TestEveryFieldOfANodesMessageIsPassedOn: a field that the node adds must get a place in Message.
 func TestEveryFieldOfANodesMessageIsPassedOn(t *testing.T) {
-	want := &worker.Message{
+	want := &handler.Message{
 		ID: "orders/3/7", IdempotencyKey: "k", Topic: "orders", Group: "billing", Node: "n1", Partition: 3, Seq: 7, Epoch: 41,
 		Attempt: 2, MaxAttempts: 8, Key: "c-17", Subject: "orders.c-17", Timeout: 1500 * time.Millisecond,
 		Published: time.Date(2026, 1, 2, 3, 4, 5, 600, time.UTC), Headers: map[string][]string{"A": {"b", "c"}},
 		Traceparent: "00-1-2-01", Released: true, Data: []byte("<x>\x00"),
 	}
-	line, err := worker.EncodeMessage(want)
+	line, err := wire.EncodeMessage(want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +231,7 @@ func BenchmarkServe(b *testing.B) {
 			done := make(chan error, 1)
 			answers, out := io.Pipe()
 			go func() { done <- sdk.Serve(b.Context(), sdk.Handler{Handle: nothing, Parallel: parallel}, in, out) }()
-			line, err := worker.EncodeMessage(&worker.Message{ID: "orders/3/7", Timeout: time.Minute, Data: make([]byte, 256)})
+			line, err := wire.EncodeMessage(&handler.Message{ID: "orders/3/7", Timeout: time.Minute, Data: make([]byte, 256)})
 			if err != nil {
 				b.Fatal(err)
 			}

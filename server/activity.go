@@ -46,7 +46,7 @@ func (s *Server) shareActivity(ctx context.Context) {
 			err = s.tellActivity(nc)
 		}
 		if err != nil {
-			s.log.Debug("other nodes do not learn who publishes here", "error", err)
+			s.log.Debug("cannot announce this node's active users", "error", err)
 		}
 	}
 }
@@ -67,7 +67,7 @@ func (s *Server) hearActivity() (*nats.Conn, error) {
 	_, err = nc.Subscribe(activeSubject, func(m *nats.Msg) {
 		var a activeUsers
 		if err := json.Unmarshal(m.Data, &a); err != nil {
-			s.log.Debug("who publishes on another node is not readable", "error", err)
+			s.log.Debug("invalid announcement of active users", "error", err)
 		} else if a.Node != s.opt.Node {
 			s.heard.note(a.Node, time.Now())
 			s.ingress.ActiveElsewhere(a.Node, a.Users)

@@ -45,6 +45,7 @@ func (l *lines) has(parts ...string) bool {
 
 // A user is bounded on its node while another publishes on another node, and not by its own clients there.
 func TestNodesTellEachOtherWhoPublishes(t *testing.T) {
+	t.Parallel()
 	options := servertest.ClusterOptions(t, 3)
 	logs := make([]lines, 3)
 	var nodes []*servertest.Node

@@ -27,6 +27,7 @@ import (
 
 // Own certificates, and clients that must show one beside their password.
 func TestOwnCertificatesAreCheckedBothWaysAndReadAgain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	good, evil := newCA(t, "good"), newCA(t, "evil")
 	later := time.Now().Add(time.Hour)
@@ -76,6 +77,7 @@ func TestOwnCertificatesAreCheckedBothWaysAndReadAgain(t *testing.T) {
 
 // While the secret is being changed, clients that trust both CAs get in all the time.
 func TestClientsFollowAChangeOfTheSecret(t *testing.T) {
+	t.Parallel()
 	old, fresh := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
 	for i, secrets := range [][][]byte{{old}, {old, fresh}, {fresh, old}, {fresh}} {
 		o := servertest.SingleOptions(t)

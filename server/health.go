@@ -189,7 +189,7 @@ func (h *health) reasons() []string {
 	return slices.Clone(h.verdict.reasons)
 }
 
-// end makes it not ready for good.
+// end makes the broker not ready until the process makes another one.
 func (h *health) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -311,7 +311,7 @@ func (s *Server) MetaLeader() string {
 }
 
 // ReadyStreams says which of these streams are not yet current on this node, nothing if all are. In a cluster of more
-// nodes than there are copies, a node without a copy is as ready as any: it reads from another.
+// nodes than replicas, a node without a replica is as ready as any: it reads from another.
 func (s *Server) ReadyStreams(names ...string) []string {
 	if s.opt.Mode == datadir.Single {
 		return s.readySingle(names)
@@ -323,13 +323,13 @@ func (s *Server) ReadyStreams(names ...string) []string {
 		case unhealthy[name] != "":
 			out = append(out, fmt.Sprintf("stream %s: %s", name, unhealthy[name]))
 		case !s.spreads() && !s.broker.JetStreamIsStreamAssigned(Account, name):
-			out = append(out, fmt.Sprintf("stream %s: this node has no copy of it", name))
+			out = append(out, fmt.Sprintf("stream %s: this node has no replica of it", name))
 		}
 	}
 	return out
 }
 
-// spreads reports whether there are more nodes than copies. What the cluster counts goes before what this node's config
+// spreads reports whether there are more nodes than replicas. What the cluster counts goes before what this node's config
 // says: nodes that joined later are not in it until its next change.
 func (s *Server) spreads() bool {
 	return max(len(s.opt.Peers), int(s.health.voters.Load())) > replicaCount

@@ -33,7 +33,7 @@ func (s *Server) MoveLeaders(ctx context.Context, streams ...string) {
 		}
 		select {
 		case <-ctx.Done():
-			s.log.Debug("stopping as a leader: no other node has taken over yet", "leads", led)
+			s.log.Debug("stopping as a leader before another node has taken over", "leads", led)
 			return
 		case <-tick.C:
 		}
@@ -72,6 +72,6 @@ func (s *Server) stepDown(ctx context.Context, name string) {
 		err = s.StepDown(name)
 	}
 	if err != nil {
-		s.log.Debug("cannot step down as a leader before the stop", "stream", name, "error", err)
+		s.log.Debug("cannot step down as a leader before stopping", "stream", name, "error", err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 type brokerLog struct {
 	log hclog.Logger
 
-	fatal chan error // buffered 1: the first Fatalf; whoever runs the broker must then end it
+	fatal chan error // buffered 1: the first Fatalf; the broker must then be stopped
 
 	routes *routes // told of every route that is made or ends
 
@@ -38,7 +38,7 @@ func newBrokerLog(log hclog.Logger, routes *routes) *brokerLog {
 	return &brokerLog{log: log, routes: routes, fatal: make(chan error, 1), last: make(map[string]time.Time)}
 }
 
-// importantNotices are worth a line a person reads. The rest of what the broker notices is for those who debug it.
+// importantNotices are logged at info. The rest of the broker's notices are for debugging.
 var importantNotices = []string{
 	"Self is new JetStream cluster metadata leader",
 	"JetStream cluster new metadata leader",
@@ -100,11 +100,10 @@ func (l *brokerLog) Errorf(format string, v ...any) {
 	l.show(level, text)
 }
 
-// Fatalf does not return to a broker that goes on: it says that the broker must end. It must not wait for that, since
-// the broker may hold its own locks here.
+// Fatalf reports that the broker must be stopped. It must not wait for that, since the broker may hold its own locks here.
 func (l *brokerLog) Fatalf(format string, v ...any) {
 	err := fmt.Errorf(format, v...)
-	l.log.Error("broker gives up", "error", err)
+	l.log.Error("broker failed", "error", err)
 	select {
 	case l.fatal <- err:
 	default: // the first one is the cause
@@ -165,7 +164,7 @@ const (
 	removedText     = "our server was removed from the cluster" // server/jetstream_cluster.go
 )
 
-// noteRefusal keeps why a route was refused. A node that is merely down is no refusal.
+// noteRefusal keeps why a route was refused. A node that is merely down does not count.
 func (l *brokerLog) noteRefusal(text string) {
 	reason := explainRefusal(text)
 	if reason == "" {
@@ -176,7 +175,7 @@ func (l *brokerLog) noteRefusal(text string) {
 	l.mu.Unlock()
 }
 
-// explainRefusal says in plain words what a person should look at.
+// explainRefusal says in plain words what an operator should check.
 func explainRefusal(text string) string {
 	from, _, _ := strings.Cut(text, routeMark)
 	if host, _, err := net.SplitHostPort(from); err == nil {

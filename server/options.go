@@ -150,7 +150,7 @@ type Options struct {
 	Operations int
 	// Unlimited adds the role "test", which may do everything. It is for tests.
 	Unlimited bool
-	// ConnClosed, if set, is called when a connection that Conn made has ended for good, and the node did not close it: the
+	// ConnClosed, if set, is called when a connection that Conn made has ended permanently, and the node did not close it: the
 	// client library does not reconnect after some of the broker's refusals. It must not block.
 	ConnClosed func(role Role, err error)
 
@@ -307,7 +307,7 @@ func (o Options) configText(users credentials) (string, error) {
 }
 
 // brokerStore is the broker's own limit of storage: none. It counts the sizes of all streams, and a node whose limit is below
-// that sum comes up without its copies and refuses every larger stream (nats-server v2.15.2, server/jetstream.go:
+// that sum comes up without its replicas and refuses every larger stream (nats-server v2.15.2, server/jetstream.go:
 // checkBytesLimits; jetstream_cluster.go: selectPeerGroup), so that a max_store that differs between nodes, or was lowered,
 // would stop them. And when the limit is reached, nothing is stored any more, leases neither. What bounds the store are the
 // streams' sizes; who makes them keeps their sum below MaxStore (partitioner.Sizing).

@@ -58,7 +58,7 @@ const (
 	subjectRemove = "$JS.API.SERVER.REMOVE"
 )
 
-// codeNotMember is the broker's error for a peer that is none (JSClusterServerNotMemberErr).
+// codeNotMember is the broker's error for a server that is not a peer (JSClusterServerNotMemberErr).
 const codeNotMember = 10044
 
 // PeerID is the broker's id of the server of that name (nats-server v2.15.2, server/events.go: getHash).
@@ -101,8 +101,8 @@ func (s *Server) Membership(ctx context.Context) (Membership, error) {
 	return m, nil
 }
 
-// RemovePeer takes a voter out of the cluster, for good: its identity must not come back. Whoever calls it has made sure
-// that the peer is dead and the others are well. It returns once the others have agreed.
+// RemovePeer removes a voter from the cluster permanently: its identity must not come back. The caller has made sure that the
+// peer is dead and the others are healthy. It returns once the others have agreed.
 func (s *Server) RemovePeer(ctx context.Context, id string) error {
 	var answer broker.JSApiMetaServerRemoveResponse
 	if err := s.systemRequest(ctx, subjectRemove, broker.JSApiMetaServerRemoveRequest{Peer: id}, &answer); err != nil {

@@ -58,7 +58,7 @@ func (q Quorum) Text() string {
 // longElection is longer than an election takes among nodes that have their data.
 const longElection = 30 * time.Second
 
-// electing says that there is no leader. If that lasts, the nodes that answer are not the ones that were elected from.
+// electing says that there is no leader. If that lasts, the nodes that answer are not those of the former elections.
 func (q Quorum) electing() string {
 	if q.Leaderless < longElection {
 		return "are electing a leader"

@@ -80,6 +80,7 @@ func TestSurvivorKnowsWhoDoesNotAnswerAndHearsThemComeBack(t *testing.T) {
 }
 
 func TestNodesWithEmptyDisksDoNotMakeAQuorum(t *testing.T) {
+	t.Parallel()
 	nodes := servertest.StartCluster(t, 3)
 	for _, n := range nodes {
 		n.WaitReady(t)

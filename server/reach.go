@@ -22,7 +22,7 @@ type Resolver interface {
 
 // CheckRoutes looks for nodes that this machine finds on its own loopback interface while others are elsewhere, as when
 // /etc/hosts gives a machine's own name the address 127.0.1.1. It returns a warning, "" if there is no reason for one. Names
-// that are not known here are left to the broker, which goes on trying.
+// that cannot be resolved are left to the broker, which keeps trying.
 func CheckRoutes(ctx context.Context, r Resolver, self string, peers []Peer) string {
 	ctx, cancel := context.WithTimeout(ctx, reachLimit)
 	defer cancel()

@@ -87,6 +87,7 @@ func wantReplica(t *testing.T, s *server.Server, count int) {
 }
 
 func TestReplicaIsReadWithoutALeader(t *testing.T) {
+	t.Parallel()
 	nodes := servertest.StartCluster(t, 3)
 	for _, n := range nodes {
 		n.WaitReady(t)

@@ -215,7 +215,7 @@ func (s *Server) watchRoutes(ctx context.Context) {
 	touch := &toucher{s: s}
 	defer touch.close()
 	if err := touch.connect(); err != nil { // the others must know of our interest before a route is lost
-		s.log.Debug("routes cannot be written to yet", "error", err)
+		s.log.Debug("cannot write to the cluster routes yet", "error", err)
 	}
 	made := time.Now()
 	for {
@@ -262,7 +262,7 @@ func (t *toucher) touch() {
 		err = errors.Join(t.ours.Publish(touchSubject, nil), t.system.Publish(touchedSystem, nil))
 	}
 	if err != nil {
-		t.s.log.Debug("routes could not be written to", "error", err)
+		t.s.log.Debug("cannot write to the cluster routes", "error", err)
 	}
 }
 

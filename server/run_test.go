@@ -73,6 +73,7 @@ func TestPortInUseIsAClearErrorNamingKeyAndAddress(t *testing.T) {
 
 // The broker cannot make its store: it must not live on half-started.
 func TestBrokerThatGivesUpEndsRunWithItsReason(t *testing.T) {
+	t.Parallel()
 	o := servertest.SingleOptions(t)
 	o.Listen = servertest.FreeAddress(t)
 	var told error

@@ -82,7 +82,7 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Run starts the broker and blocks until ctx ends or the broker gives up. After ctx it returns nil, with the ports
+// Run starts the broker and blocks until ctx ends or the broker failed. After ctx it returns nil, with the ports
 // free and Raft leaders handed over; if the broker gave up, its reason. A stop that takes longer than 5 s is an error,
 // and the process should end, for then parts of the broker still run.
 func (s *Server) Run(ctx context.Context) error {
@@ -190,7 +190,7 @@ func (s *Server) stop(startDone <-chan struct{}, looking *sync.WaitGroup) error 
 		if err := s.opt.Dir.DropIndexes(); err != nil {
 			return err
 		}
-		s.log.Warn("a write had failed: the next start reads all messages anew")
+		s.log.Warn("a write failed: the next start rebuilds the stream indexes")
 	}
 	s.log.Info("broker stopped", "took_ms", time.Since(begun).Milliseconds())
 	return nil
@@ -274,7 +274,7 @@ func (s *Server) open(role Role, options ...nats.Option) (*nats.Conn, error) {
 // connClosed tells that a connection ended that nobody here has closed. With most of the broker's errors the client library
 // reconnects; the others it takes to be final, such as that of a line which is too long.
 func (s *Server) connClosed(role Role, err error) {
-	s.log.Error("broker ended a connection of this node, which does not reconnect by itself", "conn", string(role), "error", err)
+	s.log.Error("broker closed a connection of this node, which does not reconnect", "conn", string(role), "error", err)
 	if s.opt.ConnClosed != nil {
 		s.opt.ConnClosed(role, err)
 	}
@@ -291,7 +291,7 @@ func logAsync(log hclog.Logger, sub *nats.Subscription, err error) {
 // ID is the broker's server id, new in every process.
 func (s *Server) ID() string { return s.broker.ID() }
 
-// Replicas is how many copies every stream has: 1 or 3.
+// Replicas is how many replicas every stream has: 1 or 3.
 func (s *Server) Replicas() int {
 	if s.opt.Mode == datadir.Cluster {
 		return replicaCount

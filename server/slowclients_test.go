@@ -18,6 +18,7 @@ const mostTaken = 64 << 20
 
 // TestClientThatReadsNothingIsReadNoMore: answers that nobody reads must not pile up. Once they are read, none is missing.
 func TestClientThatReadsNothingIsReadNoMore(t *testing.T) {
+	t.Parallel()
 	o := servertest.SingleOptions(t)
 	o.PublishSubjects, o.Operations = []string{"orders.*"}, 1<<30
 	n := servertest.Start(t, o)
@@ -77,6 +78,7 @@ func pour(t *testing.T, conn net.Conn, line string) (lines int, rest string) {
 // TestAnswersToManySubscriptionsEndAClientThatReadsNothing: one answer can be a thousand messages, of which the node holds a few
 // MiB at most. Another client of the same user goes on.
 func TestAnswersToManySubscriptionsEndAClientThatReadsNothing(t *testing.T) {
+	t.Parallel()
 	o := servertest.SingleOptions(t)
 	o.PublishSubjects = []string{"orders.*"}
 	n := servertest.Start(t, o)
@@ -108,6 +110,7 @@ func TestAnswersToManySubscriptionsEndAClientThatReadsNothing(t *testing.T) {
 
 // TestSilentConnectionsMakeRoomForClients: connections that do not log in keep nobody out, and push out no client that has.
 func TestSilentConnectionsMakeRoomForClients(t *testing.T) {
+	t.Parallel()
 	o := servertest.SingleOptions(t)
 	o.PublishSubjects, o.MaxConnections = []string{"orders.*"}, 20
 	n := servertest.Start(t, o)

@@ -15,6 +15,7 @@ import (
 
 // TestFullBlocksGiveUpTheirCaches: of a stream and, where there is one, of its Raft log. The block that is written keeps its own.
 func TestFullBlocksGiveUpTheirCaches(t *testing.T) {
+	t.Parallel()
 	for name, nodes := range map[string][]*server.Server{"single": {servertest.Single(t)}, "cluster": servertest.Cluster(t, 3)} {
 		t.Run(name, func(t *testing.T) { fullBlocksGiveUp(t, nodes) })
 	}

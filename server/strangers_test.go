@@ -65,6 +65,7 @@ func newSite(t *testing.T) *site {
 }
 
 func TestUsersAndStrangersGetWhatTheyMayAndNothingElse(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	js := stream(t, s.node.Server, "orders", "orders.*")
 	stream(t, s.node.Server, "other", "other.*")
@@ -319,6 +320,7 @@ func (s *site) testService(t *testing.T) {
 
 // On loopback, programs without credentials stay what they were; users are beside them, and neither sees the other.
 func TestOnLoopbackAnonymousClientsStayAndSeeNothingOfUsers(t *testing.T) {
+	t.Parallel()
 	o := servertest.SingleOptions(t)
 	scanner, key := keyPair(t)
 	o.Users = []access.User{

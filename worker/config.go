@@ -8,6 +8,8 @@ import (
 	"leasehold/internal/bytesize"
 	"leasehold/internal/fielderr"
 	"leasehold/internal/validname"
+	"leasehold/worker/handler"
+	"leasehold/worker/lane"
 )
 
 // Where a group that is new begins.
@@ -26,7 +28,7 @@ type Config struct {
 	Commit          string        `toml:"commit"`           // CommitInterval (default) or CommitEach.
 	Timeout         time.Duration `toml:"timeout"`          // How long a call may take.
 	MaxAttempts     int           `toml:"max_attempts"`     // Failed calls of a message before on_exhausted applies.
-	Backoff         Backoff       `toml:"backoff"`          // Waits between the attempts of a message.
+	Backoff         lane.Backoff  `toml:"backoff"`          // Waits between the attempts of a message.
 	OnExhausted     string        `toml:"on_exhausted"`     // ExhaustedDeadLetter (default), ExhaustedBlock or ExhaustedPark.
 	DLQMaxBytes     bytesize.Size `toml:"dlq_max_bytes"`    // How much the group's dead letters may hold.
 	HandoverTimeout time.Duration `toml:"handover_timeout"` // How long a hand-over waits for the call in flight; default Timeout.
@@ -35,7 +37,7 @@ type Config struct {
 // DefaultConfig returns a group's defaults. It is not valid by itself: name, topic and handler are the user's, and a
 // HandoverTimeout of 0 stands for Timeout.
 func DefaultConfig() Config {
-	p := DefaultPolicy()
+	p := lane.DefaultPolicy()
 	return Config{
 		Start:          StartEarliest,
 		CommitInterval: 100 * time.Millisecond,
@@ -48,8 +50,8 @@ func DefaultConfig() Config {
 }
 
 // Policy returns what the group's lanes need of its config.
-func (c Config) Policy() Policy {
-	return Policy{
+func (c Config) Policy() lane.Policy {
+	return lane.Policy{
 		Group: c.Name, Commit: c.Commit, Timeout: c.Timeout, MaxAttempts: c.MaxAttempts, Backoff: c.Backoff, OnExhausted: c.OnExhausted,
 	}
 }
@@ -75,19 +77,19 @@ func (c Config) Validate() error {
 	if c.Topic == "" {
 		fault("topic", "must name a topic")
 	}
-	oneOf(fault, "start", c.Start, StartEarliest, StartLatest)
-	oneOf(fault, "commit", c.Commit, CommitInterval, CommitEach)
-	within(fault, "commit_interval", c.CommitInterval, 10*time.Millisecond, time.Minute)
-	within(fault, "timeout", c.Timeout, 10*time.Millisecond, 24*time.Hour)
-	within(fault, "handover_timeout", c.HandoverTimeout, 10*time.Millisecond, 24*time.Hour)
+	handler.OneOf(fault, "start", c.Start, StartEarliest, StartLatest)
+	handler.OneOf(fault, "commit", c.Commit, lane.CommitInterval, lane.CommitEach)
+	handler.Within(fault, "commit_interval", c.CommitInterval, 10*time.Millisecond, time.Minute)
+	handler.Within(fault, "timeout", c.Timeout, 10*time.Millisecond, 24*time.Hour)
+	handler.Within(fault, "handover_timeout", c.HandoverTimeout, 10*time.Millisecond, 24*time.Hour)
 	if c.MaxAttempts < 1 {
 		fault("max_attempts", "must be at least 1, is %d", c.MaxAttempts)
 	}
-	oneOf(fault, "on_exhausted", c.OnExhausted, ExhaustedDeadLetter, ExhaustedBlock, ExhaustedPark)
+	handler.OneOf(fault, "on_exhausted", c.OnExhausted, lane.ExhaustedDeadLetter, lane.ExhaustedBlock, lane.ExhaustedPark)
 	if c.DLQMaxBytes < 0 {
 		fault("dlq_max_bytes", "must not be negative")
 	}
-	c.Backoff.validate(fault)
+	c.Backoff.Validate(fault)
 	c.Handler.validate(fault)
 	return faults.Err()
 }

@@ -7,6 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"leasehold/worker/handler/exec"
+	"leasehold/worker/handler/subprocess"
+	"leasehold/worker/handler/webhook"
+	"leasehold/worker/lane"
+
 	"github.com/BurntSushi/toml"
 )
 
@@ -29,15 +34,15 @@ topic = "orders"`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got.Handler = HandlerConfig{Kind: "subprocess", Config: SubprocessConfig{Command: []string{"python3", "x.py"}, Processes: 2}}
+	got.Handler = HandlerConfig{Kind: "subprocess", Config: subprocess.Config{Command: []string{"python3", "x.py"}, Processes: 2}}
 	got = got.WithDefaults()
 	want := Config{
 		Name: "billing", Topic: "orders", Start: "earliest",
-		Handler: HandlerConfig{Kind: "subprocess", Config: SubprocessConfig{
+		Handler: HandlerConfig{Kind: "subprocess", Config: subprocess.Config{
 			Command: []string{"python3", "x.py"}, Processes: 2, StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second, Batch: 100,
 		}},
 		CommitInterval: 100 * time.Millisecond, Commit: "interval", Timeout: 30 * time.Second, MaxAttempts: 8,
-		Backoff:     Backoff{Initial: 500 * time.Millisecond, Max: time.Minute, Factor: 2, Jitter: 0.2},
+		Backoff:     lane.Backoff{Initial: 500 * time.Millisecond, Max: time.Minute, Factor: 2, Jitter: 0.2},
 		OnExhausted: "dead_letter", HandoverTimeout: 30 * time.Second,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -51,8 +56,8 @@ topic = "orders"`)
 func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 	c := Config{
 		Name: "_x", Start: "now", Commit: "never", CommitInterval: time.Hour, Timeout: -1, HandoverTimeout: -1, MaxAttempts: -1,
-		OnExhausted: "skip", DLQMaxBytes: -1, Backoff: Backoff{Initial: time.Minute, Max: time.Second, Factor: math.NaN(), Jitter: 1},
-		Handler: HandlerConfig{Kind: "subprocess", Config: SubprocessConfig{
+		OnExhausted: "skip", DLQMaxBytes: -1, Backoff: lane.Backoff{Initial: time.Minute, Max: time.Second, Factor: math.NaN(), Jitter: 1},
+		Handler: HandlerConfig{Kind: "subprocess", Config: subprocess.Config{
 			Processes: -1, StartTimeout: -1, StopTimeout: -1,
 			Env: map[string]string{"A=B": ""}, PassEnv: []string{""}, Config: map[string]any{"x": math.Inf(1)},
 		}},
@@ -105,7 +110,7 @@ func TestGroupNamesAreSafeEverywhere(t *testing.T) {
 }
 
 func TestConfigRefusesWhatAnHTTPHandlerCannotUse(t *testing.T) {
-	for want, h := range map[string]HTTPConfig{
+	for want, h := range map[string]webhook.Config{
 		`handler.url: must be a URL`:                        {},
 		`handler.url: must be a URL like`:                   {URL: "ftp://x/"},
 		`handler.url: must not hold a user`:                 {URL: "http://me:pass@x/"},
@@ -126,7 +131,7 @@ func TestConfigRefusesWhatAnHTTPHandlerCannotUse(t *testing.T) {
 }
 
 func TestConfigRefusesVariablesThatAreOurs(t *testing.T) {
-	h := HandlerConfig{Kind: "exec", Config: ExecConfig{Command: []string{"x"}, Env: map[string]string{"LEASEHOLD_SEQ": "1"}}}
+	h := HandlerConfig{Kind: "exec", Config: exec.Config{Command: []string{"x"}, Env: map[string]string{"LEASEHOLD_SEQ": "1"}}}
 	err := Config{Name: "g", Topic: "t", Handler: h}.WithDefaults().Validate()
 	if want := `handler.env: "LEASEHOLD_SEQ" is set by Leasehold`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)

@@ -1,3 +1,5 @@
+// Package worker does one group's work on one node: it runs the group's handler and the lanes of the partitions that the node
+// holds. DESIGN.md describes the rooms below it and the way of a message through them.
 package worker
 
 import (
@@ -5,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -15,12 +16,17 @@ import (
 	"leasehold/internal/memory"
 	"leasehold/internal/ownership"
 	"leasehold/partitioner"
+	"leasehold/worker/deadletter"
+	"leasehold/worker/handler"
+	"leasehold/worker/lane"
+	"leasehold/worker/reader"
+	"leasehold/worker/stream"
 )
 
 // Bounds of a lane's queue. All lanes of a group together hold at most queueBytes, or a part of the memory limit where that is
 // less, unless each has its least.
 const (
-	queueEntries = maxBatch
+	queueEntries = handler.MaxBatch
 	queueBytes   = 64 << 20
 	queuePart    = 8
 	laneBytesMin = 64 << 10
@@ -32,27 +38,24 @@ type GroupOptions struct {
 	Config      Config // With its defaults filled in or not.
 	Topic       partitioner.Topic
 	Node        string
-	Handler     Handler
-	Reader      *Reader // Of the same topic; runs by itself.
+	Handler     handler.Handler
+	Reader      *reader.Reader // Of the same topic; runs by itself.
 	Logger      hclog.Logger
-	HandlerLock *os.File // Not used by the group: the handler was built with it.
-	Letters     *DeadLetters
-
-	queueEntries, queueBytes int // For tests; 0 for the usual.
+	DeadLetters *deadletter.Store
 }
 
 // Group is one group's work on this node: its handler and the lanes of the partitions that the node holds.
 type Group struct {
-	o      GroupOptions
-	log    hclog.Logger
-	health *health
-	ready  chan struct{} // Closed by Run: the handler may be called.
+	o       GroupOptions
+	log     hclog.Logger
+	breaker *lane.Breaker
+	ready   chan struct{} // Closed by Run: the handler may be called.
 
-	mu    sync.Mutex
-	held  map[*feed]*Lane // Lanes that have not stopped, by their cursor.
-	acted map[int]uint64  // By partition: the last request of a person that a lane began with.
-	ended bool            // Run is stopping: no lane starts any more.
-	lanes sync.WaitGroup
+	mu      sync.Mutex
+	running map[*reader.Cursor]*lane.Lane // Lanes that have not stopped, by their cursor.
+	applied map[int]uint64                // By partition: the last request of an operator that a lane began with.
+	ended   bool                          // Run is stopping: no lane starts any more.
+	lanes   sync.WaitGroup
 }
 
 // NewGroup builds a group. Its lanes do nothing before Run.
@@ -67,13 +70,9 @@ func NewGroup(o GroupOptions) (*Group, error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
-	if o.queueEntries == 0 {
-		o.queueEntries = queueEntries
-		o.queueBytes = laneBytes(o.Topic.Partitions)
-	}
 	log := o.Logger.Named("worker").With("group", o.Config.Name)
 	return &Group{
-		o: o, log: log, health: newHealth(log), ready: make(chan struct{}), held: map[*feed]*Lane{}, acted: map[int]uint64{},
+		o: o, log: log, breaker: lane.NewBreaker(log), ready: make(chan struct{}), running: map[*reader.Cursor]*lane.Lane{}, applied: map[int]uint64{},
 	}, nil
 }
 
@@ -101,14 +100,14 @@ func (g *Group) Run(ctx context.Context) error {
 // runHandler runs what the handler has to run. The channel gets its end, then it is closed.
 func (g *Group) runHandler(ctx context.Context) <-chan error {
 	ended := make(chan error, 1)
-	runner, ok := g.o.Handler.(Runner)
+	runner, ok := g.o.Handler.(handler.Runner)
 	if !ok {
 		close(ended)
 		return ended
 	}
 	go func() {
 		defer close(ended)
-		err := guard(func() error { return runner.Run(ctx) })
+		err := handler.Guard(func() error { return runner.Run(ctx) })
 		switch {
 		case err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())):
 			ended <- fmt.Errorf("handler of group %s: %w", g.o.Config.Name, err)
@@ -121,7 +120,7 @@ func (g *Group) runHandler(ctx context.Context) <-chan error {
 
 // watch waits for the end of ctx or of the handler, and reports calls that do not return.
 func (g *Group) watch(ctx context.Context, failed <-chan error) error {
-	if _, ok := g.o.Handler.(Runner); !ok {
+	if _, ok := g.o.Handler.(handler.Runner); !ok {
 		failed = nil
 	}
 	tick := time.NewTicker(time.Second)
@@ -134,7 +133,7 @@ func (g *Group) watch(ctx context.Context, failed <-chan error) error {
 			return err
 		case now := <-tick.C:
 			for _, l := range g.all() {
-				l.checkOverdue(now)
+				l.CheckOverdue(now)
 			}
 		}
 	}
@@ -146,16 +145,16 @@ func (g *Group) stopLanes() {
 	g.ended = true
 	g.mu.Unlock()
 	for _, l := range g.all() {
-		l.Cancel(ErrShutdown)
+		l.Cancel(handler.ErrShutdown)
 	}
 	g.lanes.Wait()
 }
 
-func (g *Group) all() []*Lane {
+func (g *Group) all() []*lane.Lane {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	lanes := make([]*Lane, 0, len(g.held))
-	for _, l := range g.held {
+	lanes := make([]*lane.Lane, 0, len(g.running))
+	for _, l := range g.running {
 		lanes = append(lanes, l)
 	}
 	return lanes
@@ -163,50 +162,50 @@ func (g *Group) all() []*Lane {
 
 // Start starts the lane of a partition that this node has just claimed. Its goroutine is joined by Run. A lane that is
 // started after Run has ended has stopped already.
-func (g *Group) Start(grant ownership.Grant) *Lane {
+func (g *Group) Start(grant ownership.Grant) *lane.Lane {
 	cursor := g.o.Reader.NewCursor(grant.Partition, grant.Checkpoint)
-	l := newLane(laneOptions{
-		policy: g.o.Config.Policy(), handler: g.o.Handler, message: g.message, ready: g.ready, reason: g.reason,
-		node: g.o.Node, letters: g.letters(), health: g.health, logger: g.log, maxEntries: g.o.queueEntries, maxBytes: g.o.queueBytes,
-		onCapacity: cursor.HasCapacity, onStop: func() { g.forget(cursor) },
+	l := lane.New(lane.Options{
+		Policy: g.o.Config.Policy(), Handler: g.o.Handler, NewMessage: g.message, Ready: g.ready, Reason: g.reason,
+		Node: g.o.Node, DeadLetters: g.deadLetters(), Breaker: g.breaker, Logger: g.log, MaxEntries: queueEntries, MaxBytes: laneBytes(g.o.Topic.Partitions),
+		OnCapacity: cursor.HasCapacity, OnStop: func() { g.remove(cursor) },
 	}, grant)
 	if !g.admit(l, cursor, grant) {
-		l.Cancel(ErrShutdown)
-		l.run() // It only notes that it has stopped.
+		l.Cancel(handler.ErrShutdown)
+		l.Run() // It only notes that it has stopped.
 	}
 	return l
 }
 
 // admit runs a lane and has it fed, unless Run has ended.
-func (g *Group) admit(l *Lane, cursor *feed, grant ownership.Grant) bool {
+func (g *Group) admit(l *lane.Lane, cursor *reader.Cursor, grant ownership.Grant) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {
 		return false
 	}
-	if before, held := g.acted[grant.Partition]; held && grant.Applied > before {
-		g.health.reset("a person acted: the handler is given another chance")
+	if before, held := g.applied[grant.Partition]; held && grant.Applied > before {
+		g.breaker.Reset("circuit breaker closed: an operator intervened")
 	}
-	g.acted[grant.Partition] = grant.Applied
+	g.applied[grant.Partition] = grant.Applied
 	cursor.Start(l)
-	g.held[cursor] = l
-	g.lanes.Go(l.run)
+	g.running[cursor] = l
+	g.lanes.Go(l.Run)
 	return true
 }
 
-// letters is an interface that is nil if there are none.
-func (g *Group) letters() letterBox {
-	if g.o.Letters == nil {
+// deadLetters is an interface that is nil if there are none.
+func (g *Group) deadLetters() lane.DeadLetters {
+	if g.o.DeadLetters == nil {
 		return nil
 	}
-	return g.o.Letters
+	return g.o.DeadLetters
 }
 
-func (g *Group) forget(cursor *feed) {
+func (g *Group) remove(cursor *reader.Cursor) {
 	cursor.Stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.held, cursor)
+	delete(g.running, cursor)
 }
 
 // reason is why a drained partition is revoked.
@@ -214,33 +213,33 @@ func (g *Group) reason() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {
-		return reasonShutdown
+		return handler.ReasonShutdown
 	}
-	return reasonRebalance
+	return handler.ReasonRebalance
 }
 
 // Status returns the lanes that have not stopped, by partition.
-func (g *Group) Status() []LaneStatus {
+func (g *Group) Status() []lane.Status {
 	g.mu.Lock()
-	held := maps.Clone(g.held)
+	held := maps.Clone(g.running)
 	g.mu.Unlock()
 	now := time.Now()
-	statuses := make([]LaneStatus, 0, len(held))
+	statuses := make([]lane.Status, 0, len(held))
 	for f, l := range held {
 		lag, passed := f.Lag(now) // Before done, lest a message finished between the two is in neither.
-		s := l.status()
+		s := l.Status()
 		s.Lag, s.Passed = lag, passed
 		statuses = append(statuses, s)
 	}
-	slices.SortFunc(statuses, func(a, b LaneStatus) int { return a.Partition - b.Partition })
+	slices.SortFunc(statuses, func(a, b lane.Status) int { return a.Partition - b.Partition })
 	return statuses
 }
 
 // message builds the envelope of a stored message. The attempt is the lane's to fill in.
-func (g *Group) message(grant ownership.Grant, e *entry) (Message, error) {
-	m, err := storedMessage(&g.o.Topic, e)
+func (g *Group) message(grant ownership.Grant, e *stream.Entry) (handler.Message, error) {
+	m, err := stream.Message(&g.o.Topic, e)
 	if err != nil {
-		return Message{}, err
+		return handler.Message{}, err
 	}
 	m.Group, m.Node, m.Epoch = g.o.Config.Name, g.o.Node, grant.Epoch
 	m.MaxAttempts, m.Timeout = g.o.Config.MaxAttempts, g.o.Config.Timeout

@@ -3,11 +3,18 @@ package worker
 import (
 	"fmt"
 	"slices"
+
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/exec"
+	"leasehold/worker/handler/natsrpc"
+	"leasehold/worker/handler/sink"
+	"leasehold/worker/handler/subprocess"
+	"leasehold/worker/handler/webhook"
 )
 
 // kinds are the kinds of handlers that a user can choose, in the order in which they are listed. A new kind is a package and a
 // line here.
-var kinds = []Kind{SubprocessKind, HTTPKind, NATSKind, ExecKind, FileKind, LogKind, DiscardKind}
+var kinds = []handler.Kind{subprocess.Kind, webhook.Kind, natsrpc.Kind, exec.Kind, sink.FileKind, sink.LogKind, sink.DiscardKind}
 
 // Kinds lists the names of the handler kinds.
 func Kinds() []string {
@@ -19,19 +26,19 @@ func Kinds() []string {
 }
 
 // KindNamed finds a kind by its name.
-func KindNamed(name string) (Kind, bool) {
+func KindNamed(name string) (handler.Kind, bool) {
 	for _, k := range kinds {
 		if k.Name == name {
 			return k, true
 		}
 	}
-	return Kind{}, false
+	return handler.Kind{}, false
 }
 
 // HandlerConfig is a group's handler table.
 type HandlerConfig struct {
-	Kind   string     `toml:"kind"`
-	Config KindConfig // The rest of the table, as the kind has it; nil if there is no such kind.
+	Kind   string         `toml:"kind"`
+	Config handler.Config // The rest of the table, as the kind has it; nil if there is no such kind.
 }
 
 // WithDefaults returns h with the zero fields of its config filled in.
@@ -45,20 +52,20 @@ func (h HandlerConfig) WithDefaults() HandlerConfig {
 	return h
 }
 
-func (h HandlerConfig) validate(fault faultFunc) {
+func (h HandlerConfig) validate(fault handler.FaultFunc) {
 	if _, ok := KindNamed(h.Kind); !ok {
-		oneOf(fault, "handler.kind", h.Kind, Kinds()...)
+		handler.OneOf(fault, "handler.kind", h.Kind, Kinds()...)
 		return
 	}
 	h.Config.Validate(func(key, format string, args ...any) { fault("handler."+key, format, args...) })
 }
 
 // Resources are what the handler needs of its node and its machine.
-func (h HandlerConfig) Resources() Resources { return resourcesOf(h.Config) }
+func (h HandlerConfig) Resources() handler.Resources { return handler.ResourcesOf(h.Config) }
 
 // WithPaths returns h with the answers of file and directory in place of each path that the config names.
 func (h HandlerConfig) WithPaths(file, directory func(path string) string) HandlerConfig {
-	if c, ok := h.Config.(ResourceConfig); ok {
+	if c, ok := h.Config.(handler.ResourceConfig); ok {
 		h.Config = c.WithPaths(file, directory)
 	}
 	return h
@@ -66,7 +73,7 @@ func (h HandlerConfig) WithPaths(file, directory func(path string) string) Handl
 
 // CheckFiles reads the files that the config names and reports every fault, by its key.
 func (h HandlerConfig) CheckFiles() error {
-	if c, ok := h.Config.(ResourceConfig); ok {
+	if c, ok := h.Config.(handler.ResourceConfig); ok {
 		return c.CheckFiles()
 	}
 	return nil
@@ -84,7 +91,7 @@ func KindsWithKey(key string) []string {
 }
 
 // NewHandler builds the group's handler. It does nothing before it runs.
-func (c Config) NewHandler(e HandlerEnv) (Handler, error) {
+func (c Config) NewHandler(e handler.Env) (handler.Handler, error) {
 	k, ok := KindNamed(c.Handler.Kind)
 	if !ok {
 		return nil, fmt.Errorf("group %q: handler.kind: there is no kind %q", c.Name, c.Handler.Kind)

@@ -17,6 +17,10 @@ import (
 	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 	"leasehold/partitioner/stream"
+	"leasehold/worker/deadletter"
+	"leasehold/worker/handler"
+	"leasehold/worker/reader"
+	"leasehold/worker/workertest"
 )
 
 // poison is a message as a plain NATS client may write it.
@@ -52,29 +56,29 @@ var poisons = map[string]poison{
 // TestNoMessageThatCanBeStoredStopsItsPartition: each of them is rejected, becomes a dead letter with its key and
 // payload, and the connection that all lanes share lives on.
 func TestNoMessageThatCanBeStoredStopsItsPartition(t *testing.T) {
-	ns := startServer(t)
-	r := newRigOn(t, connect(t, ns), "orders", 4)
-	r.topic.MaxBytes = 64 * bytesize.MiB
-	_, err := stream.Ensure(t.Context(), r.js, r.topic, stream.Options{Replicas: 1, MaxPayload: bytesize.MiB})
+	ns := workertest.StartServer(t)
+	r := workertest.NewTestTopic(t, workertest.Connect(t, ns), "orders", 4)
+	r.Topic.MaxBytes = 64 * bytesize.MiB
+	_, err := stream.Ensure(t.Context(), r.JS, r.Topic, stream.Options{Replicas: 1, MaxPayload: bytesize.MiB})
 	if err != nil {
 		t.Fatal(err)
 	}
-	letters := &DeadLetters{Group: "billing", JS: r.js}
-	if _, err := stream.EnsureDeadLetters(t.Context(), r.js, "billing", stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 64 * bytesize.MiB}}); err != nil {
+	letters := &deadletter.Store{Group: "billing", JS: r.JS}
+	if _, err := stream.EnsureDeadLetters(t.Context(), r.JS, "billing", stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 64 * bytesize.MiB}}); err != nil {
 		t.Fatal(err)
 	}
 	names := slices.Sorted(maps.Keys(poisons))
 	publishRaw(t, ns.Addr().String(), names)
 	group := rejecting(t, r, letters)
-	for p := range r.topic.Partitions {
+	for p := range r.Topic.Partitions {
 		group.Start(ownership.Grant{Partition: p, Epoch: 1})
 	}
-	eventually(t, waitLimit, func() error {
+	workertest.Eventually(t, workertest.WaitLimit, func() error {
 		done := uint64(0)
 		for _, s := range group.Status() {
-			done = max(done, s.Done)
+			done = max(done, s.Checkpoint)
 			if s.Lag == nil || *s.Lag > 0 || s.Error != "" {
-				return fmt.Errorf("partition %d is %s at %d: %q", s.Partition, s.State, s.Done, s.Error)
+				return fmt.Errorf("partition %d is %s at %d: %q", s.Partition, s.State, s.Checkpoint, s.Error)
 			}
 		}
 		if all := uint64(2 * len(names)); done != all {
@@ -82,14 +86,14 @@ func TestNoMessageThatCanBeStoredStopsItsPartition(t *testing.T) {
 		}
 		return nil
 	})
-	if !r.js.Conn().IsConnected() {
-		t.Fatalf("the connection ended: %v", r.js.Conn().LastError())
+	if !r.JS.Conn().IsConnected() {
+		t.Fatalf("the connection ended: %v", r.JS.Conn().LastError())
 	}
 	want := map[string]string{}
 	for _, p := range poisons {
 		want[p.key] = p.data
 	}
-	_, err = letters.List(t.Context(), LetterQuery{Partition: -1}, func(l *Letter) bool {
+	_, err = letters.List(t.Context(), deadletter.Query{Partition: -1}, func(l *deadletter.Record) bool {
 		if data, ok := want[l.Key]; !ok || data != string(l.Data) || l.Subject != "orders."+l.Key || l.LeftOut != "" {
 			t.Errorf("letter of key %.20q: %d bytes, left out %q", l.Key, len(l.Data), l.LeftOut)
 		}
@@ -129,17 +133,17 @@ func publishRaw(t *testing.T, addr string, names []string) {
 }
 
 // rejecting starts a group whose handler rejects what says no.
-func rejecting(t *testing.T, r *rig, letters *DeadLetters) *Group {
+func rejecting(t *testing.T, r *workertest.TestTopic, letters *deadletter.Store) *Group {
 	t.Helper()
 	logger := hclog.New(&hclog.LoggerOptions{Output: t.Output(), Level: hclog.Warn})
-	reader := NewReader(ReaderOptions{Topic: r.topic, JS: r.js, Logger: logger})
+	reader := reader.New(reader.Options{Topic: r.Topic, JS: r.JS, Logger: logger})
 	group, err := NewGroup(GroupOptions{
-		Config: Config{Name: "billing", Topic: "orders"}, Topic: r.topic, Node: "n1", Reader: reader, Logger: logger, Letters: letters,
-		Handler: HandlerFunc(func(_ context.Context, m *Message) Result {
+		Config: Config{Name: "billing", Topic: "orders"}, Topic: r.Topic, Node: "n1", Reader: reader, Logger: logger, DeadLetters: letters,
+		Handler: handler.Func(func(_ context.Context, m *handler.Message) handler.Result {
 			if strings.HasPrefix(string(m.Data), "no") {
-				return refuses
+				return handler.Result{Status: handler.Reject, Reason: "bad"}
 			}
-			return Result{Status: OK}
+			return handler.Result{Status: handler.OK}
 		}),
 	})
 	if err != nil {

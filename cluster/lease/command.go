@@ -16,8 +16,8 @@ const (
 	Restart = "restart" // Start a new lane, which reads its whole state again.
 )
 
-// Command is what an operator asked for. It is applied once to each partition that it covers: by the owner, once its lane
-// is joined, or by the next node to claim the lease. Like every change of ownership it raises the epoch.
+// Command is what an operator asked for. It is applied once to each partition that it covers: by the owner, once its
+// lane is joined, or by the next node to claim the lease. Like every change of ownership it raises the epoch.
 type Command struct {
 	ID         uint64 `json:"id"` // Grows within a group, and is never used twice.
 	Kind       string `json:"kind"`
@@ -54,7 +54,9 @@ func (c Commands) due(partition int, l Lease) bool {
 
 // seekDue reports whether a seek is due. It says where a partition begins, whatever its checkpoint was.
 func (c Commands) seekDue(partition int, l Lease) bool {
-	return slices.ContainsFunc(c.Open, func(cmd Command) bool { return cmd.Kind == Seek && cmd.ID > l.Applied && cmd.Covers(partition) })
+	return slices.ContainsFunc(c.Open, func(cmd Command) bool {
+		return cmd.Kind == Seek && cmd.ID > l.Applied && cmd.Covers(partition)
+	})
 }
 
 // apply returns the lease with every command that is due applied.

@@ -6,7 +6,7 @@ import (
 	"leasehold/internal/ownership"
 )
 
-// TestRequestThatTakesAttemptsBackLeavesAMark: without it the next lane takes a first parked message for none.
+// TestCommandThatResetsAttemptsHasDeadLettersChecked: otherwise the next lane misses a first parked message.
 func TestCommandThatResetsAttemptsHasDeadLettersChecked(t *testing.T) {
 	failed := Lease{Checkpoint: 64, Attempt: 3}
 	for name, c := range map[string]struct {
@@ -30,8 +30,9 @@ func TestCommandThatResetsAttemptsHasDeadLettersChecked(t *testing.T) {
 	}
 }
 
-// TestMarkFallsWithALaterProgressOnly: a lane that has looked takes it away, and nothing brings it back.
-func TestMarkFallsWithALaterProgressOnly(t *testing.T) {
+// TestOnlyALaneThatHasCheckedClearsCheckDeadLetters: only a lane that has checked for dead letters clears
+// CheckDeadLetters.
+func TestOnlyALaneThatHasCheckedClearsCheckDeadLetters(t *testing.T) {
 	marked, looked := ownership.Progress{Checkpoint: 5, CheckDeadLetters: true}, ownership.Progress{Checkpoint: 5, DeadLetterSeq: 9}
 	if got := later(marked, looked); got != looked {
 		t.Errorf("%+v", got)

@@ -202,7 +202,8 @@ func (c *Core) eachLease(f func(*leaseState)) {
 	}
 }
 
-// Slack returns how long the broker may be without a leader before the node loses its session: see DESIGN.md, "The budget".
+// Slack returns how long the broker may be without a leader before the node loses its session: see DESIGN.md, "The
+// budget".
 func (c Config) Slack() time.Duration { return c.TTL - c.Margin - c.Renew - c.WriteLimit }
 
 // Check refuses a timing whose slack is not longer than an election.

@@ -16,8 +16,8 @@ const (
 
 // leaseState is one lease: what its record says, and what runs here for it.
 //
-// Invariants: at most one write in flight; lane ≠ none only under epoch, which an acknowledged claim of this boot set; while
-// lane ≠ none only writes that the record's owner alone may send.
+// Invariants: at most one write in flight; lane ≠ none only under epoch, which an acknowledged claim of this boot set;
+// while lane ≠ none only writes that the record's owner alone may send.
 type leaseState struct {
 	key    Key
 	group  *group
@@ -102,8 +102,8 @@ func (c *Core) leaseWriteDone(ls *leaseState, in WriteDone) {
 	c.decide(ls)
 }
 
-// claimed readies the lane of a claim that was acknowledged; nothing else ever starts one. It also takes in a free lease
-// that a stop gave back without a lane, and a lease that a command gave a new epoch, which keeps its age.
+// claimed readies the lane of a claim that was acknowledged; nothing else ever starts one. It also takes in a free
+// lease that a stop gave back without a lane, and a lease that a command gave a new epoch, which keeps its age.
 func (c *Core) claimed(ls *leaseState, rev uint64, rec Lease) {
 	ls.rev, ls.rec, ls.seenAt, ls.deadAt = rev, rec, c.now, 0
 	ls.lastValid, ls.recordLost = &rec, false
@@ -219,7 +219,8 @@ func (ls *leaseState) underNextEpoch(rec Lease) Lease {
 }
 
 // eligible reports whether this node may claim a lease that is not its own. The planned node goes first. A lease that
-// nobody claimed within five renewals is open to every node, so that nodes with different plans cannot leave it unowned.
+// nobody claimed within five renewals is open to every node, so that nodes with different plans cannot leave it
+// unowned.
 func (c *Core) eligible(ls *leaseState) bool {
 	since := ls.seenAt
 	if ls.rec.Owner != "" {
@@ -268,7 +269,8 @@ func (c *Core) grant(ls *leaseState) ownership.Grant {
 	}
 }
 
-// commit stores a lane's progress, fenced or not: the compare-and-set fails if another node has claimed the lease since.
+// commit stores a lane's progress, fenced or not: the compare-and-set fails if another node has claimed the lease
+// since.
 func (c *Core) commit(ls *leaseState) {
 	if ls.pending != nil || !c.mine(ls) || ls.rec.Epoch != ls.epoch || ls.progress == ls.rec.progress() {
 		return
@@ -276,8 +278,9 @@ func (c *Core) commit(ls *leaseState) {
 	c.writeLease(ls, ls.rec.with(ls.progress), false)
 }
 
-// handOver frees the lease, or keeps it under the next epoch to apply a command; a successor applies commands itself. The
-// write is repeated until its outcome is known, on the revision that the latest commit of ours turns out to have left.
+// handOver frees the lease, or keeps it under the next epoch to apply a command; a successor applies commands itself.
+// The write is repeated until its outcome is known, on the revision that the latest commit of ours turns out to have
+// left.
 func (c *Core) handOver(ls *leaseState) {
 	if !c.mine(ls) || ls.rec.Epoch != ls.epoch {
 		ls.lane = none

@@ -2,11 +2,11 @@ package lease
 
 import "leasehold/internal/ownership"
 
-// This file is about leases whose record was lost: it was deleted, is not valid, or went back. Something other than a node
-// has written to the bucket.
+// This file is about leases whose record was lost: it was deleted, is not valid, or went back. Something other than a
+// node has written to the bucket.
 
-// regressed reports whether a record cannot follow the one that is known. Within one epoch nothing lowers the checkpoint,
-// and only this node writes a boot of its own.
+// regressed reports whether a record cannot follow the one that is known. Within one epoch nothing lowers the
+// checkpoint, and only this node writes a boot of its own.
 func (c *Core) regressed(ls *leaseState, rec Lease) bool {
 	switch {
 	case ls.lastValid == nil:
@@ -18,14 +18,15 @@ func (c *Core) regressed(ls *leaseState, rec Lease) bool {
 	return rec.Epoch < last.Epoch || rec.Epoch == last.Epoch && rec.Checkpoint < last.Checkpoint
 }
 
-// loseRecord takes in a revision without a valid record. What the last valid one said is remembered, except for the epoch:
-// it has to exceed every epoch that was granted without this node's knowledge. The lost revision does: a claim raises the
-// epoch by one and is a revision itself, so no epoch is above the revision that it was written as. Dead letters may have
-// been stored without this node's knowledge too, so the next lane has to check for them.
+// loseRecord takes in a revision without a valid record. What the last valid one said is remembered, except for the
+// epoch: it has to exceed every epoch that was granted without this node's knowledge. The lost revision does: a claim
+// raises the epoch by one and is a revision itself, so no epoch is above the revision that it was written as. Dead
+// letters may have been stored without this node's knowledge too, so the next lane has to check for them.
 func (c *Core) loseRecord(ls *leaseState, in Observed) {
 	lastValid, rec := ls.lastValid, ls.rec
 	again := ls.recordLost && in.Lease != nil && in.Lease.Owner == rec.Owner && in.Lease.Boot == rec.Boot
-	ls.lostWhileOwned = ls.recordLost && ls.lostWhileOwned || ls.lane != none && ls.lane != handingOver && !ls.revoked && c.mine(ls) && rec.Epoch == ls.epoch
+	ownLane := ls.lane != none && ls.lane != handingOver && !ls.revoked && c.mine(ls) && rec.Epoch == ls.epoch
+	ls.lostWhileOwned = ls.recordLost && ls.lostWhileOwned || ownLane
 	switch {
 	case ls.lostWhileOwned && ls.lane != none:
 		rec = rec.with(later(rec.progress(), ls.progress))
@@ -46,12 +47,13 @@ func (c *Core) loseRecord(ls *leaseState, in Observed) {
 	c.decide(ls)
 }
 
-// mayReclaim reports whether a lease with a lost record may be claimed from what is remembered of it. Its last owner may,
-// once its lane is joined. Others wait until that owner has noticed the loss and claimed it, or is dead: what they remember
-// may be old. A node that remembers nothing needs a seek to learn where the partition begins.
+// mayReclaim reports whether a lease with a lost record may be claimed from what is remembered of it. Its last owner
+// may, once its lane is joined. Others wait until that owner has noticed the loss and claimed it, or is dead: what they
+// remember may be old. A node that remembers nothing needs a seek to learn where the partition begins.
 func (c *Core) mayReclaim(ls *leaseState) bool {
 	switch {
-	case ls.lastValid == nil && ls.group.Kind != ownership.Housekeeping && !ls.group.commands.seekDue(ls.key.Partition, ls.rec):
+	case ls.lastValid == nil && ls.group.Kind != ownership.Housekeeping &&
+		!ls.group.commands.seekDue(ls.key.Partition, ls.rec):
 		return false
 	case ls.lostWhileOwned && c.mine(ls):
 		return true

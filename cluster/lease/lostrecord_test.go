@@ -8,7 +8,7 @@ import (
 	"leasehold/internal/ownership"
 )
 
-// vanishRev is far above the epochs of the table's leases.
+// lostRev is far above the epochs of the table's leases.
 const lostRev = testRev + 400
 
 // stepped is what a core does about an input.
@@ -34,9 +34,9 @@ func claims(writes []Write, k Key) (found []Lease) {
 	return found
 }
 
-// The lane of a lease whose record vanishes is cancelled and joined; then the lease is claimed again at once, from how far the
-// lane came and under an epoch that nobody can have been given.
-func TestVanishedLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
+// The lane of a lease whose record is lost is cancelled and joined. Then the lease is claimed again at once, from the
+// lane's progress and under an epoch above all that were granted.
+func TestLostLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
 	for name, in := range map[string]Observed{
 		"invalid":        {Invalid: "key lease.g.00001 at revision 500: it is a trace event"},
 		"deleted":        {},
@@ -67,9 +67,9 @@ func TestVanishedLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
 	}
 }
 
-// Who has sent a hand-over may have lost the lease to somebody whose claim was never seen, and so may whoever remembers the lease
-// as free, as a dead node's, or as its own without a lane: they wait.
-func TestVanishedLeaseIsLeftToItsOwnerFirst(t *testing.T) {
+// A node that has sent a hand-over may have lost the lease to a node whose claim it never saw. So may a node that
+// remembers the lease as free, as a dead node's, or as its own without a lane. They wait.
+func TestLostLeaseIsLeftToItsOwnerFirst(t *testing.T) {
 	for name, s := range map[string]state{
 		"handing over":  {phase: running, lane: handingOver, rec: "mine", planned: "n1", write: "resting"},
 		"mine, no lane": {phase: running, rec: "mine", planned: "n1", write: "resting"},
@@ -94,9 +94,9 @@ func TestVanishedLeaseIsLeftToItsOwnerFirst(t *testing.T) {
 	}
 }
 
-// A node that never saw a valid record of a lease does not begin at zero. A seek says where it begins; leases without progress may
+// A node that never saw a valid record of a lease does not begin at zero: it needs a seek. Leases without progress may
 // begin anywhere.
-func TestVanishedLeaseThatNobodyRemembersNeedsASeek(t *testing.T) {
+func TestLostLeaseThatNoNodeRemembersNeedsASeek(t *testing.T) {
 	build := func() (*Core, *leaseState) {
 		c, ls := state{phase: running, rec: "never-written", planned: "n1"}.build()
 		stepped(c, 0, Observed{Key: ls.key, Revision: lostRev, Invalid: "x"})
@@ -120,9 +120,9 @@ func TestVanishedLeaseThatNobodyRemembersNeedsASeek(t *testing.T) {
 	}
 }
 
-// A record that is lost may have told of parked messages that memory does not: the next lane looks for them, whichever node claims the
-// lease and whatever it rests on.
-func TestVanishedLeaseHasTheNextLaneLook(t *testing.T) {
+// A lost record may have named dead letters that memory does not. So the next lane checks for them, whichever node
+// claims the lease and from whatever.
+func TestLostLeaseHasTheNextLaneCheckForDeadLetters(t *testing.T) {
 	seek := Commands{Version: 1, LastID: 4, Open: []Command{{ID: 4, Kind: Seek, Seq: 77}}}
 	old := &Lease{Version: 1, Owner: "n3", Boot: 2, Epoch: testEpoch - 1, Checkpoint: 30}
 	for name, c := range map[string]struct {
@@ -157,9 +157,9 @@ func TestVanishedLeaseHasTheNextLaneLook(t *testing.T) {
 	}
 }
 
-// A session that vanishes under a node, or goes back, ends its lanes; the next one has a higher boot and begins when the revision
-// has stood for the ttl, so that no earlier life can start a call any more.
-func TestVanishedSessionIsBegunAgainAfterTheTTL(t *testing.T) {
+// A session whose record is lost or goes back ends its lanes. The next one has a higher boot and begins once the
+// revision has stood for the ttl, so that no earlier one can start a call any more.
+func TestLostSessionIsBegunAgainAfterTheTTL(t *testing.T) {
 	for name, rec := range map[string]*Session{
 		"invalid":    nil,
 		"lower boot": {Version: 1, Node: "n1", Boot: 2, State: Live, Nonce: "forged", TTL: time.Millisecond},
@@ -177,7 +177,7 @@ func TestVanishedSessionIsBegunAgainAfterTheTTL(t *testing.T) {
 			t.Errorf("%s: before the ttl has passed: phase %d, %+v", name, c.phase, writes)
 		}
 		writes, _ = stepped(c, time.Second+testTTL, Tick{})
-		if rec != nil { // it is buried first
+		if rec != nil { // it is declared dead first
 			stepped(c, time.Second+testTTL, WriteDone{ID: writes[0].ID, OK: true, Revision: lostRev + 1})
 		}
 		if c.phase != saving || c.self.boot != testBoot+1 {
@@ -186,9 +186,9 @@ func TestVanishedSessionIsBegunAgainAfterTheTTL(t *testing.T) {
 	}
 }
 
-// The partitions of a peer whose session vanished, or says something old, are taken after the ttl of the cluster: under the boot
-// that its leases name, whatever the record says.
-func TestPartitionsOfAVanishedSessionAreTaken(t *testing.T) {
+// The partitions of a peer whose session record is lost or old are claimed after the cluster's ttl, under the boot that
+// its leases name, whatever the record says.
+func TestPartitionsOfALostSessionAreClaimed(t *testing.T) {
 	for name, rec := range map[string]*Session{
 		"invalid":       nil,
 		"old and live":  {Version: 1, Node: "n3", Boot: 1, State: Live, Nonce: "forged", TTL: time.Millisecond},
@@ -209,13 +209,13 @@ func TestPartitionsOfAVanishedSessionAreTaken(t *testing.T) {
 			}
 		}
 		if len(alarms) != 1 || burial == nil || burial.Boot != ls.rec.Boot || burial.State != Dead {
-			t.Errorf("%s: alarms %+v, burial %+v", name, alarms, burial)
+			t.Errorf("%s: alarms %+v, declared dead as %+v", name, alarms, burial)
 		}
 	}
 }
 
-// What was asked stays in force when its record vanishes or goes back, and a later one counts again.
-func TestVanishedRequestsStayInForce(t *testing.T) {
+// Commands stay in force when their record is lost or goes back, and a later record counts again.
+func TestLostCommandsStayInForce(t *testing.T) {
 	c, _ := state{phase: running, rec: "mine", planned: "n1"}.build()
 	asked := Commands{Version: 1, LastID: 4, Open: []Command{{ID: 4, Kind: Pause, Reason: "x"}}}
 	k := CommandsKey("g")
@@ -223,11 +223,11 @@ func TestVanishedRequestsStayInForce(t *testing.T) {
 	for i, in := range []Observed{{Invalid: "x"}, {}, {Commands: &Commands{Version: 1, LastID: 3}}} {
 		in.Key, in.Revision = k, lostRev+uint64(i)+1
 		if _, alarms := stepped(c, 0, in); len(alarms) != 1 || len(c.groups[0].commands.Open) != 1 {
-			t.Errorf("%+v: alarms %+v, requests %+v", in, alarms, c.groups[0].commands)
+			t.Errorf("%+v: alarms %+v, commands %+v", in, alarms, c.groups[0].commands)
 		}
 	}
 	next := Commands{Version: 1, LastID: 5}
 	if _, alarms := stepped(c, 0, Observed{Key: k, Revision: lostRev + 9, Commands: &next}); len(alarms) > 0 || c.groups[0].commands.LastID != 5 {
-		t.Errorf("alarms %+v, requests %+v", alarms, c.groups[0].commands)
+		t.Errorf("alarms %+v, commands %+v", alarms, c.groups[0].commands)
 	}
 }

@@ -51,7 +51,8 @@ func (c *Core) observedPeer(in Observed) {
 	if p.live() && !wasLive {
 		p.joinedAt, p.admitted = c.now, c.phase == loading
 	}
-	if p.rec == nil || was == nil || p.rec.Boot != was.Boot || p.rec.State != was.State || p.rec.Leaving != was.Leaving {
+	if p.rec == nil || was == nil ||
+		p.rec.Boot != was.Boot || p.rec.State != was.State || p.rec.Leaving != was.Leaving {
 		c.sweepIfRunning()
 	}
 }
@@ -82,8 +83,9 @@ func (c *Core) restartSilence() {
 	}
 }
 
-// witnessed keeps a proof of a peer's death while the peer's record stays at the revision that the proof is about. A write
-// that lands later makes the proof void, and a new one is needed: a node that can write is alive, or was until just now.
+// witnessed keeps a proof of a peer's death while the peer's record stays at the revision that the proof is about. A
+// write that lands later makes the proof void, and a new one is needed: a node that can write is alive, or was until
+// just now.
 func (c *Core) witnessed(in Witnessed) {
 	i := slices.IndexFunc(c.peers, func(p *peer) bool { return p.name == in.Node })
 	if i < 0 || in.Revision < c.peers[i].witness.Revision {
@@ -99,8 +101,8 @@ func (p *peer) proven() bool {
 	return p.live() && p.rec.Provable && w.Revision == p.rev && w.ServerID != "" && w.ServerID == p.rec.ServerID
 }
 
-// silent reports whether a peer has to be declared dead because its revision has not changed. The record of a dead session
-// with a boot below one that leases name frees no partitions, so it counts as silence too.
+// silent reports whether a peer has to be declared dead because its revision has not changed. The record of a dead
+// session with a boot below one that leases name frees no partitions, so it counts as silence too.
 func (c *Core) silent(p *peer) bool {
 	if p.rec != nil && !p.live() && p.rec.Boot >= c.bootOf(p) {
 		return false
@@ -108,8 +110,9 @@ func (c *Core) silent(p *peer) bool {
 	return c.now-p.lastChangeAt >= c.silenceLimit(p.rec)
 }
 
-// silenceLimit is how long a session record must be unchanged before its node may be declared dead. The cluster's ttl is the
-// minimum: something other than a node may have written the record, while the node's own fence counts the cluster's ttl.
+// silenceLimit is how long a session record must be unchanged before its node may be declared dead. The cluster's ttl
+// is the minimum: something other than a node may have written the record, while the node's own fence counts the
+// cluster's ttl.
 func (c *Core) silenceLimit(rec *Session) time.Duration {
 	if rec == nil {
 		return c.cfg.TTL
@@ -128,8 +131,9 @@ func (c *Core) bootOf(p *peer) uint64 {
 	return boot
 }
 
-// declareDead declares dead every peer whose revision has not changed for its ttl, counted while our own renewals landed,
-// and every peer that is proven to be gone. Compare-and-set on that very revision makes it safe: a renewal in between wins.
+// declareDead declares dead every peer whose revision has not changed for its ttl, counted while our own renewals
+// landed, and every peer that is proven to be gone. Compare-and-set on that very revision makes it safe: a renewal in
+// between wins.
 func (c *Core) declareDead() {
 	if c.phase != running || c.self.expired || c.now-c.self.lastOK > 2*c.cfg.Renew {
 		return
@@ -151,8 +155,8 @@ func (c *Core) declareDead() {
 	}
 }
 
-// deathRecord returns the record that declares a peer dead, under the highest boot known of it. A peer that leases name and
-// that has no record gets one. Boot 0: nothing is known of it.
+// deathRecord returns the record that declares a peer dead, under the highest boot known of it. A peer that leases name
+// and that has no record gets one. Boot 0: nothing is known of it.
 func (c *Core) deathRecord(p *peer) *Session {
 	rec := Session{Version: 1, Node: p.name, TTL: c.cfg.TTL}
 	if p.rec != nil {
@@ -194,9 +198,9 @@ func (c *Core) plan(g *group) {
 	g.target = plan.Assign(c.members(g.Name), owners)
 }
 
-// admitNewcomers admits newcomers to the plan together, once no node has joined for the stabilization window. Three nodes
-// that start together then share the partitions at once, and none claims what it would soon have to give away. Nodes that
-// keep joining delay the others by three windows at most.
+// admitNewcomers admits newcomers to the plan together, once no node has joined for the stabilization window. Three
+// nodes that start together then share the partitions at once, and none claims what it would soon have to give away.
+// Nodes that keep joining delay the others by three windows at most.
 func (c *Core) admitNewcomers() {
 	first, last, any := c.now, Time(0), false
 	note := func(admitted bool, joined Time) {

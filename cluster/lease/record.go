@@ -2,8 +2,8 @@
 // whose a partition is.
 //
 // It is a state machine without clock, goroutine or I/O: [Core.Step] takes the time and an input and returns actions.
-// The driver in package cluster feeds it and carries out its actions. Package sim does the same with simulated nodes and
-// faults. The rules and why they are safe: cluster/DESIGN.md.
+// The driver in package cluster feeds it and carries out its actions. Package sim does the same with simulated nodes
+// and faults. The rules and why they are safe: cluster/DESIGN.md.
 package lease
 
 import (
@@ -48,7 +48,8 @@ const (
 	Ended State = "ended" // Ended by its own node after its last lane, or by an operator who removed the node.
 )
 
-// Session is the liveness record of one node. The protocol rests on all fields but the last group, which is for display.
+// Session is the liveness record of one node. The protocol rests on all fields but the last group, which is for
+// display.
 type Session struct {
 	Version int    `json:"v"`
 	Node    string `json:"node"`
@@ -56,14 +57,14 @@ type Session struct {
 	State   State  `json:"state"`
 	Nonce   string `json:"nonce"` // New for every attempt to write, so that the writer knows its own.
 
-	// The identity of the process's directory and kernel. Only a record in which all of these equal ours was written by an
-	// earlier process on this directory, and we hold the directory's lock now.
+	// The identity of the process's directory and kernel. Only a record in which all of these equal ours was written by
+	// an earlier process on this directory, and we hold the directory's lock now.
 	DirID      string `json:"dir_id"`
 	KernelBoot string `json:"kernel_boot"`
 	LockDev    uint64 `json:"lock_dev"`
 	LockIno    uint64 `json:"lock_ino"`
 
-	TTL     time.Duration `json:"ttl_ns"`  // An observer may declare the node dead once this revision has been unchanged for so long.
+	TTL     time.Duration `json:"ttl_ns"`  // Silence after which an observer may declare the node dead.
 	Groups  []string      `json:"groups"`  // Groups whose partitions this node can process.
 	Weight  int           `json:"weight"`  // Share of partitions relative to other nodes.
 	Leaving bool          `json:"leaving"` // The node is stopping: plan nothing onto it, though it still owns leases.
@@ -79,7 +80,8 @@ type Session struct {
 // sameDirectory reports whether both records come from one data directory under one running kernel. A kernel without a
 // boot id might have been rebooted in between, so it is never the same.
 func (s Session) sameDirectory(o Session) bool {
-	return s.KernelBoot != "" && s.DirID == o.DirID && s.KernelBoot == o.KernelBoot && s.LockDev == o.LockDev && s.LockIno == o.LockIno
+	return s.KernelBoot != "" && s.KernelBoot == o.KernelBoot && s.DirID == o.DirID &&
+		s.LockDev == o.LockDev && s.LockIno == o.LockIno
 }
 
 // serves reports whether the session's node can process the group.

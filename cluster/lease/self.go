@@ -12,8 +12,8 @@ const keptAttempts = 64
 
 // selfState is this node's session.
 //
-// Invariants: now < fence and not expired whenever a call may start; fence ≤ send time of an attempt known to have landed
-// + TTL − Margin; every attempt in sent names revision rev, so at most one of them can ever land.
+// Invariants: now < fence and not expired whenever a call may start; fence ≤ send time of an attempt known to have
+// landed + TTL − Margin; every attempt in sent names revision rev, so at most one of them can ever land.
 type selfState struct {
 	boot uint64   // Number of this session life, from SaveBoot on.
 	rev  uint64   // Highest revision of our record known; 0 if none.
@@ -54,8 +54,8 @@ func (c *Core) checkFence() {
 	c.cancelAll(ErrFenced)
 }
 
-// isolated fences this node at once: the others may be about to declare it dead, and wait only until it must have noticed.
-// Only the reply to a renewal sent afterwards shows that they have not, and will not because of what they saw.
+// isolated fences this node at once: the others may be about to declare it dead, and wait only until it must have
+// noticed. Only the reply to a renewal sent afterwards shows that they have not, and will not because of what they saw.
 func (c *Core) isolated(in Isolated) {
 	o := &c.self
 	o.cuts, o.cutAt = max(o.cuts, in.N), max(o.cutAt, in.At)
@@ -126,8 +126,8 @@ func (c *Core) writeSelf(s State) {
 	}
 }
 
-// attemptOf finds the attempt of this boot that wrote rec. One that is no longer kept was sent so long ago that it moves no
-// fence; yet it is ours and nobody else's.
+// attemptOf finds the attempt of this boot that wrote rec. One that is no longer kept was sent so long ago that it
+// moves no fence; yet it is ours and nobody else's.
 func (c *Core) attemptOf(rec *Session) (attempt, bool) {
 	if rec == nil {
 		return attempt{}, false
@@ -138,7 +138,8 @@ func (c *Core) attemptOf(rec *Session) (attempt, bool) {
 	if i := slices.IndexFunc(c.self.sent, wrote); i >= 0 {
 		return c.self.sent[i], true
 	}
-	ours := strings.HasPrefix(rec.Nonce, c.cfg.Secret+"-") && rec.Boot == c.self.boot && len(c.self.sent) == keptAttempts
+	ours := strings.HasPrefix(rec.Nonce, c.cfg.Secret+"-") && rec.Boot == c.self.boot &&
+		len(c.self.sent) == keptAttempts
 	return attempt{at: -c.cfg.TTL, rec: *rec}, ours
 }
 
@@ -149,7 +150,8 @@ func (c *Core) selfWriteDone(in WriteDone) {
 	}
 	o.pending = 0
 	if in.OK && c.phase == watching {
-		c.observedSelf(Observed{Key: SessionKey(c.cfg.Self.Node), Revision: in.Revision, Session: markDead(*c.self.rec)})
+		k := SessionKey(c.cfg.Self.Node)
+		c.observedSelf(Observed{Key: k, Revision: in.Revision, Session: markDead(*c.self.rec)})
 		return
 	}
 	i := slices.IndexFunc(o.sent, func(a attempt) bool { return a.id == in.ID })
@@ -255,8 +257,8 @@ func (c *Core) rejoin() {
 	c.advanceSelf()
 }
 
-// watchDuplicate watches a session of our name that another process keeps. Two changes prove it alive; one may be a stale
-// read.
+// watchDuplicate watches a session of our name that another process keeps. Two changes prove it alive; one may be a
+// stale read.
 func (c *Core) watchDuplicate(before *Session) {
 	o := &c.self
 	o.seenAt = c.now
@@ -283,7 +285,8 @@ func (c *Core) advanceSelf() {
 		case o.recordLost():
 			c.newBoot()
 		default:
-			o.pending = c.write(Write{Key: SessionKey(o.rec.Node), Revision: o.rev, Session: markDead(*c.self.rec), Announce: true})
+			dead := markDead(*o.rec)
+			o.pending = c.write(Write{Key: SessionKey(dead.Node), Revision: o.rev, Session: dead, Announce: true})
 		}
 	case publishing, running:
 		if o.pending == 0 && c.now >= o.nextAt {
@@ -321,8 +324,8 @@ func (c *Core) stop() {
 	c.sweep()
 }
 
-// advanceStop ends the session once every lane is joined and every hand-over has landed, or is given up because this node
-// has not been able to write for the length of its session.
+// advanceStop ends the session once every lane is joined and every hand-over has landed, or is given up because this
+// node has not been able to write for the length of its session.
 func (c *Core) advanceStop() {
 	if !c.stopping || c.phase == finished {
 		return
@@ -340,7 +343,8 @@ func (c *Core) advanceStop() {
 }
 
 // stopLimit is how long a stop waits for hand-overs of unknown outcome while the session is renewed: a record that was
-// deleted accepts no write of ours any more. A hand-over or a claim that lands after the session has ended does no harm.
+// deleted accepts no write of ours any more. A hand-over or a claim that lands after the session has ended does no
+// harm.
 func (c *Core) stopLimit() (longest time.Duration) {
 	for _, g := range c.groups {
 		longest = max(longest, g.Handover)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestOutageOfHoursKeepsFewAttempts: days without a store must not fill the memory, and a renewal from their first hour that
-// lands after all is still known as our own, though it moves no fence on.
+// TestOutageOfHoursKeepsFewAttempts: days without a store must not fill the memory, and a renewal from their first hour
+// that lands after all is still known as our own, though it moves no fence on.
 func TestOutageOfHoursKeepsFewAttempts(t *testing.T) {
 	c, _ := state{phase: running, rec: "free", planned: "n1"}.build()
 	now, first := testNow, ""
@@ -31,7 +31,7 @@ func TestOutageOfHoursKeepsFewAttempts(t *testing.T) {
 	for _, a := range c.Step(now, Observed{Key: SessionKey("n1"), Revision: testRev + 1, Session: &landed}) {
 		switch a := a.(type) {
 		case Exit:
-			t.Errorf("an attempt of ours is taken for another node's: %v", a.Err)
+			t.Errorf("an attempt of ours counts as another node's: %v", a.Err)
 		case Fence, Start:
 			t.Errorf("an attempt of an hour ago leads to %+v", a)
 		case Write:
@@ -43,9 +43,9 @@ func TestOutageOfHoursKeepsFewAttempts(t *testing.T) {
 	}
 }
 
-// TestAnswerAfterAReadOfTheSameRenewalCounts: a node polls its own record, so a read often shows a renewal before its answer
-// is there. The answer still ends a fence, unless something was written since.
-func TestAnswerAfterAReadOfTheSameRenewalCounts(t *testing.T) {
+// TestReplyAfterAReadOfTheSameRenewalCounts: a node polls its own record, so a read often shows a renewal before its
+// reply arrives. The reply still ends a fence, unless something was written since.
+func TestReplyAfterAReadOfTheSameRenewalCounts(t *testing.T) {
 	for _, since := range []bool{false, true} {
 		c, _ := state{phase: running, rec: "free", planned: "n1", expired: true}.build()
 		var renewal Write
@@ -64,7 +64,7 @@ func TestAnswerAfterAReadOfTheSameRenewalCounts(t *testing.T) {
 		}
 		c.Step(testNow+c.retryPause()+3*time.Millisecond, WriteDone{ID: renewal.ID, OK: true, Revision: testRev + 1})
 		if c.self.expired != since {
-			t.Errorf("buried since: %v, and fenced: %v", since, c.self.expired)
+			t.Errorf("declared dead since: %v, and fenced: %v", since, c.self.expired)
 		}
 	}
 }

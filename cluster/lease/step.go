@@ -38,7 +38,8 @@ type (
 	// SavedBoot: the boot number of a SaveBoot is on disk.
 	SavedBoot struct{ Boot uint64 }
 
-	// Progressed is how far a lane has come. A lane's Progressed and Stopped arrive in the order in which they happened.
+	// Progressed is how far a lane has come. A lane's Progressed and Stopped arrive in the order in which they
+	// happened.
 	Progressed struct {
 		Key      Key
 		Epoch    uint64
@@ -52,8 +53,8 @@ type (
 		Progress ownership.Progress
 	}
 
-	// Witnessed is the proof that the process with this broker id is gone, found after the node's record had been read at
-	// this revision. It proves nothing about another process of that name, or about a later revision.
+	// Witnessed is the proof that the process with this broker id is gone, found after the node's record had been read
+	// at this revision. It proves nothing about another process of that name, or about a later revision.
 	Witnessed struct {
 		Node     string
 		ServerID string
@@ -61,8 +62,8 @@ type (
 		By       []string // The other nodes that confirmed it; for the log.
 	}
 
-	// Isolated: the connections to all other nodes have ended, at At, for the Nth time. Others may take that for the death
-	// of this process, so no call starts before a renewal that was sent since is answered.
+	// Isolated: the connections to all other nodes have ended, at At, for the Nth time. Others may take that for the
+	// death of this process, so no call starts before a renewal that was sent since is answered.
 	Isolated struct {
 		N  uint64
 		At Time
@@ -98,7 +99,7 @@ type (
 		Commands *Commands // Never by a core: operators write them.
 		Announce bool
 
-		Witnesses []string // Of a death that was proven: the nodes that confirmed it, for the log. Nil if the node was silent.
+		Witnesses []string // Of a proven death: the nodes that confirmed it, for the log. Nil for silence.
 	}
 
 	// Read asks to read one record, answered by Observed.
@@ -136,8 +137,8 @@ type (
 		Progress ownership.Progress
 	}
 
-	// Alarm: a record is not what a node can have written. Text says what is wrong and what happens next. An operator has
-	// to find what wrote it.
+	// Alarm: a record is not what a node can have written. Text says what is wrong and what happens next. An operator
+	// has to find what wrote it.
 	Alarm struct {
 		Key      Key
 		Revision uint64
@@ -172,7 +173,7 @@ type Config struct {
 
 	TTL                 time.Duration // Life of a session revision.
 	Renew               time.Duration // Time between renewals.
-	Margin              time.Duration // How long before the end of the ttl this node stops: covers watchdog delay, kill and join.
+	Margin              time.Duration // Time between the fence and the end of the ttl: covers watchdog delay, kill and join.
 	WriteLimit          time.Duration // Longest time until a Write's outcome is reported.
 	StabilizationWindow time.Duration // How long no node must have joined before newcomers are admitted to the plan.
 	MinHold             time.Duration // A lease younger than this is handed over at stop only.

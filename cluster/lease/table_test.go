@@ -15,8 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite testdata/table.golden")
 
-// The table's node is n1, under boot 5. It looks at partition 1 of two; partition 0 is there to make the plan name n1
-// or n2 for it. n2 is live and takes part; n3 is whoever else owns the lease.
+// The table's node is n1, under boot 5. The table is about partition 1 of two; partition 0 only makes the plan name n1
+// or n2 for it. n2 is live and takes part; n3 is any other owner of the lease.
 const (
 	testTTL    = 5 * time.Second
 	testRenew  = time.Second
@@ -219,7 +219,7 @@ func (s state) buildWrite(c *Core, ls *leaseState) {
 	rec, rev := ls.rec, ls.rev
 	switch {
 	case s.write == "outrun" && s.lane == none && (s.rec == "mine-other-epoch" || s.rec == "free-successor-live"):
-		rev-- // a claim or a hand-over that a read has shown before its answer came
+		rev-- // a claim or a hand-over that a read has shown before its reply
 	case s.write == "outrun" && s.lane == none:
 		rec, rev = Lease{Version: 1, Owner: "n1", Boot: testBoot, Epoch: testEpoch, Checkpoint: 29}, rev-2
 	case s.revoked:
@@ -241,7 +241,7 @@ func (s state) buildWrite(c *Core, ls *leaseState) {
 	c.writes[41] = ls.key
 }
 
-// wroteOK is the good answer to the write under way, if it can have landed.
+// writeOK is the OK of the write in flight, if it can have landed.
 func writeOK(_ *Core, ls *leaseState) Input {
 	p := ls.pending
 	switch {
@@ -327,7 +327,7 @@ func wellFormed(c *Core, ls *leaseState) error {
 	case c.phase == finished:
 		return nil
 	case ls.revoked && ls.lane != cancelled && ls.lane != none:
-		return errors.New("a lost lane is not cancelled")
+		return errors.New("a revoked lane is not cancelled")
 	case (ls.lane == active || ls.lane == draining) && (c.phase != running || c.self.expired || !owned):
 		return errors.New("a lane runs without a live session or without its lease")
 	case (ls.lane == joined || ls.lane == handingOver) && (c.phase != running || !owned):
@@ -335,13 +335,13 @@ func wellFormed(c *Core, ls *leaseState) error {
 	case ls.lane == cancelled && c.phase != running && c.phase != rejoining:
 		return errors.New("the session went on before a lane was joined")
 	case ls.lane == cancelled && c.phase == running && ls.revoked == owned:
-		return errors.New("a cancelled lane is not told apart as lost or not")
+		return errors.New("a cancelled lane is neither revoked nor ours")
 	case c.phase == running && c.self.rec != nil && (c.self.rec.Boot != c.self.boot || c.self.rec.State != Live):
 		return errors.New("runs under a session that is not live")
 	case ls.pending != nil && c.phase != running:
 		return errors.New("a lease write is under way outside a live session")
 	case ls.pending != nil && c.writes[ls.pending.ID] != ls.key:
-		return errors.New("the answer to the write under way would be dropped")
+		return errors.New("the outcome of the write in flight would be dropped")
 	}
 	return nil
 }
@@ -464,7 +464,7 @@ type row struct {
 	events  []event
 }
 
-// sessionRows are about our own record alone: the start, the wait for a twin, and attempts that pile up.
+// sessionRows are about our own record alone: the start, the wait for a duplicate, and attempts that accumulate.
 func sessionRows() []row {
 	var rows []row
 	loaded := []event{{"synced", 0, plain(Synced{})}, {"tick", 0, plain(Tick{})}, {"stop", 0, plain(Stop{})}}
@@ -516,7 +516,7 @@ func sessionRows() []row {
 	return slices.Concat(rows, attemptRows(), cutRows(), overdueRows(), commandRows())
 }
 
-// requestRows: something is asked of the partition, in every state of a live session.
+// commandRows: a command is due for the partition, in every state of a live session.
 func commandRows() []row {
 	var rows []row
 	possible, _ := states()
@@ -542,7 +542,7 @@ func commandRows() []row {
 	return rows
 }
 
-// sawRequestLanded shows that the write of a request's new epoch landed unheard.
+// observeCommandLanded shows that the write of a command's new epoch landed without a reply.
 func observeCommandLanded(c *Core, ls *leaseState) Input {
 	if ls.lane != handingOver {
 		return nil
@@ -566,7 +566,7 @@ var commandEvents = append(slices.Clone(leaseEvents[:5]),
 	event{"stop", 0, plain(Stop{})},
 )
 
-// wroteRequestOK is the good answer to the write of a request's new epoch.
+// writeCommandOK is the OK of the write of a command's new epoch.
 func writeCommandOK(c *Core, ls *leaseState) Input {
 	if ls.lane != handingOver || ls.pending == nil || ls.pending.Revision != ls.rev {
 		return nil
@@ -736,9 +736,8 @@ func peerRows() []row {
 }
 
 // TestTable is the exhaustive table of the core: each state that one lease and the session above it can be in, against
-// each kind of input. On every pair it checks the rules of cluster/DESIGN.md, and that the state after it is well formed
-// again. What the core does is pinned in testdata/table.golden, for people to read and for changes to show up in;
-// -update writes it.
+// each kind of input. On every pair it checks the rules of cluster/DESIGN.md, and that the state after it is well
+// formed again. What the core does is pinned in testdata/table.golden, where changes show up; -update writes it.
 func TestTable(t *testing.T) {
 	possible, all := states()
 	var rows []row
@@ -1014,7 +1013,7 @@ func (k *check) nothingAfterTheEnd() {
 		switch a.(type) {
 		case Exit, Finished:
 			if i != len(k.actions)-1 || k.after.phase != finished {
-				k.fail("goes on after the end")
+				k.fail("continues after the end")
 			}
 			if _, clean := a.(Finished); clean && k.after.anyLane() {
 				k.fail("finished with a lane that is not joined")
@@ -1023,14 +1022,14 @@ func (k *check) nothingAfterTheEnd() {
 	}
 }
 
-// cutOff: nothing goes on, and no call starts, before a renewal that is sent from now on is answered.
+// isolated: nothing resumes, and no call starts, before a renewal that is sent from now on is acknowledged.
 func (k *check) cutOff() {
 	cut, ok := k.in.(Isolated)
 	if !ok || k.before.phase < running || k.after.phase == finished {
 		return
 	}
 	if !k.after.self.expired || k.after.self.cutAt != cut.At || k.ha.lane == active || k.ha.lane == draining {
-		k.fail("a lane goes on behind a cut")
+		k.fail("a lane runs after a cut")
 	}
 	for _, a := range k.actions {
 		if f, ok := a.(Fence); ok && f.Cut == cut.N && f.At <= cut.At {
@@ -1060,7 +1059,7 @@ func (k *check) gaveUp() bool {
 	return k.after.stopping && (k.after.phase == finished || k.after.phase == ending && overdue)
 }
 
-// knowledge: what is known of a lease is what one revision says, the highest seen; nothing is mixed from two.
+// knowledge: the highest revision seen is what is known of a lease; nothing is mixed from two.
 func (k *check) knowledge() {
 	obs, ok := k.in.(Observed)
 	if !ok || obs.Key != k.hb.key || obs.Lease == nil {
@@ -1091,7 +1090,7 @@ func (k *check) endsCalls() {
 	k.fail("gives up its session with the fence ahead")
 }
 
-// lanes: a lane that may run goes on to be joined, and what was handed over never comes back.
+// lanes: a lane that may run is joined before anything else, and one that was handed over never comes back.
 func (k *check) lanes() {
 	_, nowJoined := k.in.(Stopped)
 	ran := k.hb.lane == active || k.hb.lane == draining || k.hb.lane == cancelled
@@ -1100,13 +1099,13 @@ func (k *check) lanes() {
 		k.fail("a lane is given up before it is joined")
 	}
 	if k.hb.lane == cancelled && k.ha.lane != cancelled && !nowJoined {
-		k.fail("a cancelled lane goes on before it is joined")
+		k.fail("a cancelled lane resumes before it is joined")
 	}
 	if k.hb.lane == handingOver && k.ha.lane != handingOver && k.ha.lane != none && k.after.phase != finished && k.ha.epoch == k.hb.epoch {
 		k.fail("a lane comes back after its hand-over was sent")
 	}
 	if k.hb.lane == handingOver && k.ha.lane == none && k.after.phase == running && k.after.mine(k.ha) && k.ha.rec.Epoch == k.hb.epoch {
-		k.fail("a hand-over is forgotten before it is settled")
+		k.fail("a hand-over is dropped before its outcome is known")
 	}
 	if k.hb.lane == none && runs && k.ha.lane != active {
 		k.fail("a lane comes from nowhere")
@@ -1134,7 +1133,7 @@ func (k *check) oneAtATime(w Write) {
 			k.fail("a write on revision %d, known is %d", w.Revision, k.ha.rev)
 		}
 	case SessionKey("n1"):
-		// A read at a higher revision settles it as well as an answer.
+		// A read at a higher revision decides it as well as a reply.
 		if p := k.before.self.pending; p != 0 && !settled(p) && k.after.self.rev == k.before.self.rev {
 			k.fail("a second write of our session while one is under way")
 		}
@@ -1168,17 +1167,17 @@ func (k *check) ownedByLane(rec Lease) bool {
 	return k.ha.lane != none && rec.Owner == "n1" && rec.Boot == testBoot && rec.Epoch == k.ha.epoch
 }
 
-// applied: what a person asked for is done once, together with a new epoch, and in full; nothing else lowers done.
+// applied: a command is applied once, with a new epoch, and in full; nothing else lowers the checkpoint.
 func (k *check) applied(l *Lease, rec Lease) {
 	switch {
 	case l.Applied == rec.Applied:
 		if l.Checkpoint < rec.Checkpoint {
-			k.fail("done falls from %d to %d", rec.Checkpoint, l.Checkpoint)
+			k.fail("the checkpoint falls from %d to %d", rec.Checkpoint, l.Checkpoint)
 		}
 	case l.Epoch != rec.Epoch+1 || l.Owner != "n1":
-		k.fail("a request is applied without a new epoch")
+		k.fail("a command is applied without a new epoch")
 	case l.Applied != testCommands.LastID || l.Checkpoint != 10 || l.Attempt != 0 || l.Paused != "wait":
-		k.fail("requests are applied as %+v", *l)
+		k.fail("commands are applied as %+v", *l)
 	}
 }
 
@@ -1194,7 +1193,7 @@ func (k *check) claim(l *Lease, rec Lease) {
 		k.fail("a claim of %+v as %+v", rec, *l)
 	}
 	if k.ha.lane == handingOver && !k.ownedByLane(rec) {
-		k.fail("a request is applied to what is not ours")
+		k.fail("a command is applied to a lease that is not ours")
 	}
 	if k.ha.lane != none && k.ha.lane != handingOver || k.after.self.expired || k.after.stopping || k.now >= k.after.self.fence {
 		k.fail("a claim by a node that may not claim")
@@ -1231,7 +1230,7 @@ func (k *check) handOver(l *Lease, rec Lease) {
 	}
 }
 
-// start: only by the OK answer to an own claim, or as a joined lane going on under a fence ahead.
+// start: only by the OK of our own claim, or as a joined lane that resumes before the fence.
 func (k *check) start(a Start) {
 	wrote, answered := k.in.(WriteDone)
 	_, nowJoined := k.in.(Stopped)
@@ -1240,7 +1239,7 @@ func (k *check) start(a Start) {
 		(k.hb.lane == none || k.hb.lane == handingOver && p.Lease.Epoch == k.hb.epoch+1) && wrote.Revision == k.ha.rev && p.Lease.progress() == a.Progress
 	resumed := a.Epoch == k.hb.epoch && (k.hb.lane == joined || nowJoined && !k.hb.revoked && k.hb.lane != none && k.hb.lane != handingOver)
 	if !byClaim && !resumed {
-		k.fail("a lane starts on something else than the answer to a claim")
+		k.fail("a lane starts on something other than the OK of a claim")
 	}
 	if k.after.phase != running || k.after.self.expired || k.now >= k.after.self.fence || a.Boot != k.after.self.boot {
 		k.fail("a lane starts behind the fence")
@@ -1267,7 +1266,7 @@ func (k *check) fence(a Fence) {
 		k.fail("fence at %+v, may be at %+v at most", a.At-testNow, at-testNow)
 	}
 	if wrote, ok := k.in.(WriteDone); k.before.self.expired && k.before.phase == running && !(ok && wrote.OK) {
-		k.fail("a passed fence moves on without an answer")
+		k.fail("a passed fence moves without a reply")
 	}
 	if cut := k.before.self.cutAt; cut > 0 && at <= cut+testTTL-testMargin {
 		k.fail("a fence moves on by a renewal from before we were cut off")
@@ -1295,25 +1294,25 @@ func (k *check) ownWrite(w Write) {
 	case s.State == Live && k.after.phase != publishing && k.after.phase != running && !k.gaveUp():
 		k.fail("a live session is written")
 	case s.State == Dead:
-		k.fail("our own session is buried by us")
+		k.fail("we declare our own session dead")
 	}
 }
 
-// burial: of what stood unchanged for its ttl while our own renewals went through, or is proven to be gone.
+// declared dead: a session unchanged for its ttl while our own renewals landed, or proven to be gone.
 func (k *check) burial(w Write) {
 	if w.Session.Node == "n1" {
 		if k.now-k.before.self.seenAt < testTTL || w.Session.State != Dead || w.Session.Nonce != "" {
-			k.fail("our twin is buried too early")
+			k.fail("our duplicate is declared dead too early")
 		}
 		return
 	}
 	p, before := k.after.peer(w.Session.Node), k.before.peer(w.Session.Node)
 	healthy := (k.before.phase == running || k.after.phase == running) && !k.after.self.expired && k.now-k.after.self.lastOK <= 2*testRenew
 	if !healthy || k.now-p.lastChangeAt < testTTL && !k.provenGone(p) || w.Revision != p.rev || before.pending != 0 || k.now < before.retryAt {
-		k.fail("%s is buried too early", p.name)
+		k.fail("%s is declared dead too early", p.name)
 	}
 	if w.Session.State != Dead || w.Session.Nonce != "" || w.Session.Boot == 0 || p.rec != nil && (p.rec.State != Live || w.Session.Boot != p.rec.Boot) {
-		k.fail("%s is buried as %+v", p.name, *w.Session)
+		k.fail("%s is declared dead as %+v", p.name, *w.Session)
 	}
 }
 

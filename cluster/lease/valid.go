@@ -10,8 +10,8 @@ import (
 // RecordVersion is the version of every record that this program writes and understands.
 const RecordVersion = 1
 
-// Bounds of what a node can have written. A counter near the end of its range leaves no room for the next value. A session
-// with a ttl of days could not be declared dead before, and would keep its partitions as long.
+// Bounds of what a node can have written. A counter near the end of its range leaves no room for the next value. A
+// session with a ttl of days could not be declared dead before, and would keep its partitions as long.
 const (
 	maxCounter = math.MaxUint64 - 1<<40
 	maxTTL     = time.Hour

@@ -50,7 +50,9 @@ func (c *Core) View() View {
 	if own != nil {
 		v.Sessions = append(v.Sessions, *own)
 	}
-	v.Alarms = slices.SortedFunc(maps.Values(c.alarms), func(a, b Alarm) int { return cmp.Compare(a.Key.String(), b.Key.String()) })
+	v.Alarms = slices.SortedFunc(maps.Values(c.alarms), func(a, b Alarm) int {
+		return cmp.Compare(a.Key.String(), b.Key.String())
+	})
 	for _, g := range c.groups {
 		gv := GroupView{Name: g.Name, Commands: g.commands}
 		for _, ls := range g.leases {

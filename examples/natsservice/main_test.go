@@ -8,7 +8,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/internal/conformance"
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/natsrpc"
 )
 
 const hang = 20 * time.Second
@@ -106,8 +107,8 @@ func TestServiceServesTheHandlerKind(t *testing.T) {
 		t.Fatal(err)
 	}
 	node, _ := connect(t, url)
-	env := worker.HandlerEnv{App: "leasehold/test", Node: "n1", Group: "billing", Topic: "orders", Conn: node, Subject: "leasehold.serve.billing"}
-	h, err := worker.NewNATS(worker.NATSConfig{}, env)
+	env := handler.Env{App: "leasehold/test", Node: "n1", Group: "billing", Topic: "orders", Conn: node, Subject: "leasehold.serve.billing"}
+	h, err := natsrpc.New(natsrpc.Config{}, env)
 	if err != nil {
 		t.Fatal(err)
 	}

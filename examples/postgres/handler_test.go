@@ -14,7 +14,8 @@ import (
 	"time"
 
 	"leasehold/internal/conformance"
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/subprocess"
 )
 
 // python returns an interpreter that has the database's client library.
@@ -36,12 +37,12 @@ func python(t *testing.T) string {
 	return ""
 }
 
-func (db *database) handler() worker.SubprocessConfig {
+func (db *database) handler() subprocess.Config {
 	script, err := filepath.Abs("handler.py")
 	if err != nil {
 		db.t.Fatal(err)
 	}
-	return worker.SubprocessConfig{
+	return subprocess.Config{
 		Command: []string{python(db.t), script}, Config: map[string]any{"dsn": db.dsn()},
 	}
 }
@@ -50,7 +51,7 @@ func (db *database) handler() worker.SubprocessConfig {
 type owner struct {
 	t      *testing.T
 	epoch  uint64
-	dialog *worker.Dialog
+	dialog *subprocess.Probe
 	said   chan string
 }
 
@@ -59,7 +60,7 @@ func (db *database) start(epoch uint64) *owner {
 	db.t.Helper()
 	o := &owner{t: db.t, epoch: epoch, said: make(chan string, 100)}
 	var err error
-	o.dialog, err = worker.StartDialog(db.handler(), worker.HandlerEnv{Group: "billing", Topic: "orders"},
+	o.dialog, err = subprocess.StartProbe(db.handler(), handler.Env{Group: "billing", Topic: "orders"},
 		func(line []byte) { o.said <- string(line) })
 	if err != nil {
 		db.t.Fatal(err)
@@ -67,7 +68,7 @@ func (db *database) start(epoch uint64) *owner {
 	db.t.Cleanup(o.dialog.Kill)
 	o.must(o.dialog.Init("0"))
 	o.hear("0", "")
-	o.must(o.dialog.Assign("1", worker.Assignment{Partition: 3, Epoch: epoch, NextSeq: 1}))
+	o.must(o.dialog.Assign("1", handler.Assignment{Partition: 3, Epoch: epoch, NextSeq: 1}))
 	o.hear("1", "")
 	return o
 }
@@ -81,8 +82,8 @@ func (o *owner) must(err error) {
 
 func id(seq uint64) string { return fmt.Sprintf("orders/3/%d", seq) }
 
-func (o *owner) message(seq uint64) *worker.Message {
-	return &worker.Message{
+func (o *owner) message(seq uint64) *handler.Message {
+	return &handler.Message{
 		ID: id(seq), IdempotencyKey: fmt.Sprintf("m%d", seq), Topic: "orders", Group: "billing", Partition: 3, Seq: seq,
 		Epoch: o.epoch, Attempt: 1, MaxAttempts: 8, Key: "alice", Timeout: hang, Data: fmt.Appendf(nil, `{"amount": %d}`, 1<<seq),
 	}
@@ -157,7 +158,7 @@ func TestEachMessageIsAppliedOnceAndBadOnesAreRejected(t *testing.T) {
 	o.does(1, 2, 3)
 	o.does(3) // a repeat
 	for _, data := range []string{"no json", `{"item": 4}`, `{"amount": 99999999999999999999}`} {
-		o.must(o.dialog.Message(&worker.Message{ID: "bad", Group: "billing", Partition: 3, Seq: 4, Epoch: 4, Key: "alice", Data: []byte(data)}))
+		o.must(o.dialog.Message(&handler.Message{ID: "bad", Group: "billing", Partition: 3, Seq: 4, Epoch: 4, Key: "alice", Data: []byte(data)}))
 		o.hear("bad", "reject")
 	}
 	o.does(4)
@@ -277,7 +278,7 @@ func (db *database) await(state string, want int) {
 func TestHandlerPassesTheConformanceChecks(t *testing.T) {
 	db := startPostgres(t)
 	r, err := conformance.Subprocess(t.Context(), conformance.Options{
-		Handler: db.handler(), Env: worker.HandlerEnv{Group: "conformance", Topic: "orders"},
+		Handler: db.handler(), Env: handler.Env{Group: "conformance", Topic: "orders"},
 		Timeout: hang, MaxPayload: 64 << 10, Key: "alice", Payloads: [][]byte{[]byte(`{"amount": 5}`)},
 	})
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 	"leasehold/internal/jsondata"
 	"leasehold/internal/status"
 	"leasehold/partitioner"
-	"leasehold/worker"
+	"leasehold/worker/deadletter"
+	"leasehold/worker/header"
 )
 
 // deadLetters lists and handles the dead letters of groups.
@@ -23,8 +24,8 @@ type deadLetters struct {
 }
 
 // deadLetters are those of the group. The lanes of this node's groups have their own connection for theirs.
-func (g groupRef) deadLetters() *worker.DeadLetters {
-	return &worker.DeadLetters{Group: g.name, JS: g.store.JS}
+func (g groupRef) deadLetters() *deadletter.Store {
+	return &deadletter.Store{Group: g.name, JS: g.store.JS}
 }
 
 // list lists a page of a group's dead letters.
@@ -60,8 +61,8 @@ func (d deadLetters) list(ctx context.Context, group string, f api.LetterFilter)
 }
 
 // letterPage is what to ask for, but for its key, and what puts the answers into the list until it is full.
-func letterPage(f api.LetterFilter, out *api.LetterList) (worker.LetterQuery, func(*worker.Letter) (more bool)) {
-	where := worker.LetterQuery{Partition: -1, Kind: partitioner.DeadLetterKind(f.Kind), After: f.After}
+func letterPage(f api.LetterFilter, out *api.LetterList) (deadletter.Query, func(*deadletter.Record) (more bool)) {
+	where := deadletter.Query{Partition: -1, Kind: partitioner.DeadLetterKind(f.Kind), After: f.After}
 	if f.Partition != nil {
 		where.Partition = *f.Partition
 	}
@@ -70,7 +71,7 @@ func letterPage(f api.LetterFilter, out *api.LetterList) (worker.LetterQuery, fu
 		limit = api.MaxLetters
 	}
 	size := 0
-	return where, func(l *worker.Letter) (more bool) {
+	return where, func(l *deadletter.Record) (more bool) {
 		if (f.Reason == "" || string(l.Reason) == f.Reason) && !l.LastFail.Before(f.Since) {
 			letter := apiLetter(l, f.Data)
 			out.Letters = append(out.Letters, letter)
@@ -95,10 +96,10 @@ func sizeOf(l api.Letter) int {
 }
 
 // oneOf lists the letter of one message, if there is one.
-func oneOf(ctx context.Context, box *worker.DeadLetters, where worker.LetterQuery, f api.LetterFilter, out *api.LetterList) error {
+func oneOf(ctx context.Context, box *deadletter.Store, where deadletter.Query, f api.LetterFilter, out *api.LetterList) error {
 	l, err := box.Of(ctx, where.Partition, where.Key, f.Seq)
 	switch {
-	case errors.Is(err, worker.ErrNoLetter):
+	case errors.Is(err, deadletter.ErrNotFound):
 		return nil
 	case err != nil:
 		return err
@@ -108,18 +109,18 @@ func oneOf(ctx context.Context, box *worker.DeadLetters, where worker.LetterQuer
 }
 
 func letterError(err error, number uint64) error {
-	if errors.Is(err, worker.ErrNoLetter) {
+	if errors.Is(err, deadletter.ErrNotFound) {
 		return api.Mark(api.ErrNotFound, fmt.Sprintf("there is no dead letter %d", number))
 	}
 	return err
 }
 
-func apiLetter(l *worker.Letter, data bool) api.Letter {
+func apiLetter(l *deadletter.Record, data bool) api.Letter {
 	out := api.Letter{
 		Number: l.Stored, ID: fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), Kind: string(l.Kind), Reason: string(l.Reason),
 		Error: l.Error, Topic: l.Topic, Partition: l.Partition, Seq: l.Seq, Key: listedKey(l), Subject: l.Subject, Attempts: l.Attempts,
-		FirstFailure: worker.TimeText(l.FirstFail), LastFailure: worker.TimeText(l.LastFail), Node: l.Node, Epoch: l.Epoch,
-		Published: worker.TimeText(l.Published), Requeues: l.Requeues, Bytes: len(l.Data), LeftOut: l.LeftOut,
+		FirstFailure: header.TimeText(l.FirstFail), LastFailure: header.TimeText(l.LastFail), Node: l.Node, Epoch: l.Epoch,
+		Published: header.TimeText(l.Published), Requeues: l.Requeues, Bytes: len(l.Data), LeftOut: l.LeftOut,
 	}
 	if data {
 		out.Headers = l.Headers
@@ -129,7 +130,7 @@ func apiLetter(l *worker.Letter, data bool) api.Letter {
 }
 
 // listedKey is a letter's key by which it is found again. JSON holds no other text than UTF-8.
-func listedKey(l *worker.Letter) string {
+func listedKey(l *deadletter.Record) string {
 	if utf8.ValidString(l.Key) {
 		return l.Key
 	}

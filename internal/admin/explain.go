@@ -10,7 +10,8 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/plural"
 	"leasehold/partitioner"
-	"leasehold/worker"
+	"leasehold/worker/header"
+	"leasehold/worker/lane"
 )
 
 // Sources is what an explanation is put together from.
@@ -189,7 +190,7 @@ func (x Explainer) locate(ctx context.Context, v *api.ExplainedGroup, m *api.Mes
 
 // OnlyGroup is the only group that a message is for, "" if it is for all.
 func OnlyGroup(m *api.Message) string {
-	if values := m.Headers[worker.HeaderOnlyGroup]; len(values) > 0 {
+	if values := m.Headers[header.OnlyGroup]; len(values) > 0 {
 		return values[0]
 	}
 	return ""
@@ -228,7 +229,7 @@ func ahead(v *api.ExplainedGroup) (place, note string) {
 		return api.PlaceWaiting, "waiting; how many are before it is not known at the moment"
 	case *v.Before > 0:
 		return api.PlaceWaiting, fmt.Sprintf("waiting behind %s", plural.Of(*v.Before, "message"))
-	case v.State == worker.StateHeld:
+	case v.State == lane.StateHeld:
 		return api.PlaceHandling, "being handled"
 	}
 	note = "next; the partition is " + v.State

@@ -10,20 +10,21 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/brokererr"
 	"leasehold/partitioner"
-	"leasehold/worker"
+	"leasehold/worker/deadletter"
+	"leasehold/worker/tap"
 )
 
 // hasKey reports whether messages of a key, as it stands in the subject, are stored.
 type hasKey func(key string) (bool, error)
 
 // storedKey looks at the topic, and before that at the dead letters, unless they are nil.
-func storedKey(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, letters *worker.DeadLetters) hasKey {
+func storedKey(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, letters *deadletter.Store) hasKey {
 	return func(key string) (found bool, err error) {
 		if letters != nil {
 			found, err = letters.HasKey(ctx, partitioner.NewLetterKey(key))
 		}
 		if !found && err == nil {
-			found, err = worker.HasKey(ctx, js, t, key)
+			found, err = tap.HasKey(ctx, js, t, key)
 		}
 		if err != nil {
 			err = api.Mark(api.ErrNotYet, brokererr.Text(err))

@@ -12,7 +12,9 @@ import (
 	"leasehold/internal/config"
 	"leasehold/partitioner"
 	"leasehold/server/replicas"
-	"leasehold/worker"
+	"leasehold/worker/deadletter"
+	"leasehold/worker/stream"
+	"leasehold/worker/tap"
 )
 
 // localReplica is what package worker reads of this node's own replica.
@@ -23,12 +25,12 @@ func (r localReplica) Span() (first, last uint64) {
 	return state.First, state.Last
 }
 
-func (r localReplica) Next(filter string, from uint64) (worker.ReplicaMessage, error) {
+func (r localReplica) Next(filter string, from uint64) (stream.ReplicaMessage, error) {
 	m, err := r.Replica.Next(filter, from)
 	if err != nil {
-		return worker.ReplicaMessage{}, err
+		return stream.ReplicaMessage{}, err
 	}
-	return worker.ReplicaMessage(*m), nil
+	return stream.ReplicaMessage(*m), nil
 }
 
 // has reports whether the replica holds a message with a subject that matches.
@@ -79,7 +81,7 @@ func (m messages) tapLocal(name string, o api.TapOptions) (api.MessageReader, er
 	if !ok {
 		return nil, api.Mark(api.ErrNotFound, fmt.Sprintf("there is no topic %q here", name))
 	}
-	opt := worker.TapOptions{Topic: t, From: o.FromSeq, Last: o.Last}
+	opt := tap.Options{Topic: t, From: o.FromSeq, Last: o.Last}
 	if o.Since > 0 {
 		opt.Since = time.Now().Add(-o.Since)
 	}
@@ -90,14 +92,14 @@ func (m messages) tapLocal(name string, o api.TapOptions) (api.MessageReader, er
 	if opt.Filter, err = tapFilter(t, o, func(key string) (bool, error) { return r.has(t.KeyFilter(key)) }); err != nil {
 		return nil, err
 	}
-	tap, err := worker.OpenLocalTap(r, opt)
+	tap, err := tap.OpenReplica(r, opt)
 	if err != nil {
 		return nil, err
 	}
 	return localReader{tap}, nil
 }
 
-type localReader struct{ tap *worker.LocalTap }
+type localReader struct{ tap *tap.ReplicaTap }
 
 func (r localReader) Next(ctx context.Context) (*api.Message, error) {
 	if ctx.Err() != nil {
@@ -131,29 +133,29 @@ func (d deadLetters) listLocal(group string, f api.LetterFilter) (*api.LetterLis
 	if err != nil {
 		return nil, err
 	}
-	out.Next, err = worker.ListLocal(r, group, where, page)
+	out.Next, err = deadletter.ListReplica(r, group, where, page)
 	if f.Stored > 0 || f.Seq > 0 {
 		out.Next = 0
 	}
 	if err == nil && f.Stored > 0 && len(out.Letters) == 0 {
-		return nil, letterError(worker.ErrNoLetter, f.Stored)
+		return nil, letterError(deadletter.ErrNotFound, f.Stored)
 	}
 	return out, err
 }
 
 // localPage is letterPage that also finds the one letter with a number, or that of one message.
-func localPage(f api.LetterFilter, out *api.LetterList) (worker.LetterQuery, func(*worker.Letter) (more bool)) {
+func localPage(f api.LetterFilter, out *api.LetterList) (deadletter.Query, func(*deadletter.Record) (more bool)) {
 	where, page := letterPage(f, out)
 	switch {
 	case f.Stored > 0:
-		return worker.LetterQuery{Partition: -1, After: f.Stored - 1}, func(l *worker.Letter) bool {
+		return deadletter.Query{Partition: -1, After: f.Stored - 1}, func(l *deadletter.Record) bool {
 			if l.Stored == f.Stored {
 				out.Letters = append(out.Letters, apiLetter(l, true))
 			}
 			return false
 		}
 	case f.Seq > 0:
-		return where, func(l *worker.Letter) bool {
+		return where, func(l *deadletter.Record) bool {
 			if l.Seq == f.Seq {
 				page(l)
 			}

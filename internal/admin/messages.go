@@ -11,7 +11,9 @@ import (
 	"leasehold/internal/jsondata"
 	"leasehold/internal/status"
 	"leasehold/partitioner"
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/stream"
+	"leasehold/worker/tap"
 )
 
 // messages shows the messages of topics.
@@ -57,14 +59,14 @@ func (m messages) tap(ctx context.Context, name string, o api.TapOptions) (api.M
 	if err != nil {
 		return nil, err
 	}
-	opt := worker.TapOptions{Topic: t.Topic, JS: t.js, From: o.FromSeq, Last: o.Last, Follow: o.Follow}
+	opt := tap.Options{Topic: t.Topic, JS: t.js, From: o.FromSeq, Last: o.Last, Follow: o.Follow}
 	if o.Since > 0 {
 		opt.Since = time.Now().Add(-o.Since)
 	}
 	if opt.Filter, err = tapFilter(t.Topic, o, storedKey(ctx, t.js, t.Topic, nil)); err != nil {
 		return nil, err
 	}
-	tap, err := worker.OpenTap(ctx, opt)
+	tap, err := tap.Open(ctx, opt)
 	if err != nil {
 		return nil, api.Mark(api.ErrNotYet, err.Error())
 	}
@@ -83,7 +85,7 @@ func tapFilter(t partitioner.Topic, o api.TapOptions, has hasKey) (string, error
 	return "", nil
 }
 
-type tapReader struct{ *worker.Tap }
+type tapReader struct{ *tap.Tap }
 
 func (r tapReader) Next(ctx context.Context) (*api.Message, error) {
 	m, err := r.Tap.Next(ctx)
@@ -94,7 +96,7 @@ func (r tapReader) Next(ctx context.Context) (*api.Message, error) {
 }
 
 // messageOf is a stored message as the API shows it.
-func messageOf(m *worker.Message) *api.Message {
+func messageOf(m *handler.Message) *api.Message {
 	out := &api.Message{
 		ID: m.ID, Topic: m.Topic, Partition: m.Partition, Seq: m.Seq, Key: m.Key, Subject: m.Subject,
 		IdempotencyKey: m.IdempotencyKey, Time: m.Published.UTC().Format(time.RFC3339Nano), Traceparent: m.Traceparent,
@@ -112,9 +114,9 @@ func (m messages) message(ctx context.Context, name string, seq uint64) (*api.Me
 	if err != nil {
 		return nil, err
 	}
-	stored, err := worker.Stored(ctx, t.js, t.Topic, seq)
+	stored, err := tap.Get(ctx, t.js, t.Topic, seq)
 	switch {
-	case errors.Is(err, worker.ErrNotStored):
+	case errors.Is(err, tap.ErrNotStored):
 		return nil, api.Mark(api.ErrNotFound, err.Error())
 	case err != nil:
 		return nil, api.Mark(api.ErrNotYet, err.Error())
@@ -128,10 +130,10 @@ func (m messages) count(ctx context.Context, name string, o api.CountOptions) (u
 	if err != nil || o.Before <= o.After+1 {
 		return 0, err
 	}
-	all, err := worker.CountFrom(ctx, t.js, t.Topic, o.Partition, o.After+1)
+	all, err := stream.CountPartition(ctx, t.js, t.Topic, o.Partition, o.After+1)
 	rest := uint64(0)
 	if err == nil && all > 0 {
-		rest, err = worker.CountFrom(ctx, t.js, t.Topic, o.Partition, o.Before)
+		rest, err = stream.CountPartition(ctx, t.js, t.Topic, o.Partition, o.Before)
 	}
 	if err != nil {
 		return 0, api.Mark(api.ErrNotYet, err.Error())

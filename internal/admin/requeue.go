@@ -19,7 +19,7 @@ import (
 	"leasehold/internal/ownership"
 	"leasehold/internal/plural"
 	"leasehold/partitioner"
-	"leasehold/worker"
+	"leasehold/worker/deadletter"
 )
 
 // releaseKeys checks that something of each key is parked, and lists them as a command does.
@@ -35,7 +35,7 @@ func (d deadLetters) releaseKeys(ctx context.Context, g groupRef, keys []string)
 		}
 		letterKeys[i] = string(letterKey)
 		found := false
-		_, err = g.deadLetters().List(ctx, worker.LetterQuery{Partition: -1, Kind: partitioner.Parked, Key: letterKey}, func(*worker.Letter) bool {
+		_, err = g.deadLetters().List(ctx, deadletter.Query{Partition: -1, Kind: partitioner.Parked, Key: letterKey}, func(*deadletter.Record) bool {
 			found = true
 			return false
 		})
@@ -53,7 +53,7 @@ func (d deadLetters) releaseKeys(ctx context.Context, g groupRef, keys []string)
 // loses none.
 func (d deadLetters) requeue(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
 	requeued := []api.Requeued{}
-	done, err := d.each(ctx, group, o.Numbers, "requeued", func(ctx context.Context, g groupRef, l *worker.Letter) error {
+	done, err := d.each(ctx, group, o.Numbers, "requeued", func(ctx context.Context, g groupRef, l *deadletter.Record) error {
 		switch {
 		case l.Kind == partitioner.Parked:
 			return errors.New("it is parked, with later ones of its key behind it: release the key instead")
@@ -74,7 +74,7 @@ func (d deadLetters) requeue(ctx context.Context, group string, o api.LetterOrde
 
 // republish publishes a letter's message under an id of its own, so that a repeated requeue is stored once: the id that
 // it came with is still known to the broker, which would take the message for a duplicate and drop it.
-func (d deadLetters) republish(ctx context.Context, g groupRef, l *worker.Letter, allGroups bool) (again api.Requeued, err error) {
+func (d deadLetters) republish(ctx context.Context, g groupRef, l *deadletter.Record, allGroups bool) (again api.Requeued, err error) {
 	if len(l.Subject) > partitioner.MaxSubject {
 		return again, fmt.Errorf("its subject has %d bytes, and a node publishes to at most %d: take it with `leasehold dlq export %s`, then drop it",
 			len(l.Subject), partitioner.MaxSubject, l.Group)
@@ -104,7 +104,7 @@ func (d deadLetters) republish(ctx context.Context, g groupRef, l *worker.Letter
 
 // drop deletes dead letters. It returns the partitions of which a parked one was dropped: they have to restart.
 func (d deadLetters) drop(ctx context.Context, group string, o api.LetterOrder) (done *api.LettersDone, restart []int, err error) {
-	done, err = d.each(ctx, group, o.Numbers, "dropped", func(ctx context.Context, _ groupRef, l *worker.Letter) error {
+	done, err = d.each(ctx, group, o.Numbers, "dropped", func(ctx context.Context, _ groupRef, l *deadletter.Record) error {
 		if l.Kind == partitioner.Parked {
 			restart = append(restart, l.Partition)
 		}
@@ -117,7 +117,7 @@ func (d deadLetters) drop(ctx context.Context, group string, o api.LetterOrder) 
 // each does something with dead letters whose message is finished, and then removes them. Before that, their owner might
 // still be about to write the very same one again.
 func (d deadLetters) each(
-	ctx context.Context, group string, numbers []uint64, what string, do func(context.Context, groupRef, *worker.Letter) error,
+	ctx context.Context, group string, numbers []uint64, what string, do func(context.Context, groupRef, *deadletter.Record) error,
 ) (*api.LettersDone, error) {
 	g, err := findGroup(ctx, d.View, group)
 	if err != nil {
@@ -150,7 +150,7 @@ type checkpointWait struct {
 }
 
 // one does something with a dead letter and removes it.
-func (w *checkpointWait) one(ctx context.Context, number uint64, do func(context.Context, groupRef, *worker.Letter) error) error {
+func (w *checkpointWait) one(ctx context.Context, number uint64, do func(context.Context, groupRef, *deadletter.Record) error) error {
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
 	l, err := w.deadLetters().At(ctx, number)
@@ -167,7 +167,7 @@ func (w *checkpointWait) one(ctx context.Context, number uint64, do func(context
 }
 
 // await waits until a letter's partition has stored a checkpoint at or behind its message.
-func (w *checkpointWait) await(ctx context.Context, l *worker.Letter) error {
+func (w *checkpointWait) await(ctx context.Context, l *deadletter.Record) error {
 	if w.known != nil && l.Partition < len(w.known.Leases) && l.Seq <= w.known.Leases[l.Partition].Checkpoint {
 		return nil
 	}

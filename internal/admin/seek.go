@@ -13,7 +13,7 @@ import (
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/internal/duration"
-	"leasehold/worker"
+	"leasehold/worker/stream"
 )
 
 // seekTarget turns what an operator wrote into the sequence after which to go on.
@@ -102,11 +102,11 @@ func (c commands) previewSeek(ctx context.Context, g groupRef, r lease.Command, 
 		if !r.Covers(p) || l.Checkpoint == r.Seq {
 			continue
 		}
-		from, err := worker.CountFrom(ctx, g.store.JS, t.Topic, p, min(l.Checkpoint, r.Seq)+1)
+		from, err := stream.CountPartition(ctx, g.store.JS, t.Topic, p, min(l.Checkpoint, r.Seq)+1)
 		if err != nil {
 			return err
 		}
-		rest, err := worker.CountFrom(ctx, g.store.JS, t.Topic, p, max(l.Checkpoint, r.Seq)+1)
+		rest, err := stream.CountPartition(ctx, g.store.JS, t.Topic, p, max(l.Checkpoint, r.Seq)+1)
 		if err != nil {
 			return err
 		}

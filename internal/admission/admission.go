@@ -204,5 +204,5 @@ func messageID[T string | []byte](id T) *Refusal {
 }
 
 func repeated() *Refusal {
-	return HeaderNotAllowed.Refuse("%s and %s may stand in a message once", MsgID, ExpectedStream)
+	return HeaderNotAllowed.Refuse("%s and %s may appear only once in a message", MsgID, ExpectedStream)
 }

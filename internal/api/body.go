@@ -46,7 +46,7 @@ func readForm(r *http.Request, topic TopicInfo, batch int64) (*form, error) {
 	case media == "application/cloudevents-batch+json":
 		f.unit, f.read = "event", f.readEvents
 	case strings.HasPrefix(media, eventMedia):
-		return nil, badRequest("content type %q is not understood; events come as application/cloudevents+json, as -batch+json, or in binary mode", media)
+		return nil, badRequest("content type %q is not supported; events come as application/cloudevents+json, as -batch+json, or in binary mode", media)
 	default:
 		f.limit, f.read = topic.MaxPayload, f.readOne
 	}
@@ -70,7 +70,7 @@ func (f *form) readHead(h http.Header) (err error) {
 	case len(h.Values("Content-Type")) > 1:
 		return badRequest("header Content-Type is given %d times", len(h.Values("Content-Type")))
 	case coding != "" && coding != "identity":
-		return badRequest("Content-Encoding %q is not understood; send the body as it is", coding)
+		return badRequest("Content-Encoding %q is not supported; send the body without an encoding", coding)
 	case key != "" && f.query.Has("key") && f.query.Get("key") != key:
 		return badRequest("parameter key is %q and header Leasehold-Key is %q; give one of them", f.query.Get("key"), key)
 	}
@@ -100,7 +100,7 @@ func mediaType(contentType string) (string, error) {
 		return "", badRequest("cannot parse content type %q: %s", contentType, err)
 	}
 	if charset := strings.ToLower(params["charset"]); charset != "" && charset != "utf-8" && charset != "us-ascii" {
-		return "", badRequest("content type %q: charset %s is not understood; send UTF-8", contentType, charset)
+		return "", badRequest("content type %q: charset %s is not supported; send UTF-8", contentType, charset)
 	}
 	return media, nil
 }
@@ -273,7 +273,7 @@ func (f *form) add(all []NewMessage, m NewMessage) ([]NewMessage, error) {
 
 func (f *form) notEmpty(all []NewMessage) error {
 	if len(all) == 0 {
-		return badRequest("there is no message in the body")
+		return badRequest("the body has no message")
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func dialSocket(path string) (net.Conn, error) {
 	return conn, err
 }
 
-// IsSocket reports whether a target is the path of a socket: anything with a slash that is no URL.
+// IsSocket reports whether a target is the path of a socket: anything with a slash that is not a URL.
 func IsSocket(target string) bool {
 	return strings.Contains(target, "/") && !strings.Contains(target, "://")
 }
@@ -149,7 +149,7 @@ func (c *Client) read(resp *http.Response, path string, out any) error {
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err == nil && len(text) > maxAnswer:
-		return fmt.Errorf("%w at %s: the answer to %s is larger than %d MiB, and no agent's is", ErrUnreachable, c.target, path, maxAnswer>>20)
+		return fmt.Errorf("%w at %s: the answer to %s is larger than %d MiB, which no agent sends", ErrUnreachable, c.target, path, maxAnswer>>20)
 	case strings.Contains(string(text), "HTTP request to an HTTPS server"): // net/http's own words.
 		return fmt.Errorf("%w at %s: it speaks TLS, use https://%s", ErrUnreachable, c.target, strings.TrimPrefix(c.base, "http://"))
 	case err != nil || !json.Valid(text):

@@ -113,7 +113,7 @@ func checkEvent(attributes map[string]string) error {
 		}
 	}
 	if v := attributes["specversion"]; v != "1.0" {
-		return badRequest("CloudEvents specversion %q is not understood, only 1.0 is", v)
+		return badRequest("CloudEvents specversion %q is not supported, only 1.0 is", v)
 	}
 	if v, ok := attributes["time"]; ok && !isTime(v) {
 		return badRequest("attribute \"time\": %q is not a time of RFC 3339, like 2026-01-02T15:04:05Z", v)

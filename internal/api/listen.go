@@ -21,7 +21,7 @@ import (
 func CheckListen(address string, hasToken bool) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("%q is no host:port, like \"127.0.0.1:8222\"", address)
+		return fmt.Errorf("%q is not a host:port, like \"127.0.0.1:8222\"", address)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("%q has no port between 0 and 65535: %d", address, n)
@@ -74,7 +74,7 @@ func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
 	return l, nil
 }
 
-// removeStale removes a socket that nobody answers on.
+// removeStale removes a socket without a listener.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -84,14 +84,14 @@ func removeStale(path string) error {
 		return fmt.Errorf("look at socket %s: %w", path, err)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s is in the way of the agent's socket and is no socket; move it away", path)
+		return fmt.Errorf("%s exists and is not a socket; move it away, the agent's socket goes there", path)
 	}
 	if conn, err := dialUnix(path); err == nil {
 		conn.Close()
 		return fmt.Errorf("another agent answers on %s; two agents cannot share a data directory", path)
 	}
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove the socket of a former life: %w", err)
+		return fmt.Errorf("remove the socket of a previous run: %w", err)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ type Membership interface {
 	RemoveTopic(ctx context.Context, name string, dryRun bool) (*TopicRemoval, error)
 }
 
-// ErrRefused: it would not be safe, or does not fit what is running.
+// ErrRefused means that a change would not be safe, or contradicts what is running.
 var ErrRefused = errors.New("refused")
 
 // NodeList is the answer of GET /v1/nodes.

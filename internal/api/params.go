@@ -79,7 +79,7 @@ func checkParams(values url.Values, allowed []string) error {
 	return nil
 }
 
-// checkNoBody refuses a body that nobody would read.
+// checkNoBody refuses a body where none is expected.
 func checkNoBody(r *http.Request, params []string) error {
 	if r.ContentLength == 0 {
 		return nil

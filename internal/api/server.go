@@ -26,7 +26,7 @@ type Options struct {
 	Alive func() error
 	// Membership answers about nodes, groups and topics, and removes them; nil: there are no such routes.
 	Membership Membership
-	// Requests takes what people ask of groups, and looks after their dead letters; nil: there are no such routes.
+	// Requests serves operator commands on groups and on their dead letters; nil: there are no such routes.
 	Requests Requests
 	// Messages takes and shows messages of topics; nil: there are no such routes.
 	Messages Messages

@@ -50,7 +50,7 @@ type Node struct {
 
 	LogDropped uint64 `json:"log_dropped,omitempty"` // Log lines that its stderr did not take, since its start.
 
-	Damaged []string `json:"damaged"` // Topics whose copy on that node is damaged; it takes no part until they are mended.
+	Damaged []string `json:"damaged"` // Topics whose replica on that node is corrupt; it owns no partitions until they are repaired.
 }
 
 // Refused is how often something of a client was refused.
@@ -64,7 +64,7 @@ type Refused struct {
 const (
 	NodeLive        = "live"        // It is alive.
 	NodeUnreachable = "unreachable" // It does not answer.
-	NodeWaiting     = "waiting"     // It answers, and there is no quorum that its session could be renewed with.
+	NodeWaiting     = "waiting"     // It answers, but there is no quorum to renew its session with.
 )
 
 // NodeDead is the state of a node that the others declared dead.
@@ -86,7 +86,7 @@ type Group struct {
 	Topic       string      `json:"topic"`
 	Lag         *int64      `json:"lag"`          // Sum of the partitions' lags; null if one of them is.
 	Unowned     int         `json:"unowned"`      // Partitions without an owner.
-	DeadLetters int64       `json:"dead_letters"` // Messages set aside, parked ones among them; -1 if unknown.
+	DeadLetters int64       `json:"dead_letters"` // Dead letters, including parked messages; -1 if unknown.
 	Partitions  []Partition `json:"partitions"`
 }
 
@@ -100,12 +100,12 @@ type Partition struct {
 	Lag       *int64 `json:"lag"`   // Messages of the partition after Done; null if unknown.
 	State     string `json:"state"`
 	Attempt   int    `json:"attempt"` // Failed calls of the message after Done.
-	Error     string `json:"error"`   // Why the partition does not go on, empty if it does.
+	Error     string `json:"error"`   // Why the partition makes no progress, empty if it does.
 
 	RetryAt string `json:"retry_at,omitempty"` // When a partition that waits tries again, RFC 3339.
 	Paused  string `json:"paused,omitempty"`   // Why it is paused, absent if it is not.
 	Release string `json:"release,omitempty"`  // Why the last release was not handled whole, if its owner knows.
-	Parked  int    `json:"parked,omitempty"`   // Keys whose messages are set aside until they are released.
+	Parked  int    `json:"parked,omitempty"`   // Keys whose messages are dead letters until they are released.
 }
 
 // TopicInfo is what a publisher must know about a topic: GET /v1/topics/{topic}.
@@ -154,7 +154,7 @@ var (
 	// what is missing.
 	ErrNoQuorum = fmt.Errorf("%w: no quorum", ErrNotYet)
 	// ErrWrongToken is an ErrNotAllowed where a token was shown.
-	ErrWrongToken = fmt.Errorf("%w: the agent has another token than the one that was shown", ErrNotAllowed)
+	ErrWrongToken = fmt.Errorf("%w: the token does not match the agent's", ErrNotAllowed)
 )
 
 // normal makes empty lists of absent ones: a reader of the JSON never meets null where a list belongs.

@@ -54,7 +54,7 @@ type TapOptions struct {
 	Local  bool // From this node's own replica, which needs no quorum and may miss the newest messages. Not with Follow.
 }
 
-// DefaultLast is how many of the last messages are shown if nobody says where to begin.
+// DefaultLast is how many of the last messages are shown by default.
 const DefaultLast = 10
 
 const (
@@ -190,7 +190,7 @@ func (t *tapping) stream(ctx context.Context, w http.ResponseWriter, reader Mess
 func (t *tapping) message(r *http.Request) (any, error) {
 	seq, err := strconv.ParseUint(r.PathValue("seq"), 10, 64)
 	if err != nil || seq == 0 {
-		return nil, badRequest("%q is no sequence", r.PathValue("seq"))
+		return nil, badRequest("%q is not a sequence", r.PathValue("seq"))
 	}
 	return t.messages.Message(r.Context(), r.PathValue("topic"), seq)
 }

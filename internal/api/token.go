@@ -10,10 +10,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// openPaths need no token: whoever watches over machines asks them, often with tools that have none.
+// openPaths need no token: monitoring polls them, often with tools that cannot send one.
 var openPaths = map[string]bool{"/livez": true, "/readyz": true}
 
-// guard asks callers on the port for the token. Whoever reaches the socket has been let in by its file mode.
+// guard requires the token on the port. Access to the socket is controlled by its file mode.
 func guard(token string, next http.Handler) http.Handler {
 	if token == "" {
 		return next
@@ -69,7 +69,7 @@ func guardChange(opt Options, log hclog.Logger) func(http.HandlerFunc) http.Hand
 	}
 }
 
-// guardPrivate is guardChange for messages, which are users' data: whoever may not add to them may not read them either.
+// guardPrivate is guardChange for messages, which are users' data: clients that may not publish may not read them either.
 func guardPrivate(token string) func(http.HandlerFunc) http.Handler {
 	return guardOpenPort(token, "messages go through the agent's socket, or need a token (http.token_file)")
 }

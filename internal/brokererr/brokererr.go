@@ -34,7 +34,7 @@ var notNowErrors = []error{
 	jetstream.ErrJetStreamNotEnabled, context.DeadlineExceeded, os.ErrDeadlineExceeded,
 }
 
-// Unavailable reports whether nobody could answer: no leader, no connection, or no answer in time. The same may work later.
+// Unavailable reports whether there was no answer: no leader, no connection, or a timeout. The same request may work later.
 func Unavailable(err error) bool {
 	var c coded
 	var api *jetstream.APIError

@@ -24,15 +24,15 @@ func (a *App) agentCommand() *cobra.Command {
 		Use:   "agent",
 		Short: "Run a node in the foreground",
 		Long: "Runs a node in the foreground and logs to stderr. SIGTERM or ^C stops it cleanly: calls in flight finish and\n" +
-			"partitions are handed over; a second signal ends it at once. SIGHUP stops it as cleanly, with exit code 129, so that a\n" +
-			"service manager starts it again. Exit codes: 0 clean stop, 1 failed, 2 config, 129 SIGHUP.\n" +
-			"With --dev it needs no config: it runs a node on its own in ./leasehold-dev, with a sample topic, to try things out.",
+			"partitions are handed over; a second signal ends it at once. SIGHUP stops it cleanly too, with exit code 129, so that a\n" +
+			"service manager restarts it. Exit codes: 0 clean stop, 1 failed, 2 config, 129 SIGHUP.\n" +
+			"With --dev it needs no config: it runs a single node in ./leasehold-dev, with a sample topic, to try things out.",
 		Example: "  leasehold agent --config /etc/leasehold/config.toml\n  leasehold agent --dev",
 		Args:    cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case dev && changed(cmd, "config"):
-				return usage("--dev and --config: leave out one; --dev has a config of its own in %s", devcluster.DefaultDir)
+				return usage("--dev and --config: use only one; --dev has its own config in %s", devcluster.DefaultDir)
 			case dev:
 				return a.runDevAgent(cmd)
 			}
@@ -45,7 +45,7 @@ func (a *App) agentCommand() *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&dev, "dev", false, "run a node on its own in "+devcluster.DefaultDir+", without a config")
+	cmd.Flags().BoolVar(&dev, "dev", false, "run a single node in "+devcluster.DefaultDir+", without a config")
 	return cmd
 }
 

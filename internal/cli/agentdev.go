@@ -50,7 +50,7 @@ func (a *App) prepareDevAgent(cmd *cobra.Command, dir string) (devcluster.Node, 
 	f := devFlags{dir: devcluster.DefaultDir, sample: aloneTopics, ports: a.program() + " dev --nodes 1 ", nodes: 1, natsPort: devNATSPort, clusterPort: devClusterPort, httpPort: devHTTPPort}
 	if last, err := readDevRecord(dir); err != nil || last.Nodes > 1 {
 		if err == nil {
-			err = failure(exitUsage, "start it with `leasehold dev`, or go to another directory", "%s holds a cluster of %s", devcluster.DefaultDir, count(last.Nodes, "node"))
+			err = failure(exitUsage, "start it with `leasehold dev`, or change to another directory", "%s holds a cluster of %s", devcluster.DefaultDir, count(last.Nodes, "node"))
 		}
 		return devcluster.Node{}, err
 	}

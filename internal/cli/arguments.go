@@ -59,7 +59,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return err
 }
 
-// flagError says in an operator's words what is wrong with a flag.
+// flagError explains what is wrong with a flag.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var invalid *pflag.InvalidValueError
@@ -108,7 +108,7 @@ func checkFlagGroups(cmd *cobra.Command, _ []string) (err error) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		for _, set := range f.Annotations[annotationExclusive] {
 			if given := givenOf(cmd, set); err == nil && len(given) > 1 {
-				err = usage("--%s and --%s exclude each other: leave one out", given[0], given[1])
+				err = usage("--%s and --%s exclude each other: use only one", given[0], given[1])
 			}
 		}
 		for _, set := range f.Annotations[annotationRequired] {

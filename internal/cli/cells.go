@@ -3,7 +3,7 @@ package cli
 import (
 	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
-	"leasehold/worker"
+	"leasehold/worker/lane"
 )
 
 // nodeWord is a node's state, as the API spells it, in the words of the CLI.
@@ -28,7 +28,7 @@ func nodeCell(state string) screen.Cell {
 	return screen.Paint(screen.Red, nodeWord(state))
 }
 
-// wantedCell is a yes or a no, of which the no needs somebody.
+// wantedCell is a yes or a no; a no needs attention.
 func wantedCell(yes bool) screen.Cell {
 	if yes {
 		return screen.Paint(screen.Plain, "yes")
@@ -50,7 +50,7 @@ func countCell[N int | int64](n N, c screen.Colour) screen.Cell {
 // laneCell is a partition's state in a table.
 func laneCell(p api.Partition) screen.Cell {
 	switch p.State {
-	case worker.StateHeld:
+	case lane.StateHeld:
 		return screen.Paint(screen.Green, p.State)
 	case "blocked", "unowned", "gap", "overdue", "stopped":
 		return screen.Paint(screen.Red, p.State)

@@ -123,7 +123,7 @@ func (a *App) execute(ctx context.Context, root *cobra.Command) (*cobra.Command,
 			return o.cmd, o.err
 		case <-limit.C:
 			if !a.lasting.Load() {
-				return root, failure(exitFailed, "", "interrupted in the middle of reading or writing: %w", context.Cause(ctx))
+				return root, failure(exitFailed, "", "interrupted while reading or writing: %w", context.Cause(ctx))
 			}
 		}
 	}

@@ -293,7 +293,7 @@ func TestInitWritesConfigsThatAreValidAndOverwritesNothing(t *testing.T) {
 			t.Errorf("peers of %s: %v", n, c.Peers())
 		}
 	}
-	run(t, args...).want(t, exitFailed, "there already")
+	run(t, args...).want(t, exitFailed, "exists already")
 	run(t, "init", "--cluster-name", "x", "--nodes", "n1=a,n2=b", "--out", filepath.Join(dir, "y")).want(t, exitUsage, "2 nodes are too few")
 	if _, err := os.Stat(filepath.Join(dir, "y")); err == nil {
 		t.Error("a refused init left files")

@@ -12,7 +12,7 @@ import (
 	"leasehold/internal/config"
 )
 
-// completeTimeout is how long a shell waits for the names of topics and groups: somebody has pressed a key.
+// completeTimeout is how long a shell waits for the names of topics and groups: the user has pressed a key.
 const completeTimeout = time.Second
 
 // completer offers words for the argument that is being typed. Without any it is silent: an error in the middle of a

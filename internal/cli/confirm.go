@@ -8,7 +8,7 @@ import (
 	"leasehold/internal/api"
 )
 
-// removeFlags are those of every command that removes something for good.
+// removeFlags are those of every command that removes something permanently.
 type removeFlags struct {
 	format      string
 	yes, dryRun bool
@@ -20,7 +20,7 @@ func addRemoveFlags(cmd *cobra.Command, f *removeFlags) {
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would happen; change nothing")
 }
 
-// confirm asks a person. Who is no person, or wants JSON, has to say --yes.
+// confirm asks at the terminal. Without a terminal, or with -o json, --yes is required.
 func (a *App) confirm(cmd *cobra.Command, f removeFlags, question string) error {
 	if f.yes {
 		return nil

@@ -15,6 +15,9 @@ import (
 	"leasehold/internal/config"
 	"leasehold/internal/conformance"
 	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/subprocess"
+	"leasehold/worker/handler/webhook"
 )
 
 // conformanceFlags are the flags of `handler conformance`.
@@ -40,13 +43,12 @@ func (a *App) conformanceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "conformance (--group NAME | --url URL | -- COMMAND [ARG]...)",
 		Short: "Check a handler against the protocol",
-		Long: "Starts the handler here, without an agent, and plays a node to it: messages, repeats, retries, two partitions at once, huge\n" +
-			"and binary payloads, what a later version may send, hand-overs, a late call of a former owner, kill -9 and stop. Says what\n" +
-			"the handler does right (✓), wrong (✗) and could do better (!), and what to do. Exit code 1 if anything is wrong.\n\n" +
-			"The handler really handles the messages: point it at a store for tests. It is told the group \"" + conformanceGroup + "\", partitions\n" +
-			"0 and 1, and sequences and epochs that grow from run to run. How it answers a message is up to the handler; with a message\n" +
-			"that it accepts (--data, --message) the checks see more. Of a webhook (--url, or a group of kind http) and of kind exec only\n" +
-			"the calls are checked.",
+		Long: "Starts the handler here, without an agent, and plays the part of a node: messages, repeats, retries, two partitions at\n" +
+			"once, huge and binary payloads, fields of a later version, hand-overs, a late call of a former owner, kill -9 and stop.\n" +
+			"Reports what the handler does right (✓), wrong (✗) and could do better (!), with advice. Exit code 1 if anything is wrong.\n\n" +
+			"The handler really handles the messages: let it write to a test store. It gets the group \"" + conformanceGroup + "\", partitions\n" +
+			"0 and 1, and sequences and epochs that grow from run to run. The checks cover more if you give it messages that it accepts\n" +
+			"(--data, --message). For a webhook (--url, or a group of kind http) and for kind exec only the calls are checked.",
 		Example: "  leasehold handler conformance -- python3 examples/minimal.py\n" +
 			"  leasehold handler conformance --url http://127.0.0.1:8080/orders --secret-file ./webhook_secret\n" +
 			"  leasehold handler conformance --group billing --config ./config.toml --message order.json",
@@ -66,7 +68,7 @@ func (a *App) conformanceCommand() *cobra.Command {
 	flags.StringArrayVar(&f.secrets, "secret-file", nil, "with --url: file with a secret that signs the requests")
 	flags.StringVar(&f.key, "key", "c-17", "key of the messages")
 	flags.StringArrayVar(&f.data, "data", nil, "payload of the messages; several are used in turn")
-	flags.StringArrayVar(&f.files, "message", nil, "file that holds the payload of the messages, likewise; - is stdin")
+	flags.StringArrayVar(&f.files, "message", nil, "file with the payload of the messages; several are used in turn; - is stdin")
 	limitVar(cmd, &f.timeout, "timeout", 0, "how long a call may take (default: the group's timeout, else 10s)")
 	flags.TextVar(&f.maxPayload, "max-payload", f.maxPayload, "`size` of the huge message; with --group the config's server.max_payload, unless given")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show what the handler logs")
@@ -76,7 +78,7 @@ func (a *App) conformanceCommand() *cobra.Command {
 // conformanceOptions says what to check, and how.
 func (a *App) conformanceOptions(cmd *cobra.Command, f conformanceFlags, args []string) (h worker.HandlerConfig, o conformance.Options, err error) {
 	o = conformance.Options{Timeout: 10 * time.Second, MaxPayload: int(f.maxPayload), Key: f.key}
-	o.Env = worker.HandlerEnv{App: "leasehold/" + version, Node: "n1", Group: conformanceGroup, Topic: "orders"}
+	o.Env = handler.Env{App: "leasehold/" + version, Node: "n1", Group: conformanceGroup, Topic: "orders"}
 	if h, err = a.whatToCheck(cmd, f, args, &o); err != nil {
 		return h, o, err
 	}
@@ -101,11 +103,11 @@ func (a *App) whatToCheck(cmd *cobra.Command, f conformanceFlags, args []string,
 	case len(f.secrets) > 0 && f.url == "":
 		return h, usage("--secret-file is for --url; a group has its own secret_files")
 	case f.url != "":
-		h = worker.HandlerConfig{Kind: worker.HTTPKind.Name, Config: worker.HTTPConfig{URL: f.url, SecretFiles: f.secrets}}
+		h = worker.HandlerConfig{Kind: webhook.Kind.Name, Config: webhook.Config{URL: f.url, SecretFiles: f.secrets}}
 	case f.group != "":
 		return a.groupToCheck(cmd, f, o)
 	case len(args) > 0:
-		h = worker.HandlerConfig{Kind: worker.SubprocessKind.Name, Config: worker.SubprocessConfig{Command: args}}
+		h = worker.HandlerConfig{Kind: subprocess.Kind.Name, Config: subprocess.Config{Command: args}}
 	default:
 		return h, failure(exitUsage, "give a command, like `-- python3 handler.py`, or --group NAME, or --url URL", "no handler to check")
 	}
@@ -153,12 +155,12 @@ func (a *App) conformancePayloads(f conformanceFlags) ([][]byte, error) {
 }
 
 // surveys check handlers, as their kind can be checked.
-var surveys = map[worker.Conformance]func(context.Context, worker.HandlerConfig, conformance.Options) (*conformance.Report, error){
-	worker.ConformanceProtocol: func(ctx context.Context, h worker.HandlerConfig, o conformance.Options) (*conformance.Report, error) {
-		o.Handler = h.Config.(worker.SubprocessConfig)
+var surveys = map[handler.Conformance]func(context.Context, worker.HandlerConfig, conformance.Options) (*conformance.Report, error){
+	handler.ConformanceProtocol: func(ctx context.Context, h worker.HandlerConfig, o conformance.Options) (*conformance.Report, error) {
+		o.Handler = h.Config.(subprocess.Config)
 		return conformance.Subprocess(ctx, o)
 	},
-	worker.ConformanceCalls: func(ctx context.Context, h worker.HandlerConfig, o conformance.Options) (*conformance.Report, error) {
+	handler.ConformanceCalls: func(ctx context.Context, h worker.HandlerConfig, o conformance.Options) (*conformance.Report, error) {
 		kind, _ := worker.KindNamed(h.Kind)
 		handler, err := kind.New(h.Config, o.Env)
 		if err != nil {

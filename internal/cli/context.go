@@ -60,7 +60,7 @@ func (a *App) runContextAdd(cmd *cobra.Command, name string, use, replace bool) 
 func (a *App) contextOf(cmd *cobra.Command) (agentContext, error) {
 	var c agentContext
 	if !changed(cmd, "addr") {
-		return c, usage("--addr is missing: it is the address to save")
+		return c, usage("--addr is missing: give the address to save")
 	}
 	if err := checkAddr("--addr", a.addr); err != nil {
 		return c, err

@@ -94,7 +94,7 @@ func readContext(name string) (agentContext, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return c, failure(exitNotFound, "`leasehold context list` lists them; `leasehold context unselect` uses none", "there is no context %q", name)
 	case err != nil:
-		return c, failure(exitUsage, "correct the file, or save it again with `leasehold context add "+name+" --replace`", "read context %s: %s: %w", name, path, err)
+		return c, failure(exitUsage, "fix the file, or save it again with `leasehold context add "+name+" --replace`", "read context %s: %s: %w", name, path, err)
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return c, failure(exitUsage, "remove the key", "read context %s: %s: unknown key %q", name, path, unknown[0])
@@ -108,7 +108,7 @@ func writeContext(name string, c agentContext, replace bool) error {
 		return err
 	}
 	if _, err := os.Lstat(path); err == nil && !replace {
-		return failure(exitFailed, "add --replace, or choose another name", "there is a context %q already", name)
+		return failure(exitFailed, "add --replace, or choose another name", "context %q exists already", name)
 	}
 	var text bytes.Buffer
 	if err := toml.NewEncoder(&text).Encode(c); err != nil {

@@ -47,7 +47,7 @@ func (a *App) devCommand() *cobra.Command {
 		Long: "Starts n1, n2 and n3 as processes of this binary, with their data, configs and logs in --dir, and waits until all\n" +
 			"are ready. ^C stops them; with --detach they stay until `leasehold dev down`. The file given with --topics holds\n" +
 			"[[topic]] and [[group]] tables for every node; in it {{node}} is the node's name and {{dir}} the directory.\n" +
-			"A later start needs no flags: what is not given stays as it was, and a config that you edited is kept.",
+			"A later start needs no flags: settings that are not given stay as they were, and a config that you edited is kept.",
 		Example: "  leasehold dev\n  leasehold dev --nodes 1\n  leasehold dev --dir /tmp/demo --topics topics.toml --detach\n" +
 			"  leasehold dev kill n2 --dir /tmp/demo\n  leasehold dev start n2 --dir /tmp/demo\n  leasehold dev down --dir /tmp/demo",
 		Args: cobra.NoArgs,
@@ -198,7 +198,7 @@ func askReady(ctx context.Context, nodes []devcluster.Node) ([]string, error) {
 	var waits []string
 	for _, n := range nodes {
 		if _, running := n.PID(); !running {
-			return nil, failure(exitFailed, "its whole log: "+shortPath(n.LogFile()), "node %s ended while starting:\n%s", n.Name, n.LogTail())
+			return nil, failure(exitFailed, "its whole log: "+shortPath(n.LogFile()), "node %s exited while starting:\n%s", n.Name, n.LogTail())
 		}
 		reasons, err := api.NewClient(n.Socket()).Ready(ctx)
 		switch {
@@ -287,9 +287,9 @@ func (a *App) watchNodes(ctx context.Context, dir string, nodes []devcluster.Nod
 			}
 			up[n.Name] = running
 			if running {
-				fmt.Fprintf(a.Err, "%s runs again\n", n.Name)
+				fmt.Fprintf(a.Err, "%s is running again\n", n.Name)
 			} else {
-				fmt.Fprintf(a.Err, "%s has ended; start it again with: %s\n", n.Name, a.devLine(dir, "start", n.Name))
+				fmt.Fprintf(a.Err, "%s has exited; start it again with: %s\n", n.Name, a.devLine(dir, "start", n.Name))
 			}
 		}
 	}

@@ -42,13 +42,13 @@ func TestDevLeavesDetachedNodesThatOtherCommandsRule(t *testing.T) {
 	t.Cleanup(func() { run(t, "dev", "down", "--dir", dir) })
 	run(t, args...).want(t, exitOK, "Cluster of 3 nodes", dir, "dev down")
 	run(t, "dev", "status", "--dir", dir).want(t, exitOK, "n3", "ready (pid", "OK: cluster plant-7")
-	run(t, args...).want(t, exitFailed, "runs already")
+	run(t, args...).want(t, exitFailed, "is already running")
 
 	run(t, "dev", "kill", "n2", "--dir", dir).want(t, exitOK, "killed n2")
 	run(t, "dev", "kill", "n2", "--dir", dir).want(t, exitFailed, "not running")
 	run(t, "dev", "status", "--dir", dir).want(t, exitOK, "stopped")
 	run(t, "dev", "start", "n2", "--dir", dir).want(t, exitOK, "n2 is ready")
-	run(t, "dev", "start", "n2", "--dir", dir).want(t, exitFailed, "runs already")
+	run(t, "dev", "start", "n2", "--dir", dir).want(t, exitFailed, "is already running")
 	run(t, "dev", "kill", "n9", "--dir", dir).want(t, exitNotFound, "n9")
 
 	run(t, "dev", "down", "--dir", dir).want(t, exitOK, "stopped n1, n2, n3")
@@ -84,7 +84,7 @@ func TestDevInTheForegroundStopsItsNodesWithItself(t *testing.T) {
 	}
 	run(t, "dev", "kill", "n1", "--dir", dir).want(t, exitOK)
 	eventually(t, 10*time.Second, func() error {
-		if !strings.Contains(output(), "n1 has ended") {
+		if !strings.Contains(output(), "n1 has exited") {
 			return errors.New("nothing was said about n1: " + output())
 		}
 		return nil

@@ -51,7 +51,7 @@ func (a *App) stopAndTell(nodes []devcluster.Node) {
 	}
 	fmt.Fprintln(a.Out, "stopped", strings.Join(stopped, ", "))
 	if len(killed) > 0 {
-		fmt.Fprintf(a.Err, "Warning: %s did not stop in %s and had to be killed\n", strings.Join(killed, ", "), devcluster.StopLimit)
+		fmt.Fprintf(a.Err, "Warning: %s did not stop within %s and had to be killed\n", strings.Join(killed, ", "), devcluster.StopLimit)
 	}
 }
 
@@ -139,13 +139,13 @@ func (a *App) devStartCommand(dir *string) *cobra.Command {
 				return err
 			}
 			if pid, running := n.PID(); running {
-				return failure(exitFailed, "", "node %s runs already (pid %d)", n.Name, pid)
+				return failure(exitFailed, "", "node %s is already running (pid %d)", n.Name, pid)
 			}
 			if err := relaunch(n); err != nil {
 				return err
 			}
 			if err := a.waitReady(cmd.Context(), []devcluster.Node{n}, timeout); err != nil {
-				return err // It goes on starting: it may only be waiting for others.
+				return err // The node keeps starting: it may only be waiting for others.
 			}
 			fmt.Fprintf(a.Out, "%s is ready\n", n.Name)
 			return nil
@@ -313,7 +313,7 @@ func (a *App) refuseRunning(dir string) error {
 	}
 	for _, n := range nodes {
 		if pid, running := n.PID(); running {
-			return failure(exitFailed, "stop it with `"+a.devLine(dir, "down")+"`, or use another --dir", "node %s of %s runs already (pid %d)", n.Name, dir, pid)
+			return failure(exitFailed, "stop it with `"+a.devLine(dir, "down")+"`, or use another --dir", "node %s of %s is already running (pid %d)", n.Name, dir, pid)
 		}
 	}
 	return nil

@@ -110,7 +110,7 @@ func devWish(cmd *cobra.Command, f devFlags, last devRecord) (devRecord, error) 
 // check refuses what no directory can become, or this one not with the data that it holds.
 func (r devRecord) check(dir string) error {
 	if r.Nodes != 1 && r.Nodes < 3 {
-		return usage("--nodes %d: a cluster has at least 3 nodes (with two, the loss of either stops both); 1 is a node on its own", r.Nodes)
+		return usage("--nodes %d: a cluster has at least 3 nodes (with two, the loss of either stops both); 1 is a single node", r.Nodes)
 	}
 	holds := 0
 	nodes, _ := devcluster.Nodes(dir) // It cannot fail: dir is quoted.
@@ -225,17 +225,17 @@ func topicsError(err error, file string, s site) error {
 		return err
 	}
 	if file == "" {
-		return &Error{Code: exitUsage, Err: err, Hint: "correct --nodes or the ports"}
+		return &Error{Code: exitUsage, Err: err, Hint: "fix --nodes or the ports"}
 	}
 	before, blank := s.linesBefore()
 	for i, f := range faults.Faults {
 		if f.Line <= before {
-			return &Error{Code: exitUsage, Err: err, Hint: "correct --nodes or the ports"}
+			return &Error{Code: exitUsage, Err: err, Hint: "fix --nodes or the ports"}
 		}
 		faults.Faults[i].Line = f.Line - before + blank
 	}
 	faults.File = file
-	return &Error{Code: exitUsage, Err: err, Hint: "correct the file"}
+	return &Error{Code: exitUsage, Err: err, Hint: "fix the file"}
 }
 
 // lockDev locks a cluster's directory against other commands that start nodes in it.

@@ -183,7 +183,7 @@ func TestFaultsOfTheTopicsAreNamedWhereTheyStand(t *testing.T) {
 	} {
 		dir := filepath.Join(t.TempDir(), "demo")
 		topics := writeFile(t, filepath.Join(t.TempDir(), "topics.toml"), text)
-		run(t, devArgs(t, dir, "--topics", topics)...).want(t, exitUsage, says, "correct the file")
+		run(t, devArgs(t, dir, "--topics", topics)...).want(t, exitUsage, says, "fix the file")
 	}
 }
 
@@ -269,8 +269,8 @@ func TestDevAgentIsADevClusterOfOne(t *testing.T) {
 		return err
 	})
 	run(t, "status").want(t, exitOK, "OK:")
-	run(t, "agent", "--dev").want(t, exitFailed, "runs already")
-	run(t, "dev", "--detach").want(t, exitFailed, "runs already")
+	run(t, "agent", "--dev").want(t, exitFailed, "is already running")
+	run(t, "dev", "--detach").want(t, exitFailed, "is already running")
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +298,7 @@ func TestInitWritesANodeOnItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, "init", "--single").want(t, exitFailed, "there already")
+	run(t, "init", "--single").want(t, exitFailed, "exists already")
 	wantFile(t, config.FileName, string(text))
 	run(t, "init", "--single", "--out", "my site", "--cluster-name", "plant-7").want(t, exitOK, "agent --config 'my site/config.toml'")
 	run(t, "init", "--single", "--nodes", "n1=10.0.0.1").want(t, exitUsage, "--single and --nodes")

@@ -38,7 +38,7 @@ func (f *letterFlags) add(cmd *cobra.Command) {
 	numberVar(cmd, &f.partition, "partition", -1, 0, "only of this partition")
 	flags.Var(word{&f.key}, "key", "only of this key: "+keyForms)
 	flags.Var(word{&f.reason}, "reason", "only with this reason: rejected, max_attempts or parked")
-	flags.Var(word{&f.since}, "since", "only those that failed last since "+sinceHelp)
+	flags.Var(word{&f.since}, "since", "only those whose last failure is since "+sinceHelp)
 }
 
 // addReading adds the flags of commands that only read dead letters.
@@ -105,8 +105,8 @@ func (a *App) dlqListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list GROUP",
 		Short: "List a group's dead letters",
-		Long: "A \"dead\" one used up its attempts, and later ones of its key were handled. A \"parked\" one waits with every later one of its key until\n" +
-			"`dlq release`.",
+		Long: "A \"dead\" message used up its attempts, and later ones of its key were handled. A \"parked\" one waits, with every later\n" +
+			"message of its key, until `dlq release`.",
 		Example: "  leasehold dlq list billing\n  leasehold dlq list billing --reason max_attempts --since 2h -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {

@@ -22,7 +22,7 @@ import (
 // orderChunk is how many dead letters are done in one request, so that progress shows.
 const orderChunk = 100
 
-// outcomeWait is how long a requeue waits for what comes of it.
+// outcomeWait is how long a requeue waits for the outcome of the messages.
 const outcomeWait = 10 * time.Second
 
 // order is a bulk command on dead letters.
@@ -71,7 +71,7 @@ func (a *App) runOrder(cmd *cobra.Command, o order) error {
 	return a.doOrder(cmd.Context(), client, o, numbers)
 }
 
-// choose finds the letters that are meant, without payload.
+// choose returns the selected dead letters, without payload.
 func (o order) choose(ctx context.Context, client *api.Client) ([]api.Letter, error) {
 	numbers, err := letterNumbers(o.args)
 	if err != nil {
@@ -112,10 +112,10 @@ func numbersOf(letters []api.Letter) []uint64 {
 	return numbers
 }
 
-// maxForeseen is how many letters a dry run lists for people; -o json has all.
+// maxForeseen is how many dead letters a dry run lists in its table; -o json has all.
 const maxForeseen = 100
 
-// foreseeOrder says which letters an order would be about.
+// foreseeOrder lists the dead letters that a command would affect.
 func (a *App) foreseeOrder(o order, letters []api.Letter) error {
 	if o.remove.format == formatJSON {
 		return printJSON(a.Out, struct {
@@ -166,7 +166,7 @@ func (a *App) doOrder(ctx context.Context, client *api.Client, o order, numbers 
 		return a.reportOrder(o, orderReport{LettersDone: total})
 	}
 	if o.remove.format != formatJSON {
-		fmt.Fprintf(a.Out, "%s %s; waiting for what comes of it\n", o.past, count(len(total.Done), "dead letter"))
+		fmt.Fprintf(a.Out, "%s %s; waiting for the outcome\n", o.past, count(len(total.Done), "dead letter"))
 	}
 	todo := make([]fate, len(total.Requeued))
 	for i, m := range total.Requeued {
@@ -228,14 +228,15 @@ func (a *App) dlqRequeueCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "requeue GROUP [NUMBER…]",
 		Short: "Publish dead letters to their topic again",
-		Long: "They are published as new messages, at the end of the topic, with the message id that they came with as idempotency key,\n" +
-			"and then removed here. Only this group handles them; the topic's other groups pass them over, unless --all-groups.\n" +
-			"Their place in the order of their key is lost: where it matters, use on_exhausted = \"park_key\" and `dlq release`.\n" +
-			"Parked ones are left. The command waits --wait for what comes of them and says so: handled, failed again, still waiting.",
+		Long: "The messages are published as new ones, at the end of the topic, with their original message id as idempotency key,\n" +
+			"and then removed from the dead letters. Only this group handles them; the topic's other groups skip them, unless\n" +
+			"--all-groups is given. They lose their place in the order of their key: if that matters, use on_exhausted = \"park_key\"\n" +
+			"and `dlq release`. Parked messages are skipped. The command waits up to --wait for the outcome: handled, failed again,\n" +
+			"or still waiting.",
 		Example: "  leasehold dlq requeue billing 12\n  leasehold dlq requeue billing --reason max_attempts --since 2h --yes",
 	}
 	a.makeOrder(cmd, &o)
-	lengthVar(cmd, &o.wait, "wait", outcomeWait, "how long to wait for what comes of them; 0: do not wait")
+	lengthVar(cmd, &o.wait, "wait", outcomeWait, "how long to wait for the outcome; 0: do not wait")
 	cmd.Flags().BoolVar(&o.all, "all-groups", false, "deliver to every group of the topic again, also to those that have handled the messages")
 	numberVar(cmd, &o.max, "max-requeues", 3, 0, "skip dead letters that were requeued this often; 0: no limit")
 	return cmd
@@ -258,8 +259,8 @@ func (a *App) dlqDropCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drop GROUP [NUMBER…]",
 		Short: "Delete dead letters",
-		Long: "The group is done with these messages. A key of which the last parked one is dropped goes on with its next live message.\n" +
-			"Each is named in the node's log.",
+		Long: "The group never handles these messages. When the last parked message of a key is dropped, the key continues with its next\n" +
+			"live message. Each dropped message is named in the node's log.",
 		Example: "  leasehold dlq drop billing 12 13\n  leasehold dlq drop billing --key c-17 --dry-run",
 	}
 	a.makeOrder(cmd, &o)
@@ -275,7 +276,7 @@ func (a *App) dlqReleaseCommand() *cobra.Command {
 		Short: "Handle parked messages in order, before later ones of their key",
 		Long: "The owner of a partition hands the parked messages of the key to the handler and removes each that succeeds; live messages\n" +
 			"of the partition wait meanwhile. If one uses up its attempts again, it and those after it stay parked. The command waits\n" +
-			"--wait for what comes of them and says so: handled, failed again, still waiting.",
+			"up to --wait for the outcome: handled, failed again, or still waiting.",
 		Example: "  leasehold dlq release billing --key c-17\n  leasehold dlq release billing --all --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {

@@ -58,7 +58,7 @@ func failure(code int, hint, format string, args ...any) *Error {
 // it.
 func writeError(by string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return &Error{Code: exitNotAllowed, Err: err, Hint: "go to a directory that you may write to, or name one with " + by}
+		return &Error{Code: exitNotAllowed, Err: err, Hint: "change to a directory that you may write to, or name one with " + by}
 	}
 	return err
 }
@@ -79,11 +79,11 @@ func asError(err error) *Error {
 	case errors.As(err, &unknown):
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the CA with --tls-ca; on a node, `leasehold tls ca` prints it"}
 	case errors.As(err, &c):
-		return &Error{Code: exitUsage, Err: err, Hint: "correct the file; `leasehold config validate` checks it"}
+		return &Error{Code: exitUsage, Err: err, Hint: "fix the file; `leasehold config validate` checks it"}
 	case errors.Is(err, fs.ErrPermission):
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "run this as the user or a member of the group that runs the agent"}
 	case errors.Is(err, api.ErrWrongToken):
-		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the content of that node's http.token_file with --token-file or " + tokenVariable}
+		return &Error{Code: exitNotAllowed, Err: err, Hint: "use the content of that node's http.token_file with --token-file or " + tokenVariable}
 	case errors.Is(err, api.ErrNotAllowed):
 		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the token with --token-file, or ask on the node itself by its socket"}
 	case errors.Is(err, api.ErrUnreachable):

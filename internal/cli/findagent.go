@@ -54,7 +54,7 @@ func (a *App) findAgent(cmd *cobra.Command) (found, error) {
 	byAddr, byContext := changed(cmd, "addr"), changed(cmd, "context")
 	switch {
 	case byAddr && byContext:
-		return found{}, usage("--addr and --context both name an agent; leave one out")
+		return found{}, usage("--addr and --context both name an agent; use only one")
 	case byAddr:
 		return found{a.addr, "--addr"}, checkAddr("--addr", a.addr)
 	case byContext:

@@ -76,7 +76,7 @@ func (a *App) groupRemoveCommand() *cobra.Command {
 		Long: "Take the group out of every config and restart the nodes first: while a live node serves it, this is refused with\n" +
 			"exit code 11. From then on the group holds back no messages, so what it had not finished may be purged; its dead\n" +
 			"letters are deleted (`leasehold dlq export` saves them). Its name cannot be reused: a node whose config has it\n" +
-			"refuses to start. To start over, give the group a new name. A removal that was interrupted is completed by repeating it.",
+			"refuses to start. To start over, give the group a new name. Repeat the command to finish an interrupted removal.",
 		Example:           "  leasehold group remove audit --dry-run\n  leasehold group remove audit --yes",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeGroup,

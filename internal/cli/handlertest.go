@@ -19,6 +19,7 @@ import (
 	"leasehold/partitioner"
 	"leasehold/partitioner/publisher"
 	"leasehold/worker"
+	"leasehold/worker/handler"
 )
 
 type trialFlags struct {
@@ -37,11 +38,11 @@ func (a *App) handlerTestCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test GROUP (--data TEXT | --message FILE | --seq N)",
 		Short: "Call a group's handler once and see how its answer is read",
-		Long: "Builds the handler that the config gives the group, in this process and not in the agent, calls it once, and says how\n" +
-			"its answer is read and what would follow. No position of the group moves. But the call is real: what the handler\n" +
-			"does with a message, it does. It runs as you, not as the agent's user. What it says on stderr is shown there.\n" +
-			"Of kind file the line goes to a temporary directory; kind nats cannot be tested so, for its requests need the node's\n" +
-			"own connection. Exit code 0 if the answer was ok, else 1.",
+		Long: "Runs the group's handler from the config, in this process and not in the agent, calls it once, and shows how its answer\n" +
+			"is interpreted and what would follow. No position of the group moves. But the call is real: the handler has its usual\n" +
+			"effects. It runs as you, not as the agent's user. Its stderr is shown on stderr. Kind file writes to a temporary\n" +
+			"directory; kind nats cannot be tested, because its requests need the node's own connection. Exit code 0 if the answer\n" +
+			"was ok, otherwise 1.",
 		Example: "  leasehold handler test billing --data '{\"total\": 12}' --key c-17\n  leasehold handler test billing --message order.json --attempt 8\n" +
 			"  leasehold handler test billing --seq 1007",
 		Args:              cobra.ExactArgs(1),
@@ -54,10 +55,10 @@ func (a *App) handlerTestCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.data, "data", "", "payload of a made-up message")
 	flags.StringVar(&f.file, "message", "", "file with the payload of a made-up message; - is stdin")
-	flags.Uint64Var(&f.seq, "seq", 0, "sequence of a stored message of the group's topic, which the agent is asked for")
+	flags.Uint64Var(&f.seq, "seq", 0, "sequence of a stored message of the group's topic, fetched from the agent")
 	flags.StringVar(&f.key, "key", "", "key of a made-up message (default \""+defaultKey+"\")")
-	flags.StringVar(&f.subject, "subject", "", "its full subject instead, for a topic whose key is not the whole of it")
-	numberVar(cmd, &f.attempt, "attempt", 1, 1, "which attempt the call is said to be")
+	flags.StringVar(&f.subject, "subject", "", "full subject instead of --key, for a topic whose subject has other tokens")
+	numberVar(cmd, &f.attempt, "attempt", 1, 1, "attempt number of the call")
 	flags.Uint64Var(&f.epoch, "epoch", 1, "epoch of the call; a store that keeps the highest one refuses a lower one")
 	cmd.MarkFlagsOneRequired("data", "message", "seq")
 	cmd.MarkFlagsMutuallyExclusive("data", "message", "seq")
@@ -108,7 +109,7 @@ func (a *App) runHandlerTest(cmd *cobra.Command, name string, f trialFlags) erro
 	if err := a.printTrial(report, f.format); err != nil {
 		return err
 	}
-	if r.Status != worker.OK {
+	if r.Status != handler.OK {
 		return &Error{Code: exitFailed, Err: errors.New("the answer was " + string(r.Status)), Shown: true}
 	}
 	return nil
@@ -175,9 +176,9 @@ func madeUp(t partitioner.Topic, m publisher.Message) (*api.Message, error) {
 }
 
 // callOf is the call that a lane would make for a message.
-func callOf(m *api.Message, group worker.Config, f trialFlags, node string) *worker.Message {
+func callOf(m *api.Message, group worker.Config, f trialFlags, node string) *handler.Message {
 	published, _ := time.Parse(time.RFC3339Nano, m.Time) // Ours, and the agent's.
-	return &worker.Message{
+	return &handler.Message{
 		ID: m.ID, IdempotencyKey: m.IdempotencyKey, Topic: m.Topic, Group: group.Name, Node: node,
 		Partition: m.Partition, Seq: m.Seq, Epoch: f.epoch, Attempt: f.attempt, MaxAttempts: group.MaxAttempts,
 		Key: m.Key, Subject: m.Subject, Timeout: group.Timeout, Published: published,
@@ -186,27 +187,27 @@ func callOf(m *api.Message, group worker.Config, f trialFlags, node string) *wor
 }
 
 // try builds the group's handler, calls it once and stops it.
-func (a *App) try(ctx context.Context, c *config.Config, group worker.Config, m *worker.Message) (worker.Trial, error) {
+func (a *App) try(ctx context.Context, c *config.Config, group worker.Config, m *handler.Message) (handler.Trial, error) {
 	switch needs := group.Handler.Resources(); {
 	case needs.Service:
-		return worker.Trial{}, failure(exitUsage, "publish a message, and look at what becomes of it with `leasehold explain`",
+		return handler.Trial{}, failure(exitUsage, "publish a message, and follow it with `leasehold explain`",
 			"group %q: a handler of kind %s cannot be tested so: its requests need the node's own connection", group.Name, group.Handler.Kind)
 	case needs.Directory != "":
 		dir, err := os.MkdirTemp("", "leasehold-handler-test-*")
 		if err != nil {
-			return worker.Trial{}, err
+			return handler.Trial{}, err
 		}
 		defer os.RemoveAll(dir)
 		// A line of ours in the group's own file would make it skip messages.
 		group.Handler = group.Handler.WithPaths(func(name string) string { return name }, func(string) string { return dir })
 	}
-	handler, err := group.NewHandler(worker.HandlerEnv{
+	h, err := group.NewHandler(handler.Env{
 		App: "leasehold/" + version, Node: c.Node.Name, Group: group.Name, Topic: group.Topic, Logger: newLogger(c.Log, a.Err),
 	})
 	if err != nil {
-		return worker.Trial{}, &Error{Code: exitUsage, Err: err}
+		return handler.Trial{}, &Error{Code: exitUsage, Err: err}
 	}
-	return worker.Try(ctx, handler, m), nil
+	return handler.CallOnce(ctx, h, m), nil
 }
 
 func (a *App) printTrial(r trialReport, format string) error {

@@ -11,6 +11,7 @@ import (
 
 	"leasehold/internal/config"
 	"leasehold/worker"
+	"leasehold/worker/handler"
 )
 
 // shellHandler answers "no" to messages with the word bad in them, and writes down how it ended.
@@ -119,7 +120,7 @@ func TestHandlerTestRefusesWhatCannotBeTried(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Groups[0].Handler = worker.HandlerConfig{Kind: "nats"}.WithDefaults()
-	if _, err := (&App{Err: io.Discard}).try(t.Context(), c, c.Groups[0], &worker.Message{}); err == nil || !strings.Contains(err.Error(), "kind nats") {
+	if _, err := (&App{Err: io.Discard}).try(t.Context(), c, c.Groups[0], &handler.Message{}); err == nil || !strings.Contains(err.Error(), "kind nats") {
 		t.Errorf("kind nats: %v", err)
 	}
 }

@@ -80,8 +80,8 @@ func (a *App) initCommand() *cobra.Command {
 		Use:   "init",
 		Short: "Write the configs and the shared secret of a new cluster, or the config of one node",
 		Long: "Writes OUT/NODE/config.toml and OUT/NODE/cluster_secret for every node. Copy each directory to its node as\n" +
-			"/etc/leasehold, and start the agents. With --single it writes OUT/config.toml of a node on its own, with its data\n" +
-			"beside it. Nothing that exists is overwritten.",
+			"/etc/leasehold, and start the agents. With --single it writes OUT/config.toml of a single node, with its data\n" +
+			"next to it. Existing files are never overwritten.",
 		Example: "  leasehold init --single\n" +
 			"  leasehold init --cluster-name plant-7 --nodes n1=10.0.0.11,n2=10.0.0.12,n3=10.0.0.13 --topic orders:64 --out ./plant-7\n" +
 			"  scp -r ./plant-7/n1/. root@10.0.0.11:/etc/leasehold/",
@@ -107,8 +107,8 @@ func (a *App) initCommand() *cobra.Command {
 	cmd.Flags().StringVar(&cluster, "cluster-name", "", "name of the cluster (required without --single)")
 	cmd.Flags().StringVar(&nodes, "nodes", "", "nodes, name=host or name=host:port, separated by commas; at least three (required without --single)")
 	cmd.Flags().StringVar(&out, "out", "", "directory to write to (required without --single, where it is the current one)")
-	cmd.Flags().BoolVar(&single, "single", false, "one node on its own, in single mode")
-	cmd.Flags().StringArrayVar(&topics, "topic", nil, "topic to begin with, NAME or NAME:PARTITIONS; repeat it for more")
+	cmd.Flags().BoolVar(&single, "single", false, "a single node, without a cluster")
+	cmd.Flags().StringArrayVar(&topics, "topic", nil, "topic to create, NAME or NAME:PARTITIONS; repeat it for more")
 	return cmd
 }
 
@@ -128,7 +128,7 @@ func parseNodes(list string) ([]siteNode, error) {
 		nodes = append(nodes, siteNode{name: name, subdir: name, address: address, dataDir: "/var/lib/leasehold"})
 	}
 	if len(nodes) == 1 {
-		return nil, failure(exitUsage, "name three, or write the config of a node on its own with `leasehold init --single`",
+		return nil, failure(exitUsage, "name three, or write the config of a single node with `leasehold init --single`",
 			"--nodes: one node is too few for a cluster, which survives the loss of a node")
 	}
 	if len(nodes) < leastNodes {
@@ -140,14 +140,14 @@ func parseNodes(list string) ([]siteNode, error) {
 
 func (a *App) runInit(s site, out string) error {
 	if err := s.check(out); err != nil {
-		return &Error{Code: exitUsage, Err: fmt.Errorf("the config would not be valid:\n%w", err), Hint: "correct --cluster-name, --nodes or --topic"}
+		return &Error{Code: exitUsage, Err: fmt.Errorf("the config would not be valid:\n%w", err), Hint: "fix --cluster-name, --nodes or --topic"}
 	}
 	path, err := s.existing(out)
 	if err != nil {
 		return err
 	}
 	if path != "" {
-		return failure(exitFailed, "choose another --out, or remove it yourself", "%s is there already; nothing was written", path)
+		return failure(exitFailed, "choose another --out, or remove it yourself", "%s exists already; nothing was written", path)
 	}
 	if err := s.write(out); err != nil {
 		return writeError("--out", err)
@@ -160,6 +160,6 @@ func (a *App) runInit(s site, out string) error {
 		host, _, _ := net.SplitHostPort(n.address) // As parseNodes joined it.
 		fmt.Fprintf(a.Out, "%s\tcopy to /etc/leasehold on %s\n", filepath.Join(out, n.name), host)
 	}
-	fmt.Fprintf(a.Out, "Whoever has %s can join the cluster: keep it safe. Then, on every node: leasehold agent\n", secretFile)
+	fmt.Fprintf(a.Out, "Anyone who has %s can join the cluster: keep it safe. Then, on every node: leasehold agent\n", secretFile)
 	return nil
 }

@@ -14,7 +14,7 @@ const singleName = "n1"
 // initSingle makes the site of one node in single mode, with its data beside its config.
 func (a *App) initSingle(cluster, nodes, out string, s site) error {
 	if nodes != "" {
-		return usage("--single and --nodes: leave out one; --single is a node on its own")
+		return usage("--single and --nodes: use only one; --single is a single node")
 	}
 	s.cluster = cmp.Or(cluster, singleName)
 	s.nodes = []siteNode{{name: singleName, dataDir: "data"}}
@@ -25,7 +25,7 @@ func (a *App) initSingle(cluster, nodes, out string, s site) error {
 func requireCluster(cluster, nodes, out string) error {
 	for _, f := range []struct{ name, value string }{{"--cluster-name", cluster}, {"--nodes", nodes}, {"--out", out}} {
 		if f.value == "" {
-			return failure(exitUsage, "give all of --cluster-name, --nodes and --out, or --single for a node on its own", "%s is missing", f.name)
+			return failure(exitUsage, "give all of --cluster-name, --nodes and --out, or --single for a single node", "%s is missing", f.name)
 		}
 	}
 	return nil

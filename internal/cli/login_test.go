@@ -46,7 +46,7 @@ func TestUserNKeyKeepsTheSeedToItself(t *testing.T) {
 	if public := strings.TrimSpace(r.out); len(public) != 56 || public[0] != 'U' || strings.Contains(r.out+r.err, strings.TrimSpace(string(secret))) {
 		t.Errorf("printed %q and %q", r.out, r.err)
 	}
-	run(t, "user", "nkey", "--seed-file", seed).want(t, exitFailed, "is there already")
+	run(t, "user", "nkey", "--seed-file", seed).want(t, exitFailed, "exists already")
 }
 
 func TestUserTokenMakesWhatATokenFileHolds(t *testing.T) {

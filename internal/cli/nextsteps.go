@@ -30,7 +30,7 @@ func nodeSteps(s *api.Status, n api.Node) []string {
 		steps = append(steps, fmt.Sprintf("ask node %s what it waits for: `leasehold status` there", n.Name))
 	}
 	if n.DiskShort {
-		steps = append(steps, fmt.Sprintf("free disk space on %s; publishing resumes by itself (`leasehold topic list` shows what is stored)", n.Name))
+		steps = append(steps, fmt.Sprintf("free disk space on %s; publishing then resumes (`leasehold topic list` shows what is stored)", n.Name))
 	}
 	return steps
 }
@@ -90,7 +90,7 @@ func partitionStep(g api.Group, state string, ps []api.Partition) string {
 	case "overdue":
 		return fmt.Sprintf("look at the handler on %s: its call did not return", owners(api.Group{Partitions: ps}))
 	case "unavailable", "retrying":
-		return fmt.Sprintf("fix the handler of group %s; it is called again by itself%s, or at once with %s", g.Name, retryText(ps[0]), resume)
+		return fmt.Sprintf("fix the handler of group %s; it is retried automatically%s, or at once with %s", g.Name, retryText(ps[0]), resume)
 	}
 	return ""
 }

@@ -90,7 +90,7 @@ func (a *App) nodeRemoveCommand() *cobra.Command {
 		Short: "Remove a dead node from the cluster permanently",
 		Long: "For a node that does not come back, before its replacement starts. It stops counting for the quorum, its replicas\n" +
 			"move to another node, and its data directory cannot join again. Refused, with exit code 11, while the node is\n" +
-			"alive or any other voter lags or is down. Of a node that came back with an empty disk, it removes the former identity.",
+			"alive or any other voter lags or is down. If the node came back with an empty disk, only its former identity is removed.",
 		Example: "  leasehold node remove n2 --dry-run\n  leasehold node remove n2 --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -121,7 +121,7 @@ func (a *App) runNodeRemove(cmd *cobra.Command, name string, f removeFlags) erro
 	}
 	done, err := client.RemoveNode(cmd.Context(), name, false)
 	if err != nil {
-		return refused(err, "`leasehold node list` shows how far it came; the same command again goes on")
+		return refused(err, "`leasehold node list` shows how far it came; run the same command again to continue")
 	}
 	if f.format != formatJSON {
 		fmt.Fprintf(a.Out, "removed; now %s\n", votersText(done.After))

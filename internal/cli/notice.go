@@ -8,7 +8,7 @@ import (
 	"leasehold/internal/cli/screen"
 )
 
-// notice is one line that tells a waiting person what is being waited for: rewritten in place on a terminal, elsewhere
+// notice is one line that tells the user what a command waits for: rewritten in place on a terminal, elsewhere
 // printed again when it has changed, but not too often.
 type notice struct {
 	w        *screen.Writer

@@ -62,7 +62,7 @@ func (f follow) run(ctx context.Context, todo []fate) (outcome, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return out, failure(exitInterrupted, "", "interrupted while waiting for what comes of it; `leasehold dlq list %s` shows what failed again", f.group)
+			return out, failure(exitInterrupted, "", "interrupted while waiting for the outcome; `leasehold dlq list %s` shows what failed again", f.group)
 		case <-tick.C:
 		}
 	}

@@ -34,7 +34,7 @@ func (a *App) ask(ctx context.Context, prompt string, read func() ([]byte, error
 	}
 }
 
-// askYes asks whether to go on. Whatever is not yes, the end of the input too, is a refusal.
+// askYes asks whether to continue. Any answer but yes, also the end of the input, is a refusal.
 func (a *App) askYes(ctx context.Context, question string) error {
 	answer, err := a.ask(ctx, question+" Type yes: ", func() ([]byte, error) { return bufio.NewReader(a.In).ReadBytes('\n') })
 	if err != nil && !errors.Is(err, io.EOF) {

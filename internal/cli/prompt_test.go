@@ -161,7 +161,7 @@ func TestInterruptWhileWaitingSaysWhatStands(t *testing.T) {
 	_, addr := stuck([]int{6}, nil)
 	a := startAtTerminal(t, "dlq", "release", "billing", "--key", "c 6", "--addr", addr)
 	a.typeAt("releasing in 8 partitions", "\x03")
-	a.wantEnd(exitInterrupted, "interrupted while waiting for what comes of it")
+	a.wantEnd(exitInterrupted, "interrupted while waiting for the outcome")
 	f, addr := stuck(nil, []int{3})
 	a = startAtTerminal(t, "pause", "billing", "--reason", "lunch", "--addr", addr, "--wait", "10m")
 	eventually(t, time.Minute, func() error {

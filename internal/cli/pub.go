@@ -42,13 +42,13 @@ func (a *App) pubCommand() *cobra.Command {
 		Short: "Publish one message, or one per line of a file or stdin",
 		Long: "Publishes BODY under --key, or every line of --file or stdin under the key that --key-field finds in its JSON.\n" +
 			"Messages of one key are stored in the order of their lines. Every message is acknowledged by a majority of the\n" +
-			"nodes, retried under the same id until then, and counted: stored, duplicate (its id was stored before),\n" +
-			"refused, or unknown; after an unknown one nothing more is sent, and the same command can be run again, with\n" +
-			"--id-field without storing anything twice (within the topic's dedup_window).\n" +
+			"nodes, retried with the same id until then, and counted: stored, duplicate (its id was stored before),\n" +
+			"refused, or unknown. After an unknown one nothing more is sent. Run the same command again; with --id-field, nothing\n" +
+			"is stored twice (within the topic's dedup_window).\n" +
 			"Lines are UTF-8; with --key-field or --id-field, each is one JSON value.\n" +
 			"Without a quorum it says so and waits until there is one, ^C, or --timeout.\n" +
 			"From another machine, --server names a node, and --user or --nkey-file one of its users; no agent is needed then.\n" +
-			"Exit codes: 0 all are stored, 12 some are, 1 none is, 6 --timeout came first.",
+			"Exit codes: 0 all are stored, 12 some are, 1 none is, 6 --timeout expired.",
 		Example: "  leasehold pub orders --key c-17 '{\"item\": 4}'\n" +
 			"  leasehold pub orders --file orders.ndjson --key-field customer.id --id-field event_id\n" +
 			"  leasehold pub orders --key c-17 'hello' --server nats://10.0.0.11:4222 --nkey-file scanner.nk --tls-ca plant-7-ca.pem\n" +
@@ -64,9 +64,9 @@ func (a *App) pubCommand() *cobra.Command {
 	flags.StringVar(&f.keyField, "key-field", "", "field of each line's JSON that holds its key, like customer.id")
 	flags.StringVar(&f.id, "id", "", "message id of BODY: a second message with it is not stored again")
 	flags.StringVar(&f.idField, "id-field", "", "field of each line's JSON that holds its message id")
-	flags.StringVar(&f.file, "file", "", "file with one message a line; - is stdin")
+	flags.StringVar(&f.file, "file", "", "file with one message per line; - is stdin")
 	flags.StringArrayVar(&f.headers, "header", nil, "header of every message, name=value; can be given several times")
-	numberVar(cmd, &f.rate, "rate", 0, 0, "most messages a second (0: as fast as it goes)")
+	numberVar(cmd, &f.rate, "rate", 0, 0, "maximum messages per second (0: no limit)")
 	flags.StringVar(&f.subject, "subject", "", "subject of the topic, if no agent can be asked and it is not TOPIC.*; its wildcard is the key")
 	limitVar(cmd, &f.timeout, "timeout", 0, "give up after this long, with exit code 6 (default: wait)")
 	f.login.addFlags(cmd)
@@ -329,7 +329,7 @@ func (a *App) pubInput(f pubFlags, body []string) (*pubInput, error) {
 func (a *App) openLines(file string) (io.Reader, int64, error) {
 	if file == "" || file == "-" {
 		if file == "" && isTerminal(a.In) {
-			return nil, 0, usage("nothing to publish: give BODY, --file, or pipe one message a line into it")
+			return nil, 0, usage("nothing to publish: give BODY, --file, or pipe one message per line into it")
 		}
 		return a.In, 0, nil
 	}

@@ -201,10 +201,10 @@ func printPub(w io.Writer, s pubSummary) {
 
 func comma(n int) string { return humanize.Comma(int64(n)) }
 
-// shownReasons is how many different reasons are worth a person's reading.
+// shownReasons is how many different reasons are printed.
 const shownReasons = 5
 
-// warnPub says what a person should know about a result that is not plain.
+// warnPub warns about results that need an explanation.
 func warnPub(w io.Writer, s pubSummary) {
 	for i, r := range s.Reasons {
 		if i == shownReasons {

@@ -103,7 +103,7 @@ func TestEachStateThatNeedsSomebodyShowsTheCommand(t *testing.T) {
 	}{
 		"blocked":     {partition("blocked", "boom"), "Next: fix what the error says, then `leasehold resume billing --partition 1-2,4`"},
 		"unavailable": {partition("unavailable", "503"), "or at once with `leasehold resume billing --partition 1-2,4`"},
-		"retrying":    {partition("retrying", "boom"), "it is called again by itself at "},
+		"retrying":    {partition("retrying", "boom"), "it is retried automatically at "},
 		"overdue":     {partition("overdue", "no answer"), "Next: look at the handler on n1 1, n2 2"},
 		"dead":        {func(s *api.Status) { s.Nodes = append(s.Nodes, api.Node{Name: "n2", State: "buried"}) }, "`leasehold node remove n2`"},
 		"not ready":   {func(s *api.Status) { s.Nodes = append(s.Nodes, api.Node{Name: "n2", State: "live"}) }, "ask node n2 what it waits for"},

@@ -170,7 +170,7 @@ func verdict(s *api.Status) string {
 	return fmt.Sprintf("OK: cluster %s, %s live, every partition owned, lag: %s", s.Cluster, count(len(s.Nodes), "node"), strings.Join(lags, ", "))
 }
 
-// problems lists what makes a cluster unhealthy. A lag is no problem: it is work.
+// problems lists what makes a cluster unhealthy. A lag does not: it is work to be done.
 func problems(s *api.Status) []string {
 	var list []string
 	if !s.Quorum {

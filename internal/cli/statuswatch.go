@@ -19,8 +19,8 @@ import (
 // redrawEvery is how often `status --watch` looks.
 const redrawEvery = time.Second
 
-// watchStatus shows the status again and again until ctx ends, which is how a person ends it: that is no failure. On a
-// terminal it redraws in place; else each look follows the one before, as one line of JSON if that is wanted.
+// watchStatus refreshes the status until ctx ends, which is not a failure: it is how the user ends it. On a terminal it
+// redraws in place; elsewhere each status follows the one before, with -o json as one line.
 func (a *App) watchStatus(ctx context.Context, client *api.Client, f statusFlags) error {
 	terminal := isTerminal(a.Out) && f.format != formatJSON
 	if terminal {

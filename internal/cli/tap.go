@@ -33,7 +33,7 @@ func (a *App) tapCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tap TOPIC",
 		Short: "Look at a topic's messages without consuming them",
-		Long: "Shows stored messages, the last 10 unless a flag says where to begin, one line per message. With -o json, each line is\n" +
+		Long: "Shows stored messages, the last 10 unless a flag says where to start, one line per message. With -o json, each line is\n" +
 			"the whole message as a JSON object, as handlers get it. No group's position moves. ^C ends --follow with code 0.\n" +
 			"--local reads the replica on the disk of the node that is asked: it needs no quorum, and the newest messages may be\n" +
 			"missing from it.",
@@ -49,9 +49,9 @@ func (a *App) tapCommand() *cobra.Command {
 	flags := cmd.Flags()
 	numberVar(cmd, &f.partition, "partition", 0, 0, "only messages of this partition")
 	flags.Var(word{&f.key}, "key", "only messages of this key: "+keyForms)
-	numberVar(cmd, &f.last, "last", api.DefaultLast, 0, "begin with the last N messages")
-	flags.Uint64Var(&f.fromSeq, "from-seq", 0, "begin at this sequence")
-	flags.Var(word{&f.since}, "since", "begin with what was stored since "+sinceHelp)
+	numberVar(cmd, &f.last, "last", api.DefaultLast, 0, "start at the last N messages")
+	flags.Uint64Var(&f.fromSeq, "from-seq", 0, "start at this sequence")
+	flags.Var(word{&f.since}, "since", "start at messages stored since "+sinceHelp)
 	flags.BoolVarP(&f.follow, "follow", "f", false, "continue with new messages as they arrive")
 	cmd.MarkFlagsMutuallyExclusive("last", "from-seq", "since")
 	flags.BoolVar(&f.local, "local", false, "read the node's own replica, without a quorum")

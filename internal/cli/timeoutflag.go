@@ -30,7 +30,7 @@ func limitAsking(root *cobra.Command) {
 func limited(commands ...*cobra.Command) {
 	for _, cmd := range commands {
 		var limit time.Duration
-		limitVar(cmd, &limit, "timeout", 0, "give up after this long, with exit code 6 (default: no limit but the command's own)")
+		limitVar(cmd, &limit, "timeout", 0, "give up after this long, with exit code 6 (default: only the command's own limits)")
 		run := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			if limit == 0 {

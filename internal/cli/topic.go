@@ -72,10 +72,10 @@ func (a *App) topicRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Remove a topic that no node has any more, with all its messages",
-		Long: "Take the topic and its groups out of every config, restart the nodes, and remove the groups first: while a node has\n" +
-			"the topic, be it down, or a group of it is left, this is refused with exit code 11. Its messages are deleted, and what it\n" +
-			"had of max_store is free again. Its name is used up: a node whose config has it refuses to start. A removal that\n" +
-			"was interrupted is completed by repeating it.",
+		Long: "First take the topic and its groups out of every config, restart the nodes, and remove the groups: while a node (also\n" +
+			"one that is down) has the topic, or it has a group left, this is refused with exit code 11. Its messages are deleted,\n" +
+			"and its share of max_store is free again. Its name cannot be reused: a node whose config has it refuses to start.\n" +
+			"Repeat the command to finish an interrupted removal.",
 		Example:           "  leasehold topic remove events --dry-run\n  leasehold topic remove events --yes",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeUnusedTopic,

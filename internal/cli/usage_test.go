@@ -94,7 +94,7 @@ func TestAWrongTokenAndAWrongSchemeAreTold(t *testing.T) {
 	defer guarded.Close()
 	file := writeFile(t, filepath.Join(t.TempDir(), "token"), "wrong")
 	run(t, "status", "--addr", guarded.URL).want(t, exitNotAllowed, "this needs the token", "give the token with --token-file")
-	run(t, "status", "--addr", guarded.URL, "--token-file", file).want(t, exitNotAllowed, "the agent has another token", "that node's http.token_file")
+	run(t, "status", "--addr", guarded.URL, "--token-file", file).want(t, exitNotAllowed, "the token does not match", "that node's http.token_file")
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // It tells of each client without TLS.
 	secure.StartTLS()

@@ -29,9 +29,9 @@ func (a *App) validateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate [FILE]",
 		Short: "Check a config file and what it needs from this machine",
-		Long: "Checks the file as the agent would, then what it needs from this machine: ports free or held by this node's own agent,\n" +
-			"secret readable, data directory writable, handler commands there. Where the node's agent runs, sizes are compared with\n" +
-			"what is stored. Exit code 2 if anything is wrong; warnings do not count.",
+		Long: "Checks the file as the agent would, then what it needs from this machine: ports are free or used by this node's own\n" +
+			"agent, the secret is readable, the data directory writable, handler commands exist. If the node's agent is running, sizes\n" +
+			"are compared with the stored ones. Exit code 2 if anything is wrong; warnings do not count.",
 		Example: "  leasehold config validate\n  leasehold config validate ./n2/config.toml --offline",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -47,7 +47,7 @@ func (a *App) validateCommand() *cobra.Command {
 		}),
 	}
 	addOutput(cmd, &format)
-	cmd.Flags().BoolVar(&offline, "offline", false, "check the file only, not this machine: for a file that is meant for another one")
+	cmd.Flags().BoolVar(&offline, "offline", false, "check only the file, not this machine: for a file of another machine")
 	return cmd
 }
 

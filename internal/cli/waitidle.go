@@ -26,7 +26,7 @@ func (a *App) waitIdle(ctx context.Context, client *api.Client, timeout time.Dur
 	tick := time.NewTicker(idleEvery)
 	defer tick.Stop()
 	var last *api.Status
-	var seqs string // What was stored at the last good look: a publish between two looks starts the count anew.
+	var seqs string // What was stored at the last good look: a publish between two looks restarts the count.
 	for good := 0; ; {
 		s, err := client.Status(ctx)
 		waiting := ""

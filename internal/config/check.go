@@ -54,7 +54,7 @@ func (c *Config) checkCluster(f *faults) {
 		return
 	}
 	if c.Cluster.Name == "" {
-		f.add("cluster.name", "cluster.name: a cluster has a name, the same on every node")
+		f.add("cluster.name", "cluster.name: a cluster needs a name, the same on every node")
 	}
 	if c.Cluster.SecretFile == "" {
 		f.add("cluster.secret_file", "cluster.secret_file: must name the file with the cluster's secret, the same on every node; `leasehold init` makes one")
@@ -126,7 +126,7 @@ func (c *Config) checkPorts(f *faults) {
 	for i, a := range places {
 		for _, b := range places[i+1:] {
 			if samePlace(a.address, b.address) {
-				f.add(b.key, "%s: %s is taken by %s (%s); each needs a port of its own", b.key, b.address, a.key, a.address)
+				f.add(b.key, "%s: %s is used by %s (%s); each needs its own port", b.key, b.address, a.key, a.address)
 			}
 		}
 	}
@@ -171,7 +171,7 @@ func (c *Config) topicNames() []string {
 	return names
 }
 
-// warn notes what is allowed and most likely not meant.
+// warn notes settings that are allowed but probably not intended.
 func (c *Config) warn() {
 	warn := func(format string, args ...any) { c.warnings = append(c.warnings, fmt.Sprintf(format, args...)) }
 	if n := len(c.Cluster.Nodes); n > 0 && n%2 == 0 {
@@ -180,12 +180,12 @@ func (c *Config) warn() {
 	c.warnings = append(c.warnings, c.listenerWarnings()...)
 	c.warnings = append(c.warnings, c.handlerWarnings()...)
 	if len(c.Topics) == 0 {
-		warn("there is no [[topic]]: this node stores nothing of its own")
+		warn("there is no [[topic]]: this node stores no messages")
 	}
 	for _, t := range c.Topics {
 		used := slices.ContainsFunc(c.Groups, func(g worker.Config) bool { return g.Topic == t.Name })
 		if !used {
-			warn("topic %q has no [[group]]: nothing handles its messages, and none is ever removed", t.Name)
+			warn("topic %q has no [[group]]: its messages are never handled and never removed", t.Name)
 		}
 	}
 }

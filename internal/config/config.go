@@ -59,9 +59,9 @@ type ClusterSection struct {
 	Advertise  string   `toml:"advertise"`   // host:port at which the others reach this node, if not the one in nodes.
 
 	Timing     string        `toml:"timing"`      // "lan" or "wan"; the same on every node.
-	SessionTTL time.Duration `toml:"session_ttl"` // How long a node that is silent stays the owner of its partitions.
-	Renew      time.Duration `toml:"renew"`       // How often a node says that it is alive.
-	Margin     time.Duration `toml:"margin"`      // How long before the end of the ttl a node stops by itself.
+	SessionTTL time.Duration `toml:"session_ttl"` // How long a silent node keeps its partitions.
+	Renew      time.Duration `toml:"renew"`       // How often a node renews its session.
+	Margin     time.Duration `toml:"margin"`      // How long before its ttl ends a node stops its calls.
 
 	FastTakeover bool `toml:"fast_takeover"`
 }
@@ -86,7 +86,7 @@ func DefaultConfig() Config {
 // Path is the file that the config was read from.
 func (c *Config) Path() string { return c.path }
 
-// Warnings lists what is allowed and most likely not meant.
+// Warnings lists settings that are allowed but probably not intended.
 func (c *Config) Warnings() []string { return c.warnings }
 
 // Mode says whether the node stands alone.
@@ -174,10 +174,10 @@ func (c *Config) resolve(path string) string {
 	return filepath.Join(filepath.Dir(c.path), path)
 }
 
-// fill completes what the file left out, but for sizes: what exists keeps its own.
-func (c *Config) fill() {
+// applyDefaults completes what the file left out, except for sizes: existing streams keep theirs.
+func (c *Config) applyDefaults() {
 	c.Node.DataDir = c.resolve(c.Node.DataDir)
-	c.fillFiles()
+	c.resolvePaths()
 	defaults := timings[c.Cluster.Timing]
 	c.Cluster.SessionTTL = cmp.Or(c.Cluster.SessionTTL, defaults.ttl)
 	c.Cluster.Renew = cmp.Or(c.Cluster.Renew, defaults.renew)
@@ -192,8 +192,8 @@ func (c *Config) fill() {
 	}
 }
 
-// fillFiles finds the files of keys and passwords.
-func (c *Config) fillFiles() {
+// resolvePaths finds the files of keys and passwords.
+func (c *Config) resolvePaths() {
 	c.HTTP.TokenFile = c.credential(c.HTTP.TokenFile)
 	for _, t := range []*pki.TLSConfig{&c.Server.TLS, &c.HTTP.TLS} {
 		t.CertFile, t.KeyFile, t.CAFile = c.credential(t.CertFile), c.credential(t.KeyFile), c.credential(t.CAFile)

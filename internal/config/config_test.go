@@ -16,6 +16,8 @@ import (
 	"leasehold/internal/fielderr"
 	"leasehold/server/datadir"
 	"leasehold/worker"
+	"leasehold/worker/handler/subprocess"
+	"leasehold/worker/lane"
 )
 
 const smallest = `[node]
@@ -97,7 +99,7 @@ func TestSmallestConfigGetsEveryDefault(t *testing.T) {
 	if topic := c.Topics[0]; topic.Subject != "orders.*" || topic.DedupWindow != 2*time.Minute {
 		t.Errorf("topic: %+v", topic)
 	}
-	if g := c.Groups[0]; g.Timeout != 30*time.Second || g.Backoff != worker.DefaultBackoff() || g.Handler.Config.(worker.SubprocessConfig).StartTimeout == 0 {
+	if g := c.Groups[0]; g.Timeout != 30*time.Second || g.Backoff != lane.DefaultBackoff() || g.Handler.Config.(subprocess.Config).StartTimeout == 0 {
 		t.Errorf("group: %+v", g)
 	}
 	if w := c.Warnings(); len(w) != 0 {
@@ -139,7 +141,7 @@ func TestExampleLoadsAndShowsTheDefaults(t *testing.T) {
 	}
 	group, plain := c.Groups[0], bare.Groups[0]
 	plain.DLQMaxBytes = group.DLQMaxBytes
-	shown, usual := group.Handler.Config.(worker.SubprocessConfig), plain.Handler.Config.(worker.SubprocessConfig)
+	shown, usual := group.Handler.Config.(subprocess.Config), plain.Handler.Config.(subprocess.Config)
 	if shown.StartTimeout != usual.StartTimeout || shown.StopTimeout != usual.StopTimeout {
 		t.Errorf("handler is %+v, by default %+v", group.Handler, plain.Handler)
 	}
@@ -279,7 +281,7 @@ func TestHandlerTablesTakeTheKeysOfTheirKindOnly(t *testing.T) {
 func TestHandlerTableIsReadWithItsDefaults(t *testing.T) {
 	c := mustLoad(t, "[node]\nname = \"n1\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = \"a\"\n"+
 		`handler = { kind = "subprocess", command = ["python3", "x.py"], processes = 2, config = { a = { b = 1 }, c = [{ d = [{ e = 2 }] }] } }`)
-	want := worker.SubprocessConfig{
+	want := subprocess.Config{
 		Command: []string{"python3", "x.py"}, Processes: 2, StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second, Batch: 100,
 		Config: map[string]any{"a": map[string]any{"b": int64(1)}, "c": []any{map[string]any{"d": []any{map[string]any{"e": int64(2)}}}}},
 	}
@@ -295,10 +297,10 @@ func TestBackoffKeysLeftOutKeepTheirDefaults(t *testing.T) {
 	if got := c.Groups[1].HandoverTimeout; got != 2*time.Second {
 		t.Errorf("handover_timeout is %s, want the timeout", got)
 	}
-	if got, want := c.Groups[1].Backoff, (worker.Backoff{Initial: time.Second, Max: time.Minute, Factor: 2}); got != want {
+	if got, want := c.Groups[1].Backoff, (lane.Backoff{Initial: time.Second, Max: time.Minute, Factor: 2}); got != want {
 		t.Errorf("backoff is %+v, want %+v", got, want)
 	}
-	if got := c.Groups[2].Backoff; got != worker.DefaultBackoff() {
+	if got := c.Groups[2].Backoff; got != lane.DefaultBackoff() {
 		t.Errorf("backoff is %+v, want the default", got)
 	}
 }
@@ -500,7 +502,7 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 func TestEnvironmentIsLookedAtApart(t *testing.T) {
 	c := mustLoad(t, strings.ReplaceAll(smallest, "10.0.0.1", "127.0.0.1"))
 	c.Node.DataDir = t.TempDir()
-	c.Groups[0].Handler.Config = worker.SubprocessConfig{Command: []string{"no-such-program"}}
+	c.Groups[0].Handler.Config = subprocess.Config{Command: []string{"no-such-program"}}
 	failed := map[string]bool{}
 	for _, check := range c.CheckEnvironment() {
 		failed[check.Name] = !check.OK

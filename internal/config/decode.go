@@ -139,7 +139,7 @@ func listOf(text string) string {
 func (d *decoder) duration(p toml.Primitive, field reflect.Value, path string) {
 	var text string
 	if err := d.md.PrimitiveDecode(p, &text); err != nil {
-		d.faults.add(path, "%s: must be a text with a unit, like \"500ms\", \"30s\", \"2m\" or \"7d\"", display(path))
+		d.faults.add(path, "%s: must be a string with a unit, like \"500ms\", \"30s\", \"2m\" or \"7d\"", display(path))
 		return
 	}
 	value, err := duration.Parse(text)
@@ -164,7 +164,7 @@ func plainText(err error) string {
 	return strings.ReplaceAll(text, "; destination has type ", ", must be ")
 }
 
-// display is a path as people write it: the number of a table in an array says nothing to them, the line does.
+// display returns a path without the indexes of tables in arrays: users find the table by its line.
 func display(path string) string {
 	for {
 		open := strings.IndexByte(path, '[')
@@ -186,7 +186,7 @@ func fieldsByKey(t reflect.Type) map[string]int {
 	return fields
 }
 
-// parse reads text into c and notes every fault. It returns an error only if the text is no TOML.
+// parse reads text into c and notes every fault. It returns an error only if the text is not TOML.
 func parse(text string, c *Config, f *faults) error {
 	var tree map[string]toml.Primitive
 	md, err := toml.Decode(text, &tree)

@@ -12,6 +12,7 @@ import (
 	"leasehold/internal/fielderr"
 	"leasehold/server/access"
 	"leasehold/worker"
+	"leasehold/worker/handler"
 
 	"github.com/BurntSushi/toml"
 )
@@ -78,13 +79,13 @@ func (c *Config) CheckHandlerFiles() (warnings []string, err error) {
 	return warnings, nil
 }
 
-// handlerWarnings is about handlers that will hardly do what is meant.
+// handlerWarnings is about handlers that are probably misconfigured.
 func (c *Config) handlerWarnings() (out []string) {
 	for _, g := range c.Groups {
 		served := slices.ContainsFunc(c.Users, func(u access.UserConfig) bool { return slices.Contains(u.Serve, g.Name) })
 		needs := g.Handler.Resources()
 		if needs.Service && !served {
-			out = append(out, fmt.Sprintf("group %q: handler.kind: no [[user]] serves this group, so nobody can answer its requests; add one with serve = [%q]", g.Name, g.Name))
+			out = append(out, fmt.Sprintf("group %q: handler.kind: no [[user]] serves this group, so its requests cannot be answered; add one with serve = [%q]", g.Name, g.Name))
 		}
 		u, err := url.Parse(needs.SecretURL)
 		if err == nil && u.Scheme == "http" && !access.IsLoopback(net.JoinHostPort(u.Hostname(), "80")) {
@@ -123,5 +124,5 @@ func (d *decoder) handler(p toml.Primitive, h *worker.HandlerConfig, path string
 	c := reflect.New(reflect.TypeOf(kind.Config)).Elem()
 	c.Set(reflect.ValueOf(kind.Config.Defaulted()))
 	d.table(keys, c, path)
-	h.Config = c.Interface().(worker.KindConfig)
+	h.Config = c.Interface().(handler.Config)
 }

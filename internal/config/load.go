@@ -36,7 +36,7 @@ func Parse(path, text string) (*Config, error) {
 	}
 	c.checkPaths(f)
 	decoded := len(f.list)
-	c.fill()
+	c.applyDefaults()
 	c.check(f)
 	if decoded > 0 {
 		f.list = dropEchoes(f.list, decoded)

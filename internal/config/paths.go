@@ -39,7 +39,7 @@ func isPath(path string) bool {
 // variable is how a shell, or a systemd unit, names one.
 var variable = regexp.MustCompile(`\$(\{|[A-Za-z_])`)
 
-// pathFault says why a path is hardly what is meant; "" if nothing speaks against it.
+// pathFault says why a path is probably a mistake, "" if it is not.
 func pathFault(path string) string {
 	switch {
 	case strings.HasPrefix(path, "~"):

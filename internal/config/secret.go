@@ -11,7 +11,7 @@ import (
 	"leasehold/internal/smallfile"
 )
 
-// secretBytes is the length of a cluster secret: too long to be typed by a person or guessed.
+// secretBytes is the length of a cluster secret: too long to be guessed, or typed by hand.
 const secretBytes = 32
 
 // Secrets are the cluster's secret and, while it is being changed, the one before it.
@@ -66,7 +66,7 @@ func (c *Config) ReadSecrets() (Secrets, error) {
 		s.Keys = append(s.Keys, key)
 	}
 	if len(s.Keys) > 2 {
-		return s, c.secretFault("%s holds %d secrets; there is one, and during a change the one before it on a second line", s.Path, len(s.Keys))
+		return s, c.secretFault("%s holds %d secrets; expected one, or two while it is being changed", s.Path, len(s.Keys))
 	}
 	s.Warnings = modeWarnings("cluster.secret_file", s.Path)
 	return s, nil

@@ -24,7 +24,7 @@ func (c *Config) checkUsers(f *faults) {
 			f.add(fielderr.Join(path, "name"), "user %q: name: there are two users of this name", u.Name)
 		}
 		if other, there := keys[u.NKey]; there && u.NKey != "" {
-			f.add(fielderr.Join(path, "nkey"), "user %q: nkey: user %q has the same", u.Name, other)
+			f.add(fielderr.Join(path, "nkey"), "user %q: nkey: user %q has the same key", u.Name, other)
 		}
 		names[u.Name], keys[u.NKey] = true, u.Name
 		c.checkRights(f, path, u)

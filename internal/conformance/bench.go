@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"time"
 
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/subprocess"
+	"leasehold/worker/handler/wire"
 )
 
 // bench holds a subprocess handler while it is asked. One goroutine uses it.
@@ -17,7 +19,7 @@ type bench struct {
 	life  *life   // The child that works; nil if the last one is of no use any more.
 	lives []*life // All of them, for what is only known in the end.
 
-	baseline worker.Status // How it answers a plain message.
+	baseline handler.Status // How it answers a plain message.
 	batches  int
 	slowest  time.Duration // Answer to a message.
 	revoked  time.Duration // How long it took to give a partition back.
@@ -25,7 +27,7 @@ type bench struct {
 
 // Subprocess checks a subprocess handler. An error is never about the handler: the context has ended.
 func Subprocess(ctx context.Context, o Options) (*Report, error) {
-	o.Handler = o.Handler.Defaulted().(worker.SubprocessConfig)
+	o.Handler = o.Handler.Defaulted().(subprocess.Config)
 	b := &bench{source: newSource(o), ctx: ctx}
 	defer b.close()
 	return survey(ctx, o.Found, questions, b.ask)
@@ -94,8 +96,8 @@ func (b *bench) assign(l *life, partition int) error {
 	return b.control(l, b.o.Handler.StartTimeout, func(id string) error { return l.dialog.Assign(id, b.assignment(partition)) })
 }
 
-func (b *bench) assignment(partition int) worker.Assignment {
-	return worker.Assignment{Partition: partition, Epoch: b.epoch, NextSeq: b.seq + 1}
+func (b *bench) assignment(partition int) handler.Assignment {
+	return handler.Assignment{Partition: partition, Epoch: b.epoch, NextSeq: b.seq + 1}
 }
 
 // revoke takes a partition from a child.
@@ -115,7 +117,7 @@ func (b *bench) control(l *life, limit time.Duration, say func(id string) error)
 }
 
 // call has a child handle messages, all said before the first answer is waited for, and returns the answers.
-func (b *bench) call(l *life, ms ...*worker.Message) ([]answer, error) {
+func (b *bench) call(l *life, ms ...*handler.Message) ([]answer, error) {
 	sent := time.Now()
 	for _, m := range ms {
 		l.expect(result(m.ID))
@@ -146,12 +148,12 @@ func (b *bench) call(l *life, ms ...*worker.Message) ([]answer, error) {
 }
 
 // batch has a child handle messages of partition 0 in one call.
-func (b *bench) batch(l *life, ms []*worker.Message) (answer, error) {
+func (b *bench) batch(l *life, ms []*handler.Message) (answer, error) {
 	b.batches++
 	id := fmt.Sprintf("b%d", b.batches)
 	text := fmt.Appendf(nil, `{"type":"batch","id":%q,"partition":0,"epoch":%d,"messages":[`, id, b.epoch)
 	for i, m := range ms {
-		line, err := worker.EncodeMessage(m)
+		line, err := wire.EncodeMessage(m)
 		if err != nil {
 			return answer{}, err
 		}
@@ -186,7 +188,7 @@ func (b *bench) describe(l *life, err error) string {
 		return fmt.Sprintf("answered %s: %s", bad.text, bad.fault)
 	case errors.Is(err, errForeign):
 		return fmt.Sprintf("answered %s, and nobody had asked that", l.strangers()[0].text)
-	case errors.Is(err, errEnded), errors.Is(err, worker.ErrChildEnded):
+	case errors.Is(err, errEnded), errors.Is(err, subprocess.ErrChildEnded):
 		return "it ended: " + l.dialog.Ending()
 	}
 	text := err.Error()

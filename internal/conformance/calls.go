@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"leasehold/worker"
+	"leasehold/worker/handler"
 )
 
 // caller holds a handler of another kind than subprocess. What it is made of is not ours to start, stop or kill: it is
@@ -14,8 +14,8 @@ import (
 type caller struct {
 	source
 	ctx      context.Context
-	handler  worker.Handler
-	baseline worker.Result // Of a plain message.
+	handler  handler.Handler
+	baseline handler.Result // Of a plain message.
 
 	mu      sync.Mutex
 	slowest time.Duration // Of all calls, guarded by mu.
@@ -23,12 +23,12 @@ type caller struct {
 
 // Calls checks a handler by calls alone: a webhook, for example. An error is never about the handler: the context has
 // ended.
-func Calls(ctx context.Context, h worker.Handler, o Options) (*Report, error) {
+func Calls(ctx context.Context, h handler.Handler, o Options) (*Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	if r, ok := h.(worker.Runner); ok {
+	if r, ok := h.(handler.Runner); ok {
 		running.Go(func() { _ = r.Run(ctx) }) // What it says in the end is of no interest any more.
 	}
 	c := &caller{source: newSource(o), ctx: ctx, handler: h}
@@ -48,7 +48,7 @@ var callQuestions = []question[*caller]{
 }
 
 // call makes one call, as a lane does.
-func (c *caller) call(m *worker.Message) worker.Result {
+func (c *caller) call(m *handler.Message) handler.Result {
 	ctx, cancel := context.WithTimeout(c.ctx, c.o.Timeout)
 	defer cancel()
 	began := time.Now()
@@ -63,15 +63,15 @@ func (c *caller) askMessage() finding {
 	r := c.call(c.message(0))
 	c.baseline = r
 	switch r.Status {
-	case worker.OK:
+	case handler.OK:
 		return right("answered ok in %s", round(c.slowest))
-	case worker.Unavailable, worker.Timeout:
+	case handler.Unavailable, handler.Timeout:
 		return wrong("see that it runs, lets this caller in and has what it needs: the message is not to blame", "%s", said(r))
 	}
 	return better("give a message that it accepts with --data or --message: only then do the checks reach what it does with one", "%s", said(r))
 }
 
-func said(r worker.Result) string {
+func said(r handler.Result) string {
 	if r.Reason == "" {
 		return fmt.Sprintf("came to %s", r.Status)
 	}
@@ -79,12 +79,12 @@ func said(r worker.Result) string {
 }
 
 // lives makes sure that a call did no lasting harm: a plain one works afterwards, if one did before.
-func (c *caller) lives(r worker.Result, advice string) finding {
-	if r.Status == worker.Timeout {
+func (c *caller) lives(r handler.Result, advice string) finding {
+	if r.Status == handler.Timeout {
 		return wrong(advice, "%s", said(r))
 	}
 	after := c.call(c.message(0))
-	if c.baseline.Status == worker.OK && after.Status != worker.OK {
+	if c.baseline.Status == handler.OK && after.Status != handler.OK {
 		return wrong(advice, "%s; and the plain message after it %s", said(r), said(after))
 	}
 	return right("%s", said(r))
@@ -93,7 +93,7 @@ func (c *caller) lives(r worker.Result, advice string) finding {
 func (c *caller) askDuplicate() finding {
 	m := c.message(0)
 	first, again := c.call(m), c.call(m)
-	if again.Status == worker.Timeout {
+	if again.Status == handler.Timeout {
 		return c.lives(again, "calls repeat after a crash: answer a message that was seen before, too")
 	}
 	return judgeRepeat(first.Status, again.Status)
@@ -101,7 +101,7 @@ func (c *caller) askDuplicate() finding {
 
 // askInterleaved makes two calls at once.
 func (c *caller) askInterleaved() finding {
-	var results [2]worker.Result
+	var results [2]handler.Result
 	var calls sync.WaitGroup
 	for p := range results {
 		m := c.message(p)
@@ -109,7 +109,7 @@ func (c *caller) askInterleaved() finding {
 	}
 	calls.Wait()
 	for _, r := range results {
-		if r.Status == worker.Timeout || r.Status != c.baseline.Status {
+		if r.Status == handler.Timeout || r.Status != c.baseline.Status {
 			return wrong("partitions are handled side by side: take calls of several at once", "of two calls at once one %s", said(r))
 		}
 	}
@@ -125,7 +125,7 @@ func (c *caller) askRetry() finding {
 func (c *caller) askHuge() finding {
 	r := c.call(c.huge())
 	f := c.lives(r, "take payloads up to max_payload, or refuse longer ones without falling over")
-	if f.verdict == Right && r.Status != worker.OK && r.Status != worker.Reject {
+	if f.verdict == Right && r.Status != handler.OK && r.Status != handler.Reject {
 		return better("say reject to what is too large for good: else it is tried again and again, and all behind it waits", "%s", said(r))
 	}
 	return f
@@ -137,12 +137,12 @@ func (c *caller) askBinary() finding {
 
 // askStaleEpoch has a call of a new owner followed by a late one of the former.
 func (c *caller) askStaleEpoch() finding {
-	if c.baseline.Status != worker.OK {
+	if c.baseline.Status != handler.OK {
 		return notSeen(c.baseline.Status)
 	}
 	former := c.epoch
 	c.epoch++
-	if r := c.call(c.message(0)); r.Status != worker.OK {
+	if r := c.call(c.message(0)); r.Status != handler.OK {
 		return wrong("a partition can get a new owner, with a higher epoch: go on with it", "the first call under a higher epoch %s", said(r))
 	}
 	late := c.message(0) // Nobody has handled it yet: seq does not give it away.

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"leasehold/worker"
+	"leasehold/worker/handler"
 )
 
 // service is a handler that keeps what a good one keeps, and whose answers a test can change.
@@ -16,7 +16,7 @@ type service struct {
 	mu     sync.Mutex
 	epoch  map[int]uint64
 	broken bool
-	change func(s *service, m *worker.Message, good worker.Result) worker.Result
+	change func(s *service, m *handler.Message, good handler.Result) handler.Result
 	ended  chan struct{}
 }
 
@@ -26,67 +26,67 @@ func (s *service) Run(ctx context.Context) error {
 	return nil
 }
 
-func (s *service) Handle(ctx context.Context, m *worker.Message) worker.Result {
+func (s *service) Handle(ctx context.Context, m *handler.Message) handler.Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := worker.Result{Status: worker.OK}
+	r := handler.Result{Status: handler.OK}
 	if m.Epoch < s.epoch[m.Partition] {
-		r = worker.Result{Status: worker.Unavailable, Reason: "over"}
+		r = handler.Result{Status: handler.Unavailable, Reason: "over"}
 	} else {
 		s.epoch[m.Partition] = m.Epoch
 	}
 	if s.change != nil {
 		r = s.change(s, m, r)
 	}
-	if r.Status == worker.Timeout {
+	if r.Status == handler.Timeout {
 		<-ctx.Done()
 	}
 	return r
 }
 
 func TestCallsFindOutAService(t *testing.T) {
-	status := func(st worker.Status) worker.Result { return worker.Result{Status: st, Reason: "because"} }
+	status := func(st handler.Status) handler.Result { return handler.Result{Status: st, Reason: "because"} }
 	for name, c := range map[string]struct {
-		change        func(s *service, m *worker.Message, good worker.Result) worker.Result
+		change        func(s *service, m *handler.Message, good handler.Result) handler.Result
 		wrong, better []string
 	}{
 		"good": {},
 		"cannot be reached": {
-			func(*service, *worker.Message, worker.Result) worker.Result { return status(worker.Unavailable) },
+			func(*service, *handler.Message, handler.Result) handler.Result { return status(handler.Unavailable) },
 			[]string{"message"}, nil,
 		},
 		"never answers": {
-			func(*service, *worker.Message, worker.Result) worker.Result { return status(worker.Timeout) },
+			func(*service, *handler.Message, handler.Result) handler.Result { return status(handler.Timeout) },
 			[]string{"message"}, nil,
 		},
 		"rejects all": {
-			func(*service, *worker.Message, worker.Result) worker.Result { return status(worker.Reject) },
+			func(*service, *handler.Message, handler.Result) handler.Result { return status(handler.Reject) },
 			nil, []string{"message", "stale epoch"},
 		},
 		"keeps no epoch": {
-			func(*service, *worker.Message, worker.Result) worker.Result { return status(worker.OK) },
+			func(*service, *handler.Message, handler.Result) handler.Result { return status(handler.OK) },
 			nil, []string{"stale epoch"},
 		},
 		"hangs on a retry": {
-			func(_ *service, m *worker.Message, good worker.Result) worker.Result {
+			func(_ *service, m *handler.Message, good handler.Result) handler.Result {
 				if m.Attempt > 1 {
-					return status(worker.Timeout)
+					return status(handler.Timeout)
 				}
 				return good
 			}, []string{"retry"}, nil,
 		},
 		"tries what is too large again and again": {
-			func(_ *service, m *worker.Message, good worker.Result) worker.Result {
+			func(_ *service, m *handler.Message, good handler.Result) handler.Result {
 				if len(m.Data) > 100 {
-					return status(worker.Retry)
+					return status(handler.Retry)
 				}
 				return good
 			}, nil, []string{"huge payload"},
 		},
 		"falls over on binary": {
-			func(s *service, m *worker.Message, good worker.Result) worker.Result {
+			func(s *service, m *handler.Message, good handler.Result) handler.Result {
 				if s.broken = s.broken || !utf8.Valid(m.Data); s.broken {
-					return status(worker.Unavailable)
+					return status(handler.Unavailable)
 				}
 				return good
 			}, []string{"binary payload", "stale epoch"}, nil,
@@ -95,7 +95,7 @@ func TestCallsFindOutAService(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := &service{epoch: make(map[int]uint64), change: c.change, ended: make(chan struct{})}
 			o := Options{
-				Env: worker.HandlerEnv{Group: "conformance", Topic: "orders"}, Timeout: 20 * time.Second, MaxPayload: 1000,
+				Env: handler.Env{Group: "conformance", Topic: "orders"}, Timeout: 20 * time.Second, MaxPayload: 1000,
 				Key: "c-17", Payloads: [][]byte{[]byte("a")},
 			}
 			if slices.Contains([]string{"never answers", "hangs on a retry"}, name) {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/subprocess"
 )
 
 // Verdict is what a check came to.
@@ -59,8 +61,8 @@ func (r *Report) add(c Check) {
 type Options struct {
 	// Handler is what Subprocess checks; Calls does not use it. Its processes key is not used: a child is started when a
 	// check wants it.
-	Handler worker.SubprocessConfig
-	Env     worker.HandlerEnv
+	Handler subprocess.Config
+	Env     handler.Env
 
 	Timeout    time.Duration // How long a call may take, > 0.
 	MaxPayload int           // Size of the huge message, in bytes, > 0.
@@ -135,12 +137,12 @@ func newSource(o Options) source {
 }
 
 // message makes the next message of a partition.
-func (s *source) message(partition int) *worker.Message {
+func (s *source) message(partition int) *handler.Message {
 	s.seq++
 	data := s.o.Payloads[s.made%len(s.o.Payloads)]
 	s.made++
 	env := s.o.Env
-	return &worker.Message{
+	return &handler.Message{
 		ID: fmt.Sprintf("%s/%d/%d", env.Topic, partition, s.seq), IdempotencyKey: fmt.Sprintf("conformance-%d", s.seq),
 		Topic: env.Topic, Group: env.Group, Node: env.Node, Partition: partition, Seq: s.seq, Epoch: s.epoch,
 		Attempt: 1, MaxAttempts: worker.DefaultConfig().MaxAttempts, Key: s.o.Key, Subject: env.Topic + "." + s.o.Key,
@@ -149,14 +151,14 @@ func (s *source) message(partition int) *worker.Message {
 }
 
 // The payloads that are not the user's.
-func (s *source) huge() *worker.Message {
+func (s *source) huge() *handler.Message {
 	m := s.message(0)
 	// Control characters make the longest line: each takes six bytes in JSON.
 	m.Data = bytes.Repeat([]byte{1}, s.o.MaxPayload)
 	return m
 }
 
-func (s *source) binary() *worker.Message {
+func (s *source) binary() *handler.Message {
 	m := s.message(0)
 	m.Data = []byte("\xff\x00\xfe not UTF-8")
 	return m

@@ -15,7 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/subprocess"
 )
 
 // The tests use their own binary as the handler; the variable says how it behaves.
@@ -190,11 +191,11 @@ func check(t *testing.T, behaviour string, change func(*Options)) *Report {
 		t.Fatal(err)
 	}
 	o := Options{
-		Handler: worker.SubprocessConfig{
+		Handler: subprocess.Config{
 			Command: []string{exe},
 			Env:     map[string]string{behaviourVariable: behaviour, "GORACE": "atexit_sleep_ms=0"},
 		},
-		Env:     worker.HandlerEnv{App: "leasehold/test", Node: "n1", Group: "conformance", Topic: "orders"},
+		Env:     handler.Env{App: "leasehold/test", Node: "n1", Group: "conformance", Topic: "orders"},
 		Timeout: 20 * time.Second, MaxPayload: 64 << 10, Key: "c-17", Payloads: [][]byte{[]byte("a"), []byte("b")},
 	}
 	if change != nil {
@@ -318,7 +319,7 @@ func TestEndOfContextIsNoFinding(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := Subprocess(ctx, Options{
-		Handler: worker.SubprocessConfig{Command: []string{exe}, Env: map[string]string{behaviourVariable: "good"}},
+		Handler: subprocess.Config{Command: []string{exe}, Env: map[string]string{behaviourVariable: "good"}},
 		Timeout: time.Second, MaxPayload: 1, Payloads: [][]byte{nil},
 	})
 	if r != nil || err != context.Canceled {

@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"leasehold/internal/jsondata"
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/subprocess"
 )
 
 // line identifies an answer: what kind of one, and to what.
@@ -26,7 +27,7 @@ func result(id string) line { return line{"result", id} }
 // answer is an answer of the child.
 type answer struct {
 	line
-	status worker.Status
+	status handler.Status
 	fault  string // What is wrong with its form; empty if nothing is.
 	text   string // As it was written, cut.
 	body   body
@@ -34,7 +35,7 @@ type answer struct {
 
 // body is what an answer holds besides its kind and id.
 type body struct {
-	Status    *worker.Status
+	Status    *handler.Status
 	Reason    string
 	AfterMS   *float64 `json:"after_ms"`
 	Wants     []string
@@ -42,18 +43,18 @@ type body struct {
 	OKThrough *uint64 `json:"ok_through"`
 	Failed    *struct {
 		Seq     uint64
-		Status  worker.Status
+		Status  handler.Status
 		Reason  string
 		AfterMS *float64 `json:"after_ms"`
 	}
 }
 
 // statusPartial is an answer to a batch of which only a beginning succeeded.
-const statusPartial worker.Status = "partial"
+const statusPartial handler.Status = "partial"
 
 // life is one life of a child, and all that was said in it.
 type life struct {
-	dialog *worker.Dialog
+	dialog *subprocess.Probe
 
 	nextLine int // Id of the next control line; for the bench's goroutine.
 
@@ -73,7 +74,7 @@ func begin(o Options) (*life, error) {
 		changed: make(chan struct{}), asked: make(map[line]int), welcome: make(map[line]bool), heard: make(map[line][]answer),
 	}
 	var err error
-	l.dialog, err = worker.StartDialog(o.Handler, o.Env, l.hear)
+	l.dialog, err = subprocess.StartProbe(o.Handler, o.Env, l.hear)
 	return l, err
 }
 
@@ -137,7 +138,7 @@ func parse(text []byte) (answer, bool) {
 }
 
 // judgePart looks at a partial answer to a batch: it names the last message that is done and the one after it.
-func (a answer) judgePart(ms []*worker.Message) error {
+func (a answer) judgePart(ms []*handler.Message) error {
 	done := 0
 	if a.body.OKThrough != nil {
 		if *a.body.OKThrough > ms[len(ms)-1].Seq {
@@ -155,7 +156,7 @@ func (a answer) judgePart(ms []*worker.Message) error {
 		return nil
 	case done == len(ms) || f.Seq != ms[done].Seq:
 		return a.bad("failed.seq must be the message after ok_through")
-	case !known(f.Status) || f.Status == worker.OK:
+	case !known(f.Status) || f.Status == handler.OK:
 		return a.bad(fmt.Sprintf("failed has status %q, which says nothing of a failure", f.Status))
 	}
 	return nil
@@ -167,9 +168,9 @@ func (a answer) bad(fault string) error {
 }
 
 // known reports whether a handler may answer with the status. Timeout is not for it to say.
-func known(s worker.Status) bool {
+func known(s handler.Status) bool {
 	switch s {
-	case worker.OK, worker.Retry, worker.Reject, worker.Unavailable, worker.Pause:
+	case handler.OK, handler.Retry, handler.Reject, handler.Unavailable, handler.Pause:
 		return true
 	}
 	return false
@@ -315,7 +316,7 @@ func (l *life) unsigned() int {
 func (l *life) paused(what line) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.heard[what], func(a answer) bool { return a.status == worker.Pause })
+	return slices.ContainsFunc(l.heard[what], func(a answer) bool { return a.status == handler.Pause })
 }
 
 // hasSpoken reports whether anything was answered yet.

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"leasehold/worker"
+	"leasehold/worker/handler"
+	"leasehold/worker/handler/wire"
 )
 
 // questions are all checks, in the order in which they are made. The last ones look back at all that was said.
@@ -62,7 +63,7 @@ func askMessage(b *bench) finding {
 		return b.unanswered(b.life, err, "a message must not end the child: answer retry, reject or unavailable instead")
 	}
 	b.baseline = answers[0].status
-	if b.baseline != worker.OK {
+	if b.baseline != handler.OK {
 		return better("give a message that it accepts with --data or --message: only then do the checks reach what it does with one",
 			"answered %s to it, %s", b.baseline, answers[0].text)
 	}
@@ -105,8 +106,8 @@ func askDuplicate(b *bench) finding {
 	return b.unanswered(b.life, err, "calls repeat after a crash: a message that was seen before must not end the child")
 }
 
-func judgeRepeat(first, again worker.Status) finding {
-	if first == worker.OK && again != worker.OK {
+func judgeRepeat(first, again handler.Status) finding {
+	if first == handler.OK && again != handler.OK {
 		return better("answer ok to a message that is done already: calls repeat after a crash, and a repeat is no failure",
 			"answered ok, and to its repeat %s", again)
 	}
@@ -142,7 +143,7 @@ func askBatch(b *bench) finding {
 	if !b.life.wants("batch") || size < 2 {
 		return finding{}
 	}
-	var ms []*worker.Message
+	var ms []*handler.Message
 	for range size {
 		ms = append(ms, b.message(0))
 		b.seq++
@@ -184,7 +185,7 @@ const askAhead = "ignore what you do not know: fields and line types may be adde
 
 func askUnknownField(b *bench) finding {
 	m := b.message(0)
-	line, err := worker.EncodeMessage(m)
+	line, err := wire.EncodeMessage(m)
 	if err != nil {
 		return wrong("", "%s", err)
 	}
@@ -249,7 +250,7 @@ func askHigherEpoch(b *bench) finding {
 // askStaleEpoch plays an owner that was frozen: another child goes on under a higher epoch, then the first one gets its
 // late call.
 func askStaleEpoch(b *bench) finding {
-	if b.baseline != worker.OK {
+	if b.baseline != handler.OK {
 		return notSeen(b.baseline)
 	}
 	former := b.epoch
@@ -275,18 +276,18 @@ func askStaleEpoch(b *bench) finding {
 }
 
 // notSeen is the outcome of a check that needs a handler which accepts the messages.
-func notSeen(s worker.Status) finding {
+func notSeen(s handler.Status) finding {
 	return better("give a message that it accepts with --data or --message", "not to be seen: it answers %s to the test messages anyway", s)
 }
 
-func judgeStale(s worker.Status) finding {
+func judgeStale(s handler.Status) finding {
 	switch s {
-	case worker.Unavailable:
+	case handler.Unavailable:
 		return right("refused the late call of a former owner, with unavailable")
-	case worker.OK:
+	case handler.OK:
 		return better("keep epoch and seq beside the effect, in one transaction (docs/guarantees.md), unless a late or repeated call does no harm",
 			"did the late call of a former owner")
-	case worker.Pause, worker.Reject:
+	case handler.Pause, handler.Reject:
 		return better("answer unavailable: the message is fine, the caller is not", "answered %s to the late call of a former owner", s)
 	}
 	return better("answer unavailable, which does not count as an attempt of the message", "answered %s to the late call of a former owner", s)

@@ -141,8 +141,8 @@ func (n Node) WritePID(pid int) error {
 	return nil
 }
 
-// StopLimit is how long a node may take to stop cleanly before it is killed, killLimit how long it may take to be gone after
-// that. Together they are less than the 10 s in which a cluster on one machine should be down.
+// StopLimit is how long a node may take to stop cleanly before it is killed, killLimit how long it may take to be gone
+// after that. Together they are less than the 10 s in which a cluster on one machine should be down.
 const (
 	StopLimit = 8 * time.Second
 	killLimit = time.Second

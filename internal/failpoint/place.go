@@ -6,7 +6,7 @@ type Place string
 // The places. Each is between two steps of which a crash may leave the first done and the second not.
 const (
 	Claimed      Place = "claimed"       // A lease was claimed, its lane not started.
-	Renewed      Place = "renewed"       // The session was renewed, and nobody here knows yet.
+	Renewed      Place = "renewed"       // The session was renewed, and the node does not know yet.
 	HandedOver   Place = "handed-over"   // A lease was handed over, others not yet.
 	Ended        Place = "ended"         // The session was ended, the process not.
 	Handled      Place = "handled"       // The handler has succeeded, the checkpoint has not moved.

@@ -197,7 +197,7 @@ func (r *Reader) check(line []byte) error {
 func fieldText(line []byte, path []string) (string, error) {
 	value, field := json.RawMessage(line), strings.Join(path, ".")
 	if bytes.HasPrefix(bytes.TrimSpace(line), []byte("[")) {
-		return "", fmt.Errorf("line is a JSON array and has no field %q; put each element on a line of its own, for example with `jq -c '.[]'`", field)
+		return "", fmt.Errorf("line is a JSON array and has no field %q; put each element on its own line, for example with `jq -c '.[]'`", field)
 	}
 	for _, name := range path {
 		object, err := jsondata.Object(value)

@@ -50,7 +50,7 @@ func Open(out io.Writer, notice func(dropped uint64) []byte) *Sink {
 	return s
 }
 
-// Write queues a line or drops it. It never fails: nobody could log that.
+// Write queues a line or drops it. It never fails, since a failure could not be logged.
 func (s *Sink) Write(line []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +129,7 @@ func (s *Sink) signal() {
 	}
 }
 
-// run writes what is queued until the sink is closed and empty.
+// run writes queued lines until the sink is closed and empty.
 func (s *Sink) run() {
 	defer close(s.done)
 	for {

@@ -17,6 +17,9 @@ import (
 	"leasehold/partitioner"
 	"leasehold/server/access"
 	"leasehold/worker"
+	"leasehold/worker/deadletter"
+	"leasehold/worker/handler"
+	"leasehold/worker/reader"
 )
 
 // group is one group on this node.
@@ -33,7 +36,7 @@ type group struct {
 func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 	idle := rate.NewLimiter(5, 5) // Of the node, whatever the number of topics.
 	for _, c := range n.Config.Groups {
-		handler, err := c.NewHandler(worker.HandlerEnv{
+		handler, err := c.NewHandler(handler.Env{
 			App: "leasehold/" + n.Version, Node: n.Config.Node.Name, Group: c.Name, Topic: c.Topic,
 			Conn: n.conns.services, Subject: access.ServeSubject(c.Name), Lock: lock, Logger: n.Logger,
 		})
@@ -46,7 +49,7 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 		}
 		w, err := worker.NewGroup(worker.GroupOptions{
 			Config: c, Topic: t.Topic, Node: n.Config.Node.Name, Handler: handler, Reader: t.reader, Logger: n.Logger,
-			Letters: &worker.DeadLetters{Group: c.Name, JS: n.conns.letters},
+			DeadLetters: &deadletter.Store{Group: c.Name, JS: n.conns.letters},
 		})
 		if err != nil {
 			return fmt.Errorf("group %q: %w", c.Name, err)
@@ -56,8 +59,8 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 	return nil
 }
 
-func (n *Node) newReader(t partitioner.Topic, idle *rate.Limiter) *worker.Reader {
-	return worker.NewReader(worker.ReaderOptions{
+func (n *Node) newReader(t partitioner.Topic, idle *rate.Limiter) *reader.Reader {
+	return reader.New(reader.Options{
 		Topic: t, JS: n.conns.readers, Logger: n.Logger, IdleWrites: idle, Pressure: n.pressure(t), LocalServer: n.localServer,
 	})
 }

@@ -17,14 +17,14 @@ import (
 	"leasehold/partitioner"
 	"leasehold/partitioner/stream"
 	"leasehold/server"
-	"leasehold/worker"
+	"leasehold/worker/reader"
 )
 
 // topic is one topic on this node.
 type topic struct {
 	partitioner.Topic
 	stream jetstream.Stream
-	reader *worker.Reader // nil if this node has no group of the topic: to read costs, and nobody would get it.
+	reader *reader.Reader // nil if this node has no group of the topic: to read costs, and nobody would get it.
 }
 
 // setUp makes or finds the bucket, the topics' streams and the definitions. It returns where each group starts.

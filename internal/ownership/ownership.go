@@ -26,8 +26,8 @@ type Grant struct {
 	Progress
 	Applied uint64 // ID of the last command that was applied to the partition; 0 if there was none.
 
-	// MayStart checks the fence, right before every call. False: the lane starts no more calls and waits to be cancelled or
-	// drained. It never blocks. nil always allows.
+	// MayStart checks the fence, right before every call. False: the lane starts no more calls and waits to be
+	// cancelled or drained. It never blocks. nil always allows.
 	MayStart func() bool
 	// Wake says that the lane has progress to store at once. It never blocks. nil does nothing.
 	Wake func()
@@ -35,14 +35,14 @@ type Grant struct {
 
 // Progress is how far a lane has come: what its lease stores and the next owner continues from.
 type Progress struct {
-	Checkpoint uint64 // Every message of the partition with a stream sequence ≤ Checkpoint is finished. Only a seek lowers it.
+	Checkpoint uint64 // Messages of the partition with a stream sequence ≤ Checkpoint are finished. Only a seek lowers it.
 	Attempt    int    // Failed attempts of the first message after Checkpoint.
-	Paused     string // Why no message is handled; "" if the partition is not paused. A lane may pause, only a command resumes.
-	Release    string // Keys whose parked messages are handled first, separated by blanks, or AllKeys. A lane only removes keys.
+	Paused     string // Why no message is handled; "" if not paused. A lane may pause, only a command resumes.
+	Release    string // Keys, separated by blanks, whose parked messages go first, or AllKeys. A lane only removes keys.
 
 	// DeadLetterSeq is a sequence in the stream of the group's dead letters. Those of the partition are not above it.
 	DeadLetterSeq uint64
-	// CheckDeadLetters says that a dead letter may be stored that neither DeadLetterSeq nor Attempt accounts for: its owner
-	// died before it could record it, or the record was lost. Only a lane that has checked clears it.
+	// CheckDeadLetters says that a dead letter may be stored that neither DeadLetterSeq nor Attempt accounts for: its
+	// owner died before it could record it, or the record was lost. Only a lane that has checked clears it.
 	CheckDeadLetters bool
 }

@@ -9,7 +9,8 @@ import (
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/server/disk"
-	"leasehold/worker"
+	"leasehold/worker/header"
+	"leasehold/worker/lane"
 )
 
 // reportWait is how long a status waits for what the other nodes report.
@@ -44,10 +45,10 @@ type Lane struct {
 }
 
 // NewLane is what a node reports of one of its lanes.
-func NewLane(l worker.LaneStatus) Lane {
+func NewLane(l lane.Status) Lane {
 	out := Lane{
-		Partition: l.Partition, Epoch: l.Epoch, Done: l.Done, State: l.State, Attempt: l.Attempt, Error: l.Error,
-		RetryAt: worker.TimeText(l.RetryAt), Parked: l.Parked, Passed: l.Passed, Release: l.Unreleased,
+		Partition: l.Partition, Epoch: l.Epoch, Done: l.Checkpoint, State: l.State, Attempt: l.Attempt, Error: l.Error,
+		RetryAt: header.TimeText(l.RetryAt), Parked: l.Parked, Passed: l.Passed, Release: l.Unreleased,
 	}
 	if l.Lag != nil {
 		lag := int64(*l.Lag)
@@ -67,7 +68,7 @@ func (l Lane) LagOf(last uint64) *int64 {
 
 // Undisturbed reports whether there is nothing about the lane that a resume would change.
 func (l Lane) Undisturbed() bool {
-	return l.Attempt == 0 && (l.State == worker.StateHeld || l.State == worker.StateStarting || l.State == worker.StateReleasing)
+	return l.Attempt == 0 && (l.State == lane.StateHeld || l.State == lane.StateStarting || l.State == lane.StateReleasing)
 }
 
 // Disk is what a node reports of its disk. Sizes are bytes.

@@ -11,14 +11,14 @@ import (
 	"leasehold/internal/logsink"
 	"leasehold/server/disk"
 	"leasehold/server/ingress"
-	"leasehold/worker"
+	"leasehold/worker/lane"
 )
 
 // maxRefused bounds what a report says of refusals.
 const maxRefused = 50
 
 // Lanes are those of a group on this node.
-type Lanes interface{ Status() []worker.LaneStatus }
+type Lanes interface{ Status() []lane.Status }
 
 // Reporter reports what this node knows of itself.
 type Reporter struct {

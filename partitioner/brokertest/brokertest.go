@@ -39,14 +39,15 @@ func Start(t testing.TB, conf string) *Broker {
 // Start starts it again, on the same port and data.
 func (b *Broker) Start() {
 	b.t.Helper()
-	srv, err := runServer(b.dir, b.port, b.conf)
+	srv, err := Run(b.dir, b.port, b.conf)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.srv, b.port = srv, srv.Addr().(*net.TCPAddr).Port
 }
 
-func runServer(dir string, port int, conf string) (*server.Server, error) {
+// Run starts a server with JetStream on a port of 127.0.0.1; -1 means any. The caller shuts it down.
+func Run(dir string, port int, conf string) (*server.Server, error) {
 	opts := &server.Options{}
 	if err := opts.ProcessConfigString("max_payload: 1114112\n" + conf); err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ const (
 func Main(m *testing.M) {
 	if dir := os.Getenv(brokerDirEnv); dir != "" {
 		port, _ := strconv.Atoi(os.Getenv(brokerPortEnv))
-		srv, err := runServer(dir, port, "")
+		srv, err := Run(dir, port, "")
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)

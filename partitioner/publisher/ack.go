@@ -12,18 +12,18 @@ import (
 	"leasehold/partitioner"
 )
 
-// verdict is what one answer says about one attempt to publish.
+// verdict is what an acknowledgement says about one attempt to publish.
 type verdict int
 
 const (
 	acked     verdict = iota // it is stored
-	rejected                 // this attempt is not stored and never will be; asking again is pointless
-	retryable                // this attempt is not stored and never will be; the next one may be
-	overLimit                // the same as declined, if who says so leads the stream; see confirmLimit
-	undecided                // this attempt may be stored, now or later
+	rejected                 // not stored and never will be; a retry is pointless
+	retryable                // not stored and never will be, but a retry may be
+	overLimit                // as rejected, if the sender leads the stream; see confirmLimit
+	undecided                // may be stored, now or later
 )
 
-// ack is a broker's answer to one attempt, or what the client library said of it.
+// ack is a broker's answer to one attempt, or the client library's error.
 type ack struct {
 	verdict   verdict
 	sequence  uint64
@@ -57,10 +57,10 @@ type pubAck struct {
 	} `json:"error"`
 }
 
-// readAck reads the answer to one attempt. What it does not understand is undecided.
+// readAck decodes the answer to one attempt. An answer that it cannot decode is undecided.
 func readAck(stream string, m *nats.Msg) ack {
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
-		// No responders: the broker had nobody to hand this attempt to and dropped it.
+		// No responders: no stream is subscribed, and the broker dropped this attempt.
 		return ack{verdict: retryable, err: ErrNoTopic}
 	}
 	var reply pubAck

@@ -15,24 +15,23 @@ import (
 )
 
 const (
-	retryMinPause = 50 * time.Millisecond // after an answer that says: not now
+	retryMinPause = 50 * time.Millisecond // after a refusal that may pass
 	retryMaxPause = 2 * time.Second
 
-	// confirmLimit is how long a stream's limit must have been the answer before it is the result. A node that no
-	// longer leads the stream and is too slow to notice still gets each publish, beside the leader, and answers from
-	// limits and counts of its own: refused here, stored there (seen while its disk was slow and Hold had just been taken
-	// back). The other answer comes meanwhile, or the next attempt is told that it is a duplicate.
+	// confirmLimit is how long a stream limit must have been the answer before it becomes the result. A node that no longer
+	// leads the stream and is too slow to notice still receives each publish, beside the leader, and answers from limits and
+	// counts of its own: refused here, stored there (seen while its disk was slow and publishing had just been resumed). The
+	// leader's answer arrives meanwhile, or the next attempt is reported as a duplicate.
 	confirmLimit = time.Second
 )
 
-// advance sends a message that has just become the head of its key. If it ends without being sent, the next one of the
-// key follows, and so on.
+// advance sends a message that has just become the head of its key. If it ends unsent, the next one of the key follows.
 func (p *Publisher) advance(e *pending) {
 	for e != nil {
 		err := e.refusal
 		if err == nil {
-			attempt, launched := p.begin(e)
-			if launched {
+			attempt, begun := p.begin(e)
+			if begun {
 				p.send(e, attempt)
 				return
 			}
@@ -42,8 +41,8 @@ func (p *Publisher) advance(e *pending) {
 	}
 }
 
-// begin makes a message fly, with its first attempt; false if the publisher is closed.
-func (p *Publisher) begin(e *pending) (attempt int, launched bool) {
+// begin puts a message in flight, with its first attempt; false if the publisher is closed.
+func (p *Publisher) begin(e *pending) (attempt int, begun bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -55,7 +54,7 @@ func (p *Publisher) begin(e *pending) (attempt int, launched bool) {
 	return p.attemptLocked(e), true
 }
 
-// beginRetry starts a further attempt; 0 if there is none to send, because the message has got its result.
+// beginRetry starts another attempt; 0 if there is none to send, because the message has its result.
 func (p *Publisher) beginRetry(e *pending) (attempt int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,8 +64,8 @@ func (p *Publisher) beginRetry(e *pending) (attempt int) {
 	return p.attemptLocked(e)
 }
 
-// attemptLocked counts an attempt and sets its time limit; 0 if there is no connection to send it on. The client library
-// would buffer it then, and send it even after the message's result was given.
+// attemptLocked counts an attempt and sets its timeout; 0 if there is no connection to send it on. The client library would
+// buffer it then, and send it even after the message has its result.
 func (p *Publisher) attemptLocked(e *pending) (attempt int) {
 	e.attempts++
 	now := time.Now()
@@ -80,7 +79,7 @@ func (p *Publisher) attemptLocked(e *pending) (attempt int) {
 	return e.attempts
 }
 
-// send sends an attempt that has begun.
+// send sends an attempt that has begun; attempt 0 is none.
 func (p *Publisher) send(e *pending, attempt int) {
 	if attempt == 0 {
 		return
@@ -91,12 +90,12 @@ func (p *Publisher) send(e *pending, attempt int) {
 	}
 }
 
-// pause before the attempt after this one.
+// pause is the time before the attempt that follows this one.
 func pause(attempt int) time.Duration {
 	return min(retryMinPause<<min(attempt-1, 10), retryMaxPause)
 }
 
-// scheduleLocked has the watch look at a message then, or when its time for retries is over.
+// scheduleLocked has the watch act on a message then, or when RetryFor is over if that is sooner.
 func (p *Publisher) scheduleLocked(e *pending, then time.Time) {
 	if over := e.first.Add(p.opt.RetryFor); then.After(over) {
 		then = over
@@ -111,8 +110,8 @@ func (p *Publisher) scheduleLocked(e *pending, then time.Time) {
 	}
 }
 
-// reply is the subject for the answer to one attempt: message number and attempt, so that a late answer is not taken
-// for one to a later attempt.
+// reply is the reply subject of one attempt. It names message and attempt, so that a late acknowledgement is not taken for
+// one of a later attempt.
 func (p *Publisher) reply(num uint64, attempt int) string {
 	var buf [96]byte
 	b := append(buf[:0], p.inbox...)
@@ -130,17 +129,17 @@ func (p *Publisher) parseReply(subject string) (num uint64, attempt int, ok bool
 	return num, int(n), ok && dash && err1 == nil && err2 == nil
 }
 
-// onReply runs on the subscription's goroutine.
+// onReply handles an acknowledgement, on the subscription's goroutine.
 func (p *Publisher) onReply(m *nats.Msg) {
 	if num, attempt, ok := p.parseReply(m.Subject); ok {
 		p.handleAck(num, attempt, readAck(p.topic.Name, m))
 	}
 }
 
-// handleAck acts on the answer to one attempt. Answers that come after the result change nothing.
+// handleAck acts on the acknowledgement of one attempt. One that arrives after the result changes nothing.
 func (p *Publisher) handleAck(num uint64, attempt int, a ack) {
 	p.mu.Lock()
-	if a.verdict != retryable { // what a node says that has been cut off for a while: nobody there takes the message
+	if a.verdict != retryable { // a node that has been cut off for a while says only this
 		p.lastAck = time.Now()
 	}
 	e := p.inFlight[num]
@@ -153,7 +152,7 @@ func (p *Publisher) handleAck(num uint64, attempt int, a ack) {
 	}
 	if next, again := e.retryAt(a, attempt, time.Now()); again {
 		e.last = a.err
-		if attempt == e.attempts { // else a later attempt is on its way and has a look of its own
+		if attempt == e.attempts { // else a later attempt is in flight and has a schedule of its own
 			p.scheduleLocked(e, next)
 		}
 		p.mu.Unlock()
@@ -164,7 +163,7 @@ func (p *Publisher) handleAck(num uint64, attempt int, a ack) {
 	p.advance(p.complete(e, e.result(a)))
 }
 
-// retryAt is when to try again after an answer that is not final.
+// retryAt is when to try again after an acknowledgement that is not final.
 func (e *pending) retryAt(a ack, attempt int, now time.Time) (at time.Time, again bool) {
 	switch a.verdict {
 	case retryable, undecided:
@@ -179,8 +178,8 @@ func (e *pending) retryAt(a ack, attempt int, now time.Time) (at time.Time, agai
 	return time.Time{}, false
 }
 
-// result is the result that a final answer gives. A refusal of one attempt does not speak for another that nobody
-// answered: that one may still be on its way to the broker.
+// result is the result of a final acknowledgement. A refusal of one attempt says nothing of another without an answer: that
+// one may still be on its way to the broker.
 func (e *pending) result(a ack) Result {
 	if a.verdict != acked {
 		return e.failed(a.err)
@@ -192,7 +191,7 @@ func (e *pending) result(a ack) Result {
 	return r
 }
 
-// failed is the result of a message that no answer has stored: refused if every attempt is known not to have landed.
+// failed is the result of a message that was not acknowledged as stored: Refused if no attempt can have stored it.
 func (e *pending) failed(err error) Result {
 	r := Result{Outcome: Refused, Partition: e.place.Partition, Key: e.place.Key, ID: e.id, Err: err}
 	if len(e.unanswered) > 0 {
@@ -202,9 +201,9 @@ func (e *pending) failed(err error) Result {
 	return r
 }
 
-// complete gives a message its result and returns the next one of its key. The caller has removed it from flying, or it
-// never flew: so it comes here once. The key's head stays in place until the callback returns, which keeps callbacks of
-// a key in order.
+// complete passes a message its result and returns the next one of its key. The caller has removed it from inFlight, or it
+// never was in it, so this happens once. The head stays in place until the callback returns, which keeps the callbacks of a
+// key in order.
 func (p *Publisher) complete(e *pending, r Result) *pending {
 	p.mu.Lock()
 	q := p.keys[e.place.Key]
@@ -220,7 +219,7 @@ func (p *Publisher) complete(e *pending, r Result) *pending {
 	return p.nextLocked(e.place.Key, q)
 }
 
-// watch sends again what was not answered in time, and ends what has had its time.
+// watch retries what was not acknowledged in time, and ends what has exceeded RetryFor.
 func (p *Publisher) watch() {
 	defer close(p.done)
 	timer := time.NewTimer(time.Hour)
@@ -238,7 +237,7 @@ func (p *Publisher) watch() {
 			}
 			p.retryNow()
 		}
-		if wait, flying := p.check(); flying {
+		if wait, more := p.check(); more {
 			timer.Reset(wait)
 		} else {
 			timer.Stop()
@@ -246,7 +245,7 @@ func (p *Publisher) watch() {
 	}
 }
 
-// retryNow makes everything due: no answer comes to a connection that has been replaced.
+// retryNow makes everything due: no acknowledgement arrives on a connection that has been replaced.
 func (p *Publisher) retryNow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -257,8 +256,8 @@ func (p *Publisher) retryNow() {
 	}
 }
 
-// check goes through what is due. It returns how long until the next look, if anything flies.
-func (p *Publisher) check() (wait time.Duration, flying bool) {
+// check handles everything that is due. It returns the time until the next check, if anything is in flight.
+func (p *Publisher) check() (wait time.Duration, more bool) {
 	late, over := p.due(time.Now())
 	for _, e := range over {
 		p.advance(p.complete(e, e.failed(e.overdue())))
@@ -280,7 +279,8 @@ func (p *Publisher) check() (wait time.Duration, flying bool) {
 	return time.Until(p.nextCheck), len(p.inFlight) > 0
 }
 
-// unresponsive tells whether nothing has been answered for so long that another server may do better, at most once for that long.
+// unresponsive reports whether nothing has been acknowledged for so long that another server may do better. It is true at most
+// once in that time.
 func (p *Publisher) unresponsive(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -297,7 +297,7 @@ func (p *Publisher) unresponsive(now time.Time) bool {
 	return false
 }
 
-// due lists what must be sent again, in the order first sent, and takes away what has had its time.
+// due lists what must be sent again, in the order first sent, and removes what has exceeded RetryFor.
 func (p *Publisher) due(now time.Time) (late, over []*pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -344,8 +344,8 @@ func (p *Publisher) wrapErrorHandler() {
 	})
 }
 
-// onViolation finds the message that a permission error is about, by its subject or, if it is the reply that is
-// refused, by its number. Such an attempt was dropped.
+// onViolation finds the message that a permission error is about, by its subject or, if the reply subject was refused, by its
+// number. The broker has dropped that attempt.
 func (p *Publisher) onViolation(err error) {
 	refused := ack{verdict: rejected, err: fmt.Errorf("%w: %w", ErrNotPermitted, err)}
 	if reply, ok := quotedAfter(err.Error(), "Publish with Reply of "); ok {

@@ -18,24 +18,24 @@ import (
 
 // Options tune a Publisher. The zero value of each field is its default.
 type Options struct {
-	// Window is how many messages may be accepted and without a result: in flight, waiting for an earlier one of
-	// their key, or held. Default 1024.
+	// Window is how many messages may be accepted and without a result: in flight, behind an earlier one of their key, or
+	// blocked. Default 1024.
 	Window int
-	// MaxBytes bounds the memory of these messages. A larger message is let through alone. Default 64 MiB.
+	// MaxBytes bounds the memory of these messages. A larger message is accepted when it is the only one. Default 64 MiB.
 	MaxBytes bytesize.Size
-	// AckTimeout is how long to wait for an answer before sending again, doubling twice. Default 2s. Short enough to
-	// find a new leader soon; a retry that was not needed costs the broker one look at the message id.
+	// AckTimeout is how long to wait for an acknowledgement before sending again; it doubles twice. Default 2s. Short enough
+	// to find a new leader soon; an unnecessary retry costs the broker one lookup of the message id.
 	AckTimeout time.Duration
 	// RetryFor ends the retries of a message, counted from its first send. Default half of dedup_window, at most
 	// three quarters: past the window the broker has forgotten the message id and a retry would be stored again.
 	RetryFor time.Duration
-	// Failover lets the publisher leave a server that has answered nothing for three AckTimeouts, or only that nobody takes
-	// the message, for another one that the connection knows: a node that is frozen, or cut off from the others, keeps
-	// its clients. For a connection that nobody else uses.
+	// Failover reconnects to another server that the connection knows when this one has answered nothing for three AckTimeouts,
+	// or only that the stream has no leader: a node that is frozen or cut off from the others keeps its clients. Use it on a
+	// connection that nothing else uses.
 	Failover bool
 }
 
-// unresponsiveAfter is how many AckTimeouts without any answer make a server deaf.
+// unresponsiveAfter is how many AckTimeouts without any acknowledgement make a server unresponsive.
 const unresponsiveAfter = 3
 
 func (o Options) withDefaults(t partitioner.Topic) Options {
@@ -65,6 +65,9 @@ func (o Options) validate(t partitioner.Topic) error {
 	return errors.Join(errs...)
 }
 
+// wakePart is the part of the window, one divided by this, that must be free before calls waiting for capacity are woken.
+const wakePart = 16
+
 // Publisher publishes to one topic: pipelined across keys, at most one message of a key in flight, retried under the
 // same message id. It needs no rights but to publish to the topic's subject and to receive on its own inbox.
 //
@@ -72,39 +75,40 @@ func (o Options) validate(t partitioner.Topic) error {
 // Publish. They must not block and must not call Publish, Flush or Close; Resolve is fine.
 //
 // A Publisher starts one goroutine and a subscription; Close ends both. All methods are safe for concurrent use.
-// Every message is at any time in exactly one place: at the head of its key's queue (in flight, or having its callback
-// run), behind it, or done.
+// At any time every message is in exactly one place: at the head of its key's queue (in flight, or in its callback), behind
+// the head, or done.
 type Publisher struct {
-	nc     *nats.Conn
-	topic  partitioner.Topic
-	opt    Options
-	inbox  string // prefix of reply subjects, with its final dot
-	sub    *nats.Subscription
-	status chan nats.Status
-	wake   chan struct{} // holds one: the watch must look at nextLook again
-	stop   chan struct{}
-	done   chan struct{} // closed when the watch has returned
+	nc       *nats.Conn
+	topic    partitioner.Topic
+	opt      Options
+	inbox    string // prefix of reply subjects, with its final dot
+	sub      *nats.Subscription
+	status   chan nats.Status
+	wakePart int           // see releaseLocked
+	wake     chan struct{} // holds one: the watch must read nextCheck again
+	stop     chan struct{}
+	done     chan struct{} // closed when the watch has returned
 
 	mu        sync.Mutex // guards what follows, and every pending and keyQueue
 	ids       *nuid.NUID
 	lastNum   uint64
-	keys      map[string]*keyQueue // only keys with a message, or held
-	inFlight  map[uint64]*pending  // sent, no result yet; whoever removes an entry gives it its result
-	nextCheck time.Time            // ≤ every flying due; zero if nothing flies
-	lastAck   time.Time            // when anybody last took or refused a message, or the server left that answered nothing
+	keys      map[string]*keyQueue // only keys with a message, or blocked
+	inFlight  map[uint64]*pending  // sent, no result yet; the one who removes an entry passes it its result
+	nextCheck time.Time            // ≤ every due in inFlight; zero if nothing is in flight
+	lastAck   time.Time            // when a broker last accepted or refused a message, or we left an unresponsive one
 	accepted  int                  // taken by Publish, callback not yet returned; ≤ Window
 	bytes     int64                // weight of the accepted; ≤ MaxBytes
-	blocked   int                  // of accepted: behind a held key
-	idle      chan struct{}        // closed when accepted == held; nil if nobody waits
-	capacity  chan struct{}        // closed when it is time to look for room again; nil if nobody waits
+	blocked   int                  // of accepted: behind a blocked head
+	idle      chan struct{}        // closed when accepted == blocked; nil if nobody waits
+	capacity  chan struct{}        // closed when waiting calls should check for capacity again; nil if nobody waits
 	closed    bool
 }
 
-// keyQueue is one key's messages. head is in flight or settling; waiting go after it, in order.
+// keyQueue holds one key's messages. The head is in flight or in its callback; the others follow in order.
 type keyQueue struct {
 	head    *pending
 	waiting []*pending
-	blocked bool // head ended as unknown, and nobody has resolved that
+	blocked bool // the head ended as Unknown, and Resolve has not been called
 }
 
 // pending is one message between Publish and its callback.
@@ -116,15 +120,15 @@ type pending struct {
 	data      []byte
 	weight    int64 // its share of Publisher.bytes
 	callback  func(Result)
-	refusal   error // known without asking the broker
+	refusal   error // known without the broker
 
 	num            uint64
 	first          time.Time // first send
-	due            time.Time // when the watch looks at it next
+	due            time.Time // when the watch acts on it next
 	attempts       int
-	unanswered     []int     // attempts that may have stored it, or may yet
+	unanswered     []int     // attempts without an answer: each may have stored it, or may yet
 	last           error     // why it is not stored so far
-	overLimitSince time.Time // when a limit was first the answer
+	overLimitSince time.Time // when a stream limit was first the answer
 }
 
 // New makes a publisher for a topic on a connection. It wraps the connection's error handler, because that is
@@ -138,8 +142,8 @@ func New(nc *nats.Conn, t partitioner.Topic, opt Options) (*Publisher, error) {
 	}
 	p := &Publisher{
 		nc: nc, topic: t, opt: opt,
-		inbox: nc.NewInbox() + ".",
-		wake:  make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		inbox: nc.NewInbox() + ".", wakePart: wakePart,
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		ids: nuid.New(), keys: map[string]*keyQueue{}, inFlight: map[uint64]*pending{},
 	}
 	if err := p.subscribe(); err != nil {
@@ -151,8 +155,8 @@ func New(nc *nats.Conn, t partitioner.Topic, opt Options) (*Publisher, error) {
 	return p, nil
 }
 
-// subscribe opens the one inbox for all answers, and makes sure that it works: without the right to receive, every
-// message would end as unknown.
+// subscribe opens the inbox for all acknowledgements and checks that it works: without permission to receive, every message
+// would end as Unknown.
 func (p *Publisher) subscribe() error {
 	sub, err := p.nc.Subscribe(p.inbox+"*", p.onReply)
 	if err != nil {
@@ -162,7 +166,7 @@ func (p *Publisher) subscribe() error {
 	if !p.nc.IsConnected() {
 		return nil
 	}
-	// The broker's error comes before the answer to this flush.
+	// The broker's error arrives before its reply to this flush.
 	if err := p.nc.FlushTimeout(p.opt.AckTimeout); err == nil {
 		if err := p.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), p.inbox) {
 			return fmt.Errorf("%w to receive answers on %s*: %w", ErrNotPermitted, p.inbox, err)
@@ -208,7 +212,7 @@ func (p *Publisher) enqueue(ctx context.Context, e *pending) error {
 	return nil
 }
 
-// accept puts a message into its key's queue once the window has room, and reports whether it is the head.
+// accept puts a message into its key's queue once the window has capacity, and reports whether it is the head.
 func (p *Publisher) accept(ctx context.Context, e *pending) (first bool, err error) {
 	p.mu.Lock()
 	for !p.closed && (p.accepted >= p.opt.Window || p.bytes+e.weight > int64(p.opt.MaxBytes)) {
@@ -252,10 +256,10 @@ func (p *Publisher) enqueueLocked(e *pending) (first bool) {
 	return false
 }
 
-// releaseLocked takes a message whose callback has returned off the window, and wakes those who wait for that.
+// releaseLocked removes a message whose callback has returned from the window, and wakes calls that wait for capacity.
 //
-// Publishers in wait for room are woken only when a sixteenth of it is free: woken for each answer, they would send
-// every message with a system call of its own. If nothing flies, nothing else will make room, so they look at once.
+// They are woken only when a part of the window is free: woken for each acknowledgement, they would send every message with
+// a system call of its own (see BenchmarkWake). If nothing is in flight, nothing else frees capacity, so they wake at once.
 func (p *Publisher) releaseLocked(e *pending) {
 	p.accepted--
 	p.bytes -= e.weight
@@ -263,7 +267,7 @@ func (p *Publisher) releaseLocked(e *pending) {
 		close(p.idle)
 		p.idle = nil
 	}
-	enough := p.accepted <= p.opt.Window-max(1, p.opt.Window/16) && p.bytes <= int64(p.opt.MaxBytes)/16*15
+	enough := p.accepted <= p.opt.Window-max(1, p.opt.Window/p.wakePart) && p.bytes <= int64(p.opt.MaxBytes)-int64(p.opt.MaxBytes)/int64(p.wakePart)
 	if enough || len(p.inFlight) == 0 {
 		p.wakeLocked()
 	}
@@ -276,8 +280,8 @@ func (p *Publisher) wakeLocked() {
 	}
 }
 
-// Resolve lets the later messages of a key go on after an Unknown. The key is Result.Key. Whether the unknown message
-// is published again first, or given up, is the caller's decision: publishing it again puts it behind those held.
+// Resolve unblocks a key after an Unknown. The key is Result.Key. Whether the unknown message is published again first, or
+// given up, is the caller's decision: publishing it again puts it behind the blocked ones.
 func (p *Publisher) Resolve(key string) {
 	p.mu.Lock()
 	next := p.unblockLocked(key)
@@ -285,7 +289,7 @@ func (p *Publisher) Resolve(key string) {
 	p.advance(next)
 }
 
-// unblockLocked ends a hold and returns the message to send now, if its head is not still in its callback.
+// unblockLocked unblocks a key and returns the message to send now, if its head is not still in its callback.
 func (p *Publisher) unblockLocked(key string) *pending {
 	q := p.keys[key]
 	if q == nil || !q.blocked {
@@ -299,7 +303,7 @@ func (p *Publisher) unblockLocked(key string) *pending {
 	return p.nextLocked(key, q)
 }
 
-// nextLocked makes the next message of a key its head. A key with nothing left and nothing to remember is dropped.
+// nextLocked makes the next message of a key its head. A key without messages is dropped unless it is blocked.
 func (p *Publisher) nextLocked(key string, q *keyQueue) *pending {
 	q.head = nil
 	if q.blocked {
@@ -313,15 +317,15 @@ func (p *Publisher) nextLocked(key string, q *keyQueue) *pending {
 	return q.head
 }
 
-// Flush waits until every message taken so far has its result. It returns ErrKeyHeld if only held ones are left.
+// Flush waits until every message taken so far has its result. It returns ErrKeyBlocked if only blocked ones are left.
 func (p *Publisher) Flush(ctx context.Context) error {
 	for {
 		p.mu.Lock()
 		if p.accepted == p.blocked {
-			held := p.blocked
+			blocked := p.blocked
 			p.mu.Unlock()
-			if held > 0 {
-				return fmt.Errorf("%w: %d messages wait", ErrKeyBlocked, held)
+			if blocked > 0 {
+				return fmt.Errorf("%w: %d messages wait", ErrKeyBlocked, blocked)
 			}
 			return nil
 		}
@@ -352,29 +356,29 @@ func (p *Publisher) Close() {
 	close(p.stop)
 	<-p.done
 	p.abandon()
-	_ = p.Flush(context.Background()) // every callback is on its way: nothing is held or sent any more
+	_ = p.Flush(context.Background()) // every callback is on its way: nothing is blocked or sent any more
 	_ = p.sub.Unsubscribe()           // fails only on a closed connection, which has none left
 	p.nc.RemoveStatusListener(p.status)
 }
 
-// abandon gives a result to all that flies, and lets the rest follow through drive, which sends nothing any more.
+// abandon ends everything in flight; the rest follows through advance, which sends nothing once the publisher is closed.
 func (p *Publisher) abandon() {
 	p.mu.Lock()
-	var flying, unheld []*pending
+	var inFlight, unblocked []*pending
 	for num, e := range p.inFlight {
 		delete(p.inFlight, num)
-		flying = append(flying, e)
+		inFlight = append(inFlight, e)
 	}
 	for key := range p.keys {
 		if next := p.unblockLocked(key); next != nil {
-			unheld = append(unheld, next)
+			unblocked = append(unblocked, next)
 		}
 	}
 	p.mu.Unlock()
-	for _, e := range flying {
+	for _, e := range inFlight {
 		p.advance(p.complete(e, e.failed(ErrClosed)))
 	}
-	for _, e := range unheld {
+	for _, e := range unblocked {
 		p.advance(e)
 	}
 }

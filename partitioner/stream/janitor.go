@@ -42,7 +42,7 @@ func (j *Janitor) Run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := j.purge(ctx); err != nil && ctx.Err() == nil {
-			j.Logger.Warn("finished messages could not be purged", "topic", j.Topic.Name, "error", err)
+			j.Logger.Warn("cannot purge finished messages", "topic", j.Topic.Name, "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -60,7 +60,7 @@ func (j *Janitor) purge(ctx context.Context) error {
 	}
 	stream, err := j.JS.Stream(ctx, j.Topic.Name)
 	if err != nil {
-		return fmt.Errorf("look at topic %s: %w", j.Topic.Name, err)
+		return fmt.Errorf("look up topic %s: %w", j.Topic.Name, err)
 	}
 	state := stream.CachedInfo().State
 	floor, err := j.retained(ctx, finished, stream.CachedInfo())

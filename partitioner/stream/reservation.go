@@ -17,7 +17,7 @@ import (
 )
 
 // How the streams share server.max_store. The broker has no part in it (server.brokerStore): each node would compare the sum
-// of all streams with its own max_store, refuse to load copies that others have long since stored, and so a change of the
+// of all streams with its own max_store, refuse to load replicas that others have stored for long, and so a change of the
 // config would stop one node after the other. Here a size is granted when a stream is made or raised, and never taken back:
 // what does not fit is a smaller stream and a warning, and a stream that is there stays usable whatever the configs say.
 // A stream refuses messages at its own size, so what was granted is all that can be stored.
@@ -61,7 +61,7 @@ func (s Sizing) create(ctx context.Context, c *jetstream.StreamConfig) error {
 	return nil
 }
 
-// wholeMiB is what is granted of a part that is free: sizes that people read.
+// wholeMiB is what is granted of a part that is free: sizes that operators read.
 func wholeMiB(free bytesize.Size) bytesize.Size { return max(free, 0) / bytesize.MiB * bytesize.MiB }
 
 // update applies the stated size to a stream that exists. Of a raise that does not fit it gets what is free.
@@ -116,7 +116,7 @@ func WantedBytes(c jetstream.StreamConfig) bytesize.Size {
 	return bytesize.Size(n)
 }
 
-// Reservation is what one stream has of max_store on each node with a copy of it.
+// Reservation is what one stream has of max_store on each node with a replica of it.
 type Reservation struct {
 	Stream   string
 	Bytes    bytesize.Size // The most that it may hold.
@@ -220,7 +220,7 @@ func Reserved(all []Reservation) (most bytesize.Size) {
 func Grow(ctx context.Context, js jetstream.JetStream, r Reservation, free bytesize.Size) (size bytesize.Size, err error) {
 	stream, err := find(ctx, js, r.Stream)
 	if err != nil {
-		return 0, fmt.Errorf("look at stream %s: %w", r.Stream, err)
+		return 0, fmt.Errorf("look up stream %s: %w", r.Stream, err)
 	}
 	c := stream.CachedInfo().Config
 	wanted := WantedBytes(c)
@@ -236,7 +236,7 @@ func Grow(ctx context.Context, js jetstream.JetStream, r Reservation, free bytes
 	return bytesize.Size(c.MaxBytes), nil
 }
 
-// Delete deletes a stream with all that it holds. One that is not there is no error.
+// Delete deletes a stream with all its messages. It is not an error if the stream does not exist.
 func Delete(ctx context.Context, js jetstream.JetStream, name string) error {
 	err := js.DeleteStream(ctx, name)
 	if err != nil && !isNotFound(err) {

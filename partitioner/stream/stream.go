@@ -85,7 +85,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, op
 	})
 }
 
-// retryUntilDone tries to make a stream until it is there, ctx ends or there is no hope.
+// retryUntilDone tries to create a stream until it exists, ctx ends or the error is permanent.
 func retryUntilDone(ctx context.Context, what string, waiting func(error), try func() (jetstream.Stream, error)) (jetstream.Stream, error) {
 	for pause := createMinPause; ; pause = min(2*pause, createMaxPause) {
 		stream, err := try()
@@ -137,7 +137,7 @@ func maxMsgSize(n bytesize.Size) int32 {
 	return int32(n + requeueHeadroom)
 }
 
-// larger is the larger of two limits of a stream. A negative one is none.
+// larger is the larger of two limits of a stream. A negative one means unlimited.
 func larger(a, b int32) int32 {
 	if a < 0 || b < 0 {
 		return -1
@@ -227,7 +227,7 @@ func differences(have, want jetstream.StreamConfig) []Difference {
 	compare("retention", have.Retention.String(), want.Retention.String())
 	compare("discard policy", have.Discard.String(), want.Discard.String())
 	compare("max_age", have.MaxAge.String(), want.MaxAge.String())
-	if have.MaxMsgs != pausedMaxMsgs { // a topic that is held is held for now, whoever starts meanwhile
+	if have.MaxMsgs != pausedMaxMsgs { // publishing is paused for now, whichever node starts meanwhile
 		compare("max_msgs", strconv.FormatInt(have.MaxMsgs, 10), strconv.FormatInt(want.MaxMsgs, 10))
 	}
 	compare("deny_delete", strconv.FormatBool(have.DenyDelete), strconv.FormatBool(want.DenyDelete))
@@ -299,7 +299,7 @@ func waitReason(err error) string {
 	var api *jetstream.APIError
 	switch {
 	case errors.As(err, &api) && api.ErrorCode == codeNoPeers:
-		return "too few nodes are connected to hold its copies"
+		return "too few nodes are connected to hold its replicas"
 	case errors.As(err, &api):
 		return "the broker cannot do it yet: " + api.Description
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders),

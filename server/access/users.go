@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 
-	broker "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 	"golang.org/x/crypto/bcrypt"
 
@@ -23,7 +22,7 @@ import (
 
 // UserConfig is one [[user]] table.
 type UserConfig struct {
-	Name         string   `toml:"name"`          // what the client gives as user name; for nkeys, a name for people
+	Name         string   `toml:"name"`          // what the client gives as user name; for nkeys, a label for operators
 	PasswordFile string   `toml:"password_file"` // holds a bcrypt hash, never a password
 	NKey         string   `toml:"nkey"`          // public user key, "U…", instead of a password
 	Publish      []string `toml:"publish"`       // names of topics
@@ -165,7 +164,7 @@ func ParsePasswordHash(text string) (string, error) {
 	return hash, nil
 }
 
-// CheckReach refuses a listener that other machines could reach while there are no users: without them, whoever
+// CheckReach refuses a listener that other machines could reach while there are no users: without them, anyone who
 // reaches it may publish.
 func CheckReach(listen string, users int) error {
 	if users > 0 || IsLoopback(listen) {
@@ -190,7 +189,17 @@ func portOf(addr string) string {
 	return port
 }
 
-// ValidSubject holds for what can stand in quotes in the broker's config.
+// ValidSubject reports whether a subject is one of the broker's and can stand in quotes in its config. The first half is
+// nats-server's IsValidSubject, repeated so that this package does not import the broker.
 func ValidSubject(s string) bool {
-	return broker.IsValidSubject(s) && !strings.ContainsAny(s, "\"\\")
+	if strings.ContainsAny(s, "\"\\\t\n\f\r ") {
+		return false
+	}
+	tokens := strings.Split(s, ".")
+	for i, token := range tokens {
+		if token == "" || token == ">" && i < len(tokens)-1 {
+			return false
+		}
+	}
+	return true
 }

@@ -97,7 +97,7 @@ func (d *Disk) Run(ctx context.Context) error {
 // check measures, and does what follows from it.
 func (d *Disk) check(now time.Time) {
 	if err := d.measure(); err != nil {
-		d.log.Debug("the free space cannot be told", "error", err)
+		d.log.Debug("cannot read free disk space", "error", err)
 		return
 	}
 	d.mu.Lock()
@@ -116,11 +116,11 @@ func (d *Disk) check(now time.Time) {
 func (d *Disk) logShort(short bool) {
 	s := d.State()
 	if short {
-		d.log.Error("short of disk space: publishes are refused until there is room", "directory", d.dir,
+		d.log.Error("short of disk space: refusing publishes", "directory", d.dir,
 			"free", bytesize.Size(s.Free).Short(), "min_free", bytesize.Size(s.MinFree).Short())
 		return
 	}
-	d.log.Info("there is room on the disk again", "directory", d.dir, "free", bytesize.Size(s.Free).Short())
+	d.log.Info("disk space is sufficient again", "directory", d.dir, "free", bytesize.Size(s.Free).Short())
 }
 
 // apply makes the ballast or gives it up.
@@ -129,15 +129,15 @@ func (d *Disk) apply(step ballastStep, now time.Time) {
 	switch step {
 	case ballastDrop:
 		if err = d.ballast.drop(); err == nil {
-			d.log.Warn("ballast given up", "file", d.ballast.path, "size", bytesize.Size(d.ballast.size))
+			d.log.Warn("ballast file removed to free disk space", "file", d.ballast.path, "size", bytesize.Size(d.ballast.size))
 		}
 	case ballastMake:
 		if err = d.ballast.create(); err == nil {
-			d.log.Debug("ballast made", "file", d.ballast.path, "size", bytesize.Size(d.ballast.size))
+			d.log.Debug("ballast file created", "file", d.ballast.path, "size", bytesize.Size(d.ballast.size))
 		}
 	}
 	if err != nil {
-		d.log.Warn("trouble with the ballast", "error", err)
+		d.log.Warn("ballast file operation failed", "error", err)
 		d.pause = now.Add(ballastRetry)
 		return
 	}

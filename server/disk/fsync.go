@@ -76,7 +76,7 @@ func (d *Disk) probe(ctx context.Context) {
 	for n := 1; ; n++ {
 		took, err := timeFsync(filepath.Join(d.dir, datadir.ProbeFile))
 		if err != nil {
-			d.log.Debug("the disk's speed cannot be measured", "error", err)
+			d.log.Debug("cannot measure the disk's sync time", "error", err)
 		} else {
 			d.fsync.add(took)
 		}

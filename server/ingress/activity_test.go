@@ -97,6 +97,7 @@ func TestBoundedUserGetsLargeMessagesThrough(t *testing.T) {
 
 // What waits for the window goes on when the user is alone again.
 func TestWaitingUserGoesOnWhenItIsAlone(t *testing.T) {
+	t.Parallel()
 	in := newQuiet(t, "press")
 	in.ActiveElsewhere("n2", []string{"scanner"})
 	in.after(0)
@@ -118,6 +119,7 @@ func TestWaitingUserGoesOnWhenItIsAlone(t *testing.T) {
 
 // What waits for the end of a rest goes on by itself.
 func TestWaitingUserGoesOnAfterItsRest(t *testing.T) {
+	t.Parallel()
 	in := newQuiet(t, "press")
 	in.ActiveElsewhere("n2", []string{"scanner"})
 	in.after(0)

@@ -60,6 +60,7 @@ func TestClientThatReadsNothingIsNotReadWithoutEnd(t *testing.T) {
 
 // A thousand subscriptions to each answer make a thousand copies of it.
 func TestManySubscriptionsToOneAnswerEndASlowClient(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	r.answering(t)
 	p := r.as(t, "alice")
@@ -233,6 +234,7 @@ func TestSilentClientHoldsLittle(t *testing.T) {
 
 // What waits for a client is written in pieces: the deadline of a write is for what a slow link takes in the time.
 func TestLargeAnswersAreWrittenInPieces(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	p := r.as(t, "alice")
 	flood(t, p, "PING\r\n")

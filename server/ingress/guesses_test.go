@@ -12,6 +12,7 @@ import (
 // TestPasswordsGuessedFromManyAddressesKeepNobodyElseOut: the queue for checks has room for an address that was not wrong, and
 // its turn comes next.
 func TestPasswordsGuessedFromManyAddressesKeepNobodyElseOut(t *testing.T) {
+	t.Parallel()
 	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost+4)
 	if err != nil {
 		t.Fatal(err)

@@ -61,6 +61,7 @@ func TestCloseGivesClientsTheAnswersUnderWay(t *testing.T) {
 
 // Close does not wait for clients that are stuck anywhere.
 func TestCloseWaitsForNobody(t *testing.T) {
+	t.Parallel()
 	press := User{Name: "press", PasswordHash: hashed(t, "right"), Publish: []string{"orders.*"}}
 	r := newRig(t, func(o *Options) {
 		o.Users = append(o.Users[:len(o.Users):len(o.Users)], press)

@@ -118,7 +118,7 @@ func (r *refusals) report(now time.Time) {
 		r.counts[key].logged = r.counts[key].count
 	}
 	if rest > 0 {
-		r.log.Warn("client requests refused, of more users and addresses", "kinds", len(keys)-maxLines, "count", rest)
+		r.log.Warn("client requests refused, further users and addresses", "kinds", len(keys)-maxLines, "count", rest)
 	}
 }
 

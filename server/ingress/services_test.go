@@ -144,6 +144,7 @@ func TestServiceThatReadsTooSlowlyEnds(t *testing.T) {
 // A service that drains gets what the broker has sent before it took the end of the subscription, and no more; nothing of
 // subscriptions that have ended is kept.
 func TestServiceDrainsAndLeavesNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	p := r.as(t, "service")
 	for i := range 3000 { // three times as many as it may have at a time

@@ -61,7 +61,7 @@ func (in *Ingress) connect(c *client) (*upstream, error) {
 }
 
 // open makes a connection to the broker for a user. The caller has the user's lock, so nothing here may wait for a write:
-// whoever ends the connection takes that lock.
+// ending the connection takes that lock.
 func (in *Ingress) open(u *user) (*upstream, error) {
 	conn, err := in.opt.Connect(u.Name)
 	if err != nil {
@@ -209,7 +209,7 @@ func (up *upstream) fail(err error) {
 	}
 	up.user.mu.Unlock()
 	if !up.in.stopped.Load() {
-		up.in.log.Warn("connection to the broker has ended, clients must connect again", "user", up.user.String(), "clients", len(clients), "error", err)
+		up.in.log.Warn("connection to the broker ended, clients must reconnect", "user", up.user.String(), "clients", len(clients), "error", err)
 	}
 	for _, c := range clients {
 		c.end(nil)

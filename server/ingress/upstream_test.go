@@ -107,6 +107,7 @@ func TestNoClientIsLeftWithADeadUpstream(t *testing.T) {
 
 // What the broker refuses although the ingress let it pass costs its sender the answer, and nobody else anything.
 func TestRefusalOfTheBrokerEndsNoOtherClient(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	r.answering(t)
 	p, other := r.as(t, "stray"), r.as(t, "stray")

@@ -56,7 +56,7 @@ func (c TLSConfig) Validate(table string) error {
 	switch c.Mode {
 	case tlsOff, tlsClusterCA, tlsFiles, "":
 	default:
-		fault("mode", "%q is none of %q, %q and %q", c.Mode, tlsOff, tlsClusterCA, tlsFiles)
+		fault("mode", "%q is not %q, %q or %q", c.Mode, tlsOff, tlsClusterCA, tlsFiles)
 		return faults.Err()
 	}
 	for _, n := range c.Names {
@@ -263,10 +263,10 @@ func (k *certReloader) current(now time.Time) *tls.Config {
 	k.seen = stamp
 	config, err := k.read()
 	if err != nil {
-		k.log.Warn("changed certificate is not usable, the one before it stays", "error", err)
+		k.log.Warn("changed certificate is not usable, keeping the previous one", "error", err)
 		return k.config
 	}
-	k.log.Info("certificate read again", "file", k.c.CertFile, "until", config.Certificates[0].Leaf.NotAfter)
+	k.log.Info("certificate reloaded", "file", k.c.CertFile, "until", config.Certificates[0].Leaf.NotAfter)
 	k.config = config
 	return config
 }

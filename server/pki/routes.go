@@ -31,7 +31,7 @@ const secretBytes = 32
 const routeName = "route.leasehold.internal"
 
 // Times in certificates. Machines without a clock of their own start in the past, sometimes by years, a clock is set right by
-// a step, and clusters must form before that. So a route's leaf is valid as long as its CA, and whoever looks at one does so
+// a step, and clusters must form before that. So a route's leaf is valid as long as its CA, and it is verified
 // at a time within that. Each start makes a new leaf, which never leaves memory, and who has the secret can make another:
 // it is a leaf's key, not its date, that an attacker would need.
 var validFrom = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -127,7 +127,7 @@ var (
 	ClientAuthority = Purpose{label: "leasehold client CA key v1", name: "leasehold client CA"}
 )
 
-// NewAuthority derives a CA, the same on every node to the last byte, so that people can compare what they have.
+// NewAuthority derives a CA, the same on every node to the last byte, so that operators can compare what they have.
 func NewAuthority(secret []byte, p Purpose) (Authority, error) {
 	key, err := deriveKey(secret, p.label)
 	if err != nil {

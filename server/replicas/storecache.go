@@ -45,7 +45,7 @@ func (l *Local) WatchCaches(ctx context.Context) {
 		case <-tick.C:
 		}
 		if err := l.shortenCaches(); err != nil {
-			l.log.Warn("full blocks of the store stay in memory for 10 s", "error", err)
+			l.log.Warn("cannot shorten the broker's block caches; full blocks stay in memory for 10 s", "error", err)
 			return
 		}
 	}

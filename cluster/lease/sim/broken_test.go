@@ -22,12 +22,12 @@ type broken struct {
 type edit struct{ file, old, new string }
 
 var brokenRules = []broken{
-	{"fence from the answer instead of the send", []edit{{"self.go",
+	{"fence from the reply instead of the send", []edit{{"self.go",
 		"fence, cut := a.at+c.cfg.TTL-c.cfg.Margin,", "fence, cut := c.now+c.cfg.TTL-c.cfg.Margin,"}}},
 	{"fence from a read of the own nonce", []edit{{"self.go",
 		"a.at <= o.cutAt\n",
 		"a.at <= o.cutAt\n\tif !answered {\n\t\tfence = c.now + c.cfg.TTL - c.cfg.Margin\n\t}\n"}}},
-	{"claim without burying", []edit{{"peers.go",
+	{"claim without declaring the owner dead", []edit{{"peers.go",
 		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live",
 		"return rec.Boot > boot || rec.Boot == boot && rec.State != Live ||\n" +
 			"\t\tnode != c.cfg.Self.Node && c.now-c.peer(node).lastChangeAt >= rec.TTL"}}},
@@ -36,25 +36,25 @@ var brokenRules = []broken{
 	{"claim on an absent session", []edit{{"peers.go",
 		"if rec == nil {\n\t\treturn false", "if rec == nil {\n\t\treturn true"}}},
 	{"same boot used again", []edit{{"self.go", "o.boot = boot + 1", "o.boot = max(boot, 1)"}}},
-	{"renew over a burial", []edit{{"self.go",
+	{"renew over a record that declares us dead", []edit{{"self.go",
 		"case o.rec == nil || o.rec.State != Live || o.rec.Boot < o.boot:",
 		"case o.rec != nil && o.rec.Boot == o.boot && o.rec.State != Live:\n\t\to.nextAt = c.now\n" +
 			"\tcase o.rec == nil || o.rec.State != Live || o.rec.Boot < o.boot:"}}},
-	{"attempts taken back without a mark", []edit{{"command.go", "l.CheckDeadLetters = l.CheckDeadLetters || l.Attempt > 0\n", ""}}},
+	{"attempts reset without a check for dead letters", []edit{{"command.go", "l.CheckDeadLetters = l.CheckDeadLetters || l.Attempt > 0\n", ""}}},
 	{"ttl of a forged session believed", []edit{{"peers.go", "return max(rec.TTL, c.cfg.TTL)", "return rec.TTL"}}},
-	{"vanished lease taken at once", []edit{{"lostrecord.go",
+	{"lost lease claimed at once", []edit{{"lostrecord.go",
 		"return c.now-ls.recordLostAt >= c.cfg.TTL+10*c.cfg.Renew", "return true"}}},
-	{"vanished lease claimed without a mark", []edit{{"lostrecord.go",
+	{"lost lease claimed without a check for dead letters", []edit{{"lostrecord.go",
 		"rec.Version, rec.Successor, rec.CheckDeadLetters = RecordVersion, \"\", true", "rec.Version, rec.Successor = RecordVersion, \"\""},
 		{"leasestate.go", "ls.rec.CheckDeadLetters = true // it still rests on memory", ""}}},
-	{"vanished lease claimed under a known epoch", []edit{{"lostrecord.go", "rec.Epoch = max(rec.Epoch+1, in.Revision)", "rec.Epoch += 0"}}},
-	{"burial keeps the nonce", []edit{{"peers.go", "rec.State, rec.Nonce = Dead, \"\"", "rec.State = Dead"}, {"self.go",
+	{"lost lease claimed under a known epoch", []edit{{"lostrecord.go", "rec.Epoch = max(rec.Epoch+1, in.Revision)", "rec.Epoch += 0"}}},
+	{"declaring dead keeps the nonce", []edit{{"peers.go", "rec.State, rec.Nonce = Dead, \"\"", "rec.State = Dead"}, {"self.go",
 		" && a.rec.State == rec.State", ""}}},
 	{"lane started on a read", []edit{{"leasestate.go",
 		"c.learn(ls, in.Revision, *in.Lease)\n\tc.decide(ls)",
 		"c.learn(ls, in.Revision, *in.Lease)\n\tif ls.lane == none && c.mine(ls) {\n" +
 			"\t\tls.lane, ls.epoch, ls.progress, ls.pending = joined, ls.rec.Epoch, ls.rec.progress(), nil\n\t}\n\tc.decide(ls)"}}},
-	{"lane resumed while its hand-over is unsettled", []edit{{"leasestate.go",
+	{"lane resumed while its hand-over has no known outcome", []edit{{"leasestate.go",
 		"case !in.OK:\n\t\tls.retryAt = c.now + c.retryPause()",
 		"case !in.OK:\n\t\tif ls.lane == handingOver && !c.stopping && !c.self.expired {\n\t\t\tls.lane = active\n" +
 			"\t\t\tc.emit(Start{Key: ls.key, Grant: c.grant(ls)})\n\t\t}\n" +
@@ -62,27 +62,27 @@ var brokenRules = []broken{
 	{"hand-over before the lane is joined", []edit{{"leasestate.go",
 		"ls.lane, ls.drainAt = draining, c.now\n\t\t\tc.emit(Drain{Key: ls.key})",
 		"ls.lane = handingOver\n\t\t\tc.emit(Drain{Key: ls.key})\n\t\t\tc.handOver(ls)\n\t\t\treturn"}}},
-	{"done from an older read than the revision named", []edit{{"leasestate.go",
+	{"checkpoint from an older read than the revision named", []edit{{"leasestate.go",
 		"ls.rev, ls.rec, ls.seenAt, ls.deadAt = rev, rec, c.now, 0\n\tls.lastValid, ls.recordLost = &rec, false\n\tif ls.lane == none {",
 		"if ls.lane == none && ls.rev > 0 {\n\t\trec.Checkpoint = ls.rec.Checkpoint\n\t}\n" +
 			"\tls.rev, ls.rec, ls.seenAt, ls.deadAt = rev, rec, c.now, 0\n\tls.lastValid, ls.recordLost = &rec, false\n\tif ls.lane == none {"}}},
 	{"epoch not raised", []edit{{"leasestate.go", "rec.Epoch++", "rec.Epoch += 0"}}},
-	{"request applied while the lane runs", []edit{{"leasestate.go",
+	{"command applied while the lane runs", []edit{{"leasestate.go",
 		"if c.shouldRelease(ls) || ls.commandDue() {\n",
 		"if ls.commandDue() {\n\t\t\tc.writeLease(ls, ls.underNextEpoch(ls.rec.with(ls.progress)), true)\n\t\t\treturn\n\t\t}\n\t\tif c.shouldRelease(ls) {\n"}}},
-	{"request applied without a new epoch", []edit{{"leasestate.go", "rec.Epoch++", "if !ls.commandDue() {\n\t\trec.Epoch++\n\t}"}}},
-	{"request applied again", []edit{{"command.go", "l.Applied = c.ID", "if c.Kind != Seek {\n\t\tl.Applied = c.ID\n\t}"}}},
-	{"lane resumed after a request's write was sent", []edit{{"leasestate.go",
+	{"command applied without a new epoch", []edit{{"leasestate.go", "rec.Epoch++", "if !ls.commandDue() {\n\t\trec.Epoch++\n\t}"}}},
+	{"command applied again", []edit{{"command.go", "l.Applied = c.ID", "if c.Kind != Seek {\n\t\tl.Applied = c.ID\n\t}"}}},
+	{"lane resumed after a command's write was sent", []edit{{"leasestate.go",
 		"case !in.OK:\n\t\tls.retryAt = c.now + c.retryPause()",
 		"case !in.OK:\n\t\tif ls.lane == handingOver && !c.shouldRelease(ls) && !c.self.expired {\n\t\t\tls.lane = active\n" +
 			"\t\t\tc.emit(Start{Key: ls.key, Grant: c.grant(ls)})\n\t\t}\n" +
 			"\t\tls.retryAt = c.now + c.retryPause()"}}},
-	{"witness used on a later boot", []edit{{"peers.go", " && w.ServerID == p.rec.ServerID", ""}}},
-	{"witness used on a revision that it did not see", []edit{{"peers.go", "w.Revision == p.rev && ", ""}}},
-	{"cut off and not fenced", []edit{{"self.go",
+	{"proof used on a later boot", []edit{{"peers.go", " && w.ServerID == p.rec.ServerID", ""}}},
+	{"proof used on a revision that it did not see", []edit{{"peers.go", "w.Revision == p.rev && ", ""}}},
+	{"isolated and not fenced", []edit{{"self.go",
 		"o.expired, o.nextAt = true, c.now\n\t\tc.cancelAll(ErrFenced)\n\t}\n\to.fence = min(o.fence, in.At)", "o.nextAt = c.now\n\t}"}}},
-	{"cut off and resumed on a renewal sent before", []edit{{"self.go", "c.now < fence && !cut:", "c.now < fence:"}}},
-	{"own lease that nothing runs never claimed again", []edit{{"leasestate.go",
+	{"isolated and resumed on a renewal sent before", []edit{{"self.go", "c.now < fence && !cut:", "c.now < fence:"}}},
+	{"own lease without a lane never claimed again", []edit{{"leasestate.go",
 		"case c.mine(ls) || c.eligible(ls):", "case !c.mine(ls) && c.eligible(ls):"}}},
 }
 
@@ -124,14 +124,14 @@ func (b broken) find(t *testing.T) string {
 	return found[1]
 }
 
-// TestBrokenSurroundingsAreFound breaks what is not the core's own: the watchdog, the look, the store.
+// TestBrokenSurroundingsAreFound breaks what is around the core: the watchdog, the check of the fence, the store.
 func TestBrokenSurroundingsAreFound(t *testing.T) {
 	for name, o := range map[string]Options{
-		"no margin":          {NoMargin: true},
-		"no watchdog":        {NoWatchdog: true},
-		"no look":            {NoFenceCheck: true},
-		"bury without CAS":   {BlindMarkDead: true},
-		"commit without CAS": {BlindWrite: true},
+		"no margin":             {NoMargin: true},
+		"no watchdog":           {NoWatchdog: true},
+		"no fence check":        {NoFenceCheck: true},
+		"mark dead without CAS": {BlindMarkDead: true},
+		"commit without CAS":    {BlindWrite: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := firstViolation(o, seedsToFind)

@@ -51,8 +51,8 @@ func (n *node) write(wr lease.Write) {
 	}
 }
 
-// oddsOf returns n if one in n writes meets each accident. Writes that change a lease's owner are few, and most rules are
-// about them.
+// oddsOf returns n if one in n writes meets each accident. Writes that change a lease's owner are few, and most rules
+// are about them.
 func oddsOf(wr lease.Write) int {
 	if wr.Lease != nil && wr.Announce {
 		return 12
@@ -148,8 +148,8 @@ var faultKinds = []func(w *world, n *node){
 	func(w *world, _ *node) { w.issueCommand() }, func(w *world, _ *node) { w.issueCommand() },
 }
 
-// chooseFaults leaves half of the faults out of most runs, each time others ("swarm testing"): what takes two faults together
-// is rare where all of them occur.
+// chooseFaults leaves half of the faults out of most runs, each time others ("swarm testing"): what takes two faults
+// together is rare where all of them occur.
 func (w *world) chooseFaults() {
 	w.witnesses = w.r.IntN(2) == 0
 	for _, f := range faultKinds {
@@ -357,9 +357,9 @@ func (w *world) muteNode(n *node) {
 	w.at(w.dur(500*time.Millisecond, 12*time.Second), func() { n.mute = false })
 }
 
-// deafen loses the replies to a node's writes while the writes land. The node learns of them by slow reads, and is often
-// cut off or frozen right after, so that the reads show what it wrote long ago. Often another node dies meanwhile, so that
-// there is something to claim.
+// deafen loses the replies to a node's writes while the writes land. The node learns of them by slow reads, and is
+// often cut off or frozen right after, so that the reads show what it wrote long ago. Often another node dies
+// meanwhile, so that there is something to claim.
 func (w *world) deafen(n *node) {
 	w.cover("replies cut off")
 	w.note("%s gets no replies", n.name)

@@ -32,7 +32,7 @@ type node struct {
 	frozen    bool
 	cut       bool          // No network.
 	sever     int           // Numbers the cut if it ended every route, on both sides at once; 0 if it did not.
-	inside    time.Duration // World time until which what the process received before such a cut may still be on its way in it.
+	inside    time.Duration // World time until which the process may still take in what arrived before such a cut.
 	mute      bool          // Its writes are lost, while a replica still serves its reads.
 	deaf      bool          // Its writes land and their replies are lost; reads are slow.
 	stuck     time.Duration // World time until which the core's loop hangs, while lanes and watchdog keep running.
@@ -86,7 +86,8 @@ func (n *node) start() {
 		},
 		Boot: n.boot, Secret: fmt.Sprint(n.name, "-", n.life),
 		Groups: []lease.Group{{Name: "g", Partitions: w.partitions, Handover: 2 * time.Second}},
-		TTL:    ttl, Renew: renew, Margin: w.o.margin(), WriteLimit: writeLimit, StabilizationWindow: time.Second, MinHold: 10 * time.Second,
+		TTL:    ttl, Renew: renew, Margin: w.o.margin(), WriteLimit: writeLimit,
+		StabilizationWindow: time.Second, MinHold: 10 * time.Second,
 	})
 	n.load()
 	n.every(renew/10, func() { n.step(lease.Tick{}) })

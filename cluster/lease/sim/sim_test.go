@@ -18,8 +18,8 @@ var (
 	summary = flag.String("summary", "", "file to write the line that says what was covered to")
 )
 
-// TestNoTwoOwnersAndAlwaysConverges is the search for violations: every call that any lane starts is checked in every run,
-// and every run must converge with each partition run by one live node, in balance.
+// TestNoTwoOwnersAndAlwaysConverges is the search for violations: every call that any lane starts is checked in every
+// run, and every run must converge with each partition run by one live node, in balance.
 func TestNoTwoOwnersAndAlwaysConverges(t *testing.T) {
 	if *seed >= 0 {
 		if res := Run(uint64(*seed), Options{Log: t.Output()}); res.Err != nil {

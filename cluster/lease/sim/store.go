@@ -172,8 +172,8 @@ func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 	return nil
 }
 
-// remembered takes in a lease that may rest on what a node remembers of a forged one. That may be out of date, so messages
-// may be handled again and commands applied again.
+// remembered takes in a lease that may rest on what a node remembers of a forged one. That may be out of date, so
+// messages may be handled again and commands applied again.
 func (t *truth) remembered(old, rec lease.Lease) {
 	if rec.Applied != old.Applied {
 		t.applied, t.finished = rec.Epoch, max(t.finished, rec.Checkpoint)

@@ -6,8 +6,8 @@ import (
 	"leasehold/cluster/lease"
 )
 
-// proofAge is how long a process's routes have ended before that counts as a proof: the time that an isolated process needs
-// to notice and to stop its lanes.
+// proofAge is how long a process's routes have ended before that counts as a proof: the time that an isolated process
+// needs to notice and to stop its lanes.
 const proofAge = margin/2 + margin/10
 
 // confirmDeath has some of the others find out that a process is gone: soon, late, or long after its successor started.
@@ -40,8 +40,8 @@ func (w *world) prove(to *node, name, server string, times int) {
 	}
 }
 
-// severNode ends every route of a live node, on both sides, and has its port refuse connections. Meanwhile the others take
-// it for dead. The node notices within 40 ms.
+// severNode ends every route of a live node, on both sides, and has its port refuse connections. Meanwhile the others
+// take it for dead. The node notices within 40 ms.
 func (w *world) severNode(n *node) {
 	if !w.witnesses || !n.up || n.frozen || n.cut {
 		return

@@ -83,8 +83,8 @@ func (h *History) drop(seqs ...uint64) {
 	h.Calls = slices.DeleteFunc(h.Calls, func(c Call) bool { return slices.Contains(seqs, c.Seq) })
 }
 
-// struckBefore has the first owner be struck, instead of killed, so many seconds before its last call, after which another
-// owner repeats some.
+// struckBefore has the first owner be struck, instead of killed, so many seconds before its last call, after which
+// another owner repeats some.
 func (h *History) struckBefore(seconds int) {
 	h.Events[2] = Event{Struck, "n1", at(70 - seconds)}
 }

@@ -88,8 +88,8 @@ func (c *checker) checkNewEpoch(r *run, h tenure, call Call) {
 	}
 }
 
-// sought reports whether a seek explains that the partition goes back. Each explains one repeat, since the time at which it
-// is applied is not known.
+// sought reports whether a seek explains that the partition goes back. Each explains one repeat, since the time at
+// which it is applied is not known.
 func (c *checker) sought(r *run, call Call) bool {
 	moves := 0
 	for _, e := range c.events {

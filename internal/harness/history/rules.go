@@ -57,8 +57,8 @@ type Rules struct {
 // parent-death signal follows the parent's exit.
 const killSlack = int64(500 * time.Millisecond)
 
-// struckSlack is the same for a node that was struck and is alive. Until it notices, which takes a ttl, it may make its first
-// call under a lease that it claimed before.
+// struckSlack is the same for a node that was struck and is alive. Until it notices, which takes a ttl, it may make its
+// first call under a lease that it claimed before.
 const struckSlack = int64(5 * time.Second)
 
 // finished reports whether the call finished its message.

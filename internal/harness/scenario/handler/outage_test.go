@@ -286,7 +286,7 @@ func (o *outages) checkLog(r *outageRow, from []int) {
 	if len(waits) != outagePartitions {
 		o.t.Errorf("%s: the logs say of %d partitions that they wait, want %d", r.name, len(waits), outagePartitions)
 	}
-	// Waits, goes on, and a first failure for each; first failure and end of each message set aside, and the breaker's two lines.
+	// Waits, goes on, and a first failure for each; first failure and end of each message dead-lettered, and the breaker's two lines.
 	if most := 3*outagePartitions + len(o.Nodes)*(2*buriedANode+2); r.lines > most {
 		o.t.Errorf("%s: %d lines logged of the group, want at most %d", r.name, r.lines, most)
 	}

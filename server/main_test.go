@@ -1,0 +1,14 @@
+package server_test
+
+import (
+	"flag"
+	"os"
+	"testing"
+)
+
+// TestMain runs more tests side by side than there are processors: they wait for time limits most of the time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "4")
+	os.Exit(m.Run())
+}
