@@ -23,11 +23,11 @@ const storeLimit = 30 * time.Second
 // backend is a kind of Store under the contract, with what the Store itself does not offer.
 type backend struct {
 	Store
-	other   Store                                   // The same records over another connection.
-	delete  func(t *testing.T, k lease.Key)         // Leaves a delete marker, as a tool would.
-	unheard func(t *testing.T, w lease.Write)       // Lands a write whose reply is lost.
-	foreign func(t *testing.T, key, value string)   // Stores what is no record of the lease protocol, by any name. May be nil.
-	broken  func(t *testing.T, f func(what string)) // Calls f while no server replies. May be nil.
+	other     Store                                   // The same records over another connection.
+	delete    func(t *testing.T, k lease.Key)         // Leaves a delete marker, as a tool would.
+	replyLost func(t *testing.T, w lease.Write)       // Lands a write whose reply is lost.
+	foreign   func(t *testing.T, key, value string)   // Stores what is no record of the lease protocol, by any name. May be nil.
+	broken    func(t *testing.T, f func(what string)) // Calls f while no server replies. May be nil.
 }
 
 func TestContractOnFake(t *testing.T) {
@@ -35,9 +35,9 @@ func TestContractOnFake(t *testing.T) {
 	s := newFakeStore(m)
 	contract(t, backend{
 		Store: s, other: newFakeStore(m),
-		delete:  func(_ *testing.T, k lease.Key) { m.delete(k) },
-		unheard: func(_ *testing.T, w lease.Write) { _, _ = m.put(w) },
-		broken:  func(_ *testing.T, f func(string)) { s.hang(); defer s.heal(); f("a hanging store") },
+		delete:    func(_ *testing.T, k lease.Key) { m.delete(k) },
+		replyLost: func(_ *testing.T, w lease.Write) { _, _ = m.put(w) },
+		broken:    func(_ *testing.T, f func(string)) { s.hang(); defer s.heal(); f("a hanging store") },
 	})
 }
 
@@ -70,7 +70,7 @@ func kvBackend(t *testing.T, conn, other func(server.Role) (*nats.Conn, error), 
 			m.Header.Set("KV-Operation", "DEL")
 			request(t, nc, m)
 		},
-		unheard: func(t *testing.T, w lease.Write) {
+		replyLost: func(t *testing.T, w lease.Write) {
 			ctx, cancel := context.WithTimeout(context.Background(), storeLimit)
 			defer cancel()
 			if _, err := o.Write(ctx, w); err != nil { // the reply goes to another store than the one under test
@@ -210,7 +210,7 @@ func oneOfManyWritesLands(t *testing.T, ctx context.Context, b backend) {
 // landed.
 func conflictMayBeOurOwn(t *testing.T, ctx context.Context, b backend) {
 	rev := mustWrite(t, ctx, b, leaseWrite("unknown", 0, 0, 1))
-	b.unheard(t, leaseWrite("unknown", 0, rev, 2))
+	b.replyLost(t, leaseWrite("unknown", 0, rev, 2))
 	if _, err := b.Write(ctx, leaseWrite("unknown", 0, rev, 2)); !errors.Is(err, ErrConflict) {
 		t.Fatalf("the same write again ended with %v", err)
 	}

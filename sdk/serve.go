@@ -194,7 +194,7 @@ func (s *server) reply(q *queue, l *line) reply {
 	var r reply
 	switch l.Type {
 	case typeAssign:
-		s.assign(q, l.assignment())
+		_ = s.assign(q, l.assignment()) // It has noted the error, and messages are unavailable until it succeeds.
 		r.Type = typeAck
 	case typeRevoke:
 		delete(q.pending, l.Partition)

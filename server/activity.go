@@ -13,7 +13,7 @@ import (
 // does: it needs no quorum, and tells the others that this node answers (see Quorum).
 const (
 	activeSubject = "leasehold.internal.active"
-	sayActive     = time.Second
+	announceEvery = time.Second
 )
 
 // activeUsers is what a node says.
@@ -22,15 +22,15 @@ type activeUsers struct {
 	Users []string `json:"users"`
 }
 
-// shareActivity tells the other nodes whose clients publish here, and hears it of theirs, until ctx ends.
-func (s *Server) shareActivity(ctx context.Context) {
+// announceActivity tells the other nodes whose clients publish here, and hears it of theirs, until ctx ends.
+func (s *Server) announceActivity(ctx context.Context) {
 	var nc *nats.Conn
 	defer func() {
 		if nc != nil {
 			nc.Close()
 		}
 	}()
-	tick := time.NewTicker(sayActive)
+	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -40,10 +40,10 @@ func (s *Server) shareActivity(ctx context.Context) {
 		}
 		err := error(nil)
 		if nc == nil {
-			nc, err = s.hearActivity()
+			nc, err = s.subscribeActivity()
 		}
 		if err == nil {
-			err = s.tellActivity(nc)
+			err = s.publishActivity(nc)
 		}
 		if err != nil {
 			s.log.Debug("cannot announce this node's active users", "error", err)
@@ -51,7 +51,7 @@ func (s *Server) shareActivity(ctx context.Context) {
 	}
 }
 
-func (s *Server) tellActivity(nc *nats.Conn) error {
+func (s *Server) publishActivity(nc *nats.Conn) error {
 	data, err := json.Marshal(activeUsers{s.opt.Node, s.ingress.Active()})
 	if err != nil {
 		return err
@@ -59,7 +59,7 @@ func (s *Server) tellActivity(nc *nats.Conn) error {
 	return nc.Publish(activeSubject, data)
 }
 
-func (s *Server) hearActivity() (*nats.Conn, error) {
+func (s *Server) subscribeActivity() (*nats.Conn, error) {
 	nc, err := s.Conn(roleActivity)
 	if err != nil {
 		return nil, err

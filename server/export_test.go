@@ -20,8 +20,8 @@ const StockHeartbeat = time.Second
 
 // InternalUser is what Conn("test") connects with.
 func (s *Server) InternalUser() (public string, sign nats.SignatureHandler) {
-	public, _ = s.users.roles[everything].key.PublicKey()
-	return public, s.users.roles[everything].key.Sign
+	public, _ = s.users.roles[unlimitedRole].key.PublicKey()
+	return public, s.users.roles[unlimitedRole].key.Sign
 }
 
 // ClientLeaf is a certificate for clients, signed by the CA that clients trust.

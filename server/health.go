@@ -15,11 +15,11 @@ import (
 
 // How health is looked at.
 const (
-	lookSoon   = 100 * time.Millisecond // between looks until ready
-	lookLater  = 500 * time.Millisecond // between looks while ready
-	goodLooks  = 3                      // in a row make it ready: the first good one may be a passing moment
-	graceBeats = 4                      // heartbeats that a bad state must last to end readiness
-	leastGrace = time.Second
+	checkSoon       = 100 * time.Millisecond // between looks until ready
+	checkLater      = 500 * time.Millisecond // between looks while ready
+	goodChecks      = 3                      // in a row make it ready: the first good one may be a passing moment
+	graceHeartbeats = 4                      // heartbeats that a bad state must last to end readiness
+	minGrace        = time.Second
 )
 
 // NotMember is the reason of a node that the others do not count.
@@ -103,7 +103,7 @@ func (v *verdict) add(reasons []string, now time.Time) {
 	if len(reasons) == 0 {
 		v.badSince = time.Time{}
 		v.good++
-		if v.good >= goodLooks {
+		if v.good >= goodChecks {
 			v.ready = true
 		}
 		v.reasons = []string{settling}
@@ -130,7 +130,7 @@ type health struct {
 
 func newHealth(s *Server) *health {
 	return &health{s: s, verdict: verdict{
-		grace:   max(leastGrace, graceBeats*s.opt.Timing.Heartbeat),
+		grace:   max(minGrace, graceHeartbeats*s.opt.Timing.Heartbeat),
 		reasons: []string{"the broker is starting"},
 	}}
 }
@@ -143,31 +143,31 @@ func (h *health) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			h.end()
+			h.stop()
 			return
 		case <-timer.C:
 		}
-		reasons := h.look()
-		said = h.say(reasons, said)
+		reasons := h.check()
+		said = h.logChange(reasons, said)
 		if len(reasons) == 0 {
-			timer.Reset(lookLater)
+			timer.Reset(checkLater)
 		} else {
-			timer.Reset(lookSoon)
+			timer.Reset(checkSoon)
 		}
 	}
 }
 
-// look takes one look and returns the verdict so far.
-func (h *health) look() []string {
-	reasons := h.s.lookNow()
+// check takes one look and returns the verdict so far.
+func (h *health) check() []string {
+	reasons := h.s.checkNow()
 	h.mu.Lock()
 	h.verdict.add(reasons, time.Now())
 	h.mu.Unlock()
 	return h.reasons()
 }
 
-// say logs a change, and only that. It returns what has now been said.
-func (h *health) say(reasons []string, said string) string {
+// logChange logs a change, and only that. It returns what has now been said.
+func (h *health) logChange(reasons []string, said string) string {
 	text := strings.Join(reasons, "; ")
 	switch {
 	case text == said || text == settling: // settling passes at every start: not worth a line
@@ -189,8 +189,8 @@ func (h *health) reasons() []string {
 	return slices.Clone(h.verdict.reasons)
 }
 
-// end makes the broker not ready until the process makes another one.
-func (h *health) end() {
+// stop makes the broker not ready until the process makes another one.
+func (h *health) stop() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.verdict = verdict{reasons: []string{"the broker is stopping"}}
@@ -200,8 +200,8 @@ func (h *health) end() {
 // writes as far as this node can see.
 func (s *Server) Ready() []string { return s.health.reasons() }
 
-// lookNow is one look. In cluster mode the first good one is remembered in the data directory.
-func (s *Server) lookNow() []string {
+// checkNow is one look. In cluster mode the first good one is remembered in the data directory.
+func (s *Server) checkNow() []string {
 	complaint := s.complaint()
 	if s.opt.Mode == datadir.Single {
 		if complaint != "" {
@@ -209,7 +209,7 @@ func (s *Server) lookNow() []string {
 		}
 		return nil
 	}
-	v, err := s.look(complaint)
+	v, err := s.observe(complaint)
 	if err != nil {
 		return []string{"look at the broker: " + err.Error()}
 	}
@@ -260,7 +260,7 @@ func (s *Server) StorageFault() string {
 	return ""
 }
 
-func (s *Server) look(complaint string) (view, error) {
+func (s *Server) observe(complaint string) (view, error) {
 	v := view{complaint: complaint, meta: map[string]bool{}, routes: map[string]bool{}, refusal: s.out.recentRefusal()}
 	formed, err := s.opt.Dir.Formed()
 	if err != nil {

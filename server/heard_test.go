@@ -9,7 +9,7 @@ import (
 func TestANodeIsSilentOnlyIfItUsedToSpeak(t *testing.T) {
 	start := time.Now()
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
-	h := newHeard()
+	h := newLastHeard()
 	wantSilent := func(what string, connected, now time.Time, want bool) {
 		t.Helper()
 		if got := h.silent("n2", connected, now); got != want {

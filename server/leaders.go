@@ -21,7 +21,7 @@ func (s *Server) MoveLeaders(ctx context.Context, streams ...string) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for asked := (map[string]bool{}); ; {
-		led := s.led(streams)
+		led := s.ledStreams(streams)
 		for _, name := range led {
 			if !asked[name] { // Once: the next leader may take its time, and might be this node again.
 				asked[name] = true
@@ -43,8 +43,8 @@ func (s *Server) MoveLeaders(ctx context.Context, streams ...string) {
 // metaGroup stands for the meta group among names of streams.
 const metaGroup = ""
 
-// led are those of the streams that this node leads, and metaGroup if it leads the cluster.
-func (s *Server) led(streams []string) []string {
+// ledStreams are those of the streams that this node leads, and metaGroup if it leads the cluster.
+func (s *Server) ledStreams(streams []string) []string {
 	var led []string
 	if s.MetaLeader() == s.opt.Identity.Node {
 		led = append(led, metaGroup)

@@ -76,7 +76,7 @@ func (l *brokerLog) Warnf(format string, v ...any) {
 			return
 		}
 	}
-	l.show(hclog.Warn, text)
+	l.logRateLimited(hclog.Warn, text)
 }
 
 // Errorf is an error, unless it is about a route or a client: another node may be down or refuse us, a client may try
@@ -97,7 +97,7 @@ func (l *brokerLog) Errorf(format string, v ...any) {
 	case strings.Contains(text, writeFailedText):
 		l.writeFailed.Store(true)
 	}
-	l.show(level, text)
+	l.logRateLimited(level, text)
 }
 
 // Fatalf reports that the broker must be stopped. It must not wait for that, since the broker may hold its own locks here.
@@ -128,14 +128,14 @@ var digits = regexp.MustCompile(`[0-9]+`)
 // quoted is what clients say, in messages about them.
 var quoted = regexp.MustCompile(`"[^"]*"`)
 
-func (l *brokerLog) show(level hclog.Level, text string) {
-	if l.repeated(text) {
+func (l *brokerLog) logRateLimited(level hclog.Level, text string) {
+	if l.loggedLately(text) {
 		level = hclog.Debug
 	}
 	l.log.Log(level, text)
 }
 
-func (l *brokerLog) repeated(text string) bool {
+func (l *brokerLog) loggedLately(text string) bool {
 	key, now := digits.ReplaceAllString(text, "#"), time.Now()
 	if strings.Contains(text, clientMark) {
 		key = quoted.ReplaceAllString(key, "") // a client can make up names and subjects without end

@@ -94,50 +94,50 @@ func (q Quorum) silentText() string {
 	return text
 }
 
-// heard remembers when each other node was heard last.
-type heard struct {
-	mu    sync.Mutex
-	begun time.Time
-	at    map[string]time.Time // by node
-	said  map[string]time.Time // the same, of what they say every second
-	led   time.Time            // when a leader was known last, or begun
+// lastHeard remembers when each other node was heard last.
+type lastHeard struct {
+	mu        sync.Mutex
+	begun     time.Time
+	at        map[string]time.Time // by node
+	announced map[string]time.Time // the same, of what they say every second
+	leaderAt  time.Time            // when a leader was known last, or begun
 }
 
-func newHeard() *heard {
+func newLastHeard() *lastHeard {
 	now := time.Now()
-	return &heard{begun: now, at: map[string]time.Time{}, said: map[string]time.Time{}, led: now}
+	return &lastHeard{begun: now, at: map[string]time.Time{}, announced: map[string]time.Time{}, leaderAt: now}
 }
 
 // noteLeader takes in that a leader is known.
-func (h *heard) noteLeader(now time.Time) {
+func (h *lastHeard) noteLeader(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.led = now
+	h.leaderAt = now
 }
 
-func (h *heard) leaderless() time.Duration {
+func (h *lastHeard) leaderless() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return time.Since(h.led)
+	return time.Since(h.leaderAt)
 }
 
-func (h *heard) note(node string, now time.Time) {
+func (h *lastHeard) note(node string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.at[node], h.said[node] = now, now
+	h.at[node], h.announced[node] = now, now
 }
 
 // silent reports whether a connected node says nothing any more. One that has said nothing over its
 // present connection is not silent: nodes of earlier versions speak only while somebody publishes there.
-func (h *heard) silent(node string, connected, now time.Time) bool {
+func (h *lastHeard) silent(node string, connected, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	last := h.said[node]
+	last := h.announced[node]
 	return last.After(connected) && now.Sub(last) >= silentAfter
 }
 
 // first notes a node that has not been heard yet: it has a route, and says something within a second.
-func (h *heard) first(node string, now time.Time) {
+func (h *lastHeard) first(node string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, ever := h.at[node]; !ever {
@@ -146,7 +146,7 @@ func (h *heard) first(node string, now time.Time) {
 }
 
 // last is when the node was heard last, or the beginning if it never was.
-func (h *heard) last(node string) (at time.Time, ever bool) {
+func (h *lastHeard) last(node string) (at time.Time, ever bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	at, ever = h.at[node]

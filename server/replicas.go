@@ -32,4 +32,4 @@ func (s *Server) StepDown(stream string) error {
 }
 
 // notice logs at info, the same text no oftener than once a minute.
-func (s *Server) notice(text string) { s.out.show(hclog.Info, text) }
+func (s *Server) notice(text string) { s.out.logRateLimited(hclog.Info, text) }

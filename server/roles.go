@@ -35,8 +35,8 @@ const (
 	roleActivity Role = "activity"
 )
 
-// everything is a role without limits. Only a server with Options.Unlimited has it.
-const everything Role = "test"
+// unlimitedRole is a role without limits. Only a server with Options.Unlimited has it.
+const unlimitedRole Role = "test"
 
 // bucketStream and bucketSubjects are the bucket's (cluster/kv.go).
 const (
@@ -59,7 +59,7 @@ func (o Options) inboxPrefix(r Role) string { return "_INBOX." + string(r) + "."
 func (o Options) roles() map[Role]rights {
 	all := map[Role]rights{
 		Leases: {
-			publish: append(api(bucketStream, "STREAM.INFO.%s", "STREAM.CREATE.%s", "DIRECT.GET.%s", "DIRECT.GET.%s.>"),
+			publish: append(jsAPI(bucketStream, "STREAM.INFO.%s", "STREAM.CREATE.%s", "DIRECT.GET.%s", "DIRECT.GET.%s.>"),
 				bucketSubjects+"session.*", bucketSubjects+"lease.*.*", announcements),
 			subscribe: []string{announcements},
 		},
@@ -76,7 +76,7 @@ func (o Options) roles() map[Role]rights {
 		roleActivity: {publish: []string{activeSubject}, subscribe: []string{activeSubject}},
 	}
 	if o.Unlimited {
-		all[everything] = rights{publish: []string{">"}, subscribe: []string{">"}}
+		all[unlimitedRole] = rights{publish: []string{">"}, subscribe: []string{">"}}
 	}
 	for role, r := range all {
 		r.inbox = o.inboxPrefix(role)
@@ -96,8 +96,8 @@ func (o Options) each(names []string, f func(string) []string) (all []string) {
 	return all
 }
 
-// api are subjects of the JetStream API, each a pattern for one stream.
-func api(stream string, patterns ...string) (all []string) {
+// jsAPI are subjects of the JetStream API, each a pattern for one stream.
+func jsAPI(stream string, patterns ...string) (all []string) {
 	for _, p := range patterns {
 		all = append(all, "$JS.API."+strings.ReplaceAll(p, "%s", stream))
 	}
@@ -106,23 +106,23 @@ func api(stream string, patterns ...string) (all []string) {
 
 // readTopic: readers make and drop consumers, look at single messages, and let another node lead a damaged copy.
 func readTopic(topic string) []string {
-	return api(topic, "STREAM.INFO.%s", "STREAM.MSG.GET.%s", "STREAM.LEADER.STEPDOWN.%s", "DIRECT.GET.%s", "DIRECT.GET.%s.>",
+	return jsAPI(topic, "STREAM.INFO.%s", "STREAM.MSG.GET.%s", "STREAM.LEADER.STEPDOWN.%s", "DIRECT.GET.%s", "DIRECT.GET.%s.>",
 		"CONSUMER.CREATE.%s", "CONSUMER.CREATE.%s.>", "CONSUMER.DELETE.%s.*", "CONSUMER.MSG.NEXT.%s.*")
 }
 
 func useDeadLetters(group string) []string {
-	return append(api("dlq_"+group, "STREAM.INFO.%s", "STREAM.MSG.GET.%s", "STREAM.MSG.DELETE.%s", "DIRECT.GET.%s"), "dlq."+group+".>")
+	return append(jsAPI("dlq_"+group, "STREAM.INFO.%s", "STREAM.MSG.GET.%s", "STREAM.MSG.DELETE.%s", "DIRECT.GET.%s"), "dlq."+group+".>")
 }
 
 // operatorRights leave out the leases, and everything that would change the bucket as a whole.
 func operatorRights() rights {
-	may := api("", "STREAM.LIST", "STREAM.INFO.*", "STREAM.CREATE.*", "STREAM.UPDATE.*", "STREAM.DELETE.*", "STREAM.PURGE.*",
+	may := jsAPI("", "STREAM.LIST", "STREAM.INFO.*", "STREAM.CREATE.*", "STREAM.UPDATE.*", "STREAM.DELETE.*", "STREAM.PURGE.*",
 		"STREAM.MSG.GET.*", "STREAM.MSG.DELETE.*",
 		"DIRECT.GET.>", "CONSUMER.CREATE.>", "CONSUMER.DELETE.>", "CONSUMER.MSG.NEXT.>")
 	for _, key := range []string{"control.*", "topic.*", "group.*", "peer.*", "corruption.*", "session.*", "cluster", "repair"} {
 		may = append(may, bucketSubjects+key)
 	}
-	deny := api(bucketStream, "STREAM.CREATE.%s", "STREAM.UPDATE.%s", "STREAM.DELETE.%s", "STREAM.PURGE.%s", "STREAM.MSG.DELETE.%s",
+	deny := jsAPI(bucketStream, "STREAM.CREATE.%s", "STREAM.UPDATE.%s", "STREAM.DELETE.%s", "STREAM.PURGE.%s", "STREAM.MSG.DELETE.%s",
 		"CONSUMER.CREATE.%s", "CONSUMER.CREATE.%s.>")
 	return rights{publish: append(may, announcements), deny: deny}
 }

@@ -60,7 +60,7 @@ type route struct {
 	server, node string
 	ended        time.Time // zero while it is open
 	byPeer       bool
-	told         bool // its end was told as that of the process
+	reported     bool // its end was told as that of the process
 }
 
 func newRoutes(cutOff func()) *routes {
@@ -73,7 +73,7 @@ func newRoutes(cutOff func()) *routes {
 // notice takes in what the broker says. The broker holds the connection's lock.
 func (r *routes) notice(format string, v []any) {
 	if strings.HasSuffix(format, routeCreatedFormat) {
-		token(r.made)
+		notify(r.made)
 		return
 	}
 	if number, reason, ok := closedRoute(format, v); ok {
@@ -81,11 +81,11 @@ func (r *routes) notice(format string, v []any) {
 			r.forget(number)
 		}
 		r.closed(number, endedByPeer(reason), time.Now())
-		token(r.lost)
+		notify(r.lost)
 	}
 }
 
-func token(c chan struct{}) {
+func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
@@ -117,8 +117,8 @@ func (r *routes) closed(number uint64, byPeer bool, now time.Time) {
 	ended := r.known[number]
 	if ended != nil && ended.ended.IsZero() {
 		ended.ended, ended.byPeer = now, byPeer
-		if r.gone(ended.server, now) && !r.told(ended.server) {
-			ended.told = true
+		if r.gone(ended.server, now) && !r.reported(ended.server) {
+			ended.reported = true
 			select {
 			case r.endings <- Ending{ServerID: ended.server, Node: ended.node, At: now}:
 			default: // then it is found by its silence
@@ -171,11 +171,11 @@ func (r *routes) gone(server string, now time.Time) bool {
 	return true
 }
 
-// told reports whether the end of a process was told already: a route to it may come into the table, and end, right after. The
+// reported reports whether the end of a process was told already: a route to it may come into the table, and end, right after. The
 // caller holds mu.
-func (r *routes) told(server string) bool {
+func (r *routes) reported(server string) bool {
 	for _, k := range r.known {
-		if k.server == server && k.told {
+		if k.server == server && k.reported {
 			return true
 		}
 	}

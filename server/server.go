@@ -45,7 +45,7 @@ type Server struct {
 	health   *health
 	replicas *replicas.Local
 	routes   *routes
-	heard    *heard
+	heard    *lastHeard
 }
 
 // New checks the options and builds the broker. Nothing runs and no port is taken before Run.
@@ -75,7 +75,7 @@ func New(o Options) (*Server, error) {
 	}
 	log := o.Logger.Named("broker")
 	watched := newRoutes(o.CutOff)
-	s := &Server{opt: o, log: log, out: newBrokerLog(log, watched), routes: watched, users: users, broker: b, started: make(chan struct{}), heard: newHeard()}
+	s := &Server{opt: o, log: log, out: newBrokerLog(log, watched), routes: watched, users: users, broker: b, started: make(chan struct{}), heard: newLastHeard()}
 	s.health = newHealth(s)
 	s.replicas = replicas.New(b, Account, o.Dir.ServerName(), log, s.notice)
 	b.SetLoggerV2(s.out, log.IsTrace(), false, false)
@@ -115,7 +115,7 @@ func (s *Server) Run(ctx context.Context) error {
 		if s.opt.Mode == datadir.Cluster {
 			looking.Go(func() { s.watchRoutes(looks) })
 			looking.Go(func() { s.replicas.WatchStalled(looks) })
-			looking.Go(func() { s.shareActivity(looks) })
+			looking.Go(func() { s.announceActivity(looks) })
 		}
 	})
 	if s.opt.BeforeClose != nil {

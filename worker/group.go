@@ -1,5 +1,5 @@
-// Package worker does one group's work on one node: it runs the group's handler and the lanes of the partitions that the node
-// holds. DESIGN.md describes the rooms below it and the way of a message through them.
+// Package worker does one group's work on one node: it runs the group's handler and the lanes of the partitions that
+// the node holds. DESIGN.md describes the rooms below it and the way of a message through them.
 package worker
 
 import (
@@ -23,8 +23,8 @@ import (
 	"leasehold/worker/stream"
 )
 
-// Bounds of a lane's queue. All lanes of a group together hold at most queueBytes, or a part of the memory limit where that is
-// less, unless each has its least.
+// Bounds of a lane's queue. All lanes of a group together hold at most queueBytes, or a part of the memory limit
+// where that is less, unless each has its least.
 const (
 	queueEntries = handler.MaxBatch
 	queueBytes   = 64 << 20

@@ -203,7 +203,7 @@ func (c *Core) decideFree(ls *leaseState) {
 	switch {
 	case ls.recordLost && !c.mayReclaim(ls):
 	case c.mine(ls) && c.stopping:
-		c.writeLease(ls, c.freed(ls), true) // a claim of ours that landed unheard
+		c.writeLease(ls, c.freed(ls), true) // a claim of ours that landed without a reply
 	case c.stopping || c.self.expired:
 	case c.mine(ls) || c.eligible(ls):
 		rec := ls.rec

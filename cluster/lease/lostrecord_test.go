@@ -199,17 +199,17 @@ func TestPartitionsOfALostSessionAreClaimed(t *testing.T) {
 		c.self.fence, c.self.lastOK = testNow+time.Hour, testNow+testTTL
 		early, _ := stepped(c, testTTL-time.Millisecond, Tick{})
 		late, _ := stepped(c, testTTL, Tick{})
-		var burial *Session
+		var dead *Session
 		for i, w := range append(early, late...) {
 			if w.Key == SessionKey("n3") {
-				burial = w.Session
+				dead = w.Session
 				if i < len(early) {
 					t.Errorf("%s: declared dead before the ttl", name)
 				}
 			}
 		}
-		if len(alarms) != 1 || burial == nil || burial.Boot != ls.rec.Boot || burial.State != Dead {
-			t.Errorf("%s: alarms %+v, declared dead as %+v", name, alarms, burial)
+		if len(alarms) != 1 || dead == nil || dead.Boot != ls.rec.Boot || dead.State != Dead {
+			t.Errorf("%s: alarms %+v, declared dead as %+v", name, alarms, dead)
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // TestOutageOfHoursKeepsFewAttempts: days without a store must not fill the memory, and a renewal from their first hour
-// that lands after all is still known as our own, though it moves no fence on.
+// that lands after all is still known as our own, though it moves no fence.
 func TestOutageOfHoursKeepsFewAttempts(t *testing.T) {
 	c, _ := state{phase: running, rec: "free", planned: "n1"}.build()
 	now, first := testNow, ""

@@ -406,7 +406,7 @@ var leaseEvents = []event{
 	{"observed-free-successor-me", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35, Successor: "n1"})},
 	{"observed-free-successor-live", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35, Successor: "n2"})},
 	{"observed-owner-live", 0, observeLease(testRev+1, theirs("n2", 1))},
-	{"observed-owner-unheard-of", 0, observeLease(testRev+1, theirs("n4", 1))},
+	{"observed-owner-unknown", 0, observeLease(testRev+1, theirs("n4", 1))},
 	{"observed-deleted", 0, observeLease(testRev+1, nil)},
 
 	{"write-ok", 0, writeOK},
@@ -693,7 +693,7 @@ func peerRows() []row {
 		{"witnessed-older-revision", 0, plain(witnessed(2, testRev-1))},
 		{"witnessed-newer-revision", 0, plain(witnessed(2, testRev+1))},
 		{"witnessed-earlier-boot", 0, plain(witnessed(1, testRev))},
-		{"witnessed-nobody", 0, plain(Witnessed{Node: "n3", Revision: testRev})},
+		{"witnessed-without-server-id", 0, plain(Witnessed{Node: "n3", Revision: testRev})},
 		{"isolated", 0, plain(Isolated{N: 1, At: testNow})},
 		{"mark-dead-ok", 0, plain(WriteDone{ID: 42, OK: true, Revision: testRev + 1})},
 		{"mark-dead-unknown", 0, plain(WriteDone{ID: 42})},
@@ -992,7 +992,7 @@ func (k *check) all() []error {
 			case a.Session.Node == "n1" && k.before.phase != watching:
 				k.ownWrite(a)
 			default:
-				k.burial(a)
+				k.declaredDead(a)
 			}
 		case Start:
 			k.start(a)
@@ -1299,7 +1299,7 @@ func (k *check) ownWrite(w Write) {
 }
 
 // declared dead: a session unchanged for its ttl while our own renewals landed, or proven to be gone.
-func (k *check) burial(w Write) {
+func (k *check) declaredDead(w Write) {
 	if w.Session.Node == "n1" {
 		if k.now-k.before.self.seenAt < testTTL || w.Session.State != Dead || w.Session.Nonce != "" {
 			k.fail("our duplicate is declared dead too early")

@@ -42,8 +42,8 @@ func (u *user) active(now int64) bool {
 	return at > 0 && now-at < int64(activeFor)
 }
 
-// crowd tells the budget which users are not alone.
-func (in *Ingress) crowd(now int64) {
+// bound tells the budget which users are not alone.
+func (in *Ingress) bound(now int64) {
 	active := map[string]bool{}
 	for _, name := range in.Active() {
 		active[name] = true

@@ -29,7 +29,7 @@ func newQuiet(t *testing.T, users ...string) *Ingress {
 
 func (in *Ingress) after(d time.Duration) {
 	in.now.Add(int64(d))
-	in.crowd(in.now.Load())
+	in.bound(in.now.Load())
 }
 
 // takes is how many small messages of a user are let through at once.

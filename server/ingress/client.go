@@ -94,7 +94,7 @@ func (c *client) run() {
 	}
 	var p *protocolError
 	if errors.As(err, &p) {
-		c.say("-ERR '" + p.text + "'\r\n")
+		c.sendLine("-ERR '" + p.text + "'\r\n")
 		c.flushOut(time.Second)
 	}
 }
@@ -164,12 +164,12 @@ func (c *client) end(why *protocolError) {
 	c.in.inflight.Wake()
 	c.in.buffers.Wake()
 	if open == 0 {
-		c.gone()
+		c.release()
 	}
 }
 
-// gone forgets a connection that has ended and of which the broker has answered all.
-func (c *client) gone() {
+// release forgets a connection that has ended and of which the broker has answered all.
+func (c *client) release() {
 	c.in.forget(c)
 	if c.loggedIn.Load() {
 		c.up.remove(c)
@@ -209,7 +209,7 @@ func (c *client) sweep(now time.Time) {
 			c.end(errStale)
 			return
 		}
-		c.say("PING\r\n")
+		c.sendLine("PING\r\n")
 	case silent < int64(pingEvery):
 		c.pings = 0
 	}
@@ -242,6 +242,6 @@ func (c *client) expire(before int64) {
 		c.in.inflight.Give(&c.user.pace, messages, bytes)
 	}
 	if over {
-		c.gone()
+		c.release()
 	}
 }

@@ -274,7 +274,7 @@ func (in *Ingress) housekeeping() {
 			return
 		case now := <-tick.C:
 			in.now.Store(in.since(now))
-			in.crowd(in.now.Load())
+			in.bound(in.now.Load())
 			if now.Sub(swept) < sweepEvery {
 				continue
 			}

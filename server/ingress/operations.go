@@ -35,7 +35,7 @@ func (c *client) consume() error {
 		c.need = 0
 		c.partial.Store(0)
 		if len(c.batch) >= maxBatch {
-			if err := c.pass(); err != nil {
+			if err := c.forward(); err != nil {
 				return err
 			}
 		}
@@ -88,10 +88,10 @@ func (c *client) operate(line, rest []byte) (done int, err error) {
 		return 0, c.unsubscribe(args)
 	case "PING":
 		if len(c.user.Serve) > 0 { // after it a service is sure of its subscriptions, and may drain
-			c.askBroker(func() { c.say("PONG\r\n") })
+			c.askBroker(func() { c.sendLine("PONG\r\n") })
 			return 0, nil
 		}
-		c.say("PONG\r\n")
+		c.sendLine("PONG\r\n")
 		return 0, nil
 	case "PONG":
 		return 0, nil
@@ -117,7 +117,7 @@ func (c *client) connectAs(text []byte) error {
 // ok confirms an operation to a client that wants that.
 func (c *client) ok() {
 	if c.opt.Verbose {
-		c.say("+OK\r\n")
+		c.sendLine("+OK\r\n")
 	}
 }
 

@@ -85,7 +85,7 @@ func (p *passwords) login(u *user, password, address string) (*user, string) {
 		return nil, notChecked
 	}
 	ok := p.check(a, u, password)
-	p.leave(a, u, ok, sum)
+	p.finish(a, u, ok, sum)
 	if !ok {
 		return nil, wrongPassword
 	}
@@ -198,7 +198,7 @@ func (p *passwords) place(places chan bool) (leave func()) {
 	}
 }
 
-func (p *passwords) leave(a *attempts, u *user, ok bool, sum [sha256.Size]byte) {
+func (p *passwords) finish(a *attempts, u *user, ok bool, sum [sha256.Size]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queued--

@@ -100,7 +100,7 @@ func TestDelayOfAnAddressGrows(t *testing.T) {
 	a := p.enter("a")
 	for i := range 12 {
 		before := time.Now()
-		p.leave(a, press, false, [32]byte{})
+		p.finish(a, press, false, [32]byte{})
 		after := time.Now()
 		a.queued, p.queued = 1, 1
 		want := min(longestDelay, firstDelay<<min(i, 10))
@@ -108,7 +108,7 @@ func TestDelayOfAnAddressGrows(t *testing.T) {
 			t.Errorf("after %d failures the delay is %s, want %s", i+1, a.next.Sub(before), want)
 		}
 	}
-	p.leave(a, press, true, [32]byte{})
+	p.finish(a, press, true, [32]byte{})
 	if a.failed != 0 || !a.next.IsZero() || p.queued != 0 || a.queued != 0 {
 		t.Errorf("after a right one: %+v", a)
 	}
@@ -141,7 +141,7 @@ func TestAddressesThatFailedAreForgotten(t *testing.T) {
 	stop()
 	for i := range 3 * maxAddresses {
 		a := p.enter(fmt.Sprint("address", i))
-		p.leave(a, press, false, [32]byte{})
+		p.finish(a, press, false, [32]byte{})
 		a.next = time.Now().Add(-time.Second)
 		if len(p.addresses) > maxAddresses {
 			t.Fatalf("%d addresses are kept", len(p.addresses))

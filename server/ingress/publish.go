@@ -142,8 +142,8 @@ func (c *client) admit(p publication, hasHeader bool) error {
 // count takes room for a message in the window and the budget, waits for it if need be, and returns the reply subject under
 // which the broker is asked for its answer.
 func (c *client) count(reply []byte, size int) ([]byte, error) {
-	if !c.roomy() || !c.in.inflight.Try(&c.user.pace, size) {
-		if err := c.waitForRoom(size); err != nil {
+	if !c.hasCapacity() || !c.in.inflight.Try(&c.user.pace, size) {
+		if err := c.waitForCapacity(size); err != nil {
 			return nil, err
 		}
 	}
@@ -161,25 +161,25 @@ func (c *client) count(reply []byte, size int) ([]byte, error) {
 	return c.inbox, nil
 }
 
-func (c *client) roomy() bool {
+func (c *client) hasCapacity() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.roomyLocked()
+	return c.hasCapacityLocked()
 }
 
-func (c *client) roomyLocked() bool {
+func (c *client) hasCapacityLocked() bool {
 	return !c.window.Full() && len(c.out)+c.window.Owed < maxOut
 }
 
-// waitForRoom first passes on what has been allowed, for that is what makes room.
-func (c *client) waitForRoom(size int) error {
-	if err := c.pass(); err != nil {
+// waitForCapacity first passes on what has been allowed, for that is what makes room.
+func (c *client) waitForCapacity(size int) error {
+	if err := c.forward(); err != nil {
 		return err
 	}
 	c.waiting.Store(true)
 	defer c.resume()
 	c.mu.Lock()
-	for !c.roomyLocked() && !c.ended {
+	for !c.hasCapacityLocked() && !c.ended {
 		c.room.Wait()
 	}
 	ended := c.ended
@@ -200,7 +200,7 @@ func (c *client) answer(n uint64, m wire.Message) {
 	}
 	size, sent, kept := s.Size, s.Sent, true
 	if len(s.Reply) > 0 {
-		kept = c.tell(s.Reply, m)
+		kept = c.deliver(s.Reply, m)
 		s.Forget()
 	}
 	over := c.ended && c.window.Open == 0
@@ -208,7 +208,7 @@ func (c *client) answer(n uint64, m wire.Message) {
 	c.mu.Unlock()
 	c.in.inflight.Answered(&c.user.pace, size, sent, c.in.since(time.Now()))
 	if over {
-		c.gone()
+		c.release()
 	}
 	if !kept {
 		c.endSlow()
@@ -220,7 +220,7 @@ func (c *client) refuse(p publication, r *admission.Refusal) error {
 	c.others++
 	c.in.refusals.count(c.user.String(), r.Reason, r.Description)
 	if len(p.reply) == 0 {
-		c.say(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n", wire.Quotable(wire.Shorten(string(p.subject))), wire.Quotable(r.Error())))
+		c.sendLine(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n", wire.Quotable(wire.Shorten(string(p.subject))), wire.Quotable(r.Error())))
 		return nil
 	}
 	answer, err := json.Marshal(wire.RefusalAnswer{Error: wire.RefusalError{Code: r.Code, ErrCode: r.ErrCode, Description: r.Description}})
@@ -229,7 +229,7 @@ func (c *client) refuse(p publication, r *admission.Refusal) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.tell(p.reply, wire.Message{Data: answer}) {
+	if !c.deliver(p.reply, wire.Message{Data: answer}) {
 		c.in.refusals.count(c.user.String(), "slow_consumer", "")
 		return errSlow
 	}
@@ -243,7 +243,7 @@ const notPermitted = "not_permitted"
 func (c *client) forbid(reason, what string, subject []byte) error {
 	c.others++
 	c.in.refusals.count(c.user.String(), reason, what+" "+strconv.Quote(wire.Shorten(string(subject))))
-	c.say(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what, wire.Quotable(wire.Shorten(string(subject)))))
+	c.sendLine(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what, wire.Quotable(wire.Shorten(string(subject)))))
 	return nil
 }
 

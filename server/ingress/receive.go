@@ -22,14 +22,14 @@ func (c *client) read() error {
 	for {
 		batch := batches.Get().(*[]byte)
 		c.batch = (*batch)[:0]
-		err := errors.Join(c.consume(), c.pass())
+		err := errors.Join(c.consume(), c.forward())
 		*batch, c.batch = c.batch, nil
 		batches.Put(batch)
 		if cap(c.header) > firstBuffer {
 			c.header = nil
 		}
 		if err == nil {
-			err = c.fill()
+			err = c.receive()
 		}
 		if err != nil {
 			return err
@@ -37,8 +37,8 @@ func (c *client) read() error {
 	}
 }
 
-// pass sends the broker what has been allowed.
-func (c *client) pass() error {
+// forward sends the broker what has been allowed.
+func (c *client) forward() error {
 	if len(c.batch) == 0 {
 		return nil
 	}
@@ -50,9 +50,9 @@ func (c *client) pass() error {
 	return err
 }
 
-// fill reads more of what the client says.
-func (c *client) fill() error {
-	if err := c.makeRoom(); err != nil {
+// receive reads more of what the client says.
+func (c *client) receive() error {
+	if err := c.growBuffer(); err != nil {
 		return err
 	}
 	if c.r < c.w || c.skip > 0 {
@@ -125,8 +125,8 @@ func (c *client) maxOut() int {
 	return maxOut
 }
 
-// makeRoom sees to it that the buffer can take the message that is being received, or at least a line.
-func (c *client) makeRoom() error {
+// growBuffer sees to it that the buffer can take the message that is being received, or at least a line.
+func (c *client) growBuffer() error {
 	if c.r == c.w {
 		c.r, c.w = 0, 0
 		if c.held > 0 {
@@ -149,7 +149,7 @@ func (c *client) makeRoom() error {
 // takeBuffer gets a buffer for a large message as soon as the budget has room for it.
 func (c *client) takeBuffer(n int) error {
 	if !c.in.buffers.Try(&c.user.pace, n) {
-		if err := c.pass(); err != nil {
+		if err := c.forward(); err != nil {
 			return err
 		}
 		c.waiting.Store(true)

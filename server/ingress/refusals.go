@@ -82,12 +82,12 @@ func (r *refusals) add(key refusal, what string) {
 	t.last = what
 	if t.count == 1 && r.lines < maxLines {
 		r.lines++
-		r.say(key, t)
+		r.logTally(key, t)
 	}
 }
 
-// say logs what is new of a tally.
-func (r *refusals) say(key refusal, t *tally) {
+// logTally logs what is new of a tally.
+func (r *refusals) logTally(key refusal, t *tally) {
 	r.log.Warn("client request refused", "user", key.user, "reason", key.reason, "count", t.count-t.logged, "last", t.last)
 	t.logged = t.count
 }
@@ -111,7 +111,7 @@ func (r *refusals) report(now time.Time) {
 	rest := uint64(0)
 	for i, key := range keys {
 		if i < maxLines {
-			r.say(key, r.counts[key])
+			r.logTally(key, r.counts[key])
 			continue
 		}
 		rest += fresh(key)

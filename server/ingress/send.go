@@ -21,8 +21,8 @@ func (c *client) endSlow() {
 	c.end(errSlow)
 }
 
-// say sends a line to the client.
-func (c *client) say(line string) {
+// sendLine sends a line to the client.
+func (c *client) sendLine(line string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {

@@ -65,7 +65,7 @@ func (c *client) subscribe(args [][]byte) error {
 	}
 	if !wire.IsPattern(subject) {
 		c.mu.Unlock()
-		c.say("-ERR 'Invalid Subject'\r\n")
+		c.sendLine("-ERR 'Invalid Subject'\r\n")
 		return nil
 	}
 	err := c.subs.add(&subscription{sid: sid, subject: string(subject)})
@@ -79,7 +79,7 @@ func (c *client) subscribe(args [][]byte) error {
 
 func (c *client) tooMany() error {
 	c.in.refusals.count(c.user.String(), "too_many_subscriptions", "")
-	c.say("-ERR 'maximum subscriptions exceeded'\r\n")
+	c.sendLine("-ERR 'maximum subscriptions exceeded'\r\n")
 	return nil
 }
 
@@ -115,9 +115,9 @@ func (c *client) unsubscribe(args [][]byte) error {
 // noResponders begins a header block by which the broker says that nobody takes a message.
 var noResponders = []byte("NATS/1.0 503")
 
-// tell sends a message to each subscription of the client that a subject matches, and reports whether there was room for
+// deliver sends a message to each subscription of the client that a subject matches, and reports whether there was room for
 // all of it. The caller has the lock.
-func (c *client) tell(subject []byte, m wire.Message) bool {
+func (c *client) deliver(subject []byte, m wire.Message) bool {
 	if c.ended || c.subs.matches == nil {
 		return true
 	}

@@ -23,8 +23,8 @@ type parkedRead struct {
 
 // Parked waits for a look that began after the call. Lanes that start together, as after a takeover, share one.
 //
-// A stream's leader that has only just been elected may not have applied everything that an earlier one acknowledged. So a
-// look that does not know the dead letter that the lease names is an error, and is to be repeated.
+// A stream's leader that has only just been elected may not have applied everything that an earlier one acknowledged.
+// So a look that does not know the dead letter that the lease names is an error, and is to be repeated.
 func (d *Store) Parked(ctx context.Context, partition int, least uint64) (found Places, last uint64, err error) {
 	r := d.join(ctx)
 	select {
@@ -83,8 +83,8 @@ type streamSubjects struct {
 	} `json:"state"`
 }
 
-// readParked lists the subjects of the group's parked dead letters. The last sequence is that of the first page, so that no
-// page is older.
+// readParked lists the subjects of the group's parked dead letters. The last sequence is that of the first page, so
+// that no page is older.
 func (d *Store) readParked(ctx context.Context) (map[int]Places, uint64, error) {
 	found := map[int]Places{}
 	var last uint64

@@ -60,12 +60,13 @@ const (
 	hdrLeftOut      = header.Prefix + "Left-Out"
 )
 
-// maxHeaderBytes is how long the headers of a dead letter may get before the publisher's are packed. The broker takes 64 KiB;
-// what is our own, with a subject, a key and an error text of the greatest length, is below 11 KiB.
+// maxHeaderBytes is how long the headers of a dead letter may get before the publisher's are packed. The broker takes
+// 64 KiB; what is our own, with a subject, a key and an error text of the greatest length, is below 11 KiB.
 const maxHeaderBytes = 32 << 10
 
 // encode makes headers and payload of the stored letter. Sequence, key, partition and group stand in its subject. The
-// publisher's headers are headers of the dead letter, or the beginning of its payload if they do not fit or cannot be sent.
+// publisher's headers are headers of the dead letter, or the beginning of its payload if they do not fit or cannot be
+// sent.
 func (l *Record) encode() (headers map[string][]string, data []byte) {
 	h := l.ownHeaders()
 	plain := true
@@ -119,8 +120,8 @@ func (l *Record) WithoutHeaders(why error) *Record {
 	return &bare
 }
 
-// decode reads a stored letter. What is missing or makes no sense stays zero: a dead letter that cannot be shown in full
-// is still one.
+// decode reads a stored letter. What is missing or makes no sense stays zero: a dead letter that cannot be shown in
+// full is still one.
 func decode(place partitioner.DeadLetterPlace, stored uint64, headers map[string][]string, data []byte) *Record {
 	get := func(name string) string { return header.First(headers, name) }
 	l := &Record{

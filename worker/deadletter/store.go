@@ -1,4 +1,5 @@
-// Package deadletter stores the messages that a group's handler could not handle, and finds, lists and removes them again.
+// Package deadletter stores the messages that a group's handler could not handle, and finds, lists and removes them
+// again.
 package deadletter
 
 import (
@@ -44,7 +45,8 @@ const (
 	codeNotDeleted  = 10057 // Only the text tells why.
 )
 
-// tooLarge is the text of codeStoreFailed for a message that a stream's files cannot hold (nats-server's ErrMsgTooLarge).
+// tooLarge is the text of codeStoreFailed for a message that a stream's files cannot hold (nats-server's
+// ErrMsgTooLarge).
 const tooLarge = "message too large"
 
 // notFound is the text of codeNotDeleted for a message that is not there, where the stream holds none that old any more

@@ -56,8 +56,8 @@ func TestLetterComesBackWhole(t *testing.T) {
 	}
 }
 
-// TestLetterOfAnyMessageFitsAndComesBack: what a plain NATS client can have stored, with our headers at their longest, and
-// once more when it is requeued.
+// TestLetterOfAnyMessageFitsAndComesBack: what a plain NATS client can have stored, with our headers at their
+// longest, and once more when it is requeued.
 func TestLetterOfAnyMessageFitsAndComesBack(t *testing.T) {
 	box := newStore(t)
 	many := map[string][]string{"Nats-a": slices.Repeat([]string{"x"}, 5400)}
@@ -149,7 +149,8 @@ func TestRequeuedHeadersArriveAsTheyWere(t *testing.T) {
 	}
 }
 
-// TestWhatCanNeverBeStoredIsToldFromWhatMayBe: a dead letter that is too large is not worth a second try; a stream that is away is.
+// TestWhatCanNeverBeStoredIsToldFromWhatMayBe: a dead letter that is too large is not worth a second try; a stream
+// that is away is.
 func TestWhatCanNeverBeStoredIsToldFromWhatMayBe(t *testing.T) {
 	box := newStore(t)
 	huge := letterAt(partitioner.Dead, 3, "a", 1)

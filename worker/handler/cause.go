@@ -12,8 +12,8 @@ var (
 	ErrShutdown = errors.New("the group is stopping")
 )
 
-// ErrNotCalled is the Err of a result whose call was not made, or was lost because of another partition, although nothing is
-// wrong with the handler. The call does not count and is to be made again at once.
+// ErrNotCalled is the Err of a result whose call was not made, or was lost because of another partition, although
+// nothing is wrong with the handler. The call does not count and is to be made again at once.
 var ErrNotCalled = errors.New("the handler was not called")
 
 // notCalledError is an ErrNotCalled with the text of its own reason.

@@ -10,9 +10,9 @@ import (
 // Field is one part of a message's envelope, under the name of its header.
 type Field struct{ Name, Value string }
 
-// Envelope lists the envelope but for headers, trace context and payload. The names are spelled as http.CanonicalHeaderKey
-// does it, so that nobody has to for each message. Environment variables have theirs from here; only JSON, where numbers
-// are numbers, spells them once more (wire.MessageLine).
+// Envelope lists the envelope but for headers, trace context and payload. The names are spelled as
+// http.CanonicalHeaderKey does it, so that nobody has to for each message. Environment variables have theirs from
+// here; only JSON, where numbers are numbers, spells them once more (wire.MessageLine).
 func (m *Message) Envelope() []Field {
 	all := []Field{
 		{Name: header.Prefix + "Id", Value: m.ID},

@@ -1,5 +1,5 @@
-// Package handler is the contract between lanes and handlers: a message, what a handler may answer, and what a kind of handler
-// consists of. The kinds are packages below it.
+// Package handler is the contract between lanes and handlers: a message, what a handler may answer, and what a kind
+// of handler consists of. The kinds are packages below it.
 package handler
 
 import (
@@ -63,10 +63,10 @@ type Result struct {
 // Handler handles messages. Handle is called for one message of a partition at a time and for several partitions at
 // once.
 //
-// The context ends at the message's timeout (save for a Timekeeper), and at once with another cause when the partition
-// is lost or the node stops. Handle must then give up and return without delay: the next owner's call may start as soon
-// as it has returned, and nothing of this call may continue after that. What it returns is believed, even late: an OK is
-// an OK. A panic counts as Retry.
+// The context ends at the message's timeout (save for a Timekeeper), and at once with another cause when the
+// partition is lost or the node stops. Handle must then give up and return without delay: the next owner's call may
+// start as soon as it has returned, and nothing of this call may continue after that. What it returns is believed,
+// even late: an OK is an OK. A panic counts as Retry.
 type Handler interface {
 	Handle(ctx context.Context, m *Message) Result
 }
@@ -95,9 +95,9 @@ type BatchResult struct {
 	// are called next. There is at least one that is done.
 	Rest bool
 
-	// Result says what became of the others; it means nothing if there are none, or with Rest. Only with Named is it about one message,
-	// the first that is not done. Otherwise nobody knows whose fault it is: no attempt is counted, and the messages are
-	// called one by one until the culprit shows.
+	// Result says what became of the others; it means nothing if there are none, or with Rest. Only with Named is it
+	// about one message, the first that is not done. Otherwise nobody knows whose fault it is: no attempt is counted,
+	// and the messages are called one by one until the culprit shows.
 	Result Result
 	Named  bool
 }
@@ -127,8 +127,8 @@ type Assigner interface {
 	Revoke(ctx context.Context, a Assignment, reason string)
 }
 
-// DeadlineOwner is a Handler that enforces Message.Timeout itself and answers Timeout, because only it knows when its work
-// on a message began. The contexts of its calls have no deadline; they still end when the partition is lost.
+// DeadlineOwner is a Handler that enforces Message.Timeout itself and answers Timeout, because only it knows when its
+// work on a message began. The contexts of its calls have no deadline; they still end when the partition is lost.
 type DeadlineOwner interface {
 	OwnsDeadline() bool
 }

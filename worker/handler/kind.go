@@ -7,8 +7,8 @@ import (
 	"leasehold/internal/fielderr"
 )
 
-// Config is the config of one kind of handler: a struct of the kind's own, by value, with a toml tag on every field. A zero
-// value of a field stands for its default.
+// Config is the config of one kind of handler: a struct of the kind's own, by value, with a toml tag on every field.
+// A zero value of a field stands for its default.
 type Config interface {
 	// Defaulted returns the config with its zero fields filled in.
 	Defaulted() Config

@@ -18,8 +18,8 @@ type Trial struct {
 // trialCalls is how often a trial calls again when the handler's child turned out not to be ready.
 const trialCalls = 3
 
-// CallOnce runs a handler for one call, and stops it again before it returns. Nothing is stored of it, here: the call is a real
-// one, and what the handler does elsewhere is done.
+// CallOnce runs a handler for one call, and stops it again before it returns. Nothing is stored of it, here: the call
+// is a real one, and what the handler does elsewhere is done.
 func CallOnce(ctx context.Context, h Handler, m *Message) Trial {
 	calls, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

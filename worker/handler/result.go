@@ -45,8 +45,8 @@ func ContextEnded(ctx context.Context) Result {
 	return Result{Status: Unavailable, Reason: "call ended: " + cause.Error(), Err: cause}
 }
 
-// NewRetryNow is the result of a call that was not made, or was lost for a reason of another partition: it does not count and
-// is to be made again at once.
+// NewRetryNow is the result of a call that was not made, or was lost for a reason of another partition: it does not
+// count and is to be made again at once.
 func NewRetryNow(why error) Result {
 	return Result{Status: Unavailable, Reason: why.Error(), After: time.Millisecond, Err: why}
 }

@@ -1,5 +1,5 @@
-// Package header holds the names of the headers that Leasehold and the broker own, and makes headers and texts of publishers and
-// handlers fit to be sent, stored and shown.
+// Package header holds the names of the headers that Leasehold and the broker own, and makes headers and texts of
+// publishers and handlers fit to be sent, stored and shown.
 package header
 
 import (

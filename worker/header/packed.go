@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Headers that cannot be sent as they are travel packed: as one run of bytes. A plain NATS client may publish names that
-// the client library refuses to send, values that it would change, and as many headers as fit into a message, to which a
-// dead letter then has to add its own.
+// Headers that cannot be sent as they are travel packed: as one run of bytes. A plain NATS client may publish names
+// that the client library refuses to send, values that it would change, and as many headers as fit into a message, to
+// which a dead letter then has to add its own.
 
 var errPacked = errors.New("packed headers end too soon")
 

@@ -24,7 +24,8 @@ func (l *Lane) newJob(e *stream.Entry) job {
 	return job{m: &m, err: err} // A handler may keep its message, so none is used twice.
 }
 
-// gather makes jobs of a message and, for a handler that takes batches, of those that wait behind it. It waits for none.
+// gather makes jobs of a message and, for a handler that takes batches, of those that wait behind it. It waits for
+// none.
 func (l *Lane) gather(e *stream.Entry) []job {
 	l.jobs = append(l.jobs[:0], l.newJob(e))
 	b, ok := l.o.Handler.(handler.Batcher)

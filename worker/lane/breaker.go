@@ -8,15 +8,15 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// tripThreshold is how many messages a group may dead-letter on a node, by retry or timeout, with none succeeding between.
-// Then it is taken for an outage of the handler, which must not empty a topic into the dead letters.
+// tripThreshold is how many messages a group may dead-letter on a node, by retry or timeout, with none succeeding
+// between. Then it is taken for an outage of the handler, which must not empty a topic into the dead letters.
 const tripThreshold = 3
 
 // evidence is what a lane knows of whether its head message is to blame for its failures, or the handler is.
 //
-// While the head message waits for its next attempt, calls of other partitions are the only proof that the handler works.
-// Proof between one failure and the next says little: an outage may have begun in between. So it must be there again and
-// again, up to the last failure. In an outage there is none, so the breaker does not rest on how it began.
+// While the head message waits for its next attempt, calls of other partitions are the only proof that the handler
+// works. Proof between one failure and the next says little: an outage may have begun in between. So it must be there
+// again and again, up to the last failure. In an outage there is none, so the breaker does not rest on how it began.
 type evidence struct {
 	fails     bool   // There was a failure.
 	successes uint64 // Of the group on this node, at the latest failure.
@@ -53,8 +53,8 @@ func NewBreaker(log hclog.Logger) *Breaker {
 	return &Breaker{log: log, recovered: make(chan struct{})}
 }
 
-// ok notes a success. Lanes that wait for the handler try again at once: waiting out a long backoff each, they would all
-// lag long after its return.
+// ok notes a success. Lanes that wait for the handler try again at once: waiting out a long backoff each, they would
+// all lag long after its return.
 func (h *Breaker) succeeded() {
 	h.successes.Add(1)
 	if h.dirty.Load() {
@@ -85,12 +85,12 @@ const (
 	nobodyAtFault                 // The last call belongs to an outage that is over: the message is to be tried again.
 )
 
-// classify says whose fault the failure is of a call that began then, and counts a message that is to be dead-lettered. One that is
-// proven to be to blame says nothing about the handler: it does not count, and is dead-lettered even while the handler is taken
-// for broken.
+// classify says whose fault the failure is of a call that began then, and counts a message that is to be
+// dead-lettered. One that is proven to be to blame says nothing about the handler: it does not count, and is
+// dead-lettered even while the handler is taken for broken.
 //
-// An outage ends for all lanes with the first success of one of them. A call of another lane that began before may still
-// time out after that, and its message would pay for the outage if that counted.
+// An outage ends for all lanes with the first success of one of them. A call of another lane that began before may
+// still time out after that, and its message would pay for the outage if that counted.
 func (h *Breaker) classify(began time.Time, proven bool) verdict {
 	h.mu.Lock()
 	defer h.mu.Unlock()

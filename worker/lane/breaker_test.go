@@ -81,9 +81,9 @@ func hostileAfter(d time.Duration) handler.Func {
 	}
 }
 
-// TestHostileMessagesDoNotStopAGroupWhoseOthersSucceed: 16 messages of one publisher, four at the head of each of four
-// partitions, fail side by side while a fifth partition continues slowly. They are dead-lettered, and the handler is never
-// taken for broken; whatever number of attempts, unless it is too small to tell.
+// TestHostileMessagesDoNotStopAGroupWhoseOthersSucceed: 16 messages of one publisher, four at the head of each of
+// four partitions, fail side by side while a fifth partition continues slowly. They are dead-lettered, and the
+// handler is never taken for broken; whatever number of attempts, unless it is too small to tell.
 func TestHostileMessagesDoNotStopAGroupWhoseOthersSucceed(t *testing.T) {
 	for _, attempts := range []int{3, 4, 8} {
 		t.Run(fmt.Sprint(attempts), func(t *testing.T) {
@@ -106,8 +106,8 @@ func TestHostileMessagesDoNotStopAGroupWhoseOthersSucceed(t *testing.T) {
 	}
 }
 
-// TestHostileMessagesAreToldFromAnOutageOnlyByProof: without a partition that continues, nothing tells them from one. The
-// partitions wait, and say how an operator gets them going.
+// TestHostileMessagesAreToldFromAnOutageOnlyByProof: without a partition that continues, nothing tells them from one.
+// The partitions wait, and say how an operator gets them going.
 func TestHostileMessagesAreToldFromAnOutageOnlyByProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lane := append(keysOf("bad", 1, 4), keysOf("good", 5, 8)...)
@@ -128,8 +128,8 @@ func TestHostileMessagesAreToldFromAnOutageOnlyByProof(t *testing.T) {
 	})
 }
 
-// TestOutagesSetAsideNoMoreThanThreeEach: a service that comes and goes, at intervals that have nothing, or everything, to do
-// with the backoff. No message is to blame, so none may be taken for proven.
+// TestOutagesSetAsideNoMoreThanThreeEach: a service that comes and goes, at intervals that have nothing, or
+// everything, to do with the backoff. No message is to blame, so none may be taken for proven.
 func TestOutagesSetAsideNoMoreThanThreeEach(t *testing.T) {
 	for _, c := range []struct{ up, down time.Duration }{
 		{2 * time.Second, 20 * time.Second}, {100 * time.Millisecond, 500 * time.Millisecond}, {time.Second, time.Minute}, {time.Minute, 10 * time.Minute},

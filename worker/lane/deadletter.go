@@ -75,8 +75,8 @@ func (l *Lane) park(j *job) step {
 	return l.deadLetter(record)
 }
 
-// alreadyDeadLettered finds a message that a former owner dead-lettered but did not live to record that it is finished. Without this look
-// it would be called again though nobody asked for it.
+// alreadyDeadLettered finds a message that a former owner dead-lettered but did not live to record that it is
+// finished. Without this look it would be called again though nobody asked for it.
 func (l *Lane) alreadyDeadLettered(j *job) (next step, done bool) {
 	if l.o.DeadLetters == nil || l.o.Policy.OnExhausted == ExhaustedBlock {
 		return stepNext, false
@@ -114,7 +114,8 @@ func (l *Lane) newDeadLetter(j *job, why deadletter.Reason, r handler.Result) *d
 	return record
 }
 
-// deadLetter stores a dead letter and then counts its message as finished: in this order, for only what is stored may be passed.
+// deadLetter stores a dead letter and then counts its message as finished: in this order, for only what is stored may
+// be passed.
 func (l *Lane) deadLetter(record *deadletter.Record) step {
 	stored, ok := l.store(record)
 	if !ok {
@@ -129,9 +130,9 @@ func (l *Lane) deadLetter(record *deadletter.Record) step {
 	return l.advance(record.Seq, 1, stored)
 }
 
-// store stores a dead letter and returns its sequence among them. One that can never be stored as it is goes without the
-// publisher's headers. If not even that is possible, the partition stops at the message: nothing is passed that is not
-// stored. It returns false if the lane ends first.
+// store stores a dead letter and returns its sequence among them. One that can never be stored as it is goes without
+// the publisher's headers. If not even that is possible, the partition stops at the message: nothing is passed that
+// is not stored. It returns false if the lane ends first.
 func (l *Lane) store(record *deadletter.Record) (stored uint64, ok bool) {
 	put := func(ctx context.Context) (err error) {
 		stored, err = l.o.DeadLetters.Put(ctx, record)
@@ -152,9 +153,9 @@ func (l *Lane) store(record *deadletter.Record) (stored uint64, ok bool) {
 	return stored, err == nil
 }
 
-// warnIfLate tells of a dead letter that was on its way when the fence passed, as in a process that was stopped. The next owner
-// may have handled its message, and nothing can make the write depend on the epoch: the dead letters are another stream than the
-// lease. To take the dead letter back could take the next owner's own.
+// warnIfLate tells of a dead letter that was on its way when the fence passed, as in a process that was stopped. The
+// next owner may have handled its message, and nothing can make the write depend on the epoch: the dead letters are
+// another stream than the lease. To take the dead letter back could take the next owner's own.
 func (l *Lane) warnIfLate(record *deadletter.Record, stored uint64) {
 	if l.grant.MayStart() {
 		return
@@ -191,8 +192,8 @@ func (l *Lane) retryOrBlock(what string, do func(ctx context.Context) error) boo
 // errLaneEnded is insist's error when the lane ends first.
 var errLaneEnded = errors.New("the lane ends")
 
-// retryUntilDone does something with the dead letters until it works or can never work (ErrRefused), after a fence check each
-// time, for it is as much a deed of the owner as a call is. Meanwhile the partition stands, and says why.
+// retryUntilDone does something with the dead letters until it works or can never work (ErrRefused), after a fence
+// check each time, for it is as much a deed of the owner as a call is. Meanwhile the partition stands, and says why.
 func (l *Lane) retryUntilDone(what string, do func(ctx context.Context) error) error {
 	for n := 1; ; n++ {
 		if !l.grant.MayStart() {
@@ -239,4 +240,19 @@ func (l *Lane) countParked() {
 	l.mu.Lock()
 	l.parkedKeys = len(l.parked)
 	l.mu.Unlock()
+}
+
+// DeadLetters is where lanes put what their handler cannot handle, and find it again.
+type DeadLetters interface {
+	// Put stores a dead letter and returns its sequence. One that is there already is stored: it counts as this one.
+	Put(ctx context.Context, l *deadletter.Record) (stored uint64, err error)
+	// Has reports whether there is a dead letter at a place.
+	Has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error)
+	// Parked lists the parked dead letters of a partition. The answer knows all that was stored up to last, which is
+	// not below least.
+	Parked(ctx context.Context, partition int, least uint64) (found deadletter.Places, last uint64, err error)
+	// Get reads the dead letter at a place.
+	Get(ctx context.Context, p partitioner.DeadLetterPlace) (*deadletter.Record, error)
+	// Remove deletes a dead letter that was read.
+	Remove(ctx context.Context, stored uint64) error
 }

@@ -1,5 +1,5 @@
-// Package lane handles the messages of one partition, one call at a time and strictly in order: attempts, backoff, dead letters,
-// parked keys, and what the lane's lease has to store.
+// Package lane handles the messages of one partition, one call at a time and strictly in order: attempts, backoff,
+// dead letters, parked keys, and what the lane's lease has to store.
 package lane
 
 import (
@@ -13,7 +13,6 @@ import (
 
 	"leasehold/internal/ownership"
 	"leasehold/partitioner"
-	"leasehold/worker/deadletter"
 	"leasehold/worker/handler"
 	"leasehold/worker/header"
 	"leasehold/worker/stream"
@@ -256,7 +255,8 @@ func (l *Lane) next() (stream.Entry, bool) {
 	}
 }
 
-// capacityFreedLocked reports whether a reader that found the queue full is to be told that there is room, with mu held.
+// capacityFreedLocked reports whether a reader that found the queue full is to be told that there is room, with mu
+// held.
 func (l *Lane) capacityFreedLocked() bool {
 	fed := l.backpressured && l.queue.roomy()
 	if fed {
@@ -265,9 +265,9 @@ func (l *Lane) capacityFreedLocked() bool {
 	return fed
 }
 
-// Push adds a message to the queue. It returns false if there is no room: the reader then hears of room by onCapacity, and
-// begins again with this message. A lane that must be woken up by signal is reported by wake, so that the reader can do
-// it once for many messages.
+// Push adds a message to the queue. It returns false if there is no room: the reader then hears of room by
+// onCapacity, and begins again with this message. A lane that must be woken up by signal is reported by wake, so that
+// the reader can do it once for many messages.
 func (l *Lane) Push(e *stream.Entry) (ok, wake bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -333,8 +333,8 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 	return outcome(l.applyResult(head, r))
 }
 
-// isForOthers reports whether a message was requeued for another group alone. This one is done with it, without a call and
-// without parking it.
+// isForOthers reports whether a message was requeued for another group alone. This one is done with it, without a
+// call and without parking it.
 func (l *Lane) isForOtherGroup(m *handler.Message) bool {
 	only := header.First(m.Headers, header.OnlyGroup)
 	return only != "" && only != l.o.Policy.Group
@@ -411,18 +411,4 @@ func (l *Lane) callContext(now time.Time, timeout time.Duration) (context.Contex
 	}
 	ctx := handler.NewCallContext(l.calls, now.Add(timeout))
 	return ctx, ctx.End
-}
-
-// DeadLetters is where lanes put what their handler cannot handle, and find it again.
-type DeadLetters interface {
-	// Put stores a dead letter and returns its sequence. One that is there already is stored: it counts as this one.
-	Put(ctx context.Context, l *deadletter.Record) (stored uint64, err error)
-	// Has reports whether there is a dead letter at a place.
-	Has(ctx context.Context, p partitioner.DeadLetterPlace) (bool, error)
-	// Parked lists the parked dead letters of a partition. The answer knows all that was stored up to last, which is not below least.
-	Parked(ctx context.Context, partition int, least uint64) (found deadletter.Places, last uint64, err error)
-	// Get reads the dead letter at a place.
-	Get(ctx context.Context, p partitioner.DeadLetterPlace) (*deadletter.Record, error)
-	// Remove deletes a dead letter that was read.
-	Remove(ctx context.Context, stored uint64) error
 }

@@ -60,8 +60,8 @@ func (l *Lane) applyOK(j *job, n int) step {
 	return next
 }
 
-// finished moves the checkpoint past a message, the last of n at hand, unless the lane was cancelled first. letter is its
-// sequence among the dead letters, if it became one.
+// finished moves the checkpoint past a message, the last of n at hand, unless the lane was cancelled first. letter is
+// its sequence among the dead letters, if it became one.
 func (l *Lane) advance(seq uint64, n int, record uint64) step {
 	l.firstFail, l.evidence = time.Time{}, evidence{}
 	l.mu.Lock()
@@ -244,7 +244,8 @@ func (l *Lane) cancelled() bool {
 	return l.cause != nil
 }
 
-// assign tells the handler of the partition, again and again until it takes it. It returns false if the lane ends first.
+// assign tells the handler of the partition, again and again until it takes it. It returns false if the lane ends
+// first.
 func (l *Lane) assign() bool {
 	a, ok := l.o.Handler.(handler.Assigner)
 	if !ok {

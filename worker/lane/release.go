@@ -18,9 +18,9 @@ import (
 
 // findParked reads which keys of the partition are parked. It returns false if the lane ends first.
 //
-// Where no message was ever dead-lettered there is nothing to read, and a takeover need not wait for the leader of one more
-// stream. An owner that parks its first message and dies has stored before that attempts are used up. The limit may have been
-// another one then; and a resume or a seek takes them back, but says so.
+// Where no message was ever dead-lettered there is nothing to read, and a takeover need not wait for the leader of
+// one more stream. An owner that parks its first message and dies has stored before that attempts are used up. The
+// limit may have been another one then; and a resume or a seek takes them back, but says so.
 func (l *Lane) loadParkedKeys() bool {
 	never := l.grant.DeadLetterSeq == 0 && l.grant.Attempt == 0 && !l.grant.CheckDeadLetters && l.grant.Release == ""
 	if l.o.DeadLetters == nil || never {
@@ -49,9 +49,9 @@ func (l *Lane) noteParked(found deadletter.Places, last uint64) {
 	}
 }
 
-// release handles the parked messages of the keys that an operator released, each key's in order, before any live message.
-// What is left to do is in the lease, so the next owner continues if this one does not come to the end. It returns false if
-// the lane ends first.
+// release handles the parked messages of the keys that an operator released, each key's in order, before any live
+// message. What is left to do is in the lease, so the next owner continues if this one does not come to the end. It
+// returns false if the lane ends first.
 func (l *Lane) release() bool {
 	for {
 		keys := strings.Fields(l.progress.Release) // Only this goroutine writes it.
@@ -82,8 +82,8 @@ func (l *Lane) released(left []string) bool {
 	return l.awaitCommit()
 }
 
-// releaseKey handles a key's parked messages. If one of them fails permanently, it and those after it stay parked. It returns
-// false if the lane ends first.
+// releaseKey handles a key's parked messages. If one of them fails permanently, it and those after it stay parked. It
+// returns false if the lane ends first.
 func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 	var places []partitioner.DeadLetterPlace
 	ok := l.retryOrBlock("look for parked messages", func(ctx context.Context) error {
@@ -154,8 +154,8 @@ func (l *Lane) releasedMessage(record *deadletter.Record) handler.Message {
 	return m
 }
 
-// callReleased calls the handler until the message succeeds, or fails permanently: stepAgain. Its attempts are counted here
-// only; a new owner starts over.
+// callReleased calls the handler until the message succeeds, or fails permanently: stepAgain. Its attempts are
+// counted here only; a new owner starts over.
 func (l *Lane) callReleased(m *handler.Message, record *deadletter.Record) step {
 	for n := 1; ; {
 		m.Attempt = n

@@ -29,8 +29,8 @@ func (l *Lane) MayIdle(position uint64, now time.Time, pressed bool) bool {
 	return pressed || position-l.progress.Checkpoint > idleBehind || now.Sub(l.progressedAt) >= idleAfter
 }
 
-// IdleTo moves the checkpoint of an idle lane to position. The caller has read position before: a message that was pushed up to
-// then is in the queue, in flight or finished, and one that is pushed later is above it.
+// IdleTo moves the checkpoint of an idle lane to position. The caller has read position before: a message that was
+// pushed up to then is in the queue, in flight or finished, and one that is pushed later is above it.
 func (l *Lane) IdleTo(position uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -15,7 +15,8 @@ const (
 	lagValid  = 30 * time.Second       // After which a count says nothing any more.
 )
 
-// runIdle lets the checkpoint of lanes with nothing to do follow the tail, and lets lanes look again for what is missing.
+// runIdle lets the checkpoint of lanes with nothing to do follow the tail, and lets lanes look again for what is
+// missing.
 func (r *Reader) runIdle(ctx context.Context) {
 	tick := time.NewTicker(idleEvery)
 	defer tick.Stop()
@@ -64,8 +65,8 @@ func (r *Reader) atTail() (lanes []Lane, position uint64) {
 	return lanes, r.tailPos - 1
 }
 
-// Lag returns how many messages the lane still has before it, nil if that is unknown; and for a lane at the tail the last
-// sequence of the topic that the tail has passed, else 0.
+// Lag returns how many messages the lane still has before it, nil if that is unknown; and for a lane at the tail the
+// last sequence of the topic that the tail has passed, else 0.
 func (f *Cursor) Lag(now time.Time) (lag *uint64, passed uint64) {
 	r := f.reader
 	r.mu.Lock()

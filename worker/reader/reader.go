@@ -1,5 +1,5 @@
-// Package reader feeds the lanes of a topic on one node. A tail reader follows the head of the stream for the lanes that keep up,
-// and a catch-up reader feeds all others. No lane is ever fed past a message that is missing.
+// Package reader feeds the lanes of a topic on one node. A tail reader follows the head of the stream for the lanes
+// that keep up, and a catch-up reader feeds all others. No lane is ever fed past a message that is missing.
 package reader
 
 import (
@@ -27,8 +27,8 @@ type Options struct {
 	// LocalServer is the name of this node's own server, on which the readers' consumers are placed. nil or a server
 	// that is not clustered: wherever they are.
 	LocalServer func() string
-	// IdleWrites limits how often a node moves the checkpoint of lanes that have nothing to do; the readers of a node share it.
-	// nil: five a second, by itself.
+	// IdleWrites limits how often a node moves the checkpoint of lanes that have nothing to do; the readers of a node
+	// share it. nil: five a second, by itself.
 	IdleWrites *rate.Limiter
 	// Pressure reports that the topic's stream is so full that idle lanes should not hold its janitor back. nil: never.
 	Pressure func() bool
@@ -77,8 +77,8 @@ const (
 
 // Lane is what a reader needs of the lanes that it feeds. All methods can be called from several goroutines.
 type Lane interface {
-	// Push adds a message to the lane's queue. ok is false if there is no room: the lane then calls the cursor's HasCapacity once
-	// there is. wake is true if the lane must be woken up by Signal.
+	// Push adds a message to the lane's queue. ok is false if there is no room: the lane then calls the cursor's
+	// HasCapacity once there is. wake is true if the lane must be woken up by Signal.
 	Push(e *stream.Entry) (ok, wake bool)
 	// Signal wakes up a lane that waits.
 	Signal()
@@ -209,9 +209,9 @@ func (r *Reader) setFeeder(f *Cursor, mode feeder) {
 	f.feeder, f.attached = mode, false
 }
 
-// joinTail hands a lane that is behind to the tail, if it has everything that the tail has passed, or can be given it at
-// once: because the catch-up reader, which has fed it up to position, has got that far; because the tail has seen that
-// the partition had nothing since; or because the tail remembers what it had. r.mu is held.
+// joinTail hands a lane that is behind to the tail, if it has everything that the tail has passed, or can be given it
+// at once: because the catch-up reader, which has fed it up to position, has got that far; because the tail has seen
+// that the partition had nothing since; or because the tail remembers what it had. r.mu is held.
 func (r *Reader) joinTail(f *Cursor, position uint64) bool {
 	next := f.next
 	if f.attached {

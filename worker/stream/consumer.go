@@ -24,9 +24,10 @@ func ConsumerConfig(from uint64) jetstream.ConsumerConfig {
 	return cfg
 }
 
-// createConsumer asks for a consumer until it is there. A request dies unheard with the leader that it has come to, or its
-// consumer is placed on a node that is just stopping; and that is when partitions get new owners. So the first ones are not
-// waited for long, and each is for a consumer of its own: one whose node is gone would stay offline, whoever asks for it.
+// createConsumer asks for a consumer until it is there. A request dies unheard with the leader that it has come to,
+// or its consumer is placed on a node that is just stopping; and that is when partitions get new owners. So the first
+// ones are not waited for long, and each is for a consumer of its own: one whose node is gone would stay offline,
+// whoever asks for it.
 func createConsumer(ctx context.Context, js jetstream.JetStream, stream string, cfg jetstream.ConsumerConfig) (*jetstream.ConsumerInfo, error) {
 	for try := 0; ; try++ {
 		cfg.Name = nuid.Next()
@@ -49,7 +50,8 @@ func createOnce(ctx context.Context, js jetstream.JetStream, stream string, cfg 
 	return js.CreateConsumer(ctx, stream, cfg)
 }
 
-// DeleteConsumer deletes a consumer and does not wait for the answer, which nobody needs: unused, the consumer goes by itself.
+// DeleteConsumer deletes a consumer and does not wait for the answer, which nobody needs: unused, the consumer goes
+// by itself.
 func DeleteConsumer(nc *nats.Conn, stream, consumer string) {
 	_ = nc.PublishRequest("$JS.API.CONSUMER.DELETE."+stream+"."+consumer, nc.NewInbox(), nil)
 }

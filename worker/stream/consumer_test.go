@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// losing is a JetStream whose first requests to create a consumer are carried out, and their answers lost with the leader
-// that was to give them; the last of them finds nobody.
+// losing is a JetStream whose first requests to create a consumer are carried out, and their answers lost with the
+// leader that was to give them; the last of them finds nobody.
 type losing struct {
 	jetstream.JetStream
 	t *testing.T

@@ -1,5 +1,5 @@
-// Package stream reads JetStream streams: pull consumers on this node, single messages and counts from a stream's leader, and
-// replicas that are read without one. It knows nothing of groups and lanes.
+// Package stream reads JetStream streams: pull consumers on this node, single messages and counts from a stream's
+// leader, and replicas that are read without one. It knows nothing of groups and lanes.
 package stream
 
 import (

@@ -8,8 +8,8 @@ import (
 	"leasehold/worker/stream"
 )
 
-// ReplicaTap shows the messages of a topic that a replica holds, from the options' beginning to the replica's end. It belongs to
-// one goroutine.
+// ReplicaTap shows the messages of a topic that a replica holds, from the options' beginning to the replica's end. It
+// belongs to one goroutine.
 type ReplicaTap struct {
 	topic   partitioner.Topic
 	replica stream.Replica

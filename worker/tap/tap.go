@@ -40,8 +40,8 @@ type Options struct {
 	Follow bool // Wait for new messages behind the newest one.
 }
 
-// Tap shows the messages of a topic as they are stored. It consumes nothing: no group's position moves. It belongs to one
-// goroutine.
+// Tap shows the messages of a topic as they are stored. It consumes nothing: no group's position moves. It belongs to
+// one goroutine.
 type Tap struct {
 	o        Options
 	opener   stream.Opener
@@ -151,8 +151,8 @@ func lastMatching(first, end, want, span uint64, count func(from uint64) (uint64
 	return from, skip, nil
 }
 
-// Next returns the next message, waiting for one if the tap follows, else io.EOF behind the newest one. The envelope says
-// nothing of a group, a node, an epoch or an attempt.
+// Next returns the next message, waiting for one if the tap follows, else io.EOF behind the newest one. The envelope
+// says nothing of a group, a node, an epoch or an attempt.
 func (t *Tap) Next(ctx context.Context) (*handler.Message, error) {
 	for t.o.Follow || t.left > 0 {
 		m, d, err := t.receive(ctx)

@@ -1,4 +1,5 @@
-// Package workertest holds what the tests of several rooms of the worker share: a broker, topics, messages, and checks of results.
+// Package workertest holds what the tests of several rooms of the worker share: a broker, topics, messages, and
+// checks of results.
 package workertest
 
 import (

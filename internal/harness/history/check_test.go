@@ -41,7 +41,7 @@ func call(o owner, partition int, epoch, seq uint64, start int) Call {
 }
 
 // sound is a correct run of two partitions. In partition 0 n1 makes calls 1–7
-// under epoch 2 and is killed in call 7; n2 goes on from the checkpoint, with
+// under epoch 2 and is killed in call 7; n2 continues from the checkpoint, with
 // 6, under epoch 3; a planned move brings the partition back to n1 with 13,
 // under epoch 5. Partition 1 stays with n2.
 func sound() *History {
@@ -208,7 +208,7 @@ var plants = []struct {
 		h.Calls = append(h.Calls, c)
 		r.Repeats = RepeatsAlways
 	}},
-	{name: "repeated from the beginning, once more than a person wanted", want: Rewind, do: func(h *History, _ *Rules) {
+	{name: "repeated from the beginning, once more than the operator sought", want: Rewind, do: func(h *History, _ *Rules) {
 		h.Events = append(h.Events, Event{Kind: Sought, At: at(290)})
 		repeatAll(h, 6, 350)
 		repeatAll(h, 7, 550)
@@ -292,8 +292,8 @@ var plants = []struct {
 		h.of(8, 1).Start, h.of(8, 1).End = h.of(8, 1).End, h.of(8, 1).Start
 	}},
 	{name: "end without start", want: EndBeforeStart, do: func(h *History, _ *Rules) { h.of(8, 1).Start = 0 }},
-	{name: "partition stood still", want: Stall, do: func(_ *History, r *Rules) { r.MaxStall = 900 * time.Second }},
-	{name: "publishers stood still", want: Stall, do: func(h *History, r *Rules) {
+	{name: "partition made no progress", want: Stall, do: func(_ *History, r *Rules) { r.MaxStall = 900 * time.Second }},
+	{name: "publishers made no progress", want: Stall, do: func(h *History, r *Rules) {
 		r.MaxPublishGap = time.Second
 		h.Publishes[19].Acked = at(5)
 	}},
@@ -337,7 +337,7 @@ func TestLawfulRunsPass(t *testing.T) {
 			c.PID = 99
 			h.Calls = append(h.Calls, c)
 		},
-		"answer unheard since its node was stopped": func(h *History, _ *Rules) {
+		"result lost since its node was stopped": func(h *History, _ *Rules) {
 			h.Events = append(h.Events, Event{Stop, "n1", at(332)}, Event{Cont, "n1", at(334)})
 			h.Calls = append(h.Calls, call(n1second, 0, 5, 16, 340))
 		},
@@ -354,7 +354,7 @@ func TestLawfulRunsPass(t *testing.T) {
 			h.of(16, 1).Result = "reject"
 			r.AllowReject = true
 		},
-		"repeated from the beginning, as a person wanted": func(h *History, _ *Rules) {
+		"repeated from the beginning, as the operator sought": func(h *History, _ *Rules) {
 			h.Events = append(h.Events, Event{Kind: Sought, At: at(340)})
 			repeatAll(h, 6, 350)
 		},
@@ -507,7 +507,7 @@ func TestResumedAfterCountsFromTheKill(t *testing.T) {
 	}
 	h.drop(6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 	if got := ResumedAfter(*h, h.Events[2]); len(got) != 1 || got[0].To != "" {
-		t.Errorf("nobody went on: %+v", got)
+		t.Errorf("no partition resumed: %+v", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"testing"
 	"time"
 
 	"leasehold/internal/harness/history"
@@ -8,13 +9,39 @@ import (
 	"leasehold/internal/harness/testcluster"
 )
 
+// mechanisms are the edits that take each mechanism out of the source.
+var mechanisms = map[string][]overlay.Edit{
+	"child-kill": {{File: "worker/handler/process/process.go", Old: ", Pdeathsig: syscall.SIGKILL}", New: "}"}},
+	"fence": {
+		{File: "cluster/watchdog.go", Old: "	if int64(w.clock.Now()) < w.deadline() {\n\t\treturn true", New: "	if w.deadline() != 1 {\n\t\treturn true"},
+		{File: "cluster/watchdog.go", Old: "if now < fence || fence == 0 {", New: "if now < fence || fence != 1 {"},
+		{File: "cluster/lease/self.go", Old: "	c.self.expired = true\n\tc.cancelAll(ErrFenced)", New: "	c.self.expired = true"},
+	},
+	"replica-guard": {
+		{File: "server/replicas/replicas.go", Old: "	if c.Last == 0 {", New: "	if c.Last >= 0 {"},
+		{File: "server/replicas/replicas.go", Old: "missing != \"\" || c.Last == 0 ||", New: "missing != \"\" || c.Last >= 0 ||"},
+		{
+			File: "worker/reader/gap.go", Old: "if err == nil && first > s.pos {\n\t\t\ts.sink.skip(min(first, to))",
+			New: "if err == nil || first > s.pos {\n\t\t\ts.sink.skip(to)",
+		},
+	},
+}
+
+func TestMechanismsAreWhereTheirEditsSay(t *testing.T) {
+	for name, edits := range mechanisms {
+		if _, err := overlay.Write(t.TempDir(), edits); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // neededRows take one safety mechanism each out of the source, and want the fault that it is for to show: else that fault's
 // row would prove nothing.
 var neededRows = []Row{
 	{
 		Name: "without-child-kill", Expect: "a handler that outlives its node works on beside the next owner's",
 		Load:  Workload{Partitions: 8, Keys: 100, Rate: 20, Burst: 100, Delay: 9 * time.Second, Deaf: true},
-		Spec:  without("child-kill", overlay.Edit{File: "worker/process.go", Old: ", Pdeathsig: syscall.SIGKILL}", New: "}"}),
+		Spec:  without("child-kill"),
 		Found: []history.Kind{history.Overlap},
 		Round: func(w *World) {
 			w.Wait(2 * time.Second)
@@ -27,10 +54,7 @@ var neededRows = []Row{
 	},
 	{
 		Name: "without-fence", Expect: "a node that is cut off calls on beside the new owners", Load: Backlogged, Needs: []Need{Network},
-		Spec: without("fence",
-			overlay.Edit{File: "cluster/watchdog.go", Old: "	if int64(w.clock.Now()) < w.deadline() {\n\t\treturn true", New: "	if w.deadline() != 1 {\n\t\treturn true"},
-			overlay.Edit{File: "cluster/watchdog.go", Old: "if now < fence || fence == 0 {", New: "if now < fence || fence != 1 {"},
-			overlay.Edit{File: "cluster/lease/self.go", Old: "	c.self.expired = true\n\tc.cancelAll(ErrFenced)", New: "	c.self.expired = true"}),
+		Spec:  without("fence"),
 		Found: []history.Kind{history.FenceRegress, history.Overlap},
 		Round: cutForThreeTTLs,
 	},
@@ -38,11 +62,7 @@ var neededRows = []Row{
 		Name: "without-replica-guard", Expect: "a flipped bit makes its node skip messages", Load: Steady,
 		Spec: func(w *World, s *testcluster.Spec) {
 			kept(w, s)
-			without("replica-guard",
-				overlay.Edit{File: "server/copies.go", Old: "if c.Last == 0 {", New: "if c.Last >= 0 {"},
-				overlay.Edit{File: "server/copies.go", Old: "hole != \"\" || c.Last == 0 ||", New: "hole != \"\" || c.Last >= 0 ||"},
-				overlay.Edit{File: "worker/gap.go", Old: "if err == nil && first > s.pos {\n\t\t\ts.skip(min(first, to))",
-					New: "if err == nil || first > s.pos {\n\t\t\ts.skip(to)"})(w, s)
+			without("replica-guard")(w, s)
 		},
 		Found: []history.Kind{history.Lost},
 		Round: func(w *World) { w.rotInBacklog() },
@@ -60,6 +80,8 @@ func cutForThreeTTLs(w *World) {
 }
 
 // without makes a cluster of nodes whose source was edited.
-func without(mechanism string, edits ...overlay.Edit) func(*World, *testcluster.Spec) {
-	return func(w *World, s *testcluster.Spec) { s.Binary = testcluster.Edited(w.T, mechanism, edits) }
+func without(mechanism string) func(*World, *testcluster.Spec) {
+	return func(w *World, s *testcluster.Spec) {
+		s.Binary = testcluster.Edited(w.T, mechanism, mechanisms[mechanism])
+	}
 }

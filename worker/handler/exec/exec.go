@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Handler starts a program for each message: the payload on its stdin, the envelope in its environment, its exit code the
-// answer. docs/handlers.md holds names and codes.
+// Handler starts a program for each message: the payload on its stdin, the envelope in its environment, its exit code
+// the answer. docs/handlers.md holds names and codes.
 type Handler struct {
 	cfg   Config
 	env   handler.Env

@@ -22,8 +22,8 @@ const (
 	serviceErrorCode = "Nats-Service-Error-Code"
 )
 
-// Handler sends each message as a request to a NATS service: any client that may serve the group. docs/handlers.md holds
-// headers and outcomes.
+// Handler sends each message as a request to a NATS service: any client that may serve the group. docs/handlers.md
+// holds headers and outcomes.
 type Handler struct {
 	cfg     Config
 	conn    *nats.Conn

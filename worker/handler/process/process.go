@@ -72,8 +72,8 @@ func (p Program) Validate(fault handler.FaultFunc, reserved string) {
 	}
 }
 
-// Cmd is the command line, environment and extra file of a program: a clean environment, because the node's own may hold
-// what is not a handler's business. lock may be nil.
+// Cmd is the command line, environment and extra file of a program: a clean environment, because the node's own may
+// hold what is not a handler's business. lock may be nil.
 func (p Program) Cmd(lock *os.File) *exec.Cmd {
 	cmd := exec.Command(p.Command[0], p.Command[1:]...)
 	cmd.Env = p.environment()
@@ -156,8 +156,8 @@ func (p *Process) live(started chan<- error) {
 	close(p.Exited)
 }
 
-// Communicate runs the pipes, one function for each, until the process has ended and what it wrote has been read, and closes
-// them.
+// Communicate runs the pipes, one function for each, until the process has ended and what it wrote has been read, and
+// closes them.
 func (p *Process) Communicate(write, readOut, readErr func()) {
 	var readers, writer sync.WaitGroup
 	writer.Go(write)

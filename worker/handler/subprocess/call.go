@@ -41,7 +41,8 @@ const (
 	stopped                   // Stopped by us with nothing going on.
 )
 
-// errOtherPartition ends a request whose child died for a reason that is none of its own. It is to be made again at once.
+// errOtherPartition ends a request whose child died for a reason that is none of its own. It is to be made again at
+// once.
 var errOtherPartition = handler.NewNotCalled("handler child was restarted because of another partition")
 
 // errJustStarted ends a call that came before its child was ready for it. It is to be made again at once.
@@ -78,8 +79,8 @@ func (c *child) receive(line []byte) {
 	close(r.done)
 }
 
-// receiveUnsigned takes a line that looks like a result and has not the child's token: a payload that it printed, for example.
-// mu is held.
+// receiveUnsigned takes a line that looks like a result and has not the child's token: a payload that it printed, for
+// example. mu is held.
 func (c *child) receiveUnsigned(line []byte) {
 	if c.unsigned++; c.unsigned == 1 {
 		c.log.Warn("result without the init token treated as output: a child that acknowledges the token must repeat it in every result")

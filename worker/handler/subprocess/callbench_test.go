@@ -21,8 +21,8 @@ import (
 // benchCallLanes is how many partitions have a call under way.
 const benchCallLanes = 16
 
-// BenchmarkCall is what a call takes of this process, which is the node's part: handlers are other processes, or as good
-// as nothing.
+// BenchmarkCall is what a call takes of this process, which is the node's part: handlers are other processes, or as
+// good as nothing.
 func BenchmarkCall(b *testing.B) {
 	b.Run("subprocess", func(b *testing.B) { benchCalls(b, benchSubprocess(b)) })
 	b.Run("http", func(b *testing.B) { benchCalls(b, benchHTTP(b)) })

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// closedStdioGrace is how long a child may live after it closed stdin or stdout. On its way to an exit it does so too, and
-// its exit status says more than our kill.
+// closedStdioGrace is how long a child may live after it closed stdin or stdout. On its way to an exit it does so
+// too, and its exit status says more than our kill.
 const closedStdioGrace = time.Second
 
 // child is one life of a child process. Its goroutines end when the process does, and dead is closed after them.

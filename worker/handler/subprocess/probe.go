@@ -14,9 +14,10 @@ import (
 // ErrChildEnded says that a child takes no more lines: it is dead or dying, or was told to stop.
 var ErrChildEnded = errors.New("handler child has ended")
 
-// Probe is one life of a subprocess handler's child, for those who look into the child itself: they write its lines, in
-// any order and to any rule, and judge all that it answers. A Subprocess would not write a wrong line, and would ignore a
-// wrong answer. The process is kept exactly as a node keeps it: own group, clean environment, dead when we are.
+// Probe is one life of a subprocess handler's child, for those who look into the child itself: they write its lines,
+// in any order and to any rule, and judge all that it answers. A Subprocess would not write a wrong line, and would
+// ignore a wrong answer. The process is kept exactly as a node keeps it: own group, clean environment, dead when we
+// are.
 //
 // Methods can be called from several goroutines.
 type Probe struct {
@@ -28,8 +29,8 @@ type Probe struct {
 	token string // Of the last init line.
 }
 
-// StartProbe starts a child and tells it nothing. Each line of its stdout goes to heard, from one goroutine; the line is
-// only valid during the call.
+// StartProbe starts a child and tells it nothing. Each line of its stdout goes to heard, from one goroutine; the line
+// is only valid during the call.
 func StartProbe(cfg Config, env handler.Env, heard func(line []byte)) (*Probe, error) {
 	cfg, err := handler.Complete(cfg)
 	if err != nil {

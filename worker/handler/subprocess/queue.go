@@ -11,8 +11,8 @@ var errFenced = handler.NewNotCalled("the partition may not start a call any mor
 
 // enqueue queues a request for the child; false if the child is about to die.
 //
-// Only the oldest line that the child has is on the clock, and only that one is to blame when the child dies: the others
-// may not even have been read. A child that works on several at once is held to the same clock, a little late.
+// Only the oldest line that the child has is on the clock, and only that one is to blame when the child dies: the
+// others may not even have been read. A child that works on several at once is held to the same clock, a little late.
 func (c *child) enqueue(r *call) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,9 +42,9 @@ func (c *child) sendLocked(r *call) {
 
 // advanceLocked sends the next message once the child has answered all that it has, with mu held.
 //
-// A line in the pipe cannot be withdrawn. Were the messages of many partitions to wait there, a partition that is drained
-// would have to wait for all in front of it, and to cancel its call would mean to kill the child in the call of another.
-// Control lines need no turn: they are short, and a drained partition never waits for one.
+// A line in the pipe cannot be withdrawn. Were the messages of many partitions to wait there, a partition that is
+// drained would have to wait for all in front of it, and to cancel its call would mean to kill the child in the call
+// of another. Control lines need no turn: they are short, and a drained partition never waits for one.
 //
 // The lane's fence check is old by now, perhaps by the length of a stop of this process, so there is another one.
 func (c *child) advanceLocked() {

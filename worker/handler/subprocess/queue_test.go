@@ -80,8 +80,8 @@ func (s *testSub) laneOf(t *testing.T, partition int, mayStart func() bool, data
 	return l
 }
 
-// TestDrainWithdrawsWhatWaitsForASequentialChild: the time of all calls together exceeds any hand-over's. Only the message
-// that the child works on is finished, and no child is killed for another partition's call.
+// TestDrainWithdrawsWhatWaitsForASequentialChild: the time of all calls together exceeds any hand-over's. Only the
+// message that the child works on is finished, and no child is killed for another partition's call.
 func TestDrainWithdrawsWhatWaitsForASequentialChild(t *testing.T) {
 	for _, behaviour := range []string{"plain", "no-batches"} {
 		t.Run(behaviour, func(t *testing.T) {
@@ -164,8 +164,8 @@ func TestDrainedPartitionDoesNotWaitForABusyChildToTakeIt(t *testing.T) {
 	<-l.Stopped()
 }
 
-// TestMessageThatWaitedIsNotWrittenBehindTheFence: a process that was stopped while the message waited finds the answer of
-// the child before its watchdog cancels anything.
+// TestMessageThatWaitedIsNotWrittenBehindTheFence: a process that was stopped while the message waited finds the
+// answer of the child before its watchdog cancels anything.
 func TestMessageThatWaitedIsNotWrittenBehindTheFence(t *testing.T) {
 	s := startSub(t, "plain", nil)
 	s.assign(t, 2)

@@ -81,8 +81,8 @@ func (s *Handler) HandleBatch(ctx context.Context, ms []*handler.Message) handle
 	return c.callBatch(ctx, ms)
 }
 
-// readyChild returns the child that is to handle a call beginning with m, or nil and why there is none. It waits no longer
-// than the lane may start calls: nothing that is lost if it gives up has begun.
+// readyChild returns the child that is to handle a call beginning with m, or nil and why there is none. It waits no
+// longer than the lane may start calls: nothing that is lost if it gives up has begun.
 //
 // The caller has just made sure that the partition is still its own, and that is only worth something for a moment. So
 // a call that had to wait, for a child to start or to take the partition over, is not made but asked for again.

@@ -131,8 +131,8 @@ func TestSubprocessSpeaksProtocolVersion1(t *testing.T) {
 	}
 }
 
-// TestPayloadThatIsPrintedAnswersNothing: a child that repeats its token prints what it gets before it answers. ID stands
-// for the id of the call.
+// TestPayloadThatIsPrintedAnswersNothing: a child that repeats its token prints what it gets before it answers. ID
+// stands for the id of the call.
 func TestPayloadThatIsPrintedAnswersNothing(t *testing.T) {
 	s := startSub(t, "token", nil)
 	forged := []string{

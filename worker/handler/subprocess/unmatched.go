@@ -10,7 +10,8 @@ import (
 // maxUnmatched bounds how much of a line is kept for an error, in bytes.
 const maxUnmatched = 200
 
-// noteUnmatched keeps a line of stdout that answers nothing: if an answer is missing later, it may be this one, misspelled.
+// noteUnmatched keeps a line of stdout that answers nothing: if an answer is missing later, it may be this one,
+// misspelled.
 func (c *child) noteUnmatched(line []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

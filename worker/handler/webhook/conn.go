@@ -8,10 +8,10 @@ import (
 	"sync/atomic"
 )
 
-// answerConn is a connection on which an answer counts even if the request could not be sent to its end. A service that
-// refuses a body for its size answers and closes without reading on: the transport then gives up at the failed write, and
-// the answer, which has arrived, is lost. So once a part of a request is out, a write that fails because the connection has
-// ended counts as done; reading tells how the call ended.
+// answerConn is a connection on which an answer counts even if the request could not be sent to its end. A service
+// that refuses a body for its size answers and closes without reading on: the transport then gives up at the failed
+// write, and the answer, which has arrived, is lost. So once a part of a request is out, a write that fails because
+// the connection has ended counts as done; reading tells how the call ended.
 type answerConn struct {
 	net.Conn
 	sent atomic.Bool // Something of the request at hand was written.

@@ -16,8 +16,8 @@ import (
 	"leasehold/worker/workertest"
 )
 
-// refuseUnread runs a service that answers each request with 413 as soon as its head is there, and closes without reading
-// the body.
+// refuseUnread runs a service that answers each request with 413 as soon as its head is there, and closes without
+// reading the body.
 func refuseUnread(t *testing.T) (url string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -102,8 +102,8 @@ func TestHTTPBodyThatNobodyReadsOrAnswersBreaksOff(t *testing.T) {
 	workertest.WantStatus(t, workertest.Handle(t, newHTTP(t, url, nil), workertest.Message(0, 1, strings.Repeat("x", 7_000_000))), handler.Retry, "broke off")
 }
 
-// TestHTTPAnswerCountsOnAKeptConnectionWithTLS: the same where the transport writes records, not bytes, and not as its first
-// request.
+// TestHTTPAnswerCountsOnAKeptConnectionWithTLS: the same where the transport writes records, not bytes, and not as
+// its first request.
 func TestHTTPAnswerCountsOnAKeptConnectionWithTLS(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength < 1000 {

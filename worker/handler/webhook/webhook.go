@@ -134,8 +134,8 @@ func (a *response) result() handler.Result {
 	return wire.StatusResult(a.code, text, a.header)
 }
 
-// wantsTLS recognises the answer of a TLS listener that was spoken to in plain text, as Go's server, nginx and Apache give
-// it. Its 400 is about the address and not about the message.
+// wantsTLS recognises the answer of a TLS listener that was spoken to in plain text, as Go's server, nginx and Apache
+// give it. Its 400 is about the address and not about the message.
 func wantsTLS(text string) bool {
 	for _, said := range []string{"HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port", "speaking plain HTTP to an SSL-enabled server port"} {
 		if strings.Contains(text, said) {
@@ -216,8 +216,8 @@ func setIdempotencyKey(headers http.Header, key string) {
 	headers["idempotency-key"] = []string{header.Escape(key, header.IsControl)}
 }
 
-// messageHeader is the envelope of a message: a CloudEvent in binary mode, everything once more under our own names, and
-// the publisher's headers.
+// messageHeader is the envelope of a message: a CloudEvent in binary mode, everything once more under our own names,
+// and the publisher's headers.
 func (h *Handler) messageHeader(m *handler.Message) http.Header {
 	headers := h.commonHeaders()
 	for _, f := range m.Envelope() {
@@ -235,9 +235,10 @@ func (h *Handler) messageHeader(m *handler.Message) http.Header {
 	return headers
 }
 
-// passedHeaders are the publisher's headers as they are passed on: those that mean to a receiver what they mean to us under their
-// names, others behind otherHeader. Of what may stand in a request once, the first keeps its name; receivers would disagree on which
-// of two counts. Attributes of a CloudEvent keep theirs only if all that an event needs are there: else they would change ours.
+// passedHeaders are the publisher's headers as they are passed on: those that mean to a receiver what they mean to us
+// under their names, others behind otherHeader. Of what may stand in a request once, the first keeps its name;
+// receivers would disagree on which of two counts. Attributes of a CloudEvent keep theirs only if all that an event
+// needs are there: else they would change ours.
 func passedHeaders(headers map[string][]string) http.Header {
 	passed, event := make(http.Header, len(headers)), isBinaryEvent(headers)
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
@@ -259,7 +260,8 @@ func passedHeaders(headers map[string][]string) http.Header {
 // otherHeader begins the names of the publisher's headers that are not passed on under their own.
 const otherHeader = header.Prefix + "Header-"
 
-// isBinaryEvent reports whether headers are those of a CloudEvent in binary mode: all attributes that it must have are there.
+// isBinaryEvent reports whether headers are those of a CloudEvent in binary mode: all attributes that it must have
+// are there.
 func isBinaryEvent(headers map[string][]string) bool {
 	found := 0
 	for _, attribute := range []string{"ce-specversion", "ce-id", "ce-source", "ce-type"} {

@@ -316,7 +316,8 @@ func TestHTTPPassesEventsOnAsTheyAre(t *testing.T) {
 	workertest.WantHeaders(t, (<-requests).Header, map[string]string{"Content-Type": "application/cloudevents+json", "Ce-Id": "", "Leasehold-Seq": "1007"})
 }
 
-// TestHTTPEnvelopeCannotBeForged: attributes that are no whole event do not replace ours, and of a header given twice one counts.
+// TestHTTPEnvelopeCannotBeForged: attributes that are no whole event do not replace ours, and of a header given twice
+// one counts.
 func TestHTTPEnvelopeCannotBeForged(t *testing.T) {
 	url, requests := recordHTTP(t)
 	h := newHTTP(t, url, nil)

@@ -1,5 +1,5 @@
-// Package wire is what handlers outside this process are sent and answer: the JSON lines of a child process, batches as lines of
-// JSON, and the meaning of HTTP statuses.
+// Package wire is what handlers outside this process are sent and answer: the JSON lines of a child process, batches
+// as lines of JSON, and the meaning of HTTP statuses.
 package wire
 
 import (
@@ -176,9 +176,9 @@ type failedReply struct {
 	outcome
 }
 
-// ParseReply reads a line as an answer. Anything that is not one is output of the program: false. A line that is meant
-// as an answer and has a field of the wrong type still ends its call, as Retry: waiting for the timeout helps nobody. Some
-// runtimes begin a pipe with a byte order mark.
+// ParseReply reads a line as an answer. Anything that is not one is output of the program: false. A line that is
+// meant as an answer and has a field of the wrong type still ends its call, as Retry: waiting for the timeout helps
+// nobody. Some runtimes begin a pipe with a byte order mark.
 func ParseReply(line []byte) (Reply, bool) {
 	line = bytes.TrimSpace(jsondata.TrimBOM(line))
 	if len(line) == 0 || line[0] != '{' {
