@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/cluster/lease"
+	"leasehold/internal/every"
 	"leasehold/internal/peers"
 	"leasehold/server"
 )
@@ -138,7 +139,7 @@ func (w *Watch) confirm(ctx context.Context, e server.Ending) {
 	}
 	w.seen.set(d, true)
 	defer w.seen.set(d, false)
-	for logged := false; pause(ctx, 0); {
+	for logged := false; ctx.Err() == nil; {
 		// The record is read first: whatever is found out is about what it says, and void if it moves.
 		if saw, ok = w.liveRecord(ctx, d); !ok || w.Routes.HasRoute(d.ServerID) || !refused(ctx, saw.Session.Address) {
 			return
@@ -150,7 +151,7 @@ func (w *Watch) confirm(ctx context.Context, e server.Ending) {
 			}
 			w.Driver.Witness(saw, by)
 		}
-		if !pause(ctx, retryGap) {
+		if !every.Sleep(ctx, retryGap) {
 			return
 		}
 	}
@@ -166,7 +167,7 @@ func (w *Watch) liveRecord(ctx context.Context, d death) (lease.Observed, bool) 
 			s := saw.Session
 			return saw, s != nil && s.State == lease.Live && s.ServerID == d.ServerID && s.Provable
 		}
-		if !pause(ctx, retryGap) {
+		if !every.Sleep(ctx, retryGap) {
 			return lease.Observed{}, false
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
+	"leasehold/internal/every"
 	"leasehold/partitioner/stream"
 )
 
@@ -58,8 +59,8 @@ func (c Capacity) free(ctx context.Context) (bytesize.Size, error) {
 }
 
 // LogShortfall logs a stream that has less than its config states; of names what it is for.
-func (c Capacity) LogShortfall(of string, str jetstream.Stream) {
-	cfg := str.CachedInfo().Config
+func (c Capacity) LogShortfall(of string, made jetstream.Stream) {
+	cfg := made.CachedInfo().Config
 	if wanted := stream.WantedBytes(cfg); wanted > 0 {
 		c.Logger.Warn("size does not fit into max_store: the stream has what was free; `leasehold status` names what has the rest",
 			"of", of, "wanted", wanted.Short(), "has", bytesize.Size(cfg.MaxBytes).Short())
@@ -68,16 +69,8 @@ func (c Capacity) LogShortfall(of string, str jetstream.Stream) {
 
 // Run raises the streams that got less than their config states, as soon as there is capacity, until ctx ends.
 func (c Capacity) Run(ctx context.Context) error {
-	tick := time.NewTicker(growEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			c.grow(ctx)
-		}
-	}
+	every.Loop(ctx, growEvery, func() { c.grow(ctx) })
+	return nil
 }
 
 // grow does it once. Each node does, in the same order; a raise that two of them make is the same one.

@@ -11,6 +11,7 @@ import (
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
+	"leasehold/internal/every"
 	"leasehold/internal/registry"
 	"leasehold/server"
 )
@@ -69,7 +70,7 @@ func (m *Membership) decideRemoval(ctx context.Context, name string) (removal, e
 	if r, err := m.judgeRemoval(ctx, name); err != nil && !errors.Is(err, api.ErrRefused) {
 		return r, err
 	}
-	if !pause(ctx, confirmAfter) {
+	if !every.Sleep(ctx, confirmAfter) {
 		return removal{}, ctx.Err()
 	}
 	return m.judgeRemoval(ctx, name)

@@ -92,7 +92,7 @@ var errStopping = api.Mark(api.ErrNotYet, stoppingText)
 
 // Publish publishes messages, those of a key one after the other, and gives each a receipt.
 func (n *Node) Publish(ctx context.Context, topic string, messages []api.NewMessage) ([]api.Receipt, error) {
-	t, err := n.openTopic(topic)
+	t, err := n.view.OpenTopic(topic)
 	if err != nil {
 		return nil, err
 	}

@@ -70,3 +70,14 @@ func (c Catalog) GroupsOf(topic string) (groups []string) {
 	slices.Sort(groups)
 	return groups
 }
+
+// LiveNodes counts the live nodes that take part in anything.
+func (c Catalog) LiveNodes() int {
+	all := map[string]bool{}
+	for _, nodes := range c.live {
+		for _, node := range nodes {
+			all[node] = true
+		}
+	}
+	return len(all)
+}

@@ -14,6 +14,7 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
+	"leasehold/internal/every"
 )
 
 // tryLimit bounds one attempt at something that costs nothing to ask for again. While a stream has no leader, as right
@@ -184,7 +185,7 @@ func (r Record[T]) Define(ctx context.Context, want T) (stored T, err error) {
 		if err == nil && rev > 0 {
 			return stored, cluster.Decode(r.key, rev, data, &stored)
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !every.Sleep(ctx, 100*time.Millisecond) {
 			return stored, fmt.Errorf("define %s: %w", r.key, errors.Join(err, ctx.Err()))
 		}
 	}
@@ -215,7 +216,7 @@ func (r Record[T]) Replace(ctx context.Context, want T) (stored T, err error) {
 		if err == nil {
 			continue // what is stored counts
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !every.Sleep(ctx, 100*time.Millisecond) {
 			return stored, fmt.Errorf("replace %s: %w", r.key, errors.Join(err, ctx.Err()))
 		}
 	}
@@ -260,16 +261,4 @@ func Sessions(ctx context.Context, kv *cluster.KV) (map[string]lease.Session, er
 		}
 	}
 	return sessions, nil
-}
-
-// sleep waits and reports whether ctx is still on.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

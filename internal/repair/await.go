@@ -77,17 +77,17 @@ func (r *Repair) step(ctx context.Context, a *attempt) ([]string, error) {
 
 // loading says which replicas cannot be checked yet. One that does not load at all is for the broker to report.
 func (r *Repair) loading(a *attempt) (reasons []string) {
-	replicas, err := r.Broker.LocalReplicas()
+	local, err := r.Broker.LocalReplicas()
 	if err != nil {
 		return []string{err.Error()}
 	}
 	for _, name := range r.Topics {
-		if _, ok := replicas[name]; !ok && r.Broker.HasReplica(name) && time.Since(a.begun) < loadLimit {
+		if _, ok := local[name]; !ok && r.Broker.HasReplica(name) && time.Since(a.begun) < loadLimit {
 			reasons = append(reasons, fmt.Sprintf("the broker to load this node's replica of topic %s", name))
 		}
 	}
 	if r.Refetched.Topic != "" && len(reasons) == 0 {
-		return r.resyncing(replicas[r.Refetched.Topic])
+		return r.resyncing(local[r.Refetched.Topic])
 	}
 	return reasons
 }
@@ -123,11 +123,11 @@ func (r *Repair) logOnce(a *attempt, corrupt map[string]string, waits []string) 
 func (r *Repair) repairOne(ctx context.Context, a *attempt, topic string) (waits []string, restart error) {
 	ctx, cancel := context.WithTimeout(ctx, supervise.SetupLimit+2*peersWait)
 	defer cancel()
-	replicas, err := r.Broker.LocalReplicas()
+	local, err := r.Broker.LocalReplicas()
 	if err != nil {
 		return []string{err.Error()}, nil
 	}
-	if replicas[topic].Leads {
+	if local[topic].Leads {
 		if err := r.Broker.StepDown(topic); err != nil {
 			return []string{err.Error()}, nil
 		}

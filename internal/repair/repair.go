@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"leasehold/internal/every"
 	"leasehold/internal/peers"
 	"leasehold/internal/registry"
 	"leasehold/internal/supervise"
@@ -85,10 +86,10 @@ func (r *Repair) Hole(topic string) string {
 }
 
 // setHoles takes in a check's result and returns whether anything is missing.
-func (r *Repair) setHoles(replicas map[string]replicas.State) bool {
+func (r *Repair) setHoles(local map[string]replicas.State) bool {
 	holes := map[string]string{}
 	for _, topic := range r.Topics { // In other streams holes mean nothing: records are overwritten or deleted.
-		if hole := replicas[topic].Missing(); hole != "" {
+		if hole := local[topic].Missing(); hole != "" {
 			holes[topic] = hole
 		}
 	}
@@ -102,7 +103,7 @@ func (r *Repair) setHoles(replicas map[string]replicas.State) bool {
 // before anything is purged, so it is never behind what the replicas show, unless the read of it is stale. If sure, it is
 // not.
 func (r *Repair) suspects(ctx context.Context, sure bool) (map[string]string, error) {
-	replicas, err := r.Broker.LocalReplicas()
+	local, err := r.Broker.LocalReplicas()
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +113,7 @@ func (r *Repair) suspects(ctx context.Context, sure bool) (map[string]string, er
 	}
 	found := map[string]string{}
 	for name, def := range topics {
-		c := replicas[name]
+		c := local[name]
 		what := c.Corruption(def.Floor)
 		if what != "" && sure {
 			floor, err := r.sureFloor(ctx, name)
@@ -152,12 +153,8 @@ func (r *Repair) check(ctx context.Context) (map[string]string, error) {
 	if err != nil || len(first) == 0 {
 		return nil, err
 	}
-	timer := time.NewTimer(confirmAfter)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
+	if !every.Sleep(ctx, confirmAfter) {
 		return nil, context.Cause(ctx)
-	case <-timer.C:
 	}
 	second, err := r.suspects(ctx, true)
 	maps.DeleteFunc(second, func(topic, _ string) bool { return first[topic] == "" })
@@ -176,8 +173,8 @@ func (r *Repair) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		replicas, err := r.Broker.LocalReplicas()
-		if suspect := r.setHoles(replicas); round%fullCheck != 0 && (!suspect || r.Single) {
+		local, err := r.Broker.LocalReplicas()
+		if suspect := r.setHoles(local); round%fullCheck != 0 && (!suspect || r.Single) {
 			continue
 		}
 		var corrupt map[string]string
@@ -241,8 +238,8 @@ func (r *Repair) Answer(ctx context.Context) error {
 
 func (r *Repair) ownReplica(ctx context.Context, topic string) reply {
 	a := reply{Server: r.Server}
-	replicas, err := r.Broker.LocalReplicas()
-	if _, ok := replicas[topic]; err == nil && !ok {
+	local, err := r.Broker.LocalReplicas()
+	if _, ok := local[topic]; err == nil && !ok {
 		err = fmt.Errorf("it has no replica of topic %s", topic)
 	}
 	var corrupt map[string]string

@@ -98,7 +98,7 @@ func voterMembers(v membership.Voters, known map[string]lease.Session) (all []ap
 
 // addSession fills in what a node's session says of it.
 func addSession(m *api.Member, rec lease.Session) {
-	m.State, m.Boot, m.ServerID, m.Address, m.Version = string(rec.State), rec.Boot, rec.ServerID, rec.Address, rec.Release
+	m.State, m.Boot, m.ServerID, m.Address, m.Version = state(rec), rec.Boot, rec.ServerID, rec.Address, rec.Release
 	for _, g := range rec.Groups {
 		if !registry.IsHousekeeping(g) {
 			m.Groups = append(m.Groups, g)
@@ -167,7 +167,7 @@ func (r *Reader) note(m api.Member, all []api.Member, votersKnown bool) string {
 		return "waits until its earlier identity is removed: " + removal
 	case m.State == "removed" && configured:
 		return "removed: start its replacement with an empty data directory, or take it out of cluster.nodes"
-	case m.Peer && (m.State == string(lease.Dead) || m.State == string(lease.Ended) || m.State == "absent"):
+	case m.Peer && (m.State == api.NodeDead || m.State == string(lease.Ended) || m.State == "absent"):
 		return "down, still a voter: start it, or if it does not come back: " + removal
 	case m.State == api.NodeLive && !m.Peer:
 		return "not a voter: was it removed while it was cut off?"

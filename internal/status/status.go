@@ -70,7 +70,7 @@ func (r *Reader) Status(ctx context.Context) (*api.Status, error) {
 	store := r.Opened()
 	asked, listed := askVoters(ctx, store.Membership), askReservations(ctx, store)
 	topics, full := r.topicStatus(ctx, serving, s.Quorum) // Before the lanes are asked: what is stored now, they have passed then.
-	reports := peers.Reports(ctx, serving.Peers, reach.answering(view))
+	reports := peers.Reports(ctx, store.Peers, reach.answering(view))
 	remote := r.remote(ctx, store, &view, listed)
 	voters := <-asked
 	s.Nodes = r.nodes(view, reports, voters)
@@ -140,7 +140,7 @@ func (r *Reader) remote(ctx context.Context, store *Store, view *lease.View, lis
 		out.warnings = append(out.warnings, fmt.Sprintf("groups that only other nodes serve are not shown: %v", err))
 		return out
 	}
-	out.warnings = append(catalogWarnings(c), usage{maxStore: r.Config.Server.MaxStore, all: <-listed, catalog: c}.warnings()...)
+	out.warnings = append(CatalogWarnings(c), usage{maxStore: r.Config.Server.MaxStore, all: <-listed, catalog: c}.warnings()...)
 	if out.corrupt, err = store.Registry.Corruptions(ctx); err != nil {
 		out.warnings = append(out.warnings, fmt.Sprintf("corrupt replicas are not shown: %v", err))
 	}

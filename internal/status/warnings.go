@@ -109,8 +109,8 @@ func (r *Reader) viewWarnings(view lease.View) (out []string) {
 	return out
 }
 
-// catalogWarnings says what an operator should look at in the catalog.
-func catalogWarnings(c registry.Catalog) (out []string) {
+// CatalogWarnings says what an operator should look at in the catalog.
+func CatalogWarnings(c registry.Catalog) (out []string) {
 	for name, def := range c.Groups {
 		switch live := c.Servers(name); {
 		case def.Removed && len(live) > 0:

@@ -104,7 +104,7 @@ func TestREADMEsCommandsWorkOnOneNode(t *testing.T) {
 	r.follow("before", steps)
 	r.addTo("config.toml", pasted(t, part), r.minimal())
 	r.follow("start", []step{
-		{terminal: "agent", command: "leasehold agent --config config.toml", output: []string{"…", "…ready=true…"}},
+		{terminal: "agent", command: "leasehold agent --config config.toml", output: []string{"…", "…node is ready…"}},
 		{command: "leasehold status --until-idle", output: []string{"…", "OK: …billing 0…", "…"}},
 	})
 	ran := 0

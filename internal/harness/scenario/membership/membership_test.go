@@ -32,7 +32,7 @@ func waitOwned(c *testcluster.Cluster, asked *testcluster.Node, group string, ow
 	})
 }
 
-// One node lacks a group and a topic: they are never planned to it, nor the topic's chores. Then the group goes out of
+// One node lacks a group and a topic: they are never planned to it, nor the topic's housekeeping. Then the group goes out of
 // every config: it holds messages back until it is removed, and its name is used up.
 func TestGroupsAndTopicsOfSomeNodesOnly(t *testing.T) {
 	orders, extra := testcluster.Topic{Name: "orders", Partitions: 8}, testcluster.Topic{Name: "extra", Partitions: 4}
@@ -63,8 +63,8 @@ func TestGroupsAndTopicsOfSomeNodesOnly(t *testing.T) {
 		}
 		return err
 	})
-	if strings.Contains(n3.Log(), "lease._chores_extra") || !strings.Contains(n1.Log()+n2.Log(), "lease._chores_extra") {
-		t.Error("n3, which lacks the topic, had its chores, or nobody had them")
+	if strings.Contains(n3.Log(), "lease._housekeeping_extra") || !strings.Contains(n1.Log()+n2.Log(), "lease._housekeeping_extra") {
+		t.Error("n3, which lacks the topic, had its housekeeping, or nobody had it")
 	}
 	if strings.Contains(n3.Log(), "lease.audit") {
 		t.Error("n3 ran a lane of a group that it lacks")
