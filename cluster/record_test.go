@@ -7,9 +7,6 @@ import (
 	"maps"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"leasehold/cluster/lease"
 	"leasehold/server/servertest"
@@ -43,12 +40,14 @@ func TestOnlyRecordsAreTakenForRecords(t *testing.T) {
 		if _, err := decode(key, 7, []byte(grown)); err != nil {
 			t.Errorf("a field of a later release: %v", err)
 		}
-		bad := []string{pubAck, traceEvent, data + data, data + " x", "[" + data + "]", "null", "{}", `"x"`, "x", "\x00", data[:len(data)-1]}
+		bad := []string{pubAck, traceEvent, data + data, data + " x", "[" + data + "]", "null", "{}", `"x"`, "x", "\x00",
+			data[:len(data)-1]}
 		fields := map[string]any{}
 		if err := json.Unmarshal([]byte(data), &fields); err != nil {
 			t.Fatal(err)
 		}
-		always := map[string][]string{"session.n1": sessionFields, "lease.billing.00001": leaseFields, "control.billing": commandsFields}[name]
+		always := map[string][]string{"session.n1": sessionFields, "lease.billing.00001": leaseFields,
+			"control.billing": commandsFields}[name]
 		for _, f := range always {
 			bad = append(bad, with(t, fields, f, nil))
 		}
@@ -78,30 +77,6 @@ func with(t *testing.T, fields map[string]any, field string, value any) string {
 	return string(data)
 }
 
-// A definition without its version is refused by everything that reads one, and left as it is.
-func TestOnlyDefinitionsAreTakenForDefinitions(t *testing.T) {
-	s, nc := openKV(t, servertest.Single(t).Conn, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for i, data := range []string{pubAck, traceEvent, `{"topic":"orders"}`, `{"v":2,"topic":"orders"}`, `{"v":1,"topic":"orders"} x`, `{"v":1}`} {
-		request(t, nc, &nats.Msg{Subject: subjects + "group.audit", Data: []byte(data)})
-		var def groupRecord
-		_, err1 := s.ReadDefinition(ctx, "group.audit", &def)
-		err2 := s.Define(ctx, "group.audit", definition{Version: 1, Topic: "orders"}, &def)
-		err3 := s.Update(ctx, "group.audit", &def, func() error { return nil })
-		_, err4 := s.Confirm(ctx, "group.audit")
-		_, _, err5 := s.Finished(ctx, []string{"audit"}, 1)
-		for j, err := range []error{err1, err2, err3, err4, err5} {
-			if !errors.Is(err, ErrNotARecord) || !strings.Contains(err.Error(), "group.audit") {
-				t.Errorf("reader %d of %d, %s: %v", j, i, data, err)
-			}
-		}
-		if _, stored, err := s.get(ctx, "group.audit"); err != nil || string(stored) != data {
-			t.Errorf("%s became %s: %v", data, stored, err)
-		}
-	}
-}
-
 // A record that is not one does not hide the others, and its revision is there to be written over.
 func invalidRecordCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 	if b.foreign == nil {
@@ -123,7 +98,8 @@ func invalidRecordCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 		}
 		return errors.Join(err, errors.New("the invalid record is not among the sessions"))
 	})
-	if _, err := b.Write(ctx, lease.Write{Key: k, Revision: rev, Session: session("forged", 3)}); !errors.Is(err, ErrConflict) {
+	if _, err := b.Write(ctx, lease.Write{Key: k, Revision: rev, Session: session("forged", 3)}); !errors.Is(err,
+		ErrConflict) {
 		t.Errorf("a write over it on an older revision ended with %v", err)
 	}
 	mustWrite(t, ctx, b, lease.Write{Key: k, Revision: obs.Revision, Session: session("forged", 4)})

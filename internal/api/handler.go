@@ -39,7 +39,8 @@ func (h *handler) routes(opt Options, closing <-chan struct{}) map[string]http.H
 	}
 	change := guardChange(opt, h.log)
 	maps.Copy(all, h.memberRoutes(opt.Membership, change))
-	maps.Copy(all, h.requestRoutes(opt.Requests, change))
+	maps.Copy(all, h.requestRoutes(opt.Requests, change, closing))
+	maps.Copy(all, h.explainRoutes(opt))
 	maps.Copy(all, h.messageRoutes(opt, closing))
 	return all
 }

@@ -21,17 +21,19 @@ type input struct {
 // inputs lists every route that takes anything. A route that is not listed takes nothing: what nobody reads is refused,
 // for a misspelled dry_run would be the real thing.
 var inputs = map[string]input{
-	"POST /v1/nodes/{name}/remove":       {params: []string{"dry_run"}},
-	"POST /v1/groups/{name}/remove":      {params: []string{"dry_run"}},
-	"POST /v1/topics/{name}/remove":      {params: []string{"dry_run"}},
-	"POST /v1/groups/{name}/requests":    {body: true},
-	"GET /v1/groups/{name}/dlq":          {params: []string{"partition", "kind", "key", "reason", "since", "after", "number", "seq", "limit", "data", "local"}},
-	"POST /v1/groups/{name}/dlq/requeue": {body: true},
-	"POST /v1/groups/{name}/dlq/drop":    {body: true},
-	"POST /v1/topics/{topic}/messages":   {params: []string{"key", "subject", "key_field", "id_field"}, body: true},
-	"GET /v1/topics/{topic}/tap":         {params: []string{"partition", "key", "last", "from_seq", "since", "follow", "local"}},
-	"GET /v1/topics/{topic}/key":         {params: []string{"name"}},
-	"GET /v1/topics/{topic}/count":       {params: []string{"partition", "after", "before"}},
+	"POST /v1/nodes/{name}/remove":        {params: []string{"dry_run"}},
+	"POST /v1/groups/{name}/remove":       {params: []string{"dry_run"}},
+	"POST /v1/topics/{name}/remove":       {params: []string{"dry_run"}},
+	"POST /v1/groups/{name}/requests":     {body: true},
+	"GET /v1/groups/{name}/requests/{id}": {params: []string{"wait"}},
+	"GET /v1/explain":                     {params: []string{"topic", "of", "key"}},
+	"GET /v1/groups/{name}/dlq":           {params: []string{"partition", "kind", "key", "reason", "since", "after", "number", "seq", "limit", "data", "local"}},
+	"POST /v1/groups/{name}/dlq/requeue":  {body: true},
+	"POST /v1/groups/{name}/dlq/drop":     {body: true},
+	"POST /v1/topics/{topic}/messages":    {params: []string{"key", "subject", "key_field", "id_field"}, body: true},
+	"GET /v1/topics/{topic}/tap":          {params: []string{"partition", "key", "last", "from_seq", "since", "follow", "local"}},
+	"GET /v1/topics/{topic}/key":          {params: []string{"name"}},
+	"GET /v1/topics/{topic}/count":        {params: []string{"partition", "after", "before"}},
 }
 
 // strict refuses what a route does not take. Behind it, r.URL.Query() holds all of the query.

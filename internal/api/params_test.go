@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -20,7 +21,7 @@ func (f *fakeRequests) Ask(_ context.Context, _ string, a Ask) (*Asked, error) {
 	return &Asked{}, nil
 }
 
-func (f *fakeRequests) Asked(_ context.Context, _ string, id uint64) (*Asked, error) {
+func (f *fakeRequests) Asked(_ context.Context, _ string, id uint64, _ time.Duration) (*Asked, error) {
 	f.got = append(f.got, id)
 	return &Asked{}, nil
 }
@@ -39,6 +40,12 @@ func (f *fakeRequests) Drop(ctx context.Context, group string, o LetterOrder) (*
 	return f.Requeue(ctx, group, o)
 }
 
+type fakeExplainer struct{}
+
+func (fakeExplainer) Explain(_ context.Context, topic string, of ExplainTarget) (*Explanation, error) {
+	return &Explanation{Topic: topic, Key: of.Of, Stored: of.IsKey}, nil
+}
+
 // whole is a server with every route, and what has come through to the fakes.
 type whole struct {
 	requests fakeRequests
@@ -51,7 +58,7 @@ func serveAll(t *testing.T) *whole {
 	t.Helper()
 	w := &whole{}
 	w.opt = Options{Socket: filepath.Join(t.TempDir(), "agent.sock"), Source: fakeSource{status: &Status{}},
-		Membership: &w.members, Requests: &w.requests, Messages: &w.messages}
+		Membership: &w.members, Requests: &w.requests, Messages: &w.messages, Explainer: fakeExplainer{}}
 	s, err := New(w.opt)
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,8 @@ import (
 // Requests takes what people ask of groups. Its errors are marked as Membership's are.
 type Requests interface {
 	Ask(ctx context.Context, group string, a Ask) (*Asked, error)
-	Asked(ctx context.Context, group string, id uint64) (*Asked, error)
+	// Asked says how far a request is: at once if wait is 0, else when it is applied everywhere or wait is over.
+	Asked(ctx context.Context, group string, id uint64, wait time.Duration) (*Asked, error)
 	DeadLetters(ctx context.Context, group string, f LetterFilter) (*LetterList, error)
 	Requeue(ctx context.Context, group string, r LetterOrder) (*LettersDone, error)
 	Drop(ctx context.Context, group string, r LetterOrder) (*LettersDone, error)
@@ -145,7 +146,7 @@ const MaxLetters = 1000
 
 // requestRoutes are the routes of requests and dead letters. Dead letters hold users' data, so even to look at them is for
 // the socket, or for who shows a token.
-func (h *handler) requestRoutes(r Requests, guarded func(http.HandlerFunc) http.Handler) map[string]http.Handler {
+func (h *handler) requestRoutes(r Requests, guarded func(http.HandlerFunc) http.Handler, closing <-chan struct{}) map[string]http.Handler {
 	if r == nil {
 		return nil
 	}
@@ -172,13 +173,7 @@ func (h *handler) requestRoutes(r Requests, guarded func(http.HandlerFunc) http.
 			}
 			return r.Ask(req.Context(), req.PathValue("name"), a)
 		})),
-		"GET /v1/groups/{name}/requests/{id}": answer(h, func(req *http.Request) (any, error) {
-			id, err := strconv.ParseUint(req.PathValue("id"), 10, 64)
-			if err != nil {
-				return nil, badRequest("%q is not the number of a request", req.PathValue("id"))
-			}
-			return r.Asked(req.Context(), req.PathValue("name"), id)
-		}),
+		"GET /v1/groups/{name}/requests/{id}": newRequestStatus(h, r, closing),
 		"GET /v1/groups/{name}/dlq": guarded(few(maxPages, answer(h, func(req *http.Request) (any, error) {
 			f, err := letterFilter(req.URL.Query())
 			if err != nil {
@@ -294,11 +289,6 @@ func groupPath(group, rest string) string { return "/v1/groups/" + url.PathEscap
 // Ask asks something of a group's partitions.
 func (c *Client) Ask(ctx context.Context, group string, a Ask) (*Asked, error) {
 	return askWith[Asked](ctx, c, groupPath(group, "/requests"), a)
-}
-
-// Asked says how far a request is.
-func (c *Client) Asked(ctx context.Context, group string, id uint64) (*Asked, error) {
-	return ask[Asked](ctx, c, http.MethodGet, groupPath(group, "/requests/"+strconv.FormatUint(id, 10)))
 }
 
 // DeadLetters lists a page of a group's dead letters.

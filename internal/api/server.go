@@ -30,6 +30,8 @@ type Options struct {
 	Requests Requests
 	// Messages takes and shows messages of topics; nil: there are no such routes.
 	Messages Messages
+	// Explainer says where keys and messages are; nil: there is no such route.
+	Explainer Explainer
 	// Token is what callers on the port must show for all but health; empty: nothing. The socket's file mode protects
 	// the socket.
 	Token string

@@ -3,6 +3,7 @@ package cli
 import (
 	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
+	"leasehold/worker/lane"
 )
 
 // nodeWord is a node's state, as the API spells it, in the words of the CLI.
@@ -49,7 +50,7 @@ func countCell[N int | int64](n N, c screen.Colour) screen.Cell {
 // laneCell is a partition's state in a table.
 func laneCell(p api.Partition) screen.Cell {
 	switch p.State {
-	case stateHeld:
+	case lane.StateHeld:
 		return screen.Paint(screen.Green, p.State)
 	case "blocked", "unowned", "gap", "overdue", "stopped":
 		return screen.Paint(screen.Red, p.State)

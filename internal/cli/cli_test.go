@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"leasehold/internal/admin"
 	"leasehold/internal/api"
 	"leasehold/internal/config"
 	"leasehold/internal/devcluster"
@@ -96,7 +97,13 @@ func agent(t *testing.T, source api.Source) string {
 	members, _ := source.(api.Membership)
 	requests, _ := source.(api.Requests)
 	messages, _ := source.(api.Messages)
-	s, err := api.New(api.Options{Socket: socket, Source: source, Membership: members, Requests: requests, Messages: messages, ChildrenChange: true})
+	var explainer api.Explainer
+	if sources, ok := source.(admin.Sources); ok {
+		explainer = admin.Explainer{Sources: sources}
+	}
+	s, err := api.New(api.Options{
+		Socket: socket, Source: source, Membership: members, Requests: requests, Messages: messages, Explainer: explainer, ChildrenChange: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,7 @@ func requeuedPassed(client *api.Client, group string) func(context.Context, []fa
 // releasedPassed sorts released messages by whether their partition is through with what was released.
 func releasedPassed(client *api.Client, group string, request uint64) func(context.Context, []fate) ([]fate, []fate, error) {
 	return func(ctx context.Context, todo []fate) (ready, waiting []fate, err error) {
-		asked, err := client.Asked(ctx, group, request)
+		asked, err := client.Asked(ctx, group, request, 0)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -11,6 +11,7 @@ import (
 	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
 	"leasehold/internal/duration"
+	"leasehold/internal/every"
 	"leasehold/internal/plural"
 )
 
@@ -104,12 +105,16 @@ func askError(err error) error {
 	return refused(err, "`leasehold group list` shows the groups, `leasehold status` their partitions")
 }
 
+// retryPause is between two questions if the first was answered too soon, or not at all.
+const retryPause = 100 * time.Millisecond
+
 // awaitApplied waits until every partition has it.
 func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, asked *api.Asked) error {
 	limit := time.Now().Add(q.f.wait)
 	last := asked
-	for tick := time.NewTicker(100 * time.Millisecond); q.f.wait > 0; {
-		now, err := client.Asked(cmd.Context(), q.group, asked.ID)
+	for wait := time.Duration(0); q.f.wait > 0; wait = min(time.Until(limit), api.MaxWait) {
+		begun := time.Now()
+		now, err := client.Asked(cmd.Context(), q.group, asked.ID, wait)
 		if err == nil {
 			last = now
 			last.Kind, last.Seq, last.Again, last.Skipped, last.Skips = asked.Kind, asked.Seq, asked.Again, asked.Skipped, asked.Skips
@@ -125,11 +130,12 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 			return failure(exitTimeout, "", "request %d is pending on %s (%s): it is applied when the call in flight there finishes",
 				asked.ID, count(len(now.Waiting), "partition"), partitionList(now.Waiting))
 		}
-		select {
-		case <-cmd.Context().Done():
+		if tooSoon := err != nil || time.Since(begun) < wait; tooSoon {
+			every.Sleep(cmd.Context(), retryPause)
+		}
+		if cmd.Context().Err() != nil {
 			return failure(exitInterrupted, "", "interrupted while waiting: request %d is recorded, and %s %s not applied it yet",
 				asked.ID, count(len(last.Waiting), "partition"), plural.Verb(len(last.Waiting), "has", "have"))
-		case <-tick.C:
 		}
 	}
 	if asked.Changed != nil {

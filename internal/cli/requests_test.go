@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"leasehold/internal/api"
 	"leasehold/internal/jsondata"
@@ -57,7 +58,7 @@ func (f *fakeRequests) Ask(_ context.Context, group string, a api.Ask) (*api.Ask
 	return &api.Asked{ID: 7, Group: group, Kind: a.Kind, DryRun: a.DryRun, Changed: f.changed, Partitions: 8, Seq: 41, Again: 12, Skipped: 0, Waiting: []int{}}, f.known(group)
 }
 
-func (f *fakeRequests) Asked(_ context.Context, group string, id uint64) (*api.Asked, error) {
+func (f *fakeRequests) Asked(_ context.Context, group string, id uint64, _ time.Duration) (*api.Asked, error) {
 	f.polls.Add(1)
 	return &api.Asked{ID: id, Group: group, Partitions: 8, Applied: 8 - len(f.waiting), Waiting: append([]int{}, f.waiting...), Releasing: f.releasing}, f.known(group)
 }

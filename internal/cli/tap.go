@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"leasehold/internal/admin"
 	"leasehold/internal/api"
 	"leasehold/internal/cli/screen"
 	"leasehold/internal/printable"
@@ -141,7 +142,7 @@ func (a *App) showJSON(m *api.Message) error {
 // showLine shows a message in one line: when, which, of which key, what.
 func (a *App) showLine(m *api.Message) error {
 	place := partitioner.KeyName(m.Key)
-	if only := onlyGroup(m); only != "" {
+	if only := admin.OnlyGroup(m); only != "" {
 		place = fmt.Sprintf("%s  (for group %s alone)", place, only)
 	}
 	return screen.Of(a.Out).Fit(fmt.Sprintf("%s  %s  %s  %s", clockTime(m.Time), m.ID, place, payloadText(m)))

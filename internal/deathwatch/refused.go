@@ -7,18 +7,21 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"leasehold/internal/every"
 )
 
-// refusesTwice reports whether a dead process's port refuses two connections, at least a gap apart, the second a gap before
-// the evidence is ripe. A kernel that ends a process closes one socket after the other: the port may still take connections
-// when the last route has ended.
+// refusesTwice reports whether a dead process's port refuses two connections, at least a gap apart, the second a gap
+// before the evidence is ripe. A kernel that ends a process closes one socket after the other: the port may still take
+// connections when the last route has ended.
 func refusesTwice(ctx context.Context, address string, ended, ripe time.Time) bool {
 	for !refused(ctx, address) {
-		if time.Since(ended) > dyingLimit || !pause(ctx, refusalGap) {
+		if time.Since(ended) > dyingLimit || !every.Sleep(ctx, refusalGap) {
 			return false
 		}
 	}
-	return pause(ctx, max(refusalGap, time.Until(ripe)-refusalGap)) && refused(ctx, address) && pause(ctx, refusalGap)
+	return every.Sleep(ctx, max(refusalGap, time.Until(ripe)-refusalGap)) && refused(ctx, address) &&
+		every.Sleep(ctx, refusalGap)
 }
 
 // refused reports whether the kernel at host:port says that nobody listens there. A connection that is not answered
@@ -45,16 +48,4 @@ func refused(ctx context.Context, address string) bool {
 		}
 	}
 	return true
-}
-
-// pause waits and reports whether ctx is still on.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return ctx.Err() == nil
-	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/bytesize"
+	"leasehold/internal/every"
 	"leasehold/partitioner/stream"
 )
 
@@ -26,8 +27,8 @@ type Capacity struct {
 	Logger   hclog.Logger
 }
 
-// Sizing says how large a stream of this node's config is to be: stated is what the config says, 0 if nothing, and usual
-// the default.
+// Sizing says how large a stream of this node's config is to be: stated is what the config says, 0 if nothing, and
+// usual the default.
 func (c Capacity) Sizing(stated, usual bytesize.Size) stream.Sizing {
 	return stream.Sizing{Stated: stated, Default: usual, Free: c.free}
 }
@@ -58,26 +59,19 @@ func (c Capacity) free(ctx context.Context) (bytesize.Size, error) {
 }
 
 // LogShortfall logs a stream that has less than its config states; of names what it is for.
-func (c Capacity) LogShortfall(of string, str jetstream.Stream) {
-	cfg := str.CachedInfo().Config
+func (c Capacity) LogShortfall(of string, made jetstream.Stream) {
+	cfg := made.CachedInfo().Config
 	if wanted := stream.WantedBytes(cfg); wanted > 0 {
-		c.Logger.Warn("size does not fit into max_store: the stream has what was free; `leasehold status` names what has the rest",
+		c.Logger.Warn("size does not fit into max_store: the stream has what was free; `leasehold status` names what has "+
+			"the rest",
 			"of", of, "wanted", wanted.Short(), "has", bytesize.Size(cfg.MaxBytes).Short())
 	}
 }
 
 // Run raises the streams that got less than their config states, as soon as there is capacity, until ctx ends.
 func (c Capacity) Run(ctx context.Context) error {
-	tick := time.NewTicker(growEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			c.grow(ctx)
-		}
-	}
+	every.Loop(ctx, growEvery, func() { c.grow(ctx) })
+	return nil
 }
 
 // grow does it once. Each node does, in the same order; a raise that two of them make is the same one.
@@ -97,7 +91,8 @@ func (c Capacity) grow(ctx context.Context) {
 		}
 		if size > 0 {
 			all[i].Bytes = size
-			c.Logger.Info("stream raised: there is room in max_store", "stream", r.Stream, "size", size.Short(), "wanted", r.Wanted.Short())
+			c.Logger.Info("stream raised: there is room in max_store", "stream", r.Stream, "size", size.Short(), "wanted",
+				r.Wanted.Short())
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"leasehold/cluster/lease"
 	"leasehold/internal/api"
 	"leasehold/internal/diskguard"
+	"leasehold/internal/every"
 	"leasehold/internal/registry"
 	"leasehold/internal/supervise"
 	"leasehold/server"
@@ -156,7 +157,7 @@ func retry(ctx context.Context, try func() error) (err error) {
 		if err = try(); err == nil || errors.Is(err, cluster.ErrAlive) || errors.Is(err, server.ErrNotMember) {
 			return err
 		}
-		if !pause(ctx, 200*time.Millisecond) {
+		if !every.Sleep(ctx, 200*time.Millisecond) {
 			return err
 		}
 	}
@@ -171,16 +172,4 @@ func retryConflict(ctx context.Context, try func() error) (err error) {
 		}
 	}
 	return err
-}
-
-// pause waits and reports whether ctx is still on.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

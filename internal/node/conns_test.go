@@ -13,23 +13,25 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/internal/config"
+	"leasehold/internal/status"
+	"leasehold/internal/supervise"
 	"leasehold/server/servertest"
 )
 
-// life is one life of a node in single mode, with one topic and one group.
-type life struct {
+// oneRun is one run of a node in single mode, with one topic and one group.
+type oneRun struct {
 	*Node
 	quit  func()
 	ended chan error
 }
 
-// newLives returns what starts the lives of one node, one after the other, and waits until each is ready.
-func newLives(t *testing.T) func() life {
+// newRuns returns what starts the runs of one node, one after the other, and waits until each is ready.
+func newRuns(t *testing.T) func() oneRun {
 	t.Helper()
 	cfg := loadSingle(t)
-	return func() life {
+	return func() oneRun {
 		t.Helper()
-		n := startLife(t, cfg)
+		n := startRun(t, cfg)
 		n.waitReady(t)
 		return n
 	}
@@ -66,29 +68,30 @@ handler = { kind = "discard" }
 	return cfg
 }
 
-func startLife(t *testing.T, cfg *config.Config) life {
+func startRun(t *testing.T, cfg *config.Config) oneRun {
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
-	n := life{newLife(Options{Config: cfg, Logger: servertest.Logger(t), Version: "test"}, againError{}, 0), stop, make(chan error, 1)}
-	go func() { n.ended <- n.runLife(ctx) }()
+	n := oneRun{newRun(Options{Config: cfg, Logger: servertest.Logger(t), Version: "test"}, supervise.RestartError{}, 0),
+		stop, make(chan error, 1)}
+	go func() { n.ended <- n.run(ctx) }()
 	return n
 }
 
-func (l life) waitReady(t *testing.T) {
+// reader answers as the node would over HTTP.
+func (l oneRun) reader() *status.Reader { return status.NewReader(l.view) }
+
+func (l oneRun) waitReady(t *testing.T) {
 	t.Helper()
 	servertest.Eventually(t, time.Minute, func() error {
-		l.mu.Lock()
-		served := l.served
-		l.mu.Unlock()
-		if reasons := l.Ready(); len(reasons) > 0 || !served {
+		if reasons := l.waiting.Reasons(); len(reasons) > 0 || l.nowServing() == nil {
 			return errors.New("not ready: " + strings.Join(reasons, ", "))
 		}
 		return nil
 	})
 }
 
-// waitEnd waits for the end of the life and returns why it ended.
-func (l life) waitEnd(t *testing.T) error {
+// waitEnd waits for the end of the run and returns why it ended.
+func (l oneRun) waitEnd(t *testing.T) error {
 	t.Helper()
 	select {
 	case err := <-l.ended:
@@ -99,7 +102,7 @@ func (l life) waitEnd(t *testing.T) error {
 	return nil
 }
 
-func (l life) leasesConn(t *testing.T) *nats.Conn {
+func (l oneRun) leasesConn(t *testing.T) *nats.Conn {
 	t.Helper()
 	for _, nc := range l.conns.all {
 		if nc.Opts.Name == "leases" {
@@ -110,14 +113,16 @@ func (l life) leasesConn(t *testing.T) *nats.Conn {
 	return nil
 }
 
-// Whatever connection the broker ends for good, the node notices and starts again in the process, and is then as it was.
-func TestANodeWhoseConnectionEndedStartsAgain(t *testing.T) {
-	start := newLives(t)
+// Whatever connection the broker ends for good, the node notices and starts again in the process, and is then as it
+// was.
+func TestANodeWhoseConnectionEndedRestarts(t *testing.T) {
+	t.Parallel()
+	start := newRuns(t)
 	long := strings.Repeat("k", 5000) // The broker takes a line of 4,096 bytes.
-	for role, end := range map[string]func(n life) error{
-		"deadletters": func(n life) error { return n.conns.letters.Conn().Publish("dlq.audit.0.final."+long+".1", nil) },
-		"services":    func(n life) error { return n.conns.services.Publish("leasehold.serve."+long, nil) },
-		"leases": func(n life) error {
+	for role, end := range map[string]func(n oneRun) error{
+		"deadletters": func(n oneRun) error { return n.conns.letters.Conn().Publish("dlq.audit.0.final."+long+".1", nil) },
+		"services":    func(n oneRun) error { return n.conns.services.Publish("leasehold.serve."+long, nil) },
+		"leases": func(n oneRun) error {
 			return n.leasesConn(t).Publish("$KV.leasehold."+long, nil)
 		},
 	} {
@@ -126,9 +131,10 @@ func TestANodeWhoseConnectionEndedStartsAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := n.waitEnd(t)
-		again := startsAgain(err)
-		if again == nil || !again.fault || !strings.Contains(again.reason, "role "+role) || !strings.Contains(again.reason, "maximum control line") {
-			t.Errorf("%s: the life ended with %v", role, err)
+		restart := supervise.AsRestart(err)
+		if restart == nil || !restart.Fault || !strings.Contains(restart.Reason, "role "+role) ||
+			!strings.Contains(restart.Reason, "maximum control line") {
+			t.Errorf("%s: the run ended with %v", role, err)
 		}
 	}
 	n := start()

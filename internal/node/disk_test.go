@@ -18,6 +18,7 @@ import (
 	"leasehold/internal/bytesize"
 	"leasehold/internal/config"
 	"leasehold/internal/node"
+	"leasehold/internal/node/nodetest"
 	"leasehold/server/servertest"
 )
 
@@ -36,7 +37,7 @@ type trio struct {
 func newTrio(t *testing.T, disks ...*servertest.TinyDisk) *trio {
 	t.Helper()
 	c := &trio{dir: t.TempDir()}
-	write(t, filepath.Join(c.dir, "secret"), strings.Repeat("7a", 32)+"\n")
+	nodetest.Write(t, filepath.Join(c.dir, "secret"), strings.Repeat("7a", 32)+"\n")
 	var nodes []string
 	for i := range 3 {
 		nodes = append(nodes, fmt.Sprintf("n%d=%s", i+1, servertest.FreeAddress(t)))
@@ -47,16 +48,16 @@ func newTrio(t *testing.T, disks ...*servertest.TinyDisk) *trio {
 	}
 	for i := range 3 {
 		name := fmt.Sprintf("n%d", i+1)
-		o := &one{dir: filepath.Join(c.dir, name), http: servertest.FreeAddress(t)}
-		if err := os.Mkdir(o.dir, 0o700); err != nil {
+		o := &one{&nodetest.One{Dir: filepath.Join(c.dir, name), HTTP: servertest.FreeAddress(t)}}
+		if err := os.Mkdir(o.Dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 		data := "data"
 		if i < len(disks) {
 			data = filepath.Join(disks[i].Path, "data")
 		}
-		file := filepath.Join(o.dir, "node.toml")
-		write(t, file, fmt.Sprintf(`
+		file := filepath.Join(o.Dir, "node.toml")
+		nodetest.Write(t, file, fmt.Sprintf(`
 [node]
 name = %q
 data_dir = %q
@@ -81,8 +82,8 @@ max_bytes = "180MiB"
 name = "audit"
 topic = "orders"
 handler = { kind = "file", path = "out" }
-`, name, data, servertest.FreeAddress(t), o.http, list))
-		if o.cfg, err = config.Load(file); err != nil {
+`, name, data, servertest.FreeAddress(t), o.HTTP, list))
+		if o.Config, err = config.Load(file); err != nil {
 			t.Fatal(err)
 		}
 		c.nodes = append(c.nodes, o)
@@ -95,18 +96,19 @@ func (c *trio) start(t *testing.T) {
 	t.Helper()
 	for i, o := range c.nodes {
 		ctx, cancel := context.WithCancel(context.Background())
-		o.stop, o.done = cancel, make(chan error, 1)
+		o.Stop, o.Ended = cancel, make(chan error, 1)
 		go func() {
-			o.done <- node.Run(ctx, node.Options{Config: o.cfg, Logger: servertest.Logger(t).Named(fmt.Sprintf("n%d", i+1)), Version: "test"})
+			o.Ended <- node.Run(ctx, node.Options{Config: o.Config, Logger: servertest.Logger(t).Named(fmt.Sprintf("n%d", i+1)),
+				Version: "test"})
 		}()
 	}
 	t.Cleanup(func() { // at once: the last one alone has nobody to hand over to
 		for _, o := range c.nodes {
-			o.stop()
+			o.Stop()
 		}
 		for _, o := range c.nodes {
 			select {
-			case <-o.done:
+			case <-o.Ended:
 			case <-time.After(time.Minute):
 				t.Error("a node does not stop")
 			}
@@ -130,7 +132,7 @@ func (o *one) waitReady(t *testing.T) {
 func (o *one) waitFor(t *testing.T, f func(reasons []string) error) {
 	t.Helper()
 	servertest.Eventually(t, time.Minute, func() error {
-		reasons, err := api.NewClient(o.http).Ready(context.Background())
+		reasons, err := api.NewClient(o.HTTP).Ready(context.Background())
 		if err != nil {
 			return err
 		}
@@ -154,7 +156,7 @@ func (o *one) waitFull(t *testing.T, disk *servertest.TinyDisk) {
 func (o *one) waitWarning(t *testing.T, parts ...string) {
 	t.Helper()
 	servertest.Eventually(t, time.Minute, func() error {
-		s, err := api.NewClient(o.cfg.SocketPath()).Status(context.Background())
+		s, err := api.NewClient(o.Config.SocketPath()).Status(context.Background())
 		if err != nil {
 			return err
 		}
@@ -178,7 +180,7 @@ func containsAll(text string, parts []string) bool {
 
 // ask publishes as any client does, and returns the answer.
 func (o *one) ask(subject, data string) (string, error) {
-	nc, err := nats.Connect("nats://" + o.cfg.Server.Listen)
+	nc, err := nats.Connect("nats://" + o.Config.Server.Listen)
 	if err != nil {
 		return "", err
 	}
@@ -194,7 +196,7 @@ func (o *one) ask(subject, data string) (string, error) {
 func (o *one) waitFree(t *testing.T) {
 	t.Helper()
 	servertest.Eventually(t, time.Minute, func() error {
-		s, err := api.NewClient(o.cfg.SocketPath()).Status(context.Background())
+		s, err := api.NewClient(o.Config.SocketPath()).Status(context.Background())
 		if err != nil {
 			return err
 		}
@@ -217,14 +219,14 @@ func (o *one) waitAnswer(t *testing.T, text string) {
 	})
 }
 
-// A node that is short of space: publishes are refused on every node, before its broker would give up, and taken again by
-// themselves.
+// A node that is short of space: publishes are refused on every node, before its broker would give up, and taken again
+// by themselves.
 func TestShortDiskOfOneNodeRefusesPublishesEverywhereUntilThereIsRoom(t *testing.T) {
 	t.Parallel()
 	disk := servertest.NewTinyDisk(t, 128*mib)
 	c := newTrio(t, disk)
 	c.start(t)
-	c.nodes[2].publish(t, 0, 100)
+	c.nodes[2].Publish(t, 0, 100)
 	disk.Fill(t, 12*mib)
 	for _, o := range c.nodes {
 		o.waitAnswer(t, "maximum messages exceeded")
@@ -235,25 +237,25 @@ func TestShortDiskOfOneNodeRefusesPublishesEverywhereUntilThereIsRoom(t *testing
 	disk.Heal(t)
 	c.nodes[1].waitFree(t)
 	for i, o := range c.nodes {
-		o.publish(t, 100+10*i, 110+10*i)
+		o.Publish(t, 100+10*i, 110+10*i)
 	}
 }
 
-// A disk that is full at one go: the broker switches itself off. The node gives up its ballast and comes back; without room
-// even then it waits, and says for what.
+// A disk that is full at one go: the broker switches itself off. The node gives up its ballast and comes back; without
+// room even then it waits, and says for what.
 func TestFullDiskOfOneNodeIsSurvivedAndComesBackByItself(t *testing.T) {
 	t.Parallel()
 	disk := servertest.NewTinyDisk(t, 128*mib)
 	c := newTrio(t, disk)
 	c.start(t)
-	c.nodes[0].publish(t, 0, 100)
+	c.nodes[0].Publish(t, 0, 100)
 	c.nodes[0].waitFull(t, disk)
 	c.nodes[0].waitWarning(t, "this node waits for free disk space", "the broker needs 4.0 MiB")
 	c.nodes[1].waitFree(t) // a node that is down is short of nothing
-	c.nodes[1].publish(t, 100, 200)
+	c.nodes[1].Publish(t, 100, 200)
 	disk.Heal(t)
 	c.nodes[0].waitReady(t)
-	c.nodes[0].publish(t, 200, 300)
+	c.nodes[0].Publish(t, 200, 300)
 }
 
 // All disks full at one go: nothing that was acknowledged is lost, and all is well again by itself.
@@ -265,7 +267,7 @@ func TestFullDisksOfAllNodesAreSurvivedAndComeBackByThemselves(t *testing.T) {
 	}
 	c := newTrio(t, disks...)
 	c.start(t)
-	c.nodes[0].publish(t, 0, 100)
+	c.nodes[0].Publish(t, 0, 100)
 	var wait sync.WaitGroup
 	for i, o := range c.nodes {
 		wait.Go(func() { o.waitFull(t, disks[i]) })
@@ -278,7 +280,7 @@ func TestFullDisksOfAllNodesAreSurvivedAndComeBackByThemselves(t *testing.T) {
 		o.waitReady(t)
 	}
 	c.nodes[1].waitFree(t)
-	c.nodes[2].publish(t, 100, 200)
+	c.nodes[2].Publish(t, 100, 200)
 	c.waitHandled(t, 200)
 }
 
@@ -288,7 +290,7 @@ func (c *trio) waitHandled(t *testing.T, count int) {
 	servertest.Eventually(t, time.Minute, func() error {
 		seen := map[string]bool{}
 		for _, o := range c.nodes {
-			for _, list := range o.lines(t) {
+			for _, list := range o.Lines(t) {
 				for _, data := range list {
 					seen[data] = true
 				}
@@ -307,15 +309,15 @@ func TestFullDiskOfANodeOnItsOwnComesBackByItself(t *testing.T) {
 	t.Parallel()
 	disk := servertest.NewTinyDisk(t, 128*mib)
 	o := newOne(t, `retain = "1h"`)
-	o.cfg.Node.DataDir = filepath.Join(disk.Path, "data")
-	o.cfg.Server.MinFree, o.cfg.Server.Ballast = 16*bytesize.MiB, 8*bytesize.MiB
-	o.start(t)
-	o.publish(t, 0, 100)
+	o.Config.Node.DataDir = filepath.Join(disk.Path, "data")
+	o.Config.Server.MinFree, o.Config.Server.Ballast = 16*bytesize.MiB, 8*bytesize.MiB
+	o.Start(t)
+	o.Publish(t, 0, 100)
 	o.waitFull(t, disk)
 	disk.Heal(t)
 	o.waitReady(t)
 	o.waitFree(t)
-	o.publish(t, 100, 200)
+	o.Publish(t, 100, 200)
 	(&trio{nodes: []*one{o}}).waitHandled(t, 200)
-	o.end(t)
+	o.End(t)
 }

@@ -19,7 +19,7 @@ import (
 // viaSocket is a client of the node's socket.
 func (o *one) viaSocket() *http.Client {
 	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", o.cfg.SocketPath())
+		return new(net.Dialer).DialContext(ctx, "unix", o.Config.SocketPath())
 	}}}
 }
 
@@ -38,8 +38,9 @@ func (o *one) post(t *testing.T, query, contentType, body string) (int, api.Publ
 }
 
 func TestMessagesOverHTTPAreStoredOnceAndInOrder(t *testing.T) {
+	t.Parallel()
 	o := newOne(t, "")
-	o.start(t)
+	o.Start(t)
 	var body strings.Builder
 	for i := range 500 {
 		fmt.Fprintf(&body, `{"id":"e%d","k":"k %d","n":%d}`+"\n", i, i%7, i)
@@ -55,9 +56,9 @@ func TestMessagesOverHTTPAreStoredOnceAndInOrder(t *testing.T) {
 			}
 		}
 	}
-	o.waitIdle(t, 500)
+	o.WaitIdle(t, 500)
 	for k := range 7 {
-		lines := o.lines(t)[fmt.Sprintf("k%%20%d", k)]
+		lines := o.Lines(t)[fmt.Sprintf("k%%20%d", k)]
 		for i, line := range lines {
 			if want := fmt.Sprintf(`"n":%d}`, i*7+k); !strings.HasSuffix(line, want) {
 				t.Errorf("key %d, message %d: %s, want %s", k, i, line, want)
@@ -67,12 +68,13 @@ func TestMessagesOverHTTPAreStoredOnceAndInOrder(t *testing.T) {
 			t.Errorf("key %d has %d messages", k, len(lines))
 		}
 	}
-	o.end(t)
+	o.End(t)
 }
 
 func TestBadMessagesOverHTTPLeaveTheGoodOnesUnpublished(t *testing.T) {
+	t.Parallel()
 	o := newOne(t, "")
-	o.start(t)
+	o.Start(t)
 	long := strings.Repeat("x", 600)
 	empty := publisher.Message{Headers: nats.Header{"Content-Type": {"text/plain"}}}
 	fits := 1<<20 - int(empty.WireSize()) // Of max_payload.
@@ -100,12 +102,13 @@ func TestBadMessagesOverHTTPLeaveTheGoodOnesUnpublished(t *testing.T) {
 	if code != http.StatusOK || p.Messages[0].Seq != 1 || p.Messages[0].Outcome != api.OutcomeStored {
 		t.Errorf("after all that was refused: got %d, %+v", code, p)
 	}
-	o.end(t)
+	o.End(t)
 }
 
 func TestAFullTopicAnswers507AndKeepsTheOrderOfAKey(t *testing.T) {
+	t.Parallel()
 	o := newOne(t, `max_bytes = "64KiB"`)
-	o.start(t)
+	o.Start(t)
 	line := `"` + strings.Repeat("x", 20<<10) + "\"\n"
 	code, p := o.post(t, "?key=a", "application/x-ndjson", strings.Repeat(line, 50))
 	if code != http.StatusInsufficientStorage || !strings.Contains(p.Error, "of 50 messages") {
@@ -118,5 +121,5 @@ func TestAFullTopicAnswers507AndKeepsTheOrderOfAKey(t *testing.T) {
 	if !regexp.MustCompile("^(stored )+refused (unsent )+$").MatchString(outcomes) {
 		t.Errorf("got %s", outcomes)
 	}
-	o.end(t)
+	o.End(t)
 }

@@ -40,7 +40,7 @@ func TestServiceManagerFollowsANodesLife(t *testing.T) {
 	told := listenNotify(t)
 	t.Setenv("WATCHDOG_USEC", "1000000")
 	o := newOne(t, "")
-	o.start(t)
+	o.Start(t)
 	var heard []string
 	hear := func(want string) {
 		servertest.Eventually(t, time.Minute, func() error {
@@ -56,7 +56,7 @@ func TestServiceManagerFollowsANodesLife(t *testing.T) {
 	hear("READY=1")
 	hear("STATUS=ready: 8 partitions")
 	hear("WATCHDOG=1")
-	o.end(t)
+	o.End(t)
 	hear("STOPPING=1\nSTATUS=stopping: finishing calls and handing partitions over")
 	if last := heard[len(heard)-1]; last[:8] != "STOPPING" {
 		t.Errorf("said after the stop began: %q", last)

@@ -1,31 +1,36 @@
-// Package node puts a node together: it builds the broker, the topics, the readers, the groups, the lease driver and
-// the face to the outside, starts them in order and stops them in the opposite one.
+// Package node composes a node: it builds the broker, the topics, the readers, the groups, the lease driver and what
+// watches over them, starts them in order and stops them in the opposite one. DESIGN.md says in which and why.
 package node
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"leasehold/cluster"
+	"leasehold/internal/admin"
 	"leasehold/internal/api"
-	"leasehold/internal/brokererr"
 	"leasehold/internal/config"
+	"leasehold/internal/diskguard"
 	"leasehold/internal/logsink"
+	"leasehold/internal/membership"
+	"leasehold/internal/readiness"
+	"leasehold/internal/registry"
+	"leasehold/internal/repair"
+	"leasehold/internal/status"
+	"leasehold/internal/supervise"
 	"leasehold/server"
 	"leasehold/server/datadir"
 	"leasehold/server/disk"
 	"leasehold/server/pki"
-	"leasehold/server/raft"
 )
 
 // ErrConfig is in the chain of Run's error when the config contradicts what is stored: trying again will not help.
-var ErrConfig = errors.New("this config cannot be run here")
+var ErrConfig = supervise.ErrConfig
 
 // Options are what a node is run with.
 type Options struct {
@@ -40,47 +45,51 @@ type Node struct {
 	Options
 	log hclog.Logger
 
-	before againError    // How the life before this one ended.
-	pause  time.Duration // How long to wait before the broker is started, if that was a fault.
+	before  supervise.RestartError // How the run before this one ended.
+	delay   time.Duration          // How long to wait before the broker is started, if that was a fault.
+	waiting supervise.Waiting
 
-	dir    *datadir.Dir
-	disk   *disk.Disk
-	broker *server.Server
-	conns  conns
-	kv     *cluster.KV
-	driver *cluster.Driver
-	topics map[string]*topic
-	groups []*group
-	ingest *ingest
+	dir      *datadir.Dir
+	disk     *disk.Disk
+	broker   *server.Server
+	clientCA string // PEM of what clients trust, if the listener's certificate comes from the cluster's secret.
+	view     *status.View
 
-	doors    *doors // Whether the topics take messages.
-	liveness liveness
+	// Set once the broker has started.
+	conns      conns
+	kv         *cluster.KV // For everything but the lease protocol.
+	registry   *registry.Registry
+	capacity   diskguard.Capacity
+	membership *membership.Membership
+	topics     map[string]*topic
+	repair     *repair.Repair
+	groups     []*group
+	driver     *cluster.Driver // Guarded by mu until the node serves.
+	ingest     *ingest
+	liveness   readiness.Liveness
 
-	deaths deaths // What this node has seen of the deaths of others.
-
-	holes   copyHoles
-	mended  aside       // The copy that was set aside before this life.
-	endLife func(error) // Ends this life. Set before the first lane starts.
-	stop    func(error) // Ends this life, whatever it is doing. Set before the broker starts.
-
-	clientCA string // PEM of what clients trust, if the listener's certificate comes from the cluster's secret
+	stop        func(error) // Ends this run, whatever it is doing. Set before the broker starts.
+	stopServing func(error) // Ends it once the node serves. Set before the first lane starts.
 
 	mu      sync.Mutex
-	closing bool     // The broker closes its listeners by itself: no lane may start any more.
-	waiting []string // What the node waits for; empty means ready.
-	served  bool     // driver, topics, groups and ingest are set and do not change any more.
+	closing bool            // The broker closes its listeners by itself: no lane may start any more.
+	store   *status.Store   // nil until the bucket is open.
+	serving *status.Serving // nil until the node serves.
 }
 
-// newLife is a node before it has done anything. before is how the life before it ended, pause how long to wait if that was a
-// fault.
-func newLife(o Options, before againError, pause time.Duration) *Node {
-	return &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}, before: before, pause: pause}
+// newRun is a node before it has done anything. before is how the run before it ended, delay how long to wait if that
+// was a fault.
+func newRun(o Options, before supervise.RestartError, delay time.Duration) *Node {
+	return &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}, before: before, delay: delay}
 }
 
-// runLife runs the node from the data directory to the broker's end.
-func (n *Node) runLife(ctx context.Context) error {
+// single reports whether the node is on its own.
+func (n *Node) single() bool { return n.Config.Mode() == datadir.Single }
+
+// run runs the node from the data directory to the broker's end.
+func (n *Node) run(ctx context.Context) error {
 	o := n.Options
-	n.wait("the data directory")
+	n.waiting.For("the data directory")
 	dir, err := datadir.Open(o.Config.Node.DataDir, o.Config.Identity())
 	if errors.Is(err, datadir.ErrMismatch) {
 		err = fmt.Errorf("%w: %w", ErrConfig, err)
@@ -88,7 +97,7 @@ func (n *Node) runLife(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // the life ends
+	defer dir.Close() //nolint:errcheck // the run ends
 	n.dir = dir
 	if n.disk, err = disk.New(dir.Path(), o.Config.Server.Disk(), o.Logger); err != nil {
 		return err
@@ -97,125 +106,89 @@ func (n *Node) runLife(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	web, err := n.newFace(secrets)
-	if err != nil {
-		return err
-	}
 	if n.broker, err = n.newBroker(secrets); err != nil {
 		return err
 	}
-	if aside := n.before.aside; aside.topic != "" {
-		if err := n.setAside(aside); err != nil {
-			return err
-		}
+	http, err := n.newHTTP(secrets)
+	if err != nil {
+		return err
 	}
-	return n.run(ctx, web)
+	if err := n.quarantine(n.before.Quarantine); err != nil {
+		return err
+	}
+	return n.runParts(ctx, http)
 }
 
-// run runs the parts. Each outer part outlives the inner ones, and the end of any ends the node.
-func (n *Node) run(ctx context.Context, web *api.Server) error {
+// quarantine moves away the replica that the run before this one has given up.
+func (n *Node) quarantine(q supervise.Quarantine) error {
+	if q.Topic == "" {
+		return nil
+	}
+	to, err := n.dir.Quarantine(server.Account, q.Topic, time.Now())
+	if err != nil {
+		return err
+	}
+	n.log.Warn("corrupt replica moved away; delete it when you have looked at it", "topic", q.Topic, "moved_to", to)
+	return nil
+}
+
+// runParts runs the parts. Each outer part outlives the inner ones, and the end of any ends the node.
+func (n *Node) runParts(ctx context.Context, http *api.Server) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	n.stop = stop
 	outer := context.WithoutCancel(ctx)
-	disk := runPart(outer, stop, "disk", n.disk.Run)
-	face := runPart(outer, stop, "http", web.Run)
-	news := n.tellManager(ctx, web.Started())
+	diskPart := supervise.Go(outer, stop, "disk", n.disk.Run)
+	web := supervise.Go(outer, stop, "http", http.Run)
+	notify := n.notifyManager(ctx, http.Started())
 
-	broker, err := n.live(ctx, stop)
-	if again := startsAgain(err); again != nil {
-		stop(again)
+	stopBroker, err := n.runOnBroker(ctx, stop)
+	if restart := supervise.AsRestart(err); restart != nil {
+		stop(restart)
 	}
-	n.wait("the end of this node: it is stopping")
-	err = errors.Join(err, news.endSoon(), face.end())
+	n.waiting.For("this node to stop")
+	err = errors.Join(err, notify.StopSoon(), web.Stop())
 	n.conns.close()
-	stuck := broker()
-	err = ending(context.Cause(ctx), errors.Join(err, disk.endSoon()), stuck)
+	stuck := stopBroker()
+	err = exitCause(context.Cause(ctx), errors.Join(err, diskPart.StopSoon()), stuck)
 	if err == nil {
 		n.log.Info("stopped")
 	}
 	return err
 }
 
-// ending is what a life ends with. What ended it says more than what came of it; but with a broker or a part that does not
-// stop, no other life can begin in this process.
-func ending(cause, err, stuck error) error {
-	if errors.Is(err, errStuck) {
+// exitCause is what a run ends with. What ended it says more than what came of it; but with a broker or a part that
+// does not stop, no other run can begin in this process.
+func exitCause(cause, err, stuck error) error {
+	if errors.Is(err, supervise.ErrStuck) {
 		stuck = errors.Join(stuck, err)
 	}
 	err = errors.Join(err, stuck)
 	if cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
-	if again := startsAgain(err); stuck != nil && again != nil {
-		return fmt.Errorf("%s, and this process cannot start its broker again: %w", again.reason, stuck)
+	if restart := supervise.AsRestart(err); stuck != nil && restart != nil {
+		return fmt.Errorf("%s, and this process cannot start its broker again: %w", restart.Reason, stuck)
 	}
 	return err
 }
 
-// live starts the broker once there is room for it, and serves until ctx ends. It returns what ends the broker.
-func (n *Node) live(ctx context.Context, stop context.CancelCauseFunc) (end func() error, err error) {
-	if err := n.room(ctx); err != nil {
-		return func() error { return nil }, n.cutShort(ctx, err)
+// runOnBroker starts the broker once there is disk space for it, and serves until ctx ends. It returns what stops the
+// broker.
+func (n *Node) runOnBroker(ctx context.Context, stop context.CancelCauseFunc) (stopBroker func() error, err error) {
+	if err := n.awaitDiskSpace(ctx); err != nil {
+		return func() error { return nil }, ignoreStop(ctx, err)
 	}
-	broker := runPart(context.WithoutCancel(ctx), stop, "broker", n.broker.Run)
-	storage := runPart(ctx, stop, "storage", n.watchStorage)
+	broker := supervise.Go(context.WithoutCancel(ctx), stop, "broker", n.broker.Run)
+	storage := supervise.Go(ctx, stop, "storage", n.watchStorage)
 	err = n.serve(ctx)
-	return broker.end, errors.Join(err, storage.endSoon())
+	return broker.Stop, errors.Join(err, storage.StopSoon())
 }
 
-// part is something that runs beside the rest.
-type part struct {
-	name   string
-	cancel context.CancelFunc
-	done   chan error
-}
-
-// errStuck is for a part that does not end. As long as it runs, no other life can begin in this process.
-var errStuck = errors.New("it does not end")
-
-// partLimit is how long a part may take that has nothing to do at its end.
-const partLimit = 10 * time.Second
-
-// runPart runs f. If it ends before it is asked to, the whole node stops with its error.
-func runPart(ctx context.Context, stop context.CancelCauseFunc, name string, f func(context.Context) error) *part {
-	ctx, cancel := context.WithCancel(ctx)
-	p := &part{name: name, cancel: cancel, done: make(chan error, 1)}
-	go func() {
-		err := f(ctx)
-		if ctx.Err() == nil {
-			if err == nil {
-				err = fmt.Errorf("%s ended by itself", name)
-			}
-			stop(err)
-		}
-		p.done <- err
-	}()
-	return p
-}
-
-// end asks the part to end and waits for it.
-func (p *part) end() error {
-	p.cancel()
-	return <-p.done
-}
-
-// endSoon asks the part to end and does not wait for long: it may be waiting for a broker or a disk that hangs.
-func (p *part) endSoon() error {
-	p.cancel()
-	timer := time.NewTimer(partLimit)
-	defer timer.Stop()
-	select {
-	case err := <-p.done:
-		return err
-	case <-timer.C:
-		return fmt.Errorf("%s: %w", p.name, errStuck)
-	}
-}
-
-// newFace builds what answers over HTTP.
-func (n *Node) newFace(secrets config.Secrets) (*api.Server, error) {
+// newHTTP builds what answers over HTTP, and the view of the node that it answers from.
+func (n *Node) newHTTP(secrets config.Secrets) (*api.Server, error) {
 	c := n.Config
+	n.view = n.newView()
 	token, err := c.ReadToken()
 	if err != nil {
 		return nil, err
@@ -227,109 +200,37 @@ func (n *Node) newFace(secrets config.Secrets) (*api.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("http.tls: %w", err)
 	}
+	answers := admin.New(n.view, n.Publish, n.Logger)
 	return api.New(api.Options{
-		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: n, Membership: public{n}, Requests: public{n}, Messages: public{n}, Alive: n.Alive,
-		Token: token.Text, MaxPayload: int64(c.Server.MaxPayload), TLS: protection, Logger: n.Logger,
+		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: answers, Membership: answers, Requests: answers,
+		Messages:  answers,
+		Explainer: answers, Alive: n.liveness.Alive, Token: token.Text, MaxPayload: int64(c.Server.MaxPayload),
+		TLS: protection, Logger: n.Logger,
 	})
 }
 
-// newBroker builds the embedded server.
-func (n *Node) newBroker(secrets config.Secrets) (*server.Server, error) {
-	c := n.Config
-	timing, err := raft.TimingByName(c.Cluster.Timing)
-	if err != nil {
-		return nil, err
-	}
-	users, err := c.ReadUsers()
-	if err != nil {
-		return nil, err
-	}
-	if c.Server.TLS.UsesSecret() {
-		ca, err := pki.ClientCA(secrets.Keys)
-		if err != nil {
-			return nil, err
-		}
-		n.clientCA = string(ca)
-	}
-	handlers, err := c.CheckHandlerFiles()
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range slices.Concat(c.Warnings(), secrets.Warnings, handlers) {
-		n.log.Warn(w)
-	}
-	var subjects, topics, groups []string
-	for _, t := range c.Topics {
-		subjects, topics = append(subjects, t.Subject), append(topics, t.Name)
-	}
-	for _, g := range c.Groups {
-		groups = append(groups, g.Name)
-	}
-	return server.New(server.Options{
-		Config: c.Server, Identity: c.Identity(), Dir: n.dir,
-		ClusterListen: c.ClusterListen(), Advertise: c.Cluster.Advertise, Peers: c.Peers(),
-		Secrets: secrets.Keys, Timing: timing, PublishSubjects: subjects, Topics: topics, Groups: groups, Users: users,
-		BeforeClose: n.beforeClose, CutOff: n.cutOff, ConnClosed: n.connClosed, Logger: n.Logger,
+func (n *Node) newView() *status.View {
+	return status.NewView(status.Options{
+		Config: n.Config, Broker: n.broker, ClientCA: n.clientCA, ConfigHash: configHash(n.Config), Ready: n.waiting.Reasons,
+		Opened: n.openedStore, Serving: n.nowServing,
 	})
 }
 
-// beforeClose sees to it that no call runs once the cluster port is closed: others take that as a proof. In an orderly
-// stop all lanes are joined by then; when the broker gives up by itself they are joined here.
-func (n *Node) beforeClose(cause error) {
-	if cause == nil {
-		return
-	}
-	n.mu.Lock()
-	driver := n.driver
-	n.closing = true
-	n.mu.Unlock()
-	if driver != nil {
-		driver.Abort(fmt.Errorf("the broker gave up: %w", cause))
-	}
-}
-
-// cutOff has the driver end all calls: to the others this node may look dead.
-func (n *Node) cutOff() {
-	n.mu.Lock()
-	driver := n.driver
-	n.mu.Unlock()
-	if driver != nil && n.Config.Cluster.FastTakeover {
-		driver.Isolated() // first: a log can be slow
-		n.log.Warn("every route has ended: no call starts before the others are heard again")
-	}
-}
-
-// wait says what the node waits for; nothing means ready.
-func (n *Node) wait(what ...string) {
+func (n *Node) openedStore() *status.Store {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.waiting = nil
-	for _, w := range what {
-		n.waiting = append(n.waiting, brokererr.Plain(w))
-	}
+	return n.store
 }
 
-// Ready lists what the node waits for.
-func (n *Node) Ready() []string {
+func (n *Node) nowServing() *status.Serving {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.waiting
+	return n.serving
 }
 
-// until calls look every interval until it has nothing more to wait for; what it waits for shows in Ready.
-func (n *Node) until(ctx context.Context, interval time.Duration, look func() []string) error {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
-		reasons := look()
-		if len(reasons) == 0 {
-			return nil
-		}
-		n.wait(reasons...)
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-	}
+// runningDriver is the lease driver, nil until the node serves.
+func (n *Node) runningDriver() *cluster.Driver {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.driver
 }

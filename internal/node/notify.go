@@ -10,31 +10,34 @@ import (
 
 	"leasehold/internal/api"
 	"leasehold/internal/plural"
+	"leasehold/internal/status"
+	"leasehold/internal/supervise"
 )
 
 // statusInterval is how often a notifier looks, at most.
 const statusInterval = 2 * time.Second
 
-// notifier tells the service manager that started the process, if one did, that the node is up, that it still gets on,
-// and in one line what it waits for. Up is not ready: of three nodes started one after the other none would ever be up.
+// notifier tells the service manager that started the process, if one did, that the node is up, that it still makes
+// progress, and in one line what it waits for. Up is not ready: of three nodes started one after the other none would
+// ever be up.
 type notifier struct {
 	send func(state string)
 	// watchdog is how long the service manager bears silence before it ends the process; 0: for ever.
 	watchdog time.Duration
-	// look returns the line. It answers only if what must get on in a node does; otherwise it fails, and nothing vouches
-	// for the process.
+	// look returns the line. It answers only if what must make progress in a node does; otherwise it fails, and nothing
+	// vouches for the process.
 	look func(ctx context.Context) (string, error)
-	// again reports that the node ends only to start anew in the same process. To the service manager it goes on.
-	again func() bool
-	log   hclog.Logger
+	// restarts reports that the node stops only to restart in the same process. To the service manager it keeps running.
+	restarts func() bool
+	log      hclog.Logger
 }
 
 // newNotifier returns nil if nobody wants to be told.
-func (n *Node) newNotifier(again func() bool) *notifier {
+func (n *Node) newNotifier(restarts func() bool) *notifier {
 	log := n.log.Named("notify")
 	send := func(state string) {
 		if _, err := daemon.SdNotify(false, state); err != nil {
-			log.Warn("could not tell the service manager", "error", err)
+			log.Warn("could not notify the service manager", "error", err)
 		}
 	}
 	if told, err := daemon.SdNotify(false, "STATUS=starting"); !told && err == nil {
@@ -42,9 +45,9 @@ func (n *Node) newNotifier(again func() bool) *notifier {
 	}
 	watchdog, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		log.Warn("the service manager's watchdog interval cannot be read: there is no heartbeat", "error", err)
+		log.Warn("cannot read the watchdog interval of the service manager: sending no heartbeat", "error", err)
 	}
-	return &notifier{send: send, watchdog: watchdog, look: n.proveProgress, again: again, log: log}
+	return &notifier{send: send, watchdog: watchdog, look: n.proveProgress, restarts: restarts, log: log}
 }
 
 // run says that the node is up once it answers, then beats until ctx ends, which is when the node begins to stop. From
@@ -56,7 +59,7 @@ func (o *notifier) run(ctx context.Context, answers <-chan struct{}) error {
 		o.beat(ctx)
 	case <-ctx.Done():
 	}
-	if !o.again() {
+	if !o.restarts() {
 		o.send(daemon.SdNotifyStopping + "\nSTATUS=stopping: finishing calls and handing partitions over")
 	}
 	return nil
@@ -69,9 +72,9 @@ func (o *notifier) beat(ctx context.Context) {
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	said := ""
+	sent := ""
 	for ctx.Err() == nil {
-		said = o.once(ctx, interval, said)
+		sent = o.once(ctx, interval, sent)
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
@@ -80,35 +83,33 @@ func (o *notifier) beat(ctx context.Context) {
 }
 
 // once looks, vouches for the process if that went well, and says what is new.
-func (o *notifier) once(ctx context.Context, limit time.Duration, said string) string {
+func (o *notifier) once(ctx context.Context, limit time.Duration, sent string) string {
 	look, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	line, err := o.look(look)
 	if err != nil {
 		if ctx.Err() == nil {
-			o.log.Warn("no heartbeat: the node does not get on", "error", err)
+			o.log.Warn("watchdog heartbeat withheld: node is not making progress", "error", err)
 		}
-		return said
+		return sent
 	}
 	if o.watchdog > 0 {
 		o.send(daemon.SdNotifyWatchdog)
 	}
 	line = strings.ReplaceAll(line, "\n", " ") // A line break would begin another assignment.
-	if line != said {
+	if line != sent {
 		o.send("STATUS=" + line)
 	}
 	return line
 }
 
-// proveProgress asks the loop that renews the session and decides about every lease; before there is one, the node's own
-// face, by the way that local commands take.
+// proveProgress asks the loop that renews the session and decides about every lease; before there is one, the node's
+// own HTTP server, by the socket that local commands use.
 func (n *Node) proveProgress(ctx context.Context) (string, error) {
-	if err := n.Alive(); err != nil {
+	if err := n.liveness.Alive(); err != nil {
 		return "", err
 	}
-	n.mu.Lock()
-	driver := n.driver
-	n.mu.Unlock()
+	driver := n.runningDriver()
 	if driver == nil {
 		reasons, err := api.NewClient(n.dir.SocketPath()).Ready(ctx)
 		return waitingFor(reasons), err
@@ -117,43 +118,40 @@ func (n *Node) proveProgress(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if reasons := n.Ready(); len(reasons) > 0 {
+	if reasons := n.waiting.Reasons(); len(reasons) > 0 {
 		return waitingFor(reasons), nil
 	}
-	held := 0
+	owned := 0
 	for _, rec := range view.Sessions {
 		if rec.Node == n.Config.Node.Name {
-			held = n.owned(view, rec)
+			owned = status.Owned(view, rec)
 		}
 	}
-	return "ready: " + plural.Of(held, "partition"), nil
+	return "ready: " + plural.Of(owned, "partition"), nil
 }
-
-// waitingPrefix is how the broker's reasons begin.
-const waitingPrefix = "waiting for "
 
 func waitingFor(reasons []string) string {
 	var short []string
 	for _, r := range reasons {
-		short = append(short, strings.TrimPrefix(r, waitingPrefix))
+		short = append(short, supervise.Plain(r))
 	}
 	return "waiting for: " + strings.Join(short, "; ")
 }
 
-// tellManager keeps the service manager informed until ctx ends; of a life after which another one begins, until all of it
-// has ended, since for a service that does not stop the watchdog's limit applies.
-func (n *Node) tellManager(ctx context.Context, answers <-chan struct{}) *part {
-	again := func() bool { return startsAgain(context.Cause(ctx)) != nil }
-	return runPart(context.WithoutCancel(ctx), func(error) {}, "notify", func(part context.Context) error {
-		telling, quit := context.WithCancel(part)
+// notifyManager keeps the service manager informed until ctx ends; of a run after which another one begins, until all
+// of it has ended, since for a service that does not stop the watchdog's limit applies.
+func (n *Node) notifyManager(ctx context.Context, answers <-chan struct{}) *supervise.Part {
+	restarts := func() bool { return supervise.AsRestart(context.Cause(ctx)) != nil }
+	return supervise.Go(context.WithoutCancel(ctx), func(error) {}, "notify", func(part context.Context) error {
+		notifying, quit := context.WithCancel(part)
 		defer quit()
 		defer context.AfterFunc(ctx, func() {
-			if !again() {
+			if !restarts() {
 				quit()
 			}
 		})()
-		if o := n.newNotifier(again); o != nil {
-			if err := o.run(telling, answers); err != nil {
+		if o := n.newNotifier(restarts); o != nil {
+			if err := o.run(notifying, answers); err != nil {
 				return err
 			}
 		}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"leasehold/cluster/lease"
+	"leasehold/internal/readiness"
 )
 
 // manager records what a service manager would have been told.
@@ -39,8 +43,8 @@ func (m *manager) count(state string) (n int) {
 func (m *manager) run(t *testing.T, o *notifier, during func()) []string {
 	t.Helper()
 	o.send, o.log = m.send, hclog.NewNullLogger()
-	if o.again == nil {
-		o.again = func() bool { return false }
+	if o.restarts == nil {
+		o.restarts = func() bool { return false }
 	}
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -127,10 +131,44 @@ func TestStatusSaysWaitingForOnce(t *testing.T) {
 func TestNodeThatStartsAgainIsNotSaidToStop(t *testing.T) {
 	m := &manager{}
 	told := m.run(t, &notifier{
-		look:  func(context.Context) (string, error) { return "ready", nil },
-		again: func() bool { return true },
+		look:     func(context.Context) (string, error) { return "ready", nil },
+		restarts: func() bool { return true },
 	}, func() { synctest.Wait() })
 	if !slices.Contains(told, "READY=1") || slices.Contains(told, stopping) {
 		t.Errorf("told %q", told)
 	}
+}
+
+// wellBroker is a broker that is ready.
+type wellBroker struct{}
+
+func (wellBroker) Ready() []string                 { return nil }
+func (wellBroker) ReadyStreams(...string) []string { return nil }
+
+// stuckDriver is a lease protocol that does not answer.
+type stuckDriver struct{}
+
+func (stuckDriver) Snapshot(context.Context) (lease.View, error) {
+	return lease.View{}, errors.New("no answer")
+}
+
+func TestADeadNodeIsNotVouchedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() {
+			ended <- n.liveness.Watch(ctx, readiness.Renewal{
+				Broker: wellBroker{}, Driver: stuckDriver{}, Bucket: func(context.Context) error { return nil },
+			})
+		}()
+		time.Sleep(2 * time.Minute)
+		if line, err := n.proveProgress(ctx); err == nil {
+			t.Errorf("the service manager is told %q", line)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }

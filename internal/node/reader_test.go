@@ -13,12 +13,15 @@ import (
 
 	"leasehold/cluster"
 	"leasehold/internal/config"
+	"leasehold/internal/supervise"
+	"leasehold/server/datadir"
 	"leasehold/server/servertest"
 )
 
-// A node reads the topics of its groups, from before it holds a partition until it stops, and no other topic: each message
-// of those would be delivered on every node, to nobody.
+// A node reads the topics of its groups, from before it holds a partition until it stops, and no other topic: each
+// message of those would be delivered on every node, to nobody.
 func TestOnlyTopicsWithAGroupAreRead(t *testing.T) {
+	t.Parallel()
 	n := readingNode(t)
 	for name, want := range map[string]bool{"orders": true, "alarms": false, "visits": true} {
 		if got := n.topics[name].reader != nil; got != want {
@@ -27,16 +30,20 @@ func TestOnlyTopicsWithAGroupAreRead(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	work := n.runGroups(ctx, cancel)
-	servertest.Eventually(t, time.Minute, func() error { return errors.Join(n.consumers(t, "orders", 1), n.consumers(t, "visits", 1)) })
+	servertest.Eventually(t, time.Minute, func() error {
+		return errors.Join(n.consumers(t, "orders", 1), n.consumers(t, "visits", 1))
+	})
 	if err := n.consumers(t, "alarms", 0); err != nil {
 		t.Error(err)
 	}
 	for _, p := range work {
-		if err := p.end(); err != nil {
+		if err := p.Stop(); err != nil {
 			t.Error(err)
 		}
 	}
-	servertest.Eventually(t, time.Minute, func() error { return errors.Join(n.consumers(t, "orders", 0), n.consumers(t, "visits", 0)) })
+	servertest.Eventually(t, time.Minute, func() error {
+		return errors.Join(n.consumers(t, "orders", 0), n.consumers(t, "visits", 0))
+	})
 	cancel(nil)
 }
 
@@ -56,7 +63,8 @@ func readingNode(t *testing.T) *Node {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{Options: Options{Logger: servertest.Logger(t)}, broker: servertest.Single(t), topics: map[string]*topic{}}
+	n := newRun(Options{Logger: servertest.Logger(t)}, supervise.RestartError{}, 0)
+	n.broker, n.dir = servertest.Single(t), new(datadir.Dir)
 	var err1, err2, err3, err4 error
 	n.Config, err1 = config.Load(file)
 	nc, err2 := n.broker.Conn("test")
@@ -66,8 +74,8 @@ func readingNode(t *testing.T) *Node {
 	t.Cleanup(nc.Close)
 	js, err3 := jetstream.New(nc)
 	n.conns = conns{readers: js, letters: js, operator: js}
-	n.kv, err4 = cluster.OpenKV(ctx, nc, cluster.BucketOptions{Replicas: 1, MaxBytes: 1 << 26})
-	if err := errors.Join(err3, err4, n.openTopics(ctx)); err != nil {
+	_, err4 = cluster.OpenKV(ctx, nc, cluster.BucketOptions{Replicas: 1, MaxBytes: 1 << 26})
+	if err := errors.Join(err3, err4, n.useBucket(), n.openTopics(ctx)); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.buildGroups(nil, nil); err != nil {

@@ -1,6 +1,6 @@
 // Package repair looks after this node's replicas of the topics. The broker does not notice when a replica has lost
-// messages, and every reader that it serves from there would skip them. A corrupt replica is moved away while the broker
-// is down and fetched again from the other nodes, as soon as that is safe.
+// messages, and every reader that it serves from there would skip them. A corrupt replica is moved away while the
+// broker is down and fetched again from the other nodes, as soon as that is safe.
 package repair
 
 import (
@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"leasehold/internal/every"
 	"leasehold/internal/peers"
 	"leasehold/internal/registry"
 	"leasehold/internal/supervise"
@@ -70,10 +71,11 @@ type Repair struct {
 // New returns a Repair at rest.
 func New(o Options) *Repair { return &Repair{Options: o, log: o.Logger.Named("repair")} }
 
-// CorruptError ends the run of a node that has found a corrupt replica. The next one does not join the groups before its
-// replicas are repaired.
+// CorruptError ends the run of a node that has found a corrupt replica. The next one does not join the groups before
+// its replicas are repaired.
 func CorruptError(topic, what string) error {
-	return &supervise.RestartError{Reason: fmt.Sprintf("this node's replica of topic %s is corrupt: %s", topic, what), Fault: true}
+	return &supervise.RestartError{Reason: fmt.Sprintf("this node's replica of topic %s is corrupt: %s", topic, what),
+		Fault: true}
 }
 
 // Hole says what the latest check of the counts found to be missing in the replica of a topic, "" if nothing. It is for
@@ -85,10 +87,10 @@ func (r *Repair) Hole(topic string) string {
 }
 
 // setHoles takes in a check's result and returns whether anything is missing.
-func (r *Repair) setHoles(replicas map[string]replicas.State) bool {
+func (r *Repair) setHoles(local map[string]replicas.State) bool {
 	holes := map[string]string{}
 	for _, topic := range r.Topics { // In other streams holes mean nothing: records are overwritten or deleted.
-		if hole := replicas[topic].Missing(); hole != "" {
+		if hole := local[topic].Missing(); hole != "" {
 			holes[topic] = hole
 		}
 	}
@@ -98,11 +100,11 @@ func (r *Repair) setHoles(replicas map[string]replicas.State) bool {
 	return len(holes) > 0
 }
 
-// suspects are the corrupt replicas, as one check sees them. The replicas are read before the floors: a floor is recorded
-// before anything is purged, so it is never behind what the replicas show, unless the read of it is stale. If sure, it is
-// not.
+// suspects are the corrupt replicas, as one check sees them. The replicas are read before the floors: a floor is
+// recorded before anything is purged, so it is never behind what the replicas show, unless the read of it is stale. If
+// sure, it is not.
 func (r *Repair) suspects(ctx context.Context, sure bool) (map[string]string, error) {
-	replicas, err := r.Broker.LocalReplicas()
+	local, err := r.Broker.LocalReplicas()
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +114,7 @@ func (r *Repair) suspects(ctx context.Context, sure bool) (map[string]string, er
 	}
 	found := map[string]string{}
 	for name, def := range topics {
-		c := replicas[name]
+		c := local[name]
 		what := c.Corruption(def.Floor)
 		if what != "" && sure {
 			floor, err := r.sureFloor(ctx, name)
@@ -152,12 +154,8 @@ func (r *Repair) check(ctx context.Context) (map[string]string, error) {
 	if err != nil || len(first) == 0 {
 		return nil, err
 	}
-	timer := time.NewTimer(confirmAfter)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
+	if !every.Sleep(ctx, confirmAfter) {
 		return nil, context.Cause(ctx)
-	case <-timer.C:
 	}
 	second, err := r.suspects(ctx, true)
 	maps.DeleteFunc(second, func(topic, _ string) bool { return first[topic] == "" })
@@ -176,8 +174,8 @@ func (r *Repair) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		replicas, err := r.Broker.LocalReplicas()
-		if suspect := r.setHoles(replicas); round%fullCheck != 0 && (!suspect || r.Single) {
+		local, err := r.Broker.LocalReplicas()
+		if suspect := r.setHoles(local); round%fullCheck != 0 && (!suspect || r.Single) {
 			continue
 		}
 		var corrupt map[string]string
@@ -230,7 +228,8 @@ type reply struct {
 	Why    string `json:"why,omitempty"`
 }
 
-// Answer is a part that replies to the other nodes about this node's replicas, each time with a new check, until ctx ends.
+// Answer is a part that replies to the other nodes about this node's replicas, each time with a new check, until ctx
+// ends.
 func (r *Repair) Answer(ctx context.Context) error {
 	return peers.Answer(r.Peers, peers.ReplicaSubject, func(ctx context.Context, data []byte) any {
 		ctx, cancel := context.WithTimeout(ctx, peersWait)
@@ -241,8 +240,8 @@ func (r *Repair) Answer(ctx context.Context) error {
 
 func (r *Repair) ownReplica(ctx context.Context, topic string) reply {
 	a := reply{Server: r.Server}
-	replicas, err := r.Broker.LocalReplicas()
-	if _, ok := replicas[topic]; err == nil && !ok {
+	local, err := r.Broker.LocalReplicas()
+	if _, ok := local[topic]; err == nil && !ok {
 		err = fmt.Errorf("it has no replica of topic %s", topic)
 	}
 	var corrupt map[string]string

@@ -20,7 +20,7 @@ func (r *Reader) nodes(view lease.View, reports map[string]peers.Report, v membe
 		}
 		report := reports[rec.Node]
 		node := api.Node{
-			Name: rec.Node, Boot: rec.Boot, State: string(rec.State), Ready: rec.State == lease.Live && report.Ready,
+			Name: rec.Node, Boot: rec.Boot, State: state(rec), Ready: rec.State == lease.Live && report.Ready,
 			Version: rec.Release, Address: rec.Address,
 		}
 		if node.State == api.NodeLive {
@@ -41,6 +41,14 @@ func (r *Reader) nodes(view lease.View, reports map[string]peers.Report, v membe
 		}
 	}
 	return nodes
+}
+
+// state is the state of a session in the words of the API.
+func state(rec lease.Session) string {
+	if rec.State == lease.Dead {
+		return api.NodeDead
+	}
+	return string(rec.State)
 }
 
 // Owned counts the partitions that a node owns, by its session, in the groups of this node's config.

@@ -28,12 +28,13 @@ import (
 const snapshotLimit = 2 * time.Second
 
 // stuck is what an operator is told when it does not answer.
-const stuck = "this node's lease protocol does not answer, so it cannot say who owns what: see the node's log, and restart it if that lasts"
+const stuck = "this node's lease protocol does not answer, so it cannot say who owns what: see the node's log, and " +
+	"restart it if that lasts"
 
 // Driver is the lease protocol of this node.
 type Driver interface {
 	Snapshot(ctx context.Context) (lease.View, error)
-	Show(lease.Observed) // Takes in a record that this node has just written.
+	Observe(lease.Observed) // Takes in a record that this node has just written.
 }
 
 // Broker is this node's broker.
@@ -52,7 +53,9 @@ type Store struct {
 	Registry   *registry.Registry
 	Membership *membership.Membership
 	Capacity   diskguard.Capacity
-	JS         jetstream.JetStream
+	JS         jetstream.JetStream // For everything but publishing.
+	Publish    jetstream.JetStream
+	Peers      *nats.Conn
 }
 
 // Serving is what a node has besides once it serves.
@@ -60,9 +63,6 @@ type Serving struct {
 	Driver Driver
 	Topics map[string]Topic // Of its config.
 	Groups []Group          // Of its config.
-	Peers  *nats.Conn
-
-	Publish jetstream.JetStream
 }
 
 // Topic is a topic of this node.
