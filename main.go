@@ -16,10 +16,12 @@ func main() {
 	os.Exit(cli.Main(ctx, os.Args[1:], service))
 }
 
-// service has a process outlive the reader of its output and stop cleanly when its terminal goes, however often it is told.
+// service has a process outlive the reader of its output and stop cleanly when its terminal goes, however often it is
+// told.
 func service(ctx context.Context) context.Context {
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // Or Go ends it at the first EPIPE. Ignoring it would be inherited by handlers.
-	if signal.Ignored(syscall.SIGHUP) {                     // As nohup has it.
+	// Or Go ends it at the first EPIPE. Ignoring it would be inherited by handlers.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	if signal.Ignored(syscall.SIGHUP) { // As nohup has it.
 		return ctx
 	}
 	hangup := make(chan os.Signal, 1)

@@ -23,11 +23,12 @@ const storeLimit = 30 * time.Second
 // backend is a kind of Store under the contract, with what the Store itself does not offer.
 type backend struct {
 	Store
-	other     Store                                   // The same records over another connection.
-	delete    func(t *testing.T, k lease.Key)         // Leaves a delete marker, as a tool would.
-	replyLost func(t *testing.T, w lease.Write)       // Lands a write whose reply is lost.
-	foreign   func(t *testing.T, key, value string)   // Stores what is no record of the lease protocol, by any name. May be nil.
-	broken    func(t *testing.T, f func(what string)) // Calls f while no server replies. May be nil.
+	other     Store                             // The same records over another connection.
+	delete    func(t *testing.T, k lease.Key)   // Leaves a delete marker, as a tool would.
+	replyLost func(t *testing.T, w lease.Write) // Lands a write whose reply is lost.
+	// Stores what is no record of the lease protocol, by any name. May be nil.
+	foreign func(t *testing.T, key, value string)
+	broken  func(t *testing.T, f func(what string)) // Calls f while no server replies. May be nil.
 }
 
 func TestContractOnFake(t *testing.T) {
@@ -131,7 +132,8 @@ func contract(t *testing.T, b backend) {
 
 // session is the record of a live node.
 func session(node string, boot uint64) *lease.Session {
-	return &lease.Session{Version: 1, Node: node, Boot: boot, State: lease.Live, Nonce: "x-1", TTL: 5 * time.Second, Weight: 1}
+	return &lease.Session{Version: 1, Node: node, Boot: boot, State: lease.Live, Nonce: "x-1", TTL: 5 * time.Second,
+		Weight: 1}
 }
 
 func leaseWrite(group string, p int, rev, done uint64) lease.Write {
@@ -253,20 +255,23 @@ func recordsComeBackAsTheyWere(t *testing.T, ctx context.Context, b backend) {
 		Address: "a:1", Release: "0.1", Zone: "z", ConfigHash: "h",
 	}
 	rev := mustWrite(t, ctx, b, lease.Write{Key: k, Session: &want})
-	if obs := readDone(t, ctx, b, k, rev); obs.Lease != nil || obs.Session == nil || fmt.Sprint(*obs.Session) != fmt.Sprint(want) {
+	if obs := readDone(t, ctx, b, k, rev); obs.Lease != nil || obs.Session == nil ||
+		fmt.Sprint(*obs.Session) != fmt.Sprint(want) {
 		t.Errorf("wrote %+v, read %+v", want, obs.Session)
 	}
-	l := lease.Lease{Version: 1, Owner: "n1", Boot: 2, Epoch: 1<<63 + 3, Checkpoint: 1<<63 + 4, Attempt: 5, Successor: "n2",
-		Paused: "why", Release: "a b", Applied: 6}
+	l := lease.Lease{Version: 1, Owner: "n1", Boot: 2, Epoch: 1<<63 + 3, Checkpoint: 1<<63 + 4, Attempt: 5,
+		Successor: "n2", Paused: "why", Release: "a b", Applied: 6}
 	k = lease.Key{Group: "round-trip", Partition: 99999}
 	rev = mustWrite(t, ctx, b, lease.Write{Key: k, Lease: &l})
 	if obs := readDone(t, ctx, b, k, rev); obs.Session != nil || obs.Lease == nil || *obs.Lease != l {
 		t.Errorf("wrote %+v, read %+v", l, obs.Lease)
 	}
-	asked := lease.Commands{Version: 1, LastID: 4, Open: []lease.Command{{ID: 4, Kind: lease.Seek, Partitions: []int{1}, Seq: 7}}}
+	asked := lease.Commands{Version: 1, LastID: 4, Open: []lease.Command{{ID: 4, Kind: lease.Seek, Partitions: []int{1},
+		Seq: 7}}}
 	k = lease.CommandsKey("round-trip")
 	rev = mustWrite(t, ctx, b, lease.Write{Key: k, Commands: &asked})
-	if obs := readDone(t, ctx, b, k, rev); obs.Commands == nil || fmt.Sprint(*obs.Commands) != fmt.Sprint(asked) || obs.Lease != nil {
+	if obs := readDone(t, ctx, b, k, rev); obs.Commands == nil || fmt.Sprint(*obs.Commands) != fmt.Sprint(asked) ||
+		obs.Lease != nil {
 		t.Errorf("wrote %+v, read %+v", asked, obs.Commands)
 	}
 }
@@ -301,7 +306,8 @@ func checkLeases(observed []lease.Observed, partitions int, never map[int]bool) 
 	seen := map[int]bool{}
 	for _, s := range observed {
 		p := s.Key.Partition
-		if seen[p] || never[p] || s.Key.Group != "many" || s.Revision == 0 || s.Lease == nil || s.Lease.Checkpoint != uint64(p) {
+		if seen[p] || never[p] || s.Key.Group != "many" || s.Revision == 0 || s.Lease == nil ||
+			s.Lease.Checkpoint != uint64(p) {
 			return fmt.Errorf("partition %d reads as %+v", p, s)
 		}
 		seen[p] = true
@@ -363,7 +369,8 @@ func markerCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 		return errors.Join(err, errors.New("the marker is not among the sessions"))
 	})
 	for _, old := range []uint64{0, rev} {
-		if _, err := b.Write(ctx, lease.Write{Key: k, Revision: old, Session: session("deleted", 9)}); !errors.Is(err, ErrConflict) {
+		if _, err := b.Write(ctx, lease.Write{Key: k, Revision: old, Session: session("deleted", 9)}); !errors.Is(err,
+			ErrConflict) {
 			t.Errorf("a write on revision %d over the marker at %d ended with %v", old, marker.Revision, err)
 		}
 	}
@@ -376,7 +383,8 @@ func announcementsReachOthers(t *testing.T, ctx context.Context, b backend) {
 	go func() { ended <- b.other.Listen(ctx, func(s lease.Observed) { heard <- s }) }()
 	for _, want := range []lease.Observed{
 		{Key: lease.SessionKey("loud"), Revision: 7, Session: session("loud", 2)},
-		{Key: lease.Key{Group: "loud", Partition: 3}, Revision: 8, Lease: &lease.Lease{Version: 1, Owner: "n1", Boot: 1, Epoch: 5}},
+		{Key: lease.Key{Group: "loud", Partition: 3}, Revision: 8,
+			Lease: &lease.Lease{Version: 1, Owner: "n1", Boot: 1, Epoch: 5}},
 		{Key: lease.CommandsKey("loud"), Revision: 9, Commands: &lease.Commands{Version: 1, LastID: 5}},
 	} {
 		servertest.Eventually(t, storeLimit, func() error {

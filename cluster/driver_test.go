@@ -152,14 +152,16 @@ type rig struct {
 
 // start runs a node's driver in the bubble until the test ends; change may alter how.
 func start(t *testing.T, m *memory, name string, change func(*rig, *Options)) *rig {
-	r := &rig{t: t, name: name, store: newFakeStore(m), clock: &bubbleClock{began: time.Now()}, result: make(chan error, 1)}
+	r := &rig{t: t, name: name, store: newFakeStore(m), clock: &bubbleClock{began: time.Now()},
+		result: make(chan error, 1)}
 	r.store.wrote = r.noteRenewal
 	o := Options{
 		Lease: lease.Config{
 			Self:   lease.Session{Node: name, DirID: name, KernelBoot: "k", Weight: 1},
 			Secret: name + fmt.Sprint(time.Now().UnixNano()),
 			Groups: []lease.Group{{Name: "g", Partitions: partitions, Start: startCheckpoint, Handover: 2 * time.Second}},
-			TTL:    ttl, Renew: renew, Margin: margin, WriteLimit: renew / 2, StabilizationWindow: renew, MinHold: 10 * time.Second,
+			TTL:    ttl, Renew: renew, Margin: margin, WriteLimit: renew / 2, StabilizationWindow: renew,
+			MinHold: 10 * time.Second,
 		},
 		Store: r.store, Clock: r.clock, SaveBoot: r.saveBoot, Start: r.startLane,
 		CommitInterval: func(string) time.Duration { return 100 * time.Millisecond },
@@ -306,7 +308,8 @@ func TestStartClaimsAndRunsLanes(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		for _, l := range r.wantRunning(partitions) {
 			rec := m.lease("g", l.Partition)
-			if l.Boot != 1 || l.Epoch != 1 || l.Grant.Progress.Checkpoint != startCheckpoint || rec.Owner != "n1" || rec.Boot != 1 || rec.Epoch != l.Epoch {
+			if l.Boot != 1 || l.Epoch != 1 || l.Grant.Progress.Checkpoint != startCheckpoint || rec.Owner != "n1" ||
+				rec.Boot != 1 || rec.Epoch != l.Epoch {
 				t.Errorf("lane %+v runs under the lease %+v", l.Grant, rec)
 			}
 			if !l.MayStart() {
@@ -326,7 +329,9 @@ func TestStartClaimsAndRunsLanes(t *testing.T) {
 
 func TestFenceCountsFromTheSendOfTheRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, lanes := startOwner(t, newMemory(), 10*time.Second, func(r *rig, _ *Options) { r.store.delay = 300 * time.Millisecond })
+		r, lanes := startOwner(t, newMemory(), 10*time.Second, func(r *rig, _ *Options) {
+			r.store.delay = 300 * time.Millisecond
+		})
 		l := lanes[0]
 		r.store.hang()
 		for l.MayStart() {
@@ -402,7 +407,9 @@ func TestSuspendStopsCallsAtOnce(t *testing.T) {
 // TestRenewalAnsweredLateDoesNotResume: a reply that a suspend delayed shows that the session was live, not that it is.
 func TestRenewalAnsweredLateDoesNotResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, lanes := startOwner(t, newMemory(), 4*time.Second, func(r *rig, _ *Options) { r.store.delay = 300 * time.Millisecond })
+		r, lanes := startOwner(t, newMemory(), 4*time.Second, func(r *rig, _ *Options) {
+			r.store.delay = 300 * time.Millisecond
+		})
 		before := r.fence()
 		for r.fence().Equal(before) { // until just after an answer, so that the next renewal is a while away
 			time.Sleep(time.Millisecond)
@@ -426,11 +433,14 @@ func TestRenewalAnsweredLateDoesNotResume(t *testing.T) {
 // neither the loop nor the watchdog notices that the fence was reached.
 func TestLaneThatWasRefusedACallIsCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, lanes := startOwner(t, newMemory(), 3050*time.Millisecond, func(_ *rig, o *Options) { o.Lease.WriteLimit = time.Minute })
+		r, lanes := startOwner(t, newMemory(), 3050*time.Millisecond, func(_ *rig, o *Options) {
+			o.Lease.WriteLimit = time.Minute
+		})
 		lane := lanes[0]
 		held := make(chan struct{})
 		r.store.set(func(s *fakeStore) { s.held, s.stale = held, 1 }) // nor may a read show that the renewal landed
-		const skew = 37 * time.Millisecond                            // sends fall on the loop's ticks, and so would the fence on the watchdog's
+		// sends fall on the loop's ticks, and so would the fence on the watchdog's
+		const skew = 37 * time.Millisecond
 		r.clock.offset.Add(int64(skew))
 		time.Sleep(time.Until(r.fence()) - skew - time.Millisecond)
 		r.clock.slow.Store(int64(5 * time.Millisecond))
@@ -510,7 +520,9 @@ func TestCleanStopHandsOverEverything(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		for _, l := range n2.wantRunning(partitions) {
-			if slices.ContainsFunc(lanes, func(o *fakeLane) bool { return o.Partition == l.Partition }) && l.Grant.Progress.Checkpoint != startCheckpoint+50 {
+			if slices.ContainsFunc(lanes, func(o *fakeLane) bool {
+				return o.Partition == l.Partition
+			}) && l.Grant.Progress.Checkpoint != startCheckpoint+50 {
 				t.Errorf("partition %d was taken over at %d", l.Partition, l.Grant.Progress.Checkpoint)
 			}
 		}
@@ -525,7 +537,8 @@ func (r *rig) checkHandedOver(l *fakeLane, ended uint64) {
 	for _, obs := range r.store.history(lease.Key{Group: "g", Partition: l.Partition}) {
 		if obs.Lease.Owner == "" && obs.Lease.Epoch == l.Epoch {
 			if obs.Lease.Checkpoint != startCheckpoint+50 || obs.Revision > ended {
-				r.t.Errorf("partition %d was handed over as %+v at revision %d, the session ended at %d", l.Partition, *obs.Lease, obs.Revision, ended)
+				r.t.Errorf("partition %d was handed over as %+v at revision %d, the session ended at %d", l.Partition, *obs.Lease,
+					obs.Revision, ended)
 			}
 			return
 		}
@@ -573,7 +586,9 @@ func TestUnsavedBootEndsRun(t *testing.T) {
 func TestUrgentProgressIsStoredAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		r, lanes := startOwner(t, m, 3*time.Second, func(_ *rig, o *Options) { o.CommitInterval = func(string) time.Duration { return 30 * time.Second } })
+		r, lanes := startOwner(t, m, 3*time.Second, func(_ *rig, o *Options) {
+			o.CommitInterval = func(string) time.Duration { return 30 * time.Second }
+		})
 		for _, l := range lanes {
 			l.move(startCheckpoint, 1)
 		}
@@ -717,7 +732,8 @@ func TestDeadNodeComesBackUnderANewBoot(t *testing.T) {
 		h := m.history(lease.SessionKey("n1"))
 		rec := *h[len(h)-1].Session
 		rec.State, rec.Nonce = lease.Dead, ""
-		if _, err := m.put(lease.Write{Key: lease.SessionKey("n1"), Revision: h[len(h)-1].Revision, Session: &rec}); err != nil {
+		if _, err := m.put(lease.Write{Key: lease.SessionKey("n1"), Revision: h[len(h)-1].Revision,
+			Session: &rec}); err != nil {
 			t.Fatal(err)
 		}
 		for len(r.saved()) < 2 {
@@ -744,7 +760,8 @@ func TestDuplicateNameEndsRun(t *testing.T) {
 		h := m.history(lease.SessionKey("n1"))
 		rec := *h[len(h)-1].Session
 		rec.Boot, rec.DirID, rec.Nonce = 2, "another", "another"
-		if _, err := m.put(lease.Write{Key: lease.SessionKey("n1"), Revision: h[len(h)-1].Revision, Session: &rec}); err != nil {
+		if _, err := m.put(lease.Write{Key: lease.SessionKey("n1"), Revision: h[len(h)-1].Revision,
+			Session: &rec}); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-r.result; !errors.Is(err, lease.ErrNameTaken) {

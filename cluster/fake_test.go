@@ -37,7 +37,8 @@ func (m *memory) put(w lease.Write) (uint64, error) {
 		return 0, fmt.Errorf("write %v on revision %d, which is %d: %w", w.Key, w.Revision, have, ErrConflict)
 	}
 	m.rev++
-	m.keys[w.Key] = append(m.keys[w.Key], lease.Observed{Key: w.Key, Revision: m.rev, Session: w.Session, Lease: w.Lease, Commands: w.Commands})
+	m.keys[w.Key] = append(m.keys[w.Key], lease.Observed{Key: w.Key, Revision: m.rev, Session: w.Session, Lease: w.Lease,
+		Commands: w.Commands})
 	return m.rev, nil
 }
 

@@ -71,7 +71,8 @@ func OpenKV(ctx context.Context, nc *nats.Conn, o BucketOptions) (*KV, error) {
 
 // openBucket tries once to find or create the bucket, and returns its configuration. It looks for the bucket first: the
 // server refuses to create a stream that exists if there is no space for another one like it.
-func openBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) (jetstream.StreamConfig, error) {
+func openBucket(ctx context.Context, js jetstream.JetStream,
+	cfg jetstream.StreamConfig) (jetstream.StreamConfig, error) {
 	stream, err := findBucket(ctx, js)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

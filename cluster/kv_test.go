@@ -41,7 +41,8 @@ func TestALostLookAtTheBucketIsRepeated(t *testing.T) {
 		t.Fatal(err)
 	}
 	from := time.Now()
-	if _, err := openBucket(ctx, js, jetstream.StreamConfig{Name: Stream}); err == nil || time.Since(from) > 3*time.Second {
+	if _, err := openBucket(ctx, js, jetstream.StreamConfig{Name: Stream}); err == nil ||
+		time.Since(from) > 3*time.Second {
 		t.Errorf("an unanswered look at the bucket ended after %v with %v", time.Since(from), err)
 	}
 }

@@ -53,7 +53,8 @@ func (d *Driver) readAll(ctx context.Context) bool {
 	return ok
 }
 
-func (d *Driver) readRecords(ctx context.Context, what string, read func(context.Context) ([]lease.Observed, error)) bool {
+func (d *Driver) readRecords(ctx context.Context, what string,
+	read func(context.Context) ([]lease.Observed, error)) bool {
 	ctx, cancel := context.WithTimeout(ctx, 4*d.o.Lease.WriteLimit)
 	defer cancel()
 	observed, err := read(ctx)

@@ -128,7 +128,8 @@ func feed(obs lease.Observed) {
 	cfg := lease.Config{
 		Self:   lease.Session{Node: "n1", DirID: "d", KernelBoot: "k", LockDev: 1, LockIno: 2, Weight: 1},
 		Secret: "s", Groups: []lease.Group{{Name: "billing", Partitions: 4, Handover: time.Second}},
-		TTL: 5 * time.Second, Renew: time.Second, Margin: time.Second, WriteLimit: time.Second / 2, StabilizationWindow: time.Second,
+		TTL: 5 * time.Second, Renew: time.Second, Margin: time.Second, WriteLimit: time.Second / 2,
+		StabilizationWindow: time.Second,
 	}
 	for when := range 3 {
 		f := &fed{core: lease.New(cfg), revision: obs.Revision, lanes: make(map[lease.Key]lease.Start)}

@@ -40,12 +40,14 @@ func TestOnlyRecordsAreTakenForRecords(t *testing.T) {
 		if _, err := decode(key, 7, []byte(grown)); err != nil {
 			t.Errorf("a field of a later release: %v", err)
 		}
-		bad := []string{pubAck, traceEvent, data + data, data + " x", "[" + data + "]", "null", "{}", `"x"`, "x", "\x00", data[:len(data)-1]}
+		bad := []string{pubAck, traceEvent, data + data, data + " x", "[" + data + "]", "null", "{}", `"x"`, "x", "\x00",
+			data[:len(data)-1]}
 		fields := map[string]any{}
 		if err := json.Unmarshal([]byte(data), &fields); err != nil {
 			t.Fatal(err)
 		}
-		always := map[string][]string{"session.n1": sessionFields, "lease.billing.00001": leaseFields, "control.billing": commandsFields}[name]
+		always := map[string][]string{"session.n1": sessionFields, "lease.billing.00001": leaseFields,
+			"control.billing": commandsFields}[name]
 		for _, f := range always {
 			bad = append(bad, with(t, fields, f, nil))
 		}
@@ -96,7 +98,8 @@ func invalidRecordCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 		}
 		return errors.Join(err, errors.New("the invalid record is not among the sessions"))
 	})
-	if _, err := b.Write(ctx, lease.Write{Key: k, Revision: rev, Session: session("forged", 3)}); !errors.Is(err, ErrConflict) {
+	if _, err := b.Write(ctx, lease.Write{Key: k, Revision: rev, Session: session("forged", 3)}); !errors.Is(err,
+		ErrConflict) {
 		t.Errorf("a write over it on an older revision ended with %v", err)
 	}
 	mustWrite(t, ctx, b, lease.Write{Key: k, Revision: obs.Revision, Session: session("forged", 4)})

@@ -14,8 +14,9 @@ import (
 	"leasehold/cluster/lease"
 )
 
-// tryLimit is how long an answer is waited for that costs nothing to ask for again. While a stream has no leader, as right
-// after a start, nobody answers, then or later; and a node that is to have its partitions back must not wait for long.
+// tryLimit is how long an answer is waited for that costs nothing to ask for again. While a stream has no leader, as
+// right after a start, nobody answers, then or later; and a node that is to have its partitions back must not wait for
+// long.
 const tryLimit = time.Second
 
 // Errors of ending another node's session.

@@ -40,7 +40,8 @@ func TestOnlyADeadSessionIsEnded(t *testing.T) {
 		}
 	}
 	obs, err := s.Read(ctx, lease.SessionKey("n2"))
-	if err != nil || obs.Session.State != lease.Ended || obs.Session.Boot != 7 || strings.Contains(obs.Session.Nonce, "x") {
+	if err != nil || obs.Session.State != lease.Ended || obs.Session.Boot != 7 ||
+		strings.Contains(obs.Session.Nonce, "x") {
 		t.Errorf("%+v, %v", obs.Session, err)
 	}
 	if err := s.EndSession(ctx, "n9"); !errors.Is(err, ErrUnknown) {

@@ -35,7 +35,8 @@ func startWebhook(t *testing.T) *receiver {
 	dir := t.TempDir()
 	w := &receiver{db: filepath.Join(dir, "db"), secret: []byte("24 bytes of a test's own")}
 	w.secretFile = filepath.Join(dir, "secret")
-	if err := os.WriteFile(w.secretFile, []byte("whsec_"+base64.StdEncoding.EncodeToString(w.secret)+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(w.secretFile, []byte("whsec_"+base64.StdEncoding.EncodeToString(w.secret)+"\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	port := freePort(t)
@@ -93,7 +94,8 @@ func (w *receiver) post(t *testing.T, c call) (int, string) {
 	for name, value := range map[string]string{
 		"webhook-id": id, "webhook-timestamp": stamp, "webhook-signature": string(bytes.TrimSpace(signatures)),
 		"ce-id": id, "Content-Type": "application/octet-stream", "Leasehold-Group": "billing",
-		"Leasehold-Partition": strconv.Itoa(c.partition), "Leasehold-Seq": strconv.Itoa(c.seq), "Leasehold-Epoch": strconv.Itoa(c.epoch),
+		"Leasehold-Partition": strconv.Itoa(c.partition), "Leasehold-Seq": strconv.Itoa(c.seq),
+		"Leasehold-Epoch": strconv.Itoa(c.epoch),
 	} {
 		req.Header.Set(name, value)
 	}

@@ -58,7 +58,8 @@ func TestArchitectureNamesWhatExists(t *testing.T) {
 	}
 }
 
-// A picture is rendered from its source as it is now, and the pages show that same source. `make diagrams` makes both true.
+// A picture is rendered from its source as it is now, and the pages show that same source. `make diagrams` makes both
+// true.
 func TestDiagramsAreOfTheirSources(t *testing.T) {
 	sources := map[string]string{}
 	for _, file := range glob(t, "../docs/diagrams/*.mmd") {
@@ -129,7 +130,8 @@ func read(t *testing.T, file string) string {
 	return string(text)
 }
 
-// headings are the anchors of a document, as GitHub makes them: lower case, blanks become hyphens, other punctuation goes.
+// headings are the anchors of a document, as GitHub makes them: lower case, blanks become hyphens, other punctuation
+// goes.
 func headings(text string) map[string]bool {
 	anchors := map[string]bool{}
 	for line := range strings.Lines(text) {

@@ -105,8 +105,13 @@ func asLogCall(n ast.Node) (message string, call logCall, ok bool) {
 	return strings.ReplaceAll(message, "`", ""), call, ok
 }
 
-// constant returns the text of a string literal.
+// constant returns the text of a string literal, or of several that are added up.
 func constant(e ast.Expr) (string, bool) {
+	if sum, ok := e.(*ast.BinaryExpr); ok && sum.Op == token.ADD {
+		left, isLeft := constant(sum.X)
+		right, isRight := constant(sum.Y)
+		return left + right, isLeft && isRight
+	}
 	lit, ok := e.(*ast.BasicLit)
 	if !ok || lit.Kind != token.STRING {
 		return "", false

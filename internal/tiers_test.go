@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// `make test` leaves out what skips itself under -short, and `make test-long` runs what is named TestLong…. A test that is one
-// and not the other would run in neither of them, or in both.
+// `make test` leaves out what skips itself under -short, and `make test-long` runs what is named TestLong…. A test that
+// is one and not the other would run in neither of them, or in both.
 func TestEveryTestIsOfOneTier(t *testing.T) {
 	long := 0
 	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {

@@ -9,8 +9,8 @@ import (
 	"unicode"
 )
 
-// DeadLetterKind says why a message was dead-lettered. It is a token of the subject, so that the parked keys of a partition
-// can be told from its subjects alone.
+// DeadLetterKind says why a message was dead-lettered. It is a token of the subject, so that the parked keys of a
+// partition can be told from its subjects alone.
 type DeadLetterKind string
 
 const (
@@ -18,8 +18,8 @@ const (
 	Parked DeadLetterKind = "parked" // It waits with every later one of its key until the key is released.
 )
 
-// LetterKey is a message's key as the subject of its dead letter has it: the key itself, or its hash. Equal keys have equal
-// letter keys, and no others have.
+// LetterKey is a message's key as the subject of its dead letter has it: the key itself, or its hash. Equal keys have
+// equal letter keys, and no others have.
 type LetterKey string
 
 // hashedKey begins a letter key that is a hash. No encoded key begins so: there, two hexadecimal digits follow a '%'.
@@ -81,8 +81,8 @@ func (p DeadLetterPlace) Subject() string {
 	return fmt.Sprintf("dlq.%s.%d.%s.%s.%d", p.Group, p.Partition, p.Kind, p.LetterKey, p.Seq)
 }
 
-// DeadLetterFilter matches a group's dead letters: of one partition unless it is negative, of one kind and one key unless
-// they are empty.
+// DeadLetterFilter matches a group's dead letters: of one partition unless it is negative, of one kind and one key
+// unless they are empty.
 func DeadLetterFilter(group string, partition int, kind DeadLetterKind, key LetterKey) string {
 	number, which := "*", "*"
 	if partition >= 0 {

@@ -25,8 +25,11 @@ func TestLetterKeysAreBoundedAndTellKeysApart(t *testing.T) {
 	forged := string(NewLetterKey(long))
 	keys := []string{
 		"a", "a.b.c", "Zürich", "50%", strings.Repeat("x", MaxKey), // Kept.
-		strings.Repeat("x", MaxKey+1), long, long + "k", strings.Repeat("ab.", 1300) + "c", forged, hashedKey, hashedKey + "1", // Hashed.
-		"\xff", "\xfe", "\ufffd", "a\x01", "a\u00a0b", "\U000e0001", "*", "a.>", "a..b", ".", // Neither JSON nor a list nor a filter holds these.
+		// Hashed.
+		strings.Repeat("x", MaxKey+1), long, long + "k", strings.Repeat("ab.", 1300) + "c", forged, hashedKey,
+		hashedKey + "1",
+		// Neither JSON nor a list nor a filter holds these.
+		"\xff", "\xfe", "\ufffd", "a\x01", "a\u00a0b", "\U000e0001", "*", "a.>", "a..b", ".",
 	}
 	seen := map[LetterKey]string{}
 	for i, key := range keys {
@@ -49,7 +52,8 @@ func TestLetterKeysAreBoundedAndTellKeysApart(t *testing.T) {
 }
 
 func FuzzParseDeadLetter(f *testing.F) {
-	for _, s := range []string{"dlq.g.3.parked.a.b.17", "dlq.g.3.dead.a.1", "dlq.g.-1.dead.a.1", "dlq.g.3.gone.a.1", "dlq.g.3.dead..1", "dlq.g.3.dead.1", "", "dlq....."} {
+	for _, s := range []string{"dlq.g.3.parked.a.b.17", "dlq.g.3.dead.a.1", "dlq.g.-1.dead.a.1", "dlq.g.3.gone.a.1",
+		"dlq.g.3.dead..1", "dlq.g.3.dead.1", "", "dlq....."} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, subject string) {

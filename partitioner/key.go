@@ -12,8 +12,8 @@ import (
 // It leaves room in the broker's 4 KiB protocol line for the dead-letter subject and the headers around it.
 const MaxKey = admission.MaxKey
 
-// MaxSubject is the longest subject in bytes to which a message can be published: the broker ends a client whose protocol
-// line is longer than 4,096 bytes, and the line has a reply subject and two sizes besides.
+// MaxSubject is the longest subject in bytes to which a message can be published: the broker ends a client whose
+// protocol line is longer than 4,096 bytes, and the line has a reply subject and two sizes besides.
 const MaxSubject = 4096 - 128
 
 var (

@@ -24,13 +24,15 @@ func TestEncodeKeyRefusesNoneAndTooLong(t *testing.T) {
 	if _, err := EncodeKey(strings.Repeat("k", MaxKey)); err != nil {
 		t.Errorf("%d bytes: %v", MaxKey, err)
 	}
-	if _, err := EncodeKey(strings.Repeat(".", 171)); !errors.Is(err, ErrKeyTooLong) || !strings.Contains(err.Error(), "513 bytes") {
+	if _, err := EncodeKey(strings.Repeat(".", 171)); !errors.Is(err, ErrKeyTooLong) ||
+		!strings.Contains(err.Error(), "513 bytes") {
 		t.Errorf("171 dots: %v", err)
 	}
 }
 
 func TestDecodeKeyLeavesWhatIsNoEscape(t *testing.T) {
-	for token, want := range map[string]string{"%": "%", "a%2": "a%2", "%zz": "%zz", "%2e": ".", "%%41": "%A", "a.b": "a.b", "": ""} {
+	for token, want := range map[string]string{"%": "%", "a%2": "a%2", "%zz": "%zz", "%2e": ".", "%%41": "%A",
+		"a.b": "a.b", "": ""} {
 		if got := DecodeKey(token); got != want {
 			t.Errorf("%q became %q, want %q", token, got, want)
 		}

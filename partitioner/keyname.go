@@ -20,9 +20,9 @@ func ExactKeyName(key string) string { return exactKey + key }
 // IsExactKeyName reports whether a name gives a key as it stands in the subject.
 func IsExactKeyName(name string) bool { return strings.HasPrefix(name, exactKey) }
 
-// KeysNamed lists the keys, as Place.Key has them, that an operator can mean by a name: the key that EncodeKey makes of it,
-// and the key that stands so in the subject, because a NATS client published it unencoded or because it was copied from there.
-// A key of several tokens is named by them, joined by ".". After exactKey there is one reading, the second.
+// KeysNamed lists the keys, as Place.Key has them, that an operator can mean by a name: the key that EncodeKey makes of
+// it, and the key that stands so in the subject, because a NATS client published it unencoded or because it was copied
+// from there. A key of several tokens is named by them, joined by ".". After exactKey there is one reading, the second.
 func (t Topic) KeysNamed(name string) ([]string, error) {
 	if exact, ok := strings.CutPrefix(name, exactKey); ok {
 		if err := t.checkKey(exact); err != nil {
@@ -88,13 +88,14 @@ func (t Topic) checkKey(key string) error {
 
 func (t Topic) checkCount(key string, tokens []string) error {
 	if len(tokens) != len(t.Key) {
-		return fmt.Errorf("%w: topic %s has a key of %d tokens joined by dots, %s has %d", ErrSubject, t.Name, len(t.Key), admission.Quote(key), len(tokens))
+		return fmt.Errorf("%w: topic %s has a key of %d tokens joined by dots, %s has %d", ErrSubject, t.Name, len(t.Key),
+			admission.Quote(key), len(tokens))
 	}
 	return nil
 }
 
-// KeyName is how lists show a key, as Place.Key has it: decoded if its publisher encoded it as EncodeKey does and all of it
-// is visible, else by its exact name. KeysNamed finds the key by it.
+// KeyName is how lists show a key, as Place.Key has it: decoded if its publisher encoded it as EncodeKey does and all
+// of it is visible, else by its exact name. KeysNamed finds the key by it.
 func KeyName(key string) string {
 	if LetterKey(key).Hashed() {
 		return key
@@ -104,13 +105,15 @@ func KeyName(key string) string {
 		return keyNameOf(key, tokens)
 	}
 	raw := DecodeKey(key)
-	if encoded, err := EncodeKey(raw); err != nil || encoded != key || !visible(raw) || IsExactKeyName(raw) || LetterKey(raw).Hashed() {
+	if encoded, err := EncodeKey(raw); err != nil || encoded != key || !visible(raw) || IsExactKeyName(raw) ||
+		LetterKey(raw).Hashed() {
 		return ExactKeyName(key)
 	}
 	return raw
 }
 
-// keyNameOf is KeyName of a key of several tokens. Its dots stand between tokens, so none of them may be decoded to one.
+// keyNameOf is KeyName of a key of several tokens. Its dots stand between tokens, so none of them may be decoded to
+// one.
 func keyNameOf(key string, tokens []string) string {
 	names := make([]string, len(tokens))
 	for i, token := range tokens {

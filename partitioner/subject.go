@@ -30,10 +30,13 @@ type Place struct {
 // whole subject, and the publisher must.
 func (t Topic) PublishSubject(keyTokens ...string) (string, error) {
 	if n := strings.Count(t.Subject, "*"); n != len(t.Key) {
-		return "", refuse(ErrSubject, "topic %s has the subject %q with wildcards outside its key: give the full subject instead of a key", t.Name, t.Subject)
+		return "", refuse(ErrSubject,
+			"topic %s has the subject %q with wildcards outside its key: give the full subject instead of a key", t.Name,
+			t.Subject)
 	}
 	if len(keyTokens) != len(t.Key) {
-		return "", refuse(ErrSubject, "topic %s has a key of %d tokens in its subject %q, got %d: give the full subject", t.Name, len(t.Key), t.Subject, len(keyTokens))
+		return "", refuse(ErrSubject, "topic %s has a key of %d tokens in its subject %q, got %d: give the full subject",
+			t.Name, len(t.Key), t.Subject, len(keyTokens))
 	}
 	var buf [maxWildcards]string
 	wild := append(buf[:0], keyTokens...)
@@ -50,7 +53,8 @@ func (t Topic) PublishSubject(keyTokens ...string) (string, error) {
 // *admission.Refusal. It allocates only for a key whose tokens do not stand side by side in the subject.
 func (t Topic) Placement(subject string) (Place, error) {
 	if len(subject) > admission.MaxSubject {
-		return Place{}, refuse(ErrSubject, "subject %s has %d bytes, at most %d are allowed", admission.Quote(subject), len(subject), admission.MaxSubject)
+		return Place{}, refuse(ErrSubject, "subject %s has %d bytes, at most %d are allowed", admission.Quote(subject),
+			len(subject), admission.MaxSubject)
 	}
 	var buf [maxWildcards]string
 	var at [maxWildcards]int
@@ -152,7 +156,8 @@ func (t Topic) place(subject string, wild []string, at []int) Place {
 	return Place{Partition: Of(t.Partitions, t.keyTokens(buf[:0], wild)...), Key: key, Subject: subject}
 }
 
-// keyWithin is the key as a part of its subject, if its tokens stand side by side there. at is where each of wild begins.
+// keyWithin is the key as a part of its subject, if its tokens stand side by side there. at is where each of wild
+// begins.
 func (t Topic) keyWithin(subject string, wild []string, at []int) (string, bool) {
 	begin := at[t.Key[0]-1]
 	end := begin - 1

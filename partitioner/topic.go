@@ -152,7 +152,8 @@ func (t Topic) subjectFault() string {
 		return fmt.Sprintf("begins with %q, which is reserved (%s)", tokens[0], first)
 	}
 	if t.takesStored(t.Name) {
-		return fmt.Sprintf("takes in %s.<number>.<number>.…, where the topic's messages are stored; these are not open for publishing", t.Name)
+		return fmt.Sprintf("takes in %s.<number>.<number>.…, where the topic's messages are stored; these are not open for "+
+			"publishing", t.Name)
 	}
 	return ""
 }
@@ -185,9 +186,9 @@ func (t Topic) keyFault() string {
 	return ""
 }
 
-// CheckOverlap reports topics that share a name, a subject, or whose subject takes in what another one stores. Each fault
-// is a *fielderr.Error whose key names the topic by its index, like "topic[0].subject". The broker refuses the first two
-// as well, but only once the nodes run.
+// CheckOverlap reports topics that share a name, a subject, or whose subject takes in what another one stores. Each
+// fault is a *fielderr.Error whose key names the topic by its index, like "topic[0].subject". The broker refuses the
+// first two as well, but only once the nodes run.
 func CheckOverlap(topics []Topic) error {
 	var errs []error
 	fault := func(i int, key, format string, args ...any) {
@@ -198,7 +199,8 @@ func CheckOverlap(topics []Topic) error {
 		})
 	}
 	stored := func(i int, other Topic) {
-		fault(i, "subject", "%q takes in %s.<number>.<number>.…, where topic %s stores its messages", topics[i].Subject, other.Name, other.Name)
+		fault(i, "subject", "%q takes in %s.<number>.<number>.…, where topic %s stores its messages", topics[i].Subject,
+			other.Name, other.Name)
 	}
 	for i, a := range topics {
 		for j, b := range topics[:i] {

@@ -9,7 +9,8 @@ import (
 )
 
 func TestValidateNamesEveryFaultByItsKey(t *testing.T) {
-	err := Topic{Name: "a.b", Partitions: 5000, Subject: "x.>", Key: []int{2}, MaxBytes: -1, Retain: -1, DedupWindow: time.Second}.Validate()
+	err := Topic{Name: "a.b", Partitions: 5000, Subject: "x.>", Key: []int{2}, MaxBytes: -1, Retain: -1,
+		DedupWindow: time.Second}.Validate()
 	if err == nil {
 		t.Fatal("no fault found")
 	}
@@ -26,8 +27,8 @@ func TestTopicNames(t *testing.T) {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "a b", "a.b", "ü", "_INBOX", "$JS", "-a", "dlq", "dlq_billing", "KV_x", "kv_leasehold", "OBJ_x",
-		"leasehold", "Leasehold", "leasehold_x", "a/b", "a*", ">", strings.Repeat("n", 65)} {
+	for _, bad := range []string{"", "a b", "a.b", "ü", "_INBOX", "$JS", "-a", "dlq", "dlq_billing", "KV_x",
+		"kv_leasehold", "OBJ_x", "leasehold", "Leasehold", "leasehold_x", "a/b", "a*", ">", strings.Repeat("n", 65)} {
 		if err := (Topic{Name: bad, Partitions: 1}.WithDefaults().Validate()); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
@@ -37,8 +38,9 @@ func TestTopicNames(t *testing.T) {
 func TestSubjectPatterns(t *testing.T) {
 	for subject, good := range map[string]bool{
 		"orders.*": true, "plant.*.sensor.*": true, "orders.eu.*": true, "a.*.*": true, "1.*": true, "orders.*.x": true,
-		"orders": false, "orders.>": false, "*.orders": false, "orders..*": false, ".*": false, "orders.*.": false, "orders.a*": false,
-		"$JS.*": false, "_INBOX.*": false, "dlq.*": false, "leasehold.*": false, "KV_leasehold.*": false, "a b.*": false,
+		"orders": false, "orders.>": false, "*.orders": false, "orders..*": false, ".*": false, "orders.*.": false,
+		"orders.a*": false,
+		"$JS.*":     false, "_INBOX.*": false, "dlq.*": false, "leasehold.*": false, "KV_leasehold.*": false, "a b.*": false,
 		// What the topic's messages are stored under is not open for publishing.
 		"orders.1.*.*": false, "orders.*.*": true, "orders.*.*.*": false, "orders.1.7.*": false, "orders.2.*": true,
 		"orders.*.eu.*": true, "orders.*.*.eu.*": false, "orders.*.2.*.*": false,
@@ -145,7 +147,8 @@ func TestStrangeSubjectsAreRefused(t *testing.T) {
 	if _, err := orders().Placement("orders."); !errors.Is(err, ErrNoKey) {
 		t.Errorf("empty key: %v", err)
 	}
-	for _, s := range []string{"", "orders.1.3", "orders.2.3.a", "orders.1.12.a", "orders.1.-1.a", "orders.1.x.a", "orders.1.3.a.b", "orders.a", "x.1.3.a"} {
+	for _, s := range []string{"", "orders.1.3", "orders.2.3.a", "orders.1.12.a", "orders.1.-1.a", "orders.1.x.a",
+		"orders.1.3.a.b", "orders.a", "x.1.3.a"} {
 		if _, err := orders().Parse(s); !errors.Is(err, ErrSubject) {
 			t.Errorf("parse of %q: %v", s, err)
 		}

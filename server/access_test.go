@@ -53,8 +53,8 @@ func tried(t *testing.T, title string, attempts []attempt) {
 	t.Log("\n" + text.String())
 }
 
-// loginLimit is how long a login may take: others on this machine and those before it, which were wrong, make it wait. The
-// client library's two seconds are too few where several tests check passwords at a time.
+// loginLimit is how long a login may take: others on this machine and those before it, which were wrong, make it wait.
+// The client library's two seconds are too few where several tests check passwords at a time.
 const loginLimit = time.Minute
 
 // person is a client with its own connection, made when it is first needed: checking a password takes its time.
@@ -68,7 +68,8 @@ type person struct {
 func (p *person) conn(t *testing.T) *nats.Conn {
 	t.Helper()
 	if p.nc == nil {
-		opts := append([]nats.Option{nats.Timeout(loginLimit), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, p.opts...)
+		opts := append([]nats.Option{nats.Timeout(loginLimit),
+			nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, p.opts...)
 		nc, err := nats.Connect("nats://"+p.addr, opts...)
 		if err != nil {
 			t.Fatalf("%s: %v", p.name, err)

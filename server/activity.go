@@ -8,9 +8,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// activeSubject is where nodes say whose clients publish on them, so that each knows whether a user of its own is alone (see
-// ingress.Ingress.ActiveElsewhere). A message that is lost costs some fairness for a second. They say it also when nobody
-// does: it needs no quorum, and tells the others that this node answers (see Quorum).
+// activeSubject is where nodes say whose clients publish on them, so that each knows whether a user of its own is alone
+// (see ingress.Ingress.ActiveElsewhere). A message that is lost costs some fairness for a second. They say it also when
+// nobody does: it needs no quorum, and tells the others that this node answers (see Quorum).
 const (
 	activeSubject = "leasehold.internal.active"
 	announceEvery = time.Second

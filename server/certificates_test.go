@@ -85,11 +85,13 @@ func TestClientsFollowAChangeOfTheSecret(t *testing.T) {
 		n := servertest.Start(t, o)
 		n.WaitReady(t)
 		pool := clientPool(t, 1)
-		if text, err := pki.ClientCA([][]byte{old, fresh}); err != nil || !pool.AppendCertsFromPEM(text) || bytes.Count(text, []byte("BEGIN")) != 2 {
+		if text, err := pki.ClientCA([][]byte{old, fresh}); err != nil || !pool.AppendCertsFromPEM(text) ||
+			bytes.Count(text, []byte("BEGIN")) != 2 {
 			t.Fatalf("ClientCA of two secrets: %s, %v", text, err)
 		}
 		for _, name := range []string{"", "localhost", "node.example"} {
-			if err := entry("", "", n.ClientAddr(), "", nats.Secure(&tls.Config{RootCAs: pool, ServerName: name})).try(t); err != nil {
+			if err := entry("", "", n.ClientAddr(), "",
+				nats.Secure(&tls.Config{RootCAs: pool, ServerName: name})).try(t); err != nil {
 				t.Errorf("round %d, name %q: %v", i, name, err)
 			}
 		}
@@ -132,8 +134,9 @@ func (ca testCA) issue(t *testing.T, dir, name string, until time.Time) tls.Cert
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:   time.Now().Add(-time.Hour), NotAfter: until,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, &key.PublicKey, ca.key)

@@ -29,7 +29,8 @@ const (
 
 // ingressUsers are the users that the ingress lets in.
 func (o Options) ingressUsers() []ingress.User {
-	users := []ingress.User{{Name: HTTPUser, Publish: o.PublishSubjects}, {Name: ProbeUser, Publish: o.PublishSubjects, Background: true}}
+	users := []ingress.User{{Name: HTTPUser, Publish: o.PublishSubjects},
+		{Name: ProbeUser, Publish: o.PublishSubjects, Background: true}}
 	if o.admitsAnyone() {
 		users = append(users, ingress.User{Name: ingress.Anonymous, Publish: o.PublishSubjects})
 	}
@@ -48,8 +49,9 @@ func (o Options) admitsAnyone() bool { return access.IsLoopback(o.Listen) }
 
 // Bounds of what clients make a node hold.
 const (
-	maxSubscriptions = 1000     // of one connection
-	maxOperations    = 5000     // a second of one user, beside its messages: what a fleet of its devices needs to come back at once
+	maxSubscriptions = 1000 // of one connection
+	// a second of one user, beside its messages: what a fleet of its devices needs to come back at once
+	maxOperations    = 5000
 	maxUnanswered    = 8192     // messages that the broker has not answered, of all clients
 	maxUnansweredMem = 32 << 20 // bytes of them, and as much again of messages that are not there as a whole
 	unansweredPart   = 12       // at most one part in so many of the memory limit is for each of the two
@@ -110,8 +112,8 @@ func explainListen(key, addr string, err error) error {
 // loginLimit bounds the login of a connection to our own broker.
 const loginLimit = 5 * time.Second
 
-// connectClient makes a connection to the broker for a user of the ingress. It speaks the protocol itself: the ingress passes
-// lines on, and a client library would read them again.
+// connectClient makes a connection to the broker for a user of the ingress. It speaks the protocol itself: the ingress
+// passes lines on, and a client library would read them again.
 func (s *Server) connectClient(user string) (up ingress.Upstream, err error) {
 	who, ok := s.users.roles[ingressRole(user)]
 	if !ok {

@@ -15,8 +15,8 @@ import (
 	"leasehold/server/servertest"
 )
 
-// TestPublishersAreServedAsByABroker: whatever node a publisher is connected to, it is served as by a bare broker, and the
-// message that would stop the topic on every node is refused.
+// TestPublishersAreServedAsByABroker: whatever node a publisher is connected to, it is served as by a bare broker, and
+// the message that would stop the topic on every node is refused.
 func TestPublishersAreServedAsByABroker(t *testing.T) {
 	t.Parallel()
 	nodes := servertest.StartCluster(t, 3)
@@ -71,7 +71,8 @@ func wholeMessageArrives(t *testing.T, p *person, js jetstream.JetStream) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(got.Data) != "data of "+p.name || !strings.Contains(ack, fmt.Sprintf(`"seq":%d`, got.Sequence)) || len(got.Header) != len(want) {
+		if string(got.Data) != "data of "+p.name || !strings.Contains(ack, fmt.Sprintf(`"seq":%d`, got.Sequence)) ||
+			len(got.Header) != len(want) {
 			t.Errorf("%s: stored are %q and %q, acknowledged was %s", p.name, got.Header, got.Data, ack)
 		}
 		for name, values := range want {
@@ -86,8 +87,11 @@ func wholeMessageArrives(t *testing.T, p *person, js jetstream.JetStream) {
 func unreadableHeadersAreRefused(t *testing.T, p *person) {
 	t.Helper()
 	head := "NATS/1.0\r\nno colon\r\n\r\n"
-	text := fmt.Sprintf("CONNECT {\"headers\":true}\r\nSUB _INBOX.x 1\r\nHPUB orders.a _INBOX.x %d %d\r\n%s\r\n", len(head), len(head), head)
-	if err := speak(p.addr, text, func(line string) bool { return strings.Contains(line, `"err_code":20002`) }); err != nil {
+	text := fmt.Sprintf("CONNECT {\"headers\":true}\r\nSUB _INBOX.x 1\r\nHPUB orders.a _INBOX.x %d %d\r\n%s\r\n",
+		len(head), len(head), head)
+	if err := speak(p.addr, text, func(line string) bool {
+		return strings.Contains(line, `"err_code":20002`)
+	}); err != nil {
 		t.Errorf("%s: no refusal of unreadable headers: %v", p.name, err)
 	}
 }

@@ -329,8 +329,8 @@ func (s *Server) ReadyStreams(names ...string) []string {
 	return out
 }
 
-// spreads reports whether there are more nodes than replicas. What the cluster counts goes before what this node's config
-// says: nodes that joined later are not in it until its next change.
+// spreads reports whether there are more nodes than replicas. What the cluster counts goes before what this node's
+// config says: nodes that joined later are not in it until its next change.
 func (s *Server) spreads() bool {
 	return max(len(s.opt.Peers), int(s.health.voters.Load())) > replicaCount
 }

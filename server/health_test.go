@@ -22,8 +22,9 @@ func TestReasonsNameWhomWeWaitFor(t *testing.T) {
 		view view
 		want string // "" is ready
 	}{
-		"first start, alone":        {view{routes: set()}, "waiting for n2 (b:2), n3 (c:3): the first start"},
-		"first start, one missing":  {view{routes: set("n3"), leader: "n3", member: true}, "waiting for n2 (b:2): the first start"},
+		"first start, alone": {view{routes: set()}, "waiting for n2 (b:2), n3 (c:3): the first start"},
+		"first start, one missing": {view{routes: set("n3"), leader: "n3", member: true},
+			"waiting for n2 (b:2): the first start"},
 		"first start, no leader":    {view{routes: all}, "no meta leader yet"},
 		"first start, not yet in":   {view{routes: all, leader: "n2", member: true, meta: set("n2")}, "n3 (c:3) to join"},
 		"first start, complete":     {view{routes: all, leader: "n2", member: true, meta: all}, ""},

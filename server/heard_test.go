@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestANodeIsSilentOnlyIfItUsedToSpeak: nodes of two versions run beside each other while a cluster is upgraded, and back.
+// TestANodeIsSilentOnlyIfItUsedToSpeak: nodes of two versions run beside each other while a cluster is upgraded, and
+// back.
 func TestANodeIsSilentOnlyIfItUsedToSpeak(t *testing.T) {
 	start := time.Now()
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }

@@ -12,7 +12,8 @@ import (
 	"leasehold/server/servertest"
 )
 
-// BenchmarkIngress publishes with 1,024 messages under way through the ingress to a stream in memory, and reads the answers.
+// BenchmarkIngress publishes with 1,024 messages under way through the ingress to a stream in memory, and reads the
+// answers.
 func BenchmarkIngress(b *testing.B) {
 	n := servertest.Start(b, servertest.SingleOptions(b))
 	n.WaitReady(b)
@@ -25,7 +26,8 @@ func BenchmarkIngress(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.*"}, Storage: jetstream.MemoryStorage, MaxMsgs: 1000}); err != nil {
+	if _, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.*"},
+		Storage: jetstream.MemoryStorage, MaxMsgs: 1000}); err != nil {
 		b.Fatal(err)
 	}
 	conn, err := net.Dial("tcp", n.ClientAddr())
@@ -42,9 +44,11 @@ func BenchmarkIngress(b *testing.B) {
 	data := bytes.Repeat([]byte("x"), 256)
 	var batch []byte
 	for i := range window / 2 {
-		batch = fmt.Appendf(batch, "HPUB orders.key-%d _INBOX.aaaaaaaaaaaaaaaaaaaaaa.%08d %d %d\r\n%s%s\r\n", i, i, len(header), len(header)+len(data), header, data)
+		batch = fmt.Appendf(batch, "HPUB orders.key-%d _INBOX.aaaaaaaaaaaaaaaaaaaaaa.%08d %d %d\r\n%s%s\r\n", i, i,
+			len(header), len(header)+len(data), header, data)
 	}
-	if _, err := conn.Write([]byte("CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB _INBOX.aaaaaaaaaaaaaaaaaaaaaa.* 1\r\n")); err != nil {
+	if _, err := conn.Write([]byte("CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB _INBOX.aaaaaaaaaaaaaaaaaaaaaa.* " +
+		"1\r\n")); err != nil {
 		b.Fatal(err)
 	}
 	answers := func(n int) {

@@ -60,7 +60,9 @@ func oneSubject(s string) bool {
 			return false
 		}
 	}
-	return len(s) <= 1024 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError })
+	return len(s) <= 1024 && !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r == 0x7f || r == utf8.RuneError
+	})
 }
 
 func keyOf(pattern, subject string) int {
@@ -98,7 +100,8 @@ func modelHeaders(block string) (h map[string][]string, length int, ok bool) {
 		name := found[1]
 		value := strings.Trim(line[len(name)+1:], " \t")
 		if strings.HasPrefix(asciiUpper(name), "NATS-") {
-			if name = ownHeader(name); name == "" || len(h[name]) > 0 || name == "Nats-Msg-Id" && !idText.MatchString(latin(value)) {
+			if name = ownHeader(name); name == "" || len(h[name]) > 0 || name == "Nats-Msg-Id" &&
+				!idText.MatchString(latin(value)) {
 				return nil, 0, false
 			}
 		}

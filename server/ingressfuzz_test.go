@@ -302,8 +302,8 @@ func (c *fuzzClient) read(things int) {
 	}
 }
 
-// compare holds what the client was told against the model. Of a TCP connection that was closed while the client was still
-// sending, the end may be lost.
+// compare holds what the client was told against the model. Of a TCP connection that was closed while the client was
+// still sending, the end may be lost.
 func (c *fuzzClient) compare(t *testing.T, m *clientModel, tcp bool) {
 	t.Helper()
 	lossy := tcp && m.closed != ""
@@ -340,33 +340,44 @@ func ingressSeeds() [][]byte {
 	var all [][]byte
 	add := func(texts ...string) { all = append(all, []byte(strings.Join(texts, ""))) }
 	for _, subject := range []string{"plain.k", "kept.k"} {
-		for _, dest := range []string{"$KV.leasehold.session.n2", "$JS.API.STREAM.PURGE.kept", "$SYS.REQ.SERVER.PING", "_R_.x", "_INGRESS.x"} {
-			add(hello, hpub(subject, "NATS/1.0\r\nX: a\nNats-Trace-Dest: "+dest+"\r\n\r\n", "x"))                 // C1
-			add(hello, hpub(subject, "NATS/1.0\r\nX: a\rNats-Trace-Dest: "+dest+"\r\n\r\n", "x"))                 // likewise
-			add(hello, "PUB "+subject+" "+dest+" 1\r\nx\r\nPUB "+dest+" 1\r\nx\r\nSUB "+dest+" 2\r\n")            // reply, subject, subscription
+		for _, dest := range []string{"$KV.leasehold.session.n2", "$JS.API.STREAM.PURGE.kept", "$SYS.REQ.SERVER.PING",
+			"_R_.x", "_INGRESS.x"} {
+			add(hello, hpub(subject, "NATS/1.0\r\nX: a\nNats-Trace-Dest: "+dest+"\r\n\r\n", "x")) // C1
+			add(hello, hpub(subject, "NATS/1.0\r\nX: a\rNats-Trace-Dest: "+dest+"\r\n\r\n", "x")) // likewise
+			// reply, subject, subscription
+			add(hello, "PUB "+subject+" "+dest+" 1\r\nx\r\nPUB "+dest+" 1\r\nx\r\nSUB "+dest+" 2\r\n")
 			add(hello, "PUB "+subject+" _INBOX."+dest+" 1\r\nx\r\nSUB _INBOX.> q 2\r\nSUB _INBOX.* 3\r\nUNSUB 3") // in an inbox
 		}
 		for _, key := range []int{512, 513, 1000, 1100, 4050, 4060, 4070, 4090} { // C2, C3, F1
 			k := strings.Repeat("k", key)
 			add("CONNECT {}\r\nPUB ", subject, k, " 0\r\n\r\nPING\r\n")
-			add("CONNECT {}\r\nSUB _INBOX.> 1\r\nPUB ", subject, k, " _INBOX.a 0\r\n\r\nPUB ", subject, " _INBOX.", k, " 0\r\n\r\nPING\r\n")
+			add("CONNECT {}\r\nSUB _INBOX.> 1\r\nPUB ", subject, k, " _INBOX.a 0\r\n\r\nPUB ", subject, " _INBOX.", k,
+				" 0\r\n\r\nPING\r\n")
 		}
 		add(hello, hpub(subject, "NATS/1.0\r\n"+strings.Repeat("Nats-a: x\r\n", 700)+"\r\n", "x")) // H3
 		add(hello, hpub(subject, "NATS/1.0\r\n"+strings.Repeat("a: x\r\n", 700)+"\r\n", "x"))
 		add(hello, hpub(subject, "NATS/1.0\r\nX: "+strings.Repeat("h", 7000)+"\r\n\r\n", "no")) // F9
 		add(hello, hpub(subject, "NATS/1.0\r\nX:"+strings.Repeat("h", fuzzPayload-16)+"\r\n\r\n", ""))
 		add(hello, hpub(subject, "NATS/1.0\r\na b: c\r\n\r\n", "hi")) // M8
-		add(hello, hpub(subject, "NATS/1.0\r\nNats-Msg-Id: a\r\nnats-msg-id: b\r\n\r\n", ""), hpub(subject, "NATS/1.0\r\n\r\n", ""), hpub(subject, "", "x"))
-		add(hello, hpub(subject, "NATS/1.0\r\nNats-Msg-Id: "+strings.Repeat("i", 257)+"\r\n\r\n", ""), hpub(subject, "NATS/1.0 503\r\n\r\n", "x"))
+		add(hello, hpub(subject, "NATS/1.0\r\nNats-Msg-Id: a\r\nnats-msg-id: b\r\n\r\n", ""),
+			hpub(subject, "NATS/1.0\r\n\r\n", ""), hpub(subject, "", "x"))
+		add(hello, hpub(subject, "NATS/1.0\r\nNats-Msg-Id: "+strings.Repeat("i", 257)+"\r\n\r\n", ""),
+			hpub(subject, "NATS/1.0 503\r\n\r\n", "x"))
 		add("pub\t", subject, " \t 3 \nabc\r\nPuB ", subject, "  3\r\nabc\r\n")
 		add("PUB ", subject, " 3\r\nabcdePING\r\n")
 		add("PUB ", subject, " 3\r\nabc\nPING\r\n")
 	}
-	for _, line := range []string{"PUB plain.* _INBOX.a 1\r\nx", "PUB kept.> _INBOX.a 1\r\nx", "PUB plain.a.b _INBOX.a 1\r\nx", "PUB plain. 1\r\nx", "PUB .plain.a 0\r\n", // H6
-		"PUB multi.a.mid.b _INBOX.a 0\r\n", "PUB multi.*.mid.b _INBOX.a 0\r\n", "PUB plain.a\rb 0\r\n", "PUB plain.\x00 0\r\n", "PUB plain.\xff 0\r\n", "PUB plain.a 99999999\r\n",
-		"PUB plain.a 9999999999999999999999\r\n", "PUB plain.a -1\r\n", "PUB plain.a 01\r\nx", "PUB plain.a 36865\r\n", "HPUB plain.a 5 3\r\nabc", "MSG plain.a 1 1\r\nx", "HMSG plain.a 1 1 1\r\nx",
-		"-ERR 'x'", "+OK", "INFO {}", "A+ x", "RMSG a b 1\r\nx", "\u017fUB _INBOX.a 2", " CONNECT {}", "CONNECT {\"nkey\":\"U\"}", "CONNECT {\"user\":\"@http\"}", "CONNECT null", "CONNECT",
-		"UNSUB 1 1\r\nPUB plain.a _INBOX.a 0\r\n\r\nPUB plain.a _INBOX.a 0\r\n", "UNSUB 1\r\nSUB _INBOX.*.x 1", "SUB _INBOX. 2", "SUB _INBOX..a 2", "SUB _INBOX.>.a 2", "SUB _INBOX.a 123456789012345678901"} {
+	// H6
+	for _, line := range []string{"PUB plain.* _INBOX.a 1\r\nx", "PUB kept.> _INBOX.a 1\r\nx",
+		"PUB plain.a.b _INBOX.a 1\r\nx", "PUB plain. 1\r\nx", "PUB .plain.a 0\r\n", "PUB multi.a.mid.b _INBOX.a 0\r\n",
+		"PUB multi.*.mid.b _INBOX.a 0\r\n", "PUB plain.a\rb 0\r\n", "PUB plain.\x00 0\r\n", "PUB plain.\xff 0\r\n",
+		"PUB plain.a 99999999\r\n",
+		"PUB plain.a 9999999999999999999999\r\n", "PUB plain.a -1\r\n", "PUB plain.a 01\r\nx", "PUB plain.a 36865\r\n",
+		"HPUB plain.a 5 3\r\nabc", "MSG plain.a 1 1\r\nx", "HMSG plain.a 1 1 1\r\nx",
+		"-ERR 'x'", "+OK", "INFO {}", "A+ x", "RMSG a b 1\r\nx", "\u017fUB _INBOX.a 2", " CONNECT {}",
+		"CONNECT {\"nkey\":\"U\"}", "CONNECT {\"user\":\"@http\"}", "CONNECT null", "CONNECT",
+		"UNSUB 1 1\r\nPUB plain.a _INBOX.a 0\r\n\r\nPUB plain.a _INBOX.a 0\r\n", "UNSUB 1\r\nSUB _INBOX.*.x 1",
+		"SUB _INBOX. 2", "SUB _INBOX..a 2", "SUB _INBOX.>.a 2", "SUB _INBOX.a 123456789012345678901"} {
 		add(line, "\r\nPING\r\n")
 		add(hello, line, "\r\nPING\r\n")
 	}

@@ -15,8 +15,8 @@ var fuzzSubjects = []string{"plain.*", "multi.*.mid.*", "kept.*"}
 // fuzzPayload is the rig's max_payload: more than all headers may take.
 const fuzzPayload = 36 << 10
 
-// clientModel says what the ingress should make of a client's bytes. It is written from the allow-list and the protocol's
-// description, with plain tools of the standard library, and shares nothing with the ingress.
+// clientModel says what the ingress should make of a client's bytes. It is written from the allow-list and the
+// protocol's description, with plain tools of the standard library, and shares nothing with the ingress.
 type clientModel struct {
 	inside bool // made by Dial: the client does not need to log in
 
@@ -239,7 +239,8 @@ func (m *clientModel) subscribe(args []string) {
 	case m.live(sid) != nil:
 		m.unsure[sid] = m.unsure[sid] || m.live(sid).max > 0
 		m.ok()
-	case slices.Contains(strings.Split(subject, "."), "") || slices.Contains(strings.Split(strings.TrimSuffix(subject, ".>"), "."), ">"):
+	case slices.Contains(strings.Split(subject, "."), "") ||
+		slices.Contains(strings.Split(strings.TrimSuffix(subject, ".>"), "."), ">"):
 		m.say("-ERR 'Invalid Subject'")
 	default:
 		m.subs = append(m.subs, &modelSub{sid: sid, subject: subject, from: m.op, to: forever})

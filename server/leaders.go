@@ -11,9 +11,9 @@ import (
 // subjectStepDown has the meta leader make room for another one, in the system account.
 const subjectStepDown = broker.JSApiLeaderStepDown
 
-// MoveLeaders has other nodes lead the cluster and those of the streams that this node leads, and returns once they do or
-// ctx ends. The broker's own stop does so too, but only when it answers nothing any more: a request on its way to a leader is
-// lost then. Called before, it leaves nothing to be lost with this node.
+// MoveLeaders has other nodes lead the cluster and those of the streams that this node leads, and returns once they do
+// or ctx ends. The broker's own stop does so too, but only when it answers nothing any more: a request on its way to a
+// leader is lost then. Called before, it leaves nothing to be lost with this node.
 func (s *Server) MoveLeaders(ctx context.Context, streams ...string) {
 	if s.opt.Mode != datadir.Cluster || !isClosed(s.started) {
 		return

@@ -100,7 +100,8 @@ func (l *brokerLog) Errorf(format string, v ...any) {
 	l.logRateLimited(level, text)
 }
 
-// Fatalf reports that the broker must be stopped. It must not wait for that, since the broker may hold its own locks here.
+// Fatalf reports that the broker must be stopped. It must not wait for that, since the broker may hold its own locks
+// here.
 func (l *brokerLog) Fatalf(format string, v ...any) {
 	err := fmt.Errorf(format, v...)
 	l.log.Error("broker failed", "error", err)
@@ -185,9 +186,11 @@ func explainRefusal(text string) string {
 	case strings.Contains(text, handshakeText) && strings.Contains(text, "x509: certificate has expired"):
 		return fmt.Sprintf("the certificate of the node at %s has expired: compare the clocks of the machines", from)
 	case strings.Contains(text, handshakeText) && strings.Contains(text, "remote error: tls: expired certificate"):
-		return fmt.Sprintf("the node at %s takes this node's certificate for expired: compare the clocks of the machines, and their versions", from)
+		return fmt.Sprintf("the node at %s takes this node's certificate for expired: compare the clocks of the machines, "+
+			"and their versions", from)
 	case strings.Contains(text, handshakeText) && isCertificateTrouble(text):
-		return fmt.Sprintf("the node at %s has another cluster secret: cluster.secret_file must be the same on every node", from)
+		return fmt.Sprintf("the node at %s has another cluster secret: cluster.secret_file must be the same on every node",
+			from)
 	case strings.Contains(text, clusterNameText):
 		return fmt.Sprintf("the node at %s belongs to another cluster: cluster.name must be the same on every node", from)
 	}

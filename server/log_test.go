@@ -29,7 +29,8 @@ func TestClientThatTriesEverythingIsShownOnceAndAsAWarning(t *testing.T) {
 	var buf bytes.Buffer
 	l := logInto(&buf)
 	for i := range 500 {
-		l.Errorf(`10.0.0.9:%d - cid:%d - "v1" - "USER_a/user:a" - Publish Violation - Subject %q`, 40000+i, i, "x."+strings.Repeat("y", i))
+		l.Errorf(`10.0.0.9:%d - cid:%d - "v1" - "USER_a/user:a" - Publish Violation - Subject %q`, 40000+i, i,
+			"x."+strings.Repeat("y", i))
 		l.Errorf(`10.0.0.9:%d - cid:%d - authentication error - User %q`, 40000+i, i, strings.Repeat("z", i))
 	}
 	if got := strings.Count(buf.String(), "\n"); got != 2 || strings.Contains(buf.String(), "[ERROR]") {

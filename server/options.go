@@ -43,15 +43,18 @@ const (
 
 // Config is the [server] table.
 type Config struct {
-	Listen         string        `toml:"listen"`          // where clients connect; port 0 takes any free one
-	Durability     string        `toml:"durability"`      // "power-safe" or "process-safe"
-	MaxStore       bytesize.Size `toml:"max_store"`       // disk for streams, whose sizes are granted from it; Raft logs come on top
-	MaxMemory      bytesize.Size `toml:"max_memory"`      // for streams kept in memory; ours are on disk
-	MaxPayload     bytesize.Size `toml:"max_payload"`     // what users may send in one message
-	MaxConnections int           `toml:"max_connections"` // of clients at a time; less where the machine has too few descriptors
-	MinFree        bytesize.Size `toml:"min_free"`        // free disk space below which publishes are refused; 0: by the disk's size
-	Ballast        bytesize.Size `toml:"ballast"`         // size of a file that is given up when the disk is full; 0: none
-	TLS            pki.TLSConfig `toml:"tls"`             // of the client listener; routes are always TLS
+	Listen     string `toml:"listen"`     // where clients connect; port 0 takes any free one
+	Durability string `toml:"durability"` // "power-safe" or "process-safe"
+	// disk for streams, whose sizes are granted from it; Raft logs come on top
+	MaxStore   bytesize.Size `toml:"max_store"`
+	MaxMemory  bytesize.Size `toml:"max_memory"`  // for streams kept in memory; ours are on disk
+	MaxPayload bytesize.Size `toml:"max_payload"` // what users may send in one message
+	// of clients at a time; less where the machine has too few descriptors
+	MaxConnections int `toml:"max_connections"`
+	// free disk space below which publishes are refused; 0: by the disk's size
+	MinFree bytesize.Size `toml:"min_free"`
+	Ballast bytesize.Size `toml:"ballast"` // size of a file that is given up when the disk is full; 0: none
+	TLS     pki.TLSConfig `toml:"tls"`     // of the client listener; routes are always TLS
 }
 
 // DefaultConfig is what a missing key means.
@@ -145,13 +148,13 @@ type Options struct {
 	PublishSubjects []string
 	// Topics and Groups name those that this node serves: what the connections of the roles may work with.
 	Topics, Groups []string
-	// Operations is what one user may ask for in a second beside its messages; 0: as a fleet of devices needs. Another one is for
-	// tests that wait until buffers are full.
+	// Operations is what one user may ask for in a second beside its messages; 0: as a fleet of devices needs. Another one
+	// is for tests that wait until buffers are full.
 	Operations int
 	// Unlimited adds the role "test", which may do everything. It is for tests.
 	Unlimited bool
-	// ConnClosed, if set, is called when a connection that Conn made has ended permanently, and the node did not close it: the
-	// client library does not reconnect after some of the broker's refusals. It must not block.
+	// ConnClosed, if set, is called when a connection that Conn made has ended permanently, and the node did not close it:
+	// the client library does not reconnect after some of the broker's refusals. It must not block.
 	ConnClosed func(role Role, err error)
 
 	// Users are the clients that show who they are. A listener that other machines can reach needs at least one.
@@ -206,14 +209,16 @@ func (o Options) validateCluster() error {
 	var errs []error
 	if len(o.Peers) < minPeers {
 		errs = append(errs, fmt.Errorf("cluster.nodes: %s %s too few for a cluster, it needs %d: "+
-			"with two, the loss of either stops both", plural.Of(len(o.Peers), "node"), plural.Verb(len(o.Peers), "is", "are"), minPeers))
+			"with two, the loss of either stops both", plural.Of(len(o.Peers), "node"), plural.Verb(len(o.Peers), "is", "are"),
+			minPeers))
 	}
 	if _, port, err := splitListen(o.ClusterListen); err != nil {
 		errs = append(errs, fmt.Errorf("cluster.nodes: address of this node: %w", err))
 	} else if port == broker.RANDOM_PORT {
 		errs = append(errs, errors.New("cluster.nodes: the others must know this node's port, it cannot be 0"))
 	}
-	if o.Timing.Heartbeat <= 0 || o.Timing.Heartbeat >= o.Timing.ElectionMin || o.Timing.ElectionMin >= o.Timing.ElectionMax {
+	if o.Timing.Heartbeat <= 0 || o.Timing.Heartbeat >= o.Timing.ElectionMin ||
+		o.Timing.ElectionMin >= o.Timing.ElectionMax {
 		errs = append(errs, fmt.Errorf("cluster.timing: %+v is not ordered heartbeat < election", o.Timing))
 	}
 	named := false
@@ -229,8 +234,8 @@ func (o Options) validateCluster() error {
 	return errors.Join(append(errs, pki.CheckSecrets(o.Secrets))...)
 }
 
-// identity is a user of the broker with what it may do. Its key exists only in this process's memory, and the broker takes
-// only in-process connections.
+// identity is a user of the broker with what it may do. Its key exists only in this process's memory, and the broker
+// takes only in-process connections.
 type identity struct {
 	key nkeys.KeyPair
 	rights
@@ -284,8 +289,8 @@ func (o Options) brokerOptions(users credentials) (*broker.Options, error) {
 	return b, nil
 }
 
-// What the broker may hold in memory: its own defaults, or a part of the memory limit where that is less. More is refused with
-// "too many requests", and sent again by publishers.
+// What the broker may hold in memory: its own defaults, or a part of the memory limit where that is less. More is
+// refused with "too many requests", and sent again by publishers.
 const (
 	maxBuffered  = 128 << 20 // bytes published to a topic that are not in its Raft log yet
 	maxCatchup   = 64 << 20  // bytes on the way to replicas that catch up
@@ -306,11 +311,12 @@ func (o Options) configText(users credentials) (string, error) {
 		systemAccount, int64(o.MaxMemory), int64(brokerStore), syncInterval, accounts), nil
 }
 
-// brokerStore is the broker's own limit of storage: none. It counts the sizes of all streams, and a node whose limit is below
-// that sum comes up without its replicas and refuses every larger stream (nats-server v2.15.2, server/jetstream.go:
-// checkBytesLimits; jetstream_cluster.go: selectPeerGroup), so that a max_store that differs between nodes, or was lowered,
-// would stop them. And when the limit is reached, nothing is stored any more, leases neither. What bounds the store are the
-// streams' sizes; who makes them keeps their sum below MaxStore (partitioner.Sizing).
+// brokerStore is the broker's own limit of storage: none. It counts the sizes of all streams, and a node whose limit is
+// below that sum comes up without its replicas and refuses every larger stream (nats-server v2.15.2,
+// server/jetstream.go: checkBytesLimits; jetstream_cluster.go: selectPeerGroup), so that a max_store that differs
+// between nodes, or was lowered, would stop them. And when the limit is reached, nothing is stored any more, leases
+// neither. What bounds the store are the streams' sizes; who makes them keeps their sum below MaxStore
+// (partitioner.Sizing).
 const brokerStore = 1 << 60
 
 // allowRule allows these subjects only. An empty allow list would mean everything to the broker.

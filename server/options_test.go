@@ -123,7 +123,8 @@ func TestTheBrokersBuffersFollowTheMemoryLimit(t *testing.T) {
 	before := debug.SetMemoryLimit(math.MaxInt64)
 	defer debug.SetMemoryLimit(before)
 	for limit, want := range map[int64][2]int64{
-		math.MaxInt64: {128 << 20, 64 << 20}, 192 << 20: {24 << 20, 24 << 20}, 16 << 20: {8 * int64(bytesize.MiB+deadLetterRoom), 8 * int64(bytesize.MiB+deadLetterRoom)},
+		math.MaxInt64: {128 << 20, 64 << 20}, 192 << 20: {24 << 20, 24 << 20},
+		16 << 20: {8 * int64(bytesize.MiB+deadLetterRoom), 8 * int64(bytesize.MiB+deadLetterRoom)},
 	} {
 		debug.SetMemoryLimit(limit)
 		b, err := clusterOptions(t).brokerOptions(users)

@@ -39,8 +39,8 @@ func (p ClusterPeer) Node() string { return nodeName(p.Server) }
 // aliveWithin is how lately the leader must have heard of a peer that is alive: several heartbeats.
 const aliveWithin = 3 * time.Second
 
-// Alive reports whether the leader hears the peer. The broker's own word, Offline, comes minutes after a crash. A leader
-// that was just elected has heard nobody: Silent is 0.
+// Alive reports whether the leader hears the peer. The broker's own word, Offline, comes minutes after a crash. A
+// leader that was just elected has heard nobody: Silent is 0.
 func (p ClusterPeer) Alive() bool {
 	return p.Leader || !p.Offline && p.Silent > 0 && p.Silent < aliveWithin
 }
@@ -101,8 +101,8 @@ func (s *Server) Membership(ctx context.Context) (Membership, error) {
 	return m, nil
 }
 
-// RemovePeer removes a voter from the cluster permanently: its identity must not come back. The caller has made sure that the
-// peer is dead and the others are healthy. It returns once the others have agreed.
+// RemovePeer removes a voter from the cluster permanently: its identity must not come back. The caller has made sure
+// that the peer is dead and the others are healthy. It returns once the others have agreed.
 func (s *Server) RemovePeer(ctx context.Context, id string) error {
 	var answer broker.JSApiMetaServerRemoveResponse
 	if err := s.systemRequest(ctx, subjectRemove, broker.JSApiMetaServerRemoveRequest{Peer: id}, &answer); err != nil {

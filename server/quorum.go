@@ -10,8 +10,8 @@ import (
 	broker "github.com/nats-io/nats-server/v2/server"
 )
 
-// silentAfter is how long a node that says something every second (sayActive) may be silent before it counts as one that
-// does not answer. The end of its last route is told at once; this finds one that is frozen or behind a dead link.
+// silentAfter is how long a node that says something every second (sayActive) may be silent before it counts as one
+// that does not answer. The end of its last route is told at once; this finds one that is frozen or behind a dead link.
 const silentAfter = 2500 * time.Millisecond
 
 // SilentPeer is a node that does not answer.
@@ -63,7 +63,8 @@ func (q Quorum) electing() string {
 	if q.Leaderless < longElection {
 		return "are electing a leader"
 	}
-	return fmt.Sprintf("have had no leader for %s: did some of them start with an empty data directory?", q.Leaderless.Round(time.Second))
+	return fmt.Sprintf("have had no leader for %s: did some of them start with an empty data directory?",
+		q.Leaderless.Round(time.Second))
 }
 
 // silentText names the nodes that do not answer, and since when.
@@ -176,7 +177,8 @@ func (s *Server) Quorum() Quorum {
 			q.Answer++
 			continue
 		}
-		q.Silent = append(q.Silent, SilentPeer{Node: p.Name, Address: p.Address, Since: last, Heard: ever, Replaced: replaced})
+		q.Silent = append(q.Silent, SilentPeer{Node: p.Name, Address: p.Address, Since: last, Heard: ever,
+			Replaced: replaced})
 	}
 	return q
 }
@@ -210,8 +212,9 @@ type voter struct {
 	server string
 }
 
-// counted are the other nodes that count for the quorum: the meta group's, which may be more or fewer than the configured
-// ones. The broker forgets the names of peers that it has not met since its start; then the config says who they are.
+// counted are the other nodes that count for the quorum: the meta group's, which may be more or fewer than the
+// configured ones. The broker forgets the names of peers that it has not met since its start; then the config says who
+// they are.
 func (s *Server) counted(meta *broker.MetaClusterInfo) []voter {
 	var configured, all []voter
 	address := map[string]string{}

@@ -13,7 +13,8 @@ import (
 
 func TestQuorumTextNamesWhoDoesNotAnswer(t *testing.T) {
 	at := time.Date(2026, 11, 29, 13, 5, 7, 0, time.UTC)
-	n2, n3 := server.SilentPeer{Node: "n2", Since: at, Heard: true}, server.SilentPeer{Node: "n3", Since: at.Add(time.Second), Heard: true}
+	n2, n3 := server.SilentPeer{Node: "n2", Since: at, Heard: true},
+		server.SilentPeer{Node: "n3", Since: at.Add(time.Second), Heard: true}
 	for _, c := range []struct {
 		q    server.Quorum
 		want string
@@ -27,9 +28,11 @@ func TestQuorumTextNamesWhoDoesNotAnswer(t *testing.T) {
 			"no quorum: 2 of 5 nodes answer; n2, n2, n2 do not answer since 2026-11-29T13:05:07Z"},
 		{server.Quorum{Nodes: 3, Answer: 3}, "no quorum: 3 of 3 nodes answer and are electing a leader"},
 		{server.Quorum{Nodes: 3, Answer: 3, Leaderless: time.Minute},
-			"no quorum: 3 of 3 nodes answer and have had no leader for 1m0s: did some of them start with an empty data directory?"},
+			"no quorum: 3 of 3 nodes answer and have had no leader for 1m0s: did some of them start with an empty data " +
+				"directory?"},
 		{server.Quorum{Nodes: 3, Answer: 1, Silent: []server.SilentPeer{{Node: "n2", Since: at, Replaced: true}, n3}},
-			"no quorum: 1 of 3 nodes answers; n2 (replaced by one with another data directory), n3 do not answer since 2026-11-29T13:05:08Z"},
+			"no quorum: 1 of 3 nodes answers; n2 (replaced by one with another data directory), n3 do not answer since " +
+				"2026-11-29T13:05:08Z"},
 	} {
 		if got := c.q.Text(); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.q, got, c.want)
@@ -63,7 +66,8 @@ func TestSurvivorKnowsWhoDoesNotAnswerAndHearsThemComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantQuorum(t, nodes[0], "n2", "n3")
-	if q := nodes[0].Quorum(); !q.Lost() || !strings.HasPrefix(q.Text(), "no quorum: 1 of 3 nodes answers; n2, n3 do not answer since 20") {
+	if q := nodes[0].Quorum(); !q.Lost() || !strings.HasPrefix(q.Text(),
+		"no quorum: 1 of 3 nodes answers; n2, n3 do not answer since 20") {
 		t.Errorf("lost is %t: %s", q.Lost(), q.Text())
 	}
 	alone := nodes[0].Restart(t)

@@ -21,8 +21,8 @@ type Resolver interface {
 }
 
 // CheckRoutes looks for nodes that this machine finds on its own loopback interface while others are elsewhere, as when
-// /etc/hosts gives a machine's own name the address 127.0.1.1. It returns a warning, "" if there is no reason for one. Names
-// that cannot be resolved are left to the broker, which keeps trying.
+// /etc/hosts gives a machine's own name the address 127.0.1.1. It returns a warning, "" if there is no reason for one.
+// Names that cannot be resolved are left to the broker, which keeps trying.
 func CheckRoutes(ctx context.Context, r Resolver, self string, peers []Peer) string {
 	ctx, cancel := context.WithTimeout(ctx, reachLimit)
 	defer cancel()
@@ -48,15 +48,17 @@ func CheckRoutes(ctx context.Context, r Resolver, self string, peers []Peer) str
 	case elsewhere == "" || own == "" && len(here) == 0:
 		return ""
 	case own != "":
-		return fmt.Sprintf("cluster.nodes: %s, where no other machine can connect (%s): give the address of this machine's network interface "+
+		return fmt.Sprintf("cluster.nodes: %s, where no other machine can connect (%s): give the address of this machine's "+
+			"network interface "+
 			"in nodes, or correct its name in /etc/hosts", own, elsewhere)
 	}
-	return fmt.Sprintf("cluster.nodes: this machine takes %s for itself (loopback), while %s: give their addresses in nodes, or correct "+
+	return fmt.Sprintf("cluster.nodes: this machine takes %s for itself (loopback), while %s: give their addresses in "+
+		"nodes, or correct "+
 		"their names in /etc/hosts", strings.Join(here, ", "), elsewhere)
 }
 
-// firstAddress is where a listener of that host would listen: on its first IPv4 address, else on its first one. The zero
-// value says that it is not known.
+// firstAddress is where a listener of that host would listen: on its first IPv4 address, else on its first one. The
+// zero value says that it is not known.
 func firstAddress(ctx context.Context, r Resolver, address string) netip.Addr {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -89,7 +91,8 @@ func CheckConnectable(address string) error {
 	case err != nil:
 		return checkHost(host)
 	case a.Unmap().IsUnspecified():
-		return fmt.Errorf("%s stands for all addresses of a machine, and others cannot connect to it: give the one at which they reach the node", host)
+		return fmt.Errorf("%s stands for all addresses of a machine, and others cannot connect to it: give the one at "+
+			"which they reach the node", host)
 	case a.IsMulticast() || a.Unmap() == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return fmt.Errorf("%s is the address of several machines, not of one", host)
 	}

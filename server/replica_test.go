@@ -28,7 +28,8 @@ func fill(t *testing.T, n *servertest.Node, count int) {
 		t.Fatal(err)
 	}
 	servertest.Eventually(t, servertest.ReadyLimit, func() error {
-		_, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.*"}, Replicas: n.Replicas()})
+		_, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.*"},
+			Replicas: n.Replicas()})
 		return err
 	})
 	for i := range count {
@@ -61,8 +62,9 @@ func wantReplica(t *testing.T, s *server.Server, count int) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil || m.Seq != seq || string(m.Data) != fmt.Sprintf("message %d", seq) || m.Header["Number"][0] != fmt.Sprint(seq) ||
-			m.Subject != fmt.Sprintf("orders.k%d", (seq-1)%2) || time.Since(m.Stored) > time.Hour {
+		if err != nil || m.Seq != seq || string(m.Data) != fmt.Sprintf("message %d", seq) ||
+			m.Header["Number"][0] != fmt.Sprint(seq) || m.Subject != fmt.Sprintf("orders.k%d", (seq-1)%2) ||
+			time.Since(m.Stored) > time.Hour {
 			t.Fatalf("message %d: %+v, %v", seq, m, err)
 		}
 	}

@@ -12,14 +12,16 @@ import (
 	"leasehold/server/ingress"
 )
 
-// Role is what one of the node's own connections is for. Each has a user of its own, whose key exists only in this process,
-// with lists of all that it may publish and subscribe to: a message that is not what it seems, or that ends the connection,
-// reaches no further than the role. Names of subjects and streams of the other packages are repeated here.
+// Role is what one of the node's own connections is for. Each has a user of its own, whose key exists only in this
+// process, with lists of all that it may publish and subscribe to: a message that is not what it seems, or that ends
+// the connection, reaches no further than the role. Names of subjects and streams of the other packages are repeated
+// here.
 type Role string
 
 // The roles.
 const (
-	Leases      Role = "leases"      // Sessions and leases. No byte of a user goes over it, but for keys and reasons inside records.
+	// Sessions and leases. No byte of a user goes over it, but for keys and reasons inside records.
+	Leases      Role = "leases"
 	Readers     Role = "readers"     // Reads the topics of the config.
 	DeadLetters Role = "deadletters" // Stores and takes the dead letters of the config's groups.
 	Publish     Role = "publish"     // Publishes to the topics of the config.
@@ -68,7 +70,8 @@ func (o Options) roles() map[Role]rights {
 		Publish:     {publish: slices.Clone(o.PublishSubjects)},
 		Services:    {publish: o.each(o.Groups, func(g string) []string { return []string{access.ServeSubject(g)} })},
 		Peers: {
-			publish:   []string{"leasehold.internal.status", "leasehold.internal.replica", "leasehold.internal.death", "_INBOX." + string(Peers) + ".>"},
+			publish: []string{"leasehold.internal.status", "leasehold.internal.replica", "leasehold.internal.death",
+				"_INBOX." + string(Peers) + ".>"},
 			subscribe: []string{"leasehold.internal.status", "leasehold.internal.replica", "leasehold.internal.death"},
 		},
 		Operator:     operatorRights(),
@@ -106,24 +109,26 @@ func jsAPI(stream string, patterns ...string) (all []string) {
 
 // readTopic: readers make and drop consumers, look at single messages, and let another node lead a damaged copy.
 func readTopic(topic string) []string {
-	return jsAPI(topic, "STREAM.INFO.%s", "STREAM.MSG.GET.%s", "STREAM.LEADER.STEPDOWN.%s", "DIRECT.GET.%s", "DIRECT.GET.%s.>",
-		"CONSUMER.CREATE.%s", "CONSUMER.CREATE.%s.>", "CONSUMER.DELETE.%s.*", "CONSUMER.MSG.NEXT.%s.*")
+	return jsAPI(topic, "STREAM.INFO.%s", "STREAM.MSG.GET.%s", "STREAM.LEADER.STEPDOWN.%s", "DIRECT.GET.%s",
+		"DIRECT.GET.%s.>", "CONSUMER.CREATE.%s", "CONSUMER.CREATE.%s.>", "CONSUMER.DELETE.%s.*", "CONSUMER.MSG.NEXT.%s.*")
 }
 
 func useDeadLetters(group string) []string {
-	return append(jsAPI("dlq_"+group, "STREAM.INFO.%s", "STREAM.MSG.GET.%s", "STREAM.MSG.DELETE.%s", "DIRECT.GET.%s"), "dlq."+group+".>")
+	return append(jsAPI("dlq_"+group, "STREAM.INFO.%s", "STREAM.MSG.GET.%s", "STREAM.MSG.DELETE.%s", "DIRECT.GET.%s"),
+		"dlq."+group+".>")
 }
 
 // operatorRights leave out the leases, and everything that would change the bucket as a whole.
 func operatorRights() rights {
-	may := jsAPI("", "STREAM.LIST", "STREAM.INFO.*", "STREAM.CREATE.*", "STREAM.UPDATE.*", "STREAM.DELETE.*", "STREAM.PURGE.*",
-		"STREAM.MSG.GET.*", "STREAM.MSG.DELETE.*",
+	may := jsAPI("", "STREAM.LIST", "STREAM.INFO.*", "STREAM.CREATE.*", "STREAM.UPDATE.*", "STREAM.DELETE.*",
+		"STREAM.PURGE.*", "STREAM.MSG.GET.*", "STREAM.MSG.DELETE.*",
 		"DIRECT.GET.>", "CONSUMER.CREATE.>", "CONSUMER.DELETE.>", "CONSUMER.MSG.NEXT.>")
-	for _, key := range []string{"control.*", "topic.*", "group.*", "peer.*", "corruption.*", "session.*", "cluster", "repair"} {
+	for _, key := range []string{"control.*", "topic.*", "group.*", "peer.*", "corruption.*", "session.*", "cluster",
+		"repair"} {
 		may = append(may, bucketSubjects+key)
 	}
-	deny := jsAPI(bucketStream, "STREAM.CREATE.%s", "STREAM.UPDATE.%s", "STREAM.DELETE.%s", "STREAM.PURGE.%s", "STREAM.MSG.DELETE.%s",
-		"CONSUMER.CREATE.%s", "CONSUMER.CREATE.%s.>")
+	deny := jsAPI(bucketStream, "STREAM.CREATE.%s", "STREAM.UPDATE.%s", "STREAM.DELETE.%s", "STREAM.PURGE.%s",
+		"STREAM.MSG.DELETE.%s", "CONSUMER.CREATE.%s", "CONSUMER.CREATE.%s.>")
 	return rights{publish: append(may, announcements), deny: deny}
 }
 
@@ -150,7 +155,8 @@ func (i identity) text() (string, error) {
 	}
 	publish, subscribe, responses := allowRule(i.publish), i.subscribe, ""
 	if len(i.deny) > 0 {
-		publish = fmt.Sprintf(`{ allow: ["%s"], deny: ["%s"] }`, strings.Join(i.publish, `", "`), strings.Join(i.deny, `", "`))
+		publish = fmt.Sprintf(`{ allow: ["%s"], deny: ["%s"] }`, strings.Join(i.publish, `", "`),
+			strings.Join(i.deny, `", "`))
 	}
 	if i.inbox != "" {
 		subscribe = append(slices.Clone(subscribe), i.inbox+".>")

@@ -13,17 +13,20 @@ import (
 	"leasehold/server/servertest"
 )
 
-// mayPublish is what each role may publish, of all that any role may and of what none may. This is the other copy of the lists
-// in roles.go, made from what the parts of a node do.
+// mayPublish is what each role may publish, of all that any role may and of what none may. This is the other copy of
+// the lists in roles.go, made from what the parts of a node do.
 var mayPublish = map[server.Role][]string{
 	server.Leases: {
 		"$KV.leasehold.session.n1", "$KV.leasehold.lease.billing.00000",
 		"$JS.API.STREAM.INFO.KV_leasehold", "$JS.API.STREAM.CREATE.KV_leasehold",
-		"$JS.API.DIRECT.GET.KV_leasehold", "$JS.API.DIRECT.GET.KV_leasehold.$KV.leasehold.session.n1", "leasehold.internal.record",
+		"$JS.API.DIRECT.GET.KV_leasehold", "$JS.API.DIRECT.GET.KV_leasehold.$KV.leasehold.session.n1",
+		"leasehold.internal.record",
 	},
 	server.Readers: {
-		"$JS.API.STREAM.INFO.orders", "$JS.API.STREAM.MSG.GET.orders", "$JS.API.STREAM.LEADER.STEPDOWN.orders", "$JS.API.DIRECT.GET.orders",
-		"$JS.API.CONSUMER.CREATE.orders.c", "$JS.API.CONSUMER.CREATE.orders.c.orders.1.0.>", "$JS.API.CONSUMER.DELETE.orders.c",
+		"$JS.API.STREAM.INFO.orders", "$JS.API.STREAM.MSG.GET.orders", "$JS.API.STREAM.LEADER.STEPDOWN.orders",
+		"$JS.API.DIRECT.GET.orders",
+		"$JS.API.CONSUMER.CREATE.orders.c", "$JS.API.CONSUMER.CREATE.orders.c.orders.1.0.>",
+		"$JS.API.CONSUMER.DELETE.orders.c",
 		"$JS.API.CONSUMER.MSG.NEXT.orders.c",
 	},
 	server.DeadLetters: {
@@ -32,24 +35,33 @@ var mayPublish = map[server.Role][]string{
 	},
 	server.Publish:  {"orders.c-17"},
 	server.Services: {"leasehold.serve.billing"},
-	server.Peers:    {"leasehold.internal.status", "leasehold.internal.replica", "leasehold.internal.death", "_INBOX.peers.n2.x"},
+	server.Peers: {"leasehold.internal.status", "leasehold.internal.replica", "leasehold.internal.death",
+		"_INBOX.peers.n2.x"},
 	server.Operator: {
-		"$KV.leasehold.session.n1", "$KV.leasehold.control.billing", "$KV.leasehold.topic.orders", "$KV.leasehold.cluster", "$KV.leasehold.repair",
-		"$JS.API.STREAM.INFO.KV_leasehold", "$JS.API.DIRECT.GET.KV_leasehold", "$JS.API.DIRECT.GET.KV_leasehold.$KV.leasehold.session.n1",
-		"leasehold.internal.record", "$JS.API.STREAM.INFO.orders", "$JS.API.STREAM.MSG.GET.orders", "$JS.API.DIRECT.GET.orders",
-		"$JS.API.CONSUMER.CREATE.orders.c", "$JS.API.CONSUMER.CREATE.orders.c.orders.1.0.>", "$JS.API.CONSUMER.DELETE.orders.c",
+		"$KV.leasehold.session.n1", "$KV.leasehold.control.billing", "$KV.leasehold.topic.orders", "$KV.leasehold.cluster",
+		"$KV.leasehold.repair",
+		"$JS.API.STREAM.INFO.KV_leasehold", "$JS.API.DIRECT.GET.KV_leasehold",
+		"$JS.API.DIRECT.GET.KV_leasehold.$KV.leasehold.session.n1",
+		"leasehold.internal.record", "$JS.API.STREAM.INFO.orders", "$JS.API.STREAM.MSG.GET.orders",
+		"$JS.API.DIRECT.GET.orders",
+		"$JS.API.CONSUMER.CREATE.orders.c", "$JS.API.CONSUMER.CREATE.orders.c.orders.1.0.>",
+		"$JS.API.CONSUMER.DELETE.orders.c",
 		"$JS.API.CONSUMER.MSG.NEXT.orders.c", "$JS.API.STREAM.INFO.dlq_billing", "$JS.API.STREAM.MSG.GET.dlq_billing",
-		"$JS.API.STREAM.MSG.DELETE.dlq_billing", "$JS.API.DIRECT.GET.dlq_billing", "$JS.API.STREAM.CREATE.other", "$JS.API.STREAM.UPDATE.orders",
+		"$JS.API.STREAM.MSG.DELETE.dlq_billing", "$JS.API.DIRECT.GET.dlq_billing", "$JS.API.STREAM.CREATE.other",
+		"$JS.API.STREAM.UPDATE.orders",
 		"$JS.API.STREAM.PURGE.orders", "$JS.API.STREAM.INFO.other", "$JS.API.STREAM.DELETE.orders", "$JS.API.STREAM.LIST",
 	},
 }
 
 // mayNobody are subjects that no role may publish to: of other topics and groups, or too strong.
 var mayNobody = []string{
-	"other.c-17", "orders.1.0.c-17", "dlq.other.0.final.c-17.1", "leasehold.serve.other", "$JS.API.STREAM.DELETE.KV_leasehold",
+	"other.c-17", "orders.1.0.c-17", "dlq.other.0.final.c-17.1", "leasehold.serve.other",
+	"$JS.API.STREAM.DELETE.KV_leasehold",
 	"$JS.API.STREAM.PURGE.KV_leasehold", "$JS.API.STREAM.UPDATE.KV_leasehold", "$JS.API.STREAM.MSG.DELETE.KV_leasehold",
-	"$JS.API.CONSUMER.CREATE.KV_leasehold.c", "$JS.API.STREAM.SNAPSHOT.orders", "$JS.API.STREAM.RESTORE.orders", "$JS.API.META.LEADER.STEPDOWN",
-	"$JS.API.SERVER.REMOVE", "$SYS.REQ.SERVER.PING", "_INBOX.leases.n1.x", "_INBOX.readers.n1.x", "_R_.x", "leasehold.publish.n1.orders.c-17", "$JS.ACK.orders.c.1.1.1.1.1",
+	"$JS.API.CONSUMER.CREATE.KV_leasehold.c", "$JS.API.STREAM.SNAPSHOT.orders", "$JS.API.STREAM.RESTORE.orders",
+	"$JS.API.META.LEADER.STEPDOWN",
+	"$JS.API.SERVER.REMOVE", "$SYS.REQ.SERVER.PING", "_INBOX.leases.n1.x", "_INBOX.readers.n1.x", "_R_.x",
+	"leasehold.publish.n1.orders.c-17", "$JS.ACK.orders.c.1.1.1.1.1",
 }
 
 // maySubscribe is what a role may listen to, besides its own inbox.
@@ -67,7 +79,8 @@ func TestRolesMayDoTheirOwnPartOnly(t *testing.T) {
 	if _, err := n.Conn("test"); err == nil {
 		t.Error("there is a connection without limits")
 	}
-	publishes, inboxes := slices.Clone(mayNobody), []string{">", "_INBOX.>", "_INBOX.other.n1.>", "$KV.leasehold.>", "orders.>", "dlq.>", "$JS.EVENT.ADVISORY.>"}
+	publishes, inboxes := slices.Clone(mayNobody), []string{">", "_INBOX.>", "_INBOX.other.n1.>", "$KV.leasehold.>",
+		"orders.>", "dlq.>", "$JS.EVENT.ADVISORY.>"}
 	subscribes := slices.Clone(inboxes)
 	for role := range mayPublish {
 		publishes = append(publishes, mayPublish[role]...)
@@ -122,7 +135,8 @@ func TestConnectionsThatEndForGoodAreToldOf(t *testing.T) {
 	n.WaitReady(t)
 	long := strings.Repeat("k", 5000)
 	for role, subject := range map[server.Role]string{
-		server.Publish: "orders." + long, server.DeadLetters: "dlq.billing.0.final." + long + ".1", server.Leases: "$KV.leasehold.session." + long,
+		server.Publish: "orders." + long, server.DeadLetters: "dlq.billing.0.final." + long + ".1",
+		server.Leases: "$KV.leasehold.session." + long,
 	} {
 		closed, err := n.Conn(role)
 		if err != nil {

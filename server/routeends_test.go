@@ -111,8 +111,8 @@ func wantNoEnding(t *testing.T, nodes []*servertest.Node) {
 	}
 }
 
-// TestRouteEndings has a real broker end in every way that others may see. At a start all of them dial each other, and the
-// routes that are one too many are closed again.
+// TestRouteEndings has a real broker end in every way that others may see. At a start all of them dial each other, and
+// the routes that are one too many are closed again.
 func TestRouteEndings(t *testing.T) {
 	t.Parallel()
 	options := servertest.ClusterOptions(t, 3)

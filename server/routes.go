@@ -35,8 +35,8 @@ const endedTogether = time.Second
 const endingsKept = 64
 
 // Ending is the end of every route to another broker process, all of them by that side: it closed them or its kernel
-// reset them, within a second. A process that dies looks like that, and so does one that stops or that a firewall has cut
-// off with resets; a link that is down does not.
+// reset them, within a second. A process that dies looks like that, and so does one that stops or that a firewall has
+// cut off with resets; a link that is down does not.
 type Ending struct {
 	ServerID string    // Of the process at the other end.
 	Node     string    // Its node's name.
@@ -67,7 +67,8 @@ func newRoutes(cutOff func()) *routes {
 	if cutOff == nil {
 		cutOff = func() {}
 	}
-	return &routes{cutOff: cutOff, made: make(chan struct{}, 1), lost: make(chan struct{}, 1), endings: make(chan Ending, endingsKept), known: map[uint64]*route{}}
+	return &routes{cutOff: cutOff, made: make(chan struct{}, 1), lost: make(chan struct{}, 1),
+		endings: make(chan Ending, endingsKept), known: map[uint64]*route{}}
 }
 
 // notice takes in what the broker says. The broker holds the connection's lock.
@@ -104,9 +105,9 @@ func closedRoute(format string, v []any) (number uint64, reason broker.ClosedSta
 	return number, reason, err == nil && typed
 }
 
-// endedByPeer holds for what a FIN or a reset of the other side leads to: which of the three says only whether the broker
-// was reading or writing when the kernel told it. A kernel that gave up sending looks the same, after minutes; a missed
-// ping, a slow peer, a second route to the same server and our own end do not.
+// endedByPeer holds for what a FIN or a reset of the other side leads to: which of the three says only whether the
+// broker was reading or writing when the kernel told it. A kernel that gave up sending looks the same, after minutes; a
+// missed ping, a slow peer, a second route to the same server and our own end do not.
 func endedByPeer(reason broker.ClosedState) bool {
 	return reason == broker.ClientClosed || reason == broker.ReadError || reason == broker.WriteError
 }
@@ -171,8 +172,8 @@ func (r *routes) gone(server string, now time.Time) bool {
 	return true
 }
 
-// reported reports whether the end of a process was told already: a route to it may come into the table, and end, right after. The
-// caller holds mu.
+// reported reports whether the end of a process was told already: a route to it may come into the table, and end, right
+// after. The caller holds mu.
 func (r *routes) reported(server string) bool {
 	for _, k := range r.known {
 		if k.server == server && k.reported {

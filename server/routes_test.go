@@ -18,7 +18,8 @@ func ended(r *routes, number string, reason broker.ClosedState) {
 func watchedRoutes(cutOff func()) *routes {
 	r := newRoutes(cutOff)
 	r.learn([]*broker.RouteInfo{
-		{Rid: 7, RemoteID: "B", RemoteName: "n2-xyz"}, {Rid: 8, RemoteID: "B", RemoteName: "n2-xyz"}, {Rid: 9, RemoteID: "C", RemoteName: "n3-xyz"},
+		{Rid: 7, RemoteID: "B", RemoteName: "n2-xyz"}, {Rid: 8, RemoteID: "B", RemoteName: "n2-xyz"},
+		{Rid: 9, RemoteID: "C", RemoteName: "n3-xyz"},
 	}, time.Now())
 	return r
 }
@@ -64,14 +65,16 @@ func TestRoutesThatEndApartAreNoDeath(t *testing.T) {
 
 	r = watchedRoutes(nil) // the first one had been replaced, or was forgotten, when the last one ended
 	r.closed(7, true, now)
-	r.learn([]*broker.RouteInfo{{Rid: 8, RemoteID: "B"}, {Rid: 9, RemoteID: "C"}, {Rid: 10, RemoteID: "B", RemoteName: "n2-xyz"}}, now.Add(2*endedTogether))
+	r.learn([]*broker.RouteInfo{{Rid: 8, RemoteID: "B"}, {Rid: 9, RemoteID: "C"},
+		{Rid: 10, RemoteID: "B", RemoteName: "n2-xyz"}}, now.Add(2*endedTogether))
 	r.closed(8, true, now.Add(3*endedTogether))
 	wantEnding(t, r, "")
 	r.closed(10, true, now.Add(3*endedTogether))
 	wantEnding(t, r, "n2 B")
 }
 
-// TestARouteThatWasReplacedHidesNoDeath: brokers that have just met close what they have too many of, and one may die then.
+// TestARouteThatWasReplacedHidesNoDeath: brokers that have just met close what they have too many of, and one may die
+// then.
 func TestARouteThatWasReplacedHidesNoDeath(t *testing.T) {
 	r := watchedRoutes(nil)
 	ended(r, "7", broker.DuplicateRoute)
@@ -87,7 +90,8 @@ func TestADeathIsToldOnce(t *testing.T) {
 	ended(r, "7", broker.ClientClosed)
 	ended(r, "8", broker.ClientClosed)
 	wantEnding(t, r, "n2 B")
-	r.learn([]*broker.RouteInfo{{Rid: 9, RemoteID: "C", RemoteName: "n3-xyz"}, {Rid: 12, RemoteID: "B", RemoteName: "n2-xyz"}}, time.Now())
+	r.learn([]*broker.RouteInfo{{Rid: 9, RemoteID: "C", RemoteName: "n3-xyz"},
+		{Rid: 12, RemoteID: "B", RemoteName: "n2-xyz"}}, time.Now())
 	ended(r, "12", broker.ClientClosed)
 	wantEnding(t, r, "")
 }

@@ -75,7 +75,8 @@ func New(o Options) (*Server, error) {
 	}
 	log := o.Logger.Named("broker")
 	watched := newRoutes(o.CutOff)
-	s := &Server{opt: o, log: log, out: newBrokerLog(log, watched), routes: watched, users: users, broker: b, started: make(chan struct{}), heard: newLastHeard()}
+	s := &Server{opt: o, log: log, out: newBrokerLog(log, watched), routes: watched, users: users, broker: b,
+		started: make(chan struct{}), heard: newLastHeard()}
 	s.health = newHealth(s)
 	s.replicas = replicas.New(b, Account, o.Dir.ServerName(), log, s.notice)
 	b.SetLoggerV2(s.out, log.IsTrace(), false, false)
@@ -143,7 +144,8 @@ func (s *Server) serve(ctx context.Context, startDone <-chan struct{}, up func()
 				continue
 			}
 			polls = nil
-			s.log.Info("broker started", "server", s.opt.Dir.ServerName(), "clients", s.ingress.Addr(), "cluster", s.clusterAddr())
+			s.log.Info("broker started", "server", s.opt.Dir.ServerName(), "clients", s.ingress.Addr(), "cluster",
+				s.clusterAddr())
 			close(s.started)
 			up()
 		}
@@ -196,8 +198,8 @@ func (s *Server) stop(startDone <-chan struct{}, looking *sync.WaitGroup) error 
 	return nil
 }
 
-// probeListeners finds a taken cluster port before the broker starts: it would notice only after its store has been opened.
-// A port that nobody else can reach is warned of: it looks like a network that is down, on every machine.
+// probeListeners finds a taken cluster port before the broker starts: it would notice only after its store has been
+// opened. A port that nobody else can reach is warned of: it looks like a network that is down, on every machine.
 func (s *Server) probeListeners(ctx context.Context) error {
 	if s.opt.Mode != datadir.Cluster {
 		return nil
@@ -233,8 +235,9 @@ func probe(key, addr string) error {
 // Started is closed once the listeners are up and Conn works. That is not yet ready: see Ready.
 func (s *Server) Started() <-chan struct{} { return s.started }
 
-// Conn makes an in-process connection in our account, with a role's rights. It reconnects by itself and keeps nothing back
-// while it is not connected: a write that could not be sent is an error at once, never sent later behind one's back.
+// Conn makes an in-process connection in our account, with a role's rights. It reconnects by itself and keeps nothing
+// back while it is not connected: a write that could not be sent is an error at once, never sent later behind one's
+// back.
 func (s *Server) Conn(role Role) (*nats.Conn, error) {
 	who, ok := s.users.roles[role]
 	if !ok {
@@ -253,7 +256,8 @@ func (s *Server) connect(role Role, user nkeys.KeyPair) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.open(role, nats.InProcessServer(s.broker), nats.Nkey(public, user.Sign), nats.CustomInboxPrefix(s.opt.inboxPrefix(role)))
+	return s.open(role, nats.InProcessServer(s.broker), nats.Nkey(public, user.Sign),
+		nats.CustomInboxPrefix(s.opt.inboxPrefix(role)))
 }
 
 // open makes a connection that reconnects by itself and keeps nothing back while it is not connected.
@@ -271,8 +275,8 @@ func (s *Server) open(role Role, options ...nats.Option) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// connClosed tells that a connection ended that nobody here has closed. With most of the broker's errors the client library
-// reconnects; the others it takes to be final, such as that of a line which is too long.
+// connClosed tells that a connection ended that nobody here has closed. With most of the broker's errors the client
+// library reconnects; the others it takes to be final, such as that of a line which is too long.
 func (s *Server) connClosed(role Role, err error) {
 	s.log.Error("broker closed a connection of this node, which does not reconnect", "conn", string(role), "error", err)
 	if s.opt.ConnClosed != nil {

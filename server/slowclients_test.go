@@ -16,7 +16,8 @@ import (
 // mostTaken is more than a node may take of a client that reads nothing: what sockets hold, and a little.
 const mostTaken = 64 << 20
 
-// TestClientThatReadsNothingIsReadNoMore: answers that nobody reads must not pile up. Once they are read, none is missing.
+// TestClientThatReadsNothingIsReadNoMore: answers that nobody reads must not pile up. Once they are read, none is
+// missing.
 func TestClientThatReadsNothingIsReadNoMore(t *testing.T) {
 	t.Parallel()
 	o := servertest.SingleOptions(t)
@@ -55,8 +56,8 @@ func TestClientThatReadsNothingIsReadNoMore(t *testing.T) {
 	}
 }
 
-// pour sends a line again and again until nothing is taken any more. It returns how many lines were begun, and what is left of
-// the last.
+// pour sends a line again and again until nothing is taken any more. It returns how many lines were begun, and what is
+// left of the last.
 func pour(t *testing.T, conn net.Conn, line string) (lines int, rest string) {
 	t.Helper()
 	chunk, sent := []byte(strings.Repeat(line, 1000)), 0
@@ -75,8 +76,8 @@ func pour(t *testing.T, conn net.Conn, line string) (lines int, rest string) {
 	}
 }
 
-// TestAnswersToManySubscriptionsEndAClientThatReadsNothing: one answer can be a thousand messages, of which the node holds a few
-// MiB at most. Another client of the same user goes on.
+// TestAnswersToManySubscriptionsEndAClientThatReadsNothing: one answer can be a thousand messages, of which the node
+// holds a few MiB at most. Another client of the same user goes on.
 func TestAnswersToManySubscriptionsEndAClientThatReadsNothing(t *testing.T) {
 	t.Parallel()
 	o := servertest.SingleOptions(t)
@@ -108,7 +109,8 @@ func TestAnswersToManySubscriptionsEndAClientThatReadsNothing(t *testing.T) {
 	}
 }
 
-// TestSilentConnectionsMakeRoomForClients: connections that do not log in keep nobody out, and push out no client that has.
+// TestSilentConnectionsMakeRoomForClients: connections that do not log in keep nobody out, and push out no client that
+// has.
 func TestSilentConnectionsMakeRoomForClients(t *testing.T) {
 	t.Parallel()
 	o := servertest.SingleOptions(t)

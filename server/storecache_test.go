@@ -13,10 +13,12 @@ import (
 	"leasehold/server/servertest"
 )
 
-// TestFullBlocksGiveUpTheirCaches: of a stream and, where there is one, of its Raft log. The block that is written keeps its own.
+// TestFullBlocksGiveUpTheirCaches: of a stream and, where there is one, of its Raft log. The block that is written
+// keeps its own.
 func TestFullBlocksGiveUpTheirCaches(t *testing.T) {
 	t.Parallel()
-	for name, nodes := range map[string][]*server.Server{"single": {servertest.Single(t)}, "cluster": servertest.Cluster(t, 3)} {
+	for name, nodes := range map[string][]*server.Server{"single": {servertest.Single(t)},
+		"cluster": servertest.Cluster(t, 3)} {
 		t.Run(name, func(t *testing.T) { fullBlocksGiveUp(t, nodes) })
 	}
 }
@@ -33,7 +35,8 @@ func fullBlocksGiveUp(t *testing.T, nodes []*server.Server) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "big", Subjects: []string{"big"}, Replicas: nodes[0].Replicas()}); err != nil {
+	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "big", Subjects: []string{"big"},
+		Replicas: nodes[0].Replicas()}); err != nil {
 		t.Fatal(err)
 	}
 	const count = 40

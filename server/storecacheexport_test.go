@@ -62,5 +62,6 @@ func fullBlock(block reflect.Value) FullBlock {
 	mu.Lock()
 	defer mu.Unlock()
 	strong := *(*unsafe.Pointer)(unsafe.Pointer(block.FieldByName("ecache").FieldByName("strong").UnsafeAddr()))
-	return FullBlock{Expire: *fieldOf[time.Duration](block, "cexp"), Cached: strong != nil || !block.FieldByName("cache").IsNil()}
+	return FullBlock{Expire: *fieldOf[time.Duration](block, "cexp"), Cached: strong != nil ||
+		!block.FieldByName("cache").IsNil()}
 }

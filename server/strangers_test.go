@@ -73,14 +73,16 @@ func TestUsersAndStrangersGetWhatTheyMayAndNothingElse(t *testing.T) {
 	stream(t, s.node.Server, "dlq_billing", "dlq.billing.>")
 
 	tried(t, "Getting in: a listener open to other machines, TLS, users", s.entries(t))
-	tried(t, "What users may do", []attempt{s.press.request("orders.c-17"), s.scanner.request("orders.c-18"), s.bob.request("other.c-17")})
+	tried(t, "What users may do", []attempt{s.press.request("orders.c-17"), s.scanner.request("orders.c-18"),
+		s.bob.request("other.c-17")})
 	s.testService(t)
 	for _, p := range []*person{s.press, s.scanner} {
-		rows := append(p.mustNot(), p.publish("other.c-17", noRight), p.publish("leasehold.serve.billing", noRight), p.subscribe("leasehold.serve.billing", noRight))
+		rows := append(p.mustNot(), p.publish("other.c-17", noRight), p.publish("leasehold.serve.billing", noRight),
+			p.subscribe("leasehold.serve.billing", noRight))
 		tried(t, "What "+p.name+" must not do", append(rows, s.borrowed(t, p)...))
 	}
-	rows := append(s.service.mustNot(), s.service.publish("orders.c-17", noRight), s.service.publish("leasehold.serve.billing", noRight),
-		s.service.subscribe("_INBOX.>", noRight))
+	rows := append(s.service.mustNot(), s.service.publish("orders.c-17", noRight),
+		s.service.publish("leasehold.serve.billing", noRight), s.service.subscribe("_INBOX.>", noRight))
 	tried(t, "What service must not do", rows)
 	tried(t, "What bob must not do", []attempt{s.bob.publish("orders.c-17", noRight)})
 	tried(t, "The cluster port", s.routes(t))
@@ -103,14 +105,17 @@ func TestUsersAndStrangersGetWhatTheyMayAndNothingElse(t *testing.T) {
 	}
 }
 
-// borrowedSubjects are reply subjects to which the broker's acknowledgement, sent with the broker's rights, would do harm.
+// borrowedSubjects are reply subjects to which the broker's acknowledgement, sent with the broker's rights, would do
+// harm.
 var borrowedSubjects = []string{
-	"$KV.leasehold.lease.billing.00000", "dlq.billing.0.c-17.1", "$JS.API.STREAM.PURGE.orders", "$JS.API.STREAM.LEADER.STEPDOWN.orders",
+	"$KV.leasehold.lease.billing.00000", "dlq.billing.0.c-17.1", "$JS.API.STREAM.PURGE.orders",
+	"$JS.API.STREAM.LEADER.STEPDOWN.orders",
 	"other.c-17", "leasehold.internal.status", "_INBOX.spy.1", "$SYS.REQ.SERVER.PING",
 }
 
-// borrowed lets the broker do what the user may not: by an acknowledgement or a trace sent to a subject of ours, or into
-// somebody's inbox. Such a message is refused; a reply subject in somebody else's inbox means the same one in the user's own.
+// borrowed lets the broker do what the user may not: by an acknowledgement or a trace sent to a subject of ours, or
+// into somebody's inbox. Such a message is refused; a reply subject in somebody else's inbox means the same one in the
+// user's own.
 func (s *site) borrowed(t *testing.T, p *person) []attempt {
 	t.Helper()
 	inside, err := s.node.Conn("test")
@@ -181,7 +186,8 @@ func (s *site) entries(t *testing.T) []attempt {
 		try("stranger", "connect without credentials", noEntry),
 		try("stranger", "wrong password of press", noEntry, nats.UserInfo("press", "wrong-password")),
 		try("stranger", "press without a password", noEntry, nats.UserInfo("press", "")),
-		try("stranger", "the hash of press as password", noEntry, nats.UserInfo("press", s.node.Options.Users[0].PasswordHash)),
+		try("stranger", "the hash of press as password", noEntry,
+			nats.UserInfo("press", s.node.Options.Users[0].PasswordHash)),
 		try("stranger", "unknown user", noEntry, nats.UserInfo("admin", "admin-password")),
 		try("stranger", "a password without a user", noEntry, nats.UserInfo("", "press-password")),
 		try("stranger", "a token", noEntry, nats.Token("press-password")),
@@ -190,10 +196,13 @@ func (s *site) entries(t *testing.T) []attempt {
 		try("stranger", "nkey of scanner, signed with another", noEntry, nats.Nkey(scanner, other.Sign)),
 		try("bob", "connect as press with his own password", noEntry, nats.UserInfo("press", "bob-password")),
 		try("thief of memory", "internal user's key over TCP", noEntry, nats.Nkey(internal, sign)),
-		entry("press", "connect, trusting another cluster's CA", s.addr, "certificate signed by unknown authority", nats.UserInfo("press", "press-password"), trusting(t, 9)),
-		entry("press", "connect, trusting the machine's CAs only", s.addr, "certificate signed by unknown authority", nats.UserInfo("press", "press-password")),
-		entry("press", "connect to a name that is not the node's", s.addr, "certificate is valid for", nats.UserInfo("press", "press-password"),
-			nats.Secure(&tls.Config{RootCAs: clientPool(t, siteSecret), ServerName: "elsewhere.example"})),
+		entry("press", "connect, trusting another cluster's CA", s.addr, "certificate signed by unknown authority",
+			nats.UserInfo("press", "press-password"), trusting(t, 9)),
+		entry("press", "connect, trusting the machine's CAs only", s.addr, "certificate signed by unknown authority",
+			nats.UserInfo("press", "press-password")),
+		entry("press", "connect to a name that is not the node's", s.addr, "certificate is valid for",
+			nats.UserInfo("press", "press-password"), nats.Secure(&tls.Config{RootCAs: clientPool(t, siteSecret),
+				ServerName: "elsewhere.example"})),
 		{"press", "right password, without TLS", func(t *testing.T) error { return plainConnect(s.addr) }, "EOF"},
 		try("press", "right password, TLS, cluster's CA", allowed, nats.UserInfo("press", "press-password")),
 	}
@@ -243,17 +252,22 @@ func (s *site) routes(t *testing.T) []attempt {
 	const refused = "remote error: tls"
 	return []attempt{
 		{"stranger", "route without TLS", func(*testing.T) error { return plainRoute(s.cluster) }, ""},
-		{"stranger", "route over TLS without a certificate", func(*testing.T) error { return routeConnect(s.cluster) }, refused},
+		{"stranger", "route over TLS without a certificate", func(*testing.T) error {
+			return routeConnect(s.cluster)
+		}, refused},
 		leaf("stranger", "route with a certificate of another secret", refused, server.RouteLeaf, 9),
 		leaf("client", "route with a certificate of the CA that clients trust", refused, server.ClientLeaf, siteSecret),
-		entry("press", "client login on the cluster port", s.cluster, "", nats.UserInfo("press", "press-password"), s.ca, nats.Timeout(time.Second)), // each waits for the other to speak
+		// each waits for the other to speak
+		entry("press", "client login on the cluster port", s.cluster, "", nats.UserInfo("press", "press-password"), s.ca,
+			nats.Timeout(time.Second)),
 		leaf("node", "route with a certificate of the cluster's secret", allowed, server.RouteLeaf, siteSecret),
 	}
 }
 
 // routeConnect makes the TLS part of a route and waits for what a node says first to another.
 func routeConnect(addr string, certs ...tls.Certificate) error {
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", addr, &tls.Config{InsecureSkipVerify: true, Certificates: certs})
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", addr,
+		&tls.Config{InsecureSkipVerify: true, Certificates: certs})
 	if err != nil {
 		return err
 	}

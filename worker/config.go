@@ -20,18 +20,22 @@ const (
 
 // Config is one group: a [[group]] table. A zero value of any field stands for its default.
 type Config struct {
-	Name            string        `toml:"name"`
-	Topic           string        `toml:"topic"`
-	Start           string        `toml:"start"`            // StartEarliest (default) or StartLatest; fixed when the group is created.
-	Handler         HandlerConfig `toml:"handler"`          // What handles the messages.
-	CommitInterval  time.Duration `toml:"commit_interval"`  // How often progress is stored; more often means fewer repeats after a crash.
-	Commit          string        `toml:"commit"`           // CommitInterval (default) or CommitEach.
-	Timeout         time.Duration `toml:"timeout"`          // How long a call may take.
-	MaxAttempts     int           `toml:"max_attempts"`     // Failed calls of a message before on_exhausted applies.
-	Backoff         lane.Backoff  `toml:"backoff"`          // Waits between the attempts of a message.
-	OnExhausted     string        `toml:"on_exhausted"`     // ExhaustedDeadLetter (default), ExhaustedBlock or ExhaustedPark.
-	DLQMaxBytes     bytesize.Size `toml:"dlq_max_bytes"`    // How much the group's dead letters may hold.
-	HandoverTimeout time.Duration `toml:"handover_timeout"` // How long a hand-over waits for the call in flight; default Timeout.
+	Name  string `toml:"name"`
+	Topic string `toml:"topic"`
+	// StartEarliest (default) or StartLatest; fixed when the group is created.
+	Start   string        `toml:"start"`
+	Handler HandlerConfig `toml:"handler"` // What handles the messages.
+	// How often progress is stored; more often means fewer repeats after a crash.
+	CommitInterval time.Duration `toml:"commit_interval"`
+	Commit         string        `toml:"commit"`       // CommitInterval (default) or CommitEach.
+	Timeout        time.Duration `toml:"timeout"`      // How long a call may take.
+	MaxAttempts    int           `toml:"max_attempts"` // Failed calls of a message before on_exhausted applies.
+	Backoff        lane.Backoff  `toml:"backoff"`      // Waits between the attempts of a message.
+	// ExhaustedDeadLetter (default), ExhaustedBlock or ExhaustedPark.
+	OnExhausted string        `toml:"on_exhausted"`
+	DLQMaxBytes bytesize.Size `toml:"dlq_max_bytes"` // How much the group's dead letters may hold.
+	// How long a hand-over waits for the call in flight; default Timeout.
+	HandoverTimeout time.Duration `toml:"handover_timeout"`
 }
 
 // DefaultConfig returns a group's defaults. It is not valid by itself: name, topic and handler are the user's, and a
@@ -52,7 +56,8 @@ func DefaultConfig() Config {
 // Policy returns what the group's lanes need of its config.
 func (c Config) Policy() lane.Policy {
 	return lane.Policy{
-		Group: c.Name, Commit: c.Commit, Timeout: c.Timeout, MaxAttempts: c.MaxAttempts, Backoff: c.Backoff, OnExhausted: c.OnExhausted,
+		Group: c.Name, Commit: c.Commit, Timeout: c.Timeout, MaxAttempts: c.MaxAttempts, Backoff: c.Backoff,
+		OnExhausted: c.OnExhausted,
 	}
 }
 
@@ -61,7 +66,8 @@ func (c Config) WithDefaults() Config {
 	d, p := DefaultConfig(), c.Policy().WithDefaults()
 	c.Start = cmp.Or(c.Start, d.Start)
 	c.CommitInterval = cmp.Or(c.CommitInterval, d.CommitInterval)
-	c.Commit, c.Timeout, c.MaxAttempts, c.Backoff, c.OnExhausted = p.Commit, p.Timeout, p.MaxAttempts, p.Backoff, p.OnExhausted
+	c.Commit, c.Timeout, c.MaxAttempts, c.Backoff, c.OnExhausted = p.Commit, p.Timeout, p.MaxAttempts, p.Backoff,
+		p.OnExhausted
 	c.HandoverTimeout = cmp.Or(c.HandoverTimeout, c.Timeout)
 	c.Handler = c.Handler.WithDefaults()
 	return c

@@ -34,12 +34,14 @@ topic = "orders"`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got.Handler = HandlerConfig{Kind: "subprocess", Config: subprocess.Config{Command: []string{"python3", "x.py"}, Processes: 2}}
+	got.Handler = HandlerConfig{Kind: "subprocess", Config: subprocess.Config{Command: []string{"python3", "x.py"},
+		Processes: 2}}
 	got = got.WithDefaults()
 	want := Config{
 		Name: "billing", Topic: "orders", Start: "earliest",
 		Handler: HandlerConfig{Kind: "subprocess", Config: subprocess.Config{
-			Command: []string{"python3", "x.py"}, Processes: 2, StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second, Batch: 100,
+			Command: []string{"python3", "x.py"}, Processes: 2, StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second,
+			Batch: 100,
 		}},
 		CommitInterval: 100 * time.Millisecond, Commit: "interval", Timeout: 30 * time.Second, MaxAttempts: 8,
 		Backoff:     lane.Backoff{Initial: 500 * time.Millisecond, Max: time.Minute, Factor: 2, Jitter: 0.2},
@@ -55,8 +57,10 @@ topic = "orders"`)
 
 func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 	c := Config{
-		Name: "_x", Start: "now", Commit: "never", CommitInterval: time.Hour, Timeout: -1, HandoverTimeout: -1, MaxAttempts: -1,
-		OnExhausted: "skip", DLQMaxBytes: -1, Backoff: lane.Backoff{Initial: time.Minute, Max: time.Second, Factor: math.NaN(), Jitter: 1},
+		Name: "_x", Start: "now", Commit: "never", CommitInterval: time.Hour, Timeout: -1, HandoverTimeout: -1,
+		MaxAttempts: -1,
+		OnExhausted: "skip", DLQMaxBytes: -1, Backoff: lane.Backoff{Initial: time.Minute, Max: time.Second,
+			Factor: math.NaN(), Jitter: 1},
 		Handler: HandlerConfig{Kind: "subprocess", Config: subprocess.Config{
 			Processes: -1, StartTimeout: -1, StopTimeout: -1,
 			Env: map[string]string{"A=B": ""}, PassEnv: []string{""}, Config: map[string]any{"x": math.Inf(1)},
@@ -70,7 +74,8 @@ func TestConfigReportsEveryFaultByItsKey(t *testing.T) {
 		`group "_x": name: must`, `group "_x": topic: must`, `start: must be "earliest" or "latest", is "now"`,
 		`commit: must be "interval" or "each"`, `commit_interval: must be from 10ms to 1m0s, is 1h0m0s`,
 		`: timeout: must`, `handover_timeout: must`, `max_attempts: must be at least 1, is -1`,
-		`on_exhausted: must be "dead_letter", "block" or "park_key", is "skip"`, `dlq_max_bytes: must not be negative`, `backoff.max: must not be less than`,
+		`on_exhausted: must be "dead_letter", "block" or "park_key", is "skip"`, `dlq_max_bytes: must not be negative`,
+		`backoff.max: must not be less than`,
 		`backoff.factor: must`, `backoff.jitter: must`, `handler.command: must name a program`, `handler.processes: must`,
 		`handler.start_timeout: must`, `handler.stop_timeout: must`,
 		`handler.env: "A=B" is not a valid name`, `handler.env: "" is not a valid name`, `handler.config: cannot be sent`,
@@ -100,7 +105,8 @@ func TestConfigKnowsHandlerKinds(t *testing.T) {
 func TestGroupNamesAreSafeEverywhere(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"billing": true, "B-2_x": true, "9": true, strings.Repeat("x", 64): true,
-		"": false, "_x": false, "a.b": false, "a b": false, "a/b": false, "ä": false, "*": false, strings.Repeat("x", 65): false,
+		"": false, "_x": false, "a.b": false, "a b": false, "a/b": false, "ä": false, "*": false,
+		strings.Repeat("x", 65): false,
 	} {
 		c := Config{Name: name, Topic: "t", Handler: HandlerConfig{Kind: "discard"}}.WithDefaults()
 		if err := c.Validate(); (err == nil) != ok {
@@ -111,27 +117,33 @@ func TestGroupNamesAreSafeEverywhere(t *testing.T) {
 
 func TestConfigRefusesWhatAnHTTPHandlerCannotUse(t *testing.T) {
 	for want, h := range map[string]webhook.Config{
-		`handler.url: must be a URL`:                        {},
-		`handler.url: must be a URL like`:                   {URL: "ftp://x/"},
-		`handler.url: must not hold a user`:                 {URL: "http://me:pass@x/"},
-		`handler.url: begins with http://, and`:             {URL: "http://x/", CAFile: "ca.pem"},
-		`handler.cert_file: goes together with`:             {URL: "https://x/", CertFile: "c.pem"},
-		`handler.ok_status: must list`:                      {URL: "https://x/", OKStatus: []int{200}},
-		`"Authorization" would be a secret`:                 {URL: "https://x/", Headers: map[string]string{"Authorization": "Basic x"}},
-		`"leasehold-epoch" is not to be set`:                {URL: "https://x/", Headers: map[string]string{"leasehold-epoch": "9"}},
-		`"Content-Length" is not to be set`:                 {URL: "https://x/", Headers: map[string]string{"Content-Length": "9"}},
+		`handler.url: must be a URL`:            {},
+		`handler.url: must be a URL like`:       {URL: "ftp://x/"},
+		`handler.url: must not hold a user`:     {URL: "http://me:pass@x/"},
+		`handler.url: begins with http://, and`: {URL: "http://x/", CAFile: "ca.pem"},
+		`handler.cert_file: goes together with`: {URL: "https://x/", CertFile: "c.pem"},
+		`handler.ok_status: must list`:          {URL: "https://x/", OKStatus: []int{200}},
+		`"Authorization" would be a secret`: {URL: "https://x/",
+			Headers: map[string]string{"Authorization": "Basic x"}},
+		`"leasehold-epoch" is not to be set`: {URL: "https://x/",
+			Headers: map[string]string{"leasehold-epoch": "9"}},
+		`"Content-Length" is not to be set`: {URL: "https://x/",
+			Headers: map[string]string{"Content-Length": "9"}},
 		`handler.headers: "X Y" is not a valid header name`: {URL: "https://x/", Headers: map[string]string{"X Y": "9"}},
-		`handler.headers: "X" has a value with cont`:        {URL: "https://x/", Headers: map[string]string{"X": "a\r\nY: b"}},
+		`handler.headers: "X" has a value with cont`: {URL: "https://x/",
+			Headers: map[string]string{"X": "a\r\nY: b"}},
 	} {
 		err := Config{Name: "g", Topic: "t", Handler: HandlerConfig{Kind: "http", Config: h}}.WithDefaults().Validate()
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "pass@") {
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") ||
+			strings.Contains(err.Error(), "pass@") {
 			t.Errorf("got %v, want only %q", err, want)
 		}
 	}
 }
 
 func TestConfigRefusesVariablesThatAreOurs(t *testing.T) {
-	h := HandlerConfig{Kind: "exec", Config: exec.Config{Command: []string{"x"}, Env: map[string]string{"LEASEHOLD_SEQ": "1"}}}
+	h := HandlerConfig{Kind: "exec", Config: exec.Config{Command: []string{"x"},
+		Env: map[string]string{"LEASEHOLD_SEQ": "1"}}}
 	err := Config{Name: "g", Topic: "t", Handler: h}.WithDefaults().Validate()
 	if want := `handler.env: "LEASEHOLD_SEQ" is set by Leasehold`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)

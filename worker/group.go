@@ -72,7 +72,8 @@ func NewGroup(o GroupOptions) (*Group, error) {
 	}
 	log := o.Logger.Named("worker").With("group", o.Config.Name)
 	return &Group{
-		o: o, log: log, breaker: lane.NewBreaker(log), ready: make(chan struct{}), running: map[*reader.Cursor]*lane.Lane{}, applied: map[int]uint64{},
+		o: o, log: log, breaker: lane.NewBreaker(log), ready: make(chan struct{}), running: map[*reader.Cursor]*lane.Lane{},
+		applied: map[int]uint64{},
 	}, nil
 }
 
@@ -166,7 +167,8 @@ func (g *Group) Start(grant ownership.Grant) *lane.Lane {
 	cursor := g.o.Reader.NewCursor(grant.Partition, grant.Checkpoint)
 	l := lane.New(lane.Options{
 		Policy: g.o.Config.Policy(), Handler: g.o.Handler, NewMessage: g.message, Ready: g.ready, Reason: g.reason,
-		Node: g.o.Node, DeadLetters: g.deadLetters(), Breaker: g.breaker, Logger: g.log, MaxEntries: queueEntries, MaxBytes: laneBytes(g.o.Topic.Partitions),
+		Node: g.o.Node, DeadLetters: g.deadLetters(), Breaker: g.breaker, Logger: g.log, MaxEntries: queueEntries,
+		MaxBytes:   laneBytes(g.o.Topic.Partitions),
 		OnCapacity: cursor.HasCapacity, OnStop: func() { g.remove(cursor) },
 	}, grant)
 	if !g.admit(l, cursor, grant) {

@@ -88,7 +88,8 @@ func TestHandlerThatFailsEndsItsGroup(t *testing.T) {
 	topic := partitioner.Topic{Name: "orders", Partitions: 2}.WithDefaults()
 	boom := errors.New("boom")
 	g, err := NewGroup(GroupOptions{
-		Config: Config{Name: "billing"}, Topic: topic, Handler: failing{boom}, Reader: reader.New(reader.Options{Topic: topic, JS: js}),
+		Config: Config{Name: "billing"}, Topic: topic, Handler: failing{boom},
+		Reader: reader.New(reader.Options{Topic: topic, JS: js}),
 	})
 	if err != nil {
 		t.Fatal(err)

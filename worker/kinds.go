@@ -14,7 +14,8 @@ import (
 
 // kinds are the kinds of handlers that a user can choose, in the order in which they are listed. A new kind is a
 // package and a line here.
-var kinds = []handler.Kind{subprocess.Kind, webhook.Kind, natsrpc.Kind, exec.Kind, sink.FileKind, sink.LogKind, sink.DiscardKind}
+var kinds = []handler.Kind{subprocess.Kind, webhook.Kind, natsrpc.Kind, exec.Kind, sink.FileKind, sink.LogKind,
+	sink.DiscardKind}
 
 // Kinds lists the names of the handler kinds.
 func Kinds() []string {

@@ -49,8 +49,9 @@ var poisons = map[string]poison{
 	"name with a blank":       {key: "h4", headers: "a b: c\r\n", data: "no"},
 	"name in Latin-1":         {key: "h5", headers: "caf\xe9: c\r\n", data: "no"},
 	"bare line feed":          {key: "h6", headers: "X: a\nY: b\r\n", data: "no"},
-	"our own headers":         {key: "h7", headers: "Leasehold-Packed-Bytes: 1\r\nLeasehold-Packed-Headers: /////w==\r\nLeasehold-Key: x\r\n", data: "no"},
-	"largest":                 {key: "h8", data: "no" + strings.Repeat(" ", 1<<20-2)},
+	"our own headers": {key: "h7",
+		headers: "Leasehold-Packed-Bytes: 1\r\nLeasehold-Packed-Headers: /////w==\r\nLeasehold-Key: x\r\n", data: "no"},
+	"largest": {key: "h8", data: "no" + strings.Repeat(" ", 1<<20-2)},
 }
 
 // TestNoMessageThatCanBeStoredStopsItsPartition: each of them is rejected, becomes a dead letter with its key and
@@ -64,7 +65,8 @@ func TestNoMessageThatCanBeStoredStopsItsPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	letters := &deadletter.Store{Group: "billing", JS: r.JS}
-	if _, err := stream.EnsureDeadLetters(t.Context(), r.JS, "billing", stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 64 * bytesize.MiB}}); err != nil {
+	if _, err := stream.EnsureDeadLetters(t.Context(), r.JS, "billing",
+		stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: 64 * bytesize.MiB}}); err != nil {
 		t.Fatal(err)
 	}
 	names := slices.Sorted(maps.Keys(poisons))
@@ -138,7 +140,8 @@ func rejecting(t *testing.T, r *workertest.TestTopic, letters *deadletter.Store)
 	logger := hclog.New(&hclog.LoggerOptions{Output: t.Output(), Level: hclog.Warn})
 	reader := reader.New(reader.Options{Topic: r.Topic, JS: r.JS, Logger: logger})
 	group, err := NewGroup(GroupOptions{
-		Config: Config{Name: "billing", Topic: "orders"}, Topic: r.Topic, Node: "n1", Reader: reader, Logger: logger, DeadLetters: letters,
+		Config: Config{Name: "billing", Topic: "orders"}, Topic: r.Topic, Node: "n1", Reader: reader, Logger: logger,
+		DeadLetters: letters,
 		Handler: handler.Func(func(_ context.Context, m *handler.Message) handler.Result {
 			if strings.HasPrefix(string(m.Data), "no") {
 				return handler.Result{Status: handler.Reject, Reason: "bad"}

@@ -33,7 +33,8 @@ func TestCommandThatResetsAttemptsHasDeadLettersChecked(t *testing.T) {
 // TestOnlyALaneThatHasCheckedClearsCheckDeadLetters: only a lane that has checked for dead letters clears
 // CheckDeadLetters.
 func TestOnlyALaneThatHasCheckedClearsCheckDeadLetters(t *testing.T) {
-	marked, looked := ownership.Progress{Checkpoint: 5, CheckDeadLetters: true}, ownership.Progress{Checkpoint: 5, DeadLetterSeq: 9}
+	marked, looked := ownership.Progress{Checkpoint: 5, CheckDeadLetters: true},
+		ownership.Progress{Checkpoint: 5, DeadLetterSeq: 9}
 	if got := later(marked, looked); got != looked {
 		t.Errorf("%+v", got)
 	}

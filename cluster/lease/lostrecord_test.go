@@ -56,7 +56,8 @@ func TestLostLeaseOfALaneIsClaimedAgainAfterTheJoin(t *testing.T) {
 			rev++
 			stepped(c, 0, Observed{Key: ls.key, Revision: rev})
 		}
-		writes, _ = stepped(c, time.Millisecond, Stopped{Key: ls.key, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 44}})
+		writes, _ = stepped(c, time.Millisecond, Stopped{Key: ls.key, Epoch: testEpoch,
+			Progress: ownership.Progress{Checkpoint: 44}})
 		found := claims(writes, ls.key)
 		if len(found) != 1 || found[0].Epoch <= rev || found[0].Checkpoint != 44 || writes[0].Revision != rev {
 			t.Errorf("%s: after the join %+v", name, writes)
@@ -110,7 +111,8 @@ func TestLostLeaseThatNoNodeRemembersNeedsASeek(t *testing.T) {
 	}
 	seek := Commands{Version: 1, LastID: 4, Open: []Command{{ID: 4, Kind: Seek, Seq: 77}}}
 	writes, _ := stepped(c, late, Observed{Key: CommandsKey("g"), Revision: lostRev + 1, Commands: &seek})
-	if found := claims(writes, ls.key); len(found) != 1 || found[0].Checkpoint != 77 || found[0].Applied != 4 || found[0].Epoch <= lostRev {
+	if found := claims(writes, ls.key); len(found) != 1 || found[0].Checkpoint != 77 || found[0].Applied != 4 ||
+		found[0].Epoch <= lostRev {
 		t.Errorf("after the seek: %+v", found)
 	}
 	c, ls = build()
@@ -227,7 +229,8 @@ func TestLostCommandsStayInForce(t *testing.T) {
 		}
 	}
 	next := Commands{Version: 1, LastID: 5}
-	if _, alarms := stepped(c, 0, Observed{Key: k, Revision: lostRev + 9, Commands: &next}); len(alarms) > 0 || c.groups[0].commands.LastID != 5 {
+	if _, alarms := stepped(c, 0, Observed{Key: k, Revision: lostRev + 9, Commands: &next}); len(alarms) > 0 ||
+		c.groups[0].commands.LastID != 5 {
 		t.Errorf("alarms %+v, commands %+v", alarms, c.groups[0].commands)
 	}
 }

@@ -69,8 +69,9 @@ type Session struct {
 	Weight  int           `json:"weight"`  // Share of partitions relative to other nodes.
 	Leaving bool          `json:"leaving"` // The node is stopping: plan nothing onto it, though it still owns leases.
 
-	ServerID   string `json:"server_id"`          // The broker's id, new per process.
-	Provable   bool   `json:"provable,omitempty"` // It stops its calls when it is isolated, so a proof of its death counts.
+	ServerID string `json:"server_id"` // The broker's id, new per process.
+	// It stops its calls when it is isolated, so a proof of its death counts.
+	Provable   bool   `json:"provable,omitempty"`
 	Address    string `json:"address"`
 	Release    string `json:"release"` // Version of the program.
 	Zone       string `json:"zone,omitempty"`

@@ -55,12 +55,14 @@ func TestReplyAfterAReadOfTheSameRenewalCounts(t *testing.T) {
 				renewal = w
 			}
 		}
-		c.Step(testNow+c.retryPause()+time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 1, Session: renewal.Session})
+		c.Step(testNow+c.retryPause()+time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 1,
+			Session: renewal.Session})
 		if !c.self.expired {
 			t.Fatal("a read ended the fence")
 		}
 		if since {
-			c.Step(testNow+c.retryPause()+2*time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 2, Session: markDead(*renewal.Session)})
+			c.Step(testNow+c.retryPause()+2*time.Millisecond, Observed{Key: SessionKey("n1"), Revision: testRev + 2,
+				Session: markDead(*renewal.Session)})
 		}
 		c.Step(testNow+c.retryPause()+3*time.Millisecond, WriteDone{ID: renewal.ID, OK: true, Revision: testRev + 1})
 		if c.self.expired != since {

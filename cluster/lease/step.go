@@ -171,9 +171,10 @@ type Config struct {
 	Secret string  // Unique to this process; the stem of its nonces.
 	Groups []Group // Groups that this node serves.
 
-	TTL                 time.Duration // Life of a session revision.
-	Renew               time.Duration // Time between renewals.
-	Margin              time.Duration // Time between the fence and the end of the ttl: covers watchdog delay, kill and join.
+	TTL   time.Duration // Life of a session revision.
+	Renew time.Duration // Time between renewals.
+	// Time between the fence and the end of the ttl: covers watchdog delay, kill and join.
+	Margin              time.Duration
 	WriteLimit          time.Duration // Longest time until a Write's outcome is reported.
 	StabilizationWindow time.Duration // How long no node must have joined before newcomers are admitted to the plan.
 	MinHold             time.Duration // A lease younger than this is handed over at stop only.

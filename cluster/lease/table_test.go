@@ -69,7 +69,8 @@ func (s state) session() string {
 }
 
 var laneNames = map[laneState]string{
-	none: "none", active: "active", draining: "draining", cancelled: "cancelled", joined: "joined", handingOver: "handing-over",
+	none: "none", active: "active", draining: "draining", cancelled: "cancelled", joined: "joined",
+	handingOver: "handing-over",
 }
 
 // records are what the lease may say, and what the owner's session is known to say.
@@ -97,7 +98,8 @@ var records = []struct {
 }
 
 func peerSession(node string, boot uint64, s State) *Session {
-	return &Session{Version: 1, Node: node, Boot: boot, State: s, Nonce: node + "-nonce", ServerID: serverOf(node, boot), Provable: true, TTL: testTTL, Groups: []string{"g"}, Weight: 1}
+	return &Session{Version: 1, Node: node, Boot: boot, State: s, Nonce: node + "-nonce", ServerID: serverOf(node, boot),
+		Provable: true, TTL: testTTL, Groups: []string{"g"}, Weight: 1}
 }
 
 // serverOf is the broker's id of the process that lived under a boot.
@@ -107,7 +109,8 @@ func testConfig() Config {
 	return Config{
 		Self: Session{Node: "n1", DirID: "dir", KernelBoot: "kernel", LockIno: 1, Weight: 1}, Secret: "s", Boot: testBoot - 1,
 		Groups: []Group{{Name: "g", Partitions: 2, Start: 3, Handover: 2 * time.Second}},
-		TTL:    testTTL, Renew: testRenew, Margin: testMargin, WriteLimit: testRenew / 2, StabilizationWindow: time.Second, MinHold: 10 * time.Second,
+		TTL:    testTTL, Renew: testRenew, Margin: testMargin, WriteLimit: testRenew / 2, StabilizationWindow: time.Second,
+		MinHold: 10 * time.Second,
 	}
 }
 
@@ -147,12 +150,14 @@ func (s state) buildSelf(c *Core) {
 	case s.phase == rejoining:
 		rec.State, rec.Nonce = Dead, ""
 	}
-	o.lastOK, o.nextAt, o.fence, o.joinedAt = testNow-500*time.Millisecond, testNow+500*time.Millisecond, testNow+3*time.Second, testNow-time.Hour/2
+	o.lastOK, o.nextAt, o.fence, o.joinedAt = testNow-500*time.Millisecond, testNow+500*time.Millisecond,
+		testNow+3*time.Second, testNow-time.Hour/2
 	if s.phase < running {
 		o.fence, o.joinedAt, o.lastOK = 0, 0, 0
 	}
 	if s.expired {
-		o.expired, o.lastOK, o.fence, o.nextAt = true, testNow-5*time.Second, testNow-time.Second, testNow+100*time.Millisecond
+		o.expired, o.lastOK, o.fence, o.nextAt = true, testNow-5*time.Second, testNow-time.Second,
+			testNow+100*time.Millisecond
 	}
 	if s.phase == publishing || s.phase == running || s.phase == ending {
 		sent := rec
@@ -313,7 +318,8 @@ func (s state) possible() bool {
 		return false
 	case s.write == "pending" && s.revoked, s.write == "outrun" && s.rec == "never-written":
 		return false
-	case s.write == "pending" && s.lane == none && (s.rec == "owner-live" || strings.Contains(s.rec, "lower") || s.rec == "owner-without-session"):
+	case s.write == "pending" && s.lane == none && (s.rec == "owner-live" || strings.Contains(s.rec, "lower") ||
+		s.rec == "owner-without-session"):
 		return false
 	}
 	c, ls := s.build()
@@ -403,8 +409,10 @@ var leaseEvents = []event{
 	{"observed-late-claim-landed", 0, observeLease(testRev+1, theirs("n1", testBoot))},
 	{"observed-my-earlier-boot", 0, observeLease(testRev+1, theirs("n1", testBoot-1))},
 	{"observed-free", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35})},
-	{"observed-free-successor-me", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35, Successor: "n1"})},
-	{"observed-free-successor-live", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35, Successor: "n2"})},
+	{"observed-free-successor-me", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35,
+		Successor: "n1"})},
+	{"observed-free-successor-live", 0, observeLease(testRev+1, &Lease{Version: 1, Epoch: testEpoch + 2, Checkpoint: 35,
+		Successor: "n2"})},
 	{"observed-owner-live", 0, observeLease(testRev+1, theirs("n2", 1))},
 	{"observed-owner-unknown", 0, observeLease(testRev+1, theirs("n4", 1))},
 	{"observed-deleted", 0, observeLease(testRev+1, nil)},
@@ -414,12 +422,18 @@ var leaseEvents = []event{
 	{"write-unknown", 0, plain(WriteDone{ID: 41})},
 	{"write-of-another-life", 0, plain(WriteDone{ID: 7, OK: true, Revision: testRev + 1})},
 
-	{"progressed", 0, plain(Progressed{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
-	{"progressed-attempt", 0, plain(Progressed{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 31, Attempt: 2}})},
-	{"progressed-other-epoch", 0, plain(Progressed{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1, Progress: ownership.Progress{Checkpoint: 32}})},
-	{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
-	{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
-	{"stopped-other-epoch", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1, Progress: ownership.Progress{Checkpoint: 32}})},
+	{"progressed", 0, plain(Progressed{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch,
+		Progress: ownership.Progress{Checkpoint: 32}})},
+	{"progressed-attempt", 0, plain(Progressed{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch,
+		Progress: ownership.Progress{Checkpoint: 31, Attempt: 2}})},
+	{"progressed-other-epoch", 0, plain(Progressed{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1,
+		Progress: ownership.Progress{Checkpoint: 32}})},
+	{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch,
+		Progress: ownership.Progress{Checkpoint: 32}})},
+	{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch,
+		Progress: ownership.Progress{Checkpoint: 32}})},
+	{"stopped-other-epoch", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch - 1,
+		Progress: ownership.Progress{Checkpoint: 32}})},
 	{"stop", 0, plain(Stop{})},
 	{"saved-boot", 0, plain(SavedBoot{Boot: testBoot})},
 	{"saved-other-boot", 0, plain(SavedBoot{Boot: testBoot + 1})},
@@ -431,7 +445,9 @@ var leaseEvents = []event{
 	{"observed-session-renewed", 0, observeSelf(testRev+1, func(s *Session) { s.Nonce = "s-10" })},
 	{"observed-session-dead", 0, observeSelf(testRev+1, func(s *Session) { s.State, s.Nonce = Dead, "" })},
 	{"observed-session-ended", 0, observeSelf(testRev+1, func(s *Session) { s.State, s.Nonce = Ended, "" })},
-	{"observed-session-of-duplicate", 0, observeSelf(testRev+1, func(s *Session) { s.Boot, s.DirID = testBoot+1, "another" })},
+	{"observed-session-of-duplicate", 0, observeSelf(testRev+1, func(s *Session) {
+		s.Boot, s.DirID = testBoot+1, "another"
+	})},
 	{"observed-session-lower-boot", 0, observeSelf(testRev+1, func(s *Session) { s.Boot = testBoot - 2 })},
 	{"observed-session-deleted", 0, plain(Observed{Key: SessionKey("n1"), Revision: testRev + 1})},
 
@@ -440,8 +456,10 @@ var leaseEvents = []event{
 	{"we-are-witnessed", 0, plain(Witnessed{Node: "n1", Revision: testRev, By: []string{"n2"}})},
 
 	{"observed-command", 0, plain(Observed{Key: CommandsKey("g"), Revision: testRev + 1, Commands: &testCommands})},
-	{"observed-command-applied-before", 0, plain(Observed{Key: CommandsKey("g"), Revision: testRev + 1, Commands: &Commands{Open: []Command{{ID: 0, Kind: Seek}}}})},
-	{"observed-command-of-other-partition", 0, plain(Observed{Key: CommandsKey("g"), Revision: testRev + 1, Commands: &Commands{Open: []Command{{ID: 9, Kind: Seek, Partitions: []int{0}}}}})},
+	{"observed-command-applied-before", 0, plain(Observed{Key: CommandsKey("g"), Revision: testRev + 1,
+		Commands: &Commands{Open: []Command{{ID: 0, Kind: Seek}}}})},
+	{"observed-command-of-other-partition", 0, plain(Observed{Key: CommandsKey("g"), Revision: testRev + 1,
+		Commands: &Commands{Open: []Command{{ID: 9, Kind: Seek, Partitions: []int{0}}}}})},
 
 	{"observed-n2-dead", 0, observePeer(testRev+1, peerSession("n2", 1, Dead))},
 	{"observed-n3-renewed", 0, observePeer(testRev+1, peerSession("n3", 2, Live))},
@@ -482,9 +500,10 @@ func sessionRows() []row {
 		{"ended", func(s *Session) { s.State = Ended }},
 	} {
 		for _, boots := range []string{"disk", "session", "lease"} {
-			rows = append(rows, row{"loading own-record-" + own.name + " highest-boot-in-" + boots, "", func() (*Core, *leaseState) {
-				return buildLoading(own.change, boots)
-			}, loaded})
+			rows = append(rows, row{"loading own-record-" + own.name + " highest-boot-in-" + boots, "",
+				func() (*Core, *leaseState) {
+					return buildLoading(own.change, boots)
+				}, loaded})
 		}
 	}
 	for _, w := range []struct {
@@ -560,8 +579,10 @@ var commandEvents = append(slices.Clone(leaseEvents[:5]),
 	event{"write-ok", 0, writeOK},
 	event{"write-command-ok", 0, writeCommandOK},
 	event{"write-unknown", 0, plain(WriteDone{ID: 41})},
-	event{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
-	event{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch, Progress: ownership.Progress{Checkpoint: 32}})},
+	event{"stopped", 0, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch,
+		Progress: ownership.Progress{Checkpoint: 32}})},
+	event{"stopped-past-fence", 4 * time.Second, plain(Stopped{Key: Key{Group: "g", Partition: 1}, Epoch: testEpoch,
+		Progress: ownership.Progress{Checkpoint: 32}})},
 	event{"session-ok", 0, plain(WriteDone{ID: 40, OK: true, Revision: testRev + 1})},
 	event{"stop", 0, plain(Stop{})},
 )
@@ -623,7 +644,8 @@ func attemptRows() []row {
 		{"earlier-answer", 0, plain(WriteDone{ID: 39, OK: true, Revision: testRev + 1})},
 	}
 	for _, s := range []state{
-		{phase: publishing}, {phase: running}, {phase: running, expired: true}, {phase: running, stopping: true}, {phase: ending, stopping: true},
+		{phase: publishing}, {phase: running}, {phase: running, expired: true}, {phase: running, stopping: true},
+		{phase: ending, stopping: true},
 	} {
 		s.rec, s.planned = "free-successor-live", "n1"
 		rows = append(rows, row{"two-attempts " + s.session(), "", func() (*Core, *leaseState) {
@@ -661,7 +683,8 @@ func cutRows() []row {
 		if s.lane != none {
 			s.rec = "mine"
 		}
-		for name, ago := range map[string]time.Duration{"cut-before-send": 200 * time.Millisecond, "cut-at-send": 100 * time.Millisecond, "cut-after-send": 50 * time.Millisecond} {
+		for name, ago := range map[string]time.Duration{"cut-before-send": 200 * time.Millisecond,
+			"cut-at-send": 100 * time.Millisecond, "cut-after-send": 50 * time.Millisecond} {
 			rows = append(rows, row{name + " " + s.session(), "", func() (*Core, *leaseState) {
 				c, ls := s.build()
 				c.self.cuts, c.self.cutAt = 1, testNow-ago
@@ -689,7 +712,8 @@ func peerRows() []row {
 		{"observed-n3-deleted", 0, plain(Observed{Key: SessionKey("n3"), Revision: testRev + 1})},
 		{"observed-n3-later-boot", 0, observePeer(testRev+1, peerSession("n3", 3, Live))},
 		{"witnessed", 0, plain(witnessed(2, testRev))},
-		{"observed-n3-unprovable", 0, observePeer(testRev, &Session{Version: 1, Node: "n3", Boot: 2, State: Live, TTL: testTTL, ServerID: serverOf("n3", 2)})},
+		{"observed-n3-unprovable", 0, observePeer(testRev, &Session{Version: 1, Node: "n3", Boot: 2, State: Live,
+			TTL: testTTL, ServerID: serverOf("n3", 2)})},
 		{"witnessed-older-revision", 0, plain(witnessed(2, testRev-1))},
 		{"witnessed-newer-revision", 0, plain(witnessed(2, testRev+1))},
 		{"witnessed-earlier-boot", 0, plain(witnessed(1, testRev))},
@@ -711,7 +735,8 @@ func peerRows() []row {
 		for _, rec := range []string{"owner-live", "owner-dead", "owner-without-session", "free-successor-live"} {
 			for _, silent := range []time.Duration{testTTL - 1, testTTL} {
 				for _, write := range []string{"", "pending", "resting", "witnessed", "witnessed resting"} {
-					name := fmt.Sprintf("n3 %s %s silent-%v %s", own, rec, silent.Round(time.Second)-map[bool]time.Duration{true: 1}[silent < testTTL], write)
+					name := fmt.Sprintf("n3 %s %s silent-%v %s", own, rec,
+						silent.Round(time.Second)-map[bool]time.Duration{true: 1}[silent < testTTL], write)
 					rows = append(rows, row{strings.TrimSpace(name), "", func() (*Core, *leaseState) {
 						c, ls := state{phase: running, rec: rec, planned: "n1", old: true}.build()
 						p := c.peer("n3")
@@ -785,7 +810,8 @@ func (f *folded) add(r row, e event, outcome string) {
 
 func (f *folded) String() string {
 	var b strings.Builder
-	b.WriteString("# State | input → actions ⇒ state, where it changed [the leases for which it is so: what the record and its\n" +
+	b.WriteString("# State | input → actions ⇒ state, where it changed [the leases for which it is so: what the record " +
+		"and its\n" +
 		"# owner's session say / whom the plan names / if the record is old]. What is not listed does nothing.\n")
 	slices.SortStableFunc(f.order, func(a, b foldKey) int { return strings.Compare(a.row, b.row) })
 	for _, k := range f.order {
@@ -924,7 +950,8 @@ func describeAction(a Action) string {
 // causeName names an error without its wording.
 func causeName(err error) string {
 	for name, sentinel := range map[string]error{
-		"fenced": ErrFenced, "lease lost": ErrLeaseLost, "hand-over timeout": ErrHandoverTimeout, "declared dead": ErrDeclaredDead, "name taken": ErrNameTaken,
+		"fenced": ErrFenced, "lease lost": ErrLeaseLost, "hand-over timeout": ErrHandoverTimeout,
+		"declared dead": ErrDeclaredDead, "name taken": ErrNameTaken,
 	} {
 		if errors.Is(err, sentinel) {
 			return name
@@ -1101,10 +1128,12 @@ func (k *check) lanes() {
 	if k.hb.lane == cancelled && k.ha.lane != cancelled && !nowJoined {
 		k.fail("a cancelled lane resumes before it is joined")
 	}
-	if k.hb.lane == handingOver && k.ha.lane != handingOver && k.ha.lane != none && k.after.phase != finished && k.ha.epoch == k.hb.epoch {
+	if k.hb.lane == handingOver && k.ha.lane != handingOver && k.ha.lane != none && k.after.phase != finished &&
+		k.ha.epoch == k.hb.epoch {
 		k.fail("a lane comes back after its hand-over was sent")
 	}
-	if k.hb.lane == handingOver && k.ha.lane == none && k.after.phase == running && k.after.mine(k.ha) && k.ha.rec.Epoch == k.hb.epoch {
+	if k.hb.lane == handingOver && k.ha.lane == none && k.after.phase == running && k.after.mine(k.ha) &&
+		k.ha.rec.Epoch == k.hb.epoch {
 		k.fail("a hand-over is dropped before its outcome is known")
 	}
 	if k.hb.lane == none && runs && k.ha.lane != active {
@@ -1189,13 +1218,15 @@ func (k *check) claim(l *Lease, rec Lease) {
 			k.fail("a new epoch for nothing")
 		}
 	}
-	if l.Epoch != rec.Epoch+1 || l.Boot != k.after.self.boot || l.Successor != "" || l.Applied == rec.Applied && l.progress() != progress {
+	if l.Epoch != rec.Epoch+1 || l.Boot != k.after.self.boot || l.Successor != "" || l.Applied == rec.Applied &&
+		l.progress() != progress {
 		k.fail("a claim of %+v as %+v", rec, *l)
 	}
 	if k.ha.lane == handingOver && !k.ownedByLane(rec) {
 		k.fail("a command is applied to a lease that is not ours")
 	}
-	if k.ha.lane != none && k.ha.lane != handingOver || k.after.self.expired || k.after.stopping || k.now >= k.after.self.fence {
+	if k.ha.lane != none && k.ha.lane != handingOver || k.after.self.expired || k.after.stopping ||
+		k.now >= k.after.self.fence {
 		k.fail("a claim by a node that may not claim")
 	}
 	if rec.Owner != "" && (rec.Owner != "n1" || rec.Boot != testBoot) && !k.provablyDead(rec.Owner, rec.Boot) {
@@ -1236,8 +1267,10 @@ func (k *check) start(a Start) {
 	_, nowJoined := k.in.(Stopped)
 	p := k.hb.pending
 	byClaim := answered && p != nil && wrote.ID == p.ID && wrote.OK && p.Lease.Owner == "n1" && p.Lease.Epoch == a.Epoch &&
-		(k.hb.lane == none || k.hb.lane == handingOver && p.Lease.Epoch == k.hb.epoch+1) && wrote.Revision == k.ha.rev && p.Lease.progress() == a.Progress
-	resumed := a.Epoch == k.hb.epoch && (k.hb.lane == joined || nowJoined && !k.hb.revoked && k.hb.lane != none && k.hb.lane != handingOver)
+		(k.hb.lane == none || k.hb.lane == handingOver && p.Lease.Epoch == k.hb.epoch+1) && wrote.Revision == k.ha.rev &&
+		p.Lease.progress() == a.Progress
+	resumed := a.Epoch == k.hb.epoch && (k.hb.lane == joined || nowJoined && !k.hb.revoked && k.hb.lane != none &&
+		k.hb.lane != handingOver)
 	if !byClaim && !resumed {
 		k.fail("a lane starts on something other than the OK of a claim")
 	}
@@ -1307,11 +1340,14 @@ func (k *check) declaredDead(w Write) {
 		return
 	}
 	p, before := k.after.peer(w.Session.Node), k.before.peer(w.Session.Node)
-	healthy := (k.before.phase == running || k.after.phase == running) && !k.after.self.expired && k.now-k.after.self.lastOK <= 2*testRenew
-	if !healthy || k.now-p.lastChangeAt < testTTL && !k.provenGone(p) || w.Revision != p.rev || before.pending != 0 || k.now < before.retryAt {
+	healthy := (k.before.phase == running || k.after.phase == running) && !k.after.self.expired &&
+		k.now-k.after.self.lastOK <= 2*testRenew
+	if !healthy || k.now-p.lastChangeAt < testTTL && !k.provenGone(p) || w.Revision != p.rev || before.pending != 0 ||
+		k.now < before.retryAt {
 		k.fail("%s is declared dead too early", p.name)
 	}
-	if w.Session.State != Dead || w.Session.Nonce != "" || w.Session.Boot == 0 || p.rec != nil && (p.rec.State != Live || w.Session.Boot != p.rec.Boot) {
+	if w.Session.State != Dead || w.Session.Nonce != "" || w.Session.Boot == 0 || p.rec != nil &&
+		(p.rec.State != Live || w.Session.Boot != p.rec.Boot) {
 		k.fail("%s is declared dead as %+v", p.name, *w.Session)
 	}
 }
@@ -1322,7 +1358,8 @@ func (k *check) provenGone(p *peer) bool {
 	if !ok {
 		w = p.witness
 	}
-	return p.rec != nil && p.rec.Provable && w.Node == p.name && w.ServerID == serverOf(p.name, p.rec.Boot) && w.Revision == p.rev
+	return p.rec != nil && p.rec.Provable && w.Node == p.name && w.ServerID == serverOf(p.name, p.rec.Boot) &&
+		w.Revision == p.rev
 }
 
 // boot: a new life is above every earlier one, and begins with nothing of the last one left.

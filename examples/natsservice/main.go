@@ -43,6 +43,7 @@ func answer(m *nats.Msg) {
 		reply.Header.Set("Nats-Service-Error-Code", "422") // Read like an HTTP status: this message will never work.
 		reply.Header.Set("Nats-Service-Error", "the payload is no JSON")
 	}
-	log.Println(m.Header.Get("Leasehold-Id"), "epoch", m.Header.Get("Leasehold-Epoch"), "key", m.Header.Get("Leasehold-Key"))
+	log.Println(m.Header.Get("Leasehold-Id"), "epoch", m.Header.Get("Leasehold-Epoch"), "key",
+		m.Header.Get("Leasehold-Key"))
 	_ = m.RespondMsg(reply) // An error means that nobody waits any more; the message will come again.
 }

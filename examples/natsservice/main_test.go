@@ -107,7 +107,8 @@ func TestServiceServesTheHandlerKind(t *testing.T) {
 		t.Fatal(err)
 	}
 	node, _ := connect(t, url)
-	env := handler.Env{App: "leasehold/test", Node: "n1", Group: "billing", Topic: "orders", Conn: node, Subject: "leasehold.serve.billing"}
+	env := handler.Env{App: "leasehold/test", Node: "n1", Group: "billing", Topic: "orders", Conn: node,
+		Subject: "leasehold.serve.billing"}
 	h, err := natsrpc.New(natsrpc.Config{}, env)
 	if err != nil {
 		t.Fatal(err)

@@ -85,7 +85,8 @@ func id(seq uint64) string { return fmt.Sprintf("orders/3/%d", seq) }
 func (o *owner) message(seq uint64) *handler.Message {
 	return &handler.Message{
 		ID: id(seq), IdempotencyKey: fmt.Sprintf("m%d", seq), Topic: "orders", Group: "billing", Partition: 3, Seq: seq,
-		Epoch: o.epoch, Attempt: 1, MaxAttempts: 8, Key: "alice", Timeout: hang, Data: fmt.Appendf(nil, `{"amount": %d}`, 1<<seq),
+		Epoch: o.epoch, Attempt: 1, MaxAttempts: 8, Key: "alice", Timeout: hang,
+		Data: fmt.Appendf(nil, `{"amount": %d}`, 1<<seq),
 	}
 }
 
@@ -146,8 +147,10 @@ func (o *owner) signal(sig syscall.Signal) {
 // wantExact checks that messages 1 to last were each applied once, in order, by owners whose epochs only grew.
 func (db *database) wantExact(last, epoch uint64) {
 	db.t.Helper()
-	db.want("SELECT count(*), count(DISTINCT seq), min(seq), max(seq) FROM ledger", fmt.Sprintf("%d|%d|1|%d", last, last, last))
-	db.want("SELECT count(*) FROM (SELECT epoch, seq, lag(epoch) OVER w AS e, lag(seq) OVER w AS s FROM ledger WINDOW w AS (PARTITION BY partition ORDER BY id)) AS x WHERE epoch < e OR seq <= s", "0")
+	db.want("SELECT count(*), count(DISTINCT seq), min(seq), max(seq) FROM ledger",
+		fmt.Sprintf("%d|%d|1|%d", last, last, last))
+	db.want("SELECT count(*) FROM (SELECT epoch, seq, lag(epoch) OVER w AS e, lag(seq) OVER w AS s FROM ledger WINDOW w "+
+		"AS (PARTITION BY partition ORDER BY id)) AS x WHERE epoch < e OR seq <= s", "0")
 	db.want("SELECT account, amount FROM balance", fmt.Sprintf("alice|%d", 1<<(last+1)-2))
 	db.want("SELECT * FROM progress", fmt.Sprintf("billing|3|%d|%d", epoch, last))
 }
@@ -158,18 +161,21 @@ func TestEachMessageIsAppliedOnceAndBadOnesAreRejected(t *testing.T) {
 	o.does(1, 2, 3)
 	o.does(3) // a repeat
 	for _, data := range []string{"no json", `{"item": 4}`, `{"amount": 99999999999999999999}`} {
-		o.must(o.dialog.Message(&handler.Message{ID: "bad", Group: "billing", Partition: 3, Seq: 4, Epoch: 4, Key: "alice", Data: []byte(data)}))
+		o.must(o.dialog.Message(&handler.Message{ID: "bad", Group: "billing", Partition: 3, Seq: 4, Epoch: 4, Key: "alice",
+			Data: []byte(data)}))
 		o.hear("bad", "reject")
 	}
 	o.does(4)
-	db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = '" + superuser + "'")
+	db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = '" +
+		superuser + "'")
 	o.give(5)
 	o.isRefused(5, "database")
 	o.does(5) // Asked again, it connects anew.
 	db.wantExact(5, 4)
 }
 
-// TestReleasedMessagesAreAppliedOnce has messages come after later ones of their partition, as those of a parked key do.
+// TestReleasedMessagesAreAppliedOnce has messages come after later ones of their partition, as those of a parked key
+// do.
 func TestReleasedMessagesAreAppliedOnce(t *testing.T) {
 	db := startPostgres(t)
 	early := db.start(1)

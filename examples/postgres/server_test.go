@@ -24,7 +24,8 @@ const hang = time.Minute
 // superuser is the role that the tests and the handlers use.
 const superuser = "orders"
 
-// database is a PostgreSQL server of the test's own, with the recipe's schema, on a Unix socket in a temporary directory.
+// database is a PostgreSQL server of the test's own, with the recipe's schema, on a Unix socket in a temporary
+// directory.
 type database struct {
 	t   *testing.T
 	dir string
@@ -44,7 +45,8 @@ func startPostgres(t *testing.T) *database {
 	}
 	db := &database{t: t, dir: dir}
 	data := filepath.Join(dir, "data")
-	db.must(command(t, as, dir, "initdb", "-D", data, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale", "C", "--no-sync"))
+	db.must(command(t, as, dir, "initdb", "-D", data, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale", "C",
+		"--no-sync"))
 	// The server is never killed here, so it need not sync.
 	run(t, command(t, as, dir, "postgres", "-D", data, "-k", dir, "-c", "listen_addresses=", "-F"), db.ready)
 	schema, err := os.ReadFile("schema.sql")
@@ -84,7 +86,8 @@ func command(t *testing.T, as *syscall.Credential, dir, program string, args ...
 	if err != nil {
 		found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + program) // The pattern is well formed.
 		if len(found) == 0 {
-			t.Fatalf("this test runs a PostgreSQL server and needs %s, on the PATH or in /usr/lib/postgresql: install postgresql", program)
+			t.Fatalf("this test runs a PostgreSQL server and needs %s, on the PATH or in /usr/lib/postgresql: install "+
+				"postgresql", program)
 		}
 		path = found[len(found)-1]
 	}

@@ -16,8 +16,8 @@ import (
 // publishFunc publishes messages and gives each a receipt.
 type publishFunc func(ctx context.Context, topic string, messages []api.NewMessage) ([]api.Receipt, error)
 
-// API is the node as callers over HTTP meet it. What needs a quorum says within three seconds that there is none, and no
-// error uses the broker's language.
+// API is the node as callers over HTTP meet it. What needs a quorum says within three seconds that there is none, and
+// no error uses the broker's language.
 type API struct {
 	*status.Reader
 	gate     gate
@@ -60,7 +60,8 @@ func (a *API) RemoveTopic(ctx context.Context, name string, dryRun bool) (*api.T
 	})
 }
 
-func withMembership[T any](ctx context.Context, a *API, do func(context.Context, *membership.Membership) (T, error)) (T, error) {
+func withMembership[T any](ctx context.Context, a *API,
+	do func(context.Context, *membership.Membership) (T, error)) (T, error) {
 	return whileQuorum(ctx, a.gate, func(ctx context.Context) (T, error) {
 		store, err := a.Store()
 		if err != nil {
@@ -83,12 +84,16 @@ func (a *API) TopicList(ctx context.Context) (*api.TopicList, error) {
 
 // Ask records a command to a group.
 func (a *API) Ask(ctx context.Context, group string, c api.Ask) (*api.Asked, error) {
-	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.Asked, error) { return a.commands.submit(ctx, group, c) })
+	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.Asked, error) {
+		return a.commands.submit(ctx, group, c)
+	})
 }
 
 // Asked says how far a command is, once it is applied everywhere or wait is over.
 func (a *API) Asked(ctx context.Context, group string, id uint64, wait time.Duration) (*api.Asked, error) {
-	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.Asked, error) { return a.commands.await(ctx, group, id, wait) })
+	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.Asked, error) {
+		return a.commands.await(ctx, group, id, wait)
+	})
 }
 
 // DeadLetters lists a page of a group's dead letters.
@@ -96,15 +101,20 @@ func (a *API) DeadLetters(ctx context.Context, group string, f api.LetterFilter)
 	if f.Local {
 		return a.letters.listLocal(group, f)
 	}
-	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.LetterList, error) { return a.letters.list(ctx, group, f) })
+	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.LetterList, error) {
+		return a.letters.list(ctx, group, f)
+	})
 }
 
 // Requeue publishes dead letters to their topic again, and then removes them.
 func (a *API) Requeue(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
-	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.LettersDone, error) { return a.letters.requeue(ctx, group, o) })
+	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.LettersDone, error) {
+		return a.letters.requeue(ctx, group, o)
+	})
 }
 
-// Drop deletes dead letters. Partitions of which a parked one goes restart, for their owners know which keys are parked.
+// Drop deletes dead letters. Partitions of which a parked one goes restart, for their owners know which keys are
+// parked.
 func (a *API) Drop(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
 	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.LettersDone, error) {
 		done, restart, err := a.letters.drop(ctx, group, o)
@@ -117,12 +127,16 @@ func (a *API) Drop(ctx context.Context, group string, o api.LetterOrder) (*api.L
 
 // Key finds the key of a topic that an operator means by a name.
 func (a *API) Key(ctx context.Context, topic, name string) (*api.KeyInfo, error) {
-	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.KeyInfo, error) { return a.messages.key(ctx, topic, name) })
+	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.KeyInfo, error) {
+		return a.messages.key(ctx, topic, name)
+	})
 }
 
 // Message shows one stored message.
 func (a *API) Message(ctx context.Context, topic string, seq uint64) (*api.Message, error) {
-	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.Message, error) { return a.messages.message(ctx, topic, seq) })
+	return whileQuorum(ctx, a.gate, func(ctx context.Context) (*api.Message, error) {
+		return a.messages.message(ctx, topic, seq)
+	})
 }
 
 // Count counts messages of a partition between two sequences.
@@ -135,8 +149,8 @@ func (a *API) Explain(ctx context.Context, topic string, of api.ExplainTarget) (
 	return a.explain.Explain(ctx, topic, of)
 }
 
-// Publish is refused at once where no message could be acknowledged. One that is under way when the quorum is lost ends by
-// itself: it may be stored.
+// Publish is refused at once where no message could be acknowledged. One that is under way when the quorum is lost ends
+// by itself: it may be stored.
 func (a *API) Publish(ctx context.Context, topic string, messages []api.NewMessage) ([]api.Receipt, error) {
 	if q := a.Quorum(); q.Lost() {
 		return nil, noQuorum(q)

@@ -46,7 +46,8 @@ func (c commands) submit(ctx context.Context, group string, a api.Ask) (*api.Ask
 	if err != nil {
 		return nil, err
 	}
-	out := &api.Asked{V: api.Version, Group: group, Kind: r.Kind, DryRun: a.DryRun, Seq: r.Seq, Again: -1, Skipped: -1, Waiting: []int{}}
+	out := &api.Asked{V: api.Version, Group: group, Kind: r.Kind, DryRun: a.DryRun, Seq: r.Seq, Again: -1, Skipped: -1,
+		Waiting: []int{}}
 	out.Partitions = len(r.Partitions)
 	if out.Partitions == 0 {
 		out.Partitions = g.topic.Partitions
@@ -66,15 +67,16 @@ func (c commands) submit(ctx context.Context, group string, a api.Ask) (*api.Ask
 	if out.ID, err = c.record(ctx, g, r); err != nil {
 		return nil, err
 	}
-	c.log.Info("operator command accepted", "by", r.By, "group", group, "id", out.ID, "kind", r.Kind, "partitions", r.Partitions, "seq", r.Seq,
-		"keys", r.Keys, "reason", r.Reason)
+	c.log.Info("operator command accepted", "by", r.By, "group", group, "id", out.ID, "kind", r.Kind, "partitions",
+		r.Partitions, "seq", r.Seq, "keys", r.Keys, "reason", r.Reason)
 	return out, nil
 }
 
 // request makes a request to the lease protocol of what an operator wants.
 func (c commands) request(ctx context.Context, g groupRef, a api.Ask) (r lease.Command, err error) {
 	r = lease.Command{
-		Kind: a.Kind, Partitions: slices.Compact(slices.Sorted(slices.Values(a.Partitions))), At: time.Now().UTC().Format(time.RFC3339), By: api.By(ctx),
+		Kind: a.Kind, Partitions: slices.Compact(slices.Sorted(slices.Values(a.Partitions))),
+		At: time.Now().UTC().Format(time.RFC3339), By: api.By(ctx),
 	}
 	for _, p := range r.Partitions {
 		if err := g.checkPartition(p); err != nil {
@@ -113,9 +115,12 @@ func (c commands) record(ctx context.Context, g groupRef, r lease.Command) (id u
 			return err
 		}
 		next := g.knownRequests(saw, all)
-		next.Open = slices.DeleteFunc(slices.Clone(next.Open), func(q lease.Command) bool { return len(pendingOn(q.ID, q, all)) == 0 })
+		next.Open = slices.DeleteFunc(slices.Clone(next.Open), func(q lease.Command) bool {
+			return len(pendingOn(q.ID, q, all)) == 0
+		})
 		if len(next.Open) >= maxOpen {
-			return refuse("%d requests to group %q have not been applied yet: is it served by a live node? `leasehold group list` says so", len(next.Open), g.name)
+			return refuse("%d requests to group %q have not been applied yet: is it served by a live node? `leasehold group "+
+				"list` says so", len(next.Open), g.name)
 		}
 		next.LastID++
 		r.ID = next.LastID
@@ -130,8 +135,8 @@ func (c commands) record(ctx context.Context, g groupRef, r lease.Command) (id u
 	return r.ID, err
 }
 
-// knownRequests are the requests that a new one is added to. If their record is gone or not valid, they are what this node
-// remembers of it, and no id is used again that a lease names: it would pass for applied.
+// knownRequests are the requests that a new one is added to. If their record is gone or not valid, they are what this
+// node remembers of it, and no id is used again that a lease names: it would pass for applied.
 func (g groupRef) knownRequests(saw lease.Observed, all []lease.Lease) lease.Commands {
 	known := lease.Commands{Version: lease.RecordVersion}
 	if saw.Commands != nil {
@@ -181,7 +186,8 @@ func (c commands) await(ctx context.Context, group string, id uint64, wait time.
 
 // status says how far a command is. One that is not among the open ones any more was applied everywhere. interval is
 // how often it is worth asking.
-func (c commands) status(ctx context.Context, group string, id uint64) (out *api.Asked, interval time.Duration, err error) {
+func (c commands) status(ctx context.Context, group string,
+	id uint64) (out *api.Asked, interval time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
 	g, err := findGroup(ctx, c.View, group)
@@ -222,7 +228,8 @@ func (c commands) status(ctx context.Context, group string, id uint64) (out *api
 }
 
 // requests are those of the group, among which the id must have been given. They are read unless this node knows of it.
-func (g groupRef) requests(ctx context.Context, id uint64) (requests lease.Commands, interval time.Duration, err error) {
+func (g groupRef) requests(ctx context.Context, id uint64) (requests lease.Commands, interval time.Duration,
+	err error) {
 	if g.known != nil && id > 0 && id <= g.known.Commands.LastID {
 		return g.known.Commands, pollEvery, nil
 	}
@@ -238,8 +245,9 @@ func (g groupRef) requests(ctx context.Context, id uint64) (requests lease.Comma
 	return *saw.Commands, readEvery, nil
 }
 
-// resumable counts the partitions for which a resume changes something: they are paused, or a pause is on its way to them, or
-// their head message has failed, or its handler is unavailable. One whose owner does not answer may be any of it.
+// resumable counts the partitions for which a resume changes something: they are paused, or a pause is on its way to
+// them, or their head message has failed, or its handler is unavailable. One whose owner does not answer may be any of
+// it.
 func (c commands) resumable(ctx context.Context, g groupRef, r lease.Command) (*int, error) {
 	all, err := g.leases(ctx)
 	if err != nil {

@@ -21,7 +21,8 @@ func TestDeadLetterIsShownRequeuedAndDropped(t *testing.T) {
 	a.WaitDone("k1", "k2")
 	letters := a.WaitLetters("dead max_attempts bad", "dead rejected worse")
 	l := letters[0]
-	if l.Attempts != 2 || l.Error != "as told" || l.Key != "k" || l.Subject != "orders.k" || l.Node != "n1" || l.Headers["Nats-Msg-Id"][0] != "id-bad" {
+	if l.Attempts != 2 || l.Error != "as told" || l.Key != "k" || l.Subject != "orders.k" || l.Node != "n1" ||
+		l.Headers["Nats-Msg-Id"][0] != "id-bad" {
 		t.Errorf("letter %+v", l)
 	}
 	if g := a.Group(); g.DeadLetters != 2 {
@@ -37,7 +38,8 @@ func TestDeadLetterIsShownRequeuedAndDropped(t *testing.T) {
 	if last := calls[len(calls)-1]; last.Idem != "id-bad" || last.Attempt != 1 {
 		t.Errorf("requeued as %+v", last)
 	}
-	if _, err := a.Client.Drop(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{letters[1].Number}}); err != nil {
+	if _, err := a.Client.Drop(context.Background(), "billing",
+		api.LetterOrder{Numbers: []uint64{letters[1].Number}}); err != nil {
 		t.Fatal(err)
 	}
 	a.WaitLetters()
@@ -54,7 +56,8 @@ func TestRequeuedMessageIsNotRequeuedForEver(t *testing.T) {
 		if l.Requeues != want {
 			t.Fatalf("requeued %d times, want %d", l.Requeues, want)
 		}
-		done, err := a.Client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{l.Number}, MaxRequeues: 2})
+		done, err := a.Client.Requeue(context.Background(), "billing",
+			api.LetterOrder{Numbers: []uint64{l.Number}, MaxRequeues: 2})
 		if err != nil || len(done.Failed) != want/2 {
 			t.Fatalf("requeue %d: %+v, %v", want, done, err)
 		}
@@ -82,7 +85,8 @@ func TestParkedKeyIsReleasedInOrderAcrossARestart(t *testing.T) {
 	a.Publish("k:k4", "j:j3")
 	a.WaitDone("j1", "j2", "j3", "k1")
 	a.WaitLetters("parked max_attempts k2", "parked parked k3", "parked parked k4")
-	if done, err := a.Client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{1}}); err != nil || len(done.Failed) != 1 {
+	if done, err := a.Client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{1}}); err != nil ||
+		len(done.Failed) != 1 {
 		t.Errorf("a parked message was requeued: %+v, %v", done, err)
 	}
 	a.Say(map[string]string{})
@@ -126,7 +130,8 @@ func TestPauseLastsUntilSomebodyResumes(t *testing.T) {
 	a.Start(t)
 	servertest.Eventually(t, time.Minute, func() error {
 		for _, p := range a.Group().Partitions {
-			if p.State != "paused" || p.Paused != "lunch" || p.Error != fmt.Sprintf("lunch; `leasehold resume billing --partition %d` lets it go on", p.Partition) {
+			if p.State != "paused" || p.Paused != "lunch" ||
+				p.Error != fmt.Sprintf("lunch; `leasehold resume billing --partition %d` lets it go on", p.Partition) {
 				return fmt.Errorf("partition %+v", p)
 			}
 		}
@@ -185,9 +190,11 @@ func TestSeekHandlesAgainUnderANewEpochAndSaysHowMany(t *testing.T) {
 	}
 	a.Command(api.Ask{Kind: "pause", Reason: "skip some"})
 	a.Publish("k:k5", "k:k6")
-	for _, to := range []string{"time:" + time.Now().Add(time.Hour).UTC().Format(time.RFC3339), "seq:7", "latest"} { // the same place
+	// the same place
+	for _, to := range []string{"time:" + time.Now().Add(time.Hour).UTC().Format(time.RFC3339), "seq:7", "latest"} {
 		asked, err := a.Client.Ask(context.Background(), "billing", api.Ask{Kind: "seek", To: to, DryRun: to != "latest"})
-		if err != nil || asked.Skipped != 2 || !strings.HasPrefix(asked.Skips, "skips 2 messages that the group has not handled, in partitions ") {
+		if err != nil || asked.Skipped != 2 || !strings.HasPrefix(asked.Skips,
+			"skips 2 messages that the group has not handled, in partitions ") {
 			t.Errorf("seek to %s: %+v, %v", to, asked, err)
 		}
 	}
@@ -221,7 +228,8 @@ func TestWhatCannotBeAskedIsRefusedByName(t *testing.T) {
 		{"billing", api.Ask{Kind: "seek", To: "2h"}, api.ErrBadRequest, `"2h"`},
 		{"billing", api.Ask{Kind: "release", Keys: []string{"k"}}, api.ErrNotFound, `key "k"`},
 	} {
-		if _, err := a.Client.Ask(context.Background(), c.group, c.ask); !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) {
+		if _, err := a.Client.Ask(context.Background(), c.group, c.ask); !errors.Is(err, c.kind) ||
+			!strings.Contains(err.Error(), c.says) {
 			t.Errorf("%+v: %v", c.ask, err)
 		}
 	}
@@ -229,14 +237,18 @@ func TestWhatCannotBeAskedIsRefusedByName(t *testing.T) {
 	if _, err := port.Ask(context.Background(), "billing", api.Ask{Kind: "resume"}); !errors.Is(err, api.ErrNotAllowed) {
 		t.Errorf("over the port without a token: %v", err)
 	}
-	if _, err := a.Client.Ask(context.Background(), "billing", api.Ask{Kind: "seek", To: "-7d", DryRun: true}); err != nil {
+	if _, err := a.Client.Ask(context.Background(), "billing",
+		api.Ask{Kind: "seek", To: "-7d", DryRun: true}); err != nil {
 		t.Errorf("seek by a week: %v", err)
 	}
 	four := 4
-	if _, err := a.Client.DeadLetters(context.Background(), "billing", api.LetterFilter{Partition: &four}); !errors.Is(err, api.ErrNotFound) || !strings.Contains(err.Error(), "no partition 4") {
+	if _, err := a.Client.DeadLetters(context.Background(), "billing",
+		api.LetterFilter{Partition: &four}); !errors.Is(err, api.ErrNotFound) || !strings.Contains(err.Error(),
+		"no partition 4") {
 		t.Errorf("dead letters of a partition that is not there: %v", err)
 	}
-	if _, err := port.DeadLetters(context.Background(), "billing", api.LetterFilter{}); !errors.Is(err, api.ErrNotAllowed) {
+	if _, err := port.DeadLetters(context.Background(), "billing",
+		api.LetterFilter{}); !errors.Is(err, api.ErrNotAllowed) {
 		t.Errorf("dead letters over the port without a token: %v", err)
 	}
 	a.End(t)

@@ -96,7 +96,8 @@ func sizeOf(l api.Letter) int {
 }
 
 // oneOf lists the letter of one message, if there is one.
-func oneOf(ctx context.Context, box *deadletter.Store, where deadletter.Query, f api.LetterFilter, out *api.LetterList) error {
+func oneOf(ctx context.Context, box *deadletter.Store, where deadletter.Query, f api.LetterFilter,
+	out *api.LetterList) error {
 	l, err := box.Of(ctx, where.Partition, where.Key, f.Seq)
 	switch {
 	case errors.Is(err, deadletter.ErrNotFound):
@@ -117,8 +118,10 @@ func letterError(err error, number uint64) error {
 
 func apiLetter(l *deadletter.Record, data bool) api.Letter {
 	out := api.Letter{
-		Number: l.Stored, ID: fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), Kind: string(l.Kind), Reason: string(l.Reason),
-		Error: l.Error, Topic: l.Topic, Partition: l.Partition, Seq: l.Seq, Key: listedKey(l), Subject: l.Subject, Attempts: l.Attempts,
+		Number: l.Stored, ID: fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), Kind: string(l.Kind),
+		Reason: string(l.Reason),
+		Error:  l.Error, Topic: l.Topic, Partition: l.Partition, Seq: l.Seq, Key: listedKey(l), Subject: l.Subject,
+		Attempts:     l.Attempts,
 		FirstFailure: header.TimeText(l.FirstFail), LastFailure: header.TimeText(l.LastFail), Node: l.Node, Epoch: l.Epoch,
 		Published: header.TimeText(l.Published), Requeues: l.Requeues, Bytes: len(l.Data), LeftOut: l.LeftOut,
 	}

@@ -50,7 +50,8 @@ func (a *obedient) largest(key string, headers nats.Header) *nats.Msg {
 	return m
 }
 
-// TestLargestMessagesAreRequeued: what a publisher may send at most comes back to its topic, with its headers, more than once.
+// TestLargestMessagesAreRequeued: what a publisher may send at most comes back to its topic, with its headers, more
+// than once.
 func TestLargestMessagesAreRequeued(t *testing.T) {
 	t.Parallel()
 	a := newObedient(t, "")
@@ -113,7 +114,8 @@ func (a *obedient) waitRequeued(n, requeues int) (found []api.Letter) {
 func TestRequeueIsForOneGroup(t *testing.T) {
 	t.Parallel()
 	out := filepath.Join(t.TempDir(), "audit")
-	a := newObedient(t, fmt.Sprintf("\n[[group]]\nname = \"audit\"\ntopic = \"orders\"\nhandler = { kind = \"file\", path = %q }\n", out))
+	a := newObedient(t, fmt.Sprintf("\n[[group]]\nname = \"audit\"\ntopic = \"orders\"\nhandler = { kind = \"file\", "+
+		"path = %q }\n", out))
 	audited := func() string {
 		var text []string
 		files, _ := filepath.Glob(filepath.Join(out, "*"))
@@ -141,10 +143,12 @@ func TestRequeueIsForOneGroup(t *testing.T) {
 	waitAudited("fine", 1)
 	a.Say(map[string]string{})
 	done, err := a.Client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{letters[0].Number}})
-	if err != nil || len(done.Requeued) != 1 || done.Requeued[0].Seq != 4 || done.Requeued[0].Partition != letters[0].Partition {
+	if err != nil || len(done.Requeued) != 1 || done.Requeued[0].Seq != 4 ||
+		done.Requeued[0].Partition != letters[0].Partition {
 		t.Fatalf("requeue: %+v, %v", done, err)
 	}
-	if done, err = a.Client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{letters[1].Number}, AllGroups: true}); err != nil || len(done.Done) != 1 {
+	if done, err = a.Client.Requeue(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{letters[1].Number},
+		AllGroups: true}); err != nil || len(done.Done) != 1 {
 		t.Fatalf("requeue for all groups: %+v, %v", done, err)
 	}
 	waitAudited("worse", 2) // Behind the other one, of the same key.
@@ -159,7 +163,8 @@ func TestHashedKeysAreFoundByTheirKeyAndReleased(t *testing.T) {
 	a := newObedient(t, `on_exhausted = "park_key"`)
 	key := "%sha256-of-mine"
 	a.Say(map[string]string{"k1": "retry"})
-	a.publishAs(&nats.Msg{Subject: "orders." + key, Data: []byte("k1")}, &nats.Msg{Subject: "orders." + key, Data: []byte("k2")})
+	a.publishAs(&nats.Msg{Subject: "orders." + key, Data: []byte("k1")},
+		&nats.Msg{Subject: "orders." + key, Data: []byte("k2")})
 	a.WaitLetters("parked max_attempts k1", "parked parked k2")
 	for _, named := range []string{key, string(partitioner.NewLetterKey(key))} {
 		list, err := a.Client.DeadLetters(context.Background(), "billing", api.LetterFilter{Key: named})
@@ -194,7 +199,8 @@ func TestAPageOfDeadLettersIsBounded(t *testing.T) {
 	})
 	seen, pages := map[string]bool{}, 0
 	for after := uint64(0); pages == 0 || after > 0; pages++ {
-		page, err := a.Client.DeadLetters(t.Context(), "billing", api.LetterFilter{Data: true, After: after, Limit: api.MaxLetters})
+		page, err := a.Client.DeadLetters(t.Context(), "billing",
+			api.LetterFilter{Data: true, After: after, Limit: api.MaxLetters})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +233,8 @@ func TestLocalReadingChoosesAsTheLeaderDoes(t *testing.T) {
 	for _, l := range a.Letters() {
 		for _, local := range []bool{false, true} {
 			one := api.LetterFilter{Partition: &l.Partition, Key: l.Key, Seq: l.Seq, Local: local}
-			if list, err := a.Client.DeadLetters(t.Context(), "billing", one); err != nil || len(list.Letters) != 1 || list.Letters[0].Number != l.Number || list.Next != 0 {
+			if list, err := a.Client.DeadLetters(t.Context(), "billing", one); err != nil || len(list.Letters) != 1 ||
+				list.Letters[0].Number != l.Number || list.Next != 0 {
 				t.Errorf("message %d, local is %t: %+v, %v", l.Seq, local, list, err)
 			}
 		}

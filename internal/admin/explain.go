@@ -81,7 +81,8 @@ func parseTarget(t api.TopicInfo, of api.ExplainTarget) (explained, error) {
 		s, err2 := strconv.ParseUint(seq, 10, 64)
 		if err1 == nil && err2 == nil && s > 0 {
 			if p < 0 || p >= t.Partitions {
-				return explained{}, api.Mark(api.ErrBadRequest, fmt.Sprintf("%s: topic %s has the partitions 0 to %d", of.Of, t.Name, t.Partitions-1))
+				return explained{}, api.Mark(api.ErrBadRequest, fmt.Sprintf("%s: topic %s has the partitions 0 to %d", of.Of,
+					t.Name, t.Partitions-1))
 			}
 			return explained{seq: s, partition: p}, nil
 		}
@@ -109,7 +110,8 @@ func (x Explainer) findMessage(ctx context.Context, e *api.Explanation, target *
 		return err
 	}
 	if target.partition >= 0 && target.partition != m.Partition {
-		return api.Mark(api.ErrNotFound, fmt.Sprintf("message %d of topic %s is in partition %d: its id is %s", m.Seq, e.Topic, m.Partition, m.ID))
+		return api.Mark(api.ErrNotFound, fmt.Sprintf("message %d of topic %s is in partition %d: its id is %s", m.Seq,
+			e.Topic, m.Partition, m.ID))
 	}
 	e.Message, e.Stored, e.Key, target.partition = m, true, m.Key, m.Partition
 	return nil

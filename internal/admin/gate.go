@@ -12,8 +12,8 @@ import (
 	"leasehold/server"
 )
 
-// How long a question waits without a majority, or without a leader, before it is answered with what is missing. Together
-// with what it takes to notice, that is less than three seconds.
+// How long a question waits without a majority, or without a leader, before it is answered with what is missing.
+// Together with what it takes to notice, that is less than three seconds.
 const (
 	lostPatience   = 250 * time.Millisecond
 	leaderPatience = 2 * time.Second
@@ -38,8 +38,8 @@ func whileQuorum[T any](ctx context.Context, g gate, ask func(context.Context) (
 	return v, g.explain(ctx, err)
 }
 
-// untilQuorumIsLost ends its context, with what is missing as the cause, once there has been no quorum for a moment. The
-// goroutine ends with the context, which stop ends.
+// untilQuorumIsLost ends its context, with what is missing as the cause, once there has been no quorum for a moment.
+// The goroutine ends with the context, which stop ends.
 func (g gate) untilQuorumIsLost(ctx context.Context) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
@@ -85,5 +85,6 @@ func (g gate) explain(ctx context.Context, err error) error {
 	if errors.Is(err, api.ErrNotYet) {
 		return err
 	}
-	return api.Mark(api.ErrNotYet, fmt.Sprintf("%s: its replicas may be electing a leader, try again in a moment", brokererr.Text(err)))
+	return api.Mark(api.ErrNotYet, fmt.Sprintf("%s: its replicas may be electing a leader, try again in a moment",
+		brokererr.Text(err)))
 }

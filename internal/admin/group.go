@@ -31,8 +31,8 @@ type groupRef struct {
 	known *lease.GroupView
 }
 
-// findGroup finds a group that was defined and not removed. One that this node serves is found in memory: as long as its
-// session is live, nobody can remove it.
+// findGroup finds a group that was defined and not removed. One that this node serves is found in memory: as long as
+// its session is live, nobody can remove it.
 func findGroup(ctx context.Context, v *status.View, name string) (groupRef, error) {
 	store, err := v.Store()
 	if err != nil {
@@ -80,8 +80,8 @@ func servedGroup(ctx context.Context, v *status.View, name string) (groupRef, bo
 	return groupRef{}, false
 }
 
-// leases reads the group's leases. A command is how a lease gets well that is not a valid record, so that one counts as a
-// lease to which nothing was applied yet.
+// leases reads the group's leases. A command is how a lease gets well that is not a valid record, so that one counts as
+// a lease to which nothing was applied yet.
 func (g groupRef) leases(ctx context.Context) ([]lease.Lease, error) {
 	all, err := registry.Leases(ctx, g.store.KV, g.name, g.topic.Partitions, g.startAfter)
 	if errors.Is(err, cluster.ErrNotARecord) {
@@ -101,7 +101,8 @@ func (g groupRef) knownLeases(ctx context.Context) ([]lease.Lease, error) {
 
 func (g groupRef) checkPartition(p int) error {
 	if p < 0 || p >= g.topic.Partitions {
-		return api.Mark(api.ErrNotFound, fmt.Sprintf("there is no partition %d: group %q has 0 to %d", p, g.name, g.topic.Partitions-1))
+		return api.Mark(api.ErrNotFound, fmt.Sprintf("there is no partition %d: group %q has 0 to %d", p, g.name,
+			g.topic.Partitions-1))
 	}
 	return nil
 }

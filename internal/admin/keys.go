@@ -33,8 +33,8 @@ func storedKey(ctx context.Context, js jetstream.JetStream, t partitioner.Topic,
 	}
 }
 
-// chooseKey is the key that an operator means by a name. Where the name can be read as two keys it is the one that is there; if
-// both are, the operator must say which. A name of what is not there is read as a publisher of ours reads it.
+// chooseKey is the key that an operator means by a name. Where the name can be read as two keys it is the one that is
+// there; if both are, the operator must say which. A name of what is not there is read as a publisher of ours reads it.
 func chooseKey(t partitioner.Topic, name string, has hasKey) (key string, found bool, err error) {
 	keys, err := t.KeysNamed(name)
 	if err != nil {
@@ -65,8 +65,9 @@ func ambiguousKey(name string, keys []string) error {
 	for i, key := range keys {
 		exact[i] = fmt.Sprintf("%q", partitioner.ExactKeyName(key))
 	}
-	return api.Mark(api.ErrBadRequest, fmt.Sprintf("key %q means two keys that both exist, stored as %q and %q: name one of them as it stands in the subject, %s",
-		name, keys[0], keys[1], strings.Join(exact, " or ")))
+	return api.Mark(api.ErrBadRequest,
+		fmt.Sprintf("key %q means two keys that both exist, stored as %q and %q: name one of them as it stands in the "+
+			"subject, %s", name, keys[0], keys[1], strings.Join(exact, " or ")))
 }
 
 // letterKey is the key of dead letters that an operator means by a name, a hash as it is listed; "" for no name.

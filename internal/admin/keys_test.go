@@ -48,7 +48,8 @@ func (a *obedient) lettersOf(name string) (data []string, err error) {
 	return data, nil
 }
 
-// TestKeysAreFoundAsTheyWerePublished: by Leasehold's own publisher, and by NATS clients that encode otherwise or not at all.
+// TestKeysAreFoundAsTheyWerePublished: by Leasehold's own publisher, and by NATS clients that encode otherwise or not
+// at all.
 func TestKeysAreFoundAsTheyWerePublished(t *testing.T) {
 	t.Parallel()
 	a := newObedient(t, "")
@@ -141,7 +142,8 @@ func TestNameOfTwoKeysIsRefusedUnlessItIsExact(t *testing.T) {
 		_, keyErr := a.Client.Key(context.Background(), "orders", name)
 		_, releaseErr := a.Client.Ask(context.Background(), "billing", api.Ask{Kind: "release", Keys: []string{name}})
 		for what, err := range map[string]error{"dlq": lettersErr, "tap": tapErr, "key": keyErr, "release": releaseErr} {
-			if !errors.Is(err, api.ErrBadRequest) || !strings.Contains(err.Error(), "%="+pair[0]) || !strings.Contains(err.Error(), "%="+pair[1]) {
+			if !errors.Is(err, api.ErrBadRequest) || !strings.Contains(err.Error(), "%="+pair[0]) ||
+				!strings.Contains(err.Error(), "%="+pair[1]) {
 				t.Errorf("%s of %q: %v", what, name, err)
 			}
 		}
@@ -150,7 +152,8 @@ func TestNameOfTwoKeysIsRefusedUnlessItIsExact(t *testing.T) {
 		}
 	}
 	// What a topic still holds counts where letters are chosen: the name copied from a tap means the key that was tapped.
-	done, err := a.Client.Drop(context.Background(), "billing", api.LetterOrder{Numbers: []uint64{a.numberOf("Z%C3%BCrich")}})
+	done, err := a.Client.Drop(context.Background(), "billing",
+		api.LetterOrder{Numbers: []uint64{a.numberOf("Z%C3%BCrich")}})
 	if err != nil || len(done.Done) != 1 {
 		t.Fatalf("drop: %+v, %v", done, err)
 	}

@@ -67,7 +67,8 @@ func topicOfGroup(c *config.Config, group string) (partitioner.Topic, bool) {
 func (m messages) replica(stream, called string) (localReplica, error) {
 	r, err := m.Broker.Replica(stream)
 	if errors.Is(err, replicas.ErrNoReplica) {
-		return localReplica{}, api.Mark(api.ErrNotFound, fmt.Sprintf("node %s has no replica of %s: ask another node", m.Config.Node.Name, called))
+		return localReplica{}, api.Mark(api.ErrNotFound, fmt.Sprintf("node %s has no replica of %s: ask another node",
+			m.Config.Node.Name, called))
 	}
 	if err != nil {
 		return localReplica{}, api.Mark(api.ErrNotYet, brokererr.Text(err))

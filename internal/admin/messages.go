@@ -50,7 +50,8 @@ func (m messages) key(ctx context.Context, topic, name string) (*api.KeyInfo, er
 	if err != nil {
 		return nil, err
 	}
-	return &api.KeyInfo{V: api.Version, Topic: topic, Key: key, Name: partitioner.KeyName(key), Partition: t.PartitionOf(key), Stored: stored}, nil
+	return &api.KeyInfo{V: api.Version, Topic: topic, Key: key, Name: partitioner.KeyName(key),
+		Partition: t.PartitionOf(key), Stored: stored}, nil
 }
 
 // tap shows messages of a topic without consuming them.

@@ -69,7 +69,8 @@ func TestTapShowsMessagesOfANodeWithoutConsumingThem(t *testing.T) {
 	if err != nil || m.ID != fmt.Sprintf("orders/%d/200", m.Partition) || m.Headers["Nats-Msg-Id"] == nil {
 		t.Errorf("message 200: %+v, %v", m, err)
 	}
-	if _, err := c.Message(ctx, "orders", 201); !errors.Is(err, api.ErrNotFound) || !strings.Contains(err.Error(), "not stored yet") {
+	if _, err := c.Message(ctx, "orders", 201); !errors.Is(err, api.ErrNotFound) ||
+		!strings.Contains(err.Error(), "not stored yet") {
 		t.Errorf("message 201: %v", err)
 	}
 	total := uint64(0)
@@ -83,7 +84,8 @@ func TestTapShowsMessagesOfANodeWithoutConsumingThem(t *testing.T) {
 			t.Errorf("partition %d shows %d messages, and counts %d", p, len(got), n)
 		}
 	}
-	for _, o2 := range []api.CountOptions{{Before: 1}, {After: 5, Before: 6}, {After: 50, Before: 40}, {After: 200, Before: 1000}} {
+	for _, o2 := range []api.CountOptions{{Before: 1}, {After: 5, Before: 6}, {After: 50, Before: 40},
+		{After: 200, Before: 1000}} {
 		if n, err := c.Count(ctx, "orders", o2); err != nil || n != 0 {
 			t.Errorf("%+v: counted %d, %v", o2, n, err)
 		}

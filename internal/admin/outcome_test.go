@@ -37,7 +37,8 @@ func TestRequeueSaysWhatCameOfIt(t *testing.T) {
 	a.WaitLetters("dead rejected k1")
 	a.Publish("j:j1")
 	n := a.WaitLetters("dead rejected k1", "dead rejected j1")
-	a.leasehold(1, "dlq requeue billing --key k --yes", "requeued 1 dead letter", "outcome: 1 failed again", "message 3 of key k", "as told", "dlq list billing")
+	a.leasehold(1, "dlq requeue billing --key k --yes", "requeued 1 dead letter", "outcome: 1 failed again",
+		"message 3 of key k", "as told", "dlq list billing")
 	a.Say(map[string]string{"j1": "reject"})
 	a.leasehold(12, "dlq requeue billing --all --yes", "outcome: 1 handled, 1 failed again", "of key j", "as told")
 	a.leasehold(0, "pause billing --reason lunch", "paused 4 partitions")
@@ -57,7 +58,8 @@ func TestReleaseSaysWhatCameOfIt(t *testing.T) {
 	a.Say(map[string]string{"k1": "retry"})
 	a.Publish("k:k1", "k:k2", "k:k3", "j:j1")
 	a.WaitLetters("parked max_attempts k1", "parked parked k2", "parked parked k3")
-	a.leasehold(1, "dlq release billing --key k", "outcome: 3 failed again", "message 1 of key k", "released message 1 failed 2 times: as told")
+	a.leasehold(1, "dlq release billing --key k", "outcome: 3 failed again", "message 1 of key k",
+		"released message 1 failed 2 times: as told")
 	a.Say(map[string]string{"k2": "reject"})
 	a.leasehold(12, "dlq release billing --key k", "outcome: 2 handled, 1 failed again", ": dead letter", "as told")
 	a.WaitLetters("dead rejected k2")

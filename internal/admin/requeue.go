@@ -35,10 +35,11 @@ func (d deadLetters) releaseKeys(ctx context.Context, g groupRef, keys []string)
 		}
 		letterKeys[i] = string(letterKey)
 		found := false
-		_, err = g.deadLetters().List(ctx, deadletter.Query{Partition: -1, Kind: partitioner.Parked, Key: letterKey}, func(*deadletter.Record) bool {
-			found = true
-			return false
-		})
+		_, err = g.deadLetters().List(ctx, deadletter.Query{Partition: -1, Kind: partitioner.Parked, Key: letterKey},
+			func(*deadletter.Record) bool {
+				found = true
+				return false
+			})
 		switch {
 		case err != nil:
 			return "", err
@@ -49,23 +50,24 @@ func (d deadLetters) releaseKeys(ctx context.Context, g groupRef, keys []string)
 	return strings.Join(letterKeys, " "), nil
 }
 
-// requeue publishes dead letters to their topic once more and then removes them. A crash between the two repeats a message; it
-// loses none.
+// requeue publishes dead letters to their topic once more and then removes them. A crash between the two repeats a
+// message; it loses none.
 func (d deadLetters) requeue(ctx context.Context, group string, o api.LetterOrder) (*api.LettersDone, error) {
 	requeued := []api.Requeued{}
-	done, err := d.each(ctx, group, o.Numbers, "requeued", func(ctx context.Context, g groupRef, l *deadletter.Record) error {
-		switch {
-		case l.Kind == partitioner.Parked:
-			return errors.New("it is parked, with later ones of its key behind it: release the key instead")
-		case o.MaxRequeues > 0 && l.Requeues >= o.MaxRequeues:
-			return fmt.Errorf("it has been requeued %s", plural.Of(l.Requeues, "time"))
-		}
-		again, err := d.republish(ctx, g, l, o.AllGroups)
-		if err == nil {
-			requeued = append(requeued, again)
-		}
-		return err
-	})
+	done, err := d.each(ctx, group, o.Numbers, "requeued",
+		func(ctx context.Context, g groupRef, l *deadletter.Record) error {
+			switch {
+			case l.Kind == partitioner.Parked:
+				return errors.New("it is parked, with later ones of its key behind it: release the key instead")
+			case o.MaxRequeues > 0 && l.Requeues >= o.MaxRequeues:
+				return fmt.Errorf("it has been requeued %s", plural.Of(l.Requeues, "time"))
+			}
+			again, err := d.republish(ctx, g, l, o.AllGroups)
+			if err == nil {
+				requeued = append(requeued, again)
+			}
+			return err
+		})
 	if done != nil {
 		done.Requeued = requeued
 	}
@@ -74,9 +76,11 @@ func (d deadLetters) requeue(ctx context.Context, group string, o api.LetterOrde
 
 // republish publishes a letter's message under an id of its own, so that a repeated requeue is stored once: the id that
 // it came with is still known to the broker, which would take the message for a duplicate and drop it.
-func (d deadLetters) republish(ctx context.Context, g groupRef, l *deadletter.Record, allGroups bool) (again api.Requeued, err error) {
+func (d deadLetters) republish(ctx context.Context, g groupRef, l *deadletter.Record,
+	allGroups bool) (again api.Requeued, err error) {
 	if len(l.Subject) > partitioner.MaxSubject {
-		return again, fmt.Errorf("its subject has %d bytes, and a node publishes to at most %d: take it with `leasehold dlq export %s`, then drop it",
+		return again, fmt.Errorf("its subject has %d bytes, and a node publishes to at most %d: take it with `leasehold "+
+			"dlq export %s`, then drop it",
 			len(l.Subject), partitioner.MaxSubject, l.Group)
 	}
 	m := nats.NewMsg(l.Subject)
@@ -103,21 +107,25 @@ func (d deadLetters) republish(ctx context.Context, g groupRef, l *deadletter.Re
 }
 
 // drop deletes dead letters. It returns the partitions of which a parked one was dropped: they have to restart.
-func (d deadLetters) drop(ctx context.Context, group string, o api.LetterOrder) (done *api.LettersDone, restart []int, err error) {
-	done, err = d.each(ctx, group, o.Numbers, "dropped", func(ctx context.Context, _ groupRef, l *deadletter.Record) error {
+func (d deadLetters) drop(ctx context.Context, group string,
+	o api.LetterOrder) (done *api.LettersDone, restart []int, err error) {
+	done, err = d.each(ctx, group, o.Numbers, "dropped", func(ctx context.Context, _ groupRef,
+		l *deadletter.Record) error {
 		if l.Kind == partitioner.Parked {
 			restart = append(restart, l.Partition)
 		}
-		d.log.Info("dead letter dropped", "by", api.By(ctx), "group", group, "number", l.Stored, "id", fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "key", l.Key)
+		d.log.Info("dead letter dropped", "by", api.By(ctx), "group", group, "number", l.Stored, "id",
+			fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Seq), "key", l.Key)
 		return nil
 	})
 	return done, restart, err
 }
 
-// each does something with dead letters whose message is finished, and then removes them. Before that, their owner might
-// still be about to write the very same one again.
+// each does something with dead letters whose message is finished, and then removes them. Before that, their owner
+// might still be about to write the very same one again.
 func (d deadLetters) each(
-	ctx context.Context, group string, numbers []uint64, what string, do func(context.Context, groupRef, *deadletter.Record) error,
+	ctx context.Context, group string, numbers []uint64, what string,
+	do func(context.Context, groupRef, *deadletter.Record) error,
 ) (*api.LettersDone, error) {
 	g, err := findGroup(ctx, d.View, group)
 	if err != nil {
@@ -150,7 +158,8 @@ type checkpointWait struct {
 }
 
 // one does something with a dead letter and removes it.
-func (w *checkpointWait) one(ctx context.Context, number uint64, do func(context.Context, groupRef, *deadletter.Record) error) error {
+func (w *checkpointWait) one(ctx context.Context, number uint64,
+	do func(context.Context, groupRef, *deadletter.Record) error) error {
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
 	l, err := w.deadLetters().At(ctx, number)

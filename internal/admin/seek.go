@@ -35,7 +35,8 @@ func seekTarget(ctx context.Context, g groupRef, to string) (uint64, error) {
 			return 0, badTarget(to)
 		}
 		if seq > state.LastSeq+1 {
-			return 0, api.Mark(api.ErrBadRequest, fmt.Sprintf("to: the topic's newest message is %d; a group cannot skip what is not there yet", state.LastSeq))
+			return 0, api.Mark(api.ErrBadRequest,
+				fmt.Sprintf("to: the topic's newest message is %d; a group cannot skip what is not there yet", state.LastSeq))
 		}
 		return max(seq-1, before), nil
 	}
@@ -47,7 +48,8 @@ func seekTarget(ctx context.Context, g groupRef, to string) (uint64, error) {
 }
 
 func badTarget(to string) error {
-	return api.Mark(api.ErrBadRequest, fmt.Sprintf("to: %q is not one of earliest, latest, seq:1234, time:2026-01-02T15:04:05Z, -2h, -7d", to))
+	return api.Mark(api.ErrBadRequest,
+		fmt.Sprintf("to: %q is not one of earliest, latest, seq:1234, time:2026-01-02T15:04:05Z, -2h, -7d", to))
 }
 
 // seekTime reads a moment, absolute or counted back from now.
@@ -121,11 +123,13 @@ func (c commands) previewSeek(ctx context.Context, g groupRef, r lease.Command, 
 	return nil
 }
 
-// skipsText says what a seek skips, "" if nothing. A seek by time skips what a group that lags or is paused has not handled yet.
+// skipsText says what a seek skips, "" if nothing. A seek by time skips what a group that lags or is paused has not
+// handled yet.
 func skipsText(count int64, partitions []int) string {
 	if count == 0 {
 		return ""
 	}
-	return fmt.Sprintf("skips %d messages that the group has not handled, in partitions %s; to handle them, leave these partitions out",
+	return fmt.Sprintf("skips %d messages that the group has not handled, in partitions %s; to handle them, leave these "+
+		"partitions out",
 		count, strings.Trim(strings.ReplaceAll(fmt.Sprint(partitions), " ", ", "), "[]"))
 }

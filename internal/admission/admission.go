@@ -1,6 +1,6 @@
-// Package admission decides what a publisher's message may be: its subject, headers, message id, size and reply subject.
-// It lists what is allowed and refuses the rest. Every entrance uses it, so that a message means the same to all parsers
-// behind it and always fits the broker's protocol line together with what nodes add to it.
+// Package admission decides what a publisher's message may be: its subject, headers, message id, size and reply
+// subject. It lists what is allowed and refuses the rest. Every entrance uses it, so that a message means the same to
+// all parsers behind it and always fits the broker's protocol line together with what nodes add to it.
 package admission
 
 import "strings"
@@ -82,7 +82,8 @@ func prefix[T string | []byte](s T, of class) int {
 // HeaderName says why a header of this name is refused, nil if it is not.
 func HeaderName(name string) *Refusal {
 	if name == "" || len(name) > MaxHeaderName || prefix(name, inName) < len(name) {
-		return HeaderMalformed.Refuse("header name %s is not 1 to %d letters, digits or any of !#$%%&'*+-.^_`|~", Quote(name), MaxHeaderName)
+		return HeaderMalformed.Refuse("header name %s is not 1 to %d letters, digits or any of !#$%%&'*+-.^_`|~", Quote(name),
+			MaxHeaderName)
 	}
 	return reserved(name)
 }
@@ -148,7 +149,8 @@ func WireSize(h map[string][]string) int {
 // Payload says whether a message of so many bytes, headers included, is refused, nil if it is not.
 func Payload(size, limit int64) *Refusal {
 	if size > limit {
-		return PayloadTooLarge.Refuse("message has %d bytes with its headers, at most %d are allowed (max_payload)", size, limit)
+		return PayloadTooLarge.Refuse("message has %d bytes with its headers, at most %d are allowed (max_payload)", size,
+			limit)
 	}
 	return nil
 }
@@ -156,7 +158,8 @@ func Payload(size, limit int64) *Refusal {
 // reserved refuses the headers of nodes, and the broker's own, save the two that a publisher may send.
 func reserved[T string | []byte](name T) *Refusal {
 	if begins(name, nodePrefix) {
-		return HeaderNotAllowed.Refuse("header %s is not allowed: only nodes set headers that begin with %s; use another name", Quote(name), nodePrefix)
+		return HeaderNotAllowed.Refuse("header %s is not allowed: only nodes set headers that begin with %s; use another "+
+			"name", Quote(name), nodePrefix)
 	}
 	if !begins(name, brokerPrefix) {
 		return nil
@@ -164,7 +167,8 @@ func reserved[T string | []byte](name T) *Refusal {
 	if isName(name, MsgID) || isName(name, ExpectedStream) {
 		return nil
 	}
-	return HeaderNotAllowed.Refuse("header %s is not allowed: of the names beginning with Nats-, publishers may send only %s and %s",
+	return HeaderNotAllowed.Refuse("header %s is not allowed: of the names beginning with Nats-, publishers may send "+
+		"only %s and %s",
 		Quote(name), MsgID, ExpectedStream)
 }
 

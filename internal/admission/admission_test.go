@@ -14,20 +14,26 @@ func want(t *testing.T, what string, r *Refusal, k Kind) {
 	case r == nil && k.Reason == "":
 	case r == nil || r.Reason != k.Reason || r.Code != k.Code || r.ErrCode != k.ErrCode:
 		t.Errorf("%.100q: %v, want %q", what, r, k.Reason)
-	case len(r.Description) > 400 || strings.ContainsFunc(r.Description, func(c rune) bool { return c < ' ' || c == 0x202e }):
+	case len(r.Description) > 400 || strings.ContainsFunc(r.Description, func(c rune) bool {
+		return c < ' ' || c == 0x202e
+	}):
 		t.Errorf("%.100q: the description is not fit for a log: %q", what, r.Description)
 	}
 }
 
 func TestHeaderNames(t *testing.T) {
 	for name, k := range map[string]Kind{
-		"A": {}, "x-1.2_3~": {}, "Content-Type": {}, "!#$%&'*+-.^_`|~": {}, "Nats": {}, "nats-msg-id": {}, "NATS-EXPECTED-STREAM": {},
+		"A": {}, "x-1.2_3~": {}, "Content-Type": {}, "!#$%&'*+-.^_`|~": {}, "Nats": {}, "nats-msg-id": {},
+		"NATS-EXPECTED-STREAM":   {},
 		strings.Repeat("n", 256): {}, strings.Repeat("n", 257): HeaderMalformed,
-		"": HeaderMalformed, "a b": HeaderMalformed, "a:": HeaderMalformed, "a\n": HeaderMalformed, "é": HeaderMalformed, "a\x00": HeaderMalformed,
-		"(a)": HeaderMalformed, "\u202e": HeaderMalformed,
-		"Nats-": HeaderNotAllowed, "nats-Trace-Dest": HeaderNotAllowed, "NATS-ROLLUP": HeaderNotAllowed, "Nats-Msg-Id-": HeaderNotAllowed,
-		"Leasehold-Only-Group": HeaderNotAllowed, "leasehold-requeues": HeaderNotAllowed, "LEASEHOLD-Original-Nats-Msg-Id": HeaderNotAllowed,
-		"Leasehold-": HeaderNotAllowed, "Leasehold": {}, "Leaseholder-A": {}, "X-Leasehold-Requeues": {},
+		"": HeaderMalformed, "a b": HeaderMalformed, "a:": HeaderMalformed, "a\n": HeaderMalformed, "é": HeaderMalformed,
+		"a\x00": HeaderMalformed,
+		"(a)":   HeaderMalformed, "\u202e": HeaderMalformed,
+		"Nats-": HeaderNotAllowed, "nats-Trace-Dest": HeaderNotAllowed, "NATS-ROLLUP": HeaderNotAllowed,
+		"Nats-Msg-Id-":         HeaderNotAllowed,
+		"Leasehold-Only-Group": HeaderNotAllowed, "leasehold-requeues": HeaderNotAllowed,
+		"LEASEHOLD-Original-Nats-Msg-Id": HeaderNotAllowed,
+		"Leasehold-":                     HeaderNotAllowed, "Leasehold": {}, "Leaseholder-A": {}, "X-Leasehold-Requeues": {},
 	} {
 		want(t, name, HeaderName(name), k)
 	}
@@ -36,7 +42,8 @@ func TestHeaderNames(t *testing.T) {
 func TestHeaderValues(t *testing.T) {
 	for value, k := range map[string]Kind{
 		"": {}, " a\tb ": {}, "café": {}, "\xff": {},
-		"a\rb": HeaderMalformed, "a\nb": HeaderMalformed, "a\x00": HeaderMalformed, "\x1b[0m": HeaderMalformed, "\x7f": HeaderMalformed,
+		"a\rb": HeaderMalformed, "a\nb": HeaderMalformed, "a\x00": HeaderMalformed, "\x1b[0m": HeaderMalformed,
+		"\x7f":                     HeaderMalformed,
 		strings.Repeat("\n", 5000): HeaderMalformed,
 	} {
 		want(t, value, HeaderValue(value), k)
@@ -47,7 +54,8 @@ func TestMessageIDs(t *testing.T) {
 	for id, k := range map[string]Kind{
 		"": {}, "a b": {}, "é": {}, strings.Repeat("i", 256): {},
 		strings.Repeat("i", 257): MessageIDTooLong, strings.Repeat("\x00", 60_000): MessageIDTooLong,
-		" a": HeaderMalformed, "a ": HeaderMalformed, "a\tb": HeaderMalformed, "a\r\nb": HeaderMalformed, "\x7f": HeaderMalformed,
+		" a": HeaderMalformed, "a ": HeaderMalformed, "a\tb": HeaderMalformed, "a\r\nb": HeaderMalformed,
+		"\x7f": HeaderMalformed,
 	} {
 		want(t, id, MessageID(id), k)
 	}
@@ -90,8 +98,10 @@ func TestSubjects(t *testing.T) {
 		long + "k": SubjectInvalid, long + strings.Repeat("k", 3000): SubjectInvalid,
 		"": SubjectInvalid, "orders.": SubjectInvalid, ".orders": SubjectInvalid, "orders..k": SubjectInvalid,
 		"orders.*": SubjectInvalid, "orders.>": SubjectInvalid, "*": SubjectInvalid, "orders.*.k": SubjectInvalid,
-		"orders.\xff": SubjectInvalid, "orders.caf\xe9": SubjectInvalid, "orders.\ufffd": SubjectInvalid, "orders.\xed\xa0\x80": SubjectInvalid, "orders.\U0001f600": {},
-		"orders.a b": SubjectInvalid, "orders.a\tb": SubjectInvalid, "orders.\x00": SubjectInvalid, "orders.\x7f": SubjectInvalid,
+		"orders.\xff": SubjectInvalid, "orders.caf\xe9": SubjectInvalid, "orders.\ufffd": SubjectInvalid,
+		"orders.\xed\xa0\x80": SubjectInvalid, "orders.\U0001f600": {},
+		"orders.a b": SubjectInvalid, "orders.a\tb": SubjectInvalid, "orders.\x00": SubjectInvalid,
+		"orders.\x7f":     SubjectInvalid,
 		"orders.a\r\nPUB": SubjectInvalid, "orders.\u202e \x1b": SubjectInvalid,
 	} {
 		want(t, subject, Subject(subject), k)
@@ -102,8 +112,10 @@ func TestReplies(t *testing.T) {
 	for reply, k := range map[string]Kind{
 		"": {}, "_INBOX.u.1": {}, "_INBOX.u.1.2": {}, "_INBOX.u." + strings.Repeat("x", 1000): {},
 		"_INBOX.u." + strings.Repeat("x", 1020): ReplyNotAllowed,
-		"_INBOX.u":                              ReplyNotAllowed, "_INBOX.u2.1": ReplyNotAllowed, "$KV.leasehold.cluster": ReplyNotAllowed, "_INBOX.u.": ReplyNotAllowed,
-		"_INBOX.u.*": ReplyNotAllowed, "_INBOX.u.>": ReplyNotAllowed, "_INBOX.u..a": ReplyNotAllowed, "_INBOX.u.a b": ReplyNotAllowed,
+		"_INBOX.u":                              ReplyNotAllowed, "_INBOX.u2.1": ReplyNotAllowed,
+		"$KV.leasehold.cluster": ReplyNotAllowed, "_INBOX.u.": ReplyNotAllowed,
+		"_INBOX.u.*": ReplyNotAllowed, "_INBOX.u.>": ReplyNotAllowed, "_INBOX.u..a": ReplyNotAllowed,
+		"_INBOX.u.a b": ReplyNotAllowed,
 	} {
 		want(t, reply, Reply(reply, "_INBOX.u."), k)
 	}

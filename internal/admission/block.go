@@ -18,15 +18,15 @@ type parsed struct {
 	answer           bool // of a service, not a publisher's message
 }
 
-// Rebuild appends to dst a header block with exactly what it read from block, or says why the message is refused; dst is
-// then returned as it was. The block must be a list of lines "Name: value", each ended by CR LF, between "NATS/1.0" CR LF
-// and a final CR LF, with nothing before, after or between. Values lose outer spaces and tabs; a repeated name keeps its
-// order. Nats-Expected-Stream and Nats-Msg-Id come first, in this spelling: the broker looks for names with a plain search
-// that can be misled by values before them. Rebuild allocates only to grow dst.
+// Rebuild appends to dst a header block with exactly what it read from block, or says why the message is refused; dst
+// is then returned as it was. The block must be a list of lines "Name: value", each ended by CR LF, between "NATS/1.0"
+// CR LF and a final CR LF, with nothing before, after or between. Values lose outer spaces and tabs; a repeated name
+// keeps its order. Nats-Expected-Stream and Nats-Msg-Id come first, in this spelling: the broker looks for names with a
+// plain search that can be misled by values before them. Rebuild allocates only to grow dst.
 func Rebuild(dst, block []byte) (out []byte, r *Refusal) { return rebuild(dst, block, parsed{}) }
 
-// RebuildAnswer is Rebuild for the answer of a service to a request. Of the names that begin with Nats- it allows those with
-// which services say that a request has failed, and no others.
+// RebuildAnswer is Rebuild for the answer of a service to a request. Of the names that begin with Nats- it allows those
+// with which services say that a request has failed, and no others.
 func RebuildAnswer(dst, block []byte) (out []byte, r *Refusal) {
 	return rebuild(dst, block, parsed{answer: true})
 }
@@ -68,7 +68,8 @@ func nextLine(block []byte) (name, value, rest []byte, r *Refusal) {
 	n = prefix(rest, inValue)
 	value, rest = rest[:n], rest[n:]
 	if len(rest) < len(lineEnd) || string(rest[:len(lineEnd)]) != lineEnd {
-		return nil, nil, nil, HeaderMalformed.Refuse("value of header %s has a control character or does not end with CR LF", Quote(name))
+		return nil, nil, nil, HeaderMalformed.Refuse("value of header %s has a control character or does not end with CR LF",
+			Quote(name))
 	}
 	return name, bytes.Trim(value, " \t"), rest[len(lineEnd):], nil
 }
@@ -80,9 +81,11 @@ func badLine(block []byte) *Refusal {
 	}
 	line, _, _ := bytes.Cut(block, []byte("\n"))
 	if len(line) <= 1 {
-		return HeaderMalformed.Refuse("header block has bytes after its final empty line, or an empty line that does not end with CR LF")
+		return HeaderMalformed.Refuse("header block has bytes after its final empty line, or an empty line that does not " +
+			"end with CR LF")
 	}
-	return HeaderMalformed.Refuse("header line %s does not begin with a name of 1 to %d allowed characters and a colon", Quote(line), MaxHeaderName)
+	return HeaderMalformed.Refuse("header line %s does not begin with a name of 1 to %d allowed characters and a colon",
+		Quote(line), MaxHeaderName)
 }
 
 // take appends a header, or keeps it back for front.

@@ -24,11 +24,14 @@ func TestRebuildRepeatsWhatItRead(t *testing.T) {
 		"beyond ASCII":          {block("A: café \xff"), block("A: café \xff")},
 		"repeated name":         {block("A: 2", "B: x", "A: 1"), block("A: 2", "B: x", "A: 1")},
 		"case kept":             {block("x-MiXed: 1"), block("x-MiXed: 1")},
-		"not the prefix":        {block("Nats: 1", "Natsx-a: 2", "X-Nats-Rollup: 3"), block("Nats: 1", "Natsx-a: 2", "X-Nats-Rollup: 3")},
-		"id":                    {block("Nats-Msg-Id: i-1"), block("Nats-Msg-Id: i-1")},
-		"id in other letters":   {block("nATS-mSG-iD:i-1"), block("Nats-Msg-Id: i-1")},
-		"broker's first":        {block("A: 1", "nats-msg-id: i", "B: 2", "NATS-EXPECTED-STREAM: s", "A: 3"), block("Nats-Expected-Stream: s", "Nats-Msg-Id: i", "A: 1", "B: 2", "A: 3")},
-		"id that misleads":      {block("A: Nats-Msg-IdNats-Msg-Id", "Nats-Msg-Id: i"), block("Nats-Msg-Id: i", "A: Nats-Msg-IdNats-Msg-Id")},
+		"not the prefix": {block("Nats: 1", "Natsx-a: 2", "X-Nats-Rollup: 3"),
+			block("Nats: 1", "Natsx-a: 2", "X-Nats-Rollup: 3")},
+		"id":                  {block("Nats-Msg-Id: i-1"), block("Nats-Msg-Id: i-1")},
+		"id in other letters": {block("nATS-mSG-iD:i-1"), block("Nats-Msg-Id: i-1")},
+		"broker's first": {block("A: 1", "nats-msg-id: i", "B: 2", "NATS-EXPECTED-STREAM: s", "A: 3"),
+			block("Nats-Expected-Stream: s", "Nats-Msg-Id: i", "A: 1", "B: 2", "A: 3")},
+		"id that misleads": {block("A: Nats-Msg-IdNats-Msg-Id", "Nats-Msg-Id: i"),
+			block("Nats-Msg-Id: i", "A: Nats-Msg-IdNats-Msg-Id")},
 	} {
 		out, r := Rebuild([]byte("before"), c.in)
 		if r != nil || !bytes.Equal(out, append([]byte("before"), c.want...)) {

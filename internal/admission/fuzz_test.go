@@ -18,11 +18,14 @@ func sliceHeader(key string, hdr []byte) []byte
 
 // brokerHeaders are names that the broker acts on, or did in some version.
 var brokerHeaders = []string{
-	"Nats-Rollup", "Nats-Trace-Dest", "Nats-Trace-Only", "Nats-TTL", "Nats-Schedule", "Nats-Schedule-Target", "Nats-Incr", "Nats-Batch-Id",
-	"Nats-Expected-Last-Sequence", "Nats-Expected-Last-Subject-Sequence", "Nats-Expected-Last-Msg-Id", "Nats-Msg-Size", "Nats-Stream-Source",
+	"Nats-Rollup", "Nats-Trace-Dest", "Nats-Trace-Only", "Nats-TTL", "Nats-Schedule", "Nats-Schedule-Target", "Nats-Incr",
+	"Nats-Batch-Id",
+	"Nats-Expected-Last-Sequence", "Nats-Expected-Last-Subject-Sequence", "Nats-Expected-Last-Msg-Id", "Nats-Msg-Size",
+	"Nats-Stream-Source",
 }
 
-// FuzzRebuild compares what three parsers make of a block: a slow one of this test, the client library's and the broker's.
+// FuzzRebuild compares what three parsers make of a block: a slow one of this test, the client library's and the
+// broker's.
 func FuzzRebuild(f *testing.F) {
 	for _, b := range seeds() {
 		f.Add(b)
@@ -96,8 +99,8 @@ func sameHeaders(t *testing.T, want map[string][]string, got nats.Header) {
 	}
 }
 
-// seenByBroker checks that the broker finds the two headers of a publisher that it acts on, with the same values, and none of
-// its own. Where it is misled by their values, it must at least find the one that has it refuse the message.
+// seenByBroker checks that the broker finds the two headers of a publisher that it acts on, with the same values, and
+// none of its own. Where it is misled by their values, it must at least find the one that has it refuse the message.
 func seenByBroker(t *testing.T, read nats.Header, out []byte) {
 	t.Helper()
 	if want, got := read[ExpectedStream], sliceHeader(ExpectedStream, out); len(want) > 0 && string(got) != want[0] {

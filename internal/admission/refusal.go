@@ -16,19 +16,26 @@ type Kind struct {
 
 // The kinds of refusal. The broker's own codes lie between 10000 and 10999, so ours begin at 20001.
 var (
-	SubjectInvalid   = Kind{"subject_invalid", 400, 20001, "the subject does not belong to the topic, has no key, a wildcard, an empty token, a space or a control character, is not UTF-8, or it or its key is too long"}
-	HeaderMalformed  = Kind{"header_malformed", 400, 20002, "the header block, a header's name or value, or the message id has characters or line ends that are not allowed"}
-	HeaderNotAllowed = Kind{"header_not_allowed", 400, 20003, "a name beginning with Leasehold-, or with Nats- other than Nats-Msg-Id and Nats-Expected-Stream, or one of these two more than once"}
+	SubjectInvalid = Kind{"subject_invalid", 400, 20001,
+		"the subject does not belong to the topic, has no key, a wildcard, an empty token, a space or a control character, " +
+			"is not UTF-8, or it or its key is too long"}
+	HeaderMalformed = Kind{"header_malformed", 400, 20002,
+		"the header block, a header's name or value, or the message id has characters or line ends that are not allowed"}
+	HeaderNotAllowed = Kind{"header_not_allowed", 400, 20003,
+		"a name beginning with Leasehold-, or with Nats- other than Nats-Msg-Id and Nats-Expected-Stream, or one of these " +
+			"two more than once"}
 	HeadersTooLarge  = Kind{"headers_too_large", 413, 20004, "all headers together have more than 32 KiB"}
 	MessageIDTooLong = Kind{"message_id_too_long", 400, 20005, "the message id has more than 256 bytes"}
-	ReplyNotAllowed  = Kind{"reply_not_allowed", 400, 20006, "the reply subject is not under the client's inbox, or is not a valid subject"}
+	ReplyNotAllowed  = Kind{"reply_not_allowed", 400, 20006,
+		"the reply subject is not under the client's inbox, or is not a valid subject"}
 	// PayloadTooLarge keeps the broker's code, which clients know.
 	PayloadTooLarge = Kind{"payload_too_large", 413, 10054, "data and headers together have more than max_payload"}
 )
 
 // Kinds lists every kind of refusal, in a fixed order.
 func Kinds() []Kind {
-	return []Kind{SubjectInvalid, HeaderMalformed, HeaderNotAllowed, HeadersTooLarge, MessageIDTooLong, ReplyNotAllowed, PayloadTooLarge}
+	return []Kind{SubjectInvalid, HeaderMalformed, HeaderNotAllowed, HeadersTooLarge, MessageIDTooLong, ReplyNotAllowed,
+		PayloadTooLarge}
 }
 
 // Refusal is why one message is refused. It will be refused again however often it is sent.

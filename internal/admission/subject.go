@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Subject says why a message to this subject is refused whatever topic it is for, nil if it is not: a publisher must name
-// one subject, not a pattern.
+// Subject says why a message to this subject is refused whatever topic it is for, nil if it is not: a publisher must
+// name one subject, not a pattern.
 func Subject(subject string) *Refusal {
 	if why := subjectFault(subject); why != "" {
 		return SubjectInvalid.Refuse("subject %s %s", Quote(subject), why)
@@ -30,8 +30,9 @@ func Reply(reply, inbox string) *Refusal {
 	return nil
 }
 
-// subjectFault is what is wrong with a subject, "" if nothing is. Runes count because the broker takes its own index of a stream
-// for damaged that holds such a subject (isValidSubject in nats-server v2.15.2), and reads all messages again at its next start.
+// subjectFault is what is wrong with a subject, "" if nothing is. Runes count because the broker takes its own index of
+// a stream for damaged that holds such a subject (isValidSubject in nats-server v2.15.2), and reads all messages again
+// at its next start.
 func subjectFault(subject string) string {
 	if len(subject) > MaxSubject {
 		return fmt.Sprintf("is longer than %d bytes", MaxSubject)

@@ -1,6 +1,6 @@
-// Package brokererr puts errors of the broker and of its client library into the product's words. It is the only place that
-// knows their texts: what an operator or a caller reads passes through Text, and an answer that is worth asking for again is
-// recognised by Unavailable.
+// Package brokererr puts errors of the broker and of its client library into the product's words. It is the only place
+// that knows their texts: what an operator or a caller reads passes through Text, and an answer that is worth asking
+// for again is recognised by Unavailable.
 package brokererr
 
 import (
@@ -34,7 +34,8 @@ var notNowErrors = []error{
 	jetstream.ErrJetStreamNotEnabled, context.DeadlineExceeded, os.ErrDeadlineExceeded,
 }
 
-// Unavailable reports whether there was no answer: no leader, no connection, or a timeout. The same request may work later.
+// Unavailable reports whether there was no answer: no leader, no connection, or a timeout. The same request may work
+// later.
 func Unavailable(err error) bool {
 	var c coded
 	var api *jetstream.APIError

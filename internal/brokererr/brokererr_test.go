@@ -30,7 +30,8 @@ func TestTextHoldsNoWordsOfTheLibrary(t *testing.T) {
 			"create a consumer of stream orders: no leader answers", true},
 		{withCode(10008), "no leader answers", true},
 		{withCode(10037), "no leader answers", false},
-		{fmt.Errorf("its stream does not answer: %w", context.DeadlineExceeded), "its stream does not answer: no answer in time", true},
+		{fmt.Errorf("its stream does not answer: %w", context.DeadlineExceeded),
+			"its stream does not answer: no answer in time", true},
 		{fmt.Errorf("ensure stream: %w", api(400, 10005, "no suitable peers for placement, insufficient storage")),
 			"ensure stream: no suitable peers for placement, insufficient storage", false},
 		{nats.ErrTimeout, "no answer in time", true},
@@ -44,7 +45,8 @@ func TestTextHoldsNoWordsOfTheLibrary(t *testing.T) {
 		{nil, "", false},
 	} {
 		got := Text(c.err)
-		if c.err != nil && strings.Contains(got, "nats: ") || !strings.Contains(got, c.want) || strings.Contains(got, "err_code") {
+		if c.err != nil && strings.Contains(got, "nats: ") || !strings.Contains(got, c.want) ||
+			strings.Contains(got, "err_code") {
 			t.Errorf("%v: %q, want %q", c.err, got, c.want)
 		}
 		if Unavailable(c.err) != c.later {

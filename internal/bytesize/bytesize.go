@@ -37,8 +37,8 @@ func (s *Size) UnmarshalText(text []byte) error {
 // MarshalText prints the size so that UnmarshalText reads the same number back.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// String prints whole GiB, MiB, GB, MB, KiB and kB with their unit, as they were most likely written, and anything else in
-// bytes, exactly.
+// String prints whole GiB, MiB, GB, MB, KiB and kB with their unit, as they were most likely written, and anything else
+// in bytes, exactly.
 func (s Size) String() string {
 	for _, u := range []struct {
 		size Size

@@ -72,7 +72,8 @@ func (b *bench) revive() (finding, bool) {
 	}
 	if err != nil {
 		b.drop()
-		return wrong("a child that does not start again keeps its partitions waiting; it is asked this after an earlier check ended its predecessor",
+		return wrong("a child that does not start again keeps its partitions waiting; it is asked this after an earlier "+
+			"check ended its predecessor",
 			"no new child gets ready: %s", b.describe(l, err)), false
 	}
 	return finding{}, true
@@ -93,7 +94,9 @@ func (b *bench) start() (*life, error) {
 
 // assign gives a child a partition under the present epoch.
 func (b *bench) assign(l *life, partition int) error {
-	return b.control(l, b.o.Handler.StartTimeout, func(id string) error { return l.dialog.Assign(id, b.assignment(partition)) })
+	return b.control(l, b.o.Handler.StartTimeout, func(id string) error {
+		return l.dialog.Assign(id, b.assignment(partition))
+	})
 }
 
 func (b *bench) assignment(partition int) handler.Assignment {
@@ -102,7 +105,9 @@ func (b *bench) assignment(partition int) handler.Assignment {
 
 // revoke takes a partition from a child.
 func (b *bench) revoke(l *life, partition int) error {
-	return b.control(l, b.o.Timeout, func(id string) error { return l.dialog.Revoke(id, b.assignment(partition), "rebalance") })
+	return b.control(l, b.o.Timeout, func(id string) error {
+		return l.dialog.Revoke(id, b.assignment(partition), "rebalance")
+	})
 }
 
 // control says a control line and waits for its acknowledgement.
@@ -228,9 +233,12 @@ func (b *bench) silent(l *life) finding {
 	case l.unsigned() > 0:
 		return wrong(`repeat the "token" of init in every result line, or leave it out of the ack: without it a line is output`, "%s: it answered without the token that it had acknowledged", said)
 	case !l.complete():
-		return wrong("answer every init, assign, revoke and message line within its time; a child that does not is killed, and the message charged", "%s in time", said)
+		return wrong("answer every init, assign, revoke and message line within its time; a child that does not is killed, "+
+			"and the message charged", "%s in time", said)
 	case mute:
-		return wrong("flush stdout after every line: in Python print(…, flush=True), in C fflush, in Perl $| = 1", "it answered only when its input ended")
+		return wrong("flush stdout after every line: in Python print(…, flush=True), in C fflush, in Perl $| = 1",
+			"it answered only when its input ended")
 	}
-	return wrong("raise timeout, or do less in a call: at the timeout the child is killed and the message charged", "it answered too late")
+	return wrong("raise timeout, or do less in a call: at the timeout the child is killed and the message charged",
+		"it answered too late")
 }

@@ -66,9 +66,11 @@ func (c *caller) askMessage() finding {
 	case handler.OK:
 		return right("answered ok in %s", round(c.slowest))
 	case handler.Unavailable, handler.Timeout:
-		return wrong("see that it runs, lets this caller in and has what it needs: the message is not to blame", "%s", said(r))
+		return wrong("see that it runs, lets this caller in and has what it needs: the message is not to blame", "%s",
+			said(r))
 	}
-	return better("give a message that it accepts with --data or --message: only then do the checks reach what it does with one", "%s", said(r))
+	return better("give a message that it accepts with --data or --message: only then do the checks reach what it does "+
+		"with one", "%s", said(r))
 }
 
 func said(r handler.Result) string {
@@ -110,7 +112,8 @@ func (c *caller) askInterleaved() finding {
 	calls.Wait()
 	for _, r := range results {
 		if r.Status == handler.Timeout || r.Status != c.baseline.Status {
-			return wrong("partitions are handled side by side: take calls of several at once", "of two calls at once one %s", said(r))
+			return wrong("partitions are handled side by side: take calls of several at once", "of two calls at once one %s",
+				said(r))
 		}
 	}
 	return right("both of two calls at once came to %s", results[0].Status)
@@ -126,13 +129,15 @@ func (c *caller) askHuge() finding {
 	r := c.call(c.huge())
 	f := c.lives(r, "take payloads up to max_payload, or refuse longer ones without falling over")
 	if f.verdict == Right && r.Status != handler.OK && r.Status != handler.Reject {
-		return better("say reject to what is too large for good: else it is tried again and again, and all behind it waits", "%s", said(r))
+		return better("say reject to what is too large for good: else it is tried again and again, and all behind it waits",
+			"%s", said(r))
 	}
 	return f
 }
 
 func (c *caller) askBinary() finding {
-	return c.lives(c.call(c.binary()), "payloads need not be text: refuse those that you cannot read, without falling over")
+	return c.lives(c.call(c.binary()),
+		"payloads need not be text: refuse those that you cannot read, without falling over")
 }
 
 // askStaleEpoch has a call of a new owner followed by a late one of the former.
@@ -143,7 +148,8 @@ func (c *caller) askStaleEpoch() finding {
 	former := c.epoch
 	c.epoch++
 	if r := c.call(c.message(0)); r.Status != handler.OK {
-		return wrong("a partition can get a new owner, with a higher epoch: go on with it", "the first call under a higher epoch %s", said(r))
+		return wrong("a partition can get a new owner, with a higher epoch: go on with it",
+			"the first call under a higher epoch %s", said(r))
 	}
 	late := c.message(0) // Nobody has handled it yet: seq does not give it away.
 	late.Epoch = former

@@ -1,5 +1,5 @@
-// Package conformance plays Leasehold's part to a user's handler and says what the handler does right, what it does wrong
-// and what it could do better.
+// Package conformance plays Leasehold's part to a user's handler and says what the handler does right, what it does
+// wrong and what it could do better.
 //
 // A handler is free to answer a test message as it likes: what is checked is that it answers the right one, once, in a
 // known way and in time, and that it lives through what a node and its own death may bring.
@@ -100,7 +100,8 @@ type question[T any] struct {
 }
 
 // survey asks all questions and reports. An error is never about the handler: the context has ended.
-func survey[T any](ctx context.Context, found func(Check), questions []question[T], ask func(question[T]) finding) (*Report, error) {
+func survey[T any](ctx context.Context, found func(Check), questions []question[T],
+	ask func(question[T]) finding) (*Report, error) {
 	report := &Report{V: 1, OK: true, Checks: []Check{}}
 	for _, q := range questions {
 		f := ask(q)
@@ -129,8 +130,8 @@ type source struct {
 	made       int
 }
 
-// newSource begins at sequences and epochs above those of any run before it: a handler that keeps them in a store, as it
-// should, would else turn the second run away. Both stay below 2^53 for two centuries.
+// newSource begins at sequences and epochs above those of any run before it: a handler that keeps them in a store, as
+// it should, would else turn the second run away. Both stay below 2^53 for two centuries.
 func newSource(o Options) source {
 	now := time.Now()
 	return source{o: o, seq: uint64(now.UnixMicro()), epoch: uint64(now.UnixMilli())}

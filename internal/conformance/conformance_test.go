@@ -279,7 +279,8 @@ func TestBadHandlersAreFoundOut(t *testing.T) {
 		{"forgets the token", call, []string{"message"}, nil, "without the token that it had acknowledged"},
 		{"has its own token", nil, []string{"start"}, nil, "not that of init"},
 		{"prints payloads", nil, nil, []string{"stale epoch", "stdout"}, "looks like an answer is none"},
-		{"prints payloads without a token", nil, []string{"forged answer", "one answer each"}, []string{"token", "stale epoch"}, "has answered for its message"},
+		{"prints payloads without a token", nil, []string{"forged answer", "one answer each"},
+			[]string{"token", "stale epoch"}, "has answered for its message"},
 		{"rejects all", nil, nil, []string{"message", "stale epoch"}, "--message"},
 	} {
 		t.Run(c.behaviour, func(t *testing.T) {
@@ -331,7 +332,8 @@ func TestSlowAnswersAreNamed(t *testing.T) {
 	if f := judgeTime(400*time.Millisecond, time.Second); f.verdict != Right {
 		t.Errorf("%+v", f)
 	}
-	if f := judgeTime(600*time.Millisecond, time.Second); f.verdict != Better || f.detail != "the slowest answer took 600ms of 1s" {
+	if f := judgeTime(600*time.Millisecond, time.Second); f.verdict != Better ||
+		f.detail != "the slowest answer took 600ms of 1s" {
 		t.Errorf("%+v", f)
 	}
 	b := &bench{source: source{o: Options{Timeout: time.Second}}, revoked: 2 * time.Second}

@@ -286,7 +286,8 @@ func (l *life) wants(what string) bool {
 	return len(inits) > 0 && slices.Contains(inits[0].body.Wants, what)
 }
 
-// takeToken has results repeat the token that the acknowledgement of init has. One that is not that of init is an error.
+// takeToken has results repeat the token that the acknowledgement of init has. One that is not that of init is an
+// error.
 func (l *life) takeToken() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -42,7 +42,9 @@ func askStart(b *bench) finding {
 		if l == nil {
 			return wrong("command must name a program and its arguments; there is no shell between", "%s", err)
 		}
-		return b.unanswered(l, err, "a child must live until it is told to stop, and start without what only a shell of yours sets: it gets PATH, HOME, LANG, TZ, and what env and pass_env name")
+		return b.unanswered(l, err,
+			"a child must live until it is told to stop, and start without what only a shell of yours sets: it gets PATH, "+
+				"HOME, LANG, TZ, and what env and pass_env name")
 	}
 	b.life = l
 	return right("ready after %s", round(time.Since(began)))
@@ -51,7 +53,9 @@ func askStart(b *bench) finding {
 func askAssign(b *bench) finding {
 	for p := range 2 {
 		if err := b.assign(b.life, p); err != nil {
-			return b.unanswered(b.life, err, "acknowledge each assign line; if the state of a partition cannot be loaded now, say so to its messages, with unavailable")
+			return b.unanswered(b.life, err,
+				"acknowledge each assign line; if the state of a partition cannot be loaded now, say so to its messages, with "+
+					"unavailable")
 		}
 	}
 	return right("took partitions 0 and 1")
@@ -64,7 +68,8 @@ func askMessage(b *bench) finding {
 	}
 	b.baseline = answers[0].status
 	if b.baseline != handler.OK {
-		return better("give a message that it accepts with --data or --message: only then do the checks reach what it does with one",
+		return better("give a message that it accepts with --data or --message: only then do the checks reach what it does "+
+			"with one",
 			"answered %s to it, %s", b.baseline, answers[0].text)
 	}
 	return right("answered %s in %s", b.baseline, round(b.slowest))
@@ -84,7 +89,8 @@ func askForged(b *bench) finding {
 	m := b.message(0)
 	m.Data = fmt.Appendf(nil, "x\n{\"type\":\"result\",\"id\":%q,\"status\":\"pause\"}\n", m.ID)
 	if _, err := b.call(b.life, m); err != nil {
-		return b.unanswered(b.life, err, "a payload can hold anything, also what looks like an answer: it must not end the child")
+		return b.unanswered(b.life, err,
+			"a payload can hold anything, also what looks like an answer: it must not end the child")
 	}
 	if b.life.paused(result(m.ID)) {
 		return wrong(`print payloads to stderr only, and repeat the "token" of init in the ack and in every result`,
@@ -119,7 +125,8 @@ func askInterleaved(b *bench) finding {
 	if !b.life.wants("parallel") {
 		return finding{}
 	}
-	const advice = "a child that asks for parallel calls gets messages of several partitions at once: answer each by its id, in any order"
+	const advice = "a child that asks for parallel calls gets messages of several partitions at once: answer each by " +
+		"its id, in any order"
 	if _, err := b.call(b.life, b.message(0), b.message(1)); err != nil {
 		return b.unanswered(b.life, err, advice)
 	}
@@ -131,13 +138,14 @@ func askRetry(b *bench) finding {
 	m.Attempt = 2
 	answers, err := b.call(b.life, m)
 	if err != nil {
-		return b.unanswered(b.life, err, "a message comes again, with a higher attempt, after a retry: handle it like the first time")
+		return b.unanswered(b.life, err,
+			"a message comes again, with a higher attempt, after a retry: handle it like the first time")
 	}
 	return right("answered %s to attempt 2", answers[0].status)
 }
 
-// askBatch gives a child that wants batches one of three messages, or as many as the config allows. Their sequences have
-// gaps, as everywhere.
+// askBatch gives a child that wants batches one of three messages, or as many as the config allows. Their sequences
+// have gaps, as everywhere.
 func askBatch(b *bench) finding {
 	size := min(3, b.o.Handler.Batch)
 	if !b.life.wants("batch") || size < 2 {
@@ -167,8 +175,9 @@ func askBatch(b *bench) finding {
 func askHuge(b *bench) finding {
 	answers, err := b.call(b.life, b.huge())
 	if err != nil {
-		return b.unanswered(b.life, err, fmt.Sprintf("read lines of any length: with this max_payload they get up to %s long; Go's bufio.Scanner stops at 64 KiB unless its Buffer is set",
-			megabytes(6*b.o.MaxPayload+64<<10)))
+		return b.unanswered(b.life, err,
+			fmt.Sprintf("read lines of any length: with this max_payload they get up to %s long; Go's bufio.Scanner stops at "+
+				"64 KiB unless its Buffer is set", megabytes(6*b.o.MaxPayload+64<<10)))
 	}
 	return right("answered %s to a line of %s", answers[0].status, megabytes(6*b.o.MaxPayload))
 }
@@ -176,7 +185,8 @@ func askHuge(b *bench) finding {
 func askBinary(b *bench) finding {
 	answers, err := b.call(b.life, b.binary())
 	if err != nil {
-		return b.unanswered(b.life, err, "a payload that is not UTF-8 comes as data_b64, in base64, and data is not there then: decode it, or answer reject")
+		return b.unanswered(b.life, err,
+			"a payload that is not UTF-8 comes as data_b64, in base64, and data is not there then: decode it, or answer reject")
 	}
 	return right("answered %s to a payload in data_b64", answers[0].status)
 }
@@ -212,7 +222,8 @@ func askUnknownLine(b *bench) finding {
 	case err != nil:
 		return b.unanswered(b.life, err, askAhead)
 	case b.life.answered(result(id)):
-		return better("answer result to messages only: look at the type of each line", "answered an unknown type of line as if it were a message")
+		return better("answer result to messages only: look at the type of each line",
+			"answered an unknown type of line as if it were a message")
 	}
 	return right("went on after a type of line that it cannot know")
 }
@@ -262,7 +273,8 @@ func askStaleEpoch(b *bench) finding {
 		}
 	}
 	if err != nil {
-		return better("children of one node, and those of all nodes, run side by side: share nothing between them that only one can hold",
+		return better("children of one node, and those of all nodes, run side by side: share nothing between them that "+
+			"only one can hold",
 			"a second child does not work beside the first: %s", b.describe(next, err))
 	}
 	next.end()
@@ -277,7 +289,8 @@ func askStaleEpoch(b *bench) finding {
 
 // notSeen is the outcome of a check that needs a handler which accepts the messages.
 func notSeen(s handler.Status) finding {
-	return better("give a message that it accepts with --data or --message", "not to be seen: it answers %s to the test messages anyway", s)
+	return better("give a message that it accepts with --data or --message",
+		"not to be seen: it answers %s to the test messages anyway", s)
 }
 
 func judgeStale(s handler.Status) finding {
@@ -285,12 +298,15 @@ func judgeStale(s handler.Status) finding {
 	case handler.Unavailable:
 		return right("refused the late call of a former owner, with unavailable")
 	case handler.OK:
-		return better("keep epoch and seq beside the effect, in one transaction (docs/guarantees.md), unless a late or repeated call does no harm",
+		return better("keep epoch and seq beside the effect, in one transaction (docs/guarantees.md), unless a late or "+
+			"repeated call does no harm",
 			"did the late call of a former owner")
 	case handler.Pause, handler.Reject:
-		return better("answer unavailable: the message is fine, the caller is not", "answered %s to the late call of a former owner", s)
+		return better("answer unavailable: the message is fine, the caller is not",
+			"answered %s to the late call of a former owner", s)
 	}
-	return better("answer unavailable, which does not count as an attempt of the message", "answered %s to the late call of a former owner", s)
+	return better("answer unavailable, which does not count as an attempt of the message",
+		"answered %s to the late call of a former owner", s)
 }
 
 // askKill kills the child in a call and has the next one do it over.
@@ -346,7 +362,8 @@ func askStop(b *bench) finding {
 		}
 		return right("exited by itself after %s", round(time.Since(began)))
 	}
-	const advice = "exit at the stop line or at the end of input: until then a node that stops waits, and after stop_timeout it kills"
+	const advice = "exit at the stop line or at the end of input: until then a node that stops waits, and after " +
+		"stop_timeout it kills"
 	l.dialog.Terminate()
 	if l.endsWithin(half) {
 		return wrong(advice, "went only at SIGTERM, after %s", round(half))
@@ -358,7 +375,8 @@ func askStop(b *bench) finding {
 func askSurplus(b *bench) finding {
 	for _, l := range b.lives {
 		if a, ok := l.surplus(); ok {
-			return wrong("answer each line once: what comes a second time is ignored today, and counted", "answered twice: %s", a.text)
+			return wrong("answer each line once: what comes a second time is ignored today, and counted", "answered twice: %s",
+				a.text)
 		}
 		if s := l.strangers(); len(s) > 0 {
 			return wrong("answer only what you are asked, by its id", "answered what nobody had asked: %s", s[0].text)
@@ -375,7 +393,8 @@ func askOutput(b *bench) finding {
 	if len(noise) == 0 {
 		return right("holds answers only")
 	}
-	return better("write to stderr what is no answer: a line without its end there swallows the answer that follows", "%d lines are no answers, the first: %s", len(noise), noise[0])
+	return better("write to stderr what is no answer: a line without its end there swallows the answer that follows",
+		"%d lines are no answers, the first: %s", len(noise), noise[0])
 }
 
 func round(d time.Duration) time.Duration {

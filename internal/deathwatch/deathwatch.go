@@ -1,6 +1,6 @@
-// Package deathwatch finds out, together with the other nodes, that a node's process is gone before its session expires.
-// A node whose every route was ended by the process, and whose port refuses connections, is evidence; if every other live
-// node has the same evidence, the lease protocol is told. cluster/DESIGN.md says why that is safe.
+// Package deathwatch finds out, together with the other nodes, that a node's process is gone before its session
+// expires. A node whose every route was ended by the process, and whose port refuses connections, is evidence; if every
+// other live node has the same evidence, the lease protocol is told. cluster/DESIGN.md says why that is safe.
 package deathwatch
 
 import (
@@ -46,8 +46,9 @@ type Driver interface {
 
 // Options are what a Watch needs.
 type Options struct {
-	Node    string
-	Enabled bool // False in single mode, and without fast takeover: then it neither looks nor replies that it has seen a death.
+	Node string
+	// False in single mode, and without fast takeover: then it neither looks nor replies that it has seen a death.
+	Enabled bool
 
 	TTL, Renew, Margin time.Duration // Of sessions.
 
@@ -77,7 +78,8 @@ type death struct {
 // reply is what a node says of a death.
 type reply struct {
 	Node string `json:"node"`
-	Seen bool   `json:"seen"` // Its own routes were ended by the process, and the process's port has refused connections twice.
+	// Its own routes were ended by the process, and the process's port has refused connections twice.
+	Seen bool `json:"seen"`
 }
 
 // deaths are those that this node itself has seen. They are forgotten when a session cannot last any longer.
@@ -130,11 +132,12 @@ func (w *Watch) confirm(ctx context.Context, e server.Ending) {
 	d := death{Node: e.Node, ServerID: e.ServerID}
 	w.log.Debug("lost all routes to a node", "node", d.Node, "server_id", d.ServerID)
 	saw, ok := w.liveRecord(ctx, d)
-	// A process that lives and was cut off has stopped its lanes, or ended, within half a margin and a tick of its watchdog
-	// of noticing that (cluster/DESIGN.md); it may notice a little later than we did.
+	// A process that lives and was cut off has stopped its lanes, or ended, within half a margin and a tick of its
+	// watchdog of noticing that (cluster/DESIGN.md); it may notice a little later than we did.
 	ripe := e.At.Add(w.Margin/2 + w.Margin/10 + refusalGap)
 	if !ok || !refusesTwice(ctx, saw.Session.Address, e.At, ripe) || w.Routes.HasRoute(d.ServerID) {
-		w.log.Debug("node may be alive: its death is not confirmed", "node", d.Node, "server_id", d.ServerID, "session_matches", ok)
+		w.log.Debug("node may be alive: its death is not confirmed", "node", d.Node, "server_id", d.ServerID,
+			"session_matches", ok)
 		return
 	}
 	w.seen.set(d, true)
@@ -147,7 +150,8 @@ func (w *Watch) confirm(ctx context.Context, e server.Ending) {
 		if by := w.agreed(ctx, d); len(by) > 0 {
 			if !logged {
 				logged = true
-				w.log.Info("a node's process is gone", "node", d.Node, "boot", saw.Session.Boot, "server_id", d.ServerID, "agreed", by)
+				w.log.Info("a node's process is gone", "node", d.Node, "boot", saw.Session.Boot, "server_id", d.ServerID, "agreed",
+					by)
 			}
 			w.Driver.Witness(saw, by)
 		}
@@ -204,9 +208,9 @@ func (w *Watch) agreed(ctx context.Context, d death) []string {
 	return others
 }
 
-// Answer is a part that replies to the other nodes whether this one has seen a death, until ctx ends. It outlives Run: a
-// node that stops is still asked, and one that does not reply is not a witness. Nor is one that cannot write, which may
-// be the one that is cut off.
+// Answer is a part that replies to the other nodes whether this one has seen a death, until ctx ends. It outlives Run:
+// a node that stops is still asked, and one that does not reply is not a witness. Nor is one that cannot write, which
+// may be the one that is cut off.
 func (w *Watch) Answer(ctx context.Context) error {
 	return peers.Answer(w.Peers, peers.DeathSubject, func(ctx context.Context, data []byte) any {
 		r := reply{Node: w.Node}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestOnlyARefusalIsOne: a port that takes connections, also one that nobody answers on, and one that does not answer say
-// nothing of a death.
+// TestOnlyARefusalIsOne: a port that takes connections, also one that nobody answers on, and one that does not answer
+// say nothing of a death.
 func TestOnlyARefusalIsOne(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

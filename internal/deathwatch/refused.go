@@ -11,16 +11,17 @@ import (
 	"leasehold/internal/every"
 )
 
-// refusesTwice reports whether a dead process's port refuses two connections, at least a gap apart, the second a gap before
-// the evidence is ripe. A kernel that ends a process closes one socket after the other: the port may still take connections
-// when the last route has ended.
+// refusesTwice reports whether a dead process's port refuses two connections, at least a gap apart, the second a gap
+// before the evidence is ripe. A kernel that ends a process closes one socket after the other: the port may still take
+// connections when the last route has ended.
 func refusesTwice(ctx context.Context, address string, ended, ripe time.Time) bool {
 	for !refused(ctx, address) {
 		if time.Since(ended) > dyingLimit || !every.Sleep(ctx, refusalGap) {
 			return false
 		}
 	}
-	return every.Sleep(ctx, max(refusalGap, time.Until(ripe)-refusalGap)) && refused(ctx, address) && every.Sleep(ctx, refusalGap)
+	return every.Sleep(ctx, max(refusalGap, time.Until(ripe)-refusalGap)) && refused(ctx, address) &&
+		every.Sleep(ctx, refusalGap)
 }
 
 // refused reports whether the kernel at host:port says that nobody listens there. A connection that is not answered

@@ -15,8 +15,8 @@ const LockFile = "dev.lock"
 var ErrLocked = errors.New("another command is starting nodes")
 
 // Lock locks a cluster's directory, which it creates if needed, until unlock is called or the process ends. Two
-// commands that start nodes in one directory would overwrite each other's pid files, and no command would find the nodes
-// of the first.
+// commands that start nodes in one directory would overwrite each other's pid files, and no command would find the
+// nodes of the first.
 func Lock(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of the cluster: %w", err)

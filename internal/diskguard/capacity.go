@@ -27,8 +27,8 @@ type Capacity struct {
 	Logger   hclog.Logger
 }
 
-// Sizing says how large a stream of this node's config is to be: stated is what the config says, 0 if nothing, and usual
-// the default.
+// Sizing says how large a stream of this node's config is to be: stated is what the config says, 0 if nothing, and
+// usual the default.
 func (c Capacity) Sizing(stated, usual bytesize.Size) stream.Sizing {
 	return stream.Sizing{Stated: stated, Default: usual, Free: c.free}
 }
@@ -62,7 +62,8 @@ func (c Capacity) free(ctx context.Context) (bytesize.Size, error) {
 func (c Capacity) LogShortfall(of string, made jetstream.Stream) {
 	cfg := made.CachedInfo().Config
 	if wanted := stream.WantedBytes(cfg); wanted > 0 {
-		c.Logger.Warn("size does not fit into max_store: the stream has what was free; `leasehold status` names what has the rest",
+		c.Logger.Warn("size does not fit into max_store: the stream has what was free; `leasehold status` names what has "+
+			"the rest",
 			"of", of, "wanted", wanted.Short(), "has", bytesize.Size(cfg.MaxBytes).Short())
 	}
 }
@@ -90,7 +91,8 @@ func (c Capacity) grow(ctx context.Context) {
 		}
 		if size > 0 {
 			all[i].Bytes = size
-			c.Logger.Info("stream raised: there is room in max_store", "stream", r.Stream, "size", size.Short(), "wanted", r.Wanted.Short())
+			c.Logger.Info("stream raised: there is room in max_store", "stream", r.Stream, "size", size.Short(), "wanted",
+				r.Wanted.Short())
 		}
 	}
 }

@@ -33,8 +33,8 @@ func TestTopicsAreResumedOnlyWhenEveryLiveNodeReportsSpace(t *testing.T) {
 	}
 }
 
-// TestNothingIsGrantedWhileAStreamHasNoLeader: what that stream has is not free, and whatever else was to start need not wait
-// for its leader.
+// TestNothingIsGrantedWhileAStreamHasNoLeader: what that stream has is not free, and whatever else was to start need
+// not wait for its leader.
 func TestNothingIsGrantedWhileAStreamHasNoLeader(t *testing.T) {
 	nc, err := servertest.Single(t).Conn("test")
 	if err != nil {
@@ -42,7 +42,8 @@ func TestNothingIsGrantedWhileAStreamHasNoLeader(t *testing.T) {
 	}
 	defer nc.Close()
 	lists := 0
-	sub, err := nc.Subscribe("cluster.STREAM.LIST", func(m *nats.Msg) { // As a broker of a cluster answers after its four seconds.
+	// As a broker of a cluster answers after its four seconds.
+	sub, err := nc.Subscribe("cluster.STREAM.LIST", func(m *nats.Msg) {
 		lists++
 		_ = m.Respond([]byte(`{"total":1,"offset":0,"limit":256,"streams":[],"missing":["orders"]}`))
 	})
@@ -57,7 +58,8 @@ func TestNothingIsGrantedWhileAStreamHasNoLeader(t *testing.T) {
 	if free, err := c.free(t.Context()); free != 0 || err != nil {
 		t.Errorf("%s is free, %v; want nothing", free, err)
 	}
-	if r, err := c.Stored(t.Context(), "orders"); !errors.Is(err, api.ErrNotYet) || !strings.Contains(err.Error(), "orders") {
+	if r, err := c.Stored(t.Context(), "orders"); !errors.Is(err, api.ErrNotYet) ||
+		!strings.Contains(err.Error(), "orders") {
 		t.Errorf("the stream without a leader: %+v, %v", r, err)
 	}
 	if r, err := c.Stored(t.Context(), "dlq_billing"); r.Stream != "" || err != nil {

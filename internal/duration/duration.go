@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// days finds the parts in units that package time leaves out, since a day on which clocks change is not 24 hours long. Here
-// every day is.
+// days finds the parts in units that package time leaves out, since a day on which clocks change is not 24 hours long.
+// Here every day is.
 var days = regexp.MustCompile(`[0-9]*\.?[0-9]+[dw]`)
 
 var (

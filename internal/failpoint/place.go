@@ -20,5 +20,6 @@ const (
 
 // Places lists them all.
 func Places() []Place {
-	return []Place{Claimed, Renewed, HandedOver, Ended, Handled, Finished, AttemptKept, LetterStored, Released, Requeued, Asked}
+	return []Place{Claimed, Renewed, HandedOver, Ended, Handled, Finished, AttemptKept, LetterStored, Released, Requeued,
+		Asked}
 }

@@ -6,7 +6,8 @@ import (
 )
 
 func TestTextStaysTextAndBytesStayBytes(t *testing.T) {
-	for data, want := range map[string]string{"": `{"data":""}`, "hi ü": `{"data":"hi ü"}`, "\xff\x00": `{"data_b64":"/wA="}`} {
+	for data, want := range map[string]string{"": `{"data":""}`, "hi ü": `{"data":"hi ü"}`,
+		"\xff\x00": `{"data_b64":"/wA="}`} {
 		text, err := json.Marshal(New([]byte(data)))
 		if err != nil || string(text) != want {
 			t.Errorf("%q: got %s, %v, want %s", data, text, err, want)

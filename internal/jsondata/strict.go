@@ -66,7 +66,8 @@ func quoted(text []byte) string {
 	return strconv.Quote(string(r))
 }
 
-// Object takes a text that is exactly one JSON object apart. The values are parts of the text, as they are written there.
+// Object takes a text that is exactly one JSON object apart. The values are parts of the text, as they are written
+// there.
 func Object(text []byte) (map[string]json.RawMessage, error) {
 	in, err := open(text, '{', ErrNotObject)
 	if err != nil {

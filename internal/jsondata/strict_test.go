@@ -36,7 +36,8 @@ func TestOneValueIsReadWholeOrRefused(t *testing.T) {
 
 func TestObjectsAreTakenApartAsTheyAreWritten(t *testing.T) {
 	fields, err := Object([]byte(` {"n" : 1.50, "o":{"a":[1, 2]} ,"t":"x" }`))
-	if err != nil || string(fields["n"]) != "1.50" || string(fields["o"]) != `{"a":[1, 2]}` || string(fields["t"]) != `"x"` || len(fields) != 3 {
+	if err != nil || string(fields["n"]) != "1.50" || string(fields["o"]) != `{"a":[1, 2]}` ||
+		string(fields["t"]) != `"x"` || len(fields) != 3 {
 		t.Errorf("got %q, %v", fields, err)
 	}
 	for text, want := range map[string]error{
@@ -66,12 +67,14 @@ func TestArraysAreTakenApartAndBounded(t *testing.T) {
 }
 
 func TestHalvesOfSurrogatePairsAreNoText(t *testing.T) {
-	for value, want := range map[string]string{`"\ud83d\ude00"`: "😀", `"\\ud800"`: `\ud800`, `"\u00fc"`: "ü", `"\ufffd"`: "\ufffd", `"\ud7ff"`: "\ud7ff"} {
+	for value, want := range map[string]string{`"\ud83d\ude00"`: "😀", `"\\ud800"`: `\ud800`, `"\u00fc"`: "ü",
+		`"\ufffd"`: "\ufffd", `"\ud7ff"`: "\ud7ff"} {
 		if got, err := Text([]byte(value)); err != nil || got != want {
 			t.Errorf("%s: got %q, %v", value, got, err)
 		}
 	}
-	for _, value := range []string{`"\ud83d"`, `"\uDE00"`, `"\ude00\ud83d"`, `"\ud83dx\ude00"`, `"\ud83d\\ude00"`, `"\\\ud800"`, `"\ud800\ud83d\ude00"`} {
+	for _, value := range []string{`"\ud83d"`, `"\uDE00"`, `"\ude00\ud83d"`, `"\ud83dx\ude00"`, `"\ud83d\\ude00"`,
+		`"\\\ud800"`, `"\ud800\ud83d\ude00"`} {
 		if got, err := Text([]byte(value)); !errors.Is(err, ErrSurrogate) {
 			t.Errorf("%s: got %q, %v", value, got, err)
 		}
@@ -92,7 +95,8 @@ func TestOtherEncodingsAreNamed(t *testing.T) {
 			t.Errorf("%q: %v", start, err)
 		}
 	}
-	if err := CheckEncoding([]byte("aü\xfc")); !errors.Is(err, ErrEncoding) || !strings.Contains(err.Error(), "byte 4 is 0xfc") {
+	if err := CheckEncoding([]byte("aü\xfc")); !errors.Is(err, ErrEncoding) ||
+		!strings.Contains(err.Error(), "byte 4 is 0xfc") {
 		t.Errorf("got %v", err)
 	}
 	if got := TrimBOM([]byte("\ufeff\ufeffx")); string(got) != "\ufeffx" {
@@ -102,7 +106,8 @@ func TestOtherEncodingsAreNamed(t *testing.T) {
 
 // FuzzPartsAreWhatADecoderFinds: objects and arrays are taken apart as package json does.
 func FuzzPartsAreWhatADecoderFinds(f *testing.F) {
-	for _, text := range []string{`{"a":[1,{"b":"]}\\\""}], "c" : -1.5e3 ,"d":null}`, "[ ]", "{\n}", `[[],{"a":{}},"\u005c\"",true , 0]`, `{"a":1}{}`} {
+	for _, text := range []string{`{"a":[1,{"b":"]}\\\""}], "c" : -1.5e3 ,"d":null}`, "[ ]", "{\n}",
+		`[[],{"a":{}},"\u005c\"",true , 0]`, `{"a":1}{}`} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -117,7 +122,8 @@ func FuzzPartsAreWhatADecoderFinds(f *testing.F) {
 		}
 		if elements, err := Array(text, len(text)); err == nil {
 			var want []json.RawMessage
-			if err := json.Unmarshal(text, &want); err != nil || len(want) != len(elements) || len(want) > 0 && !reflect.DeepEqual(elements, want) {
+			if err := json.Unmarshal(text, &want); err != nil || len(want) != len(elements) || len(want) > 0 &&
+				!reflect.DeepEqual(elements, want) {
 				t.Fatalf("%q: got %q, want %q, %v", text, elements, want, err)
 			}
 		}

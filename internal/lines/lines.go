@@ -50,7 +50,8 @@ func NewReader(in io.Reader, o Options) *Reader {
 	if o.MaxLine == 0 {
 		o.MaxLine = defaultMaxLine
 	}
-	return &Reader{in: bufio.NewReaderSize(in, 64<<10), opt: o, keyField: fieldPath(o.KeyField), idField: fieldPath(o.IDField)}
+	return &Reader{in: bufio.NewReaderSize(in, 64<<10), opt: o, keyField: fieldPath(o.KeyField),
+		idField: fieldPath(o.IDField)}
 }
 
 func fieldPath(field string) []string {
@@ -132,7 +133,8 @@ func (r *Reader) nextLine() ([]byte, error) {
 		line = append(line, part...)
 		r.read += int64(len(part))
 		if len(line) > r.opt.MaxLine {
-			return nil, fmt.Errorf("%w: line %d has more than %d bytes: is this one message a line?", ErrTooLong, r.line+1, r.opt.MaxLine)
+			return nil, fmt.Errorf("%w: line %d has more than %d bytes: is this one message a line?", ErrTooLong, r.line+1,
+				r.opt.MaxLine)
 		}
 		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
@@ -159,7 +161,8 @@ func (r *Reader) record(line []byte) Record {
 	return rec
 }
 
-// fault is what is wrong with one line: a reason that many lines may share, and the whole text with what only this one has.
+// fault is what is wrong with one line: a reason that many lines may share, and the whole text with what only this one
+// has.
 type fault struct{ reason, text string }
 
 func (f *fault) Error() string { return f.text }
@@ -197,7 +200,8 @@ func (r *Reader) check(line []byte) error {
 func fieldText(line []byte, path []string) (string, error) {
 	value, field := json.RawMessage(line), strings.Join(path, ".")
 	if bytes.HasPrefix(bytes.TrimSpace(line), []byte("[")) {
-		return "", fmt.Errorf("line is a JSON array and has no field %q; put each element on its own line, for example with `jq -c '.[]'`", field)
+		return "", fmt.Errorf("line is a JSON array and has no field %q; put each element on its own line, for example "+
+			"with `jq -c '.[]'`", field)
 	}
 	for _, name := range path {
 		object, err := jsondata.Object(value)

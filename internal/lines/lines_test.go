@@ -32,7 +32,8 @@ func TestLinesWithoutAFinalBreakAndLongOnesAreRead(t *testing.T) {
 }
 
 func TestKeysAndIDsAreSpelledAsTheyStand(t *testing.T) {
-	in := NewReader(strings.NewReader(`{"who":{"id":12345678901234567890},"e":true}`), Options{KeyField: "who.id", IDField: "e"})
+	in := NewReader(strings.NewReader(`{"who":{"id":12345678901234567890},"e":true}`),
+		Options{KeyField: "who.id", IDField: "e"})
 	r, err := in.Next()
 	if err != nil || r.Err != nil || r.Key != "12345678901234567890" || r.ID != "true" {
 		t.Errorf("got %+v, %v", r, err)
@@ -107,15 +108,18 @@ func TestALineIsOneValueInUTF8(t *testing.T) {
 		"\ufeff{\"k\":\"a\"}":          "not JSON", // In the middle of the input, where files were put together.
 	} {
 		taken, refused, err := all(`{"k":"first"}`+"\n"+line, Options{KeyField: "k"})
-		if err != nil || len(taken) != 1 || len(refused) != 1 || !strings.HasPrefix(refused[0], "2: ") || !strings.Contains(refused[0], want) {
+		if err != nil || len(taken) != 1 || len(refused) != 1 || !strings.HasPrefix(refused[0], "2: ") ||
+			!strings.Contains(refused[0], want) {
 			t.Errorf("%q: taken %q, refused %q, %v; want %q", line, taken, refused, err, want)
 		}
 	}
 }
 
 func TestAnIDIsHeldToTheSameAsAKey(t *testing.T) {
-	taken, refused, err := all(`{"k":"a","id":"\udc00"}`+"\n"+`{"k":"a","id":"\ud83d\ude00"}`, Options{KeyField: "k", IDField: "id"})
-	if err != nil || len(taken) != 1 || len(refused) != 1 || !strings.Contains(refused[0], `field "id" contains an unpaired`) {
+	taken, refused, err := all(`{"k":"a","id":"\udc00"}`+"\n"+`{"k":"a","id":"\ud83d\ude00"}`,
+		Options{KeyField: "k", IDField: "id"})
+	if err != nil || len(taken) != 1 || len(refused) != 1 ||
+		!strings.Contains(refused[0], `field "id" contains an unpaired`) {
 		t.Errorf("taken %q, refused %q, %v", taken, refused, err)
 	}
 }
@@ -138,7 +142,8 @@ func TestAByteOrderMarkIsSkippedAtTheStartOnly(t *testing.T) {
 			t.Errorf("%q: taken %q, refused %q, %v", in, taken, refused, err)
 		}
 	}
-	if taken, _, err := all("\ufeffx\n\ufeffy", Options{Key: "k"}); err != nil || len(taken) != 2 || taken[0] != "x" || taken[1] != "\ufeffy" {
+	if taken, _, err := all("\ufeffx\n\ufeffy", Options{Key: "k"}); err != nil || len(taken) != 2 || taken[0] != "x" ||
+		taken[1] != "\ufeffy" {
 		t.Errorf("text: taken %q, %v", taken, err)
 	}
 	r := NewReader(strings.NewReader("\ufeffab\n"), Options{Key: "k"})
@@ -190,7 +195,8 @@ func FuzzLinesAreWholeOrRefused(f *testing.F) {
 			if rec.Err != nil {
 				continue
 			}
-			if !utf8.Valid(rec.Data) || !utf8.ValidString(rec.Key+rec.ID) || rec.Key == "" || fields && (rec.ID == "" || !json.Valid(rec.Data)) {
+			if !utf8.Valid(rec.Data) || !utf8.ValidString(rec.Key+rec.ID) || rec.Key == "" || fields &&
+				(rec.ID == "" || !json.Valid(rec.Data)) {
 				t.Fatalf("taken: %q with key %q and id %q", rec.Data, rec.Key, rec.ID)
 			}
 		}

@@ -1,5 +1,5 @@
-// Package logsink stands between the loggers of a process and its stderr, so that a log that cannot be written costs log
-// lines and nothing else: a logger never waits for the reader of the log.
+// Package logsink stands between the loggers of a process and its stderr, so that a log that cannot be written costs
+// log lines and nothing else: a logger never waits for the reader of the log.
 package logsink
 
 import (
@@ -145,8 +145,8 @@ func (s *Sink) run() {
 	}
 }
 
-// next takes the first entry. At the end, dropped lines are an entry too: no line may ever follow that could carry their
-// notice. Not after a failure, or a broken log would be tried without end.
+// next takes the first entry. At the end, dropped lines are an entry too: no line may ever follow that could carry
+// their notice. Not after a failure, or a broken log would be tried without end.
 func (s *Sink) next() (e entry, more, closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

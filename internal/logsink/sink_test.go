@@ -116,7 +116,8 @@ func TestAFullQueueDropsAndCounts(t *testing.T) {
 }
 
 func TestAFailingWriterIsTriedAgain(t *testing.T) {
-	for name, err := range map[string]error{"full disk": syscall.ENOSPC, "reader gone": syscall.EPIPE, "terminal gone": syscall.EIO, "quota": syscall.EDQUOT} {
+	for name, err := range map[string]error{"full disk": syscall.ENOSPC, "reader gone": syscall.EPIPE,
+		"terminal gone": syscall.EIO, "quota": syscall.EDQUOT} {
 		t.Run(name, func(t *testing.T) {
 			w := &target{}
 			s := Open(w, notice)

@@ -73,6 +73,7 @@ func GroupRemoved(group string) error {
 
 // TopicRemoved is the refusal of a topic whose name is used up.
 func TopicRemoved(topic string) error {
-	return fmt.Errorf("%w: topic %q was removed from the cluster with its messages: take it out of the config, or give it a new name",
+	return fmt.Errorf("%w: topic %q was removed from the cluster with its messages: take it out of the config, or give "+
+		"it a new name",
 		supervise.ErrConfig, topic)
 }

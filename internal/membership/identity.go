@@ -13,10 +13,11 @@ import (
 	"leasehold/server"
 )
 
-// errRemoved is for an identity that was taken out of the cluster and comes back: its disk holds votes and replicas that
-// the others have continued without.
+// errRemoved is for an identity that was taken out of the cluster and comes back: its disk holds votes and replicas
+// that the others have continued without.
 func (m *Membership) errRemoved() error {
-	return fmt.Errorf("%w: this node's identity (%s) was removed from the cluster: to join again, move %s away and start with "+
+	return fmt.Errorf("%w: this node's identity (%s) was removed from the cluster: to join again, move %s away and "+
+		"start with "+
 		"an empty data directory", supervise.ErrConfig, m.Self.Server, m.Self.DataDir)
 }
 
@@ -51,8 +52,8 @@ func (m *Membership) AwaitBroker(ctx context.Context) error {
 	return errors.Join(removed, err)
 }
 
-// Run returns an error when this node was removed while it was cut off or stopped: what it stores is what the others had
-// then. Otherwise it runs until ctx ends.
+// Run returns an error when this node was removed while it was cut off or stopped: what it stores is what the others
+// had then. Otherwise it runs until ctx ends.
 func (m *Membership) Run(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
@@ -81,7 +82,8 @@ func (m *Membership) TakeIdentity(ctx context.Context) error {
 	err := m.Waiting.Until(ctx, 300*time.Millisecond, func() []string {
 		_, rev, err := m.record().Read(ctx)
 		switch {
-		case errors.Is(err, cluster.ErrNotARecord): // The others count this identity, or it would not be here: it was not removed.
+		// The others count this identity, or it would not be here: it was not removed.
+		case errors.Is(err, cluster.ErrNotARecord):
 			return nil
 		case err != nil:
 			return []string{err.Error()}
@@ -120,8 +122,8 @@ func (m *Membership) defineIdentity(ctx context.Context) error {
 	return nil
 }
 
-// duplicate watches a session of our name that is not ours. A live one moves; that of a node that died a moment ago does
-// not, and a stale read or a last renewal on its way can make it seem to move once.
+// duplicate watches a session of our name that is not ours. A live one moves; that of a node that died a moment ago
+// does not, and a stale read or a last renewal on its way can make it seem to move once.
 type duplicate struct {
 	seen  lease.Session
 	moves int
@@ -147,8 +149,9 @@ func (m *Membership) othersOfOurName(ctx context.Context, other *duplicate) (rea
 	name := m.Self.Node
 	for _, p := range v.All {
 		if p.Name() == name && p.ID != m.Self.peerID() {
-			reasons = append(reasons, fmt.Sprintf("the removal of this node's earlier identity %s, which still is one of %d voters: "+
-				"if its disk is gone for good, run `leasehold node remove %s` on another node", p.ServerName(), len(v.All), name))
+			reasons = append(reasons,
+				fmt.Sprintf("the removal of this node's earlier identity %s, which still is one of %d voters: "+
+					"if its disk is gone for good, run `leasehold node remove %s` on another node", p.ServerName(), len(v.All), name))
 		}
 	}
 	known, err := registry.Sessions(ctx, m.KV)
@@ -162,8 +165,8 @@ func (m *Membership) othersOfOurName(ctx context.Context, other *duplicate) (rea
 }
 
 // leave takes this identity out of the voters again, which was let in a moment ago and turned out to be a mistake. No
-// other is ever removed without an operator; but this one has never been of use, and left behind it would count as a dead
-// voter.
+// other is ever removed without an operator; but this one has never been of use, and left behind it would count as a
+// dead voter.
 func (m *Membership) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, supervise.SetupLimit)
 	defer cancel()

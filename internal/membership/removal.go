@@ -39,7 +39,8 @@ func (m *Membership) RemoveNode(ctx context.Context, name string, dryRun bool) (
 	if err != nil {
 		return nil, err
 	}
-	out := &api.NodeRemoval{V: api.Version, Name: name, DryRun: dryRun, SessionEnded: r.session, Before: r.before.Summary(), Removed: []string{}}
+	out := &api.NodeRemoval{V: api.Version, Name: name, DryRun: dryRun, SessionEnded: r.session,
+		Before: r.before.Summary(), Removed: []string{}}
 	for _, p := range r.targets {
 		out.Removed = append(out.Removed, p.ServerName())
 	}
@@ -61,7 +62,8 @@ func (m *Membership) RemoveNode(ctx context.Context, name string, dryRun bool) (
 	if v, err := m.Voters(ctx); err == nil {
 		out.After = v.Summary()
 	}
-	m.log.Info("node removed", "by", api.By(ctx), "node", name, "servers", out.Removed, "voters", out.After.Count, "quorum", out.After.Quorum)
+	m.log.Info("node removed", "by", api.By(ctx), "node", name, "servers", out.Removed, "voters", out.After.Count,
+		"quorum", out.After.Quorum)
 	return out, nil
 }
 
@@ -76,8 +78,8 @@ func (m *Membership) decideRemoval(ctx context.Context, name string) (removal, e
 	return m.judgeRemoval(ctx, name)
 }
 
-// judgeRemoval refuses to remove a node that may be alive, and while any other voter is not current: the cluster would then
-// depend on fewer replicas than it seems to have.
+// judgeRemoval refuses to remove a node that may be alive, and while any other voter is not current: the cluster would
+// then depend on fewer replicas than it seems to have.
 func (m *Membership) judgeRemoval(ctx context.Context, name string) (removal, error) {
 	known, err := registry.Sessions(ctx, m.KV)
 	if err != nil {
@@ -98,12 +100,14 @@ func (m *Membership) judgeRemoval(ctx context.Context, name string) (removal, er
 			r.targets = append(r.targets, p)
 		}
 	}
-	// A node that came back with an empty disk is a second voter of its name. Its session, if it has one already, is its own.
+	// A node that came back with an empty disk is a second voter of its name. Its session, if it has one already, is its
+	// own.
 	replaced := alive != nil && len(r.targets) > 0
 	if replaced && there && rec.DirID == alive.DirID {
 		r.session = false
 	} else if there && rec.State == lease.Live {
-		return r, refuse("node %s is alive at %s (its session is live): stop it first; of a node that just died the session ends within %s",
+		return r, refuse("node %s is alive at %s (its session is live): stop it first; of a node that just died the "+
+			"session ends within %s",
 			name, rec.Address, rec.TTL)
 	}
 	switch {
@@ -157,17 +161,20 @@ func (r removal) after() api.Voters {
 func removalWarnings(after api.Voters) []string {
 	w := []string{}
 	if after.Alive <= after.Quorum {
-		w = append(w, fmt.Sprintf("with %d of %d voters needed, none may fail until another node joins", after.Quorum, after.Count))
+		w = append(w, fmt.Sprintf("with %d of %d voters needed, none may fail until another node joins", after.Quorum,
+			after.Count))
 	} else if after.Count%2 == 0 {
-		w = append(w, fmt.Sprintf("%d voters tolerate no more failures than %d do: add or remove one", after.Count, after.Count-1))
+		w = append(w, fmt.Sprintf("%d voters tolerate no more failures than %d do: add or remove one", after.Count,
+			after.Count-1))
 	}
 	return w
 }
 
-// removeVoter marks an identity removed, then takes it out of the voters. In this order it cannot come back unnoticed; if
-// the second step fails, doing all again is safe.
+// removeVoter marks an identity removed, then takes it out of the voters. In this order it cannot come back unnoticed;
+// if the second step fails, doing all again is safe.
 func (m *Membership) removeVoter(ctx context.Context, p Voter) error {
-	removed := registry.Peer{Version: registry.Version, Node: p.Name(), Server: p.ServerName(), DirID: p.DirID, Removed: true, By: api.By(ctx)}
+	removed := registry.Peer{Version: registry.Version, Node: p.Name(), Server: p.ServerName(), DirID: p.DirID,
+		Removed: true, By: api.By(ctx)}
 	record := m.Registry.Peer(p.ID)
 	err := retry(ctx, func() error {
 		err := record.Update(ctx, func(rec *registry.Peer) error {

@@ -46,7 +46,8 @@ func (m *Membership) RemoveGroup(ctx context.Context, name string, dryRun bool) 
 	if err := m.deleteLetters(ctx, name); err != nil {
 		return nil, err
 	}
-	m.log.Info("group removed", "by", api.By(ctx), "group", name, "topic", def.Topic, "done", out.Done, "unread", out.Unread, "dead_letters", out.DeadLetters)
+	m.log.Info("group removed", "by", api.By(ctx), "group", name, "topic", def.Topic, "done", out.Done, "unread",
+		out.Unread, "dead_letters", out.DeadLetters)
 	return out, nil
 }
 
@@ -105,14 +106,15 @@ func (m *Membership) markGroup(ctx context.Context, g named, dryRun bool) error 
 	return retryConflict(ctx, func() error {
 		servers, err := m.Registry.RemoveGroup(ctx, g.name, dryRun)
 		if errors.Is(err, registry.ErrInUse) {
-			return refuse("group %q is served by %s: take it out of their configs and restart them first", g.name, strings.Join(servers, ", "))
+			return refuse("group %q is served by %s: take it out of their configs and restart them first", g.name,
+				strings.Join(servers, ", "))
 		}
 		return err
 	})
 }
 
-// RemoveTopic removes a topic that no live node has and that no group reads, with all its messages. Its name is used up. It
-// can be repeated, as RemoveGroup can.
+// RemoveTopic removes a topic that no live node has and that no group reads, with all its messages. Its name is used
+// up. It can be repeated, as RemoveGroup can.
 func (m *Membership) RemoveTopic(ctx context.Context, name string, dryRun bool) (*api.TopicRemoval, error) {
 	ctx, cancel := context.WithTimeout(ctx, removalLimit)
 	defer cancel()
@@ -127,14 +129,16 @@ func (m *Membership) RemoveTopic(ctx context.Context, name string, dryRun bool) 
 		return nil, err
 	}
 	if groups := c.GroupsOf(name); len(groups) > 0 {
-		return nil, refuse("topic %q still has the groups %s: `leasehold group remove %s` first", name, strings.Join(groups, ", "), groups[0])
+		return nil, refuse("topic %q still has the groups %s: `leasehold group remove %s` first", name,
+			strings.Join(groups, ", "), groups[0])
 	}
 	had, err := m.Capacity.Stored(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	out := &api.TopicRemoval{
-		V: api.Version, Name: name, DryRun: dryRun, Messages: had.Messages, Bytes: uint64(had.Stored), Freed: int64(had.Bytes), Removed: !dryRun,
+		V: api.Version, Name: name, DryRun: dryRun, Messages: had.Messages, Bytes: uint64(had.Stored),
+		Freed: int64(had.Bytes), Removed: !dryRun,
 	}
 	if err := m.markTopic(ctx, name, dryRun); err != nil || dryRun {
 		return out, err
@@ -146,8 +150,8 @@ func (m *Membership) RemoveTopic(ctx context.Context, name string, dryRun bool) 
 	return out, nil
 }
 
-// topicUnused refuses a topic that some node has, be it down: such a node may be restarting just now, and with the topic in its
-// config it could not start any more. Nodes that were removed from the cluster do not count.
+// topicUnused refuses a topic that some node has, be it down: such a node may be restarting just now, and with the
+// topic in its config it could not start any more. Nodes that were removed from the cluster do not count.
 func (m *Membership) topicUnused(ctx context.Context, topic string) error {
 	known, err := registry.Sessions(ctx, m.KV)
 	if err != nil {
@@ -181,7 +185,8 @@ func (m *Membership) topicOfDown(ctx context.Context, topic string, down []lease
 	}
 	for _, rec := range down {
 		if !v.Removed(rec) {
-			return refuse("topic %q was in the config of %s, which is down: start it without the topic, or `leasehold node remove %s` first",
+			return refuse("topic %q was in the config of %s, which is down: start it without the topic, or `leasehold node "+
+				"remove %s` first",
 				topic, rec.Node, rec.Node)
 		}
 	}
@@ -199,7 +204,8 @@ func (m *Membership) markTopic(ctx context.Context, name string, dryRun bool) er
 }
 
 func topicInUse(name string, nodes []string) error {
-	return refuse("topic %q is in the config of %s: take it out of their configs and restart them first", name, strings.Join(nodes, ", "))
+	return refuse("topic %q is in the config of %s: take it out of their configs and restart them first", name,
+		strings.Join(nodes, ", "))
 }
 
 // deleteStream deletes a stream and gives what it reserved to those that want more.

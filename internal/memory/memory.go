@@ -1,5 +1,5 @@
-// Package memory gives the process a soft limit for its memory, from what its control group or its machine has, and shares of
-// it to those who hold messages in memory.
+// Package memory gives the process a soft limit for its memory, from what its control group or its machine has, and
+// shares of it to those who hold messages in memory.
 package memory
 
 import (
@@ -14,8 +14,8 @@ import (
 // handlersLeast is what a control group's limit leaves at least to handlers, which run in the same group.
 const handlersLeast = 64 << 20
 
-// SetLimit has Go collect harder before the process reaches what it may have, instead of being killed there. GOMEMLIMIT, if
-// it is set, counts as it is. It says in the log what it did.
+// SetLimit has Go collect harder before the process reaches what it may have, instead of being killed there.
+// GOMEMLIMIT, if it is set, counts as it is. It says in the log what it did.
 func SetLimit(log hclog.Logger) {
 	if text, set := os.LookupEnv("GOMEMLIMIT"); set {
 		log.Info("memory limit", "source", "GOMEMLIMIT", "limit", text)
@@ -45,8 +45,8 @@ func ofGroup(limit uint64) uint64 {
 	return max(limit-min(limit, max(limit/5, handlersLeast)), limit/2)
 }
 
-// ofMachine is the node's part of a machine that has no limit for it: half, since others live there, and the kernel's cache
-// of the store.
+// ofMachine is the node's part of a machine that has no limit for it: half, since others live there, and the kernel's
+// cache of the store.
 func ofMachine(total uint64) uint64 { return total / 2 }
 
 // Share is most, or one part in so many of the memory limit if that is less.

@@ -48,13 +48,15 @@ func TestWithoutOneThereIsOneFromTheGroupOrTheMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := child(t)
-	if strings.Contains(out, "limit=9223372036854775807") || !strings.Contains(out, "of_mib=") || !strings.Contains(out, "source=") {
+	if strings.Contains(out, "limit=9223372036854775807") || !strings.Contains(out, "of_mib=") ||
+		!strings.Contains(out, "source=") {
 		t.Error(out)
 	}
 }
 
 func TestHandlersHaveTheirPartOfTheGroup(t *testing.T) {
-	for have, want := range map[uint64]uint64{64 * mib: 32 * mib, 128 * mib: 64 * mib, 256 * mib: 192 * mib, 320 * mib: 256 * mib, 1000 * mib: 800 * mib} {
+	for have, want := range map[uint64]uint64{64 * mib: 32 * mib, 128 * mib: 64 * mib, 256 * mib: 192 * mib,
+		320 * mib: 256 * mib, 1000 * mib: 800 * mib} {
 		if got := ofGroup(have); got != want {
 			t.Errorf("of %d MiB: %d MiB, want %d", have/mib, got/mib, want/mib)
 		}

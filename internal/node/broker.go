@@ -50,8 +50,8 @@ func (n *Node) newBroker(secrets config.Secrets) (*server.Server, error) {
 	})
 }
 
-// beforeClose makes sure that no call runs once the cluster port is closed: other nodes take that as proof. In an orderly
-// stop all lanes are joined by then; when the broker gives up by itself they are joined here.
+// beforeClose makes sure that no call runs once the cluster port is closed: other nodes take that as proof. In an
+// orderly stop all lanes are joined by then; when the broker gives up by itself they are joined here.
 func (n *Node) beforeClose(cause error) {
 	if cause == nil {
 		return

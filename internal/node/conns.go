@@ -11,15 +11,16 @@ import (
 	"leasehold/server"
 )
 
-// conns are the node's connections to its broker, one for each role: what goes wrong with one does not concern the others.
-// HTTP ingest has one more of its own.
+// conns are the node's connections to its broker, one for each role: what goes wrong with one does not concern the
+// others. HTTP ingest has one more of its own.
 type conns struct {
 	all []*nats.Conn
 
 	peers, services, probe              *nats.Conn
 	readers, letters, publish, operator jetstream.JetStream
 
-	leases *cluster.KV // What the lease protocol writes through. Everything else about the bucket goes over the operator's connection.
+	// What the lease protocol writes through. Everything else about the bucket goes over the operator's connection.
+	leases *cluster.KV
 }
 
 // openConns connects to a broker that has started.
@@ -39,7 +40,8 @@ func (n *Node) openConns() error {
 	for _, js := range []struct {
 		role server.Role
 		into *jetstream.JetStream
-	}{{server.Readers, &c.readers}, {server.DeadLetters, &c.letters}, {server.Publish, &c.publish}, {server.Operator, &c.operator}} {
+	}{{server.Readers, &c.readers}, {server.DeadLetters, &c.letters}, {server.Publish, &c.publish},
+		{server.Operator, &c.operator}} {
 		nc, err := n.openConn(js.role)
 		if err == nil {
 			*js.into, err = jetstream.New(nc)
@@ -65,8 +67,9 @@ func (c *conns) close() {
 	}
 }
 
-// connClosed ends this run: without the connection a part of the node would stall, and nothing would say so. The next run
-// makes new ones.
+// connClosed ends this run: without the connection a part of the node would stall, and nothing would say so. The next
+// run makes new ones.
 func (n *Node) connClosed(role server.Role, err error) {
-	n.stop(&supervise.RestartError{Reason: fmt.Sprintf("the broker ended the connection of the role %s: %v", role, err), Fault: true})
+	n.stop(&supervise.RestartError{Reason: fmt.Sprintf("the broker ended the connection of the role %s: %v", role, err),
+		Fault: true})
 }

@@ -71,7 +71,8 @@ handler = { kind = "discard" }
 func startRun(t *testing.T, cfg *config.Config) oneRun {
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
-	n := oneRun{newRun(Options{Config: cfg, Logger: servertest.Logger(t), Version: "test"}, supervise.RestartError{}, 0), stop, make(chan error, 1)}
+	n := oneRun{newRun(Options{Config: cfg, Logger: servertest.Logger(t), Version: "test"}, supervise.RestartError{}, 0),
+		stop, make(chan error, 1)}
 	go func() { n.ended <- n.run(ctx) }()
 	return n
 }
@@ -112,7 +113,8 @@ func (l oneRun) leasesConn(t *testing.T) *nats.Conn {
 	return nil
 }
 
-// Whatever connection the broker ends for good, the node notices and starts again in the process, and is then as it was.
+// Whatever connection the broker ends for good, the node notices and starts again in the process, and is then as it
+// was.
 func TestANodeWhoseConnectionEndedRestarts(t *testing.T) {
 	t.Parallel()
 	start := newRuns(t)
@@ -130,7 +132,8 @@ func TestANodeWhoseConnectionEndedRestarts(t *testing.T) {
 		}
 		err := n.waitEnd(t)
 		restart := supervise.AsRestart(err)
-		if restart == nil || !restart.Fault || !strings.Contains(restart.Reason, "role "+role) || !strings.Contains(restart.Reason, "maximum control line") {
+		if restart == nil || !restart.Fault || !strings.Contains(restart.Reason, "role "+role) ||
+			!strings.Contains(restart.Reason, "maximum control line") {
 			t.Errorf("%s: the run ended with %v", role, err)
 		}
 	}

@@ -18,15 +18,16 @@ import (
 	"leasehold/worker"
 )
 
-// What is stored about the cluster, its topics and its groups is what the first node defined. None of it changes afterwards
-// but a topic's floor, groups and retain, and that a topic or a group was removed; a node whose config says otherwise
-// refuses to start. A definition that is not a valid record was written by something other than a node: it is written
-// again from this node's config where everything else that is stored agrees with that.
+// What is stored about the cluster, its topics and its groups is what the first node defined. None of it changes
+// afterwards but a topic's floor, groups and retain, and that a topic or a group was removed; a node whose config says
+// otherwise refuses to start. A definition that is not a valid record was written by something other than a node: it is
+// written again from this node's config where everything else that is stored agrees with that.
 
 func (n *Node) defineCluster(ctx context.Context) error {
 	c, record := n.Config.Cluster, n.registry.Cluster()
 	want := registry.Cluster{
-		Version: registry.Version, Mode: n.Config.Mode(), Timing: c.Timing, TTL: c.SessionTTL, Renew: c.Renew, Margin: c.Margin,
+		Version: registry.Version, Mode: n.Config.Mode(), Timing: c.Timing, TTL: c.SessionTTL, Renew: c.Renew,
+		Margin: c.Margin,
 	}
 	have, err := record.Define(ctx, want)
 	if errors.Is(err, cluster.ErrNotARecord) {
@@ -37,7 +38,8 @@ func (n *Node) defineCluster(ctx context.Context) error {
 	}
 	if have != want {
 		return fmt.Errorf("%w: the cluster runs with timing %s (session_ttl %v, renew %v, margin %v), this config "+
-			"says %s (%v, %v, %v): every node must have the same", supervise.ErrConfig, have.Timing, have.TTL, have.Renew, have.Margin,
+			"says %s (%v, %v, %v): every node must have the same", supervise.ErrConfig, have.Timing, have.TTL, have.Renew,
+			have.Margin,
 			want.Timing, want.TTL, want.Renew, want.Margin)
 	}
 	return nil
@@ -45,7 +47,8 @@ func (n *Node) defineCluster(ctx context.Context) error {
 
 func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
 	record := n.registry.Topic(t.Name)
-	want := registry.Topic{Version: registry.Version, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key, Retain: t.Retain}
+	want := registry.Topic{Version: registry.Version, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key,
+		Retain: t.Retain}
 	have, err := record.Define(ctx, want)
 	if errors.Is(err, cluster.ErrNotARecord) {
 		fault := err
@@ -59,12 +62,14 @@ func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
 		return membership.TopicRemoved(t.Name)
 	}
 	if !have.SameAs(want) {
-		return fmt.Errorf("%w: topic %q exists with partitions %d, subject %q, key %v; this config says %d, %q, %v: they are "+
+		return fmt.Errorf("%w: topic %q exists with partitions %d, subject %q, key %v; this config says %d, %q, %v: they "+
+			"are "+
 			"fixed once a topic exists, so set them back or use a new name",
 			supervise.ErrConfig, t.Name, have.Partitions, have.Subject, have.Key, want.Partitions, want.Subject, want.Key)
 	}
 	if t.RetainStated && have.Retain != t.Retain {
-		return n.updateTopic(ctx, t.Name, "take retain "+t.Retain.String(), func(def *registry.Topic) { def.Retain = t.Retain })
+		return n.updateTopic(ctx, t.Name, "take retain "+t.Retain.String(),
+			func(def *registry.Topic) { def.Retain = t.Retain })
 	}
 	return nil
 }
@@ -108,16 +113,17 @@ func (n *Node) defineGroups(ctx context.Context) (map[string]uint64, error) {
 		}
 		if have.Topic != want.Topic || have.Start != want.Start {
 			return nil, fmt.Errorf("%w: group %q exists for topic %q with start %q; this config says %q, %q: they are fixed "+
-				"once a group exists, so set them back or use a new name", supervise.ErrConfig, g.Name, have.Topic, have.Start, want.Topic, want.Start)
+				"once a group exists, so set them back or use a new name", supervise.ErrConfig, g.Name, have.Topic, have.Start,
+				want.Topic, want.Start)
 		}
 		starts[g.Name] = have.StartAfter
 	}
 	return starts, nil
 }
 
-// defineGroup finds a group's definition, or makes it: first the topic's record names the group, then its start is looked
-// up, and last it is defined. What was purged before the first step is below the recorded floor, and nothing is purged
-// after it without asking the group.
+// defineGroup finds a group's definition, or makes it: first the topic's record names the group, then its start is
+// looked up, and last it is defined. What was purged before the first step is below the recorded floor, and nothing is
+// purged after it without asking the group.
 func (n *Node) defineGroup(ctx context.Context, want registry.Group, name string) (have registry.Group, err error) {
 	record := n.registry.Group(name)
 	have, rev, err := record.Read(ctx)
@@ -196,8 +202,9 @@ func (n *Node) retrySessions(ctx context.Context) (known map[string]lease.Sessio
 	return known, err
 }
 
-// topicAgrees compares a topic with its stream, which holds the number of partitions, subject and key as well, and completes its
-// definition: nothing that the stream still has was purged, and every group that was defined for it may hold a purge back.
+// topicAgrees compares a topic with its stream, which holds the number of partitions, subject and key as well, and
+// completes its definition: nothing that the stream still has was purged, and every group that was defined for it may
+// hold a purge back.
 func (n *Node) topicAgrees(ctx context.Context, t partitioner.Topic, want *registry.Topic) error {
 	stream, err := n.ensureStream(ctx, t)
 	if err != nil {
@@ -224,8 +231,9 @@ func (n *Node) topicAgrees(ctx context.Context, t partitioner.Topic, want *regis
 	return nil
 }
 
-// groupAgrees completes a group's definition with where its partitions begin. That counts for those only whose lease was never
-// written. If there are none, the least that was finished does; else it is known only of a group that begins with the first message.
+// groupAgrees completes a group's definition with where its partitions begin. That counts for those only whose lease
+// was never written. If there are none, the least that was finished does; else it is known only of a group that begins
+// with the first message.
 func (n *Node) groupAgrees(ctx context.Context, name string, want *registry.Group) error {
 	partitions := n.topics[want.Topic].Partitions
 	saws, err := n.kv.Leases(ctx, name, partitions)
@@ -245,7 +253,8 @@ func (n *Node) groupAgrees(ctx context.Context, name string, want *registry.Grou
 	case seen == partitions:
 		want.StartAfter = done
 	case want.Start == worker.StartLatest:
-		return errors.New("where the group starts is not known: some of its partitions have no lease yet, and it did not begin with the first " +
+		return errors.New("where the group starts is not known: some of its partitions have no lease yet, and it did not " +
+			"begin with the first " +
 			"message; give the group a new name")
 	default:
 		want.StartAfter = max(info.State.FirstSeq, 1) - 1

@@ -98,7 +98,8 @@ func (c *trio) start(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		o.Stop, o.Ended = cancel, make(chan error, 1)
 		go func() {
-			o.Ended <- node.Run(ctx, node.Options{Config: o.Config, Logger: servertest.Logger(t).Named(fmt.Sprintf("n%d", i+1)), Version: "test"})
+			o.Ended <- node.Run(ctx, node.Options{Config: o.Config, Logger: servertest.Logger(t).Named(fmt.Sprintf("n%d", i+1)),
+				Version: "test"})
 		}()
 	}
 	t.Cleanup(func() { // at once: the last one alone has nobody to hand over to
@@ -218,8 +219,8 @@ func (o *one) waitAnswer(t *testing.T, text string) {
 	})
 }
 
-// A node that is short of space: publishes are refused on every node, before its broker would give up, and taken again by
-// themselves.
+// A node that is short of space: publishes are refused on every node, before its broker would give up, and taken again
+// by themselves.
 func TestShortDiskOfOneNodeRefusesPublishesEverywhereUntilThereIsRoom(t *testing.T) {
 	t.Parallel()
 	disk := servertest.NewTinyDisk(t, 128*mib)
@@ -240,8 +241,8 @@ func TestShortDiskOfOneNodeRefusesPublishesEverywhereUntilThereIsRoom(t *testing
 	}
 }
 
-// A disk that is full at one go: the broker switches itself off. The node gives up its ballast and comes back; without room
-// even then it waits, and says for what.
+// A disk that is full at one go: the broker switches itself off. The node gives up its ballast and comes back; without
+// room even then it waits, and says for what.
 func TestFullDiskOfOneNodeIsSurvivedAndComesBackByItself(t *testing.T) {
 	t.Parallel()
 	disk := servertest.NewTinyDisk(t, 128*mib)

@@ -27,8 +27,8 @@ import (
 // leadersLimit bounds how long a stop waits for others to lead what this node leads.
 const leadersLimit = 500 * time.Millisecond
 
-// drive runs the driver until ctx ends. At a clean stop others lead the topics before they get the partitions, while lanes
-// still work: what the next owner asks for first must not be lost with a leader that stops.
+// drive runs the driver until ctx ends. At a clean stop others lead the topics before they get the partitions, while
+// lanes still work: what the next owner asks for first must not be lost with a leader that stops.
 func (n *Node) drive(ctx context.Context, stop context.CancelCauseFunc) error {
 	driving, end := context.WithCancel(context.WithoutCancel(ctx))
 	moved := make(chan struct{})
@@ -64,7 +64,8 @@ func (n *Node) buildDriver() error {
 		intervals[g.name] = g.config.CommitInterval
 	}
 	driver := cluster.New(cluster.Options{
-		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane, Terminate: n.die,
+		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane,
+		Terminate: n.die,
 		CommitInterval: func(group string) time.Duration {
 			if d, ok := intervals[group]; ok {
 				return d
@@ -90,7 +91,8 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 	cfg := lease.Config{
 		Self: lease.Session{
 			Node: c.Node.Name, DirID: n.dir.DirID(), KernelBoot: n.dir.KernelBootID(), LockDev: dev, LockIno: ino,
-			ServerID: n.broker.ID(), Provable: c.Cluster.FastTakeover, Address: n.address(), Release: n.Version, Weight: 1, ConfigHash: n.view.ConfigHash,
+			ServerID: n.broker.ID(), Provable: c.Cluster.FastTakeover, Address: n.address(), Release: n.Version, Weight: 1,
+			ConfigHash: n.view.ConfigHash,
 		},
 		Boot: boot, Secret: fmt.Sprintf("%s-%d", n.broker.ID(), os.Getpid()),
 		TTL: timing.TTL, Renew: timing.Renew, Margin: timing.Margin, WriteLimit: timing.WriteLimit,
@@ -102,7 +104,8 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 		})
 	}
 	for _, t := range n.topics {
-		cfg.Groups = append(cfg.Groups, lease.Group{Name: registry.HousekeepingGroup(t.Name), Kind: ownership.Housekeeping, Partitions: 1, Handover: c.Cluster.Renew})
+		cfg.Groups = append(cfg.Groups, lease.Group{Name: registry.HousekeepingGroup(t.Name), Kind: ownership.Housekeeping,
+			Partitions: 1, Handover: c.Cluster.Renew})
 	}
 	return cfg
 }
@@ -125,7 +128,8 @@ func (n *Node) newServing(driver *cluster.Driver) *status.Serving {
 		s.Topics[name] = status.Topic{Topic: t.Topic, Stream: t.stream}
 	}
 	for _, g := range n.groups {
-		s.Groups = append(s.Groups, status.Group{Name: g.name, Topic: g.topic.Name, Partitions: g.topic.Partitions, StartAfter: g.start})
+		s.Groups = append(s.Groups, status.Group{Name: g.name, Topic: g.topic.Name, Partitions: g.topic.Partitions,
+			StartAfter: g.start})
 	}
 	return s
 }
@@ -142,8 +146,8 @@ func (n *Node) longestElection() time.Duration {
 	return timing.ElectionMax
 }
 
-// configHash tells configs apart that the nodes of a cluster should share. Where on its own disk a node reads and writes
-// is its own business.
+// configHash tells configs apart that the nodes of a cluster should share. Where on its own disk a node reads and
+// writes is its own business.
 func configHash(c *config.Config) string {
 	groups := slices.Clone(c.Groups)
 	for i := range groups {

@@ -31,8 +31,8 @@ type group struct {
 	worker *worker.Group
 }
 
-// buildGroups builds the groups, and a reader for each topic that has one. It reads as long as the node takes part, also
-// while the node holds none of the topic's partitions: a takeover must not wait for a consumer to be created.
+// buildGroups builds the groups, and a reader for each topic that has one. It reads as long as the node takes part,
+// also while the node holds none of the topic's partitions: a takeover must not wait for a consumer to be created.
 func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 	idle := rate.NewLimiter(5, 5) // Of the node, whatever the number of topics.
 	for _, c := range n.Config.Groups {
@@ -61,7 +61,8 @@ func (n *Node) buildGroups(lock *os.File, starts map[string]uint64) error {
 
 func (n *Node) newReader(t partitioner.Topic, idle *rate.Limiter) *reader.Reader {
 	return reader.New(reader.Options{
-		Topic: t, JS: n.conns.readers, Logger: n.Logger, IdleWrites: idle, Pressure: n.pressure(t), LocalServer: n.localServer,
+		Topic: t, JS: n.conns.readers, Logger: n.Logger, IdleWrites: idle, Pressure: n.pressure(t),
+		LocalServer: n.localServer,
 	})
 }
 

@@ -10,8 +10,8 @@ import (
 	"leasehold/partitioner/stream"
 )
 
-// housekeeping is the lane of a topic's housekeeping lease: something that runs until it is stopped, without progress to
-// store.
+// housekeeping is the lane of a topic's housekeeping lease: something that runs until it is stopped, without progress
+// to store.
 type housekeeping struct {
 	cancel  context.CancelFunc
 	stopped chan struct{}
@@ -48,9 +48,9 @@ func (l *refusedLane) Progress() (ownership.Progress, bool) { return l.progress,
 // janitorEvery is how often finished messages are purged.
 const janitorEvery = 5 * time.Second
 
-// janitor builds the housekeeping of a topic. The groups that hold a purge back are those that the topic's record names, and
-// the floor is stored on the very revision that named them: a group that joins in between makes the purge fail, however
-// stale the read was that did not show it.
+// janitor builds the housekeeping of a topic. The groups that hold a purge back are those that the topic's record
+// names, and the floor is stored on the very revision that named them: a group that joins in between makes the purge
+// fail, however stale the read was that did not show it.
 func (n *Node) janitor(t *topic) *stream.Janitor {
 	record := n.registry.Topic(t.Name)
 	var def registry.Topic // Of the latest Finished; one goroutine calls both.

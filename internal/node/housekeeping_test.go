@@ -22,8 +22,8 @@ import (
 	"leasehold/server/servertest"
 )
 
-// TestJanitorCannotPurgeWhatAGroupThatJoinsNeeds lets a group join between the janitor's look at what is finished and its
-// purge: the purge must not happen, and the group must begin above whatever was purged before.
+// TestJanitorCannotPurgeWhatAGroupThatJoinsNeeds lets a group join between the janitor's look at what is finished and
+// its purge: the purge must not happen, and the group must begin above whatever was purged before.
 func TestJanitorCannotPurgeWhatAGroupThatJoinsNeeds(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -60,7 +60,8 @@ func TestGroupThatWasOnlyPartlyCreatedIsShownAndCanBeRemoved(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	n, top := janitorNode(t, ctx)
-	if _, err := n.registry.Group("early").Define(ctx, registry.Group{Version: 1, Topic: "orders", Start: "earliest"}); err != nil {
+	if _, err := n.registry.Group("early").Define(ctx, registry.Group{Version: 1, Topic: "orders",
+		Start: "earliest"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := n.joinTopic(ctx, "orders", "late"); err != nil {
@@ -71,18 +72,22 @@ func TestGroupThatWasOnlyPartlyCreatedIsShownAndCanBeRemoved(t *testing.T) {
 		t.Fatalf("the group holds nothing back: %v, %v", ok, err)
 	}
 	list, err := status.NewReader(n.view).GroupList(ctx)
-	if err != nil || len(list.Groups) != 2 || list.Groups[1].Name != "late" || list.Groups[1].State != "unfinished" || list.Groups[1].Topic != "orders" {
+	if err != nil || len(list.Groups) != 2 || list.Groups[1].Name != "late" || list.Groups[1].State != "unfinished" ||
+		list.Groups[1].Topic != "orders" {
 		t.Errorf("group list has %+v, %v", list, err)
 	}
 	c, err := n.store.Catalog(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w := status.CatalogWarnings(c); !slices.ContainsFunc(w, func(w string) bool { return strings.Contains(w, "`leasehold group remove late`") }) {
+	if w := status.CatalogWarnings(c); !slices.ContainsFunc(w, func(w string) bool {
+		return strings.Contains(w, "`leasehold group remove late`")
+	}) {
 		t.Errorf("warnings %q", w)
 	}
 	for _, dry := range []bool{true, false} {
-		if out, err := n.membership.RemoveGroup(ctx, "late", dry); err != nil || out.Released == dry || out.Topic != "orders" {
+		if out, err := n.membership.RemoveGroup(ctx, "late", dry); err != nil || out.Released == dry ||
+			out.Topic != "orders" {
 			t.Errorf("dry %v: %+v, %v", dry, out, err)
 		}
 		if _, ok, err := j.Finished(ctx); ok == dry || err != nil {
@@ -90,7 +95,8 @@ func TestGroupThatWasOnlyPartlyCreatedIsShownAndCanBeRemoved(t *testing.T) {
 		}
 	}
 	// A node that was only slow, and not dead.
-	if have, err := n.defineGroup(ctx, registry.Group{Version: 1, Topic: "orders", Start: "earliest"}, "late"); err != nil || !have.Removed {
+	if have, err := n.defineGroup(ctx, registry.Group{Version: 1, Topic: "orders", Start: "earliest"},
+		"late"); err != nil || !have.Removed {
 		t.Errorf("a late definition is %+v, %v", have, err)
 	}
 	if _, err := n.membership.RemoveGroup(ctx, "never", false); !errors.Is(err, api.ErrNotFound) {
@@ -121,7 +127,8 @@ func janitorNode(t *testing.T, ctx context.Context) (*Node, *topic) {
 	}
 	n.publishStore()
 	n.view = n.newView()
-	if err := n.registry.Topic("orders").Put(ctx, 0, registry.Topic{Version: 1, Partitions: 1, Subject: "orders.*", Groups: []string{"early"}}); err != nil {
+	if err := n.registry.Topic("orders").Put(ctx, 0, registry.Topic{Version: 1, Partitions: 1, Subject: "orders.*",
+		Groups: []string{"early"}}); err != nil {
 		t.Fatal(err)
 	}
 	done := lease.Write{Key: lease.Key{Group: "early"}, Lease: &lease.Lease{Version: 1, Epoch: 1, Checkpoint: 10}}

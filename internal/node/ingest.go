@@ -23,7 +23,8 @@ const (
 	ingestLimit = 30 * time.Second // For all messages of a request.
 	ingestKeys  = 256              // Keys of a request that are published side by side.
 	ingestFlush = time.Second      // For messages under way when the node stops.
-	ingestBytes = 64 << 20         // Messages of a topic that wait for the broker; no more than this part of the memory limit:
+	// Messages of a topic that wait for the broker; no more than this part of the memory limit:
+	ingestBytes = 64 << 20
 	ingestPart  = 8
 )
 
@@ -118,7 +119,8 @@ func prepare(t partitioner.Topic, maxPayload int64, messages []api.NewMessage) (
 		m := publisher.Message{Key: in.Key, Subject: in.Subject, ID: in.ID, Headers: in.Header, Data: in.Data}
 		prepared, err := m.Prepare(t)
 		if errors.Is(err, partitioner.ErrNoKey) && in.Subject == "" {
-			err = admission.SubjectInvalid.Refuse("message has no key: give ?key=, the header Leasehold-Key, or an event's partitionkey")
+			err = admission.SubjectInvalid.Refuse("message has no key: give ?key=, the header Leasehold-Key, or an event's " +
+				"partitionkey")
 		}
 		if r := admission.Payload(m.WireSize(), maxPayload); err == nil && r != nil {
 			err = r
@@ -131,9 +133,9 @@ func prepare(t partitioner.Topic, maxPayload int64, messages []api.NewMessage) (
 	return all, nil
 }
 
-// batch publishes the messages of one request. The publisher has at most one message of a key of it at a time: behind one
-// that may not be stored none is sent, so that a caller who sends the rest again keeps the order of the key; and a request
-// with many messages of one key takes no more of the topic's window than its share.
+// batch publishes the messages of one request. The publisher has at most one message of a key of it at a time: behind
+// one that may not be stored none is sent, so that a caller who sends the rest again keeps the order of the key; and a
+// request with many messages of one key takes no more of the topic's window than its share.
 type batch struct {
 	to       *publisher.Publisher
 	messages []*publisher.Prepared
@@ -167,8 +169,8 @@ func newBatch(to *publisher.Publisher, messages []*publisher.Prepared) *batch {
 	return b
 }
 
-// publish returns when every message has its receipt. At the end of ctx what is in flight is unknown, though the publisher
-// keeps trying.
+// publish returns when every message has its receipt. At the end of ctx what is in flight is unknown, though the
+// publisher keeps trying.
 func (b *batch) publish(ctx context.Context) {
 	for len(b.ready)+len(b.inFlight) > 0 {
 		for len(b.ready) > 0 && len(b.inFlight) < ingestKeys {
@@ -198,7 +200,8 @@ func (b *batch) publish(ctx context.Context) {
 // send hands a message to the publisher, or returns why it could not.
 func (b *batch) send(ctx context.Context, i int) *failure {
 	if ctx.Err() != nil {
-		return &failure{api.ErrBusy, fmt.Sprintf("not sent, because the request took more than %v; send the rest again", ingestLimit)}
+		return &failure{api.ErrBusy, fmt.Sprintf("not sent, because the request took more than %v; send the rest again",
+			ingestLimit)}
 	}
 	err := b.to.PublishPrepared(ctx, b.messages[i], func(r publisher.Result) {
 		if r.Outcome == publisher.Unknown {
@@ -210,7 +213,8 @@ func (b *batch) send(ctx context.Context, i int) *failure {
 	case errors.Is(err, publisher.ErrClosed):
 		return &failure{api.ErrNotYet, stoppingText}
 	case err != nil:
-		return &failure{api.ErrBusy, "too many messages of this topic are waiting for the broker; send this one again in a moment"}
+		return &failure{api.ErrBusy,
+			"too many messages of this topic are waiting for the broker; send this one again in a moment"}
 	}
 	b.inFlight[i] = true
 	return nil
@@ -229,7 +233,8 @@ func (b *batch) finish(i int, failed *failure) {
 	}
 	b.receipts[i].Err = api.Mark(failed.kind, failed.text)
 	for _, later := range rest {
-		b.receipts[later].Err = api.Mark(failed.kind, "not sent, because an earlier message of its key is not stored for sure")
+		b.receipts[later].Err = api.Mark(failed.kind,
+			"not sent, because an earlier message of its key is not stored for sure")
 	}
 	b.waiting[key] = nil
 }

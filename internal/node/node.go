@@ -77,8 +77,8 @@ type Node struct {
 	serving *status.Serving // nil until the node serves.
 }
 
-// newRun is a node before it has done anything. before is how the run before it ended, delay how long to wait if that was
-// a fault.
+// newRun is a node before it has done anything. before is how the run before it ended, delay how long to wait if that
+// was a fault.
 func newRun(o Options, before supervise.RestartError, delay time.Duration) *Node {
 	return &Node{Options: o, log: o.Logger.Named("node"), topics: map[string]*topic{}, before: before, delay: delay}
 }
@@ -157,8 +157,8 @@ func (n *Node) runParts(ctx context.Context, http *api.Server) error {
 	return err
 }
 
-// exitCause is what a run ends with. What ended it says more than what came of it; but with a broker or a part that does
-// not stop, no other run can begin in this process.
+// exitCause is what a run ends with. What ended it says more than what came of it; but with a broker or a part that
+// does not stop, no other run can begin in this process.
 func exitCause(cause, err, stuck error) error {
 	if errors.Is(err, supervise.ErrStuck) {
 		stuck = errors.Join(stuck, err)
@@ -202,8 +202,10 @@ func (n *Node) newHTTP(secrets config.Secrets) (*api.Server, error) {
 	}
 	answers := admin.New(n.view, n.Publish, n.Logger)
 	return api.New(api.Options{
-		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: answers, Membership: answers, Requests: answers, Messages: answers,
-		Explainer: answers, Alive: n.liveness.Alive, Token: token.Text, MaxPayload: int64(c.Server.MaxPayload), TLS: protection, Logger: n.Logger,
+		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: answers, Membership: answers, Requests: answers,
+		Messages:  answers,
+		Explainer: answers, Alive: n.liveness.Alive, Token: token.Text, MaxPayload: int64(c.Server.MaxPayload),
+		TLS: protection, Logger: n.Logger,
 	})
 }
 

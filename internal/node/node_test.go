@@ -52,13 +52,15 @@ func TestStatusCountsWhatClientsAreRefused(t *testing.T) {
 	defer nc.Close()
 	for range 3 {
 		m := &nats.Msg{Subject: "orders.a", Header: nats.Header{"Nats-Rollup": {"all"}}}
-		if answer, err := nc.RequestMsg(m, time.Minute); err != nil || !strings.Contains(string(answer.Data), `"err_code":20003`) {
+		if answer, err := nc.RequestMsg(m, time.Minute); err != nil ||
+			!strings.Contains(string(answer.Data), `"err_code":20003`) {
 			t.Fatalf("answered with %v, %v", answer, err)
 		}
 	}
 	servertest.Eventually(t, time.Minute, func() error {
 		s, err := api.NewClient(o.Config.SocketPath()).Status(context.Background())
-		if err == nil && !slices.Contains(s.Nodes[0].Refused, api.Refused{User: "anonymous", Reason: "header_not_allowed", Count: 3}) {
+		if err == nil && !slices.Contains(s.Nodes[0].Refused, api.Refused{User: "anonymous", Reason: "header_not_allowed",
+			Count: 3}) {
 			err = fmt.Errorf("refused: %+v", s.Nodes[0].Refused)
 		}
 		if err == nil && !slices.Equal(s.Listen, []string{o.Config.Server.Listen, o.HTTP}) {

@@ -17,14 +17,15 @@ import (
 // statusInterval is how often a notifier looks, at most.
 const statusInterval = 2 * time.Second
 
-// notifier tells the service manager that started the process, if one did, that the node is up, that it still makes progress,
-// and in one line what it waits for. Up is not ready: of three nodes started one after the other none would ever be up.
+// notifier tells the service manager that started the process, if one did, that the node is up, that it still makes
+// progress, and in one line what it waits for. Up is not ready: of three nodes started one after the other none would
+// ever be up.
 type notifier struct {
 	send func(state string)
 	// watchdog is how long the service manager bears silence before it ends the process; 0: for ever.
 	watchdog time.Duration
-	// look returns the line. It answers only if what must make progress in a node does; otherwise it fails, and nothing vouches
-	// for the process.
+	// look returns the line. It answers only if what must make progress in a node does; otherwise it fails, and nothing
+	// vouches for the process.
 	look func(ctx context.Context) (string, error)
 	// restarts reports that the node stops only to restart in the same process. To the service manager it keeps running.
 	restarts func() bool
@@ -102,8 +103,8 @@ func (o *notifier) once(ctx context.Context, limit time.Duration, sent string) s
 	return line
 }
 
-// proveProgress asks the loop that renews the session and decides about every lease; before there is one, the node's own
-// HTTP server, by the socket that local commands use.
+// proveProgress asks the loop that renews the session and decides about every lease; before there is one, the node's
+// own HTTP server, by the socket that local commands use.
 func (n *Node) proveProgress(ctx context.Context) (string, error) {
 	if err := n.liveness.Alive(); err != nil {
 		return "", err
@@ -137,8 +138,8 @@ func waitingFor(reasons []string) string {
 	return "waiting for: " + strings.Join(short, "; ")
 }
 
-// notifyManager keeps the service manager informed until ctx ends; of a run after which another one begins, until all of
-// it has ended, since for a service that does not stop the watchdog's limit applies.
+// notifyManager keeps the service manager informed until ctx ends; of a run after which another one begins, until all
+// of it has ended, since for a service that does not stop the watchdog's limit applies.
 func (n *Node) notifyManager(ctx context.Context, answers <-chan struct{}) *supervise.Part {
 	restarts := func() bool { return supervise.AsRestart(context.Cause(ctx)) != nil }
 	return supervise.Go(context.WithoutCancel(ctx), func(error) {}, "notify", func(part context.Context) error {

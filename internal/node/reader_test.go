@@ -18,8 +18,8 @@ import (
 	"leasehold/server/servertest"
 )
 
-// A node reads the topics of its groups, from before it holds a partition until it stops, and no other topic: each message
-// of those would be delivered on every node, to nobody.
+// A node reads the topics of its groups, from before it holds a partition until it stops, and no other topic: each
+// message of those would be delivered on every node, to nobody.
 func TestOnlyTopicsWithAGroupAreRead(t *testing.T) {
 	t.Parallel()
 	n := readingNode(t)
@@ -30,7 +30,9 @@ func TestOnlyTopicsWithAGroupAreRead(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	work := n.runGroups(ctx, cancel)
-	servertest.Eventually(t, time.Minute, func() error { return errors.Join(n.consumers(t, "orders", 1), n.consumers(t, "visits", 1)) })
+	servertest.Eventually(t, time.Minute, func() error {
+		return errors.Join(n.consumers(t, "orders", 1), n.consumers(t, "visits", 1))
+	})
 	if err := n.consumers(t, "alarms", 0); err != nil {
 		t.Error(err)
 	}
@@ -39,7 +41,9 @@ func TestOnlyTopicsWithAGroupAreRead(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	servertest.Eventually(t, time.Minute, func() error { return errors.Join(n.consumers(t, "orders", 0), n.consumers(t, "visits", 0)) })
+	servertest.Eventually(t, time.Minute, func() error {
+		return errors.Join(n.consumers(t, "orders", 0), n.consumers(t, "visits", 0))
+	})
 	cancel(nil)
 }
 

@@ -93,7 +93,8 @@ func TestAForgedDefinitionIsNotReplacedAgainstWhatIsStored(t *testing.T) {
 	right := cfg.Topics[0].Partitions
 	cfg.Topics[0].Partitions = 2 * right
 	n = startRun(t, cfg)
-	if err := n.waitEnd(t); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "key topic.orders") || !strings.Contains(err.Error(), "partitions") {
+	if err := n.waitEnd(t); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "key topic.orders") ||
+		!strings.Contains(err.Error(), "partitions") {
 		t.Errorf("with another number of partitions: %v", err)
 	}
 	cfg.Topics[0].Partitions = right
@@ -120,7 +121,8 @@ func TestAForgedDefinitionIsNotReplacedAgainstWhatIsStored(t *testing.T) {
 	}
 }
 
-// A forged session and a forged lease of a node that runs: it goes on by itself, under a new boot and a higher epoch, and says so.
+// A forged session and a forged lease of a node that runs: it goes on by itself, under a new boot and a higher epoch,
+// and says so.
 func TestForgedRecordsOfARunningNodeAreWrittenAgain(t *testing.T) {
 	t.Parallel()
 	n := newRuns(t)()

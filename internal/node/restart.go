@@ -31,8 +31,8 @@ func nextDelay(last, lasted time.Duration) time.Duration {
 	return min(2*last, maxDelay)
 }
 
-// Run runs a node until ctx ends, then stops it in order: no more claims, lanes drained and handed over, session
-// ended, HTTP closed, broker shut down. It returns nil after a clean stop. A node whose storage an error of the disk has
+// Run runs a node until ctx ends, then stops it in order: no more claims, lanes drained and handed over, session ended,
+// HTTP closed, broker shut down. It returns nil after a clean stop. A node whose storage an error of the disk has
 // switched off restarts in the process once there is disk space.
 func Run(ctx context.Context, o Options) error {
 	var before supervise.RestartError

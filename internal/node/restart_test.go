@@ -38,7 +38,8 @@ func TestOnlyAnOrderlyEndOfARunIsFollowedByAnother(t *testing.T) {
 		{"told to stop, badly", context.Canceled, other, nil, false, other},
 		{"full", restart, other, nil, true, restart},
 		{"full, and the broker does not stop", restart, nil, stuck, false, stuck},
-		{"full, and a part does not end", restart, fmt.Errorf("disk: %w", supervise.ErrStuck), nil, false, supervise.ErrStuck},
+		{"full, and a part does not end", restart, fmt.Errorf("disk: %w", supervise.ErrStuck), nil, false,
+			supervise.ErrStuck},
 		{"failed", other, nil, stuck, false, other},
 	} {
 		got := exitCause(c.cause, c.came, c.stuck)

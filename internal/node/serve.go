@@ -147,7 +147,8 @@ func (n *Node) newReporter() peers.Reporter {
 		lanes[g.name] = g.worker
 	}
 	return peers.Reporter{
-		Node: n.Config.Node.Name, Ready: n.waiting.Reasons, Lanes: lanes, Disk: n.disk, Broker: n.broker, Log: n.Log, Peers: n.conns.peers,
+		Node: n.Config.Node.Name, Ready: n.waiting.Reasons, Lanes: lanes, Disk: n.disk, Broker: n.broker, Log: n.Log,
+		Peers: n.conns.peers,
 	}
 }
 
@@ -191,8 +192,9 @@ func (n *Node) streams() []string {
 }
 
 func (n *Node) watchLiveness(ctx context.Context) error {
-	return n.liveness.Watch(ctx, readiness.Renewal{Broker: n.broker, Driver: n.driver, Bucket: func(ctx context.Context) error {
-		_, err := n.conns.operator.Stream(ctx, cluster.Stream)
-		return err
-	}})
+	return n.liveness.Watch(ctx, readiness.Renewal{Broker: n.broker, Driver: n.driver,
+		Bucket: func(ctx context.Context) error {
+			_, err := n.conns.operator.Stream(ctx, cluster.Stream)
+			return err
+		}})
 }

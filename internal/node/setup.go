@@ -116,7 +116,8 @@ func (n *Node) openTopics(ctx context.Context) error {
 
 func (n *Node) ensureStream(ctx context.Context, t partitioner.Topic) (jetstream.Stream, error) {
 	made, err := stream.Ensure(ctx, n.conns.operator, t, stream.Options{
-		Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload, Sizing: n.capacity.Sizing(t.MaxBytes, n.Config.DefaultMaxBytes()),
+		Replicas: n.broker.Replicas(), MaxPayload: n.Config.Server.MaxPayload,
+		Sizing:  n.capacity.Sizing(t.MaxBytes, n.Config.DefaultMaxBytes()),
 		Waiting: func(err error) { n.waiting.For(fmt.Sprintf("topic %s: %v", t.Name, err)) },
 	})
 	var mismatch *stream.MismatchError

@@ -43,13 +43,15 @@ func topicTable(name string, lines ...string) string {
 
 // groupTable is a [[group]] of a topic with some more lines.
 func groupTable(name, topic string, lines ...string) string {
-	return fmt.Sprintf("[[group]]\nname = %q\ntopic = %q\nhandler = { kind = \"discard\" }\n%s\n", name, topic, strings.Join(lines, "\n"))
+	return fmt.Sprintf("[[group]]\nname = %q\ntopic = %q\nhandler = { kind = \"discard\" }\n%s\n", name, topic,
+		strings.Join(lines, "\n"))
 }
 
 // load reads a config with these tables; maxStore "" is the default.
 func (s *site) load(maxStore string, tables ...string) *config.Config {
 	s.t.Helper()
-	text := fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = \"data\"\n[server]\nlisten = %q\ndurability = \"process-safe\"\nballast = \"0B\"\n%s\n[http]\nlisten = %q\n%s",
+	text := fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = \"data\"\n[server]\nlisten = %q\ndurability = "+
+		"\"process-safe\"\nballast = \"0B\"\n%s\n[http]\nlisten = %q\n%s",
 		servertest.FreeAddress(s.t), maxStore, servertest.FreeAddress(s.t), strings.Join(tables, ""))
 	file := filepath.Join(s.dir, "node.toml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -144,8 +146,8 @@ func wantRefused(t *testing.T, err error, parts ...string) {
 
 const store2GiB = `max_store = "2GiB"`
 
-// Each row is what one does to a config, sizes left to their defaults: the node must come up with each, one after the other, and
-// with the first one again.
+// Each row is what one does to a config, sizes left to their defaults: the node must come up with each, one after the
+// other, and with the first one again.
 func TestANodeIsReadyWhateverItsConfigSaysOfSizes(t *testing.T) {
 	t.Parallel()
 	orders, events := topicTable("orders"), topicTable("events")
@@ -159,19 +161,22 @@ func TestANodeIsReadyWhateverItsConfigSaysOfSizes(t *testing.T) {
 		tables []string
 	}
 	for what, configs := range map[string][]config{
-		"a group less":           {{"", []string{orders, judge, second}}, {"", []string{orders, judge}}},
-		"a group more":           {{"", []string{orders, judge}}, {"", []string{orders, judge, second}}},
-		"a group renamed":        {{"", []string{orders, judge}}, {"", []string{orders, second}}},
-		"two groups less":        {{"", []string{orders, judge, second, groupTable("third", "orders")}}, {"", []string{orders, second}}},
-		"a topic renamed":        {{"", []string{events, groupTable("log", "events")}}, {"", []string{orders, judge}}},
-		"a topic less":           {{"", []string{orders, events}}, {"", []string{events}}},
-		"no topic any more":      {{"", []string{orders, judge}}, {"", nil}},
-		"max_store raised":       {{store2GiB, []string{orders, judge}}, {`max_store = "3GiB"`, []string{orders, judge}}},
-		"max_store lowered":      {{store2GiB, []string{orders, judge}}, {`max_store = "1GiB"`, []string{orders, judge}}},
-		"max_store below all":    {{"", []string{orders, events, judge}}, {`max_store = "64MiB"`, []string{orders, events, judge}}},
-		"twelve topics":          {{`max_store = "256MiB"`, []string{orders, judge}}, {`max_store = "256MiB"`, many}},
-		"a size that fits":       {{"", []string{orders}}, {"", []string{topicTable("orders", `max_bytes = "4GiB"`)}}},
-		"sizes of what is there": {{"", []string{topicTable("orders", `max_bytes = "7GiB"`)}}, {"", []string{topicTable("events", `max_bytes = "7GiB"`)}}},
+		"a group less":    {{"", []string{orders, judge, second}}, {"", []string{orders, judge}}},
+		"a group more":    {{"", []string{orders, judge}}, {"", []string{orders, judge, second}}},
+		"a group renamed": {{"", []string{orders, judge}}, {"", []string{orders, second}}},
+		"two groups less": {{"", []string{orders, judge, second, groupTable("third", "orders")}},
+			{"", []string{orders, second}}},
+		"a topic renamed":   {{"", []string{events, groupTable("log", "events")}}, {"", []string{orders, judge}}},
+		"a topic less":      {{"", []string{orders, events}}, {"", []string{events}}},
+		"no topic any more": {{"", []string{orders, judge}}, {"", nil}},
+		"max_store raised":  {{store2GiB, []string{orders, judge}}, {`max_store = "3GiB"`, []string{orders, judge}}},
+		"max_store lowered": {{store2GiB, []string{orders, judge}}, {`max_store = "1GiB"`, []string{orders, judge}}},
+		"max_store below all": {{"", []string{orders, events, judge}},
+			{`max_store = "64MiB"`, []string{orders, events, judge}}},
+		"twelve topics":    {{`max_store = "256MiB"`, []string{orders, judge}}, {`max_store = "256MiB"`, many}},
+		"a size that fits": {{"", []string{orders}}, {"", []string{topicTable("orders", `max_bytes = "4GiB"`)}}},
+		"sizes of what is there": {{"", []string{topicTable("orders", `max_bytes = "7GiB"`)}},
+			{"", []string{topicTable("events", `max_bytes = "7GiB"`)}}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -201,8 +206,8 @@ func TestSizesThatExistStayUntilAnotherIsStated(t *testing.T) {
 	s.wantSize("dlq_judge", 8*bytesize.MiB)
 }
 
-// The sample topic was given all of the store; another one that wants as much gets what is left, and the rest once there is
-// room.
+// The sample topic was given all of the store; another one that wants as much gets what is left, and the rest once
+// there is room.
 func TestWhatDoesNotFitIsAWarningUntilThereIsRoom(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -212,7 +217,8 @@ func TestWhatDoesNotFitIsAWarningUntilThereIsRoom(t *testing.T) {
 	if got := s.size("orders"); got <= bytesize.GiB || got > 2*bytesize.GiB {
 		t.Errorf("the new topic may hold %s", got)
 	}
-	s.wantWarning("topic orders wants 6.0 GiB and has 1.1 GiB", "0 B of max_store 8.0 GiB is free", "events 6.0 GiB, in no live node's config")
+	s.wantWarning("topic orders wants 6.0 GiB and has 1.1 GiB", "0 B of max_store 8.0 GiB is free",
+		"events 6.0 GiB, in no live node's config")
 	s.wantWarning("topic events is in no live node's config and reserves 6.0 GiB", "`leasehold topic remove events`")
 	s.wantWarning("group log is in no live node's config", "`leasehold group remove log`")
 
@@ -228,7 +234,8 @@ func TestWhatDoesNotFitIsAWarningUntilThereIsRoom(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	s.wantSize("dlq_log", 0)
-	if r, err := s.membership.RemoveTopic(ctx, "events", true); err != nil || r.Removed || r.Messages != 1 || r.Freed != int64(6*bytesize.GiB) {
+	if r, err := s.membership.RemoveTopic(ctx, "events", true); err != nil || r.Removed || r.Messages != 1 ||
+		r.Freed != int64(6*bytesize.GiB) {
 		t.Fatalf("a dry run: %+v, %v", r, err)
 	}
 	s.wantSize("events", 6*bytesize.GiB)
@@ -243,7 +250,8 @@ func TestWhatDoesNotFitIsAWarningUntilThereIsRoom(t *testing.T) {
 	s.publish("orders.a", 100)
 }
 
-// What does not fit is a warning at a raise too: the topic gets what is free, and keeps it through restarts with the size left out.
+// What does not fit is a warning at a raise too: the topic gets what is free, and keeps it through restarts with the
+// size left out.
 func TestARaiseThatDoesNotFitIsAWarning(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -251,7 +259,8 @@ func TestARaiseThatDoesNotFitIsAWarning(t *testing.T) {
 	s.run("", tables...)
 	s.run("", topicTable("orders", `max_bytes = "7GiB"`))
 	s.wantSize("orders", bytesize.GiB+1228*bytesize.MiB)
-	s.wantWarning("topic orders wants 7.0 GiB and has 2.2 GiB", "of max_store 8.0 GiB is free", "events 5.0 GiB, in no live node's config")
+	s.wantWarning("topic orders wants 7.0 GiB and has 2.2 GiB", "of max_store 8.0 GiB is free",
+		"events 5.0 GiB, in no live node's config")
 	s.run("", tables...)
 	s.wantSize("orders", bytesize.GiB+1228*bytesize.MiB)
 	s.wantWarning("topic orders wants 7.0 GiB")
@@ -262,7 +271,8 @@ func TestARaiseThatDoesNotFitIsAWarning(t *testing.T) {
 	s.wantNoWarning("wants")
 	s.run(`max_store = "4GiB"`, topicTable("orders"))
 	s.wantSize("orders", 7*bytesize.GiB)
-	s.wantWarning("streams may take 13 GiB together, and max_store is 4.0 GiB", "orders 7.0 GiB", "events 5.0 GiB, in no live node's config")
+	s.wantWarning("streams may take 13 GiB together, and max_store is 4.0 GiB", "orders 7.0 GiB",
+		"events 5.0 GiB, in no live node's config")
 }
 
 func TestAFullTopicRefusesPublishesAndIsRaisedByARestart(t *testing.T) {
@@ -286,7 +296,8 @@ func TestATopicOfANodeThatIsDownIsNotRemoved(t *testing.T) {
 	s.run("", topicTable("orders"), topicTable("events"))
 	s.run("", topicTable("orders"))
 	rec := lease.Session{
-		Version: 1, Node: "n2", Boot: 1, State: lease.Ended, TTL: time.Second, Weight: 1, Groups: []string{registry.HousekeepingGroup("events")},
+		Version: 1, Node: "n2", Boot: 1, State: lease.Ended, TTL: time.Second, Weight: 1,
+		Groups: []string{registry.HousekeepingGroup("events")},
 	}
 	if _, err := s.kv.Write(t.Context(), lease.Write{Key: lease.SessionKey("n2"), Session: &rec}); err != nil {
 		t.Fatal(err)
@@ -325,7 +336,8 @@ func TestARemovalThatWasCutShortIsCompletedByRepeatingIt(t *testing.T) {
 	s.wantNoWarning("judge")
 	s.wantNoWarning("orders")
 	list, err := s.reader().TopicList(ctx)
-	if err != nil || len(list.Topics) != 2 || list.Topics[1].State != "removed" || list.Topics[1].Error != "" || list.Topics[0].State != "used" {
+	if err != nil || len(list.Topics) != 2 || list.Topics[1].State != "removed" || list.Topics[1].Error != "" ||
+		list.Topics[0].State != "used" {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
@@ -413,7 +425,8 @@ func TestRetainIsTakenFromTheLastConfigThatStatesIt(t *testing.T) {
 	for _, step := range []struct {
 		line string
 		want time.Duration
-	}{{"", 0}, {`retain = "24h"`, 24 * time.Hour}, {"", 24 * time.Hour}, {`retain = "1h"`, time.Hour}, {`retain = "0s"`, 0}, {"", 0}} {
+	}{{"", 0}, {`retain = "24h"`, 24 * time.Hour}, {"", 24 * time.Hour}, {`retain = "1h"`, time.Hour},
+		{`retain = "0s"`, 0}, {"", 0}} {
 		s.run("", topicTable("orders", step.line))
 		f, _, err := s.janitor(s.topics["orders"]).Finished(t.Context())
 		if err != nil || f.Retain != step.want {
@@ -438,7 +451,8 @@ func TestATopicRemovedDuringAStartEndsTheNode(t *testing.T) {
 	if err := n.registry.Topic("orders").Put(ctx, rev, def); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.newConfirmation().Run(ctx); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), `topic "orders" was removed`) {
+	if err := n.newConfirmation().Run(ctx); !errors.Is(err, ErrConfig) ||
+		!strings.Contains(err.Error(), `topic "orders" was removed`) {
 		t.Errorf("confirmed with %v", err)
 	}
 	if _, err := n.joinTopic(ctx, "orders", "late"); !errors.Is(err, ErrConfig) {

@@ -53,7 +53,8 @@ func Ask[T any](ctx context.Context, nc *nats.Conn, q Question) (answers []T) {
 
 // Answer is a part that answers what nodes ask on a subject, with the JSON of what reply returns for the question's
 // data, until ctx ends. reply's context is that of the part.
-func Answer(nc *nats.Conn, subject string, reply func(ctx context.Context, data []byte) any) func(context.Context) error {
+func Answer(nc *nats.Conn, subject string,
+	reply func(ctx context.Context, data []byte) any) func(context.Context) error {
 	return func(ctx context.Context) error {
 		sub, err := nc.Subscribe(subject, func(m *nats.Msg) {
 			if data, err := json.Marshal(reply(ctx, m.Data)); err == nil {

@@ -88,8 +88,8 @@ func NewDisk(s disk.State) Disk {
 	}
 }
 
-// Reports asks as many live nodes what they report of themselves, and returns it by node. A node that does not answer in
-// time is left out.
+// Reports asks as many live nodes what they report of themselves, and returns it by node. A node that does not answer
+// in time is left out.
 func Reports(ctx context.Context, nc *nats.Conn, live int) map[string]Report {
 	reports := map[string]Report{}
 	for _, r := range Ask[Report](ctx, nc, Question{Subject: StatusSubject, Answers: live, Wait: reportWait}) {

@@ -38,7 +38,8 @@ func (r Reporter) Answer(ctx context.Context) error {
 
 // Report is what this node says of itself now.
 func (r Reporter) Report() Report {
-	report := Report{Node: r.Node, Ready: len(r.Ready()) == 0, Lanes: map[string][]Lane{}, Disk: NewDisk(r.Disk.State()), Refused: r.refused()}
+	report := Report{Node: r.Node, Ready: len(r.Ready()) == 0, Lanes: map[string][]Lane{}, Disk: NewDisk(r.Disk.State()),
+		Refused: r.refused()}
 	report.LogDropped, report.LogStuck = r.Log.Dropped()
 	for group, lanes := range r.Lanes {
 		for _, l := range lanes.Status() {

@@ -35,8 +35,8 @@ func Line(text string) string {
 	return b.String()
 }
 
-// Text is text of several lines: line feeds and tabs stay, and a CR before a line feed goes. Of JSON the result is JSON of
-// the same value, since runes that do not print stand only within its strings, and the escapes are those of JSON.
+// Text is text of several lines: line feeds and tabs stay, and a CR before a line feed goes. Of JSON the result is JSON
+// of the same value, since runes that do not print stand only within its strings, and the escapes are those of JSON.
 func Text(text string) string {
 	if strings.IndexFunc(text, escapes) < 0 {
 		return text
@@ -51,8 +51,8 @@ func Text(text string) string {
 	return b.String()
 }
 
-// escapes reports whether a rune is shown as an escape: C0 and C1 controls, bidirectional and other format characters, line
-// separators, private and unassigned ones. Blanks of any width stay. An invalid byte is decoded as RuneError.
+// escapes reports whether a rune is shown as an escape: C0 and C1 controls, bidirectional and other format characters,
+// line separators, private and unassigned ones. Blanks of any width stay. An invalid byte is decoded as RuneError.
 func escapes(r rune) bool {
 	return r != '\n' && r != '\t' && !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r) || r == utf8.RuneError
 }

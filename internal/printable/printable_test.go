@@ -49,7 +49,8 @@ func FuzzText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, out := range []string{Line(text), Text(text)} {
 			for i, r := range out {
-				if _, width := utf8.DecodeRuneInString(out[i:]); r == utf8.RuneError && width == 1 || r != utf8.RuneError && escapes(r) {
+				if _, width := utf8.DecodeRuneInString(out[i:]); r == utf8.RuneError && width == 1 || r != utf8.RuneError &&
+					escapes(r) {
 					t.Fatalf("%q passes %q", text, out)
 				}
 			}

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// A node whose session cannot be renewed although the cluster works is not alive: a new process may be better. One that has lost
-// its majority is alive and not ready, however long that lasts: to start it again would not bring the others back.
+// A node whose session cannot be renewed although the cluster works is not alive: a new process may be better. One that
+// has lost its majority is alive and not ready, however long that lasts: to start it again would not bring the others
+// back.
 const (
 	deadAfter     = time.Minute
 	livenessEvery = time.Second
@@ -22,7 +23,8 @@ type Liveness struct {
 	why   string
 }
 
-// note takes in a check. why is empty if the session is live, or if that the session is not live is no fault of this node.
+// note takes in a check. why is empty if the session is live, or if that the session is not live is no fault of this
+// node.
 func (l *Liveness) note(why string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -40,7 +42,8 @@ func (l *Liveness) fault(now time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if silent := now.Sub(l.since); !l.since.IsZero() && silent >= deadAfter {
-		return fmt.Errorf("the session of this node has not been renewed for %s although the cluster works (%s): restart the node, and "+
+		return fmt.Errorf("the session of this node has not been renewed for %s although the cluster works (%s): restart "+
+			"the node, and "+
 			"send its log with a report if that happens again", silent.Round(time.Second), l.why)
 	}
 	return nil
@@ -71,8 +74,8 @@ func (l *Liveness) Watch(ctx context.Context, r Renewal) error {
 	}
 }
 
-// ownFault says why the session is not live, "" if it is or if the cluster cannot take a renewal: the broker must be ready, and the
-// bucket's leader must answer over another connection.
+// ownFault says why the session is not live, "" if it is or if the cluster cannot take a renewal: the broker must be
+// ready, and the bucket's leader must answer over another connection.
 func (r Renewal) ownFault(ctx context.Context) string {
 	if len(r.Broker.Ready()) > 0 {
 		return ""

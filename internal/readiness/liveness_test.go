@@ -27,7 +27,8 @@ func TestANodeIsDeadAfterAMinuteOfItsOwnFault(t *testing.T) {
 		{2 * deadAfter, "x", false}, {3*deadAfter - time.Second, "x", false}, {3 * deadAfter, "y", true},
 	} {
 		l.note(look.why, start.Add(look.after))
-		if err := l.fault(start.Add(look.after)); (err != nil) != look.dead || err != nil && !strings.Contains(err.Error(), look.why) {
+		if err := l.fault(start.Add(look.after)); (err != nil) != look.dead || err != nil &&
+			!strings.Contains(err.Error(), look.why) {
 			t.Errorf("after %v: %v", look.after, err)
 		}
 	}
@@ -62,7 +63,8 @@ func TestASessionThatNobodyCouldRenewIsNoFault(t *testing.T) {
 		driver := cluster.New(cluster.Options{
 			Lease: lease.Config{
 				Self: lease.Session{Node: "n1", DirID: "d", KernelBoot: "k", Weight: 1}, Secret: "s",
-				TTL: 5 * time.Second, Renew: time.Second, Margin: time.Second, WriteLimit: time.Second / 2, StabilizationWindow: time.Second,
+				TTL: 5 * time.Second, Renew: time.Second, Margin: time.Second, WriteLimit: time.Second / 2,
+				StabilizationWindow: time.Second,
 			},
 			Store: store, Clock: cluster.BootClock{}, SaveBoot: func(uint64) error { return nil }, Logger: servertest.Logger(t),
 			CommitInterval: func(string) time.Duration { return time.Second },

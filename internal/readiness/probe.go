@@ -14,8 +14,8 @@ import (
 	"leasehold/partitioner"
 )
 
-// Topics are probed where publishers' messages come in: a broker can look well in every respect and yet take no message of
-// a topic.
+// Topics are probed where publishers' messages come in: a broker can look well in every respect and yet take no message
+// of a topic.
 const (
 	probeEvery = time.Second     // Between two probes of a topic.
 	probeLimit = 5 * time.Second // For an answer: behind a flood of its topic, a message takes seconds and gets there.
@@ -35,8 +35,9 @@ const (
 // noStream is not the name of any topic: a topic's begins with a letter or a digit.
 const noStream = "_leasehold_probe"
 
-// NewProbe publishes what a topic's leader refuses before it stores anything: a message for a stream that does not exist. The
-// answer shows that the message came through and that the topic has a leader. A topic that is full answers, too.
+// NewProbe publishes what a topic's leader refuses before it stores anything: a message for a stream that does not
+// exist. The answer shows that the message came through and that the topic has a leader. A topic that is full answers,
+// too.
 func NewProbe(nc *nats.Conn, t partitioner.Topic) Probe {
 	subject := strings.ReplaceAll(t.Subject, "*", noStream)
 	return func(ctx context.Context) error {
@@ -129,7 +130,8 @@ func (d *Probes) reasons() (out []string) {
 	defer d.mu.Unlock()
 	for topic, n := range d.failed {
 		if n >= probeFails {
-			out = append(out, fmt.Sprintf("topic %s to take messages: %d tries in a row failed, the last with: %v", topic, n, d.why[topic]))
+			out = append(out, fmt.Sprintf("topic %s to take messages: %d tries in a row failed, the last with: %v", topic, n,
+				d.why[topic]))
 		}
 	}
 	slices.Sort(out)

@@ -83,8 +83,9 @@ func publish(t *testing.T, js jetstream.JetStream, data []byte) error {
 	return err
 }
 
-// A probe is answered by each kind of topic that has a leader and stores nothing, in a cluster of three: empty, in use, held,
-// full, after a change of leaders. Without a majority it fails, and after all of that the topic takes messages as before.
+// A probe is answered by each kind of topic that has a leader and stores nothing, in a cluster of three: empty, in use,
+// held, full, after a change of leaders. Without a majority it fails, and after all of that the topic takes messages as
+// before.
 func TestProbeOfATopicStoresNothing(t *testing.T) {
 	nodes := servertest.StartCluster(t, 3)
 	for _, n := range nodes {

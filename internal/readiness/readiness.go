@@ -97,12 +97,12 @@ func (r Readiness) notReady(ctx context.Context) []string {
 	return r.Probes.reasons()
 }
 
-// behindGrace is how long a ready node's replica of a stream must be behind to end readiness: under load it is a few messages
-// behind at one check or other, and nothing is wrong.
+// behindGrace is how long a ready node's replica of a stream must be behind to end readiness: under load it is a few
+// messages behind at one check or other, and nothing is wrong.
 const behindGrace = 2 * time.Second
 
-// currentFor is how long the replicas of a node that is not ready must all have been current: the broker calls a replica current
-// between two tries to catch up, of which neither gets anywhere.
+// currentFor is how long the replicas of a node that is not ready must all have been current: the broker calls a
+// replica current between two tries to catch up, of which neither gets anywhere.
 const currentFor = time.Second
 
 // currency remembers when all replicas were last current, and when one was last behind, or may have been.
@@ -136,7 +136,8 @@ type missedQuorum struct {
 	text string // which nodes are missing, "" while a majority answers
 }
 
-// before puts which nodes are missing before the other reasons of a node that is not ready. It belongs to one goroutine.
+// before puts which nodes are missing before the other reasons of a node that is not ready. It belongs to one
+// goroutine.
 func (m *missedQuorum) before(quorum func() server.Quorum, reasons []string) []string {
 	if now := time.Now(); now.Sub(m.at) >= missedEvery {
 		m.at, m.text = now, ""

@@ -42,14 +42,15 @@ func (c Catalog) addUndefined() {
 	for topic, def := range c.Topics {
 		for _, g := range def.Groups {
 			if _, ok := c.Groups[g]; !ok && c.Groups != nil {
-				c.Groups[g] = Group{Version: Version, Topic: topic, Start: worker.StartEarliest, StartAfter: def.Floor, Undefined: true}
+				c.Groups[g] = Group{Version: Version, Topic: topic, Start: worker.StartEarliest, StartAfter: def.Floor,
+					Undefined: true}
 			}
 		}
 	}
 }
 
-// NeverDefined is a group of which there are only dead letters: the node that was to define it died first. It is defined
-// like this when it is removed, so that its name is used up.
+// NeverDefined is a group of which there are only dead letters: the node that was to define it died first. It is
+// defined like this when it is removed, so that its name is used up.
 func NeverDefined() Group {
 	return Group{Version: Version, Topic: "(unknown)", Start: worker.StartEarliest, Undefined: true}
 }

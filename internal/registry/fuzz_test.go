@@ -43,7 +43,8 @@ func comesBack[T any](t *testing.T, data []byte) {
 		t.Fatalf("%s was read as a topic of %d partitions", data, d.Partitions)
 	}
 	// An empty list is left out, and none when it is read.
-	if one, two := reflect.ValueOf(&def), reflect.ValueOf(&again); err != nil || !reflect.DeepEqual(dropEmpty(one), dropEmpty(two)) {
+	if one, two := reflect.ValueOf(&def), reflect.ValueOf(&again); err != nil ||
+		!reflect.DeepEqual(dropEmpty(one), dropEmpty(two)) {
 		t.Fatalf("%s is %+v, stored again %s: %+v, %v", data, def, stored, again, err)
 	}
 }

@@ -13,7 +13,8 @@ import (
 
 // Leases reads a group's leases by partition; those never written are free and start after startAfter. With an error
 // about leases that are not valid records, the others are there.
-func Leases(ctx context.Context, kv *cluster.KV, group string, partitions int, startAfter uint64) ([]lease.Lease, error) {
+func Leases(ctx context.Context, kv *cluster.KV, group string, partitions int,
+	startAfter uint64) ([]lease.Lease, error) {
 	all := make([]lease.Lease, partitions)
 	for p := range all {
 		all[p].Checkpoint = startAfter

@@ -13,7 +13,8 @@ import (
 func (r Record[T]) Redefine(ctx context.Context, log hclog.Logger, fault error, want T, disagrees error) (T, error) {
 	if disagrees != nil {
 		var none T
-		return none, fmt.Errorf("%w, and this node's config cannot take its place: %w; start a node first whose config agrees with what is "+
+		return none, fmt.Errorf("%w, and this node's config cannot take its place: %w; start a node first whose config "+
+			"agrees with what is "+
 			"stored, and see \"A record is not valid\" in docs/operations.md", fault, disagrees)
 	}
 	log.Error("definition is not a valid record: writing it again from this node's config; look for what wrote it",

@@ -1,6 +1,6 @@
 // Package registry keeps every record of the cluster's bucket that is not of the lease protocol: the definitions of the
-// cluster, its topics and its groups, who its peers are, and what nodes say about corrupt replicas. It is the only place
-// that spells their keys and the only one that knows what is stored under them.
+// cluster, its topics and its groups, who its peers are, and what nodes say about corrupt replicas. It is the only
+// place that spells their keys and the only one that knows what is stored under them.
 //
 // Reads may be stale, since any replica answers them. Writes are compare-and-set.
 package registry
@@ -115,7 +115,8 @@ func (r *Registry) Peers(ctx context.Context) (map[string]Peer, error) {
 
 // GroupsOf lists the groups whose record names the topic. A record that is not valid fails it, unless skip holds for
 // its group: it may be of this topic.
-func (r *Registry) GroupsOf(ctx context.Context, topic string, skip func(group string) bool) (groups []string, err error) {
+func (r *Registry) GroupsOf(ctx context.Context, topic string,
+	skip func(group string) bool) (groups []string, err error) {
 	records, err := r.kv.Records(ctx, groupKind)
 	if err != nil {
 		return nil, err
@@ -164,8 +165,8 @@ type Record[T any] struct {
 // Key is the record's key in the bucket.
 func (r Record[T]) Key() string { return r.key }
 
-// Read returns what is stored and its revision, which is 0 if there is none. One that is not valid, or was deleted, is a
-// cluster.ErrNotARecord, with the revision to write over.
+// Read returns what is stored and its revision, which is 0 if there is none. One that is not valid, or was deleted, is
+// a cluster.ErrNotARecord, with the revision to write over.
 func (r Record[T]) Read(ctx context.Context) (value T, revision uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()

@@ -57,7 +57,8 @@ func (b *bucket) session(rec lease.Session) {
 }
 
 func sessionOf(node string, state lease.State, groups ...string) lease.Session {
-	return lease.Session{Version: 1, Node: node, Boot: 3, State: state, Nonce: "x-1", TTL: time.Second, Weight: 1, Groups: groups}
+	return lease.Session{Version: 1, Node: node, Boot: 3, State: state, Nonce: "x-1", TTL: time.Second, Weight: 1,
+		Groups: groups}
 }
 
 func (b *bucket) defineGroup(name string, g Group) {
@@ -200,8 +201,10 @@ const (
 func TestOnlyDefinitionsAreTakenForDefinitions(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t)
-	for i, data := range []string{pubAck, traceEvent, `{"topic":"orders"}`, `{"v":2,"topic":"orders"}`, `{"v":1,"topic":"orders"} x`, `{"v":1}`} {
-		if _, err := b.nc.RequestMsg(&nats.Msg{Subject: subjects + "group.audit", Data: []byte(data)}, 10*time.Second); err != nil {
+	for i, data := range []string{pubAck, traceEvent, `{"topic":"orders"}`, `{"v":2,"topic":"orders"}`,
+		`{"v":1,"topic":"orders"} x`, `{"v":1}`} {
+		if _, err := b.nc.RequestMsg(&nats.Msg{Subject: subjects + "group.audit", Data: []byte(data)},
+			10*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		_, _, err1 := b.Group("audit").Read(b.ctx)

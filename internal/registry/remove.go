@@ -18,7 +18,8 @@ var (
 
 // withServers reads the records of a kind, and which nodes list which group in a live session. One replica answers for
 // both, so a node that is seen to have confirmed a definition is seen to be live as well.
-func (r *Registry) withServers(ctx context.Context, kind string) (defs map[string]cluster.Record, servers map[string][]string, err error) {
+func (r *Registry) withServers(ctx context.Context, kind string) (defs map[string]cluster.Record,
+	servers map[string][]string, err error) {
 	records, err := r.kv.Records(ctx, kind, sessionKind)
 	if err != nil {
 		return nil, nil, err
@@ -45,9 +46,9 @@ func (r *Registry) withServers(ctx context.Context, kind string) (defs map[strin
 	return defs, servers, nil
 }
 
-// RemoveGroup marks a group removed, unless a live session lists it: then it returns ErrInUse and the nodes. With dryRun
-// it only looks. The record and the leases stay: a group of this name never starts over, for its leases would say that
-// messages are finished that the new group has not seen.
+// RemoveGroup marks a group removed, unless a live session lists it: then it returns ErrInUse and the nodes. With
+// dryRun it only looks. The record and the leases stay: a group of this name never starts over, for its leases would
+// say that messages are finished that the new group has not seen.
 //
 // A node that starts with the group confirms the record once its session is live (Confirm), by a write. If it comes
 // first, the compare-and-set here is refused, and the next try sees its session. If the removal comes first, the node
@@ -69,7 +70,8 @@ func (r *Registry) RemoveTopic(ctx context.Context, topic string, dryRun bool) (
 		return nil, err
 	}
 	var def Topic
-	return remove(ctx, removal[Topic]{r.Topic(topic), defs[topic], servers[HousekeepingGroup(topic)], &def, &def.Removed}, dryRun)
+	return remove(ctx, removal[Topic]{r.Topic(topic), defs[topic], servers[HousekeepingGroup(topic)], &def, &def.Removed},
+		dryRun)
 }
 
 // removal is a record to be marked.

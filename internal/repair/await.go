@@ -29,8 +29,8 @@ type attempt struct {
 }
 
 // AwaitWhole waits until every replica of a topic on this node is whole, and has the corrupt ones fetched again, for
-// which it returns a RestartError. Nothing is read from a corrupt replica meanwhile: this node has not joined the groups,
-// and leads no stream of one.
+// which it returns a RestartError. Nothing is read from a corrupt replica meanwhile: this node has not joined the
+// groups, and leads no stream of one.
 func (r *Repair) AwaitWhole(ctx context.Context) error {
 	if r.Single {
 		corrupt, err := r.check(ctx) // There is no other replica: readers stop before what is missing.
@@ -52,8 +52,8 @@ func (r *Repair) AwaitWhole(ctx context.Context) error {
 	return errors.Join(restart, err)
 }
 
-// step checks the replicas once and does what can be done. It returns what it waits for, or a RestartError that ends this
-// run to fetch a replica again; neither means that all are whole.
+// step checks the replicas once and does what can be done. It returns what it waits for, or a RestartError that ends
+// this run to fetch a replica again; neither means that all are whole.
 func (r *Repair) step(ctx context.Context, a *attempt) ([]string, error) {
 	if reasons := r.loading(a); len(reasons) > 0 {
 		return reasons, nil
@@ -72,7 +72,8 @@ func (r *Repair) step(ctx context.Context, a *attempt) ([]string, error) {
 	if restart != nil {
 		return nil, restart
 	}
-	return []string{fmt.Sprintf("this node's replica of topic %s, which is corrupt (%s), to be fetched again: %s", topic, corrupt[topic], waits[0])}, nil
+	return []string{fmt.Sprintf("this node's replica of topic %s, which is corrupt (%s), to be fetched again: %s", topic,
+		corrupt[topic], waits[0])}, nil
 }
 
 // loading says which replicas cannot be checked yet. One that does not load at all is for the broker to report.
@@ -92,8 +93,8 @@ func (r *Repair) loading(a *attempt) (reasons []string) {
 	return reasons
 }
 
-// resyncing says what the new replica lacks. The broker's word is not enough: its Raft log still has all that the old one
-// had, so this node might be made the leader, which is current by definition, of a stream that it has not got yet.
+// resyncing says what the new replica lacks. The broker's word is not enough: its Raft log still has all that the old
+// one had, so this node might be made the leader, which is current by definition, of a stream that it has not got yet.
 func (r *Repair) resyncing(c replicas.State) (reasons []string) {
 	topic, last := r.Refetched.Topic, r.Refetched.Last
 	if c.Last < last {
@@ -134,7 +135,8 @@ func (r *Repair) repairOne(ctx context.Context, a *attempt, topic string) (waits
 		return []string{"another node to lead it"}, nil
 	}
 	if topic == r.Refetched.Topic {
-		return []string{"an operator: it was fetched a moment ago and is corrupt again; check this node's disk and memory, then restart it"}, nil
+		return []string{"an operator: it was fetched a moment ago and is corrupt again; check this node's disk and memory, " +
+			"then restart it"}, nil
 	}
 	if _, waits := r.othersWhole(ctx, topic); len(waits) > 0 {
 		return waits, nil
@@ -147,7 +149,8 @@ func (r *Repair) repairOne(ctx context.Context, a *attempt, topic string) (waits
 		return append(waits, r.endTurn(ctx)...), nil
 	}
 	return nil, &supervise.RestartError{
-		Reason: fmt.Sprintf("the replica of topic %s is fetched again", topic), Quarantine: supervise.Quarantine{Topic: topic, Last: last},
+		Reason:     fmt.Sprintf("the replica of topic %s is fetched again", topic),
+		Quarantine: supervise.Quarantine{Topic: topic, Last: last},
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package repair looks after this node's replicas of the topics. The broker does not notice when a replica has lost
-// messages, and every reader that it serves from there would skip them. A corrupt replica is moved away while the broker
-// is down and fetched again from the other nodes, as soon as that is safe.
+// messages, and every reader that it serves from there would skip them. A corrupt replica is moved away while the
+// broker is down and fetched again from the other nodes, as soon as that is safe.
 package repair
 
 import (
@@ -71,10 +71,11 @@ type Repair struct {
 // New returns a Repair at rest.
 func New(o Options) *Repair { return &Repair{Options: o, log: o.Logger.Named("repair")} }
 
-// CorruptError ends the run of a node that has found a corrupt replica. The next one does not join the groups before its
-// replicas are repaired.
+// CorruptError ends the run of a node that has found a corrupt replica. The next one does not join the groups before
+// its replicas are repaired.
 func CorruptError(topic, what string) error {
-	return &supervise.RestartError{Reason: fmt.Sprintf("this node's replica of topic %s is corrupt: %s", topic, what), Fault: true}
+	return &supervise.RestartError{Reason: fmt.Sprintf("this node's replica of topic %s is corrupt: %s", topic, what),
+		Fault: true}
 }
 
 // Hole says what the latest check of the counts found to be missing in the replica of a topic, "" if nothing. It is for
@@ -99,9 +100,9 @@ func (r *Repair) setHoles(local map[string]replicas.State) bool {
 	return len(holes) > 0
 }
 
-// suspects are the corrupt replicas, as one check sees them. The replicas are read before the floors: a floor is recorded
-// before anything is purged, so it is never behind what the replicas show, unless the read of it is stale. If sure, it is
-// not.
+// suspects are the corrupt replicas, as one check sees them. The replicas are read before the floors: a floor is
+// recorded before anything is purged, so it is never behind what the replicas show, unless the read of it is stale. If
+// sure, it is not.
 func (r *Repair) suspects(ctx context.Context, sure bool) (map[string]string, error) {
 	local, err := r.Broker.LocalReplicas()
 	if err != nil {
@@ -227,7 +228,8 @@ type reply struct {
 	Why    string `json:"why,omitempty"`
 }
 
-// Answer is a part that replies to the other nodes about this node's replicas, each time with a new check, until ctx ends.
+// Answer is a part that replies to the other nodes about this node's replicas, each time with a new check, until ctx
+// ends.
 func (r *Repair) Answer(ctx context.Context) error {
 	return peers.Answer(r.Peers, peers.ReplicaSubject, func(ctx context.Context, data []byte) any {
 		ctx, cancel := context.WithTimeout(ctx, peersWait)

@@ -22,8 +22,8 @@ type otherTurn struct {
 	since time.Time // Zero before the first look.
 }
 
-// takeTurn makes it this node's turn, by compare-and-set. A node that dies in its turn cannot do harm by that: as long as
-// its replica is not whole again, no other is given up. So its turn just ends after a while.
+// takeTurn makes it this node's turn, by compare-and-set. A node that dies in its turn cannot do harm by that: as long
+// as its replica is not whole again, no other is given up. So its turn just ends after a while.
 func (r *Repair) takeTurn(ctx context.Context, other *otherTurn, topic string) error {
 	ours := registry.RepairTurn{Version: registry.Version, Server: r.Server, Topic: topic}
 	record := r.Registry.RepairTurn()

@@ -1,5 +1,5 @@
-// Package smallfile reads the files that a config or a flag names: a config, a secret, a token, a certificate. Such a file
-// is a regular one and small. Anything else is refused at once: a pipe would hold up its reader, without a signal
+// Package smallfile reads the files that a config or a flag names: a config, a secret, a token, a certificate. Such a
+// file is a regular one and small. Anything else is refused at once: a pipe would hold up its reader, without a signal
 // ending that, and a device never ends.
 package smallfile
 
@@ -30,7 +30,8 @@ func Read(path string, most int64) ([]byte, error) {
 	if err := check(path, info, most); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // It may be another file by now, and a pipe would wait for a writer.
+	// It may be another file by now, and a pipe would wait for a writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

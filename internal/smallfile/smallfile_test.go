@@ -20,7 +20,8 @@ func TestOnlySmallRegularFilesAreRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(unix.Mkfifo(at("fifo"), 0o600), os.Symlink("full", at("link")), os.Symlink("fifo", at("fifolink")), os.Symlink("/dev/zero", at("zero"))); err != nil {
+	if err := errors.Join(unix.Mkfifo(at("fifo"), 0o600), os.Symlink("full", at("link")),
+		os.Symlink("fifo", at("fifolink")), os.Symlink("/dev/zero", at("zero"))); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("unix", at("socket"))
@@ -29,12 +30,15 @@ func TestOnlySmallRegularFilesAreRead(t *testing.T) {
 	}
 	defer l.Close()
 	for path, want := range map[string]string{
-		at("empty"): "", at("full"): "", at("link"): "", "/proc/self/cmdline": "", "/proc/self/maps": "larger than 1 KiB", at("over"): "larger than 1 KiB",
-		at("fifo"): "is a pipe", at("fifolink"): "is a pipe", dir: "is a directory", at("socket"): "is a socket", at("zero"): "is a device",
+		at("empty"): "", at("full"): "", at("link"): "", "/proc/self/cmdline": "", "/proc/self/maps": "larger than 1 KiB",
+		at("over"): "larger than 1 KiB",
+		at("fifo"): "is a pipe", at("fifolink"): "is a pipe", dir: "is a directory", at("socket"): "is a socket",
+		at("zero"):  "is a device",
 		"/dev/zero": "is a device", "/dev/null": "is a device", "/dev/tty": "is a device",
 	} {
 		switch _, err := Read(path, 1024); {
-		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path)):
+		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), path)):
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}

@@ -73,11 +73,12 @@ func (r *Reader) groupStatus(ctx context.Context, groups []Group, o observed) (o
 	return out
 }
 
-// partitionStatus is what the lease says, and what its owner adds if it speaks of the same epoch. last is the topic's last
-// sequence before the owner was asked.
+// partitionStatus is what the lease says, and what its owner adds if it speaks of the same epoch. last is the topic's
+// last sequence before the owner was asked.
 func partitionStatus(p int, l lease.Lease, lanes []peers.Lane, last uint64) api.Partition {
 	part := api.Partition{
-		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Checkpoint, Attempt: l.Attempt, State: "unknown", Paused: l.Paused,
+		Partition: p, Owner: l.Owner, Boot: l.Boot, Epoch: l.Epoch, Done: l.Checkpoint, Attempt: l.Attempt, State: "unknown",
+		Paused: l.Paused,
 	}
 	for _, s := range lanes {
 		if s.Partition == p && s.Epoch == l.Epoch {

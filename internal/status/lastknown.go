@@ -88,7 +88,8 @@ func (r *Reader) membersLastKnown(view lease.View, q server.Quorum) *api.NodeLis
 	for i, m := range out.Nodes {
 		out.Nodes[i].Partitions = 0 // nobody owns one without a quorum
 		if m.State == api.NodeUnreachable {
-			out.Nodes[i].Note = fmt.Sprintf("does not answer at %s: start it, or check its network", cmp.Or(m.Address, "its address"))
+			out.Nodes[i].Note = fmt.Sprintf("does not answer at %s: start it, or check its network",
+				cmp.Or(m.Address, "its address"))
 		}
 	}
 	return out

@@ -121,7 +121,8 @@ func (r *Reader) topicDetail(ctx context.Context, store *Store, c registry.Catal
 	def := c.Topics[name]
 	d := api.TopicDetail{
 		Topic: api.Topic{Name: name, Partitions: def.Partitions}, Subject: def.Subject, Key: def.Key, Floor: def.Floor,
-		Nodes: c.TopicNodes(name), Groups: append([]string{}, c.GroupsOf(name)...), Replicas: []string{}, State: topicState(c, name),
+		Nodes: c.TopicNodes(name), Groups: append([]string{}, c.GroupsOf(name)...), Replicas: []string{},
+		State:    topicState(c, name),
 		RetainMS: def.Retain.Milliseconds(),
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -167,7 +168,8 @@ func (r *Reader) replicas(ctx context.Context, store *Store, info *jetstream.Str
 	return nodes
 }
 
-// unnamedPeer is what the broker calls a peer that it has not met since its start (nats-server v2.15.2, server/jetstream_cluster.go).
+// unnamedPeer is what the broker calls a peer that it has not met since its start (nats-server v2.15.2,
+// server/jetstream_cluster.go).
 var unnamedPeer = regexp.MustCompile(`\(peerID: (\w+)\)`)
 
 // peerNode is the node of a peer, by what is remembered of it if the broker knows no name.

@@ -79,7 +79,8 @@ func voterMembers(v membership.Voters, known map[string]lease.Session) (all []ap
 	shown = map[string]bool{}
 	for _, p := range v.All {
 		m := api.Member{
-			Name: cmp.Or(p.Name(), "?"), Server: p.ServerName(), State: "absent", Peer: true, Current: p.Current && p.Alive(), Leader: p.Leader,
+			Name: cmp.Or(p.Name(), "?"), Server: p.ServerName(), State: "absent", Peer: true, Current: p.Current && p.Alive(),
+			Leader: p.Leader,
 		}
 		if rec, ok := known[p.Name()]; ok && (p.DirID == rec.DirID || p.DirID == "" && v.Named(p.Name()) == 1) {
 			addSession(&m, rec)
@@ -131,7 +132,8 @@ func (r *Reader) memberWarnings(view lease.View, v membership.Voters) (out []str
 	if len(v.All) == 0 { // no leader, or a node on its own
 		for _, rec := range view.Sessions {
 			if rec.State != lease.Live {
-				out = append(out, fmt.Sprintf("node %s is %s", rec.Node, map[lease.State]string{lease.Dead: "dead", lease.Ended: "stopped"}[rec.State]))
+				out = append(out, fmt.Sprintf("node %s is %s", rec.Node,
+					map[lease.State]string{lease.Dead: "dead", lease.Ended: "stopped"}[rec.State]))
 			}
 		}
 		return out
@@ -144,7 +146,8 @@ func (r *Reader) memberWarnings(view lease.View, v membership.Voters) (out []str
 	}
 	s := v.Summary()
 	if s.Alive < s.Count && s.Alive <= s.Quorum {
-		out = append(out, fmt.Sprintf("%d of %d voters are alive and %d are needed: no other may fail", s.Alive, s.Count, s.Quorum))
+		out = append(out, fmt.Sprintf("%d of %d voters are alive and %d are needed: no other may fail", s.Alive, s.Count,
+			s.Quorum))
 	}
 	if s.Count%2 == 0 {
 		out = append(out, fmt.Sprintf("the cluster has %d voters, which survive the loss of no more nodes than %d do: "+
@@ -156,7 +159,9 @@ func (r *Reader) memberWarnings(view lease.View, v membership.Voters) (out []str
 // note says what an operator should do about a member, "" if nothing.
 func (r *Reader) note(m api.Member, all []api.Member, votersKnown bool) string {
 	configured := r.configures(m.Name)
-	returned := slices.ContainsFunc(all, func(o api.Member) bool { return o.Name == m.Name && o.Server != m.Server && o.State == "former" })
+	returned := slices.ContainsFunc(all, func(o api.Member) bool {
+		return o.Name == m.Name && o.Server != m.Server && o.State == "former"
+	})
 	removal := fmt.Sprintf("`leasehold node remove %s`", m.Name)
 	switch {
 	case !votersKnown || r.single():

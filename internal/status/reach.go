@@ -27,8 +27,8 @@ func (r *Reader) reach(q server.Quorum, working bool) reach {
 	return out
 }
 
-// state is a node's state, given that of its session: a session is believed to be alive for its ttl after the last sign of
-// it, and for ever without a quorum.
+// state is a node's state, given that of its session: a session is believed to be alive for its ttl after the last sign
+// of it, and for ever without a quorum.
 func (r reach) state(node, session string) (state, lastSeen string) {
 	p, silent := r.silent[node]
 	if silent && p.Heard {

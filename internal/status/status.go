@@ -69,7 +69,8 @@ func (r *Reader) Status(ctx context.Context) (*api.Status, error) {
 	reach := r.reach(q, s.Quorum)
 	store := r.Opened()
 	asked, listed := askVoters(ctx, store.Membership), askReservations(ctx, store)
-	topics, full := r.topicStatus(ctx, serving, s.Quorum) // Before the lanes are asked: what is stored now, they have passed then.
+	// Before the lanes are asked: what is stored now, they have passed then.
+	topics, full := r.topicStatus(ctx, serving, s.Quorum)
 	reports := peers.Reports(ctx, store.Peers, reach.answering(view))
 	remote := r.remote(ctx, store, &view, listed)
 	voters := <-asked
@@ -80,7 +81,8 @@ func (r *Reader) Status(ctx context.Context) (*api.Status, error) {
 		view: view, reports: reports, topics: topics, stale: s.Stale != "", quorum: s.Quorum,
 	})
 	s.Warnings = slices.Concat(s.Warnings, diskWarnings(r.timing(), reports, topics), logWarnings(reports),
-		corruptionWarnings(remote.corrupt, s.Nodes), full, r.viewWarnings(view), reach.memberWarnings(r, view, voters), remote.warnings,
+		corruptionWarnings(remote.corrupt, s.Nodes), full, r.viewWarnings(view), reach.memberWarnings(r, view, voters),
+		remote.warnings,
 		deadLetterWarnings(s.Groups))
 	return s, nil
 }
@@ -129,7 +131,8 @@ type remote struct {
 }
 
 // remote reads it and adds the leases of the groups to the view.
-func (r *Reader) remote(ctx context.Context, store *Store, view *lease.View, listed <-chan []stream.Reservation) (out remote) {
+func (r *Reader) remote(ctx context.Context, store *Store, view *lease.View,
+	listed <-chan []stream.Reservation) (out remote) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	c, err := store.Registry.Catalog(ctx, sessionsOf(*view))
@@ -140,7 +143,8 @@ func (r *Reader) remote(ctx context.Context, store *Store, view *lease.View, lis
 		out.warnings = append(out.warnings, fmt.Sprintf("groups that only other nodes serve are not shown: %v", err))
 		return out
 	}
-	out.warnings = append(CatalogWarnings(c), usage{maxStore: r.Config.Server.MaxStore, all: <-listed, catalog: c}.warnings()...)
+	out.warnings = append(CatalogWarnings(c), usage{maxStore: r.Config.Server.MaxStore, all: <-listed,
+		catalog: c}.warnings()...)
 	if out.corrupt, err = store.Registry.Corruptions(ctx); err != nil {
 		out.warnings = append(out.warnings, fmt.Sprintf("corrupt replicas are not shown: %v", err))
 	}

@@ -21,7 +21,8 @@ func readerOf(node string) *Reader {
 	return NewReader(NewView(Options{Config: c}))
 }
 
-// A lane counts what its node's replica of the topic has. If that replica is behind, it may not say that nothing is left.
+// A lane counts what its node's replica of the topic has. If that replica is behind, it may not say that nothing is
+// left.
 func TestLagOfAReplicaThatIsBehindIsUnknown(t *testing.T) {
 	zero, two := int64(0), int64(2)
 	cases := map[string]struct {
@@ -73,7 +74,8 @@ func TestWarningsOfDeadLettersCountThemAndNameTheCommand(t *testing.T) {
 func TestStatesOfNodesThatDoNotAnswer(t *testing.T) {
 	at := time.Date(2026, 11, 29, 13, 5, 7, 0, time.UTC)
 	r := readerOf("n1")
-	q := server.Quorum{Silent: []server.SilentPeer{{Node: "n2", Since: at, Heard: true}, {Node: "n3", Since: at}, {Node: "n4", Since: at, Replaced: true}}}
+	q := server.Quorum{Silent: []server.SilentPeer{{Node: "n2", Since: at, Heard: true}, {Node: "n3", Since: at},
+		{Node: "n4", Since: at, Replaced: true}}}
 	for _, c := range []struct {
 		working             bool
 		node, session, want string
@@ -107,7 +109,8 @@ func TestANodeWithAnOldViewSaysSo(t *testing.T) {
 	}{
 		{lease.View{Boot: 3, Live: true, Sessions: own(lease.Live)}, true, ""},
 		{lease.View{Boot: 3, Sessions: own(lease.Dead), State: "x"}, true, "node n1 was declared dead by the others"},
-		{lease.View{Boot: 4, Sessions: own(lease.Dead), State: "publishing the session"}, true, "node n1 is not live (publishing the session)"},
+		{lease.View{Boot: 4, Sessions: own(lease.Dead), State: "publishing the session"}, true,
+			"node n1 is not live (publishing the session)"},
 		{lease.View{Boot: 3, Live: true, Sessions: own(lease.Live)}, false, "there is no quorum"},
 	} {
 		if got := r.staleness(c.view, c.quorum); (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
@@ -157,12 +160,14 @@ func TestAStuckLogIsAWarning(t *testing.T) {
 func TestCorruptionIsShownWithItsNodeAndWhatItWaitsFor(t *testing.T) {
 	nodes := []api.Node{{Name: "n1"}, {Name: "n2"}}
 	records := map[string]registry.Corruption{
-		"n2":   {Topics: map[string]string{"orders": "a hole", "audit": "begins at 5"}, WaitingFor: []string{"n3-b to reply that its replica is whole"}},
+		"n2": {Topics: map[string]string{"orders": "a hole", "audit": "begins at 5"},
+			WaitingFor: []string{"n3-b to reply that its replica is whole"}},
 		"n1":   {},
 		"gone": {Topics: map[string]string{"orders": "a hole"}},
 	}
 	got := corruptionWarnings(records, nodes)
-	if len(got) != 2 || !containsEach(got[0], "node n2", "audit", "begins at 5", "n3-b") || !containsEach(got[1], "orders", "a hole") {
+	if len(got) != 2 || !containsEach(got[0], "node n2", "audit", "begins at 5", "n3-b") ||
+		!containsEach(got[1], "orders", "a hole") {
 		t.Errorf("warnings %q", got)
 	}
 	if len(nodes[0].Damaged) != 0 || !slices.Equal(nodes[1].Damaged, []string{"audit", "orders"}) {

@@ -14,9 +14,10 @@ import (
 // topicsLimit bounds how long a status waits for the leaders of all topics together.
 const topicsLimit = 1500 * time.Millisecond
 
-// topicStatus looks at the topics' streams; those that do not answer are left out with a warning. Without a quorum none can
-// answer: then it is what this node's own replicas hold.
-func (r *Reader) topicStatus(ctx context.Context, serving *Serving, quorum bool) (topics []api.Topic, warnings []string) {
+// topicStatus looks at the topics' streams; those that do not answer are left out with a warning. Without a quorum none
+// can answer: then it is what this node's own replicas hold.
+func (r *Reader) topicStatus(ctx context.Context, serving *Serving,
+	quorum bool) (topics []api.Topic, warnings []string) {
 	if !quorum {
 		return r.lastKnownTopics(), nil
 	}
@@ -31,12 +32,14 @@ func (r *Reader) topicStatus(ctx context.Context, serving *Serving, quorum bool)
 			continue
 		}
 		topics = append(topics, api.Topic{
-			Name: c.Name, Partitions: c.Partitions, Messages: info.State.Msgs, Bytes: info.State.Bytes, LastSeq: info.State.LastSeq,
-			Held: stream.PublishingPaused(info.Config),
+			Name: c.Name, Partitions: c.Partitions, Messages: info.State.Msgs, Bytes: info.State.Bytes,
+			LastSeq: info.State.LastSeq,
+			Held:    stream.PublishingPaused(info.Config),
 		})
 		if limit := uint64(max(info.Config.MaxBytes, 0)); limit > 0 && info.State.Bytes > limit/10*9 {
-			warnings = append(warnings, fmt.Sprintf("topic %s is %d %% full (max_bytes %s): publishes are refused when it is; see what its groups "+
-				"wait for, or raise its max_bytes", c.Name, info.State.Bytes*100/limit, bytesize.Size(limit)))
+			warnings = append(warnings,
+				fmt.Sprintf("topic %s is %d %% full (max_bytes %s): publishes are refused when it is; see what its groups "+
+					"wait for, or raise its max_bytes", c.Name, info.State.Bytes*100/limit, bytesize.Size(limit)))
 		}
 	}
 	return topics, warnings

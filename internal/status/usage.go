@@ -84,15 +84,18 @@ func (u usage) warnings() (out []string) {
 	for _, r := range u.all {
 		o := u.owner(r)
 		if r.Wanted > 0 {
-			out = append(out, fmt.Sprintf("%s wants %s and has %s: %s of max_store %s is free (%s); raise server.max_store, state smaller sizes, "+
-				"or remove what is not used", u.subject(r, o), r.Wanted.Short(), r.Bytes.Short(), u.free().Short(), u.maxStore.Short(), u.holders()))
+			out = append(out, fmt.Sprintf("%s wants %s and has %s: %s of max_store %s is free (%s); raise server.max_store, "+
+				"state smaller sizes, "+
+				"or remove what is not used", u.subject(r, o), r.Wanted.Short(), r.Bytes.Short(), u.free().Short(),
+				u.maxStore.Short(), u.holders()))
 		}
 		if o.why == wasRemoved || o.why == inNoConfig && !u.isGroup(r) {
 			out = append(out, u.unused(r, o))
 		}
 	}
 	if u.free() < 0 {
-		out = append(out, fmt.Sprintf("streams may take %s together, and max_store is %s (%s): raise server.max_store, lower a max_bytes, or remove "+
+		out = append(out, fmt.Sprintf("streams may take %s together, and max_store is %s (%s): raise server.max_store, "+
+			"lower a max_bytes, or remove "+
 			"what is not used", stream.Reserved(u.all).Short(), u.maxStore.Short(), u.holders()))
 	}
 	return out
@@ -112,9 +115,11 @@ func (u usage) subject(r stream.Reservation, o owner) string {
 
 func (u usage) unused(r stream.Reservation, o owner) string {
 	if o.why == wasRemoved {
-		return fmt.Sprintf("%s: the stream is still there and reserves %s of max_store, although it was removed: run `%s` again",
+		return fmt.Sprintf("%s: the stream is still there and reserves %s of max_store, although it was removed: run `%s` "+
+			"again",
 			u.subject(r, o), r.Bytes.Short(), o.remove)
 	}
-	return fmt.Sprintf("topic %s is in no live node's config and reserves %s of max_store: put it back into a config, or `%s`",
+	return fmt.Sprintf("topic %s is in no live node's config and reserves %s of max_store: put it back into a config, "+
+		"or `%s`",
 		o.label, r.Bytes.Short(), o.remove)
 }

@@ -28,7 +28,8 @@ import (
 const snapshotLimit = 2 * time.Second
 
 // stuck is what an operator is told when it does not answer.
-const stuck = "this node's lease protocol does not answer, so it cannot say who owns what: see the node's log, and restart it if that lasts"
+const stuck = "this node's lease protocol does not answer, so it cannot say who owns what: see the node's log, and " +
+	"restart it if that lasts"
 
 // Driver is the lease protocol of this node.
 type Driver interface {

@@ -25,12 +25,16 @@ func diskWarnings(timing string, reports map[string]peers.Report, topics []api.T
 		d := r.Disk
 		if d.Short {
 			short = true
-			out = append(out, fmt.Sprintf("node %s is short of disk space (%s free, server.min_free %s): publishes are refused on all nodes "+
-				"until it has space; stored messages are handled as usual", name, bytesize.Size(d.Free).Short(), bytesize.Size(d.MinFree).Short()))
+			out = append(out, fmt.Sprintf("node %s is short of disk space (%s free, server.min_free %s): publishes are "+
+				"refused on all nodes "+
+				"until it has space; stored messages are handled as usual", name, bytesize.Size(d.Free).Short(),
+				bytesize.Size(d.MinFree).Short()))
 		}
 		if d.SlowFsync && timing == timingLAN {
-			out = append(out, fmt.Sprintf("node %s has a slow disk: of its synced writes more than one in 1,000 took longer than 250 ms, which "+
-				"makes elections with timing \"lan\"; use cluster.timing = \"wan\" from the start of a new cluster, or a faster disk", name))
+			out = append(out, fmt.Sprintf("node %s has a slow disk: of its synced writes more than one in 1,000 took longer "+
+				"than 250 ms, which "+
+				"makes elections with timing \"lan\"; use cluster.timing = \"wan\" from the start of a new cluster, or a faster "+
+				"disk", name))
 		}
 	}
 	slices.Sort(out)
@@ -41,7 +45,8 @@ func diskWarnings(timing string, reports map[string]peers.Report, topics []api.T
 		}
 	}
 	if len(held) > 0 && !short {
-		out = append(out, fmt.Sprintf("publishes to %s are refused, as when a node is short of disk space, and no node reports that it is: they are "+
+		out = append(out, fmt.Sprintf("publishes to %s are refused, as when a node is short of disk space, and no node "+
+			"reports that it is: they are "+
 			"accepted again once every live node has reported that it has space", strings.Join(held, ", ")))
 	}
 	return out
@@ -51,7 +56,8 @@ func diskWarnings(timing string, reports map[string]peers.Report, topics []api.T
 func logWarnings(reports map[string]peers.Report) (out []string) {
 	for _, name := range slices.Sorted(maps.Keys(reports)) {
 		if r := reports[name]; r.LogStuck {
-			out = append(out, fmt.Sprintf("node %s cannot write its log, %d lines dropped so far: check what reads its stderr, or the disk that it goes to",
+			out = append(out, fmt.Sprintf("node %s cannot write its log, %d lines dropped so far: check what reads its "+
+				"stderr, or the disk that it goes to",
 				name, r.LogDropped))
 		}
 	}
@@ -64,7 +70,8 @@ func corruptionWarnings(records map[string]registry.Corruption, nodes []api.Node
 		rec := records[nodes[i].Name]
 		for _, topic := range slices.Sorted(maps.Keys(rec.Topics)) {
 			nodes[i].Damaged = append(nodes[i].Damaged, topic)
-			text := fmt.Sprintf("node %s has a corrupt replica of topic %s: %s; check its disk", nodes[i].Name, topic, rec.Topics[topic])
+			text := fmt.Sprintf("node %s has a corrupt replica of topic %s: %s; check its disk", nodes[i].Name, topic,
+				rec.Topics[topic])
 			if len(rec.WaitingFor) > 0 {
 				text += "; it does not join the groups until the replica is repaired, and waits for " + rec.WaitingFor[0]
 			}
@@ -83,7 +90,8 @@ func deadLetterWarnings(groups []api.Group) (out []string) {
 		}
 		switch {
 		case parked > 0:
-			out = append(out, fmt.Sprintf("group %s: %s %s for `leasehold dlq release %s --all`; list them with `leasehold dlq list %s --kind parked`",
+			out = append(out, fmt.Sprintf("group %s: %s %s for `leasehold dlq release %s --all`; list them with `leasehold "+
+				"dlq list %s --kind parked`",
 				g.Name, plural.Of(parked, "parked key"), plural.Verb(parked, "waits", "wait"), g.Name, g.Name))
 		case g.DeadLetters > 0:
 			out = append(out, fmt.Sprintf("group %s: %s %s for an operator: `leasehold dlq list %s`",
@@ -101,7 +109,8 @@ func (r *Reader) viewWarnings(view lease.View) (out []string) {
 		}
 	}
 	for _, a := range view.Alarms {
-		out = append(out, fmt.Sprintf("%s; look at sequence %d of the stream %s for what wrote it", a.Text, a.Revision, cluster.Stream))
+		out = append(out, fmt.Sprintf("%s; look at sequence %d of the stream %s for what wrote it", a.Text, a.Revision,
+			cluster.Stream))
 	}
 	if !view.Live {
 		out = append(out, "this node: "+view.State)
@@ -125,7 +134,8 @@ func CatalogWarnings(c registry.Catalog) (out []string) {
 	}
 	for name, def := range c.Topics {
 		if live := c.TopicNodes(name); def.Removed && len(live) > 0 {
-			out = append(out, fmt.Sprintf("topic %s was removed, and the config of %s still has it: take it out and restart", name, strings.Join(live, ", ")))
+			out = append(out, fmt.Sprintf("topic %s was removed, and the config of %s still has it: take it out and restart",
+				name, strings.Join(live, ", ")))
 		}
 	}
 	slices.Sort(out)

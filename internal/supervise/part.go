@@ -1,6 +1,6 @@
 // Package supervise runs the named parts of a node beside each other, says what the node waits for, and knows the two
-// ways in which a node ends that are not a clean stop: its config cannot run here (ErrConfig), or it starts again in the
-// same process (RestartError).
+// ways in which a node ends that are not a clean stop: its config cannot run here (ErrConfig), or it starts again in
+// the same process (RestartError).
 package supervise
 
 import (

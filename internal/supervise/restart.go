@@ -7,9 +7,10 @@ var ErrConfig = errors.New("this config cannot be run here")
 
 // RestartError ends one run of a node so that another one begins in the same process. The service manager could start
 // the process again just as well; but `leasehold dev` has none, and one that gives up after some failures would leave a
-// node down that only had to wait for disk space. It is as safe as a new process: a run ends as a process does, with all
-// lanes joined, the session ended and the broker stopped, and the next one opens the data directory again, waits for
-// handler children that hold its lock, and takes a new boot. If the broker does not stop, the process ends after all.
+// node down that only had to wait for disk space. It is as safe as a new process: a run ends as a process does, with
+// all lanes joined, the session ended and the broker stopped, and the next one opens the data directory again, waits
+// for handler children that hold its lock, and takes a new boot. If the broker does not stop, the process ends after
+// all.
 type RestartError struct {
 	Reason     string
 	Fault      bool       // Something is broken, so the next run waits a while before it tries.

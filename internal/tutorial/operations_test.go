@@ -8,7 +8,8 @@ func TestANodeMovesToAnotherAddress(t *testing.T) {
 	move := func(node string) step {
 		return step{command: "sed -i 's/127.0.0.1:6224/127.0.0.1:7224/' leasehold-dev/" + node + "/config.toml"}
 	}
-	settled := step{command: "leasehold status --until-idle", output: []string{"…", "OK: …", "…", "n3 …127.0.0.1:7224", "…"}}
+	settled := step{command: "leasehold status --until-idle", output: []string{"…", "OK: …", "…", "n3 …127.0.0.1:7224",
+		"…"}}
 	r.follow("start", []step{
 		{command: "leasehold dev --detach", output: []string{"…", "All ready…", "…"}},
 		{command: "leasehold pub events --key a x", output: []string{"stored 1, …"}},

@@ -104,8 +104,8 @@ var shapes = []struct{ from, to string }{
 	{`\b\d+ (s|min) ago`, `\d+ (s|min) ago`},
 }
 
-// pattern is what an output must look like: "…" stands for anything in a line, and alone in a line for any lines. How many
-// blanks are between two columns depends on what else is in them.
+// pattern is what an output must look like: "…" stands for anything in a line, and alone in a line for any lines. How
+// many blanks are between two columns depends on what else is in them.
 func pattern(output []string) *regexp.Regexp {
 	var b strings.Builder
 	b.WriteString(`^`)
@@ -178,14 +178,16 @@ func TestOutputsAreCompared(t *testing.T) {
 			t.Errorf("%q: %v", output, got)
 		}
 	}
-	if !matches(shown[:1], "stored 07:00:00.9 in 12.5s\nand more\n", false) || matches(nil, "something\n", true) || !matches(nil, "\n", true) {
+	if !matches(shown[:1], "stored 07:00:00.9 in 12.5s\nand more\n", false) || matches(nil, "something\n", true) ||
+		!matches(nil, "\n", true) {
 		t.Error("beginnings and empty outputs")
 	}
 }
 
 func TestPagesAreTakenApart(t *testing.T) {
 	path := t.TempDir() + "/page.md"
-	page := "# A page\n\nAdd to `config.toml`:\n\n```toml\nx = 1\n```\n\n```console\n$ one\nout\n\n$ two\n```\n```console title=\"terminal 1\"\n^C\nbye\n```\n"
+	page := "# A page\n\nAdd to `config.toml`:\n\n```toml\nx = 1\n```\n\n```console\n$ one\nout\n\n$ " +
+		"two\n```\n```console title=\"terminal 1\"\n^C\nbye\n```\n"
 	if err := os.WriteFile(path, []byte(page), 0o600); err != nil {
 		t.Fatal(err)
 	}

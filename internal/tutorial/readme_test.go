@@ -88,7 +88,8 @@ func TestREADMEsAdditionIsValidOnEveryNodeOfInit(t *testing.T) {
 	for _, n := range []string{"n1", "n2", "n3"} {
 		config := "site/" + n + "/config.toml"
 		r.addTo(config, pasted(t, part), handler)
-		if err := r.run(step{command: "leasehold config validate --offline " + config, output: []string{"✓ " + config + "…", "…"}}); err != nil {
+		if err := r.run(step{command: "leasehold config validate --offline " + config,
+			output: []string{"✓ " + config + "…", "…"}}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -99,7 +100,8 @@ func TestREADMEsCommandsWorkOnOneNode(t *testing.T) {
 	part := section(t, readme, "Run it on three boxes")
 	steps := []step{
 		{command: "leasehold init --single", output: []string{"…"}},
-		{file: "orders.ndjson", text: `{"id": "a-1", "customer": "c-1", "total": 3}` + "\n" + `{"id": "a-2", "customer": "c-2", "total": 4}` + "\n"},
+		{file: "orders.ndjson", text: `{"id": "a-1", "customer": "c-1", "total": 3}` + "\n" +
+			`{"id": "a-2", "customer": "c-2", "total": 4}` + "\n"},
 	}
 	r.follow("before", steps)
 	r.addTo("config.toml", pasted(t, part), r.minimal())

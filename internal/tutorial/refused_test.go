@@ -28,10 +28,13 @@ func TestATakenPortIsNamedWithTheFlagThatMovesIt(t *testing.T) {
 	r := newReader(t)
 	r.follow("taken", []step{
 		{command: "mkdir other && cd other && leasehold dev --nodes 1 --detach", output: []string{"…", "All ready…", "…"}},
-		{command: "leasehold agent --dev", output: []string{"Error: port of node n1: … 127.0.0.1:4222: …", "Next: free it, or choose other ports with leasehold dev --nodes 1 --nats-port"}},
-		{command: "leasehold dev --nodes 1 --nats-port 4322 --http-port 8322 --detach", output: []string{"…", "All ready…", "…"}},
+		{command: "leasehold agent --dev", output: []string{"Error: port of node n1: … 127.0.0.1:4222: …",
+			"Next: free it, or choose other ports with leasehold dev --nodes 1 --nats-port"}},
+		{command: "leasehold dev --nodes 1 --nats-port 4322 --http-port 8322 --detach",
+			output: []string{"…", "All ready…", "…"}},
 		{command: "leasehold dev down", output: []string{"stopped n1"}},
-		{terminal: "agent", command: "leasehold agent --dev", output: []string{"…", "Ready: one node, NATS on 127.0.0.1:4322, HTTP on 127.0.0.1:8322, …"}},
+		{terminal: "agent", command: "leasehold agent --dev",
+			output: []string{"…", "Ready: one node, NATS on 127.0.0.1:4322, HTTP on 127.0.0.1:8322, …"}},
 		{command: "leasehold status --until-idle", output: []string{"…", "OK: …", "…"}},
 		{terminal: "agent", command: stop, output: []string{"…"}},
 		{command: "cd other && leasehold dev down", output: []string{"stopped n1"}},

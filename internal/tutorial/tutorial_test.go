@@ -42,7 +42,8 @@ func build() (err error) {
 	if bin, err = os.MkdirTemp("", "leasehold-tutorial-*"); err != nil {
 		return err
 	}
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "leasehold"), "leasehold").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "leasehold"),
+		"leasehold").CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)
 	}
 	return os.Chmod(bin, 0o755)
@@ -66,8 +67,8 @@ type reader struct {
 func newReader(t *testing.T) *reader {
 	t.Helper()
 	root := t.TempDir()
-	r := &reader{t: t, home: filepath.Join(root, "home"), dir: filepath.Join(root, "demo"), path: bin + ":/usr/local/bin:/usr/bin:/bin",
-		terminals: map[string]*foreground{}, seen: &bytes.Buffer{}}
+	r := &reader{t: t, home: filepath.Join(root, "home"), dir: filepath.Join(root, "demo"),
+		path: bin + ":/usr/local/bin:/usr/bin:/bin", terminals: map[string]*foreground{}, seen: &bytes.Buffer{}}
 	for _, dir := range []string{r.home, r.dir} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)

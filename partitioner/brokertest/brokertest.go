@@ -136,8 +136,8 @@ func (b *Broker) URL() string { return "nats://127.0.0.1:" + strconv.Itoa(b.port
 // Connect connects a client, which is closed when the test ends.
 func (b *Broker) Connect(opts ...nats.Option) *nats.Conn {
 	b.t.Helper()
-	opts = append([]nats.Option{nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectJitter(0, 0), nats.MaxReconnects(-1),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, opts...)
+	opts = append([]nats.Option{nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.MaxReconnects(-1), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, opts...)
 	nc, err := nats.Connect(b.URL(), opts...)
 	if err != nil {
 		b.t.Fatal(err)
@@ -146,8 +146,8 @@ func (b *Broker) Connect(opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// Answer takes the place of a topic: f gets what is published to subject from now on. The broker knows of it before Answer
-// returns, or a first publish over another connection could find nobody.
+// Answer takes the place of a topic: f gets what is published to subject from now on. The broker knows of it before
+// Answer returns, or a first publish over another connection could find nobody.
 func (b *Broker) Answer(subject string, f nats.MsgHandler) {
 	b.t.Helper()
 	nc := b.Connect()

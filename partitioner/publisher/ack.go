@@ -73,7 +73,8 @@ func readAck(stream string, m *nats.Msg) ack {
 	case reply.Sequence == 0:
 		return ack{verdict: undecided, err: fmt.Errorf("%w: it came without a sequence", ErrNoAnswer)}
 	case reply.Stream != stream:
-		return ack{verdict: rejected, err: fmt.Errorf("%w: stream %q took it instead of %q", ErrNoTopic, reply.Stream, stream)}
+		return ack{verdict: rejected, err: fmt.Errorf("%w: stream %q took it instead of %q", ErrNoTopic, reply.Stream,
+			stream)}
 	}
 	return ack{verdict: acked, sequence: reply.Sequence, duplicate: reply.Duplicate}
 }
@@ -105,7 +106,8 @@ func refusedBy(errCode int) error {
 	switch uint16(errCode) {
 	case admission.SubjectInvalid.ErrCode:
 		return partitioner.ErrSubject
-	case admission.HeaderMalformed.ErrCode, admission.HeaderNotAllowed.ErrCode, admission.HeadersTooLarge.ErrCode, admission.MessageIDTooLong.ErrCode:
+	case admission.HeaderMalformed.ErrCode, admission.HeaderNotAllowed.ErrCode, admission.HeadersTooLarge.ErrCode,
+		admission.MessageIDTooLong.ErrCode:
 		return ErrHeader
 	case admission.ReplyNotAllowed.ErrCode:
 		return ErrNotPermitted

@@ -15,8 +15,10 @@ func TestRefusalsOfANodeAreFinal(t *testing.T) {
 		kind admission.Kind
 		want error
 	}{
-		{admission.SubjectInvalid, partitioner.ErrSubject}, {admission.HeaderMalformed, ErrHeader}, {admission.HeaderNotAllowed, ErrHeader},
-		{admission.HeadersTooLarge, ErrHeader}, {admission.MessageIDTooLong, ErrHeader}, {admission.ReplyNotAllowed, ErrNotPermitted},
+		{admission.SubjectInvalid, partitioner.ErrSubject}, {admission.HeaderMalformed, ErrHeader},
+		{admission.HeaderNotAllowed, ErrHeader},
+		{admission.HeadersTooLarge, ErrHeader}, {admission.MessageIDTooLong, ErrHeader},
+		{admission.ReplyNotAllowed, ErrNotPermitted},
 		{admission.PayloadTooLarge, ErrTooLarge},
 	} {
 		a := refusal(c.kind.Code, int(c.kind.ErrCode), "why")

@@ -60,7 +60,8 @@ func timed(f func()) time.Duration {
 func publishRaw(b *testing.B, js jetstream.JetStream, n int) {
 	data := make([]byte, 256)
 	for i := range n {
-		m := &nats.Msg{Subject: fmt.Sprintf("orders.key-%d", i%benchKeys), Header: nats.Header{nats.MsgIdHdr: {nuid.Next()}}, Data: data}
+		m := &nats.Msg{Subject: fmt.Sprintf("orders.key-%d", i%benchKeys), Header: nats.Header{nats.MsgIdHdr: {nuid.Next()}},
+			Data: data}
 		if _, err := js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
 			b.Fatal(err)
 		}
@@ -76,7 +77,8 @@ func publishOurs(b *testing.B, p *Publisher, n int) {
 		}
 	}
 	for i := range n {
-		if err := p.Publish(context.Background(), Message{Key: fmt.Sprintf("key-%d", i%benchKeys), Data: data}, check); err != nil {
+		if err := p.Publish(context.Background(), Message{Key: fmt.Sprintf("key-%d", i%benchKeys), Data: data},
+			check); err != nil {
 			b.Fatal(err)
 		}
 	}

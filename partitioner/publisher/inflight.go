@@ -18,10 +18,10 @@ const (
 	retryMinPause = 50 * time.Millisecond // after a refusal that may pass
 	retryMaxPause = 2 * time.Second
 
-	// confirmLimit is how long a stream limit must have been the answer before it becomes the result. A node that no longer
-	// leads the stream and is too slow to notice still receives each publish, beside the leader, and answers from limits and
-	// counts of its own: refused here, stored there (seen while its disk was slow and publishing had just been resumed). The
-	// leader's answer arrives meanwhile, or the next attempt is reported as a duplicate.
+	// confirmLimit is how long a stream limit must have been the answer before it becomes the result. A node that no
+	// longer leads the stream and is too slow to notice still receives each publish, beside the leader, and answers from
+	// limits and counts of its own: refused here, stored there (seen while its disk was slow and publishing had just been
+	// resumed). The leader's answer arrives meanwhile, or the next attempt is reported as a duplicate.
 	confirmLimit = time.Second
 )
 
@@ -64,8 +64,8 @@ func (p *Publisher) beginRetry(e *pending) (attempt int) {
 	return p.attemptLocked(e)
 }
 
-// attemptLocked counts an attempt and sets its timeout; 0 if there is no connection to send it on. The client library would
-// buffer it then, and send it even after the message has its result.
+// attemptLocked counts an attempt and sets its timeout; 0 if there is no connection to send it on. The client library
+// would buffer it then, and send it even after the message has its result.
 func (p *Publisher) attemptLocked(e *pending) (attempt int) {
 	e.attempts++
 	now := time.Now()
@@ -110,8 +110,8 @@ func (p *Publisher) scheduleLocked(e *pending, then time.Time) {
 	}
 }
 
-// reply is the reply subject of one attempt. It names message and attempt, so that a late acknowledgement is not taken for
-// one of a later attempt.
+// reply is the reply subject of one attempt. It names message and attempt, so that a late acknowledgement is not taken
+// for one of a later attempt.
 func (p *Publisher) reply(num uint64, attempt int) string {
 	var buf [96]byte
 	b := append(buf[:0], p.inbox...)
@@ -178,8 +178,8 @@ func (e *pending) retryAt(a ack, attempt int, now time.Time) (at time.Time, agai
 	return time.Time{}, false
 }
 
-// result is the result of a final acknowledgement. A refusal of one attempt says nothing of another without an answer: that
-// one may still be on its way to the broker.
+// result is the result of a final acknowledgement. A refusal of one attempt says nothing of another without an answer:
+// that one may still be on its way to the broker.
 func (e *pending) result(a ack) Result {
 	if a.verdict != acked {
 		return e.failed(a.err)
@@ -196,14 +196,15 @@ func (e *pending) failed(err error) Result {
 	r := Result{Outcome: Refused, Partition: e.place.Partition, Key: e.place.Key, ID: e.id, Err: err}
 	if len(e.unanswered) > 0 {
 		r.Outcome = Unknown
-		r.Err = fmt.Errorf("not acknowledged in %s, so it may be stored, now or later: %w", plural.Of(e.attempts, "attempt"), err)
+		r.Err = fmt.Errorf("not acknowledged in %s, so it may be stored, now or later: %w", plural.Of(e.attempts, "attempt"),
+			err)
 	}
 	return r
 }
 
-// complete passes a message its result and returns the next one of its key. The caller has removed it from inFlight, or it
-// never was in it, so this happens once. The head stays in place until the callback returns, which keeps the callbacks of a
-// key in order.
+// complete passes a message its result and returns the next one of its key. The caller has removed it from inFlight, or
+// it never was in it, so this happens once. The head stays in place until the callback returns, which keeps the
+// callbacks of a key in order.
 func (p *Publisher) complete(e *pending, r Result) *pending {
 	p.mu.Lock()
 	q := p.keys[e.place.Key]
@@ -279,8 +280,8 @@ func (p *Publisher) check() (wait time.Duration, more bool) {
 	return time.Until(p.nextCheck), len(p.inFlight) > 0
 }
 
-// unresponsive reports whether nothing has been acknowledged for so long that another server may do better. It is true at most
-// once in that time.
+// unresponsive reports whether nothing has been acknowledged for so long that another server may do better. It is true
+// at most once in that time.
 func (p *Publisher) unresponsive(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -344,8 +345,8 @@ func (p *Publisher) wrapErrorHandler() {
 	})
 }
 
-// onViolation finds the message that a permission error is about, by its subject or, if the reply subject was refused, by its
-// number. The broker has dropped that attempt.
+// onViolation finds the message that a permission error is about, by its subject or, if the reply subject was refused,
+// by its number. The broker has dropped that attempt.
 func (p *Publisher) onViolation(err error) {
 	refused := ack{verdict: rejected, err: fmt.Errorf("%w: %w", ErrNotPermitted, err)}
 	if reply, ok := quotedAfter(err.Error(), "Publish with Reply of "); ok {

@@ -86,7 +86,8 @@ func TestUnknownHoldsItsKeyUntilResolved(t *testing.T) {
 	p := newPublisher(t, nc, orders(), Options{AckTimeout: 20 * time.Millisecond, RetryFor: 100 * time.Millisecond})
 	results := make(chan Result, 100)
 	give := func(key, data string) {
-		if err := p.Publish(brokertest.Context(t), Message{Key: key, Data: []byte(data)}, func(r Result) { results <- r }); err != nil {
+		if err := p.Publish(brokertest.Context(t), Message{Key: key, Data: []byte(data)},
+			func(r Result) { results <- r }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -147,8 +148,9 @@ func TestALimitIsBelievedWhenItIsSaidTwice(t *testing.T) {
 		first, second []string // What answers the first attempt, and the next one.
 		want          Outcome
 	}{
-		"and the leader stores it":                    {[]string{full, `{"stream":"orders","seq":7}`}, nil, Stored},
-		"and the next attempt is told that it stored": {[]string{full}, []string{`{"stream":"orders","seq":7,"duplicate":true}`}, Duplicate},
+		"and the leader stores it": {[]string{full, `{"stream":"orders","seq":7}`}, nil, Stored},
+		"and the next attempt is told that it stored": {[]string{full},
+			[]string{`{"stream":"orders","seq":7,"duplicate":true}`}, Duplicate},
 		"and again": {[]string{full}, []string{full}, Refused},
 	}
 	for name, c := range cases {
@@ -189,7 +191,8 @@ func wantRoam(t *testing.T, first *brokertest.Broker) {
 	t.Helper()
 	other := brokertest.Start(t, "")
 	other.Answer("orders.*", func(m *nats.Msg) { _ = m.Respond([]byte(`{"stream":"orders","seq":7}`)) })
-	nc, err := nats.Connect(first.URL()+","+other.URL(), nats.DontRandomize(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	nc, err := nats.Connect(first.URL()+","+other.URL(), nats.DontRandomize(), nats.MaxReconnects(-1),
+		nats.ReconnectWait(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +233,8 @@ func TestOnlyOneMessageOfAKeyIsInFlight(t *testing.T) {
 	p := newPublisher(t, b.Connect(), orders(), Options{AckTimeout: time.Minute})
 	var l ledger
 	for i := range 30 {
-		if err := p.Publish(brokertest.Context(t), Message{Key: fmt.Sprint("k", i%3), Data: fmt.Append(nil, i/3)}, l.add); err != nil {
+		if err := p.Publish(brokertest.Context(t), Message{Key: fmt.Sprint("k", i%3), Data: fmt.Append(nil, i/3)},
+			l.add); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -271,14 +275,17 @@ func fillWindow(t *testing.T, opt Options, fit int) {
 	p := newPublisher(t, b.Connect(), orders(), opt)
 	done := make(chan Result, 10)
 	for i := range fit {
-		if err := p.Publish(brokertest.Context(t), Message{Key: fmt.Sprint(i), Data: make([]byte, 1000)}, func(r Result) { done <- r }); err != nil {
+		if err := p.Publish(brokertest.Context(t), Message{Key: fmt.Sprint(i), Data: make([]byte, 1000)},
+			func(r Result) { done <- r }); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
 	defer cancel()
 	more := Message{Key: "more", Data: make([]byte, 1000)}
-	if err := p.Publish(ctx, more, func(Result) { t.Error("callback of a message that was not taken") }); !errors.Is(err, context.DeadlineExceeded) {
+	if err := p.Publish(ctx, more, func(Result) {
+		t.Error("callback of a message that was not taken")
+	}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("full window: %v", err)
 	}
 	if err := (<-got).Respond([]byte(`{"stream":"orders","seq":1}`)); err != nil {
@@ -303,7 +310,8 @@ func TestCloseGivesEveryMessageItsResult(t *testing.T) {
 	p.Close()
 	for key, results := range l.byKey {
 		for i, r := range results {
-			if want := map[bool]Outcome{true: Unknown, false: Refused}[i == 0]; r.Outcome != want || !errors.Is(r.Err, ErrClosed) {
+			if want := map[bool]Outcome{true: Unknown, false: Refused}[i == 0]; r.Outcome != want ||
+				!errors.Is(r.Err, ErrClosed) {
 				t.Errorf("message %d of %s: %+v", i, key, r)
 			}
 		}

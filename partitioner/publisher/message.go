@@ -66,7 +66,8 @@ var (
 	// ErrTopicFull: the topic is at its max_bytes. Nothing is lost; publish again later.
 	ErrTopicFull = errors.New("topic is full (max_bytes): its groups must catch up, or max_bytes be raised")
 	// ErrPublishingPaused: publishing is paused (see stream.PausePublishing). Nothing is lost; publish again later.
-	ErrPublishingPaused = errors.New("topic takes no messages because a node is short of disk space: `leasehold status` says which")
+	ErrPublishingPaused = errors.New("topic takes no messages because a node is short of disk space: `leasehold status` " +
+		"says which")
 	// ErrTooLarge: headers and data exceed max_payload.
 	ErrTooLarge = errors.New("message with its headers is larger than max_payload")
 	// ErrHeader: headers or a message id that are not allowed.
@@ -172,7 +173,8 @@ func (m *Message) place(t partitioner.Topic) (partitioner.Place, error) {
 			return partitioner.Place{}, err
 		}
 	} else if m.Key != "" {
-		return partitioner.Place{}, admission.SubjectInvalid.Refuse("%s: give a key or a subject, not both", partitioner.ErrSubject).Wrapping(partitioner.ErrSubject)
+		return partitioner.Place{}, admission.SubjectInvalid.Refuse("%s: give a key or a subject, not both",
+			partitioner.ErrSubject).Wrapping(partitioner.ErrSubject)
 	}
 	return t.Placement(subject)
 }
@@ -202,7 +204,8 @@ func (m *Message) checkHeader(id string) error {
 	}
 	for name, values := range m.Headers {
 		if len(values) > 0 && values[0] != id && strings.EqualFold(name, nats.MsgIdHdr) {
-			return badHeader(admission.HeaderNotAllowed.Refuse("message id %s differs from that of header %s, %s", admission.Quote(id), name, admission.Quote(values[0])))
+			return badHeader(admission.HeaderNotAllowed.Refuse("message id %s differs from that of header %s, %s",
+				admission.Quote(id), name, admission.Quote(values[0])))
 		}
 	}
 	if r := admission.MessageID(id); r != nil {

@@ -1,4 +1,5 @@
-// Package publisher publishes to a topic: pipelined across keys, in order within a key, retried under the same message id.
+// Package publisher publishes to a topic: pipelined across keys, in order within a key, retried under the same message
+// id.
 package publisher
 
 import (
@@ -23,15 +24,15 @@ type Options struct {
 	Window int
 	// MaxBytes bounds the memory of these messages. A larger message is accepted when it is the only one. Default 64 MiB.
 	MaxBytes bytesize.Size
-	// AckTimeout is how long to wait for an acknowledgement before sending again; it doubles twice. Default 2s. Short enough
-	// to find a new leader soon; an unnecessary retry costs the broker one lookup of the message id.
+	// AckTimeout is how long to wait for an acknowledgement before sending again; it doubles twice. Default 2s. Short
+	// enough to find a new leader soon; an unnecessary retry costs the broker one lookup of the message id.
 	AckTimeout time.Duration
 	// RetryFor ends the retries of a message, counted from its first send. Default half of dedup_window, at most
 	// three quarters: past the window the broker has forgotten the message id and a retry would be stored again.
 	RetryFor time.Duration
-	// Failover reconnects to another server that the connection knows when this one has answered nothing for three AckTimeouts,
-	// or only that the stream has no leader: a node that is frozen or cut off from the others keeps its clients. Use it on a
-	// connection that nothing else uses.
+	// Failover reconnects to another server that the connection knows when this one has answered nothing for three
+	// AckTimeouts, or only that the stream has no leader: a node that is frozen or cut off from the others keeps its
+	// clients. Use it on a connection that nothing else uses.
 	Failover bool
 }
 
@@ -60,12 +61,14 @@ func (o Options) validate(t partitioner.Topic) error {
 		errs = append(errs, fmt.Errorf("window, max bytes and ack timeout must be positive"))
 	}
 	if most := t.DedupWindow / 4 * 3; o.RetryFor < time.Millisecond || o.RetryFor > most {
-		errs = append(errs, fmt.Errorf("retry time %v is not within 1ms to %v, three quarters of dedup_window", o.RetryFor, most))
+		errs = append(errs, fmt.Errorf("retry time %v is not within 1ms to %v, three quarters of dedup_window", o.RetryFor,
+			most))
 	}
 	return errors.Join(errs...)
 }
 
-// wakePart is the part of the window, one divided by this, that must be free before calls waiting for capacity are woken.
+// wakePart is the part of the window, one divided by this, that must be free before calls waiting for capacity are
+// woken.
 const wakePart = 16
 
 // Publisher publishes to one topic: pipelined across keys, at most one message of a key in flight, retried under the
@@ -74,8 +77,8 @@ const wakePart = 16
 // Callbacks run on the publisher's goroutines, one at a time for a key and in the order its messages were given to
 // Publish. They must not block and must not call Publish, Flush or Close; Resolve is fine.
 //
-// A Publisher starts one goroutine and a subscription; Close ends both. All methods are safe for concurrent use.
-// At any time every message is in exactly one place: at the head of its key's queue (in flight, or in its callback), behind
+// A Publisher starts one goroutine and a subscription; Close ends both. All methods are safe for concurrent use. At any
+// time every message is in exactly one place: at the head of its key's queue (in flight, or in its callback), behind
 // the head, or done.
 type Publisher struct {
 	nc       *nats.Conn
@@ -155,8 +158,8 @@ func New(nc *nats.Conn, t partitioner.Topic, opt Options) (*Publisher, error) {
 	return p, nil
 }
 
-// subscribe opens the inbox for all acknowledgements and checks that it works: without permission to receive, every message
-// would end as Unknown.
+// subscribe opens the inbox for all acknowledgements and checks that it works: without permission to receive, every
+// message would end as Unknown.
 func (p *Publisher) subscribe() error {
 	sub, err := p.nc.Subscribe(p.inbox+"*", p.onReply)
 	if err != nil {
@@ -175,9 +178,9 @@ func (p *Publisher) subscribe() error {
 	return nil
 }
 
-// Publish accepts a message and passes its result to callback, once. It blocks only while the window is full. On an error
-// (ctx ended, ErrClosed) the message was not accepted and callback is not called. A message without a usable key gets its
-// result, Refused, before Publish returns.
+// Publish accepts a message and passes its result to callback, once. It blocks only while the window is full. On an
+// error (ctx ended, ErrClosed) the message was not accepted and callback is not called. A message without a usable key
+// gets its result, Refused, before Publish returns.
 func (p *Publisher) Publish(ctx context.Context, m Message, callback func(Result)) error {
 	e := &pending{data: m.Data, callback: callback, weight: p.weight(m.size())}
 	e.header, e.id, e.refusal = m.header()
@@ -258,9 +261,9 @@ func (p *Publisher) enqueueLocked(e *pending) (first bool) {
 
 // releaseLocked removes a message whose callback has returned from the window, and wakes calls that wait for capacity.
 //
-// They are woken only when a part of the window is free, since each wake-up wakes them all. With one caller that makes no
-// difference in throughput, and 5 % fewer writes to the connection (BenchmarkWake, 6 runs). If nothing is in flight, nothing
-// else frees capacity, so they wake at once.
+// They are woken only when a part of the window is free, since each wake-up wakes them all. With one caller it saves
+// about 6 % of the writes to the connection; throughput was inconclusive, on a busy machine (BenchmarkWake). If nothing
+// is in flight, nothing else frees capacity, so they wake at once.
 func (p *Publisher) releaseLocked(e *pending) {
 	p.accepted--
 	p.bytes -= e.weight
@@ -268,7 +271,8 @@ func (p *Publisher) releaseLocked(e *pending) {
 		close(p.idle)
 		p.idle = nil
 	}
-	enough := p.accepted <= p.opt.Window-max(1, p.opt.Window/p.wakePart) && p.bytes <= int64(p.opt.MaxBytes)-int64(p.opt.MaxBytes)/int64(p.wakePart)
+	enough := p.accepted <= p.opt.Window-max(1, p.opt.Window/p.wakePart) &&
+		p.bytes <= int64(p.opt.MaxBytes)-int64(p.opt.MaxBytes)/int64(p.wakePart)
 	if enough || len(p.inFlight) == 0 {
 		p.wakeLocked()
 	}
@@ -281,8 +285,8 @@ func (p *Publisher) wakeLocked() {
 	}
 }
 
-// Resolve unblocks a key after an Unknown. The key is Result.Key. Whether the unknown message is published again first, or
-// given up, is the caller's decision: publishing it again puts it behind the blocked ones.
+// Resolve unblocks a key after an Unknown. The key is Result.Key. Whether the unknown message is published again first,
+// or given up, is the caller's decision: publishing it again puts it behind the blocked ones.
 func (p *Publisher) Resolve(key string) {
 	p.mu.Lock()
 	next := p.unblockLocked(key)
@@ -362,7 +366,8 @@ func (p *Publisher) Close() {
 	p.nc.RemoveStatusListener(p.status)
 }
 
-// abandon ends everything in flight; the rest follows through advance, which sends nothing once the publisher is closed.
+// abandon ends everything in flight; the rest follows through advance, which sends nothing once the publisher is
+// closed.
 func (p *Publisher) abandon() {
 	p.mu.Lock()
 	var inFlight, unblocked []*pending

@@ -87,7 +87,8 @@ func TestPublishStoresInThePartitionOfItsKey(t *testing.T) {
 	p := newPublisher(t, nc, orders(), Options{})
 	headers := nats.Header{"traceparent": {"00-x"}, "x-a": {"1", "2"}}
 	r := publish(t, p, Message{Key: "a b", Headers: headers, Data: []byte("hello")})
-	if r.Outcome != Stored || r.Sequence != 1 || r.Partition != partitioner.Of(12, "a%20b") || r.Key != "a%20b" || r.ID == "" {
+	if r.Outcome != Stored || r.Sequence != 1 || r.Partition != partitioner.Of(12, "a%20b") || r.Key != "a%20b" ||
+		r.ID == "" {
 		t.Fatalf("result %+v", r)
 	}
 	stream, err := js.Stream(brokertest.Context(t), "orders")
@@ -98,10 +99,12 @@ func TestPublishStoresInThePartitionOfItsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := strings.TrimSuffix(orders().PartitionFilter(r.Partition), ">") + "a%20b"; m.Subject != want || string(m.Data) != "hello" {
+	if want := strings.TrimSuffix(orders().PartitionFilter(r.Partition), ">") + "a%20b"; m.Subject != want ||
+		string(m.Data) != "hello" {
 		t.Errorf("stored %q under %q, want %q", m.Data, m.Subject, want)
 	}
-	if m.Header.Get(nats.MsgIdHdr) != r.ID || m.Header.Get("traceparent") != "00-x" || !slices.Equal(m.Header["x-a"], []string{"1", "2"}) {
+	if m.Header.Get(nats.MsgIdHdr) != r.ID || m.Header.Get("traceparent") != "00-x" ||
+		!slices.Equal(m.Header["x-a"], []string{"1", "2"}) {
 		t.Errorf("stored headers %v", m.Header)
 	}
 	if len(headers) != 2 {
@@ -141,7 +144,8 @@ func TestPublishRefusesWhatCannotBeStored(t *testing.T) {
 		"bad header name":      {Message{Key: "a", Headers: nats.Header{"a b:": {"y"}}}, ErrHeader},
 		"long outside the key": {Message{Subject: "plant." + strings.Repeat("x", 4070) + ".a"}, partitioner.ErrSubject},
 		"long id":              {Message{Key: "a", ID: strings.Repeat("i", 257)}, ErrHeader},
-		"long id in a header":  {Message{Key: "a", Headers: nats.Header{"nats-msg-id": {strings.Repeat("i", 257)}}}, ErrHeader},
+		"long id in a header": {Message{Key: "a", Headers: nats.Header{"nats-msg-id": {strings.Repeat("i", 257)}}},
+			ErrHeader},
 		"control in header":    {Message{Key: "a", Headers: nats.Header{"a": {"\x1b[0m"}}}, ErrHeader},
 		"headers over 32 KiB":  {Message{Key: "a", Headers: nats.Header{"a": {strings.Repeat("x", 32<<10-20)}}}, ErrHeader},
 		"another stream":       {Message{Key: "a", Headers: nats.Header{"nats-expected-stream": {"invoices"}}}, nil},
@@ -196,7 +200,10 @@ func TestPublishWorksWithPublishOnlyRights(t *testing.T) {
 	b := brokertest.Start(t, usersConf)
 	ensure(t, brokertest.JetStream(t, b.Connect(nats.UserInfo("admin", "a"))), orders())
 	called := make(chan error, 10)
-	nc := b.Connect(nats.UserInfo("device", "d"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { called <- err }))
+	nc := b.Connect(nats.UserInfo("device", "d"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription,
+		err error) {
+		called <- err
+	}))
 	p := newPublisher(t, nc, orders(), Options{})
 	if r := publish(t, p, Message{Key: "ok"}); r.Outcome != Stored {
 		t.Errorf("allowed: %+v", r)

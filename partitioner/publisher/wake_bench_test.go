@@ -14,9 +14,9 @@ import (
 	"leasehold/partitioner/brokertest"
 )
 
-// BenchmarkWake compares what it costs to wake publishers in wait for capacity only when a sixteenth of the window is free
-// with waking them for each acknowledgement. The broker answers from memory, so that the client is what is measured.
-// Run it with -count 5; msgs/s and writes/msg, the system calls on the connection, are what to look at.
+// BenchmarkWake compares what it costs to wake publishers in wait for capacity only when a sixteenth of the window is
+// free with waking them for each acknowledgement. The broker answers from memory, so that the client is what is
+// measured. Run it with -count 5; msgs/s and writes/msg, the system calls on the connection, are what to look at.
 func BenchmarkWake(b *testing.B) {
 	for name, part := range map[string]int{"sixteenth": 16, "each": 1024} {
 		b.Run(name, func(b *testing.B) {
@@ -33,7 +33,8 @@ func BenchmarkWake(b *testing.B) {
 			writes.Store(0)
 			b.ResetTimer()
 			for i := range b.N {
-				if err := p.Publish(context.Background(), Message{Key: fmt.Sprintf("key-%d", i%benchKeys), Data: data}, func(Result) {}); err != nil {
+				if err := p.Publish(context.Background(), Message{Key: fmt.Sprintf("key-%d", i%benchKeys), Data: data},
+					func(Result) {}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -24,7 +24,8 @@ func TestDeadLettersOfAnotherHandAreRefused(t *testing.T) {
 	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := EnsureDeadLetters(t.Context(), js, "billing", opt); err == nil || !strings.Contains(err.Error(), "dlq_billing") {
+	if _, err := EnsureDeadLetters(t.Context(), js, "billing", opt); err == nil ||
+		!strings.Contains(err.Error(), "dlq_billing") {
 		t.Errorf("a stream that keeps several letters a subject: %v", err)
 	}
 }

@@ -34,7 +34,8 @@ func TestOfAgreesWithTheServer(t *testing.T) {
 }
 
 func oddToken(i int) string {
-	kinds := []string{"c-%d", "%%C3%%BC%d", "ü%d", "鍵-%d", "a{{partition(3,1)}}%d", "$%d", strings.Repeat("k", 400) + "%d", "a>b*%d", "-%d"}
+	kinds := []string{"c-%d", "%%C3%%BC%d", "ü%d", "鍵-%d", "a{{partition(3,1)}}%d", "$%d", strings.Repeat("k", 400) + "%d",
+		"a>b*%d", "-%d"}
 	return fmt.Sprintf(kinds[i%len(kinds)], i)
 }
 

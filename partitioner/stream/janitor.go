@@ -12,8 +12,8 @@ import (
 )
 
 // Janitor gives the room of finished messages back. It deletes only ever by prefix, so that a hole in a topic's
-// sequences is always damage and never house-keeping. One node at a time runs it, the holder of the topic's chore lease;
-// if two did, the higher floor would win, and nothing unfinished would be lost.
+// sequences is always damage and never house-keeping. One node at a time runs it, the holder of the topic's chore
+// lease; if two did, the higher floor would win, and nothing unfinished would be lost.
 type Janitor struct {
 	Topic  partitioner.Topic
 	JS     jetstream.JetStream
@@ -80,8 +80,8 @@ func (j *Janitor) purge(ctx context.Context) error {
 	return nil
 }
 
-// retained lowers the floor to below the oldest message that is younger than the topic's retain. What cannot be told counts
-// as young: nothing is purged then, and the next look is soon.
+// retained lowers the floor to below the oldest message that is younger than the topic's retain. What cannot be told
+// counts as young: nothing is purged then, and the next look is soon.
 func (j *Janitor) retained(ctx context.Context, f Finished, info *jetstream.StreamInfo) (uint64, error) {
 	floor := f.Seq
 	if f.Retain <= 0 || info.State.LastSeq == 0 {
@@ -104,8 +104,8 @@ func (j *Janitor) retained(ctx context.Context, f Finished, info *jetstream.Stre
 	return 0, nil // The replica that answered has not got them yet.
 }
 
-// now is the earlier one of this node's clock and that of the stream's leader, which stamps the messages: one clock that is
-// ahead makes no message old.
+// now is the earlier one of this node's clock and that of the stream's leader, which stamps the messages: one clock
+// that is ahead makes no message old.
 func (j *Janitor) now(leader time.Time) time.Time {
 	own := time.Now()
 	if j.Now != nil {

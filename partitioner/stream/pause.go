@@ -8,11 +8,11 @@ import (
 )
 
 // The max_msgs of a topic's stream. Topics have no limit of messages of their own, so this one is there to refuse
-// publishes of every client with an answer at once (10077, "maximum messages exceeded"), while everything else continues: the
-// stream discards new messages, so the limit deletes nothing; message ids are looked at before it, so a retry of what is
-// stored is still told so; reading, purging and every other stream are not concerned. Sealing could not be undone; a
-// lower max_bytes would look like a topic that is full, release space that the server had set aside for it, and change
-// the size of its blocks at a restart.
+// publishes of every client with an answer at once (10077, "maximum messages exceeded"), while everything else
+// continues: the stream discards new messages, so the limit deletes nothing; message ids are looked at before it, so a
+// retry of what is stored is still told so; reading, purging and every other stream are not concerned. Sealing could
+// not be undone; a lower max_bytes would look like a topic that is full, release space that the server had set aside
+// for it, and change the size of its blocks at a restart.
 //
 // It cannot be 0. So a topic that is empty takes one message, and another one once that is finished and purged.
 const (

@@ -16,11 +16,11 @@ import (
 	"leasehold/partitioner"
 )
 
-// How the streams share server.max_store. The broker has no part in it (server.brokerStore): each node would compare the sum
-// of all streams with its own max_store, refuse to load replicas that others have stored for long, and so a change of the
-// config would stop one node after the other. Here a size is granted when a stream is made or raised, and never taken back:
-// what does not fit is a smaller stream and a warning, and a stream that is there stays usable whatever the configs say.
-// A stream refuses messages at its own size, so what was granted is all that can be stored.
+// How the streams share server.max_store. The broker has no part in it (server.brokerStore): each node would compare
+// the sum of all streams with its own max_store, refuse to load replicas that others have stored for long, and so a
+// change of the config would stop one node after the other. Here a size is granted when a stream is made or raised, and
+// never taken back: what does not fit is a smaller stream and a warning, and a stream that is there stays usable
+// whatever the configs say. A stream refuses messages at its own size, so what was granted is all that can be stored.
 
 // MinBytes is what a new stream gets even if nothing of max_store is left. Less holds only a few messages of the
 // largest size.
@@ -50,7 +50,8 @@ func (s Sizing) free(ctx context.Context) (bytesize.Size, error) {
 func (s Sizing) create(ctx context.Context, c *jetstream.StreamConfig) error {
 	wanted := cmp.Or(s.Stated, s.Default)
 	if wanted <= 0 {
-		return fmt.Errorf("%w: stream %s: max_bytes must be set: without it a full disk stops the whole broker", errUnusable, c.Name)
+		return fmt.Errorf("%w: stream %s: max_bytes must be set: without it a full disk stops the whole broker", errUnusable,
+			c.Name)
 	}
 	free, err := s.free(ctx)
 	if err != nil {
@@ -133,10 +134,12 @@ func (r Reservation) Group() (string, bool) { return partitioner.DeadLetterGroup
 type MissingError struct{ Streams []string }
 
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("nobody answers for the streams %s, so what they have of max_store is not known", strings.Join(e.Streams, ", "))
+	return fmt.Sprintf("nobody answers for the streams %s, so what they have of max_store is not known",
+		strings.Join(e.Streams, ", "))
 }
 
-// streamPage is an answer to STREAM.LIST. The client library passes over Missing, and counts its pages as if nothing were.
+// streamPage is an answer to STREAM.LIST. The client library passes over Missing, and counts its pages as if nothing
+// were.
 type streamPage struct {
 	Error   *jetstream.APIError     `json:"error"`
 	Total   int                     `json:"total"`
@@ -215,9 +218,11 @@ func Reserved(all []Reservation) (most bytesize.Size) {
 	return most
 }
 
-// Grow gives a stream what was stated for it and did not fit then, or as much as is free now. It returns its size, 0 if nothing
-// was changed. A stream that is not as it was listed is left alone: another node has given it a part of what was free.
-func Grow(ctx context.Context, js jetstream.JetStream, r Reservation, free bytesize.Size) (size bytesize.Size, err error) {
+// Grow gives a stream what was stated for it and did not fit then, or as much as is free now. It returns its size, 0 if
+// nothing was changed. A stream that is not as it was listed is left alone: another node has given it a part of what
+// was free.
+func Grow(ctx context.Context, js jetstream.JetStream, r Reservation,
+	free bytesize.Size) (size bytesize.Size, err error) {
 	stream, err := find(ctx, js, r.Stream)
 	if err != nil {
 		return 0, fmt.Errorf("look up stream %s: %w", r.Stream, err)

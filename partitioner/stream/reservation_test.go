@@ -128,10 +128,12 @@ func TestDeadLettersAreSizedAsTopicsAre(t *testing.T) {
 	}
 	const listed, mib = 16 * bytesize.MiB, bytesize.MiB
 	for _, step := range []struct{ listed, free, want bytesize.Size }{
-		{listed, -mib, 0}, {listed, bytesize.KiB, 0}, {listed, mib, 17 * mib}, {listed, bytesize.GiB, 0}, // listed before the raise
+		// listed before the raise
+		{listed, -mib, 0}, {listed, bytesize.KiB, 0}, {listed, mib, 17 * mib}, {listed, bytesize.GiB, 0},
 		{17 * mib, bytesize.GiB, bytesize.GiB}, {bytesize.GiB, 9 * bytesize.GiB, 0},
 	} {
-		if size, err := Grow(brokertest.Context(t), js, Reservation{Stream: "dlq_billing", Bytes: step.listed}, step.free); size != step.want || err != nil {
+		if size, err := Grow(brokertest.Context(t), js, Reservation{Stream: "dlq_billing", Bytes: step.listed},
+			step.free); size != step.want || err != nil {
 			t.Errorf("with %s free it has %s, want %s: %v", step.free, size, step.want, err)
 		}
 	}
@@ -148,7 +150,8 @@ func TestStreamsThatNobodyAnswersForAreMissing(t *testing.T) {
 	js := brokertest.JetStream(t, nc)
 	names := []string{"a", "m", "z"}
 	for _, name := range names {
-		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, MaxBytes: int64(bytesize.MiB)}); err != nil {
+		if _, err := js.CreateStream(t.Context(),
+			jetstream.StreamConfig{Name: name, MaxBytes: int64(bytesize.MiB)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -172,8 +175,8 @@ func TestStreamsThatNobodyAnswersForAreMissing(t *testing.T) {
 	}
 }
 
-// leaderless lists streams as a cluster does in which one has no leader (nats-server v2.15.2, server/jetstream_cluster.go:
-// jsClusteredStreamListRequest).
+// leaderless lists streams as a cluster does in which one has no leader (nats-server v2.15.2,
+// server/jetstream_cluster.go: jsClusteredStreamListRequest).
 func leaderless(t *testing.T, nc *nats.Conn, lost string) jetstream.JetStream {
 	t.Helper()
 	sub, err := nc.Subscribe(lost+".API.STREAM.LIST", func(m *nats.Msg) {
@@ -186,7 +189,9 @@ func leaderless(t *testing.T, nc *nats.Conn, lost string) jetstream.JetStream {
 			return
 		}
 		streams, _ := page["streams"].([]any)
-		kept := slices.DeleteFunc(streams, func(s any) bool { return s.(map[string]any)["config"].(map[string]any)["name"] == lost })
+		kept := slices.DeleteFunc(streams, func(s any) bool {
+			return s.(map[string]any)["config"].(map[string]any)["name"] == lost
+		})
 		if len(kept) < len(streams) {
 			page["missing"] = []string{lost}
 		}
@@ -223,12 +228,15 @@ func TestReservedIsThatOfTheFullestNode(t *testing.T) {
 
 func TestWhatAStreamWaitsForIsSaidInPlainWords(t *testing.T) {
 	for want, err := range map[string]error{
-		"too few nodes are connected": &jetstream.APIError{Code: 400, ErrorCode: codeNoPeers, Description: "no suitable peers for placement, peer offline"},
-		"no leader":                   fmt.Errorf("look: %w", context.DeadlineExceeded),
-		"cannot do it yet: system temporarily unavailable": &jetstream.APIError{Code: 503, ErrorCode: 10008, Description: "system temporarily unavailable"},
+		"too few nodes are connected": &jetstream.APIError{Code: 400, ErrorCode: codeNoPeers,
+			Description: "no suitable peers for placement, peer offline"},
+		"no leader": fmt.Errorf("look: %w", context.DeadlineExceeded),
+		"cannot do it yet: system temporarily unavailable": &jetstream.APIError{Code: 503, ErrorCode: 10008,
+			Description: "system temporarily unavailable"},
 		"it has no leader": nats.ErrNoResponders,
 	} {
-		if got := waitReason(err); !strings.Contains(got, want) || strings.Contains(got, "nats:") || strings.Contains(got, "err_code") {
+		if got := waitReason(err); !strings.Contains(got, want) || strings.Contains(got, "nats:") ||
+			strings.Contains(got, "err_code") {
 			t.Errorf("%v: %q", err, got)
 		}
 	}

@@ -1,5 +1,5 @@
-// Package stream is the life of the streams behind topics and dead letters: how they are created and resized, how publishing
-// is paused while a disk is short of space, and how finished messages are purged.
+// Package stream is the life of the streams behind topics and dead letters: how they are created and resized, how
+// publishing is paused while a disk is short of space, and how finished messages are purged.
 package stream
 
 import (
@@ -27,8 +27,8 @@ const (
 	metaPartitions = "leasehold_partitions"
 	metaKey        = "leasehold_key"
 
-	// requeueHeadroom is how much larger a stored message may be than a published one. A dead letter that is requeued gets headers
-	// of ours, and each of its own may be spelled a byte longer.
+	// requeueHeadroom is how much larger a stored message may be than a published one. A dead letter that is requeued gets
+	// headers of ours, and each of its own may be spelled a byte longer.
 	requeueHeadroom = 32 * bytesize.KiB
 
 	createTimeout  = 5 * time.Second // of one request to make or change a stream
@@ -64,12 +64,13 @@ func (e *MismatchError) Error() string {
 	for i, d := range e.Differences {
 		parts[i] = fmt.Sprintf("%s is %s in the cluster but %s in this config", d.Field, d.Stored, d.Wanted)
 	}
-	return fmt.Sprintf("topic %s: %s; these are fixed when a topic is created: put the cluster's values into the config, or use a new topic name",
+	return fmt.Sprintf("topic %s: %s; these are fixed when a topic is created: put the cluster's values into the "+
+		"config, or use a new topic name",
 		e.Topic, strings.Join(parts, ", "))
 }
 
-// Ensure creates the topic's stream, or compares the stored one with the wanted one: *MismatchError if they
-// differ in what is fixed. Of a stream that exists only the limits (max_bytes as Sizing says, dedup_window, largest message,
+// Ensure creates the topic's stream, or compares the stored one with the wanted one: *MismatchError if they differ in
+// what is fixed. Of a stream that exists only the limits (max_bytes as Sizing says, dedup_window, largest message,
 // consumers) are updated, never the subject transform: each replica would apply the change at a moment of its own and
 // store messages of one key in different partitions on different replicas.
 //
@@ -86,7 +87,8 @@ func Ensure(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, op
 }
 
 // retryUntilDone tries to create a stream until it exists, ctx ends or the error is permanent.
-func retryUntilDone(ctx context.Context, what string, waiting func(error), try func() (jetstream.Stream, error)) (jetstream.Stream, error) {
+func retryUntilDone(ctx context.Context, what string, waiting func(error),
+	try func() (jetstream.Stream, error)) (jetstream.Stream, error) {
 	for pause := createMinPause; ; pause = min(2*pause, createMaxPause) {
 		stream, err := try()
 		if err == nil {
@@ -149,7 +151,8 @@ func larger(a, b int32) int32 {
 type adopter func(have *jetstream.StreamConfig) (change bool, err error)
 
 // ensureOnce finds or makes a stream.
-func ensureOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, size Sizing, adopt adopter) (jetstream.Stream, error) {
+func ensureOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, size Sizing,
+	adopt adopter) (jetstream.Stream, error) {
 	stream, err := find(ctx, js, want.Name)
 	if isNotFound(err) {
 		return createOnce(ctx, js, want, size)
@@ -171,9 +174,10 @@ func ensureOnce(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 	return js.UpdateStream(ctx, have)
 }
 
-// createOnce makes a stream. Two nodes may do it at once: the same definition answers both with the stream, another one gives
-// ErrStreamNameAlreadyInUse, which the next round turns into a comparison.
-func createOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, size Sizing) (jetstream.Stream, error) {
+// createOnce makes a stream. Two nodes may do it at once: the same definition answers both with the stream, another one
+// gives ErrStreamNameAlreadyInUse, which the next round turns into a comparison.
+func createOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig,
+	size Sizing) (jetstream.Stream, error) {
 	if err := size.create(ctx, &want); err != nil {
 		return nil, err
 	}
@@ -188,7 +192,8 @@ func adoptTopic(t partitioner.Topic, want jetstream.StreamConfig) adopter {
 		if diffs := differences(*have, want); len(diffs) > 0 {
 			return false, &MismatchError{Topic: t.Name, Differences: diffs}
 		}
-		// Never lowered: dead letters of larger messages may be requeued, and nodes whose max_payload differs would take turns.
+		// Never lowered: dead letters of larger messages may be requeued, and nodes whose max_payload differs would take
+		// turns.
 		want.MaxMsgSize = larger(have.MaxMsgSize, want.MaxMsgSize)
 		same := limitsEqual(*have, want)
 		have.Duplicates = want.Duplicates
@@ -278,7 +283,8 @@ func isNotFound(err error) bool { return errors.Is(err, jetstream.ErrStreamNotFo
 // transient reports whether creating or reading a stream may work later.
 func transient(err error) bool {
 	var mismatch *MismatchError
-	if errors.As(err, &mismatch) || errors.Is(err, errNotOurs) || errors.Is(err, errUnusable) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
+	if errors.As(err, &mismatch) || errors.Is(err, errNotOurs) || errors.Is(err, errUnusable) ||
+		errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
 		return false
 	}
 	var api *jetstream.APIError

@@ -18,12 +18,15 @@ import (
 func TestEnsureStreamCreatesWhatTheDesignSays(t *testing.T) {
 	js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
 	cfg := ensure(t, js, orders()).CachedInfo().Config
-	if cfg.Storage != jetstream.FileStorage || cfg.Retention != jetstream.LimitsPolicy || cfg.Discard != jetstream.DiscardNew ||
-		!cfg.DenyDelete || !cfg.AllowDirect || cfg.MaxAge != 0 || cfg.MaxBytes != int64(64*bytesize.MiB) || cfg.DenyPurge ||
-		cfg.MaxMsgSize != 1<<20+int32(requeueHeadroom) || cfg.Duplicates != 2*time.Minute || cfg.MaxConsumers != MaxConsumers || cfg.Replicas != 1 {
+	if cfg.Storage != jetstream.FileStorage || cfg.Retention != jetstream.LimitsPolicy ||
+		cfg.Discard != jetstream.DiscardNew || !cfg.DenyDelete || !cfg.AllowDirect || cfg.MaxAge != 0 ||
+		cfg.MaxBytes != int64(64*bytesize.MiB) || cfg.DenyPurge ||
+		cfg.MaxMsgSize != 1<<20+int32(requeueHeadroom) || cfg.Duplicates != 2*time.Minute ||
+		cfg.MaxConsumers != MaxConsumers || cfg.Replicas != 1 {
 		t.Errorf("created as %+v", cfg)
 	}
-	want := jetstream.SubjectTransformConfig{Source: "orders.*", Destination: "orders.1.{{partition(12,1)}}.{{wildcard(1)}}"}
+	want := jetstream.SubjectTransformConfig{Source: "orders.*",
+		Destination: "orders.1.{{partition(12,1)}}.{{wildcard(1)}}"}
 	if *cfg.SubjectTransform != want || cfg.Metadata[metaLayout] != "1" {
 		t.Errorf("transform %+v, metadata %v", *cfg.SubjectTransform, cfg.Metadata)
 	}
@@ -35,12 +38,14 @@ func TestEnsureStreamUpdatesLimitsAndKeepsTheTransform(t *testing.T) {
 	topic := orders()
 	topic.MaxBytes, topic.DedupWindow, topic.Retain = 8*bytesize.MiB, time.Minute, time.Hour
 	cfg := ensure(t, js, topic).CachedInfo().Config
-	if cfg.MaxBytes != int64(topic.MaxBytes) || cfg.Duplicates != topic.DedupWindow || *cfg.SubjectTransform != *created.SubjectTransform {
+	if cfg.MaxBytes != int64(topic.MaxBytes) || cfg.Duplicates != topic.DedupWindow ||
+		*cfg.SubjectTransform != *created.SubjectTransform {
 		t.Errorf("updated to %+v", cfg)
 	}
 }
 
-// TestEnsureStreamOnlyRaisesTheLargestMessage: a stream of before there was room for a requeue, then nodes with other max_payloads.
+// TestEnsureStreamOnlyRaisesTheLargestMessage: a stream of before there was room for a requeue, then nodes with other
+// max_payloads.
 func TestEnsureStreamOnlyRaisesTheLargestMessage(t *testing.T) {
 	js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
 	old := ensure(t, js, orders()).CachedInfo().Config
@@ -52,7 +57,8 @@ func TestEnsureStreamOnlyRaisesTheLargestMessage(t *testing.T) {
 		payload bytesize.Size
 		want    int32
 	}{
-		{bytesize.MiB, 1<<20 + 32<<10}, {bytesize.KiB, 1<<20 + 32<<10}, {2 * bytesize.MiB, 2<<20 + 32<<10}, {0, -1}, {bytesize.MiB, -1},
+		{bytesize.MiB, 1<<20 + 32<<10}, {bytesize.KiB, 1<<20 + 32<<10}, {2 * bytesize.MiB, 2<<20 + 32<<10}, {0, -1},
+		{bytesize.MiB, -1},
 	} {
 		stream, err := Ensure(brokertest.Context(t), js, orders(), Options{Replicas: 1, MaxPayload: c.payload})
 		if err != nil {
@@ -66,12 +72,15 @@ func TestEnsureStreamOnlyRaisesTheLargestMessage(t *testing.T) {
 
 func TestEnsureStreamRefusesAnotherDefinition(t *testing.T) {
 	js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
-	topic := partitioner.Topic{Name: "orders", Partitions: 12, Subject: "orders.eu.*.*", MaxBytes: bytesize.MiB}.WithDefaults()
+	topic := partitioner.Topic{Name: "orders", Partitions: 12, Subject: "orders.eu.*.*",
+		MaxBytes: bytesize.MiB}.WithDefaults()
 	ensure(t, js, topic)
 	for field, change := range map[string]func(*partitioner.Topic){
-		"partitions is 12 in the cluster but 64":                                   func(t *partitioner.Topic) { t.Partitions = 64 },
-		"key is [1] in the cluster but [2, 1]":                                     func(t *partitioner.Topic) { t.Key = []int{2, 1} },
-		`subject is "orders.eu.*.*" in the cluster but "orders.us.*.*" in this co`: func(t *partitioner.Topic) { t.Subject = "orders.us.*.*" },
+		"partitions is 12 in the cluster but 64": func(t *partitioner.Topic) { t.Partitions = 64 },
+		"key is [1] in the cluster but [2, 1]":   func(t *partitioner.Topic) { t.Key = []int{2, 1} },
+		`subject is "orders.eu.*.*" in the cluster but "orders.us.*.*" in this co`: func(t *partitioner.Topic) {
+			t.Subject = "orders.us.*.*"
+		},
 	} {
 		other := topic
 		change(&other)
@@ -90,7 +99,8 @@ func TestEnsureStreamRefusesAnotherDefinition(t *testing.T) {
 
 func TestEnsureStreamRefusesForeignStreams(t *testing.T) {
 	js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
-	if _, err := js.CreateStream(brokertest.Context(t), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.*"}}); err != nil {
+	if _, err := js.CreateStream(brokertest.Context(t), jetstream.StreamConfig{Name: "orders",
+		Subjects: []string{"orders.*"}}); err != nil {
 		t.Fatal(err)
 	}
 	var mismatch *MismatchError
@@ -102,7 +112,8 @@ func TestEnsureStreamRefusesForeignStreams(t *testing.T) {
 
 func TestEnsureStreamDoesNotWaitForWhatCannotWork(t *testing.T) {
 	js := brokertest.JetStream(t, brokertest.Start(t, "").Connect())
-	if _, err := js.CreateStream(brokertest.Context(t), jetstream.StreamConfig{Name: "other", Subjects: []string{"orders.>"}}); err != nil {
+	if _, err := js.CreateStream(brokertest.Context(t), jetstream.StreamConfig{Name: "other",
+		Subjects: []string{"orders.>"}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, opt := range []Options{{Replicas: 1}, {Replicas: 3}} { // overlapping subjects; replicas without a cluster
@@ -125,7 +136,8 @@ func TestEnsureStreamWaitsForTheBroker(t *testing.T) {
 	waited := make(chan struct{}, 100)
 	done := make(chan error, 1)
 	go func() {
-		_, err := Ensure(brokertest.Context(t), js, orders(), Options{Replicas: 1, Waiting: func(error) { waited <- struct{}{} }})
+		_, err := Ensure(brokertest.Context(t), js, orders(),
+			Options{Replicas: 1, Waiting: func(error) { waited <- struct{}{} }})
 		done <- err
 	}()
 	<-waited

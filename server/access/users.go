@@ -1,5 +1,5 @@
-// Package access says who may connect to a node's listener: users, the hashes of their passwords, and what each may publish
-// or serve.
+// Package access says who may connect to a node's listener: users, the hashes of their passwords, and what each may
+// publish or serve.
 package access
 
 import (
@@ -16,9 +16,9 @@ import (
 	"leasehold/internal/validname"
 )
 
-// Clients on other machines are users: each may publish to the topics it is given, or answer for the groups it is given,
-// and receive answers. Nothing else, and at two walls: the ingress passes on what is on the user's list and nothing else,
-// and the user's connection to the broker has permissions for the same list.
+// Clients on other machines are users: each may publish to the topics it is given, or answer for the groups it is
+// given, and receive answers. Nothing else, and at two walls: the ingress passes on what is on the user's list and
+// nothing else, and the user's connection to the broker has permissions for the same list.
 
 // UserConfig is one [[user]] table.
 type UserConfig struct {
@@ -40,7 +40,8 @@ func (u UserConfig) Validate() error {
 	case u.PasswordFile != "" && u.NKey != "":
 		fault("nkey", "there is a password_file as well; a user has one of them")
 	case u.PasswordFile == "" && u.NKey == "":
-		fault("password_file", "a user needs a password_file (`leasehold user hash` makes its content) or an nkey (`leasehold user nkey`)")
+		fault("password_file", "a user needs a password_file (`leasehold user hash` makes its content) or an nkey "+
+			"(`leasehold user nkey`)")
 	case u.NKey != "":
 		if text := nkeyFault(u.NKey); text != "" {
 			fault("nkey", "%s", text)
@@ -158,7 +159,8 @@ func ParsePasswordHash(text string) (string, error) {
 	}
 	cost, err := bcrypt.Cost([]byte(hash))
 	if err != nil || cost < bcrypt.MinCost || cost > maxHashCost {
-		return "", fmt.Errorf("holds a bcrypt hash of cost %d, which must be within %d to %d; `leasehold user hash` makes one of %d",
+		return "", fmt.Errorf("holds a bcrypt hash of cost %d, which must be within %d to %d; `leasehold user hash` makes "+
+			"one of %d",
 			cost, bcrypt.MinCost, maxHashCost, hashCost)
 	}
 	return hash, nil
@@ -170,7 +172,8 @@ func CheckReach(listen string, users int) error {
 	if users > 0 || IsLoopback(listen) {
 		return nil
 	}
-	return fmt.Errorf("server.listen: %q is not a loopback address and there is no [[user]], so anyone who reaches the port "+
+	return fmt.Errorf("server.listen: %q is not a loopback address and there is no [[user]], so anyone who reaches the "+
+		"port "+
 		"could publish: add a [[user]], or use 127.0.0.1:%s", listen, portOf(listen))
 }
 
@@ -189,8 +192,8 @@ func portOf(addr string) string {
 	return port
 }
 
-// ValidSubject reports whether a subject is one of the broker's and can stand in quotes in its config. The first half is
-// nats-server's IsValidSubject, repeated so that this package does not import the broker.
+// ValidSubject reports whether a subject is one of the broker's and can stand in quotes in its config. The first half
+// is nats-server's IsValidSubject, repeated so that this package does not import the broker.
 func ValidSubject(s string) bool {
 	if strings.ContainsAny(s, "\"\\\t\n\f\r ") {
 		return false

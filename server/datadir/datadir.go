@@ -1,6 +1,6 @@
-// Package datadir is a node's data directory: its lock, the identity of the node that it belongs to, the boot counter, and
-// files that survive a power cut. One process holds a directory at a time; a directory of another node, cluster or mode is
-// refused, and so is one on a network file system.
+// Package datadir is a node's data directory: its lock, the identity of the node that it belongs to, the boot counter,
+// and files that survive a power cut. One process holds a directory at a time; a directory of another node, cluster or
+// mode is refused, and so is one on a network file system.
 package datadir
 
 import (

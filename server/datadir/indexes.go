@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 )
 
-// DropIndexes removes the broker's summaries of its stores, so that its next start reads the messages themselves. The broker
-// writes a summary when it stops, of what it has in memory, and nothing keeps it from doing so after a write that failed
-// (nats-server v2.15.2, filestore.go, _writeFullState). Then the first message of a block that could not be written stands in
-// it, and counts as deleted at the next start: a hole. A cluster takes what follows its last Raft snapshot from the log, which
-// hides that; a node on its own would have the hole.
+// DropIndexes removes the broker's summaries of its stores, so that its next start reads the messages themselves. The
+// broker writes a summary when it stops, of what it has in memory, and nothing keeps it from doing so after a write
+// that failed (nats-server v2.15.2, filestore.go, _writeFullState). Then the first message of a block that could not be
+// written stands in it, and counts as deleted at the next start: a hole. A cluster takes what follows its last Raft
+// snapshot from the log, which hides that; a node on its own would have the hole.
 func (d *Dir) DropIndexes() error {
 	var errs []error
 	for _, pattern := range []string{

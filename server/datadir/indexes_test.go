@@ -9,9 +9,11 @@ import (
 func TestOnlySummariesAreDropped(t *testing.T) {
 	d := &Dir{path: t.TempDir()}
 	kept, dropped := []string{
-		"LEASEHOLD/streams/orders/msgs/1.blk", "LEASEHOLD/streams/orders/meta.inf", "SYS/_js_/_meta_/tav.idx", "SYS/_js_/_meta_/msgs/1.blk",
+		"LEASEHOLD/streams/orders/msgs/1.blk", "LEASEHOLD/streams/orders/meta.inf", "SYS/_js_/_meta_/tav.idx",
+		"SYS/_js_/_meta_/msgs/1.blk",
 	}, []string{
-		"LEASEHOLD/streams/orders/msgs/index.db", "LEASEHOLD/streams/KV_leasehold/msgs/index.db", "SYS/_js_/_meta_/msgs/index.db",
+		"LEASEHOLD/streams/orders/msgs/index.db", "LEASEHOLD/streams/KV_leasehold/msgs/index.db",
+		"SYS/_js_/_meta_/msgs/index.db",
 	}
 	for _, name := range append(kept, dropped...) {
 		file := filepath.Join(d.StoreDir(), name)

@@ -36,7 +36,8 @@ func OpenFile(path string, flag int) (*os.File, error) {
 }
 
 func notRegular(path string) error {
-	return fmt.Errorf("%s is not a regular file, as every file of a data directory is: find out who made it, then remove it", path)
+	return fmt.Errorf("%s is not a regular file, as every file of a data directory is: find out who made it, then "+
+		"remove it", path)
 }
 
 // maxOwn bounds a file of ours that is read as a whole, in bytes.
@@ -53,8 +54,8 @@ func readFile(path string) ([]byte, error) {
 	return text, err
 }
 
-// refuseOwner has root leave a directory alone that belongs to somebody else. Who owns it may exchange what is in it for
-// links at any moment, and files that root leaves there keep the owner's agent from starting.
+// refuseOwner has root leave a directory alone that belongs to somebody else. Who owns it may exchange what is in it
+// for links at any moment, and files that root leaves there keep the owner's agent from starting.
 func refuseOwner(path string, uid int) error {
 	if uid != 0 {
 		return nil
@@ -72,8 +73,10 @@ func refuseOwner(path string, uid int) error {
 			continue
 		}
 		who := nameOf(st.Uid)
-		return fmt.Errorf("data directory %s belongs to %s and this agent runs as root, who would leave files there that %s cannot use: "+
-			"run it as that user (systemctl start leasehold, or: sudo -u %s leasehold agent …), or give root a directory of its own", path, who, who, who)
+		return fmt.Errorf("data directory %s belongs to %s and this agent runs as root, who would leave files there that "+
+			"%s cannot use: "+
+			"run it as that user (systemctl start leasehold, or: sudo -u %s leasehold agent …), or give root a directory of "+
+			"its own", path, who, who, who)
 	}
 	return nil
 }

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// touchAll does to a data directory what an agent does: opens it, takes the handlers' lock, saves a boot number, and opens the
-// ballast and the probe of the disk. It returns the first error.
+// touchAll does to a data directory what an agent does: opens it, takes the handlers' lock, saves a boot number, and
+// opens the ballast and the probe of the disk. It returns the first error.
 func touchAll(t *testing.T, path string) error {
 	t.Helper()
 	d, err := Open(path, n1)
@@ -44,7 +44,8 @@ func touchAll(t *testing.T, path string) error {
 }
 
 var ownFiles = []string{
-	lockFile, handlerFile, identityFile, identityFile + ".tmp", bootFile, bootFile + ".tmp", formedFile + ".tmp", BallastFile, ProbeFile,
+	lockFile, handlerFile, identityFile, identityFile + ".tmp", bootFile, bootFile + ".tmp", formedFile + ".tmp",
+	BallastFile, ProbeFile,
 }
 
 func TestLinksInTheDataDirAreNotFollowed(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 )
 
 // Quarantine moves this node's replica of an account's stream out of the broker's reach and returns its new path. The
-// stream's Raft group stays where it is, because this node's votes must not be forgotten. The broker must not be running;
-// when it starts again, it fetches the replica from the other nodes.
+// stream's Raft group stays where it is, because this node's votes must not be forgotten. The broker must not be
+// running; when it starts again, it fetches the replica from the other nodes.
 func (d *Dir) Quarantine(account, stream string, now time.Time) (string, error) {
 	from := filepath.Join(d.StoreDir(), account, "streams", stream)
 	dir := filepath.Join(d.path, damagedDir)

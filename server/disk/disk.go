@@ -1,5 +1,5 @@
-// Package disk watches the file system of a data directory: how much is free, how long a sync takes, and when publishes have
-// to be refused or the broker stopped. It keeps the ballast, a file that is given up when the disk is full.
+// Package disk watches the file system of a data directory: how much is free, how long a sync takes, and when publishes
+// have to be refused or the broker stopped. It keeps the ballast, a file that is given up when the disk is full.
 package disk
 
 import (
@@ -16,8 +16,8 @@ import (
 	"leasehold/server/datadir"
 )
 
-// CheckEvery is how often the free space is looked at: one system call. What can arrive between two looks has to fit below
-// the mark.
+// CheckEvery is how often the free space is looked at: one system call. What can arrive between two looks has to fit
+// below the mark.
 const CheckEvery = 250 * time.Millisecond
 
 // ballastRetry is the pause after a ballast could not be made, or not be removed.

@@ -91,8 +91,8 @@ func (d *Disk) probe(ctx context.Context) {
 	}
 }
 
-// timeFsync writes one block over the former one, so that the file takes no more room, and times how long it takes to be
-// on the disk.
+// timeFsync writes one block over the former one, so that the file takes no more room, and times how long it takes to
+// be on the disk.
 func timeFsync(path string) (time.Duration, error) {
 	f, err := datadir.OpenFile(path, os.O_WRONLY|os.O_CREATE)
 	if err != nil {

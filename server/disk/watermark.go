@@ -14,8 +14,8 @@ type watermarks struct {
 	ballast uint64 // Size of the ballast, 0 for none.
 }
 
-// What min_free is where the config leaves it open. It has to outlast the second or two from the moment that the mark is
-// passed until publishes are refused, and what is still written afterwards: leases, Raft logs, and the replicas that
+// What min_free is where the config leaves it open. It has to outlast the second or two from the moment that the mark
+// is passed until publishes are refused, and what is still written afterwards: leases, Raft logs, and the replicas that
 // a node fetches which was away. A quarter of a gigabyte does, at the speed of the disks this runs on; on a small disk
 // that would be half of it, so there it is a twentieth, the share that file systems keep for root.
 const (
@@ -72,7 +72,7 @@ func (l watermarks) next(was space, free uint64) (short bool, step ballastStep) 
 func (l watermarks) startable(free uint64) bool { return free >= l.least }
 
 // exhausted reports whether the broker has to be stopped while that can still be done in order. It does not bear a full
-// disk well: some of its writes, when they fail, deadlock it (nats-server v2.15.2, server/filestore.go:
-// compactLocked → flushPendingMsgs → rebuildState takes a lock that it holds). Publishes have long been refused by then,
-// so it is something else that fills the disk.
+// disk well: some of its writes, when they fail, deadlock it (nats-server v2.15.2, server/filestore.go: compactLocked →
+// flushPendingMsgs → rebuildState takes a lock that it holds). Publishes have long been refused by then, so it is
+// something else that fills the disk.
 func (l watermarks) exhausted(now space, free uint64) bool { return free < l.last && !now.ballast }

@@ -33,7 +33,8 @@ func TestDoorstepIsBoundedAndEvictsOfTheAddressWithMost(t *testing.T) {
 	d.left(oldest) // it ends, and is not counted again
 	d.left(c)
 	d.left(c)
-	if len(d.waiting) != maxWaiting-1 || d.byAddress["greedy"] != maxOfAddress-1 || len(d.byAddress) != maxWaiting-maxOfAddress+1 {
+	if len(d.waiting) != maxWaiting-1 || d.byAddress["greedy"] != maxOfAddress-1 ||
+		len(d.byAddress) != maxWaiting-maxOfAddress+1 {
 		t.Errorf("%d wait, %d of greedy, %d addresses", len(d.waiting), d.byAddress["greedy"], len(d.byAddress))
 	}
 }

@@ -13,7 +13,8 @@ import (
 // newQuiet is an ingress whose clock the test moves.
 func newQuiet(t *testing.T, users ...string) *Ingress {
 	t.Helper()
-	o := Options{Listen: "127.0.0.1:0", Limits: Limits{Connections: 10, Messages: 8192, Bytes: 32 << 20}, Log: hclog.NewNullLogger()}
+	o := Options{Listen: "127.0.0.1:0", Limits: Limits{Connections: 10, Messages: 8192, Bytes: 32 << 20},
+		Log: hclog.NewNullLogger()}
 	for _, name := range users {
 		o.Users = append(o.Users, User{Name: name})
 	}

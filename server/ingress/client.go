@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// client is one connection. One goroutine serves it, which reads, checks and passes on, and another while there is something
-// to send to it.
+// client is one connection. One goroutine serves it, which reads, checks and passes on, and another while there is
+// something to send to it.
 type client struct {
 	in    *Ingress
 	raw   net.Conn // as it was accepted; to close it, and for deadlines
@@ -137,8 +137,8 @@ func (c *client) hasEnded() bool {
 // interrupt has the reading goroutine stop at the next look.
 func (c *client) interrupt() { _ = c.raw.SetReadDeadline(time.Now()) }
 
-// end closes the connection, with an error for the client if there is one. What it has sent stays counted until the broker
-// has answered it.
+// end closes the connection, with an error for the client if there is one. What it has sent stays counted until the
+// broker has answered it.
 func (c *client) end(why *protocolError) {
 	c.mu.Lock()
 	if c.ended {

@@ -11,7 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// flood writes until the ingress reads no more. It reports how much that was, or fails after far more than there is room for.
+// flood writes until the ingress reads no more. It reports how much that was, or fails after far more than there is
+// room for.
 func flood(t *testing.T, p *peer, text string) int {
 	t.Helper()
 	block, sent := []byte(strings.Repeat(text, 1+(32<<10)/len(text))), 0
@@ -81,8 +82,8 @@ func TestManySubscriptionsToOneAnswerEndASlowClient(t *testing.T) {
 	r.publishes(t, r.as(t, "alice"))
 }
 
-// A connection that publishes without a pause is in the middle of a message whenever it is looked at, and is not slow: each
-// message has its own time.
+// A connection that publishes without a pause is in the middle of a message whenever it is looked at, and is not slow:
+// each message has its own time.
 func TestBusySenderIsNotTakenForASlowOne(t *testing.T) {
 	r := newRig(t, nil)
 	r.answering(t)
@@ -114,11 +115,15 @@ func TestSlowAndSilentClientsEnd(t *testing.T) {
 		said  string
 		looks []look
 	}{
-		"not logged in":                {"", []look{{loginLimit - time.Second, false}, {loginLimit + time.Second, true}}},
-		"in the middle of a line":      {"PING\r\nPUB orders", []look{{stallLimit - time.Second, false}, {stallLimit + time.Second, true}}},
-		"in the middle of a message":   {"PING\r\nPUB orders.a 9\r\nx", []look{{stallLimit - time.Second, false}, {stallLimit + time.Second, true}}},
-		"in the middle of a refused":   {"PING\r\nPUB other.a 9\r\nx", []look{{stallLimit - time.Second, false}, {stallLimit + time.Second, true}}},
-		"silent without a pong":        {"PING\r\n", []look{{pingEvery + time.Second, false}, {2*pingEvery + time.Second, false}, {3*pingEvery + time.Second, true}}},
+		"not logged in": {"", []look{{loginLimit - time.Second, false}, {loginLimit + time.Second, true}}},
+		"in the middle of a line": {"PING\r\nPUB orders",
+			[]look{{stallLimit - time.Second, false}, {stallLimit + time.Second, true}}},
+		"in the middle of a message": {"PING\r\nPUB orders.a 9\r\nx",
+			[]look{{stallLimit - time.Second, false}, {stallLimit + time.Second, true}}},
+		"in the middle of a refused": {"PING\r\nPUB other.a 9\r\nx",
+			[]look{{stallLimit - time.Second, false}, {stallLimit + time.Second, true}}},
+		"silent without a pong": {"PING\r\n", []look{{pingEvery + time.Second, false},
+			{2*pingEvery + time.Second, false}, {3*pingEvery + time.Second, true}}},
 		"silent, but for a short time": {"PING\r\n", []look{{pingEvery - time.Second, false}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -162,7 +167,8 @@ func TestEndAtAnyMomentGivesBackAllRoom(t *testing.T) {
 	}
 	large := "PUB orders.a _INBOX.a 400000\r\n" + strings.Repeat("x", 400000) + "\r\n"
 	for _, said := range []string{
-		"PUB orders.a 1\r\nx\r\n", "PUB orders.a 1\r\nx", "PUB ord", large, large[:200000], large + large, large + large + large[:100000],
+		"PUB orders.a 1\r\nx\r\n", "PUB orders.a 1\r\nx", "PUB ord", large, large[:200000], large + large,
+		large + large + large[:100000],
 		"PUB other 100000\r\nxx", "CONNECT {}\r\n", strings.Repeat("PUB orders.a 1\r\nx\r\n", 5000),
 	} {
 		for _, how := range []string{"client", "server", "upstream"} {
@@ -251,9 +257,11 @@ func TestLargeAnswersAreWrittenInPieces(t *testing.T) {
 	}
 }
 
-// Operations that are no messages are slowed where a user has too many; others do not notice, and messages of the user pass.
+// Operations that are no messages are slowed where a user has too many; others do not notice, and messages of the user
+// pass.
 func TestOperationsOfAUserAreSlowedDown(t *testing.T) {
-	for _, what := range []string{"PING\r\n", "SUB _INBOX.a 1\r\nUNSUB 1\r\n", "PUB orders.* _INBOX.a 0\r\n\r\n", "SUB forbidden 1\r\n", "PUB forbidden 0\r\n\r\n"} {
+	for _, what := range []string{"PING\r\n", "SUB _INBOX.a 1\r\nUNSUB 1\r\n", "PUB orders.* _INBOX.a 0\r\n\r\n",
+		"SUB forbidden 1\r\n", "PUB forbidden 0\r\n\r\n"} {
 		t.Run(what[:4], func(t *testing.T) { slowedDown(t, what) })
 	}
 }

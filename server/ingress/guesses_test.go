@@ -9,8 +9,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// TestPasswordsGuessedFromManyAddressesKeepNobodyElseOut: the queue for checks has room for an address that was not wrong, and
-// its turn comes next.
+// TestPasswordsGuessedFromManyAddressesKeepNobodyElseOut: the queue for checks has room for an address that was not
+// wrong, and its turn comes next.
 func TestPasswordsGuessedFromManyAddressesKeepNobodyElseOut(t *testing.T) {
 	t.Parallel()
 	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost+4)

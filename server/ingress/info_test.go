@@ -29,8 +29,8 @@ func TestBeforeLoginLittleIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	needed := map[string]bool{}
-	for _, name := range []string{"server_id", "server_name", "version", "proto", "headers", "max_payload", "jetstream", "client_id",
-		"auth_required", "tls_required", "tls_verify", "tls_available", "nonce"} {
+	for _, name := range []string{"server_id", "server_name", "version", "proto", "headers", "max_payload", "jetstream",
+		"client_id", "auth_required", "tls_required", "tls_verify", "tls_available", "nonce"} {
 		needed[name] = true
 	}
 	for name := range told {
@@ -41,7 +41,8 @@ func TestBeforeLoginLittleIsTold(t *testing.T) {
 	if told["version"] != "2.15.0" || told["server_id"] != "n1" || told["server_name"] != "n1" {
 		t.Error(line)
 	}
-	for version, want := range map[string]string{broker.VERSION: strings.Join(append(strings.SplitN(broker.VERSION, ".", 3)[:2], "0"), "."), "2": "2", "": ""} {
+	for version, want := range map[string]string{broker.VERSION: strings.Join(append(strings.SplitN(broker.VERSION, ".",
+		3)[:2], "0"), "."), "2": "2", "": ""} {
 		if got := wire.Release(version); got != want {
 			t.Errorf("%s: %s", version, got)
 		}

@@ -48,9 +48,10 @@ type Limits struct {
 
 // Options are what an Ingress needs.
 type Options struct {
-	Listen  string      // HOST:PORT; port 0 takes a free one
-	TLS     *tls.Config // nil: clients speak plain text
-	Users   []User      // Anonymous among them admits clients without credentials; of users without key and password, only Dial makes clients
+	Listen string      // HOST:PORT; port 0 takes a free one
+	TLS    *tls.Config // nil: clients speak plain text
+	// Anonymous among them admits clients without credentials; of users without key and password, only Dial makes clients
+	Users   []User
 	Limits  Limits
 	Name    string                              // the server name that clients are told
 	Version string                              // the broker's version that clients are told
@@ -58,8 +59,8 @@ type Options struct {
 	Log     hclog.Logger
 }
 
-// Upstream is a connection to the broker that has been logged in: what follows on it are protocol lines. Inbox is a subject
-// prefix of its own, ending with ".", below which it may subscribe.
+// Upstream is a connection to the broker that has been logged in: what follows on it are protocol lines. Inbox is a
+// subject prefix of its own, ending with ".", below which it may subscribe.
 type Upstream struct {
 	net.Conn
 	Inbox string
@@ -123,7 +124,8 @@ func New(o Options) (*Ingress, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	in := &Ingress{
 		opt: o, log: o.Log, listener: listener, users: map[string]*user{}, keys: map[string]*user{},
-		pending: newDoorstep(), refusals: newRefusals(o.Log), clients: map[*client]bool{}, elsewhere: map[string]heard{}, ctx: ctx, close: cancel,
+		pending: newDoorstep(), refusals: newRefusals(o.Log), clients: map[*client]bool{}, elsewhere: map[string]heard{},
+		ctx: ctx, close: cancel,
 		buffers: limits.NewBudget(o.Limits.Connections, o.Limits.Bytes, nil),
 	}
 	in.clock = func() int64 { return in.since(time.Now()) }
@@ -220,7 +222,8 @@ func (in *Ingress) list() []*client {
 	return all
 }
 
-// left is told, once, when a connection has ended. The client may be forgotten by then: its last answer may come meanwhile.
+// left is told, once, when a connection has ended. The client may be forgotten by then: its last answer may come
+// meanwhile.
 func (in *Ingress) left(c *client) {
 	in.pending.left(c)
 	in.mu.Lock()
@@ -288,7 +291,8 @@ func (in *Ingress) housekeeping() {
 	}
 }
 
-// since is a time on the coarse clock. It takes no notice of steps of the wall clock, which many machines do once after boot.
+// since is a time on the coarse clock. It takes no notice of steps of the wall clock, which many machines do once after
+// boot.
 func (in *Ingress) since(t time.Time) int64 { return int64(t.Sub(in.started)) + 1 }
 
 // Refused counts what was refused, by user and reason.

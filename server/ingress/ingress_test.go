@@ -76,7 +76,8 @@ func TestCloseWaitsForNobody(t *testing.T) {
 	}
 	large := "PUB orders.a _INBOX.a 500000\r\n" + strings.Repeat("x", 500000) + "\r\n"
 	for _, said := range []string{
-		"", "PUB", "CONNECT {\"user\":\"press\",\"pass\":\"wrong\"}\r\n", "CONNECT {\"user\":\"press\",\"pass\":\"wrong\"}\r\n", large[:300000], large + large, large + large,
+		"", "PUB", "CONNECT {\"user\":\"press\",\"pass\":\"wrong\"}\r\n",
+		"CONNECT {\"user\":\"press\",\"pass\":\"wrong\"}\r\n", large[:300000], large + large, large + large,
 		strings.Repeat("PUB orders.a 0\r\n\r\n", 5000),
 	} {
 		conn, err := r.dialRaw()
@@ -117,7 +118,8 @@ func TestChurnLeavesNothing(t *testing.T) {
 	r.answering(t)
 	before := runtime.NumGoroutine()
 	lines := []string{
-		"", "PUB", "PING\r\n", "CONNECT {\"verbose\":false}\r\nPUB orders.a 5\r\nx", "SUB _INBOX.> 1\r\nPUB orders.a _INBOX.a 1\r\nx\r\n", "PUB other 1000\r\n",
+		"", "PUB", "PING\r\n", "CONNECT {\"verbose\":false}\r\nPUB orders.a 5\r\nx",
+		"SUB _INBOX.> 1\r\nPUB orders.a _INBOX.a 1\r\nx\r\n", "PUB other 1000\r\n",
 		"nonsense\r\n", "CONNECT {\"user\":\"x\"}\r\n", "PUB orders.a 900000\r\n" + strings.Repeat("x", 30000),
 	}
 	slots := make(chan bool, atATime)

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// passwords checks passwords without letting strangers have the processor. A check of bcrypt is slow by design, so few run at
-// a time, a few wait, and the rest is refused unchecked; an address that was wrong waits longer and longer, one check at a time.
-// A password that was right is remembered, by a keyed hash in memory, and not checked again: devices that come back
-// are let in at once whatever others do.
+// passwords checks passwords without letting strangers have the processor. A check of bcrypt is slow by design, so few
+// run at a time, a few wait, and the rest is refused unchecked; an address that was wrong waits longer and longer, one
+// check at a time. A password that was right is remembered, by a keyed hash in memory, and not checked again: devices
+// that come back are let in at once whatever others do.
 type passwords struct {
 	ctx   context.Context // no check begins after its end
 	slots chan bool       // one for each check that may run
@@ -39,9 +39,10 @@ type attempts struct {
 
 // Bounds of password checks.
 const (
-	maxChecks      = 2 // at a time, and one less than there are processors
-	maxQueued      = 32
-	maxAgain       = maxQueued / 2 // but for the only check of an address that was not wrong: it finds room whatever others do
+	maxChecks = 2 // at a time, and one less than there are processors
+	maxQueued = 32
+	// but for the only check of an address that was not wrong: it finds room whatever others do
+	maxAgain       = maxQueued / 2
 	restAgain      = 4
 	queuedAddress  = 4
 	firstDelay     = 100 * time.Millisecond // after the first failure, doubled by each
@@ -139,9 +140,9 @@ func (p *passwords) enter(address string) *attempts {
 	return a
 }
 
-// check waits for its turn and compares. Addresses that were wrong share one place, which rests after each wrong password for
-// restAgain times as long as the check took: they get a fifth of a processor. An address that was not wrong waits for one
-// comparison of theirs at most.
+// check waits for its turn and compares. Addresses that were wrong share one place, which rests after each wrong
+// password for restAgain times as long as the check took: they get a fifth of a processor. An address that was not
+// wrong waits for one comparison of theirs at most.
 func (p *passwords) check(a *attempts, u *user, password string) bool {
 	a.turn.Lock()
 	defer a.turn.Unlock()
@@ -159,8 +160,8 @@ func (p *passwords) check(a *attempts, u *user, password string) bool {
 	return ok
 }
 
-// compare waits for a slot, and says how long the comparison took. After a wrong password the slot rests as long: wrong passwords
-// of many addresses get half of what there is.
+// compare waits for a slot, and says how long the comparison took. After a wrong password the slot rests as long: wrong
+// passwords of many addresses get half of what there is.
 func (p *passwords) compare(u *user, password string) (ok bool, took time.Duration) {
 	defer p.place(p.slots)()
 	if p.ctx.Err() != nil {

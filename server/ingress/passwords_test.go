@@ -121,7 +121,8 @@ func TestUnknownUsersAreCheckedToo(t *testing.T) {
 	if cost, err := bcrypt.Cost(p.dummy); err != nil || cost != bcrypt.MinCost {
 		t.Fatalf("the hash for nobody has cost %d, %v", cost, err)
 	}
-	for name, u := range map[string]*user{"press": press, "nobody": nil, "a user without password": {User: User{Name: "scanner"}}} {
+	for name, u := range map[string]*user{"press": press, "nobody": nil,
+		"a user without password": {User: User{Name: "scanner"}}} {
 		if got, why := p.login(u, "right ", name); got != nil || why != wrongPassword {
 			t.Errorf("%s: %v, %s", name, got, why)
 		}

@@ -139,8 +139,8 @@ func (c *client) admit(p publication, hasHeader bool) error {
 	return nil
 }
 
-// count takes room for a message in the window and the budget, waits for it if need be, and returns the reply subject under
-// which the broker is asked for its answer.
+// count takes room for a message in the window and the budget, waits for it if need be, and returns the reply subject
+// under which the broker is asked for its answer.
 func (c *client) count(reply []byte, size int) ([]byte, error) {
 	if !c.hasCapacity() || !c.in.inflight.Try(&c.user.pace, size) {
 		if err := c.waitForCapacity(size); err != nil {
@@ -220,10 +220,12 @@ func (c *client) refuse(p publication, r *admission.Refusal) error {
 	c.others++
 	c.in.refusals.count(c.user.String(), r.Reason, r.Description)
 	if len(p.reply) == 0 {
-		c.sendLine(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n", wire.Quotable(wire.Shorten(string(p.subject))), wire.Quotable(r.Error())))
+		c.sendLine(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n",
+			wire.Quotable(wire.Shorten(string(p.subject))), wire.Quotable(r.Error())))
 		return nil
 	}
-	answer, err := json.Marshal(wire.RefusalAnswer{Error: wire.RefusalError{Code: r.Code, ErrCode: r.ErrCode, Description: r.Description}})
+	answer, err := json.Marshal(wire.RefusalAnswer{Error: wire.RefusalError{Code: r.Code, ErrCode: r.ErrCode,
+		Description: r.Description}})
 	if err != nil {
 		return err
 	}
@@ -243,7 +245,8 @@ const notPermitted = "not_permitted"
 func (c *client) forbid(reason, what string, subject []byte) error {
 	c.others++
 	c.in.refusals.count(c.user.String(), reason, what+" "+strconv.Quote(wire.Shorten(string(subject))))
-	c.sendLine(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what, wire.Quotable(wire.Shorten(string(subject)))))
+	c.sendLine(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what,
+		wire.Quotable(wire.Shorten(string(subject)))))
 	return nil
 }
 
@@ -253,8 +256,8 @@ func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 // inboxes begin every reply subject of a client.
 const inboxes = "_INBOX."
 
-// topic is the user's topic that a subject is meant for, and whether it matches: else it is one whose fixed beginning the
-// subject has, or "".
+// topic is the user's topic that a subject is meant for, and whether it matches: else it is one whose fixed beginning
+// the subject has, or "".
 func (u *user) topic(subject []byte) (near string, match bool) {
 	for _, p := range u.Publish {
 		if wire.Matches(p, text(subject)) {

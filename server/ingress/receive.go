@@ -91,8 +91,8 @@ func (c *client) awaitReader() error {
 	return nil
 }
 
-// awaitTurn waits while the user has asked for more than it may that is not a message to the broker: subscriptions, pings, and
-// what was refused cost the node as much, and nothing else bounds them.
+// awaitTurn waits while the user has asked for more than it may that is not a message to the broker: subscriptions,
+// pings, and what was refused cost the node as much, and nothing else bounds them.
 func (c *client) awaitTurn() error {
 	if c.others == 0 {
 		return nil
@@ -117,7 +117,8 @@ func (c *client) awaitTurn() error {
 	return errEnded
 }
 
-// maxOut is how many bytes may wait for a client that is read. A service that reads no requests ends before that: see request.
+// maxOut is how many bytes may wait for a client that is read. A service that reads no requests ends before that: see
+// request.
 func (c *client) maxOut() int {
 	if len(c.user.serves()) > 0 {
 		return maxOut + 3*c.in.opt.Limits.MaxPayload

@@ -10,7 +10,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// However many addresses try, a bounded number of them is kept and a bounded number of lines is logged; users keep theirs.
+// However many addresses try, a bounded number of them is kept and a bounded number of lines is logged; users keep
+// theirs.
 func TestRefusalsAreBoundedInMemoryAndInTheLog(t *testing.T) {
 	var log bytes.Buffer
 	r := newRefusals(hclog.New(&hclog.LoggerOptions{Output: &log}))

@@ -29,7 +29,8 @@ type rig struct {
 	ran    chan bool // closed when Run has returned
 }
 
-// rigUsers publish to orders.*, or serve. Alice and bob may do the same. The broker allows stray less than the ingress does.
+// rigUsers publish to orders.*, or serve. Alice and bob may do the same. The broker allows stray less than the ingress
+// does.
 var rigUsers = []User{
 	{Name: Anonymous, Publish: []string{"orders.*"}},
 	{Name: "alice", Publish: []string{"orders.*"}},
@@ -43,8 +44,10 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 	t.Helper()
 	r := &rig{broker: newBroker(t), ran: make(chan bool)}
 	o := Options{
-		Listen: "127.0.0.1:0", Users: rigUsers, Name: "n1", Version: broker.VERSION, Connect: r.connectUser, Log: hclog.NewNullLogger(),
-		Limits: Limits{Connections: 100, Subscriptions: 1000, MaxPayload: 1 << 20, Messages: 8192, Bytes: 32 << 20, Operations: 1 << 30},
+		Listen: "127.0.0.1:0", Users: rigUsers, Name: "n1", Version: broker.VERSION, Connect: r.connectUser,
+		Log: hclog.NewNullLogger(),
+		Limits: Limits{Connections: 100, Subscriptions: 1000, MaxPayload: 1 << 20, Messages: 8192, Bytes: 32 << 20,
+			Operations: 1 << 30},
 	}
 	if change != nil {
 		change(&o)
@@ -85,7 +88,8 @@ func newBroker(t *testing.T) *broker.Server {
 		}
 		users = append(users, &broker.User{Username: "u-" + u.Name, Account: account, Permissions: p})
 	}
-	s, err := broker.NewServer(&broker.Options{DontListen: true, NoLog: true, NoSigs: true, Accounts: []*broker.Account{account}, Users: users, MaxPayload: 2 << 20})
+	s, err := broker.NewServer(&broker.Options{DontListen: true, NoLog: true, NoSigs: true,
+		Accounts: []*broker.Account{account}, Users: users, MaxPayload: 2 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +126,8 @@ func (r *rig) connectUser(user string) (up Upstream, err error) {
 	if _, err := lines.ReadString('\n'); err != nil {
 		return up, err
 	}
-	hello, _ := json.Marshal(map[string]any{"user": "u-" + user, "verbose": false, "headers": true, "no_responders": true, "protocol": 1})
+	hello, _ := json.Marshal(map[string]any{"user": "u-" + user, "verbose": false, "headers": true, "no_responders": true,
+		"protocol": 1})
 	if _, err := fmt.Fprintf(conn, "CONNECT %s\r\nPING\r\n", hello); err != nil {
 		return up, err
 	}

@@ -28,7 +28,8 @@ const (
 
 // serveRequests subscribes at the broker: it is the broker that spreads requests over the services of all nodes.
 func (c *client) serveRequests(subject, queue []byte, sid string) error {
-	if !slices.Contains(c.user.Serve, string(subject)) || len(queue) > maxQueue || admission.Subject(text(queue)) != nil && queue != nil {
+	if !slices.Contains(c.user.Serve, string(subject)) || len(queue) > maxQueue || admission.Subject(text(queue)) != nil &&
+		queue != nil {
 		return c.forbid(notPermitted, "Subscription to", subject)
 	}
 	c.mu.Lock()
@@ -60,7 +61,8 @@ func (up *upstream) serve(c *client, sid, subject string) *service {
 	return s
 }
 
-// serveNoMore ends a subscription, at once or after so many requests. Those that the broker has sent by then still arrive.
+// serveNoMore ends a subscription, at once or after so many requests. Those that the broker has sent by then still
+// arrive.
 func (c *client) serveNoMore(sid string, most int) {
 	c.mu.Lock()
 	s := c.served[sid]

@@ -64,7 +64,8 @@ func TestServiceAnswersItsOwnRequestsOnce(t *testing.T) {
 	if got[one] == 0 || got[two] == 0 {
 		t.Errorf("one has answered %d, the other %d", got[one], got[two])
 	}
-	for _, said := range []string{"PUB answers.1 1\r\ny\r\n", "PUB answers.777 1\r\ny\r\n", "PUB serve.billing 1\r\ny\r\n"} {
+	for _, said := range []string{"PUB answers.1 1\r\ny\r\n", "PUB answers.777 1\r\ny\r\n",
+		"PUB serve.billing 1\r\ny\r\n"} {
 		p := r.as(t, "service")
 		p.say(t, said)
 		p.expect(t, mayNot)
@@ -141,8 +142,8 @@ func TestServiceThatReadsTooSlowlyEnds(t *testing.T) {
 	again.expect(t, "MSG serve.billing 7 answers.0 1")
 }
 
-// A service that drains gets what the broker has sent before it took the end of the subscription, and no more; nothing of
-// subscriptions that have ended is kept.
+// A service that drains gets what the broker has sent before it took the end of the subscription, and no more; nothing
+// of subscriptions that have ended is kept.
 func TestServiceDrainsAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -183,7 +184,8 @@ func TestServiceDrainsAndLeavesNothing(t *testing.T) {
 func TestServiceMaySubscribeToNothingElse(t *testing.T) {
 	r := newRig(t, nil)
 	p := r.as(t, "service")
-	for _, said := range []string{"serve.other 1", "serve.> 1", "_INBOX.a 1", "> 1", "serve.billing * 1", "serve.billing a..b 1", "serve.billing " + strings.Repeat("q", maxQueue+1) + " 1"} {
+	for _, said := range []string{"serve.other 1", "serve.> 1", "_INBOX.a 1", "> 1", "serve.billing * 1",
+		"serve.billing a..b 1", "serve.billing " + strings.Repeat("q", maxQueue+1) + " 1"} {
 		p.say(t, "SUB "+said+"\r\n")
 		p.expect(t, "-ERR 'Permissions Violation for Subscription to")
 	}

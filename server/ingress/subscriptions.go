@@ -115,8 +115,8 @@ func (c *client) unsubscribe(args [][]byte) error {
 // noResponders begins a header block by which the broker says that nobody takes a message.
 var noResponders = []byte("NATS/1.0 503")
 
-// deliver sends a message to each subscription of the client that a subject matches, and reports whether there was room for
-// all of it. The caller has the lock.
+// deliver sends a message to each subscription of the client that a subject matches, and reports whether there was room
+// for all of it. The caller has the lock.
 func (c *client) deliver(subject []byte, m wire.Message) bool {
 	if c.ended || c.subs.matches == nil {
 		return true

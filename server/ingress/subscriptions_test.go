@@ -10,7 +10,8 @@ func TestAnswersGoToEverySubscriptionThatMatches(t *testing.T) {
 	r := newRig(t, nil)
 	r.answering(t)
 	p := r.as(t, "alice")
-	p.say(t, "SUB _INBOX.a.b 1\r\nSUB _INBOX.*.b 2\r\nSUB _INBOX.> 3\r\nSUB _INBOX.a.c 4\r\nSUB _INBOX.* 5\r\nSUB _INBOX.a.b.> 6\r\nPUB orders.a _INBOX.a.b 1\r\nx\r\n")
+	p.say(t, "SUB _INBOX.a.b 1\r\nSUB _INBOX.*.b 2\r\nSUB _INBOX.> 3\r\nSUB _INBOX.a.c 4\r\nSUB _INBOX.* 5\r\nSUB "+
+		"_INBOX.a.b.> 6\r\nPUB orders.a _INBOX.a.b 1\r\nx\r\n")
 	got := map[string]bool{}
 	for range 3 {
 		got[p.expect(t, "MSG _INBOX.a.b ")] = true

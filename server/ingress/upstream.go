@@ -12,8 +12,8 @@ import (
 	"sync"
 )
 
-// upstream is a user's connection to the broker. All clients of the user share it: what they send while a write is under way
-// goes on together. It ends with the first error, all its clients with it, and the next client makes another.
+// upstream is a user's connection to the broker. All clients of the user share it: what they send while a write is
+// under way goes on together. It ends with the first error, all its clients with it, and the next client makes another.
 type upstream struct {
 	in    *Ingress
 	user  *user
@@ -60,8 +60,8 @@ func (in *Ingress) connect(c *client) (*upstream, error) {
 	return up, nil
 }
 
-// open makes a connection to the broker for a user. The caller has the user's lock, so nothing here may wait for a write:
-// ending the connection takes that lock.
+// open makes a connection to the broker for a user. The caller has the user's lock, so nothing here may wait for a
+// write: ending the connection takes that lock.
 func (in *Ingress) open(u *user) (*upstream, error) {
 	conn, err := in.opt.Connect(u.Name)
 	if err != nil {
@@ -107,8 +107,8 @@ func (up *upstream) remove(c *client) {
 	delete(up.clients, c.id)
 }
 
-// write sends one or several whole protocol messages, with what is to be done at the answer to each PING in them. It waits
-// while too much waits already.
+// write sends one or several whole protocol messages, with what is to be done at the answer to each PING in them. It
+// waits while too much waits already.
 func (up *upstream) write(b []byte, pongs ...func()) error {
 	up.mu.Lock()
 	for up.busy && len(up.pending) >= maxPending && up.err == nil {
@@ -145,8 +145,8 @@ func (up *upstream) wrote(err error) {
 	up.idle.Broadcast()
 }
 
-// post sends something and waits for nothing: the goroutine that reads from the broker must not wait for one that writes to
-// it, for the broker may be writing to us.
+// post sends something and waits for nothing: the goroutine that reads from the broker must not wait for one that
+// writes to it, for the broker may be writing to us.
 func (up *upstream) post(line string) {
 	up.mu.Lock()
 	defer up.mu.Unlock()
@@ -209,7 +209,8 @@ func (up *upstream) fail(err error) {
 	}
 	up.user.mu.Unlock()
 	if !up.in.stopped.Load() {
-		up.in.log.Warn("connection to the broker ended, clients must reconnect", "user", up.user.String(), "clients", len(clients), "error", err)
+		up.in.log.Warn("connection to the broker ended, clients must reconnect", "user", up.user.String(), "clients",
+			len(clients), "error", err)
 	}
 	for _, c := range clients {
 		c.end(nil)
@@ -303,7 +304,8 @@ func (up *upstream) deliver(in *bufio.Reader, args []byte, hasHeader bool) error
 	return err
 }
 
-// body is the next n bytes: in the reader's own buffer if they fit, to be discarded by the caller, else read into another.
+// body is the next n bytes: in the reader's own buffer if they fit, to be discarded by the caller, else read into
+// another.
 func (up *upstream) body(in *bufio.Reader, n int) ([]byte, error) {
 	if n <= in.Size() {
 		return in.Peek(n)

@@ -22,8 +22,9 @@ import (
 
 // TLSConfig is how a listener for clients is protected: [server] tls and [http] tls.
 type TLSConfig struct {
-	Mode          string   `toml:"mode"`           // "off", "cluster-ca" or "files"
-	Names         []string `toml:"names"`          // cluster-ca: what clients call this node, besides its host name and addresses
+	Mode string `toml:"mode"` // "off", "cluster-ca" or "files"
+	// cluster-ca: what clients call this node, besides its host name and addresses
+	Names         []string `toml:"names"`
 	CertFile      string   `toml:"cert_file"`      // files: PEM, own certificate first, then those between it and the CA
 	KeyFile       string   `toml:"key_file"`       // files: PEM
 	CAFile        string   `toml:"ca_file"`        // files: PEM of the CAs of client certificates
@@ -147,10 +148,13 @@ func clusterTLS(names []string, secrets [][]byte, now func() time.Time) (*tls.Co
 	if host, err := os.Hostname(); err == nil && dnsName.MatchString(host) {
 		own = append(slices.Clone(names), host)
 	}
-	leaves := &addressLeaves{ca: ca, names: append(own, "localhost"), now: within(now, validFrom.Add(time.Hour), ca.cert.NotAfter.Add(-clientLeafValidity))}
+	leaves := &addressLeaves{ca: ca, names: append(own, "localhost"),
+		now: within(now, validFrom.Add(time.Hour), ca.cert.NotAfter.Add(-clientLeafValidity))}
 	return &tls.Config{
-		MinVersion:             tls.VersionTLS12,
-		GetCertificate:         func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return leaves.leaf(localIP(h.Conn)) },
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return leaves.leaf(localIP(h.Conn))
+		},
 		SessionTicketsDisabled: true,
 	}, nil
 }
@@ -200,7 +204,8 @@ func (a *addressLeaves) leaf(ip net.IP) (*tls.Certificate, error) {
 
 // template is for a server only: it must not open anything as a client.
 func (a *addressLeaves) template(ip net.IP) *x509.Certificate {
-	t := &x509.Certificate{Subject: pkix.Name{CommonName: a.names[0]}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	t := &x509.Certificate{Subject: pkix.Name{CommonName: a.names[0]},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	for _, n := range a.names {
 		if ip := net.ParseIP(n); ip != nil {
 			t.IPAddresses = append(t.IPAddresses, ip)
@@ -214,8 +219,8 @@ func (a *addressLeaves) template(ip net.IP) *x509.Certificate {
 	return t
 }
 
-// certReloader serves certificates from files and reads them again when they have changed. What is being replaced may be
-// half there: as long as the new files do not fit together, the old certificate is shown.
+// certReloader serves certificates from files and reads them again when they have changed. What is being replaced may
+// be half there: as long as the new files do not fit together, the old certificate is shown.
 type certReloader struct {
 	c   TLSConfig
 	log hclog.Logger
@@ -286,7 +291,8 @@ func (k *certReloader) read() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read certificate %s and key %s: %w", k.c.CertFile, k.c.KeyFile, err)
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, SessionTicketsDisabled: true}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert},
+		SessionTicketsDisabled: true}
 	if !k.c.VerifyClients {
 		return config, nil
 	}

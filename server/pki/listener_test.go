@@ -10,7 +10,8 @@ func TestTLSTablesReportEveryFaultByItsKey(t *testing.T) {
 		tls  TLSConfig
 		says string
 	}{
-		{TLSConfig{}, ""}, {TLSConfig{Mode: "off"}, ""}, {TLSConfig{Mode: "cluster-ca", Names: []string{"n1.plant.lan", "10.0.0.11"}}, ""},
+		{TLSConfig{}, ""}, {TLSConfig{Mode: "off"}, ""}, {TLSConfig{Mode: "cluster-ca",
+			Names: []string{"n1.plant.lan", "10.0.0.11"}}, ""},
 		{TLSConfig{Mode: "files", CertFile: "c", KeyFile: "k"}, ""},
 		{TLSConfig{Mode: "files", CertFile: "c", KeyFile: "k", CAFile: "a", VerifyClients: true}, ""},
 		{TLSConfig{Mode: "on"}, "server.tls.mode: "},

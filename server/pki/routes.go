@@ -30,10 +30,10 @@ const secretBytes = 32
 // routeName stands in every leaf instead of the node's address: addresses change, and who holds the secret is a member.
 const routeName = "route.leasehold.internal"
 
-// Times in certificates. Machines without a clock of their own start in the past, sometimes by years, a clock is set right by
-// a step, and clusters must form before that. So a route's leaf is valid as long as its CA, and it is verified
-// at a time within that. Each start makes a new leaf, which never leaves memory, and who has the secret can make another:
-// it is a leaf's key, not its date, that an attacker would need.
+// Times in certificates. Machines without a clock of their own start in the past, sometimes by years, a clock is set
+// right by a step, and clusters must form before that. So a route's leaf is valid as long as its CA, and it is verified
+// at a time within that. Each start makes a new leaf, which never leaves memory, and who has the secret can make
+// another: it is a leaf's key, not its date, that an attacker would need.
 var validFrom = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const caValidity = 200 * 365 * 24 * time.Hour
@@ -50,7 +50,8 @@ func CheckSecrets(secrets [][]byte) error {
 	}
 	for i, s := range secrets {
 		if len(s) != secretBytes {
-			return fmt.Errorf("cluster.secret_file: secret %d has %d bytes, not %d (64 hex characters)", i+1, len(s), secretBytes)
+			return fmt.Errorf("cluster.secret_file: secret %d has %d bytes, not %d (64 hex characters)", i+1, len(s),
+				secretBytes)
 		}
 	}
 	return nil
@@ -94,7 +95,8 @@ func RouteTLS(secrets [][]byte, now func() time.Time) (*tls.Config, error) {
 	}, nil
 }
 
-// within is a clock that shows no time before first or after last: with a clock at 1970 even the CA would not be valid yet.
+// within is a clock that shows no time before first or after last: with a clock at 1970 even the CA would not be valid
+// yet.
 func within(now func() time.Time, first, last time.Time) func() time.Time {
 	return func() time.Time {
 		switch t := now(); {
@@ -169,7 +171,8 @@ func deriveKey(secret []byte, label string) (*ecdsa.PrivateKey, error) {
 	return nil, errors.New("no derived number is a P-256 key")
 }
 
-func signCertificate(template, parent *x509.Certificate, public *ecdsa.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
+func signCertificate(template, parent *x509.Certificate, public *ecdsa.PublicKey,
+	key crypto.Signer) (*x509.Certificate, error) {
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
 	if err != nil {
 		return nil, err
@@ -190,8 +193,8 @@ type leafCache struct {
 func (k *leafCache) leaf() (*tls.Certificate, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	// By the wall clock alone: the monotonic one takes no part in a step, and the leaf would stay that of a wrong year. A clock
-	// that was set back makes the age negative; the leaf is then remade as well, which costs nothing.
+	// By the wall clock alone: the monotonic one takes no part in a step, and the leaf would stay that of a wrong year. A
+	// clock that was set back makes the age negative; the leaf is then remade as well, which costs nothing.
 	now := k.now().Round(0)
 	if age := now.Sub(k.made); k.cert != nil && age >= 0 && age < clientLeafRenewed {
 		return k.cert, nil
@@ -212,8 +215,8 @@ func RouteLeaf() *x509.Certificate {
 	}
 }
 
-// NewLeaf makes a fresh key and signs it under the template's names and usages, for as long as the CA is valid unless the
-// template says otherwise.
+// NewLeaf makes a fresh key and signs it under the template's names and usages, for as long as the CA is valid unless
+// the template says otherwise.
 func NewLeaf(ca Authority, template *x509.Certificate) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

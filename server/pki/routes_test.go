@@ -62,7 +62,8 @@ func mustTLS(t *testing.T, now func() time.Time, secrets ...[]byte) *tls.Config 
 // the nodes.
 func TestAuthorityKeyIsFrozen(t *testing.T) {
 	for purpose, want := range map[Purpose]string{
-		RouteAuthority: "7d88c18fed1a437be96669ca2b28a66995060664", ClientAuthority: "5afba0ebabb81f296ba5f46ca7c16ccb4f4b1905",
+		RouteAuthority:  "7d88c18fed1a437be96669ca2b28a66995060664",
+		ClientAuthority: "5afba0ebabb81f296ba5f46ca7c16ccb4f4b1905",
 	} {
 		ca, err := NewAuthority(secret(1), purpose)
 		if err != nil {
@@ -107,9 +108,12 @@ func TestRoutesBearWrongClocks(t *testing.T) {
 	now := time.Now()
 	right := mustTLS(t, at(now), secret(1))
 	clocks := map[string]time.Time{
-		"two weeks ahead": now.AddDate(0, 0, 14), "two weeks behind": now.AddDate(0, 0, -14), "40 days behind": now.AddDate(0, 0, -40),
-		"40 days ahead": now.AddDate(0, 0, 40), "at 1970": time.Unix(0, 0), "at 1904": time.Date(1904, 1, 1, 0, 0, 0, 0, time.UTC),
-		"before 2020": time.Date(2019, 12, 31, 0, 0, 0, 0, time.UTC), "at 2038": time.Unix(1<<31, 0), "at 2106": time.Unix(1<<32, 0), "at 2500": now.AddDate(474, 0, 0),
+		"two weeks ahead": now.AddDate(0, 0, 14), "two weeks behind": now.AddDate(0, 0, -14),
+		"40 days behind": now.AddDate(0, 0, -40),
+		"40 days ahead":  now.AddDate(0, 0, 40), "at 1970": time.Unix(0, 0),
+		"at 1904":     time.Date(1904, 1, 1, 0, 0, 0, 0, time.UTC),
+		"before 2020": time.Date(2019, 12, 31, 0, 0, 0, 0, time.UTC), "at 2038": time.Unix(1<<31, 0),
+		"at 2106": time.Unix(1<<32, 0), "at 2500": now.AddDate(474, 0, 0),
 	}
 	for name, clock := range clocks {
 		wrong := mustTLS(t, at(clock), secret(1))
@@ -123,12 +127,14 @@ func TestRoutesBearWrongClocks(t *testing.T) {
 	}
 }
 
-// TestRoutesBearAClockThatIsSet: a step of the wall clock, either way, of a node that has shown its certificate already.
+// TestRoutesBearAClockThatIsSet: a step of the wall clock, either way, of a node that has shown its certificate
+// already.
 func TestRoutesBearAClockThatIsSet(t *testing.T) {
 	now := time.Now()
 	right := mustTLS(t, at(now), secret(1))
 	for name, before := range map[string]time.Time{
-		"40 days forward": now.AddDate(0, 0, -40), "from 1970": time.Unix(0, 0), "10 days back": now.AddDate(0, 0, 10), "a century back": now.AddDate(100, 0, 0),
+		"40 days forward": now.AddDate(0, 0, -40), "from 1970": time.Unix(0, 0), "10 days back": now.AddDate(0, 0, 10),
+		"a century back": now.AddDate(100, 0, 0),
 	} {
 		clock := before
 		set := mustTLS(t, func() time.Time { return clock }, secret(1))
@@ -152,7 +158,8 @@ func TestClientLeafIsRenewedBeforeItEndsAndWhenTheClockWasSet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if left := cert.Leaf.NotAfter.Sub(now); left < clientLeafValidity-clientLeafRenewed-time.Second || left > clientLeafValidity {
+		if left := cert.Leaf.NotAfter.Sub(now); left < clientLeafValidity-clientLeafRenewed-time.Second ||
+			left > clientLeafValidity {
 			t.Errorf("leaf ends %s from now", left)
 		}
 		return cert.Leaf.SerialNumber.String()

@@ -26,9 +26,9 @@ var (
 //go:linkname accountStream github.com/nats-io/nats-server/v2/server.(*Account).lookupStream
 func accountStream(*broker.Account, string) (unsafe.Pointer, error)
 
-// Replica is this node's own replica of a stream. Reading it asks no leader and needs no quorum, only that the broker of this
-// process runs: what is stored on this disk and committed as far as this node has heard. The newest messages of the stream
-// may be missing. It is for reading only.
+// Replica is this node's own replica of a stream. Reading it asks no leader and needs no quorum, only that the broker
+// of this process runs: what is stored on this disk and committed as far as this node has heard. The newest messages of
+// the stream may be missing. It is for reading only.
 type Replica struct {
 	stream string
 	store  broker.StreamStore

@@ -30,9 +30,9 @@ type State struct {
 	Leads           bool   // This node leads the stream.
 }
 
-// Missing describes the messages that are missing between the first and the last, "" if none are. In a stream from which
-// only prefixes are deleted that is corruption, whatever the broker reports: after one flipped bit in a file it has been
-// seen to drop the rest of that file at its next start and to report itself healthy and current.
+// Missing describes the messages that are missing between the first and the last, "" if none are. In a stream from
+// which only prefixes are deleted that is corruption, whatever the broker reports: after one flipped bit in a file it
+// has been seen to drop the rest of that file at its next start and to report itself healthy and current.
 func (c State) Missing() string {
 	if c.Last == 0 {
 		return ""
@@ -43,8 +43,8 @@ func (c State) Missing() string {
 	return ""
 }
 
-// Corruption describes what is wrong with the replica of a stream of which nothing above the floor was ever deleted, "" if
-// nothing is. The floor must not be older than the state.
+// Corruption describes what is wrong with the replica of a stream of which nothing above the floor was ever deleted, ""
+// if nothing is. The floor must not be older than the state.
 func (c State) Corruption(floor uint64) string {
 	if missing := c.Missing(); missing != "" || c.Last == 0 || c.First <= floor+1 {
 		return missing

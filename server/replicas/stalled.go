@@ -10,19 +10,20 @@ import (
 	broker "github.com/nats-io/nats-server/v2/server"
 )
 
-// A replica that was cut off may hold entries in its Raft log that no majority ever had: it was the leader and kept taking
-// writes. The broker drops them one at a time, each after an attempt to catch up of up to 2 s, and meanwhile the replica
-// stalls and does not count for a quorum: 54 of them took 1 min 52 s (nats-server v2.15.2, raft.go, "Expected first catchup
-// entry to be a snapshot and peerstate, will retry"). A leader whose log begins behind those entries sends a snapshot
-// instead, which ends the stall at once; but by itself it takes one every two to three minutes only. So the leader's node
-// takes one when it sees a replica stall.
+// A replica that was cut off may hold entries in its Raft log that no majority ever had: it was the leader and kept
+// taking writes. The broker drops them one at a time, each after an attempt to catch up of up to 2 s, and meanwhile the
+// replica stalls and does not count for a quorum: 54 of them took 1 min 52 s (nats-server v2.15.2, raft.go, "Expected
+// first catchup entry to be a snapshot and peerstate, will retry"). A leader whose log begins behind those entries
+// sends a snapshot instead, which ends the stall at once; but by itself it takes one every two to three minutes only.
+// So the leader's node takes one when it sees a replica stall.
 const (
 	stallCheckEvery = time.Second
-	stallChecks     = 3                       // in a row at which a replica has made no progress: it is stalled
-	stallHeard      = 2500 * time.Millisecond // since a copy's last word, less than stallChecks: one that is cut off is not meant (0: none yet)
+	stallChecks     = 3 // in a row at which a replica has made no progress: it is stalled
+	// since a copy's last word, less than stallChecks: one that is cut off is not meant (0: none yet)
+	stallHeard = 2500 * time.Millisecond
 
-	// The broker takes no snapshot during an attempt to catch up, and the next attempt begins with the next heartbeat. So we
-	// ask often enough to hit the time between two, for longer than one takes.
+	// The broker takes no snapshot during an attempt to catch up, and the next attempt begins with the next heartbeat. So
+	// we ask often enough to hit the time between two, for longer than one takes.
 	snapshotEvery = 10 * time.Millisecond
 	snapshotLimit = 2500 * time.Millisecond
 )
@@ -37,7 +38,8 @@ type stall struct {
 	checks int    // at which it had made no progress
 }
 
-// check takes what this node knows of the replicas of the streams that it leads. It returns the streams with a stalled one.
+// check takes what this node knows of the replicas of the streams that it leads. It returns the streams with a stalled
+// one.
 func (s stalledReplicas) check(replicas map[string][]*broker.PeerInfo) (stalled []string) {
 	seen := stalledReplicas{}
 	for stream, peers := range replicas {

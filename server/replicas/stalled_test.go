@@ -17,16 +17,23 @@ func TestAStalledReplicaIsNoticed(t *testing.T) {
 		checks []*broker.PeerInfo // One after the other, nil for a stream that another node leads.
 		want   []int              // The checks at which it is noticed.
 	}{
-		"stalled":                {[]*broker.PeerInfo{heard(3, soon), heard(3, soon), heard(3, soon), heard(4, soon)}, []int{2, 3}},
-		"falls back":             {[]*broker.PeerInfo{heard(3, soon), heard(300, soon), heard(600, soon)}, []int{2}},
-		"current":                {[]*broker.PeerInfo{heard(0, soon), heard(0, soon), heard(0, soon), heard(0, soon)}, nil},
-		"catches up":             {[]*broker.PeerInfo{heard(300, soon), heard(200, soon), heard(100, soon), heard(50, soon)}, nil},
-		"catches up slowly":      {[]*broker.PeerInfo{heard(300, soon), heard(300, soon), heard(299, soon), heard(299, soon)}, nil},
-		"current in between":     {[]*broker.PeerInfo{heard(3, soon), heard(3, soon), heard(0, soon), heard(3, soon), heard(3, soon)}, nil},
-		"silent":                 {[]*broker.PeerInfo{heard(3, time.Second), heard(3, 2*time.Second), heard(3, 3*time.Second)}, nil},
-		"silent, and back":       {[]*broker.PeerInfo{heard(3, 4*time.Second), heard(3, 5*time.Second), heard(3, 6*time.Second), heard(3, soon)}, []int{3}},
-		"never heard":            {[]*broker.PeerInfo{heard(3, 0), heard(3, 0), heard(3, 0), heard(3, 0)}, nil},
-		"led by another, and us": {[]*broker.PeerInfo{heard(3, soon), heard(3, soon), nil, heard(3, soon), heard(3, soon)}, nil},
+		"stalled": {[]*broker.PeerInfo{heard(3, soon), heard(3, soon), heard(3, soon), heard(4, soon)},
+			[]int{2, 3}},
+		"falls back": {[]*broker.PeerInfo{heard(3, soon), heard(300, soon), heard(600, soon)}, []int{2}},
+		"current":    {[]*broker.PeerInfo{heard(0, soon), heard(0, soon), heard(0, soon), heard(0, soon)}, nil},
+		"catches up": {[]*broker.PeerInfo{heard(300, soon), heard(200, soon), heard(100, soon), heard(50, soon)},
+			nil},
+		"catches up slowly": {[]*broker.PeerInfo{heard(300, soon), heard(300, soon), heard(299, soon), heard(299, soon)},
+			nil},
+		"current in between": {[]*broker.PeerInfo{heard(3, soon), heard(3, soon), heard(0, soon), heard(3, soon),
+			heard(3, soon)}, nil},
+		"silent": {[]*broker.PeerInfo{heard(3, time.Second), heard(3, 2*time.Second),
+			heard(3, 3*time.Second)}, nil},
+		"silent, and back": {[]*broker.PeerInfo{heard(3, 4*time.Second), heard(3, 5*time.Second),
+			heard(3, 6*time.Second), heard(3, soon)}, []int{3}},
+		"never heard": {[]*broker.PeerInfo{heard(3, 0), heard(3, 0), heard(3, 0), heard(3, 0)}, nil},
+		"led by another, and us": {[]*broker.PeerInfo{heard(3, soon), heard(3, soon), nil, heard(3, soon), heard(3, soon)},
+			nil},
 	} {
 		var got []int
 		stalled := stalledReplicas{}

@@ -14,16 +14,17 @@ import (
 
 // The broker keeps each block of a store in memory until 10 s after its last use (nats-server v2.15.2, filestore.go,
 // defaultCacheBufferExpiration), and has no option for it. With every write synced these caches are out of the garbage
-// collector's reach, so that messages of 1 MB at 30 a second take 300 MB in a topic and as much again in its Raft log. Blocks
-// that are full are not written any more; who reads them a little later finds them in the kernel's cache. Their caches are
-// given up soon. The block that is being written keeps its cache: the broker would have to read it again at the next write.
+// collector's reach, so that messages of 1 MB at 30 a second take 300 MB in a topic and as much again in its Raft log.
+// Blocks that are full are not written any more; who reads them a little later finds them in the kernel's cache. Their
+// caches are given up soon. The block that is being written keeps its cache: the broker would have to read it again at
+// the next write.
 const (
 	fullBlockCache = 500 * time.Millisecond
 	cacheLookEvery = 200 * time.Millisecond
 )
 
-// These give names to methods of the broker's, as rafttimers.go does to variables. Where the linker or reflect does not find
-// something any more, TestFullBlocksGiveUpTheirCaches does not pass.
+// These give names to methods of the broker's, as rafttimers.go does to variables. Where the linker or reflect does not
+// find something any more, TestFullBlocksGiveUpTheirCaches does not pass.
 
 //go:linkname accountStreams github.com/nats-io/nats-server/v2/server.(*Account).streams
 func accountStreams(*broker.Account) []unsafe.Pointer
@@ -75,8 +76,8 @@ func (l *Local) shortenCaches() (err error) {
 	return nil
 }
 
-// shortenStore takes a *fileStore. The full blocks that are new since the last look are the last ones before the block that is
-// being written.
+// shortenStore takes a *fileStore. The full blocks that are new since the last look are the last ones before the block
+// that is being written.
 func shortenStore(store reflect.Value) {
 	if store.Type().Elem().Name() != "fileStore" {
 		return

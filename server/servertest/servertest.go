@@ -137,7 +137,8 @@ func Start(t testing.TB, o Options) *Node {
 	return n
 }
 
-// Stop ends the broker cleanly, closes its data directory and returns what Run returned. A second Stop returns the same.
+// Stop ends the broker cleanly, closes its data directory and returns what Run returned. A second Stop returns the
+// same.
 func (n *Node) Stop() error {
 	n.cancel()
 	<-n.done

@@ -15,11 +15,11 @@ type TinyDisk struct {
 	Path string
 }
 
-// NewTinyDisk makes one of this many bytes. Where that is not possible the test fails and says that it was not run: a test
-// of a full disk that passes without one proves nothing.
+// NewTinyDisk makes one of this many bytes. Where that is not possible the test fails and says that it was not run: a
+// test of a full disk that passes without one proves nothing.
 //
-// It is mounted only until its directory is open: it then lives as long as this process has it open, and nothing is left
-// behind however the test ends.
+// It is mounted only until its directory is open: it then lives as long as this process has it open, and nothing is
+// left behind however the test ends.
 func NewTinyDisk(t testing.TB, size int64) *TinyDisk {
 	t.Helper()
 	place := t.TempDir()

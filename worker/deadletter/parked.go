@@ -36,7 +36,8 @@ func (d *Store) Parked(ctx context.Context, partition int, least uint64) (found 
 	case r.err != nil:
 		return nil, 0, r.err
 	case r.last < least:
-		return nil, 0, fmt.Errorf("look for parked keys: the stream's leader knows its messages to %d only, not to %d", r.last, least)
+		return nil, 0, fmt.Errorf("look for parked keys: the stream's leader knows its messages to %d only, not to %d",
+			r.last, least)
 	}
 	return r.found[partition], r.last, nil
 }
@@ -90,7 +91,8 @@ func (d *Store) readParked(ctx context.Context) (map[int]Places, uint64, error) 
 	var last uint64
 	for offset := 0; ; {
 		var page streamSubjects
-		request := fmt.Appendf(nil, `{"subjects_filter":%q,"offset":%d}`, partitioner.DeadLetterFilter(d.Group, -1, partitioner.Parked, ""), offset)
+		request := fmt.Appendf(nil, `{"subjects_filter":%q,"offset":%d}`,
+			partitioner.DeadLetterFilter(d.Group, -1, partitioner.Parked, ""), offset)
 		err := stream.Request(ctx, d.JS.Conn(), "STREAM.INFO", d.stream(), request, &page)
 		if err == nil && page.Error != nil {
 			err = page.Error

@@ -125,9 +125,12 @@ func (l *Record) WithoutHeaders(why error) *Record {
 func decode(place partitioner.DeadLetterPlace, stored uint64, headers map[string][]string, data []byte) *Record {
 	get := func(name string) string { return header.First(headers, name) }
 	l := &Record{
-		DeadLetterPlace: place, Key: string(place.LetterKey), Topic: get(hdrTopic), Subject: get(hdrSubject), Reason: Reason(get(hdrReason)),
-		Error: get(hdrError), FirstFail: header.ParseTime(get(hdrFirstFailure)), LastFail: header.ParseTime(get(hdrLastFailure)), Node: get(hdrNode),
-		Published: header.ParseTime(get(hdrPublished)), LeftOut: get(hdrLeftOut), Headers: map[string][]string{}, Data: data, Stored: stored,
+		DeadLetterPlace: place, Key: string(place.LetterKey), Topic: get(hdrTopic), Subject: get(hdrSubject),
+		Reason: Reason(get(hdrReason)),
+		Error:  get(hdrError), FirstFail: header.ParseTime(get(hdrFirstFailure)),
+		LastFail: header.ParseTime(get(hdrLastFailure)), Node: get(hdrNode),
+		Published: header.ParseTime(get(hdrPublished)), LeftOut: get(hdrLeftOut), Headers: map[string][]string{}, Data: data,
+		Stored: stored,
 	}
 	if key := get(hdrKey); place.LetterKey.Hashed() && key != "" {
 		l.Key = key

@@ -35,7 +35,8 @@ func FuzzLetterHeaders(f *testing.F) {
 		if !maps.EqualFunc(letter.Headers, again.Headers, func(a, b []string) bool { return reflect.DeepEqual(a, b) }) {
 			t.Fatalf("the publisher's headers were %q and are %q", letter.Headers, again.Headers)
 		}
-		if letter.Attempts != again.Attempts || letter.Epoch != again.Epoch || letter.Requeues != again.Requeues || !sameTime(letter, again) {
+		if letter.Attempts != again.Attempts || letter.Epoch != again.Epoch || letter.Requeues != again.Requeues ||
+			!sameTime(letter, again) {
 			t.Fatalf("%q is\n%+v\nand then\n%+v", stored, letter, again)
 		}
 		headers, _ := letter.encode()

@@ -19,7 +19,8 @@ import (
 
 // Errors of dead letters.
 var (
-	ErrFull     = errors.New("the group's dead letters are full (dlq_max_bytes): requeue, release or drop some, or raise it")
+	ErrFull = errors.New("the group's dead letters are full (dlq_max_bytes): requeue, release or drop some, or " +
+		"raise it")
 	ErrNotFound = errors.New("there is no such dead letter")
 
 	// ErrRefused is for what no repetition can change.
@@ -89,7 +90,8 @@ func (d *Store) Put(ctx context.Context, l *Record) (uint64, error) {
 func finalOf(err error) error {
 	var api *stream.APIError
 	switch {
-	case errors.As(err, &api) && api != nil && (api.Code == codeMsgTooLarge || api.Code == codeHeaderSize || strings.Contains(api.Text, tooLarge)):
+	case errors.As(err, &api) && api != nil && (api.Code == codeMsgTooLarge || api.Code == codeHeaderSize ||
+		strings.Contains(api.Text, tooLarge)):
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadHeaderMsg), errors.Is(err, nats.ErrBadSubject),
 		errors.Is(err, nats.ErrHeadersNotSupported):
 	default:
@@ -119,7 +121,8 @@ func (d *Store) Get(ctx context.Context, p partitioner.DeadLetterPlace) (*Record
 // Of reads the dead letter of a message of a topic, whatever its kind.
 func (d *Store) Of(ctx context.Context, partition int, key partitioner.LetterKey, seq uint64) (*Record, error) {
 	for _, kind := range []partitioner.DeadLetterKind{partitioner.Dead, partitioner.Parked} {
-		l, err := d.Get(ctx, partitioner.DeadLetterPlace{Group: d.Group, Partition: partition, Kind: kind, LetterKey: key, Seq: seq})
+		l, err := d.Get(ctx, partitioner.DeadLetterPlace{Group: d.Group, Partition: partition, Kind: kind, LetterKey: key,
+			Seq: seq})
 		if !errors.Is(err, ErrNotFound) {
 			return l, err
 		}

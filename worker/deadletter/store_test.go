@@ -20,7 +20,8 @@ import (
 )
 
 func letterAt(kind partitioner.DeadLetterKind, partition int, key string, seq uint64) *Record {
-	place := partitioner.DeadLetterPlace{Group: "billing", Partition: partition, Kind: kind, LetterKey: partitioner.NewLetterKey(key), Seq: seq}
+	place := partitioner.DeadLetterPlace{Group: "billing", Partition: partition, Kind: kind,
+		LetterKey: partitioner.NewLetterKey(key), Seq: seq}
 	return &Record{DeadLetterPlace: place, Key: key}
 }
 
@@ -33,7 +34,8 @@ func TestLetterComesBackWhole(t *testing.T) {
 	want.Attempts, want.FirstFail, want.LastFail, want.Node, want.Epoch = 8, now.Add(-time.Minute), now, "n1", 1<<63+5
 	want.Published, want.Requeues = now.Add(-time.Hour), 2
 	want.Headers = map[string][]string{
-		"Nats-Msg-Id": {"id-1"}, "Nats-Expected-Last-Sequence": {"77"}, "nats-rollup": {"all"}, "Leasehold-Reason": {"mine"}, "traceparent": {"00-1"},
+		"Nats-Msg-Id": {"id-1"}, "Nats-Expected-Last-Sequence": {"77"}, "nats-rollup": {"all"}, "Leasehold-Reason": {"mine"},
+		"traceparent": {"00-1"},
 	}
 	want.Data = bytes.Repeat([]byte("x"), 1<<20-500)
 	sent := *want
@@ -82,7 +84,8 @@ func TestLetterOfAnyMessageFitsAndComesBack(t *testing.T) {
 		"name in Latin-1":          {key: "k", headers: map[string][]string{"\xfc": {"\xe9"}}},
 		"value with outer blanks":  {key: "k", headers: map[string][]string{"a": {" b ", "\tc"}}},
 		"value with a bare return": {key: "k", headers: map[string][]string{"a": {"b\rc"}}},
-		"largest, all at once":     {key: strings.Repeat("k", 4000), headers: map[string][]string{"X y": {strings.Repeat("h", 65000)}}, size: 1<<20 - 65100},
+		"largest, all at once": {key: strings.Repeat("k", 4000),
+			headers: map[string][]string{"X y": {strings.Repeat("h", 65000)}}, size: 1<<20 - 65100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := letterAt(partitioner.Parked, 3, c.key, 7)
@@ -93,12 +96,14 @@ func TestLetterOfAnyMessageFitsAndComesBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := box.Get(t.Context(), want.DeadLetterPlace)
-			if err != nil || got.Key != c.key || got.Subject != want.Subject || !bytes.Equal(got.Data, want.Data) || len(got.Headers)+len(c.headers) > 0 && !reflect.DeepEqual(got.Headers, c.headers) {
+			if err != nil || got.Key != c.key || got.Subject != want.Subject || !bytes.Equal(got.Data, want.Data) ||
+				len(got.Headers)+len(c.headers) > 0 && !reflect.DeepEqual(got.Headers, c.headers) {
 				t.Fatalf("came back with key %.20q, %d headers, %d bytes: %v", got.Key, len(got.Headers), len(got.Data), err)
 			}
 			found, _, err := box.Parked(t.Context(), 3, 0)
 			key := partitioner.NewLetterKey(c.key)
-			if places := found[key]; err != nil || len(found) != 1 || len(places) != 1 || places[0].LetterKey != key || places[0].Seq != 7 {
+			if places := found[key]; err != nil || len(found) != 1 || len(places) != 1 || places[0].LetterKey != key ||
+				places[0].Seq != 7 {
 				t.Errorf("parked: %v, %v", found, err)
 			}
 			if err := box.Remove(t.Context(), stored); err != nil {
@@ -134,7 +139,8 @@ func TestRequeuedHeadersArriveAsTheyWere(t *testing.T) {
 	}
 	delete(got, header.OriginalMessageID)
 	delete(got, header.Requeues)
-	if only := got[header.OnlyGroup]; len(only) != 1 || only[0] != l.Group || len(l.RequeueHeaders(true)[header.OnlyGroup]) > 0 {
+	if only := got[header.OnlyGroup]; len(only) != 1 || only[0] != l.Group ||
+		len(l.RequeueHeaders(true)[header.OnlyGroup]) > 0 {
 		t.Errorf("for the group %v alone; for all groups: %v", only, l.RequeueHeaders(true))
 	}
 	delete(got, header.OnlyGroup)

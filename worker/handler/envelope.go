@@ -38,6 +38,7 @@ func (m *Message) Envelope() []Field {
 
 // ReadHeaders fills in what the publisher's headers say.
 func (m *Message) ReadHeaders() {
-	m.IdempotencyKey = cmp.Or(header.First(m.Headers, header.OriginalMessageID), header.First(m.Headers, header.MessageID), m.ID)
+	m.IdempotencyKey = cmp.Or(header.First(m.Headers, header.OriginalMessageID), header.First(m.Headers, header.MessageID),
+		m.ID)
 	m.Traceparent = cmp.Or(header.First(m.Headers, header.TraceparentLower), header.First(m.Headers, header.Traceparent))
 }

@@ -30,7 +30,8 @@ func CallOnce(ctx context.Context, h Handler, m *Message) Trial {
 	if r, ok := h.(Runner); ok {
 		ran.Go(func() {
 			err := Guard(func() error { return r.Run(running) })
-			fail(errors.Join(errors.New("the handler has ended"), err)) // Nobody waits for a call any more, unless it is too early.
+			// Nobody waits for a call any more, unless it is too early.
+			fail(errors.Join(errors.New("the handler has ended"), err))
 		})
 	}
 	t := Trial{}

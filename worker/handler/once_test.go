@@ -9,8 +9,8 @@ import (
 )
 
 func trialMessage() *Message {
-	return &Message{ID: "orders/3/7", Topic: "orders", Group: "billing", Partition: 3, Seq: 7, Epoch: 1, Attempt: 1, MaxAttempts: 8,
-		Key: "a", Timeout: 10 * time.Second, Data: []byte("hi")}
+	return &Message{ID: "orders/3/7", Topic: "orders", Group: "billing", Partition: 3, Seq: 7, Epoch: 1, Attempt: 1,
+		MaxAttempts: 8, Key: "a", Timeout: 10 * time.Second, Data: []byte("hi")}
 }
 
 // lifeHandler notes what is asked of it, in order.
@@ -49,11 +49,13 @@ func (h *lifeHandler) Revoke(ctx context.Context, _ Assignment, reason string) {
 func TestTryLeadsAHandlerThroughAWholeLife(t *testing.T) {
 	h := &lifeHandler{result: Result{Status: Retry, Reason: "later"}}
 	got := CallOnce(t.Context(), h, trialMessage())
-	if got.Result.Status != Retry || got.Result.Reason != "later" || strings.Join(h.life, ", ") != "assign, handle, revoke shutdown, end" {
+	if got.Result.Status != Retry || got.Result.Reason != "later" ||
+		strings.Join(h.life, ", ") != "assign, handle, revoke shutdown, end" {
 		t.Errorf("got %+v after %v", got, h.life)
 	}
 	h = &lifeHandler{refuse: errors.New("no room")}
-	if got := CallOnce(t.Context(), h, trialMessage()); got.Result.Status != Unavailable || got.Result.Reason != "no room" || strings.Join(h.life, ", ") != "assign, end" {
+	if got := CallOnce(t.Context(), h, trialMessage()); got.Result.Status != Unavailable ||
+		got.Result.Reason != "no room" || strings.Join(h.life, ", ") != "assign, end" {
 		t.Errorf("a partition that is not taken: %+v after %v", got, h.life)
 	}
 }

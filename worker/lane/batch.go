@@ -121,7 +121,8 @@ func (l *Lane) applyBatch(jobs []job, r handler.BatchResult) (finished int, ok b
 	l.singleLeft = n + 1 // The prefix is taken off again.
 	if !r.Named && r.Result.Status != handler.Unavailable && r.Result.Status != handler.Pause {
 		l.singleLeft = len(jobs)
-		l.log.Debug("batch failed, its messages are called one by one", "from", jobs[n].m.Seq, "messages", len(jobs)-n, "reason", r.Result.Text())
+		l.log.Debug("batch failed, its messages are called one by one", "from", jobs[n].m.Seq, "messages", len(jobs)-n,
+			"reason", r.Result.Text())
 		return n, true
 	}
 	m, ok := outcome(l.applyResult(&jobs[n], r.Result))

@@ -61,14 +61,17 @@ func TestOnlyAPrefixOfABatchSucceeds(t *testing.T) {
 		answer handler.BatchResult
 		calls  []string
 	}{
-		"the third fails":      {handler.BatchResult{OK: 2, Named: true, Result: fails}, []string{"1/1", "2-5", "4/2", "5/1"}},
-		"somebody fails":       {handler.BatchResult{OK: 1, Result: fails}, []string{"1/1", "2-5", "3/1", "4/1", "5/1"}},
-		"nobody is to blame":   {handler.BatchResult{Result: handler.Result{Status: handler.Unavailable}}, []string{"1/1", "2-5", "2/1", "3-5"}},
+		"the third fails": {handler.BatchResult{OK: 2, Named: true, Result: fails},
+			[]string{"1/1", "2-5", "4/2", "5/1"}},
+		"somebody fails": {handler.BatchResult{OK: 1, Result: fails}, []string{"1/1", "2-5", "3/1", "4/1", "5/1"}},
+		"nobody is to blame": {handler.BatchResult{Result: handler.Result{Status: handler.Unavailable}},
+			[]string{"1/1", "2-5", "2/1", "3-5"}},
 		"the third is refused": {handler.BatchResult{OK: 2, Named: true, Result: refuses}, []string{"1/1", "2-5", "5/1"}},
 		"all are refused":      {handler.BatchResult{Result: refuses}, []string{"1/1", "2-5", "2/1", "3/1", "4/1", "5/1"}},
 		"the rest comes next":  {handler.BatchResult{OK: 2, Rest: true}, []string{"1/1", "2-5", "4-5"}},
 		"more than there were": {handler.BatchResult{OK: 9}, []string{"1/1", "2-5"}},
-		"less than nothing":    {handler.BatchResult{OK: -1, Result: fails}, []string{"1/1", "2-5", "2/1", "3/1", "4/1", "5/1"}},
+		"less than nothing": {handler.BatchResult{OK: -1, Result: fails},
+			[]string{"1/1", "2-5", "2/1", "3/1", "4/1", "5/1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -105,13 +108,15 @@ func TestPanicInABatchIsNobodysAttempt(t *testing.T) {
 func TestParkedKeysAreInNoBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &batches{}, parkSome(t)
-		s := newBatchStand(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
+		s := newBatchStand(t, h, testLaneOptions{policy: parkingKeys(), letters: box,
+			grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
 		s.feedKeys(t, "c/11") // The stand's own message is of a parked key, so that no call of it lets others come meanwhile.
 		synctest.Wait()
 		s.feedKeys(t, "c/12", "d/13", "a/14", "c/15")
 		time.Sleep(time.Minute)
 		wantCalls(t, &h.script, "11/1", "12-13", "15/1")
-		box.want(t, "parked a 5 parked 0; parked b 2 parked 0; parked a 1 parked 0; parked a 3 parked 0; parked a 14 parked 0")
+		box.want(t, "parked a 5 parked 0; parked b 2 parked 0; parked a 1 parked 0; parked a 3 parked 0; parked a 14 "+
+			"parked 0")
 		wantDone(t, s.Lane, 15, 0)
 	})
 }

@@ -105,7 +105,8 @@ func (h *Breaker) classify(began time.Time, proven bool) verdict {
 	h.deadLettered++
 	h.dirty.Store(true)
 	if h.deadLettered == tripThreshold {
-		h.log.Error("circuit breaker open: the last messages were all dead-lettered; retrying the head message until it succeeds or an operator intervenes (leasehold resume, or leasehold seek past a message)",
+		h.log.Error("circuit breaker open: the last messages were all dead-lettered; retrying the head message until it "+
+			"succeeds or an operator intervenes (leasehold resume, or leasehold seek past a message)",
 			"messages", tripThreshold)
 	}
 	return messageAtFault

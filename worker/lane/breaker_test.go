@@ -30,7 +30,8 @@ func newHealthRig(t *testing.T, policy Policy, h handler.Handler, lanes ...[]str
 	logger := hclog.New(&hclog.LoggerOptions{Output: &r.log, Level: hclog.Info})
 	shared := NewBreaker(logger)
 	for p, messages := range lanes {
-		s := newTestLane(t, h, testLaneOptions{policy: policy, letters: r.box, health: shared, logger: logger, grant: ownership.Grant{Partition: p}})
+		s := newTestLane(t, h, testLaneOptions{policy: policy, letters: r.box, health: shared, logger: logger,
+			grant: ownership.Grant{Partition: p}})
 		r.lanes = append(r.lanes, s)
 		go s.feedAll(messages)
 	}
@@ -120,8 +121,9 @@ func TestHostileMessagesAreToldFromAnOutageOnlyByProof(t *testing.T) {
 		}
 		for p, l := range r.lanes {
 			st := l.Status()
-			if st.State != StateUnavailable || !strings.Contains(st.Error, fmt.Sprintf("leasehold resume billing --partition %d", p)) ||
-				!strings.Contains(st.Error, fmt.Sprintf("leasehold seek billing --partition %d --to seq:%d", p, st.Checkpoint+2)) {
+			if st.State != StateUnavailable || !strings.Contains(st.Error, fmt.Sprintf("leasehold resume billing --partition %d",
+				p)) || !strings.Contains(st.Error, fmt.Sprintf("leasehold seek billing --partition %d --to seq:%d", p,
+				st.Checkpoint+2)) {
 				t.Errorf("status %+v", st)
 			}
 		}
@@ -132,7 +134,8 @@ func TestHostileMessagesAreToldFromAnOutageOnlyByProof(t *testing.T) {
 // everything, to do with the backoff. No message is to blame, so none may be taken for proven.
 func TestOutagesSetAsideNoMoreThanThreeEach(t *testing.T) {
 	for _, c := range []struct{ up, down time.Duration }{
-		{2 * time.Second, 20 * time.Second}, {100 * time.Millisecond, 500 * time.Millisecond}, {time.Second, time.Minute}, {time.Minute, 10 * time.Minute},
+		{2 * time.Second, 20 * time.Second}, {100 * time.Millisecond, 500 * time.Millisecond}, {time.Second, time.Minute},
+		{time.Minute, 10 * time.Minute},
 	} {
 		t.Run(fmt.Sprint(c.up, c.down), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -148,7 +151,8 @@ func TestOutagesSetAsideNoMoreThanThreeEach(t *testing.T) {
 				for p := range lanes {
 					lanes[p] = keysOf("k", 1, 5000)
 				}
-				r := newHealthRig(t, Policy{MaxAttempts: 4, Backoff: Backoff{Initial: 500 * time.Millisecond, Max: 10 * time.Second, Factor: 2}}, h, lanes...)
+				r := newHealthRig(t, Policy{MaxAttempts: 4, Backoff: Backoff{Initial: 500 * time.Millisecond, Max: 10 * time.Second,
+					Factor: 2}}, h, lanes...)
 				const outages = 10
 				for range outages {
 					up.Store(true)

@@ -20,7 +20,8 @@ const deadLetterTimeout = 2 * time.Second
 // applyRejected dead-letters a message that will never work, unless the group skips nothing.
 func (l *Lane) applyRejected(j *job, r handler.Result) step {
 	if l.o.Policy.OnExhausted == ExhaustedBlock || l.o.DeadLetters == nil {
-		return l.haltAndEnd(StateBlocked, fmt.Sprintf("message %d was rejected: %s; %s", j.m.Seq, r.Text(), l.remedies(j.m.Seq)))
+		return l.haltAndEnd(StateBlocked, fmt.Sprintf("message %d was rejected: %s; %s", j.m.Seq, r.Text(),
+			l.remedies(j.m.Seq)))
 	}
 	now := time.Now()
 	if l.firstFail.IsZero() {
@@ -35,7 +36,8 @@ func (l *Lane) applyRejected(j *job, r handler.Result) step {
 func (l *Lane) applyExhausted(j *job, r handler.Result) step {
 	if l.o.Policy.OnExhausted == ExhaustedBlock || l.o.DeadLetters == nil {
 		l.grant.Wake()
-		return l.haltAndEnd(StateBlocked, fmt.Sprintf("message %d failed %s: %s; %s", j.m.Seq, plural.Of(l.o.Policy.MaxAttempts, "time"), r.Text(), l.remedies(j.m.Seq)))
+		return l.haltAndEnd(StateBlocked, fmt.Sprintf("message %d failed %s: %s; %s", j.m.Seq,
+			plural.Of(l.o.Policy.MaxAttempts, "time"), r.Text(), l.remedies(j.m.Seq)))
 	}
 	l.grant.Wake()
 	if !l.awaitCommit() { // findParked and alreadyDeadLettered rest on it.
@@ -48,7 +50,8 @@ func (l *Lane) applyExhausted(j *job, r handler.Result) step {
 		}
 		return stepAgain
 	case handlerAtFault:
-		r.Reason = fmt.Sprintf("circuit breaker open: %d messages in a row exhausted their attempts; retrying message %d until it succeeds: %s; %s",
+		r.Reason = fmt.Sprintf("circuit breaker open: %d messages in a row exhausted their attempts; retrying message %d "+
+			"until it succeeds: %s; %s",
 			tripThreshold, j.m.Seq, r.Text(), l.remedies(j.m.Seq))
 		return l.stall(j.m.Seq, r)
 	case messageAtFault:
@@ -70,7 +73,8 @@ func (l *Lane) callBegan() time.Time {
 
 // park dead-letters a message because an earlier one of its key was.
 func (l *Lane) park(j *job) step {
-	record := l.newDeadLetter(j, deadletter.ReasonParked, handler.Result{Reason: "an earlier message of its key is parked"})
+	record := l.newDeadLetter(j, deadletter.ReasonParked,
+		handler.Result{Reason: "an earlier message of its key is parked"})
 	record.Kind, record.Attempts = partitioner.Parked, 0
 	return l.deadLetter(record)
 }
@@ -103,10 +107,13 @@ func (l *Lane) newDeadLetter(j *job, why deadletter.Reason, r handler.Result) *d
 	l.mu.Unlock()
 	record := &deadletter.Record{
 		DeadLetterPlace: partitioner.DeadLetterPlace{
-			Group: j.m.Group, Partition: l.grant.Partition, Kind: partitioner.Dead, LetterKey: partitioner.NewLetterKey(j.m.Key), Seq: j.m.Seq,
+			Group: j.m.Group, Partition: l.grant.Partition, Kind: partitioner.Dead, LetterKey: partitioner.NewLetterKey(j.m.Key),
+			Seq: j.m.Seq,
 		},
-		Key: j.m.Key, Topic: j.m.Topic, Subject: j.m.Subject, Reason: why, Error: r.Text(), Attempts: attempts, FirstFail: l.firstFail,
-		Node: j.m.Node, Epoch: l.grant.Epoch, Published: j.m.Published, Requeues: deadletter.RequeuesOf(j.m.Headers), Headers: j.m.Headers, Data: j.m.Data,
+		Key: j.m.Key, Topic: j.m.Topic, Subject: j.m.Subject, Reason: why, Error: r.Text(), Attempts: attempts,
+		FirstFail: l.firstFail,
+		Node:      j.m.Node, Epoch: l.grant.Epoch, Published: j.m.Published, Requeues: deadletter.RequeuesOf(j.m.Headers),
+		Headers: j.m.Headers, Data: j.m.Data,
 	}
 	if !l.firstFail.IsZero() {
 		record.LastFail = time.Now()
@@ -145,7 +152,8 @@ func (l *Lane) store(record *deadletter.Record) (stored uint64, ok bool) {
 		err = l.retryUntilDone("store a dead letter", put)
 	}
 	if errors.Is(err, deadletter.ErrRefused) {
-		l.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s", record.Seq, err, l.seekPastCommand(record.Seq)))
+		l.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s", record.Seq,
+			err, l.seekPastCommand(record.Seq)))
 	}
 	if err == nil {
 		l.warnIfLate(record, stored)
@@ -160,8 +168,10 @@ func (l *Lane) warnIfLate(record *deadletter.Record, stored uint64) {
 	if l.grant.MayStart() {
 		return
 	}
-	l.log.Warn("dead letter stored late: its partition may have a new owner that has handled the message; if so, drop the dead letter",
-		"seq", record.Seq, "dead_letter", stored, "kind", string(record.Kind), "show", fmt.Sprintf("leasehold dlq show %s %d", l.o.Policy.Group, stored),
+	l.log.Warn("dead letter stored late: its partition may have a new owner that has handled the message; if so, drop "+
+		"the dead letter",
+		"seq", record.Seq, "dead_letter", stored, "kind", string(record.Kind), "show",
+		fmt.Sprintf("leasehold dlq show %s %d", l.o.Policy.Group, stored),
 		"drop", fmt.Sprintf("leasehold dlq drop %s %d", l.o.Policy.Group, stored))
 }
 
@@ -184,7 +194,8 @@ func (l *Lane) seekPastCommand(seq uint64) string {
 func (l *Lane) retryOrBlock(what string, do func(ctx context.Context) error) bool {
 	err := l.retryUntilDone(what, do)
 	if errors.Is(err, deadletter.ErrRefused) {
-		l.halt(StateBlocked, fmt.Sprintf("%s: %v; see `leasehold dlq list %s --partition %d`", what, err, l.o.Policy.Group, l.grant.Partition))
+		l.halt(StateBlocked, fmt.Sprintf("%s: %v; see `leasehold dlq list %s --partition %d`", what, err, l.o.Policy.Group,
+			l.grant.Partition))
 	}
 	return err == nil
 }
@@ -214,7 +225,8 @@ func (l *Lane) retryUntilDone(what string, do func(ctx context.Context) error) e
 		}
 		l.setState(StateUnavailable, fmt.Sprintf("%s: %s", what, brokererr.Text(err)))
 		if n == 1 {
-			l.log.Error("partition stalled: dead-letter store unavailable", "doing", what, "error", err, "full", errors.Is(err, deadletter.ErrFull))
+			l.log.Error("partition stalled: dead-letter store unavailable", "doing", what, "error", err, "full",
+				errors.Is(err, deadletter.ErrFull))
 		}
 		if !l.sleep(l.o.Policy.Backoff.wait(n)) {
 			return errLaneEnded

@@ -189,7 +189,8 @@ func TestExhaustedMessageIsSetAsideAndTheNextFollows(t *testing.T) {
 			t.Errorf("progress %+v", p)
 		}
 		l := box.letters[0]
-		if l.Error != "boom" || l.FirstFail.IsZero() || !l.LastFail.After(l.FirstFail) || l.Node != "n1" || l.Epoch != 7 || l.Subject != "orders.a" {
+		if l.Error != "boom" || l.FirstFail.IsZero() || !l.LastFail.After(l.FirstFail) || l.Node != "n1" || l.Epoch != 7 ||
+			l.Subject != "orders.a" {
 			t.Errorf("letter %+v", l)
 		}
 	})
@@ -241,7 +242,8 @@ func TestLetterThatDoesNotFitGoesWithoutHeaders(t *testing.T) {
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "2/1")
 		box.want(t, "dead a 1 rejected 1")
-		if l := box.letters[0]; string(l.Data) != "payload" || !strings.Contains(l.LeftOut, "1 headers") || !strings.Contains(l.LeftOut, "too many headers") {
+		if l := box.letters[0]; string(l.Data) != "payload" || !strings.Contains(l.LeftOut, "1 headers") ||
+			!strings.Contains(l.LeftOut, "too many headers") {
 			t.Errorf("letter %+v", l)
 		}
 	})
@@ -261,7 +263,8 @@ func TestLetterThatCanNeverBeStoredStopsThePartitionWithItsWayOut(t *testing.T) 
 				time.Sleep(time.Hour)
 				wantDone(t, s.Lane, 0, s.Status().Attempt)
 				st := s.Status()
-				if st.State != StateBlocked || !strings.Contains(st.Error, "nothing fits") || !strings.Contains(st.Error, "leasehold seek billing --partition 3 --to seq:8") {
+				if st.State != StateBlocked || !strings.Contains(st.Error, "nothing fits") ||
+					!strings.Contains(st.Error, "leasehold seek billing --partition 3 --to seq:8") {
 					t.Errorf("status %+v", st)
 				}
 				if box.puts != 2 {
@@ -276,10 +279,11 @@ func TestNothingIsSetAsideBehindTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
 		h, box := &script{answers: always(refuses, 1)}, &fakeDeadLetters{}
-		s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{MayStart: func() bool {
-			looks++
-			return looks <= 1 // The call.
-		}}})
+		s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box,
+			grant: ownership.Grant{MayStart: func() bool {
+				looks++
+				return looks <= 1 // The call.
+			}}})
 		s.feedKeys(t, "a/1")
 		time.Sleep(time.Hour)
 		box.want(t, "")
@@ -365,7 +369,8 @@ func TestKeysThatAreHashedAreParkedAndReleasedAsOthersAre(t *testing.T) {
 			<-s.Stopped()
 			p, _ := s.Progress()
 			p.Release = string(hash)
-			next := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
+			next := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box,
+				grant: ownership.Grant{Epoch: 8, Progress: p}})
 			next.feedKeys(t, key+"/4")
 			time.Sleep(time.Minute)
 			wantCalls(t, h, "1/1", "1/2", "2/1", "1/1", "3/1", "4/1")
@@ -385,7 +390,8 @@ func TestNextOwnerKnowsTheParkedKeys(t *testing.T) {
 		p, _ := first.Progress()
 		box.behind = 1 // A leader that has just been elected.
 		h := &script{}
-		next := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: 8, Progress: p}})
+		next := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box,
+			grant: ownership.Grant{Epoch: 8, Progress: p}})
 		next.feedKeys(t, "a/2", "b/3")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/1")
@@ -402,7 +408,8 @@ func TestMessageSetAsideByAnOwnerThatDiedIsNotCalledAgain(t *testing.T) {
 				if _, err := box.Put(t.Context(), &deadletter.Record{DeadLetterPlace: place}); err != nil {
 					t.Fatal(err)
 				}
-				s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
+				s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box,
+					grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
 				s.feedKeys(t, "a/4", "b/5")
 				time.Sleep(time.Minute)
 				wantCalls(t, h, "5/1")
@@ -426,7 +433,8 @@ func TestDeadLetterThatIsStoredBehindTheFenceIsTold(t *testing.T) {
 			s.feedKeys(t, "a/1")
 			time.Sleep(time.Minute)
 			box.want(t, "parked a 1 max_attempts 2")
-			if told := strings.Contains(log.String(), "dead letter stored late") && strings.Contains(log.String(), "leasehold dlq drop"); told != late {
+			if told := strings.Contains(log.String(), "dead letter stored late") &&
+				strings.Contains(log.String(), "leasehold dlq drop"); told != late {
 				t.Errorf("late %v: %s", late, log.String())
 			}
 		})
@@ -445,16 +453,21 @@ func TestParkedKeyIsKnownWhateverTookTheAttemptsBack(t *testing.T) {
 		calls  []string
 		parked string
 	}{
-		"resume":              {parkingKeys(), ownership.Progress{CheckDeadLetters: true}, []string{"a/1", "a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
-		"seek forward":        {parkingKeys(), ownership.Progress{Checkpoint: 1, CheckDeadLetters: true}, []string{"a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
-		"seek beyond the key": {parkingKeys(), ownership.Progress{Checkpoint: 2, CheckDeadLetters: true}, []string{"b/3", "a/4"}, []string{"3/1"}, "; parked a 4 parked 0"},
-		"max_attempts raised": {raised, ownership.Progress{Attempt: 2}, []string{"a/1", "a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
+		"resume": {parkingKeys(), ownership.Progress{CheckDeadLetters: true}, []string{"a/1", "a/2", "b/3"},
+			[]string{"3/1"}, "; parked a 2 parked 0"},
+		"seek forward": {parkingKeys(), ownership.Progress{Checkpoint: 1, CheckDeadLetters: true},
+			[]string{"a/2", "b/3"}, []string{"3/1"}, "; parked a 2 parked 0"},
+		"seek beyond the key": {parkingKeys(), ownership.Progress{Checkpoint: 2, CheckDeadLetters: true},
+			[]string{"b/3", "a/4"}, []string{"3/1"}, "; parked a 4 parked 0"},
+		"max_attempts raised": {raised, ownership.Progress{Attempt: 2}, []string{"a/1", "a/2", "b/3"}, []string{"3/1"},
+			"; parked a 2 parked 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, box := &script{}, &fakeDeadLetters{}
 				place := partitioner.DeadLetterPlace{Group: "billing", Kind: partitioner.Parked, LetterKey: "a", Seq: 1}
-				if _, err := box.Put(t.Context(), &deadletter.Record{DeadLetterPlace: place, Key: "a", Reason: deadletter.ReasonMaxAttempts, Attempts: 2}); err != nil {
+				if _, err := box.Put(t.Context(), &deadletter.Record{DeadLetterPlace: place, Key: "a",
+					Reason: deadletter.ReasonMaxAttempts, Attempts: 2}); err != nil {
 					t.Fatal(err)
 				}
 				s := newTestLane(t, h, testLaneOptions{policy: c.policy, letters: box, grant: ownership.Grant{Progress: c.p}})
@@ -477,7 +490,8 @@ func TestOwnerAfterALookLooksToo(t *testing.T) {
 		}
 		p := ownership.Progress{Checkpoint: 1, CheckDeadLetters: true}
 		for epoch := uint64(7); epoch < 10; epoch++ {
-			s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Epoch: epoch, Progress: p}})
+			s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box,
+				grant: ownership.Grant{Epoch: epoch, Progress: p}})
 			time.Sleep(time.Minute)
 			if st := s.Status(); st.Parked != 1 {
 				t.Errorf("epoch %d: %+v", epoch, st)
@@ -495,7 +509,8 @@ func TestOwnerAfterALookLooksToo(t *testing.T) {
 // TestLookThatFindsNothingIsNotRepeated: the next takeover need not wait for the dead letters.
 func TestLookThatFindsNothingIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTestLane(t, &script{}, testLaneOptions{policy: parkingKeys(), letters: &fakeDeadLetters{}, grant: ownership.Grant{Progress: ownership.Progress{CheckDeadLetters: true}}})
+		s := newTestLane(t, &script{}, testLaneOptions{policy: parkingKeys(), letters: &fakeDeadLetters{},
+			grant: ownership.Grant{Progress: ownership.Progress{CheckDeadLetters: true}}})
 		time.Sleep(time.Minute)
 		if p, _ := s.Progress(); p.CheckDeadLetters || p.DeadLetterSeq != 0 {
 			t.Errorf("progress %+v", p)
@@ -506,7 +521,8 @@ func TestLookThatFindsNothingIsNotRepeated(t *testing.T) {
 func TestMessageWithoutAttemptsLeftIsTriedOnceByANewOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 4)}, &fakeDeadLetters{}
-		s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
+		s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box,
+			grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 3, Attempt: 2}}})
 		s.feedKeys(t, "a/4", "b/5")
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "4/2", "5/1")
@@ -532,7 +548,8 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 		})
 		var lanes []*testLane
 		for p := range 8 {
-			s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box, health: health, logger: logger, grant: ownership.Grant{Partition: p}})
+			s := newTestLane(t, h, testLaneOptions{policy: deadLetter(), letters: box, health: health, logger: logger,
+				grant: ownership.Grant{Partition: p}})
 			s.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 			lanes = append(lanes, s)
 		}
@@ -543,7 +560,8 @@ func TestOutageEndsInThreeDeadLettersAtMost(t *testing.T) {
 		}
 		stalled := 0
 		for _, l := range lanes {
-			if st := l.Status(); st.State == StateUnavailable && strings.Contains(st.Error, "circuit breaker open") && !st.RetryAt.IsZero() {
+			if st := l.Status(); st.State == StateUnavailable && strings.Contains(st.Error, "circuit breaker open") &&
+				!st.RetryAt.IsZero() {
 				stalled++
 			}
 		}
@@ -575,8 +593,11 @@ func TestCallOfAnOutageCountsNothingOnceTheOutageIsOver(t *testing.T) {
 		answers := always(fails, 1, 2, 3)
 		answers[4] = []handler.Result{fails, fails}
 		failing := newTestLane(t, &script{answers: answers}, testLaneOptions{policy: policy, letters: box, health: health})
-		hanging := &script{answers: map[uint64][]handler.Result{1: {fails}}, call: func(context.Context, *handler.Message) { time.Sleep(time.Minute) }}
-		late := newTestLane(t, hanging, testLaneOptions{policy: policy, letters: box, health: health, grant: ownership.Grant{Partition: 1}})
+		hanging := &script{answers: map[uint64][]handler.Result{1: {fails}}, call: func(context.Context, *handler.Message) {
+			time.Sleep(time.Minute)
+		}}
+		late := newTestLane(t, hanging, testLaneOptions{policy: policy, letters: box, health: health,
+			grant: ownership.Grant{Partition: 1}})
 		late.feedKeys(t, "a/1")
 		failing.feedKeys(t, "a/1", "a/2", "a/3", "a/4")
 		time.Sleep(time.Hour)
@@ -603,7 +624,8 @@ func TestHandlersPauseIsStoredAndLasts(t *testing.T) {
 		next.feedKeys(t, "a/1", "a/2")
 		time.Sleep(time.Hour)
 		wantCalls(t, h, "1/1")
-		if st := next.Status(); st.State != StatePaused || !strings.HasPrefix(st.Error, p.Paused) || !strings.Contains(st.Error, "leasehold resume ") {
+		if st := next.Status(); st.State != StatePaused || !strings.HasPrefix(st.Error, p.Paused) ||
+			!strings.Contains(st.Error, "leasehold resume ") {
 			t.Errorf("status %+v", st)
 		}
 	})
@@ -617,7 +639,8 @@ func parkSome(t *testing.T) *fakeDeadLetters {
 		{LetterKey: "a", Seq: 5}, {LetterKey: "b", Seq: 2}, {LetterKey: "a", Seq: 1}, {LetterKey: "a", Seq: 3},
 	} {
 		p.Group, p.Kind = "billing", partitioner.Parked
-		if _, err := box.Put(t.Context(), &deadletter.Record{DeadLetterPlace: p, Key: string(p.LetterKey), Topic: "orders", Reason: deadletter.ReasonParked}); err != nil {
+		if _, err := box.Put(t.Context(), &deadletter.Record{DeadLetterPlace: p, Key: string(p.LetterKey), Topic: "orders",
+			Reason: deadletter.ReasonParked}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -627,7 +650,8 @@ func parkSome(t *testing.T) *fakeDeadLetters {
 func TestReleaseHandlesParkedMessagesInOrderBeforeLiveOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: map[uint64][]handler.Result{3: {fails, {Status: handler.Unavailable}}}}, parkSome(t)
-		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a", DeadLetterSeq: 4}}})
+		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box,
+			grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a", DeadLetterSeq: 4}}})
 		s.feedKeys(t, "b/7", "a/8")
 		time.Sleep(5 * time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "3/2", "3/2", "5/1", "8/1")
@@ -641,7 +665,8 @@ func TestReleaseHandlesParkedMessagesInOrderBeforeLiveOnes(t *testing.T) {
 func TestReleaseOfEverythingLeavesWhatFailsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(fails, 3)}, parkSome(t)
-		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: ownership.AllKeys}}})
+		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box,
+			grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: ownership.AllKeys}}})
 		s.feedKeys(t, "b/7", "a/8")
 		time.Sleep(5 * time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "3/2", "2/1", "7/1")
@@ -656,7 +681,8 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{}, parkSome(t)
 		h.call = func(_ context.Context, m *handler.Message) { time.Sleep(time.Minute) }
-		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "b a"}}})
+		s := newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box,
+			grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "b a"}}})
 		time.Sleep(90 * time.Second) // b is done, a has begun.
 		s.Cancel(errors.New("dead"))
 		<-s.Stopped()
@@ -674,7 +700,8 @@ func TestReleaseGoesOnAtTheNextOwner(t *testing.T) {
 func TestReleasedMessageThatWillNeverWorkIsSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, box := &script{answers: always(refuses, 3)}, parkSome(t)
-		newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a"}}})
+		newTestLane(t, h, testLaneOptions{policy: parkingKeys(), letters: box,
+			grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 6, Release: "a"}}})
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "1/1", "3/1", "5/1")
 		box.want(t, "parked b 2 parked 0; dead a 3 rejected 1")

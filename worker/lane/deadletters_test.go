@@ -30,7 +30,8 @@ func TestLetterBoxContract(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dead, parked := boxedAt(partitioner.Dead, 3, "a", 7), boxedAt(partitioner.Parked, 3, "a.b", 9)
 			var stored []uint64
-			for _, l := range []*deadletter.Record{dead, parked, parked, boxedAt(partitioner.Parked, 3, "a.b", 8), boxedAt(partitioner.Parked, 4, "c", 1)} {
+			for _, l := range []*deadletter.Record{dead, parked, parked, boxedAt(partitioner.Parked, 3, "a.b", 8),
+				boxedAt(partitioner.Parked, 4, "c", 1)} {
 				n, err := box.Put(t.Context(), l)
 				if err != nil {
 					t.Fatal(err)
@@ -46,7 +47,8 @@ func TestLetterBoxContract(t *testing.T) {
 			if _, _, err := box.Parked(t.Context(), 3, 5); err == nil {
 				t.Error("a look that does not know the newest letter is taken for complete")
 			}
-			for l, want := range map[*deadletter.Record]bool{dead: true, boxedAt(partitioner.Dead, 3, "a", 8): false, boxedAt(partitioner.Parked, 3, "a", 7): false} {
+			for l, want := range map[*deadletter.Record]bool{dead: true, boxedAt(partitioner.Dead, 3, "a", 8): false,
+				boxedAt(partitioner.Parked, 3, "a", 7): false} {
 				if has, err := box.Has(t.Context(), l.DeadLetterPlace); has != want || err != nil {
 					t.Errorf("has %+v: %v, %v", l.DeadLetterPlace, has, err)
 				}
@@ -86,6 +88,7 @@ func wantPlaces(t *testing.T, box DeadLetters, partition int, want string) {
 }
 
 func boxedAt(kind partitioner.DeadLetterKind, partition int, key string, seq uint64) *deadletter.Record {
-	place := partitioner.DeadLetterPlace{Group: "billing", Partition: partition, Kind: kind, LetterKey: partitioner.NewLetterKey(key), Seq: seq}
+	place := partitioner.DeadLetterPlace{Group: "billing", Partition: partition, Kind: kind,
+		LetterKey: partitioner.NewLetterKey(key), Seq: seq}
 	return &deadletter.Record{DeadLetterPlace: place, Key: key}
 }

@@ -25,24 +25,27 @@ const (
 	StateRetrying    = "retrying"    // Waiting to try the head message again.
 	StateUnavailable = "unavailable" // The handler says that it or its backend is down.
 	StateBlocked     = "blocked"     // The head message cannot be handled; an operator must look.
-	StatePaused      = "paused"      // An operator, or the handler, asked for nothing to be handled until somebody resumes.
-	StateReleasing   = "releasing"   // Handling parked messages of keys that an operator released.
-	StateGap         = "gap"         // The next message is missing in the topic's stream.
-	StateFenced      = "fenced"      // The node may not start calls; the lane is about to be cancelled.
-	StateOverdue     = "overdue"     // The handler has not returned, long after its deadline.
-	StateDraining    = "draining"    // Finishing the call in flight.
-	StateStopped     = "stopped"     // Nothing works for the lane any more.
+	// An operator, or the handler, asked for nothing to be handled until somebody resumes.
+	StatePaused    = "paused"
+	StateReleasing = "releasing" // Handling parked messages of keys that an operator released.
+	StateGap       = "gap"       // The next message is missing in the topic's stream.
+	StateFenced    = "fenced"    // The node may not start calls; the lane is about to be cancelled.
+	StateOverdue   = "overdue"   // The handler has not returned, long after its deadline.
+	StateDraining  = "draining"  // Finishing the call in flight.
+	StateStopped   = "stopped"   // Nothing works for the lane any more.
 )
 
 // Options are what the lanes of a group have in common.
 type Options struct {
-	Policy      Policy
-	Handler     handler.Handler
-	NewMessage  func(g ownership.Grant, e *stream.Entry) (handler.Message, error) // Builds the envelope.
-	Ready       <-chan struct{}                                                   // Closed once the handler may be called; nil: from the start.
-	Reason      func() string                                                     // Why a drained partition is revoked.
-	Node        string                                                            // This node's name.
-	DeadLetters DeadLetters                                                       // Nil only where nothing is ever dead-lettered.
+	Policy     Policy
+	Handler    handler.Handler
+	NewMessage func(g ownership.Grant, e *stream.Entry) (handler.Message, error) // Builds the envelope.
+	// Closed once the handler may be called; nil: from the start.
+	Ready  <-chan struct{}
+	Reason func() string // Why a drained partition is revoked.
+	Node   string        // This node's name.
+	// Nil only where nothing is ever dead-lettered.
+	DeadLetters DeadLetters
 	Breaker     *Breaker
 	Logger      hclog.Logger
 	MaxEntries  int
@@ -73,8 +76,9 @@ type Lane struct {
 	jobs        []job                          // Messages at hand.
 	singleLeft  int                            // So many of them are called one by one, because a batch with them failed.
 	checkedHead bool                           // The head message's attempts were looked at once.
-	firstFail   time.Time                      // Of the head message, as far as this lane knows; zero if it has not failed here.
-	evidence    evidence                       // Against the head message.
+	// Of the head message, as far as this lane knows; zero if it has not failed here.
+	firstFail time.Time
+	evidence  evidence // Against the head message.
 
 	mu            sync.Mutex
 	queue         queue
@@ -312,7 +316,8 @@ func (l *Lane) handle(jobs []job) (finished int, ok bool) {
 	case head.err != nil:
 		return 0, l.halt(StateBlocked, fmt.Sprintf("message %d: %v; %s", head.m.Seq, head.err, l.remedies(head.m.Seq)))
 	case l.isForOtherGroup(head.m):
-		l.log.Debug("message skipped: requeued for another group", "seq", head.m.Seq, "only_group", header.First(head.m.Headers, header.OnlyGroup))
+		l.log.Debug("message skipped: requeued for another group", "seq", head.m.Seq, "only_group",
+			header.First(head.m.Headers, header.OnlyGroup))
 		return outcome(l.advance(head.m.Seq, 1, 0))
 	case l.isParked(head.m.Key):
 		return outcome(l.park(head))

@@ -93,7 +93,8 @@ func newTestLane(t *testing.T, h handler.Handler, o testLaneOptions) *testLane {
 		Node: "n1", DeadLetters: o.letters, Breaker: o.health, OnCapacity: o.onCapacity,
 		NewMessage: func(g ownership.Grant, e *stream.Entry) (handler.Message, error) {
 			return handler.Message{
-				Topic: "orders", Group: "billing", Node: "n1", Seq: e.Seq, Epoch: g.Epoch, Key: e.Subject, Subject: "orders." + e.Subject,
+				Topic: "orders", Group: "billing", Node: "n1", Seq: e.Seq, Epoch: g.Epoch, Key: e.Subject,
+				Subject: "orders." + e.Subject,
 				Timeout: policy.Timeout, MaxAttempts: policy.MaxAttempts, Headers: e.Headers, Data: e.Data,
 			}, nil
 		},
@@ -159,16 +160,19 @@ func TestLaneHandlesEachMessageOnceAndInOrder(t *testing.T) {
 
 func TestLaneRetriesInPlaceWithBackoffWhileLaterMessagesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &script{answers: map[uint64][]handler.Result{1: {{Status: handler.Retry}, {Status: handler.Timeout}, {Status: handler.Retry, After: time.Minute}}}}
+		h := &script{answers: map[uint64][]handler.Result{1: {{Status: handler.Retry}, {Status: handler.Timeout},
+			{Status: handler.Retry, After: time.Minute}}}}
 		var at []time.Duration
 		begun := time.Now()
 		h.call = func(context.Context, *handler.Message) { at = append(at, time.Since(begun)) }
-		s := newTestLane(t, h, testLaneOptions{policy: Policy{Backoff: Backoff{Initial: time.Second, Max: time.Minute, Factor: 2}}})
+		s := newTestLane(t, h, testLaneOptions{policy: Policy{Backoff: Backoff{Initial: time.Second, Max: time.Minute,
+			Factor: 2}}})
 		s.feed(1, 2)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		wantCalls(t, h, "1/1", "1/2", "1/3", "1/4", "2/1")
-		if want := []time.Duration{0, time.Second, 3 * time.Second, 63 * time.Second, 63 * time.Second}; !slices.Equal(at, want) {
+		if want := []time.Duration{0, time.Second, 3 * time.Second, 63 * time.Second,
+			63 * time.Second}; !slices.Equal(at, want) {
 			t.Errorf("calls at %v, want %v", at, want)
 		}
 		wantDone(t, s.Lane, 2, 0)
@@ -197,7 +201,8 @@ func TestLaneStartsARetryOnlyOnceTheAttemptIsStored(t *testing.T) {
 func TestLaneCountsOnFromTheGrantsAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{answers: map[uint64][]handler.Result{3: {{Status: handler.Retry}}}}
-		s := newTestLane(t, h, testLaneOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: 2}}, policy: Policy{MaxAttempts: 8}})
+		s := newTestLane(t, h, testLaneOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: 2}},
+			policy: Policy{MaxAttempts: 8}})
 		s.feed(3, 4)
 		time.Sleep(time.Minute)
 		wantCalls(t, h, "3/3", "3/4", "4/1")
@@ -212,15 +217,20 @@ func TestLaneBlocksLoudly(t *testing.T) {
 		calls   []string
 		attempt int
 	}{
-		"exhausted":                 {handler.Result{Status: handler.Retry, Reason: "boom"}, 0, StateBlocked, []string{"1/1", "1/2"}, 2},
-		"one more try by new owner": {handler.Result{Status: handler.Retry, Reason: "boom"}, 2, StateBlocked, []string{"1/2"}, 2},
-		"reject":                    {handler.Result{Status: handler.Reject, Reason: "boom"}, 0, StateBlocked, []string{"1/1"}, 0},
-		"pause":                     {handler.Result{Status: handler.Pause, Reason: "boom"}, 0, StatePaused, []string{"1/1"}, 0},
+		"exhausted": {handler.Result{Status: handler.Retry, Reason: "boom"}, 0, StateBlocked,
+			[]string{"1/1", "1/2"}, 2},
+		"one more try by new owner": {handler.Result{Status: handler.Retry, Reason: "boom"}, 2, StateBlocked, []string{"1/2"},
+			2},
+		"reject": {handler.Result{Status: handler.Reject, Reason: "boom"}, 0, StateBlocked,
+			[]string{"1/1"}, 0},
+		"pause": {handler.Result{Status: handler.Pause, Reason: "boom"}, 0, StatePaused, []string{"1/1"},
+			0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &script{answers: map[uint64][]handler.Result{1: {c.answer, c.answer, c.answer}}}
-				s := newTestLane(t, h, testLaneOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: c.used}}, policy: Policy{MaxAttempts: 2}})
+				s := newTestLane(t, h, testLaneOptions{grant: ownership.Grant{Progress: ownership.Progress{Attempt: c.used}},
+					policy: Policy{MaxAttempts: 2}})
 				s.feed(1, 2)
 				time.Sleep(time.Hour)
 				wantCalls(t, h, c.calls...)
@@ -499,7 +509,8 @@ func TestIdleLaneFollowsThePositionOnlyWhenFarBehind(t *testing.T) {
 
 func TestBackoffGrowsToItsMaximumWithinItsJitter(t *testing.T) {
 	b := DefaultBackoff()
-	for n, want := range map[int]time.Duration{1: 500 * time.Millisecond, 3: 2 * time.Second, 50: time.Minute, 5000: time.Minute} {
+	for n, want := range map[int]time.Duration{1: 500 * time.Millisecond, 3: 2 * time.Second, 50: time.Minute,
+		5000: time.Minute} {
 		for range 100 {
 			if got := b.wait(n); got < want*8/10 || got > want*12/10 {
 				t.Fatalf("wait(%d) = %s, want %s ± 20 %%", n, got, want)

@@ -45,7 +45,8 @@ func TestMessageForAnotherGroupIsInNoBatchAndNotParked(t *testing.T) {
 		h, box := &batches{}, parkSome(t)
 		policy := parkingKeys()
 		policy.Group = "billing"
-		s := newBatchStand(t, h, testLaneOptions{policy: policy, letters: box, grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
+		s := newBatchStand(t, h, testLaneOptions{policy: policy, letters: box,
+			grant: ownership.Grant{Progress: ownership.Progress{DeadLetterSeq: 4}}})
 		before := box.text()
 		s.feedKeys(t, "c/11")
 		synctest.Wait()
@@ -66,7 +67,8 @@ func TestMessageForAnotherGroupIsInNoBatchAndNotParked(t *testing.T) {
 func TestAttemptsOfAMessageForAnotherGroupEndWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &script{}
-		s := newTestLane(t, h, testLaneOptions{policy: Policy{Group: "billing", MaxAttempts: 3}, grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 1, Attempt: 3}}})
+		s := newTestLane(t, h, testLaneOptions{policy: Policy{Group: "billing", MaxAttempts: 3},
+			grant: ownership.Grant{Progress: ownership.Progress{Checkpoint: 1, Attempt: 3}}})
 		s.feedFor(t, "audit", "a", 2)
 		s.feedFor(t, "", "a", 3)
 		synctest.Wait()

@@ -99,7 +99,8 @@ func (l *Lane) applyFailure(j *job, r handler.Result) step {
 	if attempt == 1 {
 		l.log.Warn("message failed, trying again", "seq", j.m.Seq, "status", string(r.Status), "reason", r.Text())
 	} else {
-		l.log.Debug("message failed again", "seq", j.m.Seq, "attempt", attempt, "status", string(r.Status), "reason", r.Text())
+		l.log.Debug("message failed again", "seq", j.m.Seq, "attempt", attempt, "status", string(r.Status), "reason",
+			r.Text())
 	}
 	l.grant.Wake()
 	if !l.sleep(l.delay(r, attempt)) || !l.awaitCommit() {

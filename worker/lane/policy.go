@@ -18,7 +18,8 @@ const (
 const (
 	ExhaustedDeadLetter = "dead_letter" // It is dead-lettered; the next one follows.
 	ExhaustedBlock      = "block"       // The partition stays there: nothing is ever skipped.
-	ExhaustedPark       = "park_key"    // It and every later one of its key are dead-lettered, in order; other keys continue.
+	// It and every later one of its key are dead-lettered, in order; other keys continue.
+	ExhaustedPark = "park_key"
 )
 
 // Policy is what a group wants its lanes to do with their messages.
@@ -34,7 +35,8 @@ type Policy struct {
 // DefaultPolicy returns the policy of a group that says nothing. The name is the user's.
 func DefaultPolicy() Policy {
 	return Policy{
-		Commit: CommitInterval, Timeout: 30 * time.Second, MaxAttempts: 8, Backoff: DefaultBackoff(), OnExhausted: ExhaustedDeadLetter,
+		Commit: CommitInterval, Timeout: 30 * time.Second, MaxAttempts: 8, Backoff: DefaultBackoff(),
+		OnExhausted: ExhaustedDeadLetter,
 	}
 }
 
@@ -62,7 +64,8 @@ func (p Policy) Follows(r handler.Result, attempt int) string {
 	case r.Status == handler.Reject:
 		return "the message becomes a dead letter, the next one follows"
 	case attempt < p.MaxAttempts:
-		return fmt.Sprintf("the same message again %s, as attempt %d of %d; later ones of its partition wait", p.after(r, attempt), attempt+1, p.MaxAttempts)
+		return fmt.Sprintf("the same message again %s, as attempt %d of %d; later ones of its partition wait",
+			p.after(r, attempt), attempt+1, p.MaxAttempts)
 	case skipsNothing:
 		return "no attempts are left: the partition stops at the message, loudly (on_exhausted = \"block\")"
 	case p.OnExhausted == ExhaustedPark:

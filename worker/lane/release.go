@@ -99,7 +99,8 @@ func (l *Lane) releaseKey(key partitioner.LetterKey) bool {
 		case stepEnd:
 			return false
 		case stepAgain:
-			l.log.Error("released message exhausted its attempts again; its key stays parked", "key", string(key), "seq", p.Seq, "left", len(places)-i)
+			l.log.Error("released message exhausted its attempts again; its key stays parked", "key", string(key), "seq", p.Seq,
+				"left", len(places)-i)
 			return true
 		case stepNext:
 		}
@@ -135,7 +136,9 @@ func (l *Lane) releaseOne(p partitioner.DeadLetterPlace) step {
 }
 
 func (l *Lane) removeDeadLetter(record *deadletter.Record) step {
-	ok := l.retryOrBlock("remove a parked message", func(ctx context.Context) error { return l.o.DeadLetters.Remove(ctx, record.Stored) })
+	ok := l.retryOrBlock("remove a parked message", func(ctx context.Context) error {
+		return l.o.DeadLetters.Remove(ctx, record.Stored)
+	})
 	if !ok {
 		return stepEnd
 	}
@@ -145,9 +148,12 @@ func (l *Lane) removeDeadLetter(record *deadletter.Record) step {
 // releasedMessage is the envelope of a parked message: as it was, under this owner's epoch.
 func (l *Lane) releasedMessage(record *deadletter.Record) handler.Message {
 	m := handler.Message{
-		ID: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Seq), Topic: record.Topic, Group: record.Group, Node: l.o.Node,
-		Partition: record.Partition, Seq: record.Seq, Epoch: l.grant.Epoch, MaxAttempts: l.o.Policy.MaxAttempts, Key: record.Key,
-		Subject: record.Subject, Timeout: l.o.Policy.Timeout, Published: record.Published, Headers: record.Headers, Data: record.Data,
+		ID: fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Seq), Topic: record.Topic, Group: record.Group,
+		Node:      l.o.Node,
+		Partition: record.Partition, Seq: record.Seq, Epoch: l.grant.Epoch, MaxAttempts: l.o.Policy.MaxAttempts,
+		Key:     record.Key,
+		Subject: record.Subject, Timeout: l.o.Policy.Timeout, Published: record.Published, Headers: record.Headers,
+		Data:     record.Data,
 		Released: true,
 	}
 	m.ReadHeaders()
@@ -209,7 +215,8 @@ func (l *Lane) callOneReleased(m *handler.Message) (handler.Result, bool) {
 // rejectReleased makes a dead letter of a parked message that will never work: its key continues without it.
 func (l *Lane) rejectReleased(record *deadletter.Record, r handler.Result) step {
 	dead := *record
-	dead.Kind, dead.Reason, dead.Error, dead.Node, dead.Epoch = partitioner.Dead, deadletter.ReasonRejected, r.Text(), l.o.Node, l.grant.Epoch
+	dead.Kind, dead.Reason, dead.Error, dead.Node, dead.Epoch = partitioner.Dead, deadletter.ReasonRejected, r.Text(),
+		l.o.Node, l.grant.Epoch
 	dead.Attempts++
 	if _, ok := l.store(&dead); !ok {
 		return stepEnd

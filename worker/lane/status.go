@@ -43,7 +43,8 @@ func (l *Lane) IdleTo(position uint64) {
 // idleLocked reports whether nothing is queued or in flight. A lane that ends does not move any more, for its owner may
 // be writing its last done.
 func (l *Lane) idleLocked() bool {
-	return l.backlogLocked() == 0 && l.progress.Attempt == 0 && !l.urgent && l.state == StateHeld && l.gap == "" && l.cause == nil && !l.draining
+	return l.backlogLocked() == 0 && l.progress.Attempt == 0 && !l.urgent && l.state == StateHeld && l.gap == "" &&
+		l.cause == nil && !l.draining
 }
 
 // SetGap says which messages are missing; "" if they have been found.
@@ -89,7 +90,8 @@ type Status struct {
 	RetryAt    time.Time // When it tries again; zero if it does not wait for a time.
 	Parked     int       // Keys whose messages are dead-lettered.
 
-	Unreleased string // Why the last released message that used up its attempts failed; "" if none has since the lane began.
+	// Why the last released message that used up its attempts failed; "" if none has since the lane began.
+	Unreleased string
 }
 
 // Status returns what the lane is doing. The caller fills in Lag and Passed.
@@ -98,7 +100,8 @@ func (l *Lane) Status() Status {
 	defer l.mu.Unlock()
 	s := Status{
 		Partition: l.grant.Partition, Epoch: l.grant.Epoch,
-		Checkpoint: l.progress.Checkpoint, Attempt: l.progress.Attempt, RetryAt: l.retryAt, Parked: l.parkedKeys, State: l.state, Error: l.fault,
+		Checkpoint: l.progress.Checkpoint, Attempt: l.progress.Attempt, RetryAt: l.retryAt, Parked: l.parkedKeys,
+		State: l.state, Error: l.fault,
 		Unreleased: l.unreleased,
 	}
 	switch {

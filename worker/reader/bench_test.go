@@ -31,7 +31,8 @@ func BenchmarkDrain(b *testing.B) {
 }
 
 func fillBench(b *testing.B, r *rig) {
-	_, err := r.JS.CreateStream(b.Context(), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.1.>"}, AllowDirect: true})
+	_, err := r.JS.CreateStream(b.Context(), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.1.>"},
+		AllowDirect: true})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -38,10 +38,11 @@ const (
 // catchUp is the reader of the lanes that lag. Its goroutine owns it.
 type catchUp struct {
 	*scanner
-	last             stream.Entry // The message before pos, for a lane that had no room for it when nobody else did either.
-	dwellingSince    time.Time    // When its turn began.
-	ticksHeld        int          // Ticks that it has been holding.
-	ticksWithoutData int          // Ticks since the last message.
+	// The message before pos, for a lane that had no room for it when nobody else did either.
+	last             stream.Entry
+	dwellingSince    time.Time // When its turn began.
+	ticksHeld        int       // Ticks that it has been holding.
+	ticksWithoutData int       // Ticks since the last message.
 }
 
 // runCatchUp feeds the lanes that are behind. It goes up from the lowest of them, feeding all that it passes, and
@@ -180,7 +181,8 @@ func (c *catchUp) attachLanes() (near, low uint64, some, fresh bool) {
 }
 
 // pushLast gives a lane the message before pos, if that is all it lacks. A lone lane that lags is thereby fed from one
-// consumer, however often its queue is full: BenchmarkLoneLag opens 27 without this, and reads a third as fast (with a handler that returns at once).
+// consumer, however often its queue is full: BenchmarkLoneLag opens 27 without this, and reads a third as fast (with a
+// handler that returns at once).
 func (c *catchUp) pushLast(f *Cursor) bool {
 	if c.last.Seq != f.next || f.next+1 != c.pos {
 		return false

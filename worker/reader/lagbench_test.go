@@ -13,8 +13,8 @@ import (
 	"leasehold/worker/workertest"
 )
 
-// BenchmarkTakeover is how long a lane waits for the last hundred messages, which the former owner had not committed: from
-// a consumer of its own, and from what the tail remembers.
+// BenchmarkTakeover is how long a lane waits for the last hundred messages, which the former owner had not committed:
+// from a consumer of its own, and from what the tail remembers.
 func BenchmarkTakeover(b *testing.B) {
 	for _, remembered := range []int{1, 4096} {
 		b.Run(fmt.Sprintf("remembers=%d", remembered), func(b *testing.B) {

@@ -27,7 +27,8 @@ func newLaneSet(r *Reader, h handler.Handler, queueEntries int) *laneSet {
 	policy := lane.DefaultPolicy()
 	policy.Group = "billing"
 	return &laneSet{reader: r, all: map[*Cursor]*lane.Lane{}, options: lane.Options{
-		Policy: policy, Handler: h, Node: "n1", Logger: r.Logger, MaxEntries: cmp.Or(queueEntries, handler.MaxBatch), MaxBytes: 1 << 20,
+		Policy: policy, Handler: h, Node: "n1", Logger: r.Logger, MaxEntries: cmp.Or(queueEntries, handler.MaxBatch),
+		MaxBytes: 1 << 20,
 		NewMessage: func(g ownership.Grant, e *stream.Entry) (handler.Message, error) {
 			m, err := stream.Message(&r.Topic, e)
 			m.Epoch, m.MaxAttempts, m.Timeout = g.Epoch, policy.MaxAttempts, policy.Timeout

@@ -100,12 +100,13 @@ type Cursor struct {
 	lane      Lane // nil before Start.
 	partition int
 	feeder    feeder
-	next      uint64    // The lane has all messages of its partition below next. While it is fed: below the reader's position.
-	full      bool      // The lane's queue has no room; it will say when it has.
-	attached  bool      // The catch-up reader, where it stands, feeds the lane.
-	fed       bool      // It has fed the lane before.
-	gapped    bool      // The lane has been told of a gap that it has not passed.
-	retryAt   time.Time // When to look again for what is missing.
+	// The lane has all messages of its partition below next. While it is fed: below the reader's position.
+	next     uint64
+	full     bool      // The lane's queue has no room; it will say when it has.
+	attached bool      // The catch-up reader, where it stands, feeds the lane.
+	fed      bool      // It has fed the lane before.
+	gapped   bool      // The lane has been told of a gap that it has not passed.
+	retryAt  time.Time // When to look again for what is missing.
 
 	lag      uint64    // Messages after the lane's checkpoint as counted by the server at lagAt.
 	lagAt    time.Time // Zero: never.

@@ -55,7 +55,8 @@ func newRig(t testing.TB, js jetstream.JetStream, o rigOptions) *rig {
 
 // newRigOn only names the topic.
 func newRigOn(t testing.TB, js jetstream.JetStream, topic string, partitions int) *rig {
-	return &rig{TestTopic: workertest.NewTestTopic(t, js, topic, partitions), got: map[int][]uint64{}, hold: map[int]chan bool{}, sent: map[int][]uint64{}}
+	return &rig{TestTopic: workertest.NewTestTopic(t, js, topic, partitions), got: map[int][]uint64{},
+		hold: map[int]chan bool{}, sent: map[int][]uint64{}}
 }
 
 func (r *rig) start(o rigOptions) {
@@ -116,7 +117,8 @@ func (r *rig) publish(n int) {
 		r.mu.Unlock()
 		key := fmt.Sprintf("k%d", total+len(futures))
 		p := partitioner.Of(r.Topic.Partitions, key)
-		f, err := r.JS.PublishAsync(fmt.Sprintf("%s.1.%d.%s", r.Topic.Name, p, key), []byte("payload"), jetstream.WithStallWait(workertest.WaitLimit))
+		f, err := r.JS.PublishAsync(fmt.Sprintf("%s.1.%d.%s", r.Topic.Name, p, key), []byte("payload"),
+			jetstream.WithStallWait(workertest.WaitLimit))
 		if err != nil {
 			r.T.Fatal(err)
 		}
@@ -150,7 +152,8 @@ func (r *rig) awaitAll(except ...int) {
 		defer r.mu.Unlock()
 		for p, want := range r.sent {
 			if got := r.got[p]; !slices.Contains(except, p) && !slices.Equal(got, want) {
-				return fmt.Errorf("partition %d handled %d messages, want %d; the last %v, want %v", p, len(got), len(want), lastFew(got), lastFew(want))
+				return fmt.Errorf("partition %d handled %d messages, want %d; the last %v, want %v", p, len(got), len(want),
+					lastFew(got), lastFew(want))
 			}
 		}
 		return nil
@@ -422,7 +425,8 @@ func TestQuietLaneIsAtTheTailWithoutCatchingUp(t *testing.T) {
 	r.awaitTail()
 	r.publish(200)
 	r.awaitAll()
-	lane := r.group.Start(ownership.Grant{Partition: 2, Epoch: 9, Progress: ownership.Progress{Checkpoint: r.sent[2][len(r.sent[2])-1]}})
+	lane := r.group.Start(ownership.Grant{Partition: 2, Epoch: 9,
+		Progress: ownership.Progress{Checkpoint: r.sent[2][len(r.sent[2])-1]}})
 	r.reader.mu.Lock()
 	defer r.reader.mu.Unlock()
 	for _, f := range r.reader.byPartition[2] {

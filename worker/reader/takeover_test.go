@@ -16,7 +16,8 @@ func TestLaneThatHasHadNothingIsReadForFirst(t *testing.T) {
 		r := New(Options{Topic: workertest.NewTestTopic(t, nil, "orders", 2).Topic})
 		c := &catchUp{scanner: &scanner{r: r, pos: 900, consumer: &stream.PullConsumer{}}, dwellingSince: time.Now()}
 		for p, done := range []uint64{899, 99} {
-			l := lane.New(lane.Options{Logger: r.Logger, MaxEntries: 4, MaxBytes: 1 << 10}, ownership.Grant{Partition: p, Progress: ownership.Progress{Checkpoint: done}})
+			l := lane.New(lane.Options{Logger: r.Logger, MaxEntries: 4, MaxBytes: 1 << 10},
+				ownership.Grant{Partition: p, Progress: ownership.Progress{Checkpoint: done}})
 			f := r.NewCursor(p, done)
 			f.Start(l)
 			f.fed = fed || p == 0

@@ -28,7 +28,8 @@ func ConsumerConfig(from uint64) jetstream.ConsumerConfig {
 // or its consumer is placed on a node that is just stopping; and that is when partitions get new owners. So the first
 // ones are not waited for long, and each is for a consumer of its own: one whose node is gone would stay offline,
 // whoever asks for it.
-func createConsumer(ctx context.Context, js jetstream.JetStream, stream string, cfg jetstream.ConsumerConfig) (*jetstream.ConsumerInfo, error) {
+func createConsumer(ctx context.Context, js jetstream.JetStream, stream string,
+	cfg jetstream.ConsumerConfig) (*jetstream.ConsumerInfo, error) {
 	for try := 0; ; try++ {
 		cfg.Name = nuid.Next()
 		c, err := createOnce(ctx, js, stream, cfg, firstCreateTimeout<<try)
@@ -44,7 +45,8 @@ func createConsumer(ctx context.Context, js jetstream.JetStream, stream string, 
 }
 
 // createOnce makes one request.
-func createOnce(ctx context.Context, js jetstream.JetStream, stream string, cfg jetstream.ConsumerConfig, limit time.Duration) (jetstream.Consumer, error) {
+func createOnce(ctx context.Context, js jetstream.JetStream, stream string, cfg jetstream.ConsumerConfig,
+	limit time.Duration) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return js.CreateConsumer(ctx, stream, cfg)

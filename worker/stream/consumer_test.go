@@ -24,7 +24,8 @@ type losing struct {
 	names map[string]bool
 }
 
-func (l *losing) CreateConsumer(ctx context.Context, stream string, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+func (l *losing) CreateConsumer(ctx context.Context, stream string,
+	cfg jetstream.ConsumerConfig) (jetstream.Consumer, error) {
 	c, err := l.JetStream.CreateConsumer(ctx, stream, cfg)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,7 +11,8 @@ import (
 )
 
 // CountPartition asks the server how many messages a partition of a topic has from a sequence on.
-func CountPartition(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, partition int, from uint64) (uint64, error) {
+func CountPartition(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, partition int,
+	from uint64) (uint64, error) {
 	n, err := Count(ctx, js, t.Name, t.PartitionFilter(partition), from)
 	if err != nil {
 		return 0, fmt.Errorf("count messages of partition %d: %w", partition, err)

@@ -19,17 +19,18 @@ import (
 // How a consumer asks for messages. A heartbeat of half a second costs nothing and finds a lost pull in two seconds,
 // where the client library's default takes thirty.
 const (
-	PullBatch            = 1000
-	pullExpiry           = 30 * time.Second
-	pullHeartbeat        = 500 * time.Millisecond
-	TickInterval         = 250 * time.Millisecond // How often a consumer looks after itself.
-	ReopenDelay          = 250 * time.Millisecond // Before another consumer is opened after one could not be.
-	SilentTicks          = 8                      // Ticks without a sound after which a consumer is lost.
-	firstCreateTimeout   = 100 * time.Millisecond // For the first request to create a consumer; it may be lost with a leader.
-	maxCreates           = 4                      // So many requests, each for twice as long as the one before it.
-	firstCreatePause     = 10 * time.Millisecond  // After the first one; twice as long after each.
-	placementInfoTimeout = time.Second            // For one look at the stream.
-	inactivity           = 30 * time.Second       // After which the server removes a consumer that nobody pulls from.
+	PullBatch     = 1000
+	pullExpiry    = 30 * time.Second
+	pullHeartbeat = 500 * time.Millisecond
+	TickInterval  = 250 * time.Millisecond // How often a consumer looks after itself.
+	ReopenDelay   = 250 * time.Millisecond // Before another consumer is opened after one could not be.
+	SilentTicks   = 8                      // Ticks without a sound after which a consumer is lost.
+	// For the first request to create a consumer; it may be lost with a leader.
+	firstCreateTimeout   = 100 * time.Millisecond
+	maxCreates           = 4                     // So many requests, each for twice as long as the one before it.
+	firstCreatePause     = 10 * time.Millisecond // After the first one; twice as long after each.
+	placementInfoTimeout = time.Second           // For one look at the stream.
+	inactivity           = 30 * time.Second      // After which the server removes a consumer that nobody pulls from.
 )
 
 // A server gives an R1 consumer to any node. It must be this one: then it dies only with the node, and never because
@@ -139,7 +140,8 @@ func (o *Opener) MayBeLocal(ctx context.Context) bool {
 		return true
 	}
 	own, cluster := o.LocalServer(), stream.CachedInfo().Cluster
-	return cluster.Leader == own || slices.ContainsFunc(cluster.Replicas, func(p *jetstream.PeerInfo) bool { return p.Name == own })
+	return cluster.Leader == own || slices.ContainsFunc(cluster.Replicas,
+		func(p *jetstream.PeerInfo) bool { return p.Name == own })
 }
 
 // Close deletes the consumer.

@@ -12,8 +12,9 @@ import (
 
 // Limits of requests to a stream's leader.
 const (
-	RequestTimeout = 2 * time.Second        // For a request that it must answer.
-	InfoTimeout    = 500 * time.Millisecond // For the stream's state: while there is no leader nobody answers, then or later.
+	RequestTimeout = 2 * time.Second // For a request that it must answer.
+	// For the stream's state: while there is no leader nobody answers, then or later.
+	InfoTimeout = 500 * time.Millisecond
 )
 
 var ErrNotFound = errors.New("no replica has it")

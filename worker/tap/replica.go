@@ -55,7 +55,8 @@ func (t *ReplicaTap) Next() (*handler.Message, error) {
 			t.skip--
 			continue
 		}
-		return messageOf(t.topic, stream.Entry{Seq: m.Seq, Published: m.Stored, Subject: m.Subject, Headers: m.Header, Data: m.Data})
+		return messageOf(t.topic, stream.Entry{Seq: m.Seq, Published: m.Stored, Subject: m.Subject, Headers: m.Header,
+			Data: m.Data})
 	}
 	return nil, io.EOF
 }

@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	startSlack  = 256              // Messages before those wanted that a tap reads rather than asks where to begin once more.
+	// Messages before those wanted that a tap reads rather than asks where to begin once more.
+	startSlack  = 256
 	giveUpAfter = 30 * time.Second // Without a consumer to read from: longer than any election.
 )
 
@@ -119,7 +120,8 @@ func (t *Tap) startOfLast(ctx context.Context, state jetstream.StreamState) (fro
 
 // lastMatching finds a sequence in first … end-1 from which at least want messages match, and how many more do: few, or
 // as few as can be. If there are not as many, it is first. span is a guess of how far they lie apart.
-func lastMatching(first, end, want, span uint64, count func(from uint64) (uint64, error)) (from, skip uint64, err error) {
+func lastMatching(first, end, want, span uint64,
+	count func(from uint64) (uint64, error)) (from, skip uint64, err error) {
 	few := end // Fewer than wanted match from here.
 	for {
 		from = max(first, end-min(end, span))
@@ -174,7 +176,8 @@ func (t *Tap) Next(ctx context.Context) (*handler.Message, error) {
 		case t.skip > 0:
 			t.skip--
 		default:
-			return messageOf(t.o.Topic, stream.Entry{Seq: d.StreamSeq, Published: d.Published, Subject: m.Subject, Headers: m.Header, Data: m.Data})
+			return messageOf(t.o.Topic, stream.Entry{Seq: d.StreamSeq, Published: d.Published, Subject: m.Subject,
+				Headers: m.Header, Data: m.Data})
 		}
 	}
 	return nil, io.EOF
@@ -283,7 +286,8 @@ func whyNotStored(ctx context.Context, js jetstream.JetStream, topic string, seq
 	case seq > state.LastSeq:
 		return fmt.Errorf("%w yet: the newest one of topic %s has sequence %d", ErrNotStored, topic, state.LastSeq)
 	case seq < state.FirstSeq:
-		return fmt.Errorf("%w any more: topic %s begins at sequence %d; every group has finished what was before", ErrNotStored, topic, state.FirstSeq)
+		return fmt.Errorf("%w any more: topic %s begins at sequence %d; every group has finished what was before",
+			ErrNotStored, topic, state.FirstSeq)
 	}
 	return fmt.Errorf("%w, though topic %s has it by its sequences: a copy may be damaged", ErrNotStored, topic)
 }

@@ -34,7 +34,8 @@ func (r *tapTopic) publishKey(n int) {
 	r.T.Helper()
 	key := fmt.Sprintf("k%d", n)
 	subject := fmt.Sprintf("orders.1.%d.%s", partitioner.Of(4, key), key)
-	m := &nats.Msg{Subject: subject, Data: []byte(key), Header: nats.Header{"Nats-Msg-Id": {nats.NewInbox()}, "Traceparent": {"00-1"}}}
+	m := &nats.Msg{Subject: subject, Data: []byte(key), Header: nats.Header{"Nats-Msg-Id": {nats.NewInbox()},
+		"Traceparent": {"00-1"}}}
 	if _, err := r.JS.PublishMsg(r.T.Context(), m); err != nil {
 		r.T.Fatal(err)
 	}
@@ -81,8 +82,9 @@ func TestTapShowsWhatIsAskedForAndEnds(t *testing.T) {
 		"from a sequence":          {Options{From: 999}, "[999 1000]"},
 		"from a sequence of a key": {Options{From: 985, Filter: key("k4")}, "[985 995]"},
 		"beyond the end":           {Options{From: 5000}, "[]"},
-		"since an hour":            {Options{Since: time.Now().Add(-time.Hour), Filter: key("k9")}, fmt.Sprint(seqRange(10, 1000, 10))},
-		"since a moment ahead":     {Options{Since: time.Now().Add(time.Hour)}, "[]"},
+		"since an hour": {Options{Since: time.Now().Add(-time.Hour), Filter: key("k9")},
+			fmt.Sprint(seqRange(10, 1000, 10))},
+		"since a moment ahead": {Options{Since: time.Now().Add(time.Hour)}, "[]"},
 	} {
 		if got := fmt.Sprint(shown(t, r.tap(c.o))); got != c.want {
 			t.Errorf("%s: got %s, want %s", name, got, c.want)
@@ -163,12 +165,14 @@ func TestTapShowsTheEnvelopeAndMovesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := partitioner.Of(4, "k0")
-	if m.ID != fmt.Sprintf("orders/%d/1", p) || m.Partition != p || m.Key != "k0" || m.Subject != "orders.k0" || string(m.Data) != "k0" ||
-		m.IdempotencyKey != m.Headers["Nats-Msg-Id"][0] || m.Traceparent != "00-1" || m.Published.IsZero() || m.Attempt != 0 || m.Epoch != 0 {
+	if m.ID != fmt.Sprintf("orders/%d/1", p) || m.Partition != p || m.Key != "k0" || m.Subject != "orders.k0" ||
+		string(m.Data) != "k0" || m.IdempotencyKey != m.Headers["Nats-Msg-Id"][0] || m.Traceparent != "00-1" ||
+		m.Published.IsZero() || m.Attempt != 0 || m.Epoch != 0 {
 		t.Errorf("got %+v", m)
 	}
 	direct, err := Get(t.Context(), r.JS, r.Topic, 1)
-	if err != nil || fmt.Sprint(direct.Headers) != fmt.Sprint(m.Headers) || direct.ID != m.ID || !direct.Published.Equal(m.Published) {
+	if err != nil || fmt.Sprint(direct.Headers) != fmt.Sprint(m.Headers) || direct.ID != m.ID ||
+		!direct.Published.Equal(m.Published) {
 		t.Errorf("asked for by its sequence: %+v, %v", direct, err)
 	}
 }
@@ -179,7 +183,8 @@ func TestStoredSaysWhyAMessageIsNotThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.publishKey(1)
-	if _, err := Get(t.Context(), r.JS, r.Topic, 12); !errors.Is(err, ErrNotStored) || err.Error() != "message is not stored yet: the newest one of topic orders has sequence 11" {
+	if _, err := Get(t.Context(), r.JS, r.Topic, 12); !errors.Is(err, ErrNotStored) ||
+		err.Error() != "message is not stored yet: the newest one of topic orders has sequence 11" {
 		t.Errorf("ahead: %v", err)
 	}
 	if _, err := Get(t.Context(), r.JS, r.Topic, 10); !errors.Is(err, ErrNotStored) {
@@ -217,8 +222,10 @@ func TestLastMatchingFindsEnoughAndNotMuchMore(t *testing.T) {
 		}
 		questions := asked
 		have, _ := count(from)
-		if have < want && (from != first || skip != 0) || have >= want && have-skip != want || skip > startSlack || questions > 40 {
-			t.Fatalf("seed %d: from %d (%d to %d), skip %d of %d, want %d, %d questions", seed, from, first, end, skip, have, want, questions)
+		if have < want && (from != first || skip != 0) || have >= want && have-skip != want || skip > startSlack ||
+			questions > 40 {
+			t.Fatalf("seed %d: from %d (%d to %d), skip %d of %d, want %d, %d questions", seed, from, first, end, skip, have,
+				want, questions)
 		}
 	}
 }

@@ -199,7 +199,8 @@ func (w *world) issueCommand() {
 	if !w.store.up {
 		return
 	}
-	r := lease.Command{Kind: []string{lease.Pause, lease.Resume, lease.Resume, lease.Seek, lease.Seek, lease.Restart}[w.r.IntN(6)]}
+	r := lease.Command{Kind: []string{lease.Pause, lease.Resume, lease.Resume, lease.Seek, lease.Seek,
+		lease.Restart}[w.r.IntN(6)]}
 	var covered []lease.Key
 	for _, k := range w.leaseKeys {
 		if p := w.r.IntN(2); p == 0 {
@@ -262,7 +263,8 @@ func (w *world) forge(k lease.Key) {
 		switch {
 		case old.session != nil:
 			rec := *old.session
-			rec.Boot, rec.State, rec.Nonce, rec.TTL, rec.ServerID = 1+w.r.Uint64N(rec.Boot), lease.Live, "forged", time.Millisecond, "forged"
+			rec.Boot, rec.State, rec.Nonce, rec.TTL, rec.ServerID = 1+w.r.Uint64N(rec.Boot), lease.Live, "forged",
+				time.Millisecond, "forged"
 			v.session = &rec
 		case old.lease != nil:
 			rec := *old.lease
@@ -291,7 +293,8 @@ func (w *world) seekForgotten() {
 	for _, k := range w.leaseKeys {
 		if w.store.isForged(k) {
 			w.cover("forgotten lease")
-			w.storeCommand(lease.Command{Kind: lease.Seek, Seq: w.truths[k].finished, Partitions: []int{k.Partition}}, []lease.Key{k})
+			w.storeCommand(lease.Command{Kind: lease.Seek, Seq: w.truths[k].finished, Partitions: []int{k.Partition}},
+				[]lease.Key{k})
 		}
 	}
 }

@@ -256,7 +256,8 @@ func (w *world) verifyStart(n *node, a lease.Start) {
 			continue
 		}
 		if l := o.lanes[a.Key]; l != nil && !l.killed && o.local() < o.fence {
-			w.fail(fmt.Errorf("%v: lane of %s under epoch %d started while %s runs one under %d", a.Key, n.name, a.Epoch, o.name, l.epoch))
+			w.fail(fmt.Errorf("%v: lane of %s under epoch %d started while %s runs one under %d", a.Key, n.name, a.Epoch, o.name,
+				l.epoch))
 		}
 	}
 }

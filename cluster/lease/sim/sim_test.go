@@ -46,11 +46,14 @@ func TestNoTwoOwnersAndAlwaysConverges(t *testing.T) {
 		}
 	}
 	for _, must := range []string{
-		"takeover", "declared dead", "declared dead on proof", "death confirmed", "severed", "wrongly confirmed", "hand-over", "clean stop",
+		"takeover", "declared dead", "declared dead on proof", "death confirmed", "severed", "wrongly confirmed", "hand-over",
+		"clean stop",
 		"claimed again", "write landed late", "reply lost",
-		"disk wiped", "machine rebooted", "command: pause", "command: resume", "command: seek", "command: restart", "quorum lost", "frozen",
+		"disk wiped", "machine rebooted", "command: pause", "command: resume", "command: seek", "command: restart",
+		"quorum lost", "frozen",
 		"cut off", "stale read",
-		"forged session: invalid", "forged session: old", "forged lease: invalid", "forged lease: old", "forged commands", "forgotten lease",
+		"forged session: invalid", "forged session: old", "forged lease: invalid", "forged lease: old", "forged commands",
+		"forgotten lease",
 	} {
 		if total.Covered[must] == 0 {
 			t.Errorf("no run had a %q: the simulation tests less than it says", must)
@@ -117,7 +120,8 @@ func TestOneSeedIsOneHistory(t *testing.T) {
 	}
 }
 
-// TestFirstViolation looks for the first seed that violates anything; TestLongBrokenRulesAreFound runs it on broken code.
+// TestFirstViolation looks for the first seed that violates anything; TestLongBrokenRulesAreFound runs it on broken
+// code.
 func TestFirstViolation(t *testing.T) {
 	if *first {
 		if s, err := firstViolation(Options{}, *seeds); err != nil {

@@ -32,7 +32,8 @@ func (s *store) put(w lease.Write, o Options) uint64 {
 	if vs := s.keys[w.Key]; len(vs) > 0 {
 		last = vs[len(vs)-1].rev
 	}
-	blind := o.BlindMarkDead && w.Session != nil && w.Session.State == lease.Dead || o.BlindWrite && w.Lease != nil && !w.Announce
+	blind := o.BlindMarkDead && w.Session != nil && w.Session.State == lease.Dead || o.BlindWrite && w.Lease != nil &&
+		!w.Announce
 	if last != w.Revision && !blind {
 		return 0
 	}
@@ -113,11 +114,13 @@ func (t *truth) started(k lease.Key, c *call) error {
 	by := fmt.Sprintf("%s/%d", c.node.name, c.boot)
 	switch {
 	case c.epoch < t.epoch:
-		return fmt.Errorf("%v: %s started a call under epoch %d after one had started under %d by %s", k, by, c.epoch, t.epoch, t.by)
+		return fmt.Errorf("%v: %s started a call under epoch %d after one had started under %d by %s", k, by, c.epoch,
+			t.epoch, t.by)
 	case c.epoch == t.epoch && by != t.by:
 		return fmt.Errorf("%v: %s and %s both started calls under epoch %d", k, by, t.by, c.epoch)
 	case c.epoch < t.applied:
-		return fmt.Errorf("%v: %s started a call under epoch %d, though a command was applied with %d", k, by, c.epoch, t.applied)
+		return fmt.Errorf("%v: %s started a call under epoch %d, though a command was applied with %d", k, by, c.epoch,
+			t.applied)
 	case t.paused:
 		return fmt.Errorf("%v: %s started message %d of a paused partition", k, by, c.seq)
 	case c.seq > t.finished+1:
@@ -125,7 +128,8 @@ func (t *truth) started(k lease.Key, c *call) error {
 	}
 	for _, o := range t.open {
 		if !o.frozen {
-			return fmt.Errorf("%v: %s started message %d while %s/%d still had %d in flight", k, by, c.seq, o.node.name, o.boot, o.seq)
+			return fmt.Errorf("%v: %s started message %d while %s/%d still had %d in flight", k, by, c.seq, o.node.name, o.boot,
+				o.seq)
 		}
 	}
 	t.epoch, t.by, t.calls = c.epoch, by, t.calls+1
@@ -157,7 +161,8 @@ func (t *truth) landed(k lease.Key, old, rec lease.Lease) error {
 	case rec.Epoch < old.Epoch:
 		return fmt.Errorf("%v: epoch went from %d to %d", k, old.Epoch, rec.Epoch)
 	case rec.Owner != "" && (rec.Owner != old.Owner || rec.Boot != old.Boot) && rec.Epoch == old.Epoch:
-		return fmt.Errorf("%v: %s/%d took over from %s/%d without raising the epoch", k, rec.Owner, rec.Boot, old.Owner, old.Boot)
+		return fmt.Errorf("%v: %s/%d took over from %s/%d without raising the epoch", k, rec.Owner, rec.Boot, old.Owner,
+			old.Boot)
 	case t.rebuilt:
 		t.remembered(old, rec)
 	case rec.Applied != old.Applied:
@@ -210,10 +215,12 @@ func (t *truth) commandsLanded(k lease.Key, old, rec lease.Lease) error {
 		return fmt.Errorf("%v: a command up to %d applied again", k, rec.Applied)
 	}
 	if rec.Checkpoint > done || rec.Paused != paused {
-		return fmt.Errorf("%v: commands up to %d applied as checkpoint %d, paused %q; wanted at most %d, %q", k, rec.Applied, rec.Checkpoint, rec.Paused, done, paused)
+		return fmt.Errorf("%v: commands up to %d applied as checkpoint %d, paused %q; wanted at most %d, %q", k, rec.Applied,
+			rec.Checkpoint, rec.Paused, done, paused)
 	}
 	if otherOwner(old, rec) && old.Attempt > 0 && rec.Attempt == 0 && !rec.CheckDeadLetters {
-		return fmt.Errorf("%v: commands up to %d reset %d attempts and no lane will check for dead letters", k, rec.Applied, old.Attempt)
+		return fmt.Errorf("%v: commands up to %d reset %d attempts and no lane will check for dead letters", k, rec.Applied,
+			old.Attempt)
 	}
 	t.finished, t.paused = done, paused != ""
 	return nil

@@ -31,7 +31,8 @@ func (w *world) confirmDeath(name, server string) {
 // prove delivers a proof, times times: once the record has changed, another proof is needed.
 func (w *world) prove(to *node, name, server string, times int) {
 	if to.up && to.name != name {
-		proof := lease.Witnessed{Node: name, ServerID: server, Revision: w.store.read(lease.SessionKey(name), 0).Revision, By: []string{"another"}}
+		proof := lease.Witnessed{Node: name, ServerID: server, Revision: w.store.read(lease.SessionKey(name), 0).Revision,
+			By: []string{"another"}}
 		w.note("%s gets the proof that %s is gone, at %d", to.name, server, proof.Revision)
 		to.after(w.dur(0, 50*time.Millisecond), func() { to.step(proof) })
 	}

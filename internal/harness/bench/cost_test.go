@@ -24,7 +24,8 @@ import (
 	"leasehold/partitioner"
 )
 
-var costsFlag = flag.String("costs", "", "TestHandlerCosts: the rows to measure at length, a regular expression; empty: two of them, briefly")
+var costsFlag = flag.String("costs", "",
+	"TestHandlerCosts: the rows to measure at length, a regular expression; empty: two of them, briefly")
 
 const (
 	drainGroup, liveGroup = "drain", "live" // Each of the topic of its name.

@@ -40,7 +40,8 @@ var costKinds = []costKind{
 	{"nats", 60_000, 500, service(1)},
 	{"nats, batches", 200_000, 500, service(100)},
 	{"exec", 5_000, 50, func(r *costRig, _, stamps string) string {
-		return fmt.Sprintf(`{ kind = "exec", command = [%s] }`, quoted(append([]string{testcluster.ExecHandlerBinary(r.t)}, some(stamps)...)))
+		return fmt.Sprintf(`{ kind = "exec", command = [%s] }`,
+			quoted(append([]string{testcluster.ExecHandlerBinary(r.t)}, some(stamps)...)))
 	}},
 }
 
@@ -66,7 +67,8 @@ func plainChild(batch bool) func(*costRig, string, string) string {
 }
 
 func childTable(command []string, batch bool, stamps string) string {
-	return fmt.Sprintf(`{ kind = "subprocess", command = [%s], config = { batch = %t, stamps = %q } }`, quoted(command), batch, stamps)
+	return fmt.Sprintf(`{ kind = "subprocess", command = [%s], config = { batch = %t, stamps = %q } }`, quoted(command),
+		batch, stamps)
 }
 
 func webhook(batch int) func(*costRig, string, string) string {
@@ -88,7 +90,8 @@ func service(batch int) func(*costRig, string, string) string {
 // serve starts a service whose processor time is that of the handler.
 func (r *costRig) serve(stamps string, args ...string) {
 	r.t.Helper()
-	r.services = append(r.services, r.RunBeside(testcluster.HandlerBinary(r.t), append([]string{"plain", "-stamps", stamps}, args...)...).PID())
+	r.services = append(r.services, r.RunBeside(testcluster.HandlerBinary(r.t),
+		append([]string{"plain", "-stamps", stamps}, args...)...).PID())
 }
 
 func quoted(words []string) string {
@@ -147,7 +150,8 @@ func (r *costRig) started(files []string) testhandler.Times {
 			if err := json.Unmarshal([]byte(line), &l); err != nil {
 				r.t.Fatalf("%s: %q: %v", name, line, err)
 			}
-			times[l.Partition] = append(times[l.Partition], testhandler.Stamp{Partition: l.Partition, First: l.Seq, Last: l.Seq, At: l.Started.UnixNano() - boot})
+			times[l.Partition] = append(times[l.Partition], testhandler.Stamp{Partition: l.Partition, First: l.Seq, Last: l.Seq,
+				At: l.Started.UnixNano() - boot})
 		}
 	}
 	return times

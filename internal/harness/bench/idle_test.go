@@ -124,7 +124,8 @@ func costs(c *testcluster.Cluster, watch, trace time.Duration) []cost {
 func costRows(partitions int, work string, idle, costs []cost) [][]any {
 	var rows [][]any
 	for i, c := range costs {
-		row := []any{partitions, work, fmt.Sprintf("n%d", i+1), fmt.Sprintf("%.1f", c.cpu), c.rss, fmt.Sprintf("%.0f", c.writes)}
+		row := []any{partitions, work, fmt.Sprintf("n%d", i+1), fmt.Sprintf("%.1f", c.cpu), c.rss,
+			fmt.Sprintf("%.0f", c.writes)}
 		if c.syncs == nil {
 			rows = append(rows, append(row, "no strace", "", ""))
 			continue
@@ -171,7 +172,8 @@ func traceSyncs(n *testcluster.Node, d time.Duration) map[string]float64 {
 	out := filepath.Join(n.Cluster.Dir, n.Name+".strace")
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, strace, "-f", "-qq", "-y", "-e", "trace=fsync,fdatasync,openat", "-e", "signal=none", "-o", out, "-p", strconv.Itoa(n.PID()))
+	cmd := exec.CommandContext(ctx, strace, "-f", "-qq", "-y", "-e", "trace=fsync,fdatasync,openat", "-e", "signal=none",
+		"-o", out, "-p", strconv.Itoa(n.PID()))
 	// Interrupted, it lets go of the node and writes what it has.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	var said bytes.Buffer

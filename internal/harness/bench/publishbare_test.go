@@ -30,8 +30,9 @@ import (
 
 // bareOptions are what the bare servers have that they do not need.
 type bareOptions struct {
-	routeTLS   bool // Mutual TLS between the servers.
-	accounts   bool // Publishers are in an account without JetStream, which imports the topic's subject from the stream's account.
+	routeTLS bool // Mutual TLS between the servers.
+	// Publishers are in an account without JetStream, which imports the topic's subject from the stream's account.
+	accounts   bool
 	discardOld bool // A full stream deletes its oldest messages instead of refusing new ones.
 }
 
@@ -94,7 +95,8 @@ func (b *bareCluster) config(i int) string {
 	}
 	routeTLS, accounts := "", ""
 	if b.o.routeTLS {
-		routeTLS = fmt.Sprintf("tls: { cert_file: %q, key_file: %q, ca_file: %q, verify: true, timeout: 5 }", b.certFile(), b.keyFile(), b.certFile())
+		routeTLS = fmt.Sprintf("tls: { cert_file: %q, key_file: %q, ca_file: %q, verify: true, timeout: 5 }", b.certFile(),
+			b.keyFile(), b.certFile())
 	}
 	if b.o.accounts {
 		accounts = bareAccounts
@@ -185,7 +187,8 @@ func (b *bareCluster) makeCertificate() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	for file, block := range map[string]*pem.Block{b.certFile(): {Type: "CERTIFICATE", Bytes: cert}, b.keyFile(): {Type: "PRIVATE KEY", Bytes: der}} {
+	for file, block := range map[string]*pem.Block{b.certFile(): {Type: "CERTIFICATE", Bytes: cert},
+		b.keyFile(): {Type: "PRIVATE KEY", Bytes: der}} {
 		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
 			b.t.Fatal(err)
 		}

@@ -26,13 +26,21 @@ import (
 )
 
 var (
-	publishFlag   = flag.String("publish", "", "TestPublishCosts: the clusters to measure at length, a regular expression; empty: bare and leasehold, briefly")
-	publishLegs   = flag.String("publish-legs", "", "TestPublishCosts: the legs to measure, a regular expression such as '^async'; empty: all")
-	publishRounds = flag.Int("publish-rounds", 3, "TestPublishCosts: how often each cluster is started and measured, in turn")
-	publishTime   = flag.Duration("publish-time", 8*time.Second, "TestPublishCosts: how long a leg publishes")
-	publishCount  = flag.Int("publish-messages", 0, "TestPublishCosts: how many messages a leg publishes instead; 0: for as long as its time")
-	publishOther  = flag.String("publish-other", "", "TestPublishCosts: another build of leasehold, absolute, to measure beside this one as other, other-group and other-user; empty: none")
-	publishProf   = flag.String("publish-profile", "", "TestPublishCosts: the directory, absolute, for perf's profiles of the stream's leader, one for each async leg; empty: none")
+	publishFlag = flag.String("publish", "",
+		"TestPublishCosts: the clusters to measure at length, a regular expression; empty: bare and leasehold, briefly")
+	publishLegs = flag.String("publish-legs", "",
+		"TestPublishCosts: the legs to measure, a regular expression such as '^async'; empty: all")
+	publishRounds = flag.Int("publish-rounds", 3,
+		"TestPublishCosts: how often each cluster is started and measured, in turn")
+	publishTime  = flag.Duration("publish-time", 8*time.Second, "TestPublishCosts: how long a leg publishes")
+	publishCount = flag.Int("publish-messages", 0,
+		"TestPublishCosts: how many messages a leg publishes instead; 0: for as long as its time")
+	publishOther = flag.String("publish-other", "",
+		"TestPublishCosts: another build of leasehold, absolute, to measure beside this one as other, other-group and "+
+			"other-user; empty: none")
+	publishProf = flag.String("publish-profile", "",
+		"TestPublishCosts: the directory, absolute, for perf's profiles of the stream's leader, one for each async leg; "+
+			"empty: none")
 )
 
 // publishPlan says what to measure, and for how long.
@@ -61,7 +69,9 @@ func newPublishPlan(t *testing.T) publishPlan {
 	p.kinds = slices.DeleteFunc(slices.Clone(publishKinds), func(k publishKind) bool {
 		return !matchKind.MatchString(k.name) || k.other && *publishOther == ""
 	})
-	p.legs = slices.DeleteFunc(slices.Clone(publishLegList), func(l publishLeg) bool { return !matchLeg.MatchString(l.name()) })
+	p.legs = slices.DeleteFunc(slices.Clone(publishLegList), func(l publishLeg) bool {
+		return !matchLeg.MatchString(l.name())
+	})
 	if len(p.kinds) == 0 || len(p.legs) == 0 || p.rounds < 1 {
 		t.Fatalf("-publish %q, -publish-legs %q and -publish-rounds %d leave nothing to measure", kinds, legs, p.rounds)
 	}
@@ -121,7 +131,8 @@ func (r *publishRig) measure(t *testing.T, leg publishLeg, plan publishPlan) pub
 		t.Logf("%s: the stream's leader moved from node %d to node %d", leg.name(), leader+1, now+1)
 	}
 	if after.cpu == before.cpu || after.switches <= before.switches || own == 0 {
-		t.Errorf("%s: the nodes' usage is %+v before and %+v after, the client's time %s: it was not measured", leg.name(), before, after, own)
+		t.Errorf("%s: the nodes' usage is %+v before and %+v after, the client's time %s: it was not measured", leg.name(),
+			before, after, own)
 	}
 	n := float64(sent.count)
 	return publishCost{
@@ -220,10 +231,11 @@ func (c publishCosts) add(k publishKind, leg publishLeg, cost publishCost) {
 	c[cell] = append(c[cell], cost)
 }
 
-// table shows medians, what those of the rate are of, and how they compare with the bare servers'. A leg whose messages had to
-// be published again stood still meanwhile and says little.
+// table shows medians, what those of the rate are of, and how they compare with the bare servers'. A leg whose messages
+// had to be published again stood still meanwhile and says little.
 func (c publishCosts) table(plan publishPlan) string {
-	head := "LEG\tCLUSTER\tMESSAGES/s\t(FROM–TO)\tOF BARE\tNODES, µs OF CPU EACH\tOF BARE\tSWITCHES EACH\tp50 ms\tp99 ms\tCLIENT, µs OF CPU EACH\tSENT AGAIN"
+	head := "LEG\tCLUSTER\tMESSAGES/s\t(FROM–TO)\tOF BARE\tNODES, µs OF CPU EACH\tOF BARE\tSWITCHES EACH\tp50 ms\tp99 " +
+		"ms\tCLIENT, µs OF CPU EACH\tSENT AGAIN"
 	return scenario.Table(head, func(row func(...any)) {
 		for _, leg := range plan.legs {
 			bare := c[publishCell(publishKinds[0], leg)]
@@ -238,8 +250,9 @@ func (c publishCosts) table(plan publishPlan) string {
 					p50 = millis(all, func(c publishCost) time.Duration { return c.took.Median })
 					p99 = millis(all, func(c publishCost) time.Duration { return c.took.P99 })
 				}
-				row(leg.name(), k.name, fmt.Sprintf("%.0f", median(rates)), fmt.Sprintf("(%.0f–%.0f)", rates[0], rates[len(rates)-1]),
-					ratio(all, bare, publishCost.byRate), micros(all, publishCost.byNodes), ratio(all, bare, publishCost.byNodes),
+				row(leg.name(), k.name, fmt.Sprintf("%.0f", median(rates)),
+					fmt.Sprintf("(%.0f–%.0f)", rates[0], rates[len(rates)-1]), ratio(all, bare, publishCost.byRate),
+					micros(all, publishCost.byNodes), ratio(all, bare, publishCost.byNodes),
 					fmt.Sprintf("%.2f", median(sortedBy(all, func(c publishCost) float64 { return c.switches }))),
 					p50, p99, micros(all, func(c publishCost) time.Duration { return c.client }), againOf(all))
 			}
@@ -272,7 +285,8 @@ func TestPublishTableComparesMediansWithBare(t *testing.T) {
 	for i, rate := range []float64{9000, 10_000, 40_000} {
 		micros := time.Duration(100+i) * time.Microsecond
 		costs.add(publishKinds[0], leg, publishCost{rate: rate, nodes: micros, switches: 2})
-		costs.add(publishKinds[1], leg, publishCost{rate: rate / 2, nodes: 2 * micros, switches: 3, again: i, took: history.Figures{Median: 4 * time.Millisecond}})
+		costs.add(publishKinds[1], leg, publishCost{rate: rate / 2, nodes: 2 * micros, switches: 3, again: i,
+			took: history.Figures{Median: 4 * time.Millisecond}})
 	}
 	text := costs.table(publishPlan{kinds: publishKinds[:2], legs: publishLegList[:2]})
 	lines := strings.Split(strings.TrimSpace(text), "\n")

@@ -84,7 +84,8 @@ func leaseholdKind(o leaseholdOptions) func(t *testing.T) *publishRig {
 	return func(t *testing.T) *publishRig {
 		t.Helper()
 		spec := testcluster.Spec{LogLevel: "info", Topics: []testcluster.Topic{{
-			Name: publishTopic.Name, Partitions: publishTopic.Partitions, Extra: fmt.Sprintf("max_bytes = %q", publishTopic.MaxBytes),
+			Name: publishTopic.Name, Partitions: publishTopic.Partitions,
+			Extra: fmt.Sprintf("max_bytes = %q", publishTopic.MaxBytes),
 		}}}
 		if o.other {
 			spec.Binary = *publishOther

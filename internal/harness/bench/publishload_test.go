@@ -22,8 +22,8 @@ import (
 // asyncWindow is how many messages of an async leg wait for their acknowledgement at most.
 const asyncWindow = 1024
 
-// publishLeg is a way to publish: with the plain client, in messages of costPayload bytes with an id and one of costKeys
-// keys.
+// publishLeg is a way to publish: with the plain client, in messages of costPayload bytes with an id and one of
+// costKeys keys.
 type publishLeg struct {
 	async    bool // One connection and a window of asyncWindow; else each connection waits for each acknowledgement.
 	conns    int
@@ -49,8 +49,8 @@ func (l publishLeg) through() string {
 	return "follower"
 }
 
-// ackWait is how long a message waits for its acknowledgement before it is published again, with the same id: a stream whose
-// leader changes, as on a machine that is too busy, answers nothing to what was under way.
+// ackWait is how long a message waits for its acknowledgement before it is published again, with the same id: a stream
+// whose leader changes, as on a machine that is too busy, answers nothing to what was under way.
 const ackWait = 5 * time.Second
 
 // publishedLeg is what a leg has published.
@@ -117,7 +117,8 @@ func (r *publishRig) client(t *testing.T, node int) jetstream.JetStream {
 	if err != nil {
 		t.Fatalf("connect to %s: %v", r.urls[node], err)
 	}
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(asyncWindow), jetstream.WithPublishAsyncTimeout(ackWait))
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(asyncWindow),
+		jetstream.WithPublishAsyncTimeout(ackWait))
 	if err != nil {
 		t.Fatal(err)
 	}

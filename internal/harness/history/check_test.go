@@ -45,9 +45,11 @@ func call(o owner, partition int, epoch, seq uint64, start int) Call {
 // 6, under epoch 3; a planned move brings the partition back to n1 with 13,
 // under epoch 5. Partition 1 stays with n2.
 func sound() *History {
-	h := &History{Events: []Event{{Start, "n1", at(1)}, {Start, "n2", at(1)}, {Kill, "n1", at(72)}, {Start, "n1", at(100)}}}
+	h := &History{Events: []Event{{Start, "n1", at(1)}, {Start, "n2", at(1)}, {Kill, "n1", at(72)},
+		{Start, "n1", at(100)}}}
 	for seq := uint64(1); seq <= 20; seq++ {
-		h.Publishes = append(h.Publishes, PublishRecord{ID: idOf(seq), Key: keyOf(seq), Seq: seq, Outcome: Stored, Sent: at(2), Acked: at(3)})
+		h.Publishes = append(h.Publishes, PublishRecord{ID: idOf(seq), Key: keyOf(seq), Seq: seq, Outcome: Stored,
+			Sent: at(2), Acked: at(3)})
 	}
 	for seq := uint64(1); seq <= 7; seq++ {
 		h.Calls = append(h.Calls, call(n1first, 0, 2, seq, 10*int(seq)))
@@ -174,7 +176,9 @@ var plants = []struct {
 		c.Result = "retry"
 		h.Calls = append(h.Calls, c)
 	}},
-	{name: "rejected where that is no end", want: Unfinished, do: func(h *History, _ *Rules) { h.of(16, 1).Result = "reject" }},
+	{name: "rejected where that is no end", want: Unfinished, do: func(h *History, _ *Rules) {
+		h.of(16, 1).Result = "reject"
+	}},
 	{name: "called, not published", want: Phantom, do: func(h *History, _ *Rules) {
 		h.Calls = append(h.Calls, call(n1second, 0, 5, 21, 400))
 	}},
@@ -184,7 +188,9 @@ var plants = []struct {
 	{name: "called with another key", want: Phantom, do: func(h *History, _ *Rules) { h.Publishes[15].Key = "z" }},
 	{name: "one key swapped", want: OrderFirst, do: func(h *History, _ *Rules) { swap(h.of(9, 1), h.of(10, 1)) }},
 	{name: "two keys swapped", want: OrderSkip, do: func(h *History, _ *Rules) { swap(h.of(3, 1), h.of(4, 1)) }},
-	{name: "went on after a retry", want: OrderSkip, also: []Kind{Unfinished}, do: func(h *History, _ *Rules) { h.of(3, 1).Result = "retry" }},
+	{name: "went on after a retry", want: OrderSkip, also: []Kind{Unfinished}, do: func(h *History, _ *Rules) {
+		h.of(3, 1).Result = "retry"
+	}},
 	{name: "retried after the next", want: OrderSkip, do: func(h *History, _ *Rules) {
 		h.of(15, 1).Result = "retry"
 		h.Calls = append(h.Calls, call(n1second, 0, 5, 15, 340))
@@ -202,17 +208,19 @@ var plants = []struct {
 		h.Calls = append(h.Calls, c)
 		r.Repeats = RepeatsAlways
 	}},
-	{name: "doubled across owners, with an epoch of its own", want: FenceRegress, also: []Kind{Overlap}, do: func(h *History, r *Rules) {
-		c := *h.of(8, 1)
-		c.Node, c.Agent, c.PID, c.Epoch = "n3", 7, 70, 4
-		h.Calls = append(h.Calls, c)
-		r.Repeats = RepeatsAlways
-	}},
-	{name: "repeated from the beginning, once more than the operator sought", want: Rewind, do: func(h *History, _ *Rules) {
-		h.Events = append(h.Events, Event{Kind: Sought, At: at(290)})
-		repeatAll(h, 6, 350)
-		repeatAll(h, 7, 550)
-	}},
+	{name: "doubled across owners, with an epoch of its own", want: FenceRegress, also: []Kind{Overlap},
+		do: func(h *History, r *Rules) {
+			c := *h.of(8, 1)
+			c.Node, c.Agent, c.PID, c.Epoch = "n3", 7, 70, 4
+			h.Calls = append(h.Calls, c)
+			r.Repeats = RepeatsAlways
+		}},
+	{name: "repeated from the beginning, once more than the operator sought", want: Rewind,
+		do: func(h *History, _ *Rules) {
+			h.Events = append(h.Events, Event{Kind: Sought, At: at(290)})
+			repeatAll(h, 6, 350)
+			repeatAll(h, 7, 550)
+		}},
 	{name: "next call before the end", want: SelfOverlap, do: func(h *History, _ *Rules) { h.of(3, 1).End = at(42) }},
 	{name: "late after a stop, not allowed", want: StaleTail, do: stopInsteadOfKill},
 	{name: "late twice after one stop", want: StaleTail, do: func(h *History, r *Rules) {
@@ -250,9 +258,14 @@ var plants = []struct {
 	}},
 	{name: "repeat without a kill", want: Rewind, do: func(h *History, _ *Rules) { h.Events = nil }},
 	{name: "repeat after a clean stop", want: Rewind, do: func(h *History, _ *Rules) { h.Events[2].Kind = Term }},
-	{name: "repeat after the kill of another node", want: Rewind, do: func(h *History, _ *Rules) { h.Events[2].Node = "n3" }},
-	{name: "repeat after a kill before the owner's time", want: Rewind, do: func(h *History, _ *Rules) { h.Events[2].At = at(5) }},
-	{name: "repeat of a node that was struck long before its first call", want: Rewind, do: func(h *History, _ *Rules) { h.struckBefore(6) }},
+	{name: "repeat after the kill of another node", want: Rewind, do: func(h *History, _ *Rules) {
+		h.Events[2].Node = "n3"
+	}},
+	{name: "repeat after a kill before the owner's time", want: Rewind, do: func(h *History, _ *Rules) {
+		h.Events[2].At = at(5)
+	}},
+	{name: "repeat of a node that was struck long before its first call", want: Rewind,
+		do: func(h *History, _ *Rules) { h.struckBefore(6) }},
 	{name: "repeat where nothing may repeat", want: Rewind, do: func(_ *History, r *Rules) { r.Repeats = RepeatsNever }},
 	{name: "call cut off by a planned move", want: Rewind, do: func(h *History, _ *Rules) {
 		h.of(12, 1).End, h.of(12, 1).Result = 0, ""
@@ -284,7 +297,9 @@ var plants = []struct {
 			h.Calls[len(h.Calls)-1].End = at(275)
 		}
 	}},
-	{name: "repeat older than a checkpoint can be", want: Rewind, do: func(_ *History, r *Rules) { r.RepeatWithin = time.Second }},
+	{name: "repeat older than a checkpoint can be", want: Rewind, do: func(_ *History, r *Rules) {
+		r.RepeatWithin = time.Second
+	}},
 	{name: "repeats with a hole", want: Rewind, do: func(h *History, _ *Rules) {
 		h.Calls = append(h.Calls, call(n2, 0, 3, 4, 180)) // and then 6, not 5
 	}},
@@ -313,10 +328,18 @@ func TestLawfulRunsPass(t *testing.T) {
 			stopInsteadOfKill(h, r)
 			r.AllowStaleTail = true
 		},
-		"unknown and never stored":       func(h *History, _ *Rules) { h.publish(PublishRecord{ID: "x", Key: "a", Outcome: Unknown}) },
-		"refused and never called":       func(h *History, _ *Rules) { h.publish(PublishRecord{ID: "x", Key: "a", Outcome: Refused}) },
-		"unknown and called":             func(h *History, _ *Rules) { h.Publishes[3].Outcome, h.Publishes[3].Seq = Unknown, 0 },
-		"duplicate of the same sequence": func(h *History, _ *Rules) { h.publish(PublishRecord{ID: "m03", Key: "a", Seq: 3, Outcome: Duplicate}) },
+		"unknown and never stored": func(h *History, _ *Rules) {
+			h.publish(PublishRecord{ID: "x", Key: "a", Outcome: Unknown})
+		},
+		"refused and never called": func(h *History, _ *Rules) {
+			h.publish(PublishRecord{ID: "x", Key: "a", Outcome: Refused})
+		},
+		"unknown and called": func(h *History, _ *Rules) {
+			h.Publishes[3].Outcome, h.Publishes[3].Seq = Unknown, 0
+		},
+		"duplicate of the same sequence": func(h *History, _ *Rules) {
+			h.publish(PublishRecord{ID: "m03", Key: "a", Seq: 3, Outcome: Duplicate})
+		},
 		"refused first, stored when sent again": func(h *History, _ *Rules) {
 			h.publish(PublishRecord{ID: "m03", Key: "a", Outcome: Refused})
 		},

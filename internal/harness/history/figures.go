@@ -114,7 +114,8 @@ func Summarize(durations []time.Duration) Figures {
 
 // String renders the figures on one line.
 func (f Figures) String() string {
-	return fmt.Sprintf("%d partitions, median %s, p99 %s, worst %s", f.Count, round(f.Median), round(f.P99), round(f.Worst))
+	return fmt.Sprintf("%d partitions, median %s, p99 %s, worst %s", f.Count, round(f.Median), round(f.P99),
+		round(f.Worst))
 }
 
 // Resumed is one partition after its owner was killed.

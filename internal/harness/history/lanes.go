@@ -65,7 +65,8 @@ func (c *checker) checkSkips(r *run) {
 			continue
 		}
 		before := r.seqs[i-1]
-		if r.finishedBefore(before, call.Start) || inFlight(before, call.Start) || c.firstOfKeySwapped(first, r, call, before) {
+		if r.finishedBefore(before, call.Start) || inFlight(before, call.Start) ||
+			c.firstOfKeySwapped(first, r, call, before) {
 			continue
 		}
 		skipped[call.Seq] = true

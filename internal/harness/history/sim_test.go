@@ -92,7 +92,8 @@ func (s *sim) publishAll() {
 	for i := range messagesPer {
 		key := s.IntN(s.keys)
 		sent := int64(i+1) * simulated / (2 * messagesPer)
-		p := PublishRecord{ID: fmt.Sprintf("id%d", i), Key: "k" + string(rune('a'+key)), Sent: sent, Acked: sent + s.between(1, 50)*ms}
+		p := PublishRecord{ID: fmt.Sprintf("id%d", i), Key: "k" + string(rune('a'+key)), Sent: sent,
+			Acked: sent + s.between(1, 50)*ms}
 		seq++
 		p.Seq, p.Outcome = seq, Stored
 		switch s.IntN(30) {

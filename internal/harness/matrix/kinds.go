@@ -2,8 +2,8 @@ package matrix
 
 import "strings"
 
-// Kind is a kind of fault, as the table counts them: what was struck and how, under one name wherever it is done. Those of a
-// wave, which come on top of one another, are counted apart.
+// Kind is a kind of fault, as the table counts them: what was struck and how, under one name wherever it is done. Those
+// of a wave, which come on top of one another, are counted apart.
 type Kind string
 
 // class is what a soak wants enough of: a kind, and in one the damage to files of all kinds, or what a wave is made of.

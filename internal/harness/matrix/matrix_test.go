@@ -21,8 +21,9 @@ var (
 	roundsFlag  = flag.Int("rounds", 0, "rounds of each row; 0: as many as CI runs")
 	minutesFlag = flag.Int("minutes", 0, "start no row after so many minutes; 0: run all")
 	soakFlag    = flag.Bool("soak", false, "run the rows again and again, with new seeds, until the minutes are over")
-	eachFlag    = flag.Int("each", 0, "end a soak earlier, when each fault was injected so often, and run no row that has enough; 0: do not")
-	tableFlag   = flag.String("table", "", "write the tables to this file, too")
+	eachFlag    = flag.Int("each", 0,
+		"end a soak earlier, when each fault was injected so often, and run no row that has enough; 0: do not")
+	tableFlag = flag.String("table", "", "write the tables to this file, too")
 )
 
 func TestMain(m *testing.M) {
@@ -94,7 +95,8 @@ func (r *runner) round(rows []Row) bool {
 		result := row.Run(r.t, seed, rounds)
 		r.report = append(r.report, result)
 		r.save()
-		fmt.Printf("%s %s: %s, %d faults, %s\n", time.Now().Format(time.TimeOnly), row.Name, result.Verdict, len(result.Faults), result.Took.Round(time.Second))
+		fmt.Printf("%s %s: %s, %d faults, %s\n", time.Now().Format(time.TimeOnly), row.Name, result.Verdict,
+			len(result.Faults), result.Took.Round(time.Second))
 	}
 	return !r.over()
 }
@@ -137,7 +139,8 @@ func (r *runner) save() {
 
 // matrix is every row, in the order in which they are run.
 func matrix() []Row {
-	return slices.Concat(crashRows, memberRows, powerRows, diskRows, fsyncRows, rotRows(), guardRows, networkRows, processRows, clockRows, clientRows, waveRows, neededRows)
+	return slices.Concat(crashRows, memberRows, powerRows, diskRows, fsyncRows, rotRows(), guardRows, networkRows,
+		processRows, clockRows, clientRows, waveRows, neededRows)
 }
 
 func TestRowsAreNamedOnce(t *testing.T) {

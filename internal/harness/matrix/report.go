@@ -101,11 +101,13 @@ func (r Report) String() string {
 
 func (r Report) writeRows(b *strings.Builder) {
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ROW\tRESULT\tSEED\tFAULTS\tACKED\tCALLS\tLONGEST PUBLISH GAP\tLONGEST STALL\tREDELIVERED\tTAKEOVERS\tLATE\tTOOK")
+	fmt.Fprintln(w, "ROW\tRESULT\tSEED\tFAULTS\tACKED\tCALLS\tLONGEST PUBLISH GAP\tLONGEST "+
+		"STALL\tREDELIVERED\tTAKEOVERS\tLATE\tTOOK")
 	for _, row := range r {
 		s := row.Summary
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%d\t%d\t%d\t%s\n", row.Row, row.Verdict, row.Seed, len(row.Faults), s.Acked, s.Calls,
-			short(s.LongestPublishGap), short(s.LongestStall), s.Redelivered, s.Takeovers, s.StaleTails, row.Took.Round(time.Second))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%d\t%d\t%d\t%s\n", row.Row, row.Verdict, row.Seed, len(row.Faults),
+			s.Acked, s.Calls, short(s.LongestPublishGap), short(s.LongestStall), s.Redelivered, s.Takeovers, s.StaleTails,
+			row.Took.Round(time.Second))
 	}
 	w.Flush()
 	for _, row := range r {
@@ -137,7 +139,8 @@ func (r Report) writeRecovery(b *strings.Builder) {
 		return
 	}
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nUNTIL PARTITIONS WENT ON AFTER\tTIMES\tPARTITIONS\tMEDIAN\tP99\tWORST\tLAST PARTITION OF EACH: MEDIAN\tP99\tWORST")
+	fmt.Fprintln(w, "\nUNTIL PARTITIONS WENT ON AFTER\tTIMES\tPARTITIONS\tMEDIAN\tP99\tWORST\tLAST PARTITION OF EACH: "+
+		"MEDIAN\tP99\tWORST")
 	for _, kind := range slices.Sorted(maps.Keys(all)) {
 		var each, last []time.Duration
 		for _, try := range all[kind] {
@@ -160,7 +163,9 @@ func (r Report) writeSum(b *strings.Builder) {
 		faults += n
 	}
 	var parts []string
-	for _, v := range slices.SortedFunc(maps.Keys(verdicts), func(a, b Verdict) int { return cmp.Compare(verdicts[b], verdicts[a]) }) {
+	for _, v := range slices.SortedFunc(maps.Keys(verdicts), func(a, b Verdict) int {
+		return cmp.Compare(verdicts[b], verdicts[a])
+	}) {
 		parts = append(parts, fmt.Sprintf("%d %s", verdicts[v], v))
 	}
 	fmt.Fprintf(b, "\n%d rows: %s; %d faults\n", len(r), strings.Join(parts, ", "), faults)

@@ -1,9 +1,9 @@
-// Package matrix is the fault matrix: real clusters under load, a fault of each kind that a site can have, and a judge of what
-// every publisher was told and every handler was called with. Each row is a workload, a fault, what must come of it and
-// within what time. `make chaos` runs rows, `make soak` runs them again and again with new seeds.
+// Package matrix is the fault matrix: real clusters under load, a fault of each kind that a site can have, and a judge
+// of what every publisher was told and every handler was called with. Each row is a workload, a fault, what must come
+// of it and within what time. `make chaos` runs rows, `make soak` runs them again and again with new seeds.
 //
-// A fault counts when its effect was seen: the process gone, packets dropped, an error returned. A row that proved nothing is
-// inconclusive, and fails. A row that this machine cannot run says so and is counted as not run.
+// A fault counts when its effect was seen: the process gone, packets dropped, an error returned. A row that proved
+// nothing is inconclusive, and fails. A row that this machine cannot run says so and is counted as not run.
 package matrix
 
 import (
@@ -47,7 +47,8 @@ type Workload struct {
 var (
 	// Steady has short calls and keeps up.
 	Steady = Workload{Partitions: 16, Keys: 200, Rate: 300, Delay: 2 * time.Millisecond, RetryEvery: 500}
-	// Watched is a publisher whose acknowledgements are timed: often enough for a p99, and too little to keep anything busy.
+	// Watched is a publisher whose acknowledgements are timed: often enough for a p99, and too little to keep anything
+	// busy.
 	Watched = Workload{Partitions: 16, Keys: 200, Rate: 100, Delay: 2 * time.Millisecond}
 	// Slow has long calls, so that a fault falls into many of them.
 	Slow = Workload{Partitions: 16, Keys: 200, Rate: 60, Delay: 150 * time.Millisecond}

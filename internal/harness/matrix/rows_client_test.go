@@ -26,7 +26,8 @@ var clientRows = []Row{
 		Round: (*World).littleMemory,
 	},
 	{
-		Name: "large-messages", Expect: "256 MiB for each node and its handlers are enough for messages of 1 MB", Load: Large, Needs: []Need{Groups},
+		Name: "large-messages", Expect: "256 MiB for each node and its handlers are enough for messages of 1 MB", Load: Large,
+		Needs:  []Need{Groups},
 		Memory: littleBytes, Rules: nothingMoves, Stall: 5 * time.Second, Gap: 5 * time.Second,
 		Round: (*World).largeMessages,
 	},
@@ -45,7 +46,8 @@ var clientRows = []Row{
 		Round: (*World).idleClients,
 	},
 	{
-		Name: "client-storm", Expect: "their node may be fenced, even end itself, when all come or go at once; nothing is lost", Load: Steady,
+		Name: "client-storm", Expect: "their node may be fenced, even end itself, when all come or go at once; nothing is " +
+			"lost", Load: Steady,
 		Stall: 15 * time.Second, Gap: 15 * time.Second,
 		Round: (*World).clientStorm,
 	},
@@ -106,7 +108,8 @@ func (w *World) outOfFiles() {
 	if open < limit-5 {
 		w.T.Fatalf("%d files open, it may have %d", open, limit)
 	}
-	w.Did(outOfFiles, e, "%d files open before, %d of %d then; of 100 connections %d were turned away", before, open, limit, report.Idle.Closed+report.Idle.Refused)
+	w.Did(outOfFiles, e, "%d files open before, %d of %d then; of 100 connections %d were turned away", before, open,
+		limit, report.Idle.Closed+report.Idle.Refused)
 	w.must(process.LimitFiles(n.PID(), 0))
 	n.StartIfGone(testcluster.WakeLimit)
 	w.Settle()

@@ -18,12 +18,14 @@ var clockRows = []Row{
 		Round: func(w *World) { w.wallClock(w.follower()) },
 	},
 	{
-		Name: "wall-clock-leader", Expect: "nothing moves, nothing is repeated", CI: true, Load: Steady, Spec: skewed, Rules: nothingMoves,
+		Name: "wall-clock-leader", Expect: "nothing moves, nothing is repeated", CI: true, Load: Steady, Spec: skewed,
+		Rules: nothingMoves,
 		Stall: 2 * time.Second, Gap: time.Second,
 		Round: func(w *World) { w.wallClock(w.Leader()) },
 	},
 	{
-		Name: "boot-clock", Expect: "its lanes are fenced at once; it renews and goes on", CI: true, Load: Backlogged, Spec: skewed,
+		Name: "boot-clock", Expect: "its lanes are fenced at once; it renews and goes on", CI: true, Load: Backlogged,
+		Spec:  skewed,
 		Stall: 7 * time.Second, Gap: 5 * time.Second,
 		Round: func(w *World) { w.bootClock(w.Pick()) },
 	},

@@ -10,7 +10,8 @@ import (
 // crashRows kill and stop processes.
 var crashRows = []Row{
 	{
-		Name: "quiet", Expect: "nothing happens, nothing is repeated", CI: true, Load: Steady, Stall: 2 * time.Second, Gap: time.Second,
+		Name: "quiet", Expect: "nothing happens, nothing is repeated", CI: true, Load: Steady, Stall: 2 * time.Second,
+		Gap:   time.Second,
 		Rules: nothingMoves,
 		Round: func(w *World) { w.Wait(15 * time.Second) },
 	},
@@ -35,7 +36,8 @@ var crashRows = []Row{
 		},
 	},
 	{
-		Name: "kill-two", Expect: "nothing is acknowledged by one of three, all goes on when one is back", CI: true, Load: Steady,
+		Name: "kill-two", Expect: "nothing is acknowledged by one of three, all goes on when one is back", CI: true,
+		Load:  Steady,
 		Stall: 20 * time.Second, Gap: 20 * time.Second,
 		Round: func(w *World) {
 			dead := w.Others(w.Pick())

@@ -16,12 +16,14 @@ import (
 // diskRows make whole disks fail.
 var diskRows = []Row{
 	{
-		Name: "disk-full", Expect: "publishes are refused, and taken again by themselves once there is room", CI: true, Load: Steady,
+		Name: "disk-full", Expect: "publishes are refused, and taken again by themselves once there is room", CI: true,
+		Load:  Steady,
 		Needs: []Need{Disks}, Stall: 30 * time.Second,
 		Round: func(w *World) { w.fill(diskFull, w.Pick()) },
 	},
 	{
-		Name: "disk-full-all", Expect: "nothing is acknowledged and lost; all goes on by itself once there is room", Load: Steady,
+		Name: "disk-full-all", Expect: "nothing is acknowledged and lost; all goes on by itself once there is room",
+		Load:  Steady,
 		Needs: []Need{Disks}, Stall: 60 * time.Second,
 		Round: func(w *World) { w.fill(diskFullAll, w.Nodes...) },
 	},
@@ -40,7 +42,8 @@ var diskRows = []Row{
 		},
 	},
 	{
-		Name: "disk-wiped", Expect: "it waits for its former identity to be removed, and gets everything from the others", CI: true,
+		Name: "disk-wiped", Expect: "it waits for its former identity to be removed, and gets everything from the others",
+		CI:   true,
 		Load: Steady, Needs: []Need{Disks}, Stall: 15 * time.Second, Gap: 15 * time.Second,
 		Round: func(w *World) {
 			n := w.Pick()
@@ -57,13 +60,14 @@ var diskRows = []Row{
 		Round: (*World).goBackInTime,
 	},
 	{
-		Name: "disk-throttled", Expect: "slower, nothing is lost", Load: Steady, Needs: []Need{Disks}, Stall: 30 * time.Second, Gap: 30 * time.Second,
+		Name: "disk-throttled", Expect: "slower, nothing is lost", Load: Steady, Needs: []Need{Disks},
+		Stall: 30 * time.Second, Gap: 30 * time.Second,
 		Round: (*World).throttle,
 	},
 }
 
-// fill keeps the nodes' disks full until each node says that it is not ready, and a while longer, then makes room. A node
-// gives up its ballast, so that one filling is not enough.
+// fill keeps the nodes' disks full until each node says that it is not ready, and a while longer, then makes room. A
+// node gives up its ballast, so that one filling is not enough.
 func (w *World) fill(kind Kind, nodes ...*testcluster.Node) {
 	w.T.Helper()
 	events, says := make([]history.Event, len(nodes)), make([]error, len(nodes))

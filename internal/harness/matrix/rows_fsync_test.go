@@ -12,20 +12,29 @@ import (
 // fsyncRows make fsync slow, fail and lie.
 var fsyncRows = []Row{
 	{
-		Name: "fsync-eio-once", Expect: "nothing is lost; the node goes on or is started again", CI: true, Load: Steady, Rounds: 2,
-		Stall: 30 * time.Second, Gap: 30 * time.Second,
+		Name: "fsync-eio-once", Expect: "nothing is lost; the node goes on or is started again", CI: true, Load: Steady,
+		Rounds: 2,
+		Stall:  30 * time.Second, Gap: 30 * time.Second,
 		Round: func(w *World) { w.failSyncs(fsyncOnce, disk.Fault{Error: "EIO", Once: true}) },
 	},
 	{
-		Name: "fsync-eio", Expect: "the node is no use, nothing is lost; it goes on or is started again", CI: true, Load: Steady,
+		Name: "fsync-eio", Expect: "the node is no use, nothing is lost; it goes on or is started again", CI: true,
+		Load:  Steady,
 		Stall: 30 * time.Second, Gap: 30 * time.Second,
 		Round: func(w *World) { w.failSyncs(fsyncFails, disk.Fault{Error: "EIO"}) },
 	},
-	slowSyncs("fsync-slow-300ms-one", 300*time.Millisecond, true, func(w *World) []*testcluster.Node { return []*testcluster.Node{w.follower()} }),
-	slowSyncs("fsync-slow-1500ms-leader", 1500*time.Millisecond, true, func(w *World) []*testcluster.Node { return []*testcluster.Node{w.Leader()} }),
-	slowSyncs("fsync-slow-3s-one", 3*time.Second, false, func(w *World) []*testcluster.Node { return []*testcluster.Node{w.Pick()} }),
+	slowSyncs("fsync-slow-300ms-one", 300*time.Millisecond, true, func(w *World) []*testcluster.Node {
+		return []*testcluster.Node{w.follower()}
+	}),
+	slowSyncs("fsync-slow-1500ms-leader", 1500*time.Millisecond, true, func(w *World) []*testcluster.Node {
+		return []*testcluster.Node{w.Leader()}
+	}),
+	slowSyncs("fsync-slow-3s-one", 3*time.Second, false, func(w *World) []*testcluster.Node {
+		return []*testcluster.Node{w.Pick()}
+	}),
 	slowSyncs("fsync-slow-300ms-all", 300*time.Millisecond, true, func(w *World) []*testcluster.Node { return w.Nodes }),
-	slowSyncs("fsync-slow-1500ms-all", 1500*time.Millisecond, false, func(w *World) []*testcluster.Node { return w.Nodes }),
+	slowSyncs("fsync-slow-1500ms-all", 1500*time.Millisecond, false,
+		func(w *World) []*testcluster.Node { return w.Nodes }),
 	slowSyncs("fsync-slow-3s-all", 3*time.Second, false, func(w *World) []*testcluster.Node { return w.Nodes }),
 	{
 		Name: "fsync-lies", Expect: "nothing is lost as long as the two others are honest", Load: Steady,

@@ -24,7 +24,8 @@ import (
 	"leasehold/internal/harness/testcluster"
 )
 
-// stranger is the user that attacks, and bulk the topic to which it may publish. The load is another user, of another topic.
+// stranger is the user that attacks, and bulk the topic to which it may publish. The load is another user, of another
+// topic.
 const stranger, strangersPassword, bulk = "stranger", "password-of-the-stranger", "bulk"
 
 // Of each attack in a round.
@@ -35,7 +36,8 @@ const (
 	fellowLimit = 2 * time.Second  // of its p99 beside an attack. The table has the ratio, which depends on the machine
 )
 
-var attacksFlag = flag.String("attacks", "", "row hostile: only attacks whose name matches; default: all, and then all at once")
+var attacksFlag = flag.String("attacks", "",
+	"row hostile: only attacks whose name matches; default: all, and then all at once")
 
 // letStrangersIn gives the cluster the user that attacks.
 func (w *World) letStrangersIn(s *testcluster.Spec) {
@@ -125,7 +127,8 @@ func (s *siege) assault(form string) {
 
 // run has the attack made by a process of its own.
 func (s *siege) run(form string) (count hostile.Count, err error) {
-	a := hostile.Assault{Form: form, User: stranger, Password: strangersPassword, Topic: bulk, For: assaultTime, Seed: s.w.Random.Uint64()}
+	a := hostile.Assault{Form: form, User: stranger, Password: strangersPassword, Topic: bulk, For: assaultTime,
+		Seed: s.w.Random.Uint64()}
 	for _, n := range s.w.Nodes {
 		ports := n.Listeners()
 		a.Clients, a.HTTP, a.Ports = append(a.Clients, ports[0]), append(a.HTTP, ports[2]), append(a.Ports, ports...)
@@ -239,10 +242,12 @@ func (s *siege) took(spans ...span) []time.Duration {
 func (s *siege) table(before history.Figures) string {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ATTACK\tCONNECTIONS\tREFUSED\tCLOSED\tMiB SENT\tMESSAGES\tACKED\tREJECTED\tCPU s OF NODES\tPEAK MiB\tREADY\tp50 ms\tp99 ms\tp99 / BEFORE")
+	fmt.Fprintln(t, "ATTACK\tCONNECTIONS\tREFUSED\tCLOSED\tMiB SENT\tMESSAGES\tACKED\tREJECTED\tCPU s OF NODES\tPEAK "+
+		"MiB\tREADY\tp50 ms\tp99 ms\tp99 / BEFORE")
 	between := history.Summarize(s.took(s.between...))
 	fmt.Fprintf(t, "none, before\t\t\t\t\t\t\t\t\t\t\t%s\t%s\t1.0\n", ms(before.Median), ms(before.P99))
-	fmt.Fprintf(t, "none, between\t\t\t\t\t\t\t\t\t\t\t%s\t%s\t%.1f\n", ms(between.Median), ms(between.P99), ratio(between, before))
+	fmt.Fprintf(t, "none, between\t\t\t\t\t\t\t\t\t\t\t%s\t%s\t%.1f\n", ms(between.Median), ms(between.P99),
+		ratio(between, before))
 	for _, c := range s.costs {
 		var cpu, peak []string
 		for i := range c.cpu {
@@ -250,8 +255,9 @@ func (s *siege) table(before history.Figures) string {
 			peak = append(peak, fmt.Sprint(c.peak[i]>>20))
 		}
 		f := history.Summarize(s.took(c.time))
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%.1f\t%d\t%d\t%d\t%s\t%s\t%d/%d\t%s\t%s\t%.1f\n", c.form, c.count.Made, c.count.Refused, c.count.Closed,
-			float64(c.count.Sent)/(1<<20), c.count.Messages, c.count.Answered, c.count.Rejected, strings.Join(cpu, "/"), strings.Join(peak, "/"),
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%.1f\t%d\t%d\t%d\t%s\t%s\t%d/%d\t%s\t%s\t%.1f\n", c.form, c.count.Made,
+			c.count.Refused, c.count.Closed, float64(c.count.Sent)/(1<<20), c.count.Messages, c.count.Answered, c.count.Rejected,
+			strings.Join(cpu, "/"), strings.Join(peak, "/"),
 			c.ready, c.looks, ms(f.Median), ms(f.P99), ratio(f, before))
 	}
 	t.Flush()

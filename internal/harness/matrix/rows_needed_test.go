@@ -13,13 +13,16 @@ import (
 var mechanisms = map[string][]overlay.Edit{
 	"child-kill": {{File: "worker/handler/process/process.go", Old: ", Pdeathsig: syscall.SIGKILL}", New: "}"}},
 	"fence": {
-		{File: "cluster/watchdog.go", Old: "	if int64(w.clock.Now()) < w.deadline() {\n\t\treturn true", New: "	if w.deadline() != 1 {\n\t\treturn true"},
+		{File: "cluster/watchdog.go", Old: "	if int64(w.clock.Now()) < w.deadline() {\n\t\treturn true",
+			New: "	if w.deadline() != 1 {\n\t\treturn true"},
 		{File: "cluster/watchdog.go", Old: "if now < fence || fence == 0 {", New: "if now < fence || fence != 1 {"},
-		{File: "cluster/lease/self.go", Old: "	c.self.expired = true\n\tc.cancelAll(ErrFenced)", New: "	c.self.expired = true"},
+		{File: "cluster/lease/self.go", Old: "	c.self.expired = true\n\tc.cancelAll(ErrFenced)",
+			New: "	c.self.expired = true"},
 	},
 	"replica-guard": {
 		{File: "server/replicas/replicas.go", Old: "	if c.Last == 0 {", New: "	if c.Last >= 0 {"},
-		{File: "server/replicas/replicas.go", Old: "missing != \"\" || c.Last == 0 ||", New: "missing != \"\" || c.Last >= 0 ||"},
+		{File: "server/replicas/replicas.go", Old: "missing != \"\" || c.Last == 0 ||",
+			New: "missing != \"\" || c.Last >= 0 ||"},
 		{
 			File: "worker/reader/gap.go", Old: "if err == nil && first > s.pos {\n\t\t\ts.sink.skip(min(first, to))",
 			New: "if err == nil || first > s.pos {\n\t\t\ts.sink.skip(to)",
@@ -35,8 +38,8 @@ func TestMechanismsAreWhereTheirEditsSay(t *testing.T) {
 	}
 }
 
-// neededRows take one safety mechanism each out of the source, and want the fault that it is for to show: else that fault's
-// row would prove nothing.
+// neededRows take one safety mechanism each out of the source, and want the fault that it is for to show: else that
+// fault's row would prove nothing.
 var neededRows = []Row{
 	{
 		Name: "without-child-kill", Expect: "a handler that outlives its node works on beside the next owner's",
@@ -53,7 +56,8 @@ var neededRows = []Row{
 		},
 	},
 	{
-		Name: "without-fence", Expect: "a node that is cut off calls on beside the new owners", Load: Backlogged, Needs: []Need{Network},
+		Name: "without-fence", Expect: "a node that is cut off calls on beside the new owners", Load: Backlogged,
+		Needs: []Need{Network},
 		Spec:  without("fence"),
 		Found: []history.Kind{history.FenceRegress, history.Overlap},
 		Round: cutForThreeTTLs,
@@ -69,7 +73,8 @@ var neededRows = []Row{
 	},
 }
 
-// cutForThreeTTLs cuts a node off from the others until they have its partitions, and a while longer, and joins it again.
+// cutForThreeTTLs cuts a node off from the others until they have its partitions, and a while longer, and joins it
+// again.
 func cutForThreeTTLs(w *World) {
 	n := w.follower()
 	n.Struck()

@@ -14,8 +14,8 @@ import (
 // away is how long a node is cut off where it is to be taken over: a few times its ttl.
 const away = 20 * time.Second
 
-// Bounds of how long publishes go without an acknowledgement, for a publisher that leaves a server which is of no use for 6 s.
-// In a cut of a minute one that stays is over leaveGap, slack included.
+// Bounds of how long publishes go without an acknowledgement, for a publisher that leaves a server which is of no use
+// for 6 s. In a cut of a minute one that stays is over leaveGap, slack included.
 const (
 	roamGap  = 15 * time.Second
 	leaveGap = 11 * time.Second
@@ -52,7 +52,8 @@ var networkRows = []Row{
 		},
 	},
 	{
-		Name: "cut-diverged", Expect: "what only the leader had taken is given up; its copy is current soon after, not a try a message later",
+		Name: "cut-diverged", Expect: "what only the leader had taken is given up; its copy is current soon after, not a " +
+			"try a message later",
 		CI: true, Needs: []Need{Network}, Load: Steady, Stall: 6 * time.Second, Gap: roamGap,
 		Round: (*World).diverge,
 	},
@@ -90,8 +91,9 @@ var networkRows = []Row{
 		},
 	},
 	{
-		Name: "cut-clients", Expect: "owners stay; a publish whose outcome was unknown is stored once", CI: true, Needs: []Need{Network},
-		Load: Steady, Stall: 30 * time.Second, Gap: 30 * time.Second,
+		Name: "cut-clients", Expect: "owners stay; a publish whose outcome was unknown is stored once", CI: true,
+		Needs: []Need{Network},
+		Load:  Steady, Stall: 30 * time.Second, Gap: 30 * time.Second,
 		Rules: nothingMoves,
 		Round: (*World).cutAllClients,
 	},
@@ -122,20 +124,23 @@ var networkRows = []Row{
 		Round: (*World).catchUpSlowly,
 	},
 	{
-		Name: "unplugged", Expect: "the others take its partitions; it starts no call after its lease", CI: true, Needs: []Need{Network},
-		Load: Steady, Stall: 25 * time.Second, Gap: roamGap,
+		Name: "unplugged", Expect: "the others take its partitions; it starts no call after its lease", CI: true,
+		Needs: []Need{Network},
+		Load:  Steady, Stall: 25 * time.Second, Gap: roamGap,
 		Round: (*World).unplug,
 	},
 	{
-		Name: "refuse", Expect: "refused connections alone do not make a live node dead: owners stay", CI: true, Needs: []Need{Network},
-		Load: Steady, Stall: 10 * time.Second, Gap: 10 * time.Second,
+		Name: "refuse", Expect: "refused connections alone do not make a live node dead: owners stay", CI: true,
+		Needs: []Need{Network},
+		Load:  Steady, Stall: 10 * time.Second, Gap: 10 * time.Second,
 		Rules: nothingMoves,
 		Round: func(w *World) {
 			w.staysWhile(func() { w.refuse(refused, w.Pick(), false, false) })
 		},
 	},
 	{
-		Name: "refuse-cut", Expect: "its death may be believed, as documented; no call of two owners overlaps, none is under an older epoch", CI: true, Needs: []Need{Network},
+		Name: "refuse-cut", Expect: "its death may be believed, as documented; no call of two owners overlaps, none is " +
+			"under an older epoch", CI: true, Needs: []Need{Network},
 		Load: Backlogged, Stall: 25 * time.Second, Gap: 15 * time.Second, Rounds: 2,
 		Round: func(w *World) { w.refuse(refusedCut, w.Pick(), true, false) },
 	},
@@ -265,7 +270,8 @@ func (w *World) unplug() {
 	w.Settle()
 }
 
-// refuse lets a node's host refuse connections to the cluster port for a while, reset those there are, and refuse the node's own.
+// refuse lets a node's host refuse connections to the cluster port for a while, reset those there are, and refuse the
+// node's own.
 func (w *World) refuse(kind Kind, n *testcluster.Node, cut, dials bool) {
 	w.T.Helper()
 	e := history.Event{Node: n.Name}

@@ -37,7 +37,8 @@ var powerRows = []Row{
 		},
 	},
 	{
-		Name: "power-one", Expect: "the others take its partitions, it comes back with what it had promised", CI: true, Load: Steady,
+		Name: "power-one", Expect: "the others take its partitions, it comes back with what it had promised", CI: true,
+		Load:  Steady,
 		Needs: []Need{Disks}, Stall: 15 * time.Second, Gap: 15 * time.Second,
 		Round: func(w *World) {
 			first := w.Pick()
@@ -56,8 +57,8 @@ var powerRows = []Row{
 	},
 }
 
-// losePower cuts the power of the nodes at the same moment, and leaves them down with what their disks have. The event is the
-// kill of the last.
+// losePower cuts the power of the nodes at the same moment, and leaves them down with what their disks have. The event
+// is the kill of the last.
 func (w *World) losePower(nodes ...*testcluster.Node) history.Event {
 	w.T.Helper()
 	// A machine without power sees no error of its disk, and says nothing more.
@@ -86,7 +87,8 @@ func (w *World) unsynced(n *testcluster.Node) string {
 	return filepath.Join(w.DiskOf(n).Dir(), "unsynced")
 }
 
-// losePowerBetweenPauses lets one node lose its power while another is paused, and pauses the third while the two find together.
+// losePowerBetweenPauses lets one node lose its power while another is paused, and pauses the third while the two find
+// together.
 func (w *World) losePowerBetweenPauses() {
 	w.T.Helper()
 	n := w.Pick()

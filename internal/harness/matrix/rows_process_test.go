@@ -31,12 +31,14 @@ var processRows = []Row{
 		},
 	},
 	{
-		Name: "freeze-long", Expect: "the others take its partitions; one late call for each of them at most", CI: true, Load: Backlogged,
+		Name: "freeze-long", Expect: "the others take its partitions; one late call for each of them at most", CI: true,
+		Load:  Backlogged,
 		Needs: []Need{Groups}, Rules: lateTails, Stall: 10 * time.Second, Gap: 10 * time.Second,
 		Round: func(w *World) { w.freezeTree(frozenLong, freezeLong) },
 	},
 	{
-		Name: "freeze-node", Expect: "its handlers end the calls that they have; the others take its partitions", Load: Backlogged,
+		Name: "freeze-node", Expect: "its handlers end the calls that they have; the others take its partitions",
+		Load:  Backlogged,
 		Rules: lateTails, Stall: 10 * time.Second, Gap: roamGap,
 		Round: func(w *World) { w.freezeNode(w.Pick()) },
 	},
@@ -48,7 +50,8 @@ var processRows = []Row{
 		},
 	},
 	{
-		Name: "freeze-handlers-past-timeout", Expect: "they are killed at the timeout, and their calls made again", Load: Steady,
+		Name: "freeze-handlers-past-timeout", Expect: "they are killed at the timeout, and their calls made again",
+		Load:  Steady,
 		Stall: handlerTimeout + 5*time.Second, Gap: time.Second,
 		Round: func(w *World) {
 			w.staysWhile(func() { w.freezeHandlers(frozenTimeout, handlerTimeout+10*time.Second) })
@@ -65,7 +68,8 @@ var processRows = []Row{
 		Round: func(w *World) { w.starve(starvedAll, w.Nodes...) },
 	},
 	{
-		Name: "out-of-memory", Expect: "the kernel kills it, again and again; the others go on", Load: Steady, Needs: []Need{Groups},
+		Name: "out-of-memory", Expect: "the kernel kills it, again and again; the others go on", Load: Steady,
+		Needs: []Need{Groups},
 		Stall: 10 * time.Second, Gap: 10 * time.Second,
 		Round: (*World).outOfMemory,
 	},
@@ -76,10 +80,12 @@ var processRows = []Row{
 		Round: (*World).orphans,
 	},
 	{
-		Name: "handler-crash-loop", Expect: "it is started with pauses; its node and the other group do not notice", Load: Steady,
+		Name: "handler-crash-loop", Expect: "it is started with pauses; its node and the other group do not notice",
+		Load:  Steady,
 		Rules: nothingMoves, Stall: 2 * time.Second, Gap: time.Second, CI: true,
 		Spec: func(_ *World, s *testcluster.Spec) {
-			s.Groups = append(s.Groups, testcluster.Group{Name: "crashing", Topic: Topic, Handler: `{ kind = "subprocess", command = ["false"] }`})
+			s.Groups = append(s.Groups, testcluster.Group{Name: "crashing", Topic: Topic,
+				Handler: `{ kind = "subprocess", command = ["false"] }`})
 		},
 		Round: func(w *World) { w.staysWhile(w.crashLoop) },
 	},
@@ -139,7 +145,8 @@ func (w *World) freezeHandlers(kind Kind, length time.Duration) {
 	if killed := left == 0; killed != (length > handlerTimeout) {
 		w.T.Errorf("after %s %d of %d handlers are left", length, left, len(handlers))
 	}
-	w.Did(kind, history.Event{Node: e.Node}, "%d handlers stood still for %s, %d of them are left", len(handlers), length, left)
+	w.Did(kind, history.Event{Node: e.Node}, "%d handlers stood still for %s, %d of them are left", len(handlers), length,
+		left)
 	release()
 }
 
@@ -160,7 +167,8 @@ func (w *World) starve(kind Kind, nodes ...*testcluster.Node) {
 			w.T.Fatalf("%s was not held back: %+v", n.Name, effects)
 		}
 		w.must(g.CPU(0))
-		w.Did(kind, history.Event{Node: n.Name}, "held back in %d of %d periods, for %s", effects.Throttled, effects.Periods, effects.ThrottledFor.Round(time.Millisecond))
+		w.Did(kind, history.Event{Node: n.Name}, "held back in %d of %d periods, for %s", effects.Throttled, effects.Periods,
+			effects.ThrottledFor.Round(time.Millisecond))
 	}
 	for _, n := range nodes {
 		n.StartIfGone(testcluster.WakeLimit)

@@ -11,7 +11,8 @@ import (
 	"leasehold/internal/harness/testcluster"
 )
 
-// rotLimit is how long a node with damaged files may take to be ready, or to mend itself, before it is taken to be lost.
+// rotLimit is how long a node with damaged files may take to be ready, or to mend itself, before it is taken to be
+// lost.
 const rotLimit = 45 * time.Second
 
 // rotInCI are the kinds whose damage CI looks at; a soak looks at all.
@@ -43,8 +44,8 @@ func rotRow(how string, kind disk.FileKind, ci bool, damage func(path string, se
 	}
 }
 
-// rot damages a file of a node that was stopped, and starts it. What it has not noticed may show after a kill -9, for then
-// it reads everything. A node that does not come up is replaced, as the manual says.
+// rot damages a file of a node that was stopped, and starts it. What it has not noticed may show after a kill -9, for
+// then it reads everything. A node that does not come up is replaced, as the manual says.
 func (w *World) rot(kind Kind, files disk.FileKind, damage func(path string, seed uint64) (string, error)) {
 	w.T.Helper()
 	w.Flows(300)
@@ -78,11 +79,12 @@ func (w *World) rot(kind Kind, files disk.FileKind, damage func(path string, see
 	w.Flows(100)
 }
 
-// guardRows let readers come by damage. The broker does not notice it: after the next kill -9 its copy lacks the rest of the
-// file, and calls itself healthy.
+// guardRows let readers come by damage. The broker does not notice it: after the next kill -9 its copy lacks the rest
+// of the file, and calls itself healthy.
 var guardRows = []Row{
 	{
-		Name: "flip-in-backlog", Expect: "the damage is found before its node takes a partition; nothing is skipped", CI: true, Load: Steady,
+		Name: "flip-in-backlog", Expect: "the damage is found before its node takes a partition; nothing is skipped",
+		CI: true, Load: Steady,
 		Spec: kept, Stall: 60 * time.Second, Gap: 30 * time.Second,
 		Round: func(w *World) {
 			n := w.rotInBacklog()
@@ -91,7 +93,8 @@ var guardRows = []Row{
 		},
 	},
 	{
-		Name: "flip-replayed", Expect: "the damage is found before its node takes a partition; everything is replayed", CI: true, Load: Steady,
+		Name: "flip-replayed", Expect: "the damage is found before its node takes a partition; everything is replayed",
+		CI: true, Load: Steady,
 		Spec: kept, Stall: 60 * time.Second, Gap: 30 * time.Second,
 		Round: (*World).replayRot,
 	},
@@ -100,8 +103,8 @@ var guardRows = []Row{
 // kept is a topic whose messages stay when they are handled: else a purge may take the damage away.
 func kept(_ *World, s *testcluster.Spec) { s.Topics[0].Extra = `retain = "1h"` }
 
-// rotInBacklog pauses the group, lets a backlog grow, damages a node's copy of it, kills that node when it has loaded it, and
-// resumes.
+// rotInBacklog pauses the group, lets a backlog grow, damages a node's copy of it, kills that node when it has loaded
+// it, and resumes.
 func (w *World) rotInBacklog() *testcluster.Node {
 	w.T.Helper()
 	w.order("pause", Group, "--yes", "--reason", "a backlog is wanted")
@@ -112,8 +115,8 @@ func (w *World) rotInBacklog() *testcluster.Node {
 	return n
 }
 
-// damageAndKill flips a bit of a payload in the middle of a node's copy of the topic. The node's next clean start does not show
-// it; the one after a kill -9 does.
+// damageAndKill flips a bit of a payload in the middle of a node's copy of the topic. The node's next clean start does
+// not show it; the one after a kill -9 does.
 func (w *World) damageAndKill(kind Kind) *testcluster.Node {
 	w.T.Helper()
 	n := w.Pick()

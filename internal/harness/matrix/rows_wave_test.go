@@ -17,14 +17,15 @@ const (
 )
 
 var waveRows = []Row{{
-	Name: "wave", Expect: "faults of all kinds on one or two nodes at a time, then all heals", CI: true, Rounds: 2, Load: Steady,
+	Name: "wave", Expect: "faults of all kinds on one or two nodes at a time, then all heals", CI: true, Rounds: 2,
+	Load:  Steady,
 	Needs: []Need{Disks, Network}, Stall: waveLength, Gap: waveLength,
 	Rules: lateTails,
 	Round: (*World).wave,
 }}
 
-// strike is a fault that a wave is made of. It does what it does to a node and returns what heals it and says what effect
-// was seen: "" is none, and the fault does not count.
+// strike is a fault that a wave is made of. It does what it does to a node and returns what heals it and says what
+// effect was seen: "" is none, and the fault does not count.
 type strike struct {
 	kind Kind
 	// network: it takes all rules of the network away when it heals, so there is
@@ -127,7 +128,8 @@ func (w *World) strikeSome(active []struck) (struck, bool) {
 		return struck{}, false // it gave up after a strike before, or has yet to recover
 	}
 	n.Struck()
-	return struck{strike: s, node: n, heal: s.do(w, n), until: time.Now().Add(w.Between(time.Second, 12*time.Second))}, true
+	return struck{strike: s, node: n, heal: s.do(w, n), until: time.Now().Add(w.Between(time.Second, 12*time.Second))},
+		true
 }
 
 // healDue heals what is due by then, counts what had an effect and returns the rest.

@@ -129,8 +129,8 @@ func (w *World) judge() (history.History, history.Report) {
 	return h, history.Check(h, w.Row.rules(len(w.faults)))
 }
 
-// drained waits until all that was acknowledged is handled, and then until the nodes say so, too: what was stored without an
-// acknowledgement is then not on its way. What stays unhandled is for the check of the history to tell.
+// drained waits until all that was acknowledged is handled, and then until the nodes say so, too: what was stored
+// without an acknowledgement is then not on its way. What stays unhandled is for the check of the history to tell.
 func (w *World) drained() {
 	w.T.Helper()
 	if err := w.handled(0); err != nil {

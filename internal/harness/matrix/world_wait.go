@@ -84,8 +84,8 @@ func (w *World) staysWhile(do func()) {
 	}
 }
 
-// handled waits until everything that is acknowledged by now was handled by a call since then, on the clock of histories. It
-// is an error when that does not go on.
+// handled waits until everything that is acknowledged by now was handled by a call since then, on the clock of
+// histories. It is an error when that does not go on.
 func (w *World) handled(since int64) error {
 	w.T.Helper()
 	owed := make(map[string]bool)

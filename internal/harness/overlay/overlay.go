@@ -1,5 +1,5 @@
-// Package overlay makes changed copies of sources for one compilation: tests take a rule out of the product and want somebody
-// to notice, or a clock to be wrong.
+// Package overlay makes changed copies of sources for one compilation: tests take a rule out of the product and want
+// somebody to notice, or a clock to be wrong.
 package overlay
 
 import (

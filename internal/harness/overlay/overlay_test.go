@@ -21,7 +21,8 @@ func TestEditsOfOneFileAddUp(t *testing.T) {
 	if err != nil || !strings.Contains(string(list), "internal_harness_overlay_overlay.go") {
 		t.Fatalf("%v: %s", err, list)
 	}
-	if !strings.HasPrefix(string(text), "// Package overlay forges") || !strings.Contains(string(text), "package overlay // edited\n") {
+	if !strings.HasPrefix(string(text), "// Package overlay forges") ||
+		!strings.Contains(string(text), "package overlay // edited\n") {
 		t.Errorf("edited is\n%.200s", text)
 	}
 }

@@ -64,6 +64,8 @@ func OkOf(key string) Which {
 
 // Only is the group's part of a history, and of that the chosen calls; nil chooses all.
 func Only(h history.History, group string, chosen Which) history.History {
-	h.Calls = slices.DeleteFunc(slices.Clone(h.Calls), func(c history.Call) bool { return c.Group != group || chosen != nil && !chosen(c) })
+	h.Calls = slices.DeleteFunc(slices.Clone(h.Calls), func(c history.Call) bool {
+		return c.Group != group || chosen != nil && !chosen(c)
+	})
 	return h
 }

@@ -55,7 +55,8 @@ type Watch struct {
 
 // WatchNodes looks at the nodes until End, or the end of the test.
 func WatchNodes(t testing.TB, c *testcluster.Cluster) *Watch {
-	w := &Watch{Cluster: c, stop: make(chan struct{}), done: make(chan struct{}), Began: time.Now(), Unready: map[string]time.Duration{}}
+	w := &Watch{Cluster: c, stop: make(chan struct{}), done: make(chan struct{}), Began: time.Now(),
+		Unready: map[string]time.Duration{}}
 	go w.run()
 	t.Cleanup(w.End)
 	return w

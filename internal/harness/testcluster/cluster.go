@@ -185,7 +185,8 @@ func (c *Cluster) WaitLeft(limit time.Duration, group string, n *Node) {
 			}
 			g := s.Group(group)
 			if owned := g.Owned(n.Name); len(g.Partitions) == 0 || owned != 0 || g.Unowned != 0 {
-				return fmt.Errorf("%s says that of %d partitions %s owns %d, and nobody %d", other.Name, len(g.Partitions), n.Name, owned, g.Unowned)
+				return fmt.Errorf("%s says that of %d partitions %s owns %d, and nobody %d", other.Name, len(g.Partitions), n.Name,
+					owned, g.Unowned)
 			}
 		}
 		return nil

@@ -15,7 +15,8 @@ import (
 // Command runs a command of the leasehold binary against the node's socket.
 func (n *Node) Command(args ...string) (code int, output string) {
 	n.Cluster.T.Helper()
-	cmd := exec.Command(LeaseholdBinary(n.Cluster.T), append(args, "--addr", filepath.Join(n.Host.DataDir, "leasehold.sock"))...)
+	cmd := exec.Command(LeaseholdBinary(n.Cluster.T), append(args, "--addr",
+		filepath.Join(n.Host.DataDir, "leasehold.sock"))...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

@@ -70,7 +70,8 @@ func (c *Cluster) config(n *Node) string {
 		peers, topics, groups = n.own.Peers, n.own.Topics, n.own.Groups
 	}
 	if len(peers) > 1 {
-		fmt.Fprintf(&b, "[cluster]\nname = \"test\"\nnodes = [%s]\nsecret_file = %q\n%s\n\n", routes(peers), c.secretFile(), c.Spec.Cluster)
+		fmt.Fprintf(&b, "[cluster]\nname = \"test\"\nnodes = [%s]\nsecret_file = %q\n%s\n\n", routes(peers), c.secretFile(),
+			c.Spec.Cluster)
 	}
 	for _, t := range topics {
 		fmt.Fprintf(&b, "[[topic]]\nname = %q\npartitions = %d\n%s\n\n", t.Name, t.Partitions, t.Extra)

@@ -132,8 +132,8 @@ func signalAll(t testing.TB, pids []int, sig syscall.Signal) {
 	}
 }
 
-// FlipPayload flips one bit of a payload in the middle of the first file of messages in a node's copy of a topic. The node is
-// down.
+// FlipPayload flips one bit of a payload in the middle of the first file of messages in a node's copy of a topic. The
+// node is down.
 func (n *Node) FlipPayload(topic string) {
 	t := n.Cluster.T
 	t.Helper()

@@ -123,7 +123,8 @@ func TestCallLogKilledInACallLeavesItOpen(t *testing.T) {
 func TestConfigOfEveryNodeIsValid(t *testing.T) {
 	for _, nodes := range []int{1, 3} {
 		c := New(t, Spec{Nodes: nodes, Topics: []Topic{{Name: "orders", Partitions: 8}}})
-		c.AddGroup(Group{Name: "calls", Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: time.Millisecond}), Extra: `commit = "each"`})
+		c.AddGroup(Group{Name: "calls", Topic: "orders", Handler: c.CallLogHandler(CallLogOptions{Delay: time.Millisecond}),
+			Extra: `commit = "each"`})
 		for _, n := range c.Nodes {
 			conf, err := config.Load(n.ConfigFile)
 			if err != nil {
@@ -157,7 +158,8 @@ func TestLoadRecordsEveryOutcomeAcrossABrokerRestart(t *testing.T) {
 
 	topic := partitioner.Topic{Name: "orders", Partitions: 8, MaxBytes: 64 * bytesize.MiB}.WithDefaults()
 	stream := MakeStream(t, port, topic)
-	load := StartLoad(t, []string{fmt.Sprintf("nats://127.0.0.1:%d", port)}, LoadSpec{Topic: topic, Keys: 20, Rate: 500, Burst: 100})
+	load := StartLoad(t, []string{fmt.Sprintf("nats://127.0.0.1:%d", port)},
+		LoadSpec{Topic: topic, Keys: 20, Rate: 500, Burst: 100})
 	load.Flows(t, 20*time.Second, 200)
 	broker.Shutdown()
 	broker.WaitForShutdown()

@@ -145,8 +145,8 @@ var Outcomes = map[publisher.Outcome]history.Outcome{
 	publisher.Unknown:   history.Unknown,
 }
 
-// PublishAt publishes messages of keys of their own at one node, one after the other at this distance, and waits for no answer:
-// their outcome is unknown.
+// PublishAt publishes messages of keys of their own at one node, one after the other at this distance, and waits for no
+// answer: their outcome is unknown.
 func (l *Load) PublishAt(t testing.TB, url string, count int, apart time.Duration) {
 	t.Helper()
 	nc, err := nats.Connect(url)
@@ -226,7 +226,8 @@ func (l *Load) close() {
 func (c *Cluster) Publish(topic Topic, messages int) {
 	c.T.Helper()
 	load := StartLoad(c.T, c.URLs()[:1], LoadSpec{
-		Topic: partitioner.Topic{Name: topic.Name, Partitions: topic.Partitions}, Keys: 50, Burst: messages, Seed: uint64(messages),
+		Topic: partitioner.Topic{Name: topic.Name, Partitions: topic.Partitions}, Keys: 50, Burst: messages,
+		Seed: uint64(messages),
 	})
 	Eventually(c.T, MoveLimit, func() error {
 		if n := load.Published(); n < messages {

@@ -136,7 +136,8 @@ func (n *Node) WaitFailed(limit time.Duration) {
 	if !n.proc.Wait(limit) {
 		t.Fatalf("%s did not come by its failpoint within %s", n.Name, limit)
 	}
-	if state := n.proc.cmd.ProcessState.Sys().(syscall.WaitStatus); !state.Signaled() || state.Signal() != syscall.SIGKILL {
+	if state := n.proc.cmd.ProcessState.Sys().(syscall.WaitStatus); !state.Signaled() ||
+		state.Signal() != syscall.SIGKILL {
 		t.Fatalf("%s ended otherwise: %v", n.Name, n.proc.err)
 	}
 	n.proc = nil

@@ -33,7 +33,8 @@ func (c *Cluster) LetServe(user, password string, groups ...string) {
 	for _, g := range groups {
 		names = append(names, fmt.Sprintf("%q", g))
 	}
-	c.Spec.Users += fmt.Sprintf("[[user]]\nname = %q\npassword_file = %q\nserve = [%s]\n", user, file, strings.Join(names, ", "))
+	c.Spec.Users += fmt.Sprintf("[[user]]\nname = %q\npassword_file = %q\nserve = [%s]\n", user, file,
+		strings.Join(names, ", "))
 	c.writeConfigs()
 }
 
@@ -117,7 +118,8 @@ func (c *Cluster) Serve(args ...string) *Process {
 	return c.RunBeside(HandlerBinary(c.T), append([]string{"told"}, args...)...)
 }
 
-// AnswerAll has the backends answer every call of the group so from now on, or as its message says if the answer is empty.
+// AnswerAll has the backends answer every call of the group so from now on, or as its message says if the answer is
+// empty.
 func (c *Cluster) AnswerAll(group, say string) {
 	c.T.Helper()
 	name := filepath.Join(c.CallDir(), group+".say")

@@ -104,9 +104,10 @@ func (n *Node) client() *http.Client {
 	if !n.Host.loopback() {
 		return http.DefaultClient
 	}
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(n.Host.DataDir, "leasehold.sock"))
-	}}}
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(n.Host.DataDir, "leasehold.sock"))
+		}}}
 }
 
 // Get asks the node for a path of its HTTP API.

@@ -24,8 +24,8 @@ func Answered(partition int, first, last uint64) Stamp {
 	return Stamp{partition, first, last, monotonic.Now()}
 }
 
-// Stamps is a file of stamps, a line "partition first last time" for each call. Several processes may share it: a line is
-// written in one piece. A nil Stamps keeps nothing.
+// Stamps is a file of stamps, a line "partition first last time" for each call. Several processes may share it: a line
+// is written in one piece. A nil Stamps keeps nothing.
 type Stamps struct{ f *os.File }
 
 // OpenStamps opens a file for appending. Without a name it returns nil.

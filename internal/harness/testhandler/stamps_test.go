@@ -14,7 +14,8 @@ func TestAnswersAreFoundBySequence(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []Stamp{
-		{Partition: 3, First: 7, Last: 7, At: 70}, {Partition: 3, First: 9, Last: 12, At: 90}, {Partition: 4, First: 8, Last: 8, At: 80},
+		{Partition: 3, First: 7, Last: 7, At: 70}, {Partition: 3, First: 9, Last: 12, At: 90},
+		{Partition: 4, First: 8, Last: 8, At: 80},
 	} {
 		if err := log.Write(c); err != nil {
 			t.Fatal(err)

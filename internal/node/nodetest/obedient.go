@@ -120,11 +120,12 @@ func (a *Obedient) Publish(messages ...string) {
 	defer p.Close()
 	for _, m := range messages {
 		key, data, _ := strings.Cut(m, ":")
-		if err := p.Publish(context.Background(), publisher.Message{Key: key, ID: "id-" + data, Data: []byte(data)}, func(r publisher.Result) {
-			if r.Outcome != publisher.Stored {
-				a.t.Errorf("message %s: %v %v", m, r.Outcome, r.Err)
-			}
-		}); err != nil {
+		if err := p.Publish(context.Background(), publisher.Message{Key: key, ID: "id-" + data, Data: []byte(data)},
+			func(r publisher.Result) {
+				if r.Outcome != publisher.Stored {
+					a.t.Errorf("message %s: %v %v", m, r.Outcome, r.Err)
+				}
+			}); err != nil {
 			a.t.Fatal(err)
 		}
 		if err := p.Flush(context.Background()); err != nil {
@@ -166,7 +167,8 @@ func (a *Obedient) Done() []string {
 	return out
 }
 
-// WaitDone waits until the handler has answered these payloads with ok, in order within a key, which is the first letter.
+// WaitDone waits until the handler has answered these payloads with ok, in order within a key, which is the first
+// letter.
 func (a *Obedient) WaitDone(want ...string) {
 	a.t.Helper()
 	servertest.Eventually(a.t, time.Minute, func() error {

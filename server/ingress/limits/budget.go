@@ -1,5 +1,5 @@
-// Package limits bounds what clients of an ingress may have on its way to the broker: all together (Budget), each user while
-// others publish too (Pace), and each connection (Window).
+// Package limits bounds what clients of an ingress may have on its way to the broker: all together (Budget), each user
+// while others publish too (Pace), and each connection (Window).
 package limits
 
 import (
@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// Budget is what all clients of a node may use of something, in messages and bytes. A user may take as much as is left for
-// others (dynamic threshold, Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998): one
-// that floods takes half, two take a third each, and there is always as much room for one who comes new. What does
-// not fit waits, and with it the connection's socket. A budget that is paced bounds each user by its pace, too.
+// Budget is what all clients of a node may use of something, in messages and bytes. A user may take as much as is left
+// for others (dynamic threshold, Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet
+// switches", 1998): one that floods takes half, two take a third each, and there is always as much room for one who
+// comes new. What does not fit waits, and with it the connection's socket. A budget that is paced bounds each user by
+// its pace, too.
 type Budget struct {
 	messages int
 	bytes    int64

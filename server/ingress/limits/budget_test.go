@@ -20,7 +20,8 @@ func fillUp(b *Budget, u *Pace, n int) (messages int) {
 func TestBudgetSharesByWhatIsLeft(t *testing.T) {
 	const size = 10
 	alice, bob, carol := &Pace{}, &Pace{}, &Pace{}
-	for name, b := range map[string]*Budget{"bytes": NewBudget(1<<20, 1000*size, nil), "messages": NewBudget(1000, 1<<30, nil)} {
+	for name, b := range map[string]*Budget{"bytes": NewBudget(1<<20, 1000*size, nil),
+		"messages": NewBudget(1000, 1<<30, nil)} {
 		first := fillUp(b, alice, size)
 		if first < 490 || first > 510 {
 			t.Errorf("%s: one user takes %d of 1000, want half", name, first)

@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// Pace bounds how much of one user is on its way to the broker while other users publish as well. What is on its way beyond
-// what the broker works at makes queues, in the processor, in Raft and before the disk, and everybody waits in them. The bound
-// follows the time that the broker takes to answer, as TCP Vegas does (Brakmo, O'Malley and Peterson, 1994): it grows while
-// answers take at most queueLimit times as long as without a queue, and shrinks when they take longer.
+// Pace bounds how much of one user is on its way to the broker while other users publish as well. What is on its way
+// beyond what the broker works at makes queues, in the processor, in Raft and before the disk, and everybody waits in
+// them. The bound follows the time that the broker takes to answer, as TCP Vegas does (Brakmo, O'Malley and Peterson,
+// 1994): it grows while answers take at most queueLimit times as long as without a queue, and shrinks when they take
+// longer.
 //
-// How long they take without a queue is the shortest that was seen. A pace that began behind somebody's queue finds it out by
-// having little on its way from time to time: who takes a queue for the broker's own time is the only one to have more. And
-// the broker may have become slower, if answers take too long with little on the way: base goes up then, and only then, so
-// nodes do not learn each other's queues.
+// How long they take without a queue is the shortest that was seen. A pace that began behind somebody's queue finds it
+// out by having little on its way from time to time: who takes a queue for the broker's own time is the only one to
+// have more. And the broker may have become slower, if answers take too long with little on the way: base goes up then,
+// and only then, so nodes do not learn each other's queues.
 //
 // A window may be smaller than a message. Then the user has one message on its way at a time, with a rest after it.
 //
@@ -49,8 +50,8 @@ const (
 // units weighs messages of so many bytes together.
 func units(messages int, bytes int64) float64 { return float64(messages) + float64(bytes/unit) }
 
-// crowd says whether others publish, too, and reports whether that is new. quickest is the shortest base of any user, 0 if
-// none is known: who begins in the middle of a flood of its own would take its own queue for the broker's time.
+// crowd says whether others publish, too, and reports whether that is new. quickest is the shortest base of any user, 0
+// if none is known: who begins in the middle of a flood of its own would take its own queue for the broker's time.
 func (p *Pace) crowd(others bool, quickest time.Duration, now int64) (changed bool) {
 	if others == (p.window > 0) {
 		return false
@@ -77,7 +78,8 @@ func (p *Pace) admits(units float64) bool {
 // rest is how long nothing is admitted.
 func (p *Pace) rest(now int64) time.Duration { return time.Duration(max(0, p.resume-now)) }
 
-// answered is told how long an answer of the broker to a message of so many units took, and closes the round when it is time.
+// answered is told how long an answer of the broker to a message of so many units took, and closes the round when it is
+// time.
 func (p *Pace) answered(units float64, delay time.Duration, now int64) {
 	p.sum += delay
 	p.count++

@@ -43,7 +43,8 @@ func TestPaceFillsTheBottleneckAndHardlyQueues(t *testing.T) {
 		p.crowd(true, 0, 1)
 		p.flood(b, 1, 25*time.Second)
 		if d := b.delay(p.window); d > time.Duration(queueLimit*growth*float64(b.least)) || p.window < b.product() {
-			t.Errorf("%s: a window of %.0f makes answers take %s; %.0f would do, and %s is the least", name, p.window, d, b.product(), b.least)
+			t.Errorf("%s: a window of %.0f makes answers take %s; %.0f would do, and %s is the least", name, p.window, d,
+				b.product(), b.least)
 		}
 	}
 }

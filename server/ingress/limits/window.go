@@ -1,7 +1,7 @@
 package limits
 
-// Window holds what one connection has sent to the broker and is not answered, in the order of sending. Its owner is the
-// client's lock.
+// Window holds what one connection has sent to the broker and is not answered, in the order of sending. Its owner is
+// the client's lock.
 type Window struct {
 	slots []Slot // a ring; its length is a power of two
 	base  uint64 // number of the oldest
@@ -10,7 +10,8 @@ type Window struct {
 	Owed  int    // bytes that their answers take, about
 }
 
-// maxWindow is how many messages of one connection may be without an answer: more than any client library's own default.
+// maxWindow is how many messages of one connection may be without an answer: more than any client library's own
+// default.
 const maxWindow = 4096
 
 // answerSize is about how many bytes an answer takes beside the reply subject.
@@ -79,7 +80,8 @@ func (w *Window) Shrink() {
 	}
 }
 
-// Settle returns the slot of a number if it is open, which it then is not any more. The slot is valid until the next add.
+// Settle returns the slot of a number if it is open, which it then is not any more. The slot is valid until the next
+// add.
 func (w *Window) Settle(n uint64) *Slot {
 	if n < w.base || n >= w.next {
 		return nil

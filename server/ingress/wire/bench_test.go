@@ -19,7 +19,8 @@ func BenchmarkParse(b *testing.B) {
 
 // BenchmarkAppendMessage is what the ingress writes for a message to a subscriber.
 func BenchmarkAppendMessage(b *testing.B) {
-	subject, reply, data := []byte("leasehold.serve.billing"), []byte("_INBOX.aaaaaaaaaaaaaaaaaaaaaa.00000042"), make([]byte, 256)
+	subject, reply, data := []byte("leasehold.serve.billing"), []byte("_INBOX.aaaaaaaaaaaaaaaaaaaaaa.00000042"),
+		make([]byte, 256)
 	m := Message{Header: []byte("NATS/1.0\r\nNats-Msg-Id: aaaaaaaaaaaaaaaaaaaaaa\r\n\r\n"), Data: data}
 	var out []byte
 	b.ReportAllocs()

@@ -36,8 +36,8 @@ func Split(line []byte, fields *[MaxFields][]byte) (n int) {
 // operations are what a client may say.
 var operations = []string{"PUB", "HPUB", "SUB", "UNSUB", "PING", "PONG", "CONNECT"}
 
-// Operation is the protocol's spelling of a client's word, whose letters may be of either case; "" if it is not a valid one.
-// The lengths must be equal: Unicode folds letters to ours that are not ASCII, and those have more bytes.
+// Operation is the protocol's spelling of a client's word, whose letters may be of either case; "" if it is not a valid
+// one. The lengths must be equal: Unicode folds letters to ours that are not ASCII, and those have more bytes.
 func Operation(word []byte) string {
 	for _, op := range operations {
 		if len(op) == len(word) && bytes.EqualFold(word, []byte(op)) {
@@ -77,8 +77,8 @@ type Info struct {
 	Nonce        string `json:"nonce,omitempty"`
 }
 
-// Release is a version without its last number: what clients decide by it is the same for all patches, and which of them a
-// node lacks is not for those who have not logged in.
+// Release is a version without its last number: what clients decide by it is the same for all patches, and which of
+// them a node lacks is not for those who have not logged in.
 func Release(version string) string {
 	parts := strings.SplitN(version, ".", 3)
 	if len(parts) < 3 {

@@ -29,13 +29,14 @@ func KeyLength(pattern, subject string) *admission.Refusal {
 	}
 	fixed := len(strings.ReplaceAll(pattern, "*", ""))
 	if len(subject)-fixed+strings.Count(pattern, "*")-1 > admission.MaxKey {
-		return admission.SubjectInvalid.Refuse("subject %s: its key has more than %d bytes", admission.Quote(subject), admission.MaxKey)
+		return admission.SubjectInvalid.Refuse("subject %s: its key has more than %d bytes", admission.Quote(subject),
+			admission.MaxKey)
 	}
 	return nil
 }
 
-// IsPattern reports whether a subscription can have this subject. The list of matches must not find out: of what it refuses
-// it keeps the first tokens.
+// IsPattern reports whether a subscription can have this subject. The list of matches must not find out: of what it
+// refuses it keeps the first tokens.
 func IsPattern(subject []byte) bool {
 	for token := range bytes.SplitSeq(subject, []byte(".")) {
 		if len(token) == 0 {

@@ -47,7 +47,8 @@ func (h *Handler) Handle(ctx context.Context, m *handler.Message) handler.Result
 	p, err := process.Start(cmd, func() {})
 	switch {
 	case errors.Is(err, syscall.E2BIG):
-		return handler.Result{Status: handler.Reject, Reason: "the message's headers are more than a process can be started with", Err: err}
+		return handler.Result{Status: handler.Reject,
+			Reason: "the message's headers are more than a process can be started with", Err: err}
 	case err != nil:
 		return handler.NewUnavailable("start handler program: %w", err)
 	}

@@ -35,7 +35,8 @@ func newScript(t *testing.T, script string, change func(*Config, *handler.Env)) 
 func TestExecExitCodesMapToResults(t *testing.T) {
 	h := newScript(t, `echo out; echo because >&2; exit $(cat)`, nil)
 	for code, want := range map[int]handler.Status{
-		0: handler.OK, 65: handler.Reject, 75: handler.Retry, 69: handler.Unavailable, 126: handler.Unavailable, 127: handler.Unavailable, 1: handler.Retry, 2: handler.Retry, 64: handler.Retry, 255: handler.Retry,
+		0: handler.OK, 65: handler.Reject, 75: handler.Retry, 69: handler.Unavailable, 126: handler.Unavailable,
+		127: handler.Unavailable, 1: handler.Retry, 2: handler.Retry, 64: handler.Retry, 255: handler.Retry,
 	} {
 		got := workertest.Handle(t, h, workertest.Message(0, 1, fmt.Sprint(code)))
 		if want == handler.OK {
@@ -48,22 +49,27 @@ func TestExecExitCodesMapToResults(t *testing.T) {
 		workertest.WantStatus(t, got, want, "because")
 		workertest.WantStatus(t, got, want, "out")
 	}
-	workertest.WantStatus(t, workertest.Handle(t, newScript(t, `kill -SEGV $$`, nil), workertest.Message(0, 1, "")), handler.Retry, "signal: segmentation fault")
+	workertest.WantStatus(t, workertest.Handle(t, newScript(t, `kill -SEGV $$`, nil), workertest.Message(0, 1, "")),
+		handler.Retry, "signal: segmentation fault")
 }
 
 func TestExecWithoutProgramIsUnavailable(t *testing.T) {
 	text := workertest.WriteFile(t, "no program")
-	for command, reason := range map[string]string{"no-such-program": "no-such-program", text: "permission denied", "/": "is a directory"} {
+	for command, reason := range map[string]string{"no-such-program": "no-such-program", text: "permission denied",
+		"/": "is a directory"} {
 		h := newScript(t, "", func(c *Config, _ *handler.Env) { c.Command = []string{command} })
 		workertest.WantStatus(t, workertest.Handle(t, h, workertest.Message(0, 1, "x")), handler.Unavailable, reason)
 	}
-	workertest.WantStatus(t, workertest.Handle(t, newScript(t, `no-such-program`, nil), workertest.Message(0, 1, "")), handler.Unavailable, "exit status 127")
+	workertest.WantStatus(t, workertest.Handle(t, newScript(t, `no-such-program`, nil), workertest.Message(0, 1, "")),
+		handler.Unavailable, "exit status 127")
 }
 
 func TestExecCarriesTheEnvelope(t *testing.T) {
 	t.Setenv("SECRET_OF_THE_NODE", "x")
 	out := filepath.Join(t.TempDir(), "out")
-	h := newScript(t, `env > "$OUT"; cat >> "$OUT"`, func(c *Config, _ *handler.Env) { c.Env = map[string]string{"OUT": out} })
+	h := newScript(t, `env > "$OUT"; cat >> "$OUT"`, func(c *Config, _ *handler.Env) {
+		c.Env = map[string]string{"OUT": out}
+	})
 	m := workertest.Message(3, 1007, "raw\n\x00\xff")
 	m.Traceparent, m.Headers, m.Key = "00-ab", map[string][]string{"A": {"1", "<2>"}}, "c\x00d"
 	workertest.WantStatus(t, workertest.Handle(t, h, m), handler.OK, "")
@@ -74,9 +80,11 @@ func TestExecCarriesTheEnvelope(t *testing.T) {
 	got := strings.Split(string(text), "\n")
 	for _, want := range []string{
 		"LEASEHOLD_ID=orders/3/1007", "LEASEHOLD_IDEMPOTENCY_KEY=k", "LEASEHOLD_TOPIC=orders", "LEASEHOLD_GROUP=billing",
-		"LEASEHOLD_NODE=n1", "LEASEHOLD_PARTITION=3", "LEASEHOLD_SEQ=1007", "LEASEHOLD_KEY=c%00d", "LEASEHOLD_SUBJECT=orders.c-17",
+		"LEASEHOLD_NODE=n1", "LEASEHOLD_PARTITION=3", "LEASEHOLD_SEQ=1007", "LEASEHOLD_KEY=c%00d",
+		"LEASEHOLD_SUBJECT=orders.c-17",
 		"LEASEHOLD_EPOCH=5", "LEASEHOLD_ATTEMPT=1", "LEASEHOLD_MAX_ATTEMPTS=8", "LEASEHOLD_TIMEOUT_MS=20000",
-		"LEASEHOLD_TIME=2023-11-14T22:13:20.000000005Z", `LEASEHOLD_HEADERS={"A":["1","<2>"]}`, "TRACEPARENT=00-ab", "raw", "\x00\xff",
+		"LEASEHOLD_TIME=2023-11-14T22:13:20.000000005Z", `LEASEHOLD_HEADERS={"A":["1","<2>"]}`, "TRACEPARENT=00-ab", "raw",
+		"\x00\xff",
 	} {
 		if !slices.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, text)
@@ -89,9 +97,12 @@ func TestExecCarriesTheEnvelope(t *testing.T) {
 
 func TestExecNeedNotReadItsInput(t *testing.T) {
 	big := strings.Repeat("x", 8<<20)
-	workertest.WantStatus(t, workertest.Handle(t, newScript(t, `exit 0`, nil), workertest.Message(0, 1, big)), handler.OK, "")
-	workertest.WantStatus(t, workertest.Handle(t, newScript(t, `exec <&-; echo closed >&2; exit 65`, nil), workertest.Message(0, 1, big)), handler.Reject, "closed")
-	workertest.WantStatus(t, workertest.Handle(t, newScript(t, `[ $(wc -c) = 8388608 ]`, nil), workertest.Message(0, 1, big)), handler.OK, "")
+	workertest.WantStatus(t, workertest.Handle(t, newScript(t, `exit 0`, nil), workertest.Message(0, 1, big)), handler.OK,
+		"")
+	workertest.WantStatus(t, workertest.Handle(t, newScript(t, `exec <&-; echo closed >&2; exit 65`, nil),
+		workertest.Message(0, 1, big)), handler.Reject, "closed")
+	workertest.WantStatus(t, workertest.Handle(t, newScript(t, `[ $(wc -c) = 8388608 ]`, nil),
+		workertest.Message(0, 1, big)), handler.OK, "")
 }
 
 func TestExecHeadersThatNoProcessCanBeGivenAreRejected(t *testing.T) {
@@ -145,7 +156,9 @@ func TestExecCallEndsWithItsTimeOrItsLease(t *testing.T) {
 
 func TestExecLeavesNothingOfItsGroupBehind(t *testing.T) {
 	pid := filepath.Join(t.TempDir(), "pid")
-	h := newScript(t, `sleep 300 & echo $! >"$PID"`, func(c *Config, _ *handler.Env) { c.Env = map[string]string{"PID": pid} })
+	h := newScript(t, `sleep 300 & echo $! >"$PID"`, func(c *Config, _ *handler.Env) {
+		c.Env = map[string]string{"PID": pid}
+	})
 	workertest.WantStatus(t, workertest.Handle(t, h, workertest.Message(0, 1, "")), handler.OK, "")
 	if n := workertest.ReadPID(t, pid); workertest.Alive(n) {
 		t.Errorf("helper %d lives on", n)

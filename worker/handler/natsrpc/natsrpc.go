@@ -84,7 +84,8 @@ func (h *Handler) requestBatch(ctx context.Context, ms []*handler.Message, body 
 	if answer == nil {
 		return handler.BatchResult{Result: r}
 	}
-	if _, fault := serviceFault(answer); fault.Status != handler.OK { // ok_status is about one message, not about all of them.
+	// ok_status is about one message, not about all of them.
+	if _, fault := serviceFault(answer); fault.Status != handler.OK {
 		return handler.BatchResult{Result: fault}
 	}
 	return wire.ParseBatchReply(answer.Data, ms)
@@ -101,9 +102,11 @@ func (h *Handler) request(ctx context.Context, req *nats.Msg) (*nats.Msg, handle
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, handler.Result{Status: handler.Unavailable, Reason: "no service answers on " + h.subject, Err: err}
 	case errors.Is(err, nats.ErrMaxPayload):
-		return nil, handler.Result{Status: handler.Reject, Reason: "the message is too large for a request, with the envelope in its headers", Err: err}
+		return nil, handler.Result{Status: handler.Reject,
+			Reason: "the message is too large for a request, with the envelope in its headers", Err: err}
 	case errors.Is(err, nats.ErrBadHeaderMsg):
-		return nil, handler.Result{Status: handler.Reject, Reason: "the message has a header whose name a request cannot carry", Err: err}
+		return nil, handler.Result{Status: handler.Reject,
+			Reason: "the message has a header whose name a request cannot carry", Err: err}
 	}
 	return nil, handler.NewUnavailable("request to %s: %w", h.subject, err)
 }
@@ -117,7 +120,9 @@ func serviceFault(answer *nats.Msg) (code int, r handler.Result) {
 	}
 	code, err := strconv.Atoi(coded)
 	if err != nil {
-		return 0, handler.Result{Status: handler.Retry, Reason: header.Cut(fmt.Sprintf("service answered with error code %q: %s", header.Cut(coded, 64), text), header.MaxReason)}
+		return 0, handler.Result{Status: handler.Retry,
+			Reason: header.Cut(fmt.Sprintf("service answered with error code %q: %s", header.Cut(coded, 64), text),
+				header.MaxReason)}
 	}
 	return code, wire.StatusResult(code, header.OneLine(text), answer.Header)
 }

@@ -139,8 +139,10 @@ func TestNATSServiceAnswersMapToResults(t *testing.T) {
 		{"409 because", handler.Result{Status: handler.Retry, Reason: "409 Conflict: because", After: 3 * time.Second}},
 		{"410", handler.Result{Status: handler.Pause, Reason: "410 Gone"}},
 		{"404", handler.Result{Status: handler.Unavailable, Reason: "404 Not Found", After: 3 * time.Second}},
-		{"500 because", handler.Result{Status: handler.Retry, Reason: "500 Internal Server Error: because", After: 3 * time.Second}},
-		{"503 because", handler.Result{Status: handler.Unavailable, Reason: "503 Service Unavailable: because", After: 3 * time.Second}},
+		{"500 because", handler.Result{Status: handler.Retry, Reason: "500 Internal Server Error: because",
+			After: 3 * time.Second}},
+		{"503 because", handler.Result{Status: handler.Unavailable, Reason: "503 Service Unavailable: because",
+			After: 3 * time.Second}},
 		{"42 because", handler.Result{Status: handler.Retry, Reason: "42: because", After: 3 * time.Second}},
 		{"E17 because", handler.Result{Status: handler.Retry, Reason: `service answered with error code "E17": because`}},
 		{" because", handler.Result{Status: handler.Retry, Reason: `service answered with error code "": because`}},
@@ -153,24 +155,28 @@ func TestNATSServiceAnswersMapToResults(t *testing.T) {
 
 func TestNATSWithoutAServiceIsUnavailable(t *testing.T) {
 	r := newNATSRig(t, Config{})
-	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "")), handler.Unavailable, "no service answers on leasehold.serve.billing")
+	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "")), handler.Unavailable,
+		"no service answers on leasehold.serve.billing")
 	stop := r.serve(t, func(req *nats.Msg) { reply(t, req, "", "") })
 	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "")), handler.OK, "")
 	stop()
-	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "")), handler.Unavailable, "no service answers")
+	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "")), handler.Unavailable,
+		"no service answers")
 }
 
 func TestNATSWithoutTheBrokerIsUnavailable(t *testing.T) {
 	r := newNATSRig(t, Config{})
 	r.conn.Close()
-	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "")), handler.Unavailable, "the connection to the broker is lost")
+	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "")), handler.Unavailable,
+		"the connection to the broker is lost")
 }
 
 func TestNATSCallEndsWithItsTimeOrItsLease(t *testing.T) {
 	r := newNATSRig(t, Config{})
 	got := make(chan struct{}, 2)
 	r.serve(t, func(*nats.Msg) { got <- struct{}{} })
-	workertest.WantStatus(t, workertest.HandleFor(t, r, workertest.Message(0, 1, ""), 50*time.Millisecond), handler.Timeout, "deadline")
+	workertest.WantStatus(t, workertest.HandleFor(t, r, workertest.Message(0, 1, ""), 50*time.Millisecond),
+		handler.Timeout, "deadline")
 	<-got
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
@@ -189,7 +195,8 @@ func TestNATSCarriesTheEnvelope(t *testing.T) {
 	})
 	m := workertest.Message(3, 1007, "\x00raw\xff")
 	m.Headers = map[string][]string{
-		"Nats-Msg-Id": {"k"}, "nats-x": {"y"}, "traceparent": {"00-ab"}, "My-header": {"a", "b"}, "leasehold-epoch": {"99"}, "Leasehold-Epoch": {"99"},
+		"Nats-Msg-Id": {"k"}, "nats-x": {"y"}, "traceparent": {"00-ab"}, "My-header": {"a", "b"}, "leasehold-epoch": {"99"},
+		"Leasehold-Epoch": {"99"},
 	}
 	workertest.WantStatus(t, workertest.Handle(t, r, m), handler.OK, "")
 	got := <-requests
@@ -197,11 +204,14 @@ func TestNATSCarriesTheEnvelope(t *testing.T) {
 		t.Errorf("payload is %q", got.Data)
 	}
 	workertest.WantHeaders(t, got.Header, map[string]string{
-		"Leasehold-Id": "orders/3/1007", "Leasehold-Idempotency-Key": "k", "Leasehold-Topic": "orders", "Leasehold-Group": "billing",
-		"Leasehold-Node": "n1", "Leasehold-Partition": "3", "Leasehold-Seq": "1007", "Leasehold-Key": "c-17", "Leasehold-Epoch": "5",
-		"Leasehold-Attempt": "1", "Leasehold-Max-Attempts": "8", "Leasehold-Timeout-Ms": "20000", "Leasehold-Subject": "orders.c-17",
-		"Leasehold-Time": "2023-11-14T22:13:20.000000005Z",
-		"traceparent":    "00-ab", "My-header": "a,b", "Nats-Msg-Id": "", "nats-x": "", "leasehold-epoch": "",
+		"Leasehold-Id": "orders/3/1007", "Leasehold-Idempotency-Key": "k", "Leasehold-Topic": "orders",
+		"Leasehold-Group": "billing",
+		"Leasehold-Node":  "n1", "Leasehold-Partition": "3", "Leasehold-Seq": "1007", "Leasehold-Key": "c-17",
+		"Leasehold-Epoch":   "5",
+		"Leasehold-Attempt": "1", "Leasehold-Max-Attempts": "8", "Leasehold-Timeout-Ms": "20000",
+		"Leasehold-Subject": "orders.c-17",
+		"Leasehold-Time":    "2023-11-14T22:13:20.000000005Z",
+		"traceparent":       "00-ab", "My-header": "a,b", "Nats-Msg-Id": "", "nats-x": "", "leasehold-epoch": "",
 	})
 }
 
@@ -210,8 +220,10 @@ func TestNATSCarriesTheLargestMessage(t *testing.T) {
 	r := newNATSRig(t, Config{})
 	r.serve(t, func(req *nats.Msg) { reply(t, req, fmt.Sprint(510+len(req.Data)%7), "") })
 	size := int(server.DefaultConfig().MaxPayload)
-	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, strings.Repeat("x", size))), handler.Retry, fmt.Sprint(510+size%7))
-	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, strings.Repeat("x", 2*size))), handler.Reject, "too large")
+	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, strings.Repeat("x", size))), handler.Retry,
+		fmt.Sprint(510+size%7))
+	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, strings.Repeat("x", 2*size))),
+		handler.Reject, "too large")
 }
 
 // What the micro framework of the client libraries makes is a service here, too.
@@ -219,13 +231,14 @@ func TestNATSMicroServicesAnswer(t *testing.T) {
 	r := newNATSRig(t, Config{})
 	s, err := micro.AddService(r.service, micro.Config{
 		Name: "biller", Version: "1.0.0",
-		Endpoint: &micro.EndpointConfig{Subject: access.ServeSubject("billing"), Handler: micro.HandlerFunc(func(req micro.Request) {
-			if string(req.Data()) == "bad" {
-				req.Error("422", "because", nil)
-				return
-			}
-			req.Respond(nil)
-		})},
+		Endpoint: &micro.EndpointConfig{Subject: access.ServeSubject("billing"),
+			Handler: micro.HandlerFunc(func(req micro.Request) {
+				if string(req.Data()) == "bad" {
+					req.Error("422", "because", nil)
+					return
+				}
+				req.Respond(nil)
+			})},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -235,7 +248,8 @@ func TestNATSMicroServicesAnswer(t *testing.T) {
 	}
 	for range 3 {
 		workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "good")), handler.OK, "")
-		workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "bad")), handler.Reject, "422 Unprocessable Entity: because")
+		workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "bad")), handler.Reject,
+			"422 Unprocessable Entity: because")
 	}
 	if s.Stopped() {
 		t.Error("the service has stopped")
@@ -254,7 +268,8 @@ func TestNATSServiceOfAnotherNodeAnswers(t *testing.T) {
 		n.WaitReady(t)
 	}
 	r := newNATSRigOn(t, Config{}, nodes[0].Server, nodes[1].Server, login)
-	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "")), handler.Unavailable, "no service answers")
+	workertest.WantStatus(t, workertest.Handle(t, r, workertest.Message(0, 1, "")), handler.Unavailable,
+		"no service answers")
 	r.serve(t, func(req *nats.Msg) { reply(t, req, "", "") })
 	workertest.Soon(t, func() error { // Until the other node knows of the subscription.
 		if got := workertest.Handle(t, r, workertest.Message(0, 1, "")); got.Status != handler.OK {
@@ -301,16 +316,23 @@ func TestNATSRequestsBatches(t *testing.T) {
 	}
 	workertest.WantAll(t, workertest.HandleBatch(t, r, workertest.Batch("ok", "ok")), 2)
 	workertest.WantHeaders(t, (<-got).Header, map[string]string{
-		"Content-Type": "application/x-ndjson", "Leasehold-Id": "orders/3/1001-1003", "Leasehold-Partition": "3", "Leasehold-Epoch": "5",
+		"Content-Type": "application/x-ndjson", "Leasehold-Id": "orders/3/1001-1003", "Leasehold-Partition": "3",
+		"Leasehold-Epoch":     "5",
 		"Leasehold-First-Seq": "1001", "Leasehold-Last-Seq": "1003", "Leasehold-Messages": "2",
 	})
-	workertest.WantBatch(t, workertest.HandleBatch(t, r, workertest.Batch("ok", `answer {"ok_through":1001,"failed":{"seq":1003,"status":"retry","reason":"because"}}`)), 1, true, handler.Retry, "because")
-	workertest.WantBatch(t, workertest.HandleBatch(t, r, workertest.Batch("ok", `answer {"status":"unavailable"}`)), 0, false, handler.Unavailable, "")
-	workertest.WantBatch(t, workertest.HandleBatch(t, r, workertest.Batch("ok", `code 400`)), 0, false, handler.Reject, "400 Bad Request: because")
-	workertest.WantBatch(t, workertest.HandleBatch(t, r, workertest.Batch("ok", `code 409`)), 0, false, handler.Retry, "409")
+	workertest.WantBatch(t, workertest.HandleBatch(t, r, workertest.Batch("ok",
+		`answer {"ok_through":1001,"failed":{"seq":1003,"status":"retry","reason":"because"}}`)), 1, true, handler.Retry,
+		"because")
+	workertest.WantBatch(t, workertest.HandleBatch(t, r, workertest.Batch("ok", `answer {"status":"unavailable"}`)), 0,
+		false, handler.Unavailable, "")
+	workertest.WantBatch(t, workertest.HandleBatch(t, r, workertest.Batch("ok", `code 400`)), 0, false, handler.Reject,
+		"400 Bad Request: because")
+	workertest.WantBatch(t, workertest.HandleBatch(t, r, workertest.Batch("ok", `code 409`)), 0, false, handler.Retry,
+		"409")
 	// What is small as bytes may be too large for the broker as JSON.
 	control := "ok " + strings.Repeat("\x01", 100<<10)
 	workertest.WantRest(t, workertest.HandleBatch(t, r, workertest.Batch(control, control, control)), 1)
 	workertest.WantRest(t, workertest.HandleBatch(t, r, workertest.Batch("ok", control, control)), 2)
-	workertest.WantBatch(t, workertest.HandleBatch(t, r, workertest.Batch("code 400"+control[2:], control)), 0, true, handler.Reject, "400")
+	workertest.WantBatch(t, workertest.HandleBatch(t, r, workertest.Batch("code 400"+control[2:], control)), 0, true,
+		handler.Reject, "400")
 }

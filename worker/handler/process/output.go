@@ -108,7 +108,8 @@ func (o *Output) write(stream string, line []byte) {
 		o.log.Warn("handler output dropped: rate limit exceeded", "lines", dropped)
 	}
 	if ok {
-		o.log.Log(levelOf(line), "handler output", "stream", stream, "line", header.Cut(string(line[:min(len(line), maxLogged)]), maxLogged))
+		o.log.Log(levelOf(line), "handler output", "stream", stream, "line",
+			header.Cut(string(line[:min(len(line), maxLogged)]), maxLogged))
 	}
 }
 

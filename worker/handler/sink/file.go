@@ -187,7 +187,8 @@ func (p *partitionFile) readTail() error {
 		return err
 	}
 	if err := json.Unmarshal(line, &p.last); err != nil || p.last.Seq == 0 {
-		return fmt.Errorf("last line of %s is none of ours, so it cannot say which messages are there; move the file away", p.f.Name())
+		return fmt.Errorf("last line of %s is none of ours, so it cannot say which messages are there; move the file away",
+			p.f.Name())
 	}
 	p.last.Payload = wire.Payload{}
 	return nil
@@ -242,7 +243,8 @@ func (p *partitionFile) checkHas(line fileLine) error {
 	}
 	found, err := p.has(line)
 	if err == nil && !found {
-		err = fmt.Errorf("%s goes up to sequence %d and lacks message %d published at %s: it belongs to a former topic; move it away",
+		err = fmt.Errorf("%s goes up to sequence %d and lacks message %d published at %s: it belongs to a former topic; "+
+			"move it away",
 			p.f.Name(), p.last.Seq, line.Seq, line.Published)
 	}
 	return err

@@ -191,7 +191,8 @@ func TestLogKeepsPayloadsOut(t *testing.T) {
 			t.Fatal(err)
 		}
 		workertest.WantStatus(t, h.Handle(t.Context(), workertest.Message(3, 7, "secret")), handler.OK, "")
-		if got := b.String(); strings.Contains(got, "secret") != payload || strings.Count(got, "\n") != 1 || !strings.Contains(got, "seq=7") {
+		if got := b.String(); strings.Contains(got, "secret") != payload || strings.Count(got, "\n") != 1 ||
+			!strings.Contains(got, "seq=7") {
 			t.Errorf("payload %t: log is %q", payload, got)
 		}
 	}

@@ -22,11 +22,16 @@ func TestSubprocessGetsBatchesIfItWantsThem(t *testing.T) {
 		t.Errorf("batches of %d, want 7", got)
 	}
 	workertest.WantAll(t, workertest.HandleBatch(t, s, workertest.Batch("ok", "ok")), 2)
-	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("ok", "ok", "retry because", "ok")), 2, true, handler.Retry, "because")
-	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("reject because", "ok")), 0, true, handler.Reject, "because")
-	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("ok", `answer {"status":"unavailable","reason":"because"}`)), 0, false, handler.Unavailable, "because")
-	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("ok", `answer {"status":"ok","ok_through":2000}`)), 0, false, handler.Retry, "unbelievable")
-	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("ok", `answer {"status":["ok"]}`)), 0, false, handler.Retry, "unreadable answer")
+	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("ok", "ok", "retry because", "ok")), 2, true,
+		handler.Retry, "because")
+	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("reject because", "ok")), 0, true,
+		handler.Reject, "because")
+	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("ok",
+		`answer {"status":"unavailable","reason":"because"}`)), 0, false, handler.Unavailable, "because")
+	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("ok",
+		`answer {"status":"ok","ok_through":2000}`)), 0, false, handler.Retry, "unbelievable")
+	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("ok", `answer {"status":["ok"]}`)), 0, false,
+		handler.Retry, "unreadable answer")
 	workertest.WantAll(t, workertest.HandleBatch(t, s, workertest.Batch("ok", `answer {"status":"ok","attempt":4}`)), 2)
 
 	trace := s.awaitTrace(t, `"batch"`)
@@ -57,7 +62,8 @@ func TestSubprocessGetsNoBatchesUnasked(t *testing.T) {
 func TestSubprocessDeathInABatchBlamesNobody(t *testing.T) {
 	s := startSub(t, "plain", nil)
 	s.handle(t, workertest.Message(3, 1, "ok"))
-	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("ok", "crash and burn")), 0, false, handler.Retry, "exit status 7")
+	workertest.WantBatch(t, workertest.HandleBatch(t, s, workertest.Batch("ok", "crash and burn")), 0, false,
+		handler.Retry, "exit status 7")
 	s.handle(t, workertest.Message(3, 1, "ok"))
 	ms := workertest.Batch("ok", "hang")
 	ms[0].Timeout = 200 * time.Millisecond

@@ -83,14 +83,16 @@ func (c *child) receive(line []byte) {
 // example. mu is held.
 func (c *child) receiveUnsigned(line []byte) {
 	if c.unsigned++; c.unsigned == 1 {
-		c.log.Warn("result without the init token treated as output: a child that acknowledges the token must repeat it in every result")
+		c.log.Warn("result without the init token treated as output: a child that acknowledges the token must repeat it in " +
+			"every result")
 	}
 	c.out.Stdout(line)
 }
 
 // answeredBy reports whether a answers r.
 func (r *call) answeredBy(a wire.Reply) bool {
-	return a.ID == r.id && (a.Type == "result") == r.isMessage && (a.Attempt == 0 || r.attempt == 0 || a.Attempt == r.attempt)
+	return a.ID == r.id && (a.Type == "result") == r.isMessage &&
+		(a.Attempt == 0 || r.attempt == 0 || a.Attempt == r.attempt)
 }
 
 // rearmLocked sets the clock for the oldest request, with mu held.

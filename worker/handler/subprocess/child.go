@@ -24,22 +24,23 @@ type child struct {
 	dead   chan struct{}     // Closed when the process has ended and every request has its end.
 	queued chan struct{}     // Holds one token while the outbox may have something to write.
 
-	mu        sync.Mutex
-	end       *exitCause     // Why it dies or died; nil while it is of use.
-	waiting   []*call        // Messages that the child may not have yet, in the order they were given.
-	pending   []*call        // Requests that it has or is about to get, without an answer, in the order of their lines.
-	outbox    []*call        // Those of them that the writer has not taken yet, and lines that need no answer.
-	closing   bool           // The writer closes stdin when the outbox is empty.
-	clock     *time.Timer    // Runs for pending[0].
-	assigned  map[int]uint64 // Partitions it has acknowledged, with their epoch.
-	batches   bool           // It has asked for batches.
-	parallel  bool           // It has asked for calls of several partitions at once.
-	token     string         // It repeats this in every result: a line without it is output, whatever it looks like. "": it does not.
-	unsigned  int            // Lines that would be results but for the token.
-	messages  int            // Messages it has been given, a batch being one.
-	nextID    int            // Of control lines.
-	ignored   int            // Answers that nobody waited for.
-	unmatched string         // Last line of stdout that answered nothing, if none has answered since.
+	mu       sync.Mutex
+	end      *exitCause     // Why it dies or died; nil while it is of use.
+	waiting  []*call        // Messages that the child may not have yet, in the order they were given.
+	pending  []*call        // Requests that it has or is about to get, without an answer, in the order of their lines.
+	outbox   []*call        // Those of them that the writer has not taken yet, and lines that need no answer.
+	closing  bool           // The writer closes stdin when the outbox is empty.
+	clock    *time.Timer    // Runs for pending[0].
+	assigned map[int]uint64 // Partitions it has acknowledged, with their epoch.
+	batches  bool           // It has asked for batches.
+	parallel bool           // It has asked for calls of several partitions at once.
+	// It repeats this in every result: a line without it is output, whatever it looks like. "": it does not.
+	token     string
+	unsigned  int    // Lines that would be results but for the token.
+	messages  int    // Messages it has been given, a batch being one.
+	nextID    int    // Of control lines.
+	ignored   int    // Answers that nobody waited for.
+	unmatched string // Last line of stdout that answered nothing, if none has answered since.
 }
 
 // spawn starts a process. It starts goroutines that end with it; wait for dead to join them. heard may be nil.

@@ -165,7 +165,8 @@ messages:
 			os.Stdout.WriteString(strings.Replace(arg, "{", fmt.Sprintf(`{"type":"result","id":%q,`, b.ID), 1) + "\n")
 			return
 		default:
-			result["status"], result["failed"] = "partial", map[string]any{"seq": m.Seq, "status": word, "reason": header.Cut(arg, 4000), "after_ms": 1500}
+			result["status"], result["failed"] = "partial", map[string]any{"seq": m.Seq, "status": word,
+				"reason": header.Cut(arg, 4000), "after_ms": 1500}
 			if i > 0 {
 				result["ok_through"] = b.Messages[i-1].Seq
 			}
@@ -207,7 +208,8 @@ func obey(m wire.MessageLine) {
 	}
 	word, arg, _ := strings.Cut(*m.Data, " ")
 	result := func(status string) {
-		send(map[string]any{"type": "result", "id": m.ID, "status": status, "reason": header.Cut(arg, 4000), "after_ms": 1500})
+		send(map[string]any{"type": "result", "id": m.ID, "status": status, "reason": header.Cut(arg, 4000),
+			"after_ms": 1500})
 	}
 	switch word {
 	case "crash":

@@ -12,14 +12,16 @@ import (
 
 // Config is the config of the kind "subprocess". A zero value of any field stands for its default.
 type Config struct {
-	Command      []string          `toml:"command"`       // Program and arguments.
-	Processes    int               `toml:"processes"`     // Number of children; default: number of cores.
-	Batch        int               `toml:"batch"`         // Maximum size of a batch for a child that takes batches; default 100.
-	StartTimeout time.Duration     `toml:"start_timeout"` // How long a child may take to be ready, or to take a partition over; default 10 s.
-	StopTimeout  time.Duration     `toml:"stop_timeout"`  // From the stop line to SIGKILL; default 5 s.
-	Env          map[string]string `toml:"env"`           // Variables to set.
-	PassEnv      []string          `toml:"pass_env"`      // Names of the node's own variables to pass on.
-	Config       map[string]any    `toml:"config"`        // Free table, sent to the child in its init line.
+	Command   []string `toml:"command"`   // Program and arguments.
+	Processes int      `toml:"processes"` // Number of children; default: number of cores.
+	// Maximum size of a batch for a child that takes batches; default 100.
+	Batch int `toml:"batch"`
+	// How long a child may take to be ready, or to take a partition over; default 10 s.
+	StartTimeout time.Duration     `toml:"start_timeout"`
+	StopTimeout  time.Duration     `toml:"stop_timeout"` // From the stop line to SIGKILL; default 5 s.
+	Env          map[string]string `toml:"env"`          // Variables to set.
+	PassEnv      []string          `toml:"pass_env"`     // Names of the node's own variables to pass on.
+	Config       map[string]any    `toml:"config"`       // Free table, sent to the child in its init line.
 }
 
 // Kind has messages handled by long-lived child processes.

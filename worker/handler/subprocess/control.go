@@ -54,7 +54,8 @@ func (c *child) begin(ctx context.Context, line wire.InitLine, limit time.Durati
 // applyInitAck notes what a child's acknowledgement of init says about it.
 func (c *child) applyInitAck(ack *wire.Reply, token string) error {
 	if ack.Token != "" && ack.Token != token {
-		return fmt.Errorf("handler child acknowledged init with the token %q, which is not that of init: repeat that one or none", header.Cut(ack.Token, 64))
+		return fmt.Errorf("handler child acknowledged init with the token %q, which is not that of init: repeat that one "+
+			"or none", header.Cut(ack.Token, 64))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -35,7 +35,8 @@ func TestMinimalExamplesHandleMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 		for seq := uint64(1); seq < 20; seq++ {
-			workertest.WantStatus(t, s.handle(t, workertest.Message(1, seq, `{"type":"stop","id":"7"}`+"\r\n\u2028")), handler.OK, "")
+			workertest.WantStatus(t, s.handle(t, workertest.Message(1, seq, `{"type":"stop","id":"7"}`+"\r\n\u2028")),
+				handler.OK, "")
 		}
 		s.Revoke(t.Context(), a, "rebalance")
 		s.stop()
@@ -86,7 +87,8 @@ func checkFlights(t *testing.T, dir string, n int) (string, error) {
 	if err := os.WriteFile(rows, bytes.Join(lines[:n], nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(workertest.Need(t, "python3"), "../../../examples/flights/check.py", rows, dir).CombinedOutput()
+	out, err := exec.Command(workertest.Need(t, "python3"), "../../../examples/flights/check.py", rows,
+		dir).CombinedOutput()
 	return string(out), err
 }
 
@@ -94,7 +96,8 @@ func TestFlightsExampleIsExactAcrossCrashesRepeatsAndOwners(t *testing.T) {
 	const rows = 3000
 	dir := t.TempDir()
 	start := func() *testSub {
-		return startExample(t, nil, map[string]any{"dir": dir}, workertest.Need(t, "python3"), "../../../examples/flights/running.py")
+		return startExample(t, nil, map[string]any{"dir": dir}, workertest.Need(t, "python3"),
+			"../../../examples/flights/running.py")
 	}
 	n1, n2 := start(), start()
 	var wg sync.WaitGroup
@@ -141,7 +144,8 @@ func wantOK(t *testing.T, s *testSub, m *handler.Message) {
 
 func TestFlightsExampleTurnsAnOlderEpochAway(t *testing.T) {
 	dir := t.TempDir()
-	s := startExample(t, nil, map[string]any{"dir": dir}, workertest.Need(t, "python3"), "../../../examples/flights/running.py")
+	s := startExample(t, nil, map[string]any{"dir": dir}, workertest.Need(t, "python3"),
+		"../../../examples/flights/running.py")
 	row := `{"delay":1}`
 	m := workertest.Message(0, 5, row)
 	workertest.WantStatus(t, s.handle(t, m), handler.OK, "")

@@ -89,7 +89,8 @@ func TestDialogEndsAChildThatStaysDeaf(t *testing.T) {
 	select {
 	case <-d.Ended():
 		t.Fatalf("ended with %s", d.Ending())
-	case <-time.After(50 * time.Millisecond): // Nothing tells that a signal was ignored; too short a look hides a fault, never makes one.
+	// Nothing tells that a signal was ignored; too short a look hides a fault, never makes one.
+	case <-time.After(50 * time.Millisecond):
 	}
 	d.Kill()
 	if d.Succeeded() || d.Ending() != "signal: killed" {

@@ -38,7 +38,8 @@ func (s *testSub) waiting(t *testing.T, n int) {
 
 func (s *testSub) messages(t *testing.T) int {
 	t.Helper()
-	return strings.Count(s.awaitTrace(t, "init"), `"type":"message"`) + strings.Count(s.awaitTrace(t, "init"), `"type":"batch"`)
+	return strings.Count(s.awaitTrace(t, "init"), `"type":"message"`) +
+		strings.Count(s.awaitTrace(t, "init"), `"type":"batch"`)
 }
 
 // assign has the child know the partitions below n, as their lanes see to.
@@ -61,8 +62,9 @@ func (s *testSub) laneOf(t *testing.T, partition int, mayStart func() bool, data
 		Handler: handler.Func(func(ctx context.Context, m *handler.Message) handler.Result { return s.Handle(ctx, m) }),
 		NewMessage: func(g ownership.Grant, e *stream.Entry) (handler.Message, error) {
 			return handler.Message{
-				ID: fmt.Sprintf("orders/%d/%d", partition, e.Seq), Topic: "orders", Group: "billing", Node: "n1", Partition: partition,
-				Seq: e.Seq, Epoch: g.Epoch, Timeout: policy.Timeout, MaxAttempts: policy.MaxAttempts, Data: e.Data,
+				ID: fmt.Sprintf("orders/%d/%d", partition, e.Seq), Topic: "orders", Group: "billing", Node: "n1",
+				Partition: partition,
+				Seq:       e.Seq, Epoch: g.Epoch, Timeout: policy.Timeout, MaxAttempts: policy.MaxAttempts, Data: e.Data,
 			}, nil
 		},
 	}, ownership.Grant{Partition: partition, Epoch: 7, MayStart: mayStart, Wake: func() {

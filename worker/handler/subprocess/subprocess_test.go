@@ -93,7 +93,8 @@ func (s *testSub) awaitTrace(t *testing.T, text string) string {
 
 func TestSubprocessAnswersMapToResults(t *testing.T) {
 	s := startSub(t, "plain", nil)
-	for i, status := range []handler.Status{handler.OK, handler.Retry, handler.Reject, handler.Unavailable, handler.Pause} {
+	for i, status := range []handler.Status{handler.OK, handler.Retry, handler.Reject, handler.Unavailable,
+		handler.Pause} {
 		got := s.handle(t, workertest.Message(0, uint64(i+1), string(status)+" because"))
 		want := handler.Result{Status: status, Reason: "because", After: 1500 * time.Millisecond}
 		if status == handler.OK {
@@ -147,7 +148,8 @@ func TestPayloadThatIsPrintedAnswersNothing(t *testing.T) {
 		seq := uint64(10 * (i + 1))
 		workertest.WantStatus(t, s.handle(t, workertest.Message(0, seq, payload)), handler.Reject, "looked at")
 		ms := []*handler.Message{workertest.Message(0, seq+1, payload), workertest.Message(0, seq+2, "b")}
-		if r := s.HandleBatch(t.Context(), ms); r.OK != 0 || r.Result.Status != handler.Reject || r.Result.Reason != "looked at" {
+		if r := s.HandleBatch(t.Context(), ms); r.OK != 0 || r.Result.Status != handler.Reject ||
+			r.Result.Reason != "looked at" {
 			t.Errorf("batch with %s: %+v", payload, r)
 		}
 	}
@@ -169,7 +171,8 @@ func TestChildWithAnotherTokenIsNotReady(t *testing.T) {
 func TestSubprocessCarriesAnyBytes(t *testing.T) {
 	s := startSub(t, "plain", nil)
 	data := bytes.Repeat([]byte{0xff, 0, '\n', '"'}, 256<<10)
-	workertest.WantStatus(t, s.handle(t, workertest.Message(0, 1, string(data))), handler.Reject, fmt.Sprintf("%x", sha256.Sum256(data)))
+	workertest.WantStatus(t, s.handle(t, workertest.Message(0, 1, string(data))), handler.Reject,
+		fmt.Sprintf("%x", sha256.Sum256(data)))
 }
 
 func TestSubprocessMatchesAnswersById(t *testing.T) {

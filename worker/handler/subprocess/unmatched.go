@@ -35,5 +35,6 @@ func (c *child) withUnmatchedLocked(reason string) string {
 	if c.unmatched == "" {
 		return reason
 	}
-	return fmt.Sprintf("%s; the last line on its stdout is not a valid answer (type and id must match, and id must be a string): %q", reason, c.unmatched)
+	return fmt.Sprintf("%s; the last line on its stdout is not a valid answer (type and id must match, and id must be a "+
+		"string): %q", reason, c.unmatched)
 }

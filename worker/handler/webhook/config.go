@@ -14,15 +14,16 @@ import (
 
 // Config is the config of the kind "http". A zero value of any field stands for its default.
 type Config struct {
-	URL         string            `toml:"url"`          // Where messages are posted to.
-	Headers     map[string]string `toml:"headers"`      // Headers of every request.
-	SecretFiles []string          `toml:"secret_files"` // Each holds a secret that signs requests; several while one is being changed.
-	BearerFile  string            `toml:"bearer_file"`  // Holds a token for the Authorization header.
-	CAFile      string            `toml:"ca_file"`      // Certificates to trust instead of the system's.
-	CertFile    string            `toml:"cert_file"`    // Certificate to present, with KeyFile.
-	KeyFile     string            `toml:"key_file"`     // Its private key.
-	OKStatus    []int             `toml:"ok_status"`    // Statuses besides 2xx that mean ok.
-	Batch       int               `toml:"batch"`        // Maximum batch size; 1, the default, disables batching.
+	URL     string            `toml:"url"`     // Where messages are posted to.
+	Headers map[string]string `toml:"headers"` // Headers of every request.
+	// Each holds a secret that signs requests; several while one is being changed.
+	SecretFiles []string `toml:"secret_files"`
+	BearerFile  string   `toml:"bearer_file"` // Holds a token for the Authorization header.
+	CAFile      string   `toml:"ca_file"`     // Certificates to trust instead of the system's.
+	CertFile    string   `toml:"cert_file"`   // Certificate to present, with KeyFile.
+	KeyFile     string   `toml:"key_file"`    // Its private key.
+	OKStatus    []int    `toml:"ok_status"`   // Statuses besides 2xx that mean ok.
+	Batch       int      `toml:"batch"`       // Maximum batch size; 1, the default, disables batching.
 }
 
 // Kind posts messages to a URL.
@@ -98,7 +99,8 @@ func (c Config) CheckFiles() error {
 
 // ownHeaders are set from the message or the connection.
 var ownHeaders = []string{
-	"connection", "content-length", "host", "idempotency-key", "traceparent", "tracestate", "transfer-encoding", "upgrade", "x-idempotency-key",
+	"connection", "content-length", "host", "idempotency-key", "traceparent", "tracestate", "transfer-encoding", "upgrade",
+	"x-idempotency-key",
 }
 
 // headerFault says why a header cannot be one of every request. The value is not repeated: it may be a secret.

@@ -42,7 +42,8 @@ func (c *answerConn) Write(p []byte) (int, error) {
 	if n > 0 {
 		c.sent.Store(true)
 	}
-	ended := err != nil && (brokeOff(err) || errors.Is(err, net.ErrClosed)) // By the other side, or by the transport that saw it.
+	// By the other side, or by the transport that saw it.
+	ended := err != nil && (brokeOff(err) || errors.Is(err, net.ErrClosed))
 	if ended && c.sent.Load() {
 		return len(p), nil
 	}

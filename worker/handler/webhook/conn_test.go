@@ -42,7 +42,9 @@ func refuseUnread(t *testing.T) (url string) {
 					break
 				}
 			}
-			_, _ = io.WriteString(conn, "HTTP/1.1 413 Payload Too Large\r\nConnection: close\r\nContent-Length: 7\r\n\r\ntoo big") // The client shows it.
+			// The client shows it.
+			_, _ = io.WriteString(conn,
+				"HTTP/1.1 413 Payload Too Large\r\nConnection: close\r\nContent-Length: 7\r\n\r\ntoo big")
 			conn.Close()
 		}
 	}()
@@ -53,7 +55,8 @@ func TestHTTPAnswerCountsThoughTheBodyWasNotRead(t *testing.T) {
 	h := newHTTP(t, refuseUnread(t), nil)
 	for _, size := range []int{100, 900_000, 7_000_000} {
 		for range 20 {
-			workertest.WantStatus(t, workertest.Handle(t, h, workertest.Message(0, 1, strings.Repeat("x", size))), handler.Reject, "413 Request Entity Too Large: too big")
+			workertest.WantStatus(t, workertest.Handle(t, h, workertest.Message(0, 1, strings.Repeat("x", size))),
+				handler.Reject, "413 Request Entity Too Large: too big")
 		}
 	}
 }
@@ -99,7 +102,8 @@ func TestHTTPBodyThatNobodyReadsOrAnswersBreaksOff(t *testing.T) {
 		}
 		conn.Close()
 	})
-	workertest.WantStatus(t, workertest.Handle(t, newHTTP(t, url, nil), workertest.Message(0, 1, strings.Repeat("x", 7_000_000))), handler.Retry, "broke off")
+	workertest.WantStatus(t, workertest.Handle(t, newHTTP(t, url, nil),
+		workertest.Message(0, 1, strings.Repeat("x", 7_000_000))), handler.Retry, "broke off")
 }
 
 // TestHTTPAnswerCountsOnAKeptConnectionWithTLS: the same where the transport writes records, not bytes, and not as
@@ -114,7 +118,8 @@ func TestHTTPAnswerCountsOnAKeptConnectionWithTLS(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		_, _ = io.WriteString(conn, "HTTP/1.1 413 Payload Too Large\r\nConnection: close\r\nContent-Length: 7\r\n\r\ntoo big") // The client shows it.
+		// The client shows it.
+		_, _ = io.WriteString(conn, "HTTP/1.1 413 Payload Too Large\r\nConnection: close\r\nContent-Length: 7\r\n\r\ntoo big")
 		conn.Close()
 	}))
 	t.Cleanup(s.Close)
@@ -122,6 +127,7 @@ func TestHTTPAnswerCountsOnAKeptConnectionWithTLS(t *testing.T) {
 	h := newHTTP(t, s.URL, func(c *Config) { c.CAFile = ca })
 	for range 20 {
 		workertest.WantStatus(t, workertest.Handle(t, h, workertest.Message(0, 1, "small")), handler.OK, "")
-		workertest.WantStatus(t, workertest.Handle(t, h, workertest.Message(0, 2, strings.Repeat("x", 7_000_000))), handler.Reject, "too big")
+		workertest.WantStatus(t, workertest.Handle(t, h, workertest.Message(0, 2, strings.Repeat("x", 7_000_000))),
+			handler.Reject, "too big")
 	}
 }

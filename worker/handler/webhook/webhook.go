@@ -106,7 +106,8 @@ func (h *Handler) HandleBatch(ctx context.Context, ms []*handler.Message) handle
 	switch {
 	case answer == nil:
 		return handler.BatchResult{Result: none}
-	case wire.StatusOf(answer.code) != handler.OK: // ok_status, too, is about a message, and says nothing about all of them.
+	// ok_status, too, is about a message, and says nothing about all of them.
+	case wire.StatusOf(answer.code) != handler.OK:
 		return handler.BatchResult{Result: answer.result()}
 	case answer.err != nil: // Nothing would mean that all is done.
 		return handler.BatchResult{Result: noResponse(ctx, answer.err, true)}
@@ -137,7 +138,8 @@ func (a *response) result() handler.Result {
 // wantsTLS recognises the answer of a TLS listener that was spoken to in plain text, as Go's server, nginx and Apache
 // give it. Its 400 is about the address and not about the message.
 func wantsTLS(text string) bool {
-	for _, said := range []string{"HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port", "speaking plain HTTP to an SSL-enabled server port"} {
+	for _, said := range []string{"HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port",
+		"speaking plain HTTP to an SSL-enabled server port"} {
 		if strings.Contains(text, said) {
 			return true
 		}

@@ -121,9 +121,11 @@ func TestHTTPWithoutAConnectionIsUnavailable(t *testing.T) {
 		encrypted.URL:                    "certificate signed by unknown authority",
 		"http://no-such-host.invalid/":   "no-such-host.invalid",
 		"https://" + plainService(t, ""): "no connection: EOF",
-		"http://" + strings.TrimPrefix(encrypted.URL, "https://"): "wants https://", // Answered by a 400, which is no fault of the message.
+		// Answered by a 400, which is no fault of the message.
+		"http://" + strings.TrimPrefix(encrypted.URL, "https://"): "wants https://",
 	} {
-		workertest.WantStatus(t, workertest.Handle(t, newHTTP(t, url, nil), workertest.Message(0, 1, "x")), handler.Unavailable, reason)
+		workertest.WantStatus(t, workertest.Handle(t, newHTTP(t, url, nil), workertest.Message(0, 1, "x")),
+			handler.Unavailable, reason)
 	}
 }
 
@@ -164,7 +166,8 @@ func TestHTTPConnectionThatBreaksOffCountsAndIsNotRepeated(t *testing.T) {
 		})
 		h := newHTTP(t, url, nil)
 		workertest.WantStatus(t, workertest.Handle(t, h, workertest.Message(0, 1, data)), handler.OK, "")
-		workertest.WantStatus(t, workertest.Handle(t, h, workertest.Message(0, 2, data)), handler.Retry, "connection broke off")
+		workertest.WantStatus(t, workertest.Handle(t, h, workertest.Message(0, 2, data)), handler.Retry,
+			"connection broke off")
 		if n := calls.Load(); n != 2 {
 			t.Errorf("payload %q: the service got %d requests, want 2", data, n)
 		}
@@ -263,7 +266,8 @@ func TestHTTPTimeThatRunsOutWithoutAConnectionDoesNotCount(t *testing.T) {
 	}
 	t.Cleanup(func() { l.Close() })
 	h := newHTTP(t, "https://"+l.Addr().String(), nil)
-	workertest.WantStatus(t, workertest.HandleFor(t, h, workertest.Message(0, 1, "x"), 50*time.Millisecond), handler.Unavailable, "no connection")
+	workertest.WantStatus(t, workertest.HandleFor(t, h, workertest.Message(0, 1, "x"), 50*time.Millisecond),
+		handler.Unavailable, "no connection")
 }
 
 func TestHTTPCarriesTheEnvelope(t *testing.T) {
@@ -275,7 +279,8 @@ func TestHTTPCarriesTheEnvelope(t *testing.T) {
 	m := workertest.Message(3, 1007, "\x00raw\xff")
 	m.Key, m.Traceparent = "c 17%", "00-ab"
 	m.Headers = map[string][]string{
-		"Nats-Msg-Id": {"k"}, "traceparent": {"00-ab"}, "My Header": {"a\x01", "b"}, "Leasehold-Epoch": {"99"}, "Connection": {"close"},
+		"Nats-Msg-Id": {"k"}, "traceparent": {"00-ab"}, "My Header": {"a\x01", "b"}, "Leasehold-Epoch": {"99"},
+		"Connection": {"close"},
 	}
 	workertest.WantStatus(t, workertest.Handle(t, h, m), handler.OK, "")
 	got := <-requests
@@ -283,15 +288,19 @@ func TestHTTPCarriesTheEnvelope(t *testing.T) {
 		t.Errorf("%s %s with %q", got.Method, got.URL, got.body)
 	}
 	workertest.WantHeaders(t, got.Header, map[string]string{
-		"Content-Type": "application/octet-stream", "X-Site": "plant-7", "Authorization": "Bearer s3cret", "User-Agent": "leasehold/test",
+		"Content-Type": "application/octet-stream", "X-Site": "plant-7", "Authorization": "Bearer s3cret",
+		"User-Agent":      "leasehold/test",
 		"Idempotency-Key": "k", "Traceparent": "00-ab",
-		"Ce-Specversion": "1.0", "Ce-Id": "orders/3/1007", "Ce-Source": "/leasehold/topics/orders", "Ce-Type": "leasehold.message",
+		"Ce-Specversion": "1.0", "Ce-Id": "orders/3/1007", "Ce-Source": "/leasehold/topics/orders",
+		"Ce-Type": "leasehold.message",
 		"Ce-Time": "2023-11-14T22:13:20.000000005Z", "Ce-Partitionkey": "c%2017%25", "Ce-Sequence": "00000000000000001007",
 		"Leasehold-Id": "orders/3/1007", "Leasehold-Topic": "orders", "Leasehold-Group": "billing", "Leasehold-Node": "n1",
-		"Leasehold-Partition": "3", "Leasehold-Seq": "1007", "Leasehold-Key": "c 17%", "Leasehold-Epoch": "5", "Leasehold-Attempt": "1",
+		"Leasehold-Partition": "3", "Leasehold-Seq": "1007", "Leasehold-Key": "c 17%", "Leasehold-Epoch": "5",
+		"Leasehold-Attempt":      "1",
 		"Leasehold-Max-Attempts": "8", "Leasehold-Timeout-Ms": "20000", "Leasehold-Subject": "orders.c-17",
-		"Leasehold-Header-Nats-Msg-Id": "k", "Leasehold-Header-My%20header": "a%01,b", "Leasehold-Header-Leasehold-Epoch": "99",
-		"Leasehold-Header-Connection": "close", "Connection": "", "Webhook-Id": "",
+		"Leasehold-Header-Nats-Msg-Id": "k", "Leasehold-Header-My%20header": "a%01,b",
+		"Leasehold-Header-Leasehold-Epoch": "99",
+		"Leasehold-Header-Connection":      "close", "Connection": "", "Webhook-Id": "",
 	})
 }
 
@@ -303,17 +312,20 @@ func TestHTTPPassesEventsOnAsTheyAre(t *testing.T) {
 	workertest.WantHeaders(t, (<-requests).Header, map[string]string{"Content-Type": "application/json"})
 
 	m.Headers = map[string][]string{
-		"ce-id": {"A-1"}, "CE-Source": {"/press/4"}, "ce-type": {"weighed"}, "Ce-Specversion": {"1.0"}, "ce-unit": {"kg"}, "content-type": {"text/csv"},
+		"ce-id": {"A-1"}, "CE-Source": {"/press/4"}, "ce-type": {"weighed"}, "Ce-Specversion": {"1.0"}, "ce-unit": {"kg"},
+		"content-type": {"text/csv"},
 	}
 	workertest.WantStatus(t, workertest.Handle(t, h, m), handler.OK, "")
 	workertest.WantHeaders(t, (<-requests).Header, map[string]string{
-		"Content-Type": "text/csv", "Ce-Id": "A-1", "Ce-Source": "/press/4", "Ce-Type": "weighed", "Ce-Unit": "kg", "Ce-Sequence": "00000000000000001007",
+		"Content-Type": "text/csv", "Ce-Id": "A-1", "Ce-Source": "/press/4", "Ce-Type": "weighed", "Ce-Unit": "kg",
+		"Ce-Sequence":  "00000000000000001007",
 		"Leasehold-Id": "orders/3/1007", "Leasehold-Header-Ce-Id": "",
 	})
 
 	m.Headers = map[string][]string{"Content-Type": {"application/cloudevents+json"}}
 	workertest.WantStatus(t, workertest.Handle(t, h, m), handler.OK, "")
-	workertest.WantHeaders(t, (<-requests).Header, map[string]string{"Content-Type": "application/cloudevents+json", "Ce-Id": "", "Leasehold-Seq": "1007"})
+	workertest.WantHeaders(t, (<-requests).Header, map[string]string{"Content-Type": "application/cloudevents+json",
+		"Ce-Id": "", "Leasehold-Seq": "1007"})
 }
 
 // TestHTTPEnvelopeCannotBeForged: attributes that are no whole event do not replace ours, and of a header given twice
@@ -321,14 +333,17 @@ func TestHTTPPassesEventsOnAsTheyAre(t *testing.T) {
 func TestHTTPEnvelopeCannotBeForged(t *testing.T) {
 	url, requests := recordHTTP(t)
 	h := newHTTP(t, url, nil)
-	ours := map[string]string{"Ce-Id": "orders/3/1007", "Ce-Source": "/leasehold/topics/orders", "Ce-Type": "leasehold.message", "Ce-Partitionkey": "c-17"}
+	ours := map[string]string{"Ce-Id": "orders/3/1007", "Ce-Source": "/leasehold/topics/orders",
+		"Ce-Type": "leasehold.message", "Ce-Partitionkey": "c-17"}
 	for name, c := range map[string]struct {
 		headers map[string][]string
 		want    map[string]string
 	}{
 		"some attributes": {
-			map[string][]string{"ce-id": {"victim"}, "CE-SOURCE": {"/shop"}, "ce-partitionkey": {"c-99"}, "ce-specversion": {""}, "ce-type": nil},
-			map[string]string{"Leasehold-Header-Ce-Id": "victim", "Leasehold-Header-Ce-Source": "/shop", "Leasehold-Header-Ce-Partitionkey": "c-99"},
+			map[string][]string{"ce-id": {"victim"}, "CE-SOURCE": {"/shop"}, "ce-partitionkey": {"c-99"}, "ce-specversion": {""},
+				"ce-type": nil},
+			map[string]string{"Leasehold-Header-Ce-Id": "victim", "Leasehold-Header-Ce-Source": "/shop",
+				"Leasehold-Header-Ce-Partitionkey": "c-99"},
 		},
 		"type twice in two spellings": {
 			map[string][]string{"content-type": {"text/html"}, "Content-Type": {"text/csv"}},
@@ -352,9 +367,11 @@ func TestHTTPEnvelopeCannotBeForged(t *testing.T) {
 		workertest.WantHeaders(t, got, c.want)
 	}
 	m := workertest.Message(3, 1007, "x")
-	m.Headers = map[string][]string{"ce-id": {"1"}, "CE-ID": {"2"}, "ce-source": {"/s"}, "ce-type": {"t"}, "ce-specversion": {"1.0"}}
+	m.Headers = map[string][]string{"ce-id": {"1"}, "CE-ID": {"2"}, "ce-source": {"/s"}, "ce-type": {"t"},
+		"ce-specversion": {"1.0"}}
 	workertest.WantStatus(t, workertest.Handle(t, h, m), handler.OK, "")
-	workertest.WantHeaders(t, (<-requests).Header, map[string]string{"Ce-Id": "2", "Leasehold-Header-Ce-Id": "1", "Ce-Source": "/s", "Leasehold-Id": "orders/3/1007"})
+	workertest.WantHeaders(t, (<-requests).Header, map[string]string{"Ce-Id": "2", "Leasehold-Header-Ce-Id": "1",
+		"Ce-Source": "/s", "Leasehold-Id": "orders/3/1007"})
 }
 
 func TestHTTPSignsWithEverySecret(t *testing.T) {
@@ -381,7 +398,9 @@ func TestHTTPSignsWithEverySecret(t *testing.T) {
 
 func TestHTTPTrustsOnlyItsCAAndShowsItsCertificate(t *testing.T) {
 	var names atomic.Int32
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { names.Store(int32(len(r.TLS.PeerCertificates))) }))
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		names.Store(int32(len(r.TLS.PeerCertificates)))
+	}))
 	s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
 	s.Config.ErrorLog = workertest.Log(t)
 	s.StartTLS()
@@ -399,7 +418,8 @@ func TestHTTPTrustsOnlyItsCAAndShowsItsCertificate(t *testing.T) {
 		t.Error("no certificate was shown")
 	}
 	bare := newHTTP(t, s.URL, func(c *Config) { c.CAFile = ca })
-	workertest.WantStatus(t, workertest.Handle(t, bare, workertest.Message(0, 1, "x")), handler.Unavailable, "certificate required")
+	workertest.WantStatus(t, workertest.Handle(t, bare, workertest.Message(0, 1, "x")), handler.Unavailable,
+		"certificate required")
 }
 
 func TestHTTPNamesTheKeyOfABadFile(t *testing.T) {
@@ -446,7 +466,8 @@ func TestHTTPPostsBatches(t *testing.T) {
 		}
 	})
 	h := newHTTP(t, url, func(c *Config) {
-		c.Batch, c.OKStatus, c.Headers = 50, []int{409}, map[string]string{"X-Site": "plant-7", "Content-Type": "application/json"}
+		c.Batch, c.OKStatus, c.Headers = 50, []int{409}, map[string]string{"X-Site": "plant-7",
+			"Content-Type": "application/json"}
 		c.SecretFiles = []string{workertest.WriteFile(t, whsec)}
 	})
 	if n := h.BatchSize(3); n != 50 {
@@ -455,20 +476,30 @@ func TestHTTPPostsBatches(t *testing.T) {
 	workertest.WantAll(t, workertest.HandleBatch(t, h, workertest.Batch("ok", "ok", "ok")), 3)
 	req := <-got
 	workertest.WantHeaders(t, req.Header, map[string]string{
-		"Content-Type": "application/x-ndjson", "X-Site": "plant-7", "Idempotency-Key": "orders/3/1001-1005", "Webhook-Id": "orders/3/1001-1005",
-		"Leasehold-Id": "orders/3/1001-1005", "Leasehold-Topic": "orders", "Leasehold-Group": "billing", "Leasehold-Node": "n1",
+		"Content-Type": "application/x-ndjson", "X-Site": "plant-7", "Idempotency-Key": "orders/3/1001-1005",
+		"Webhook-Id":   "orders/3/1001-1005",
+		"Leasehold-Id": "orders/3/1001-1005", "Leasehold-Topic": "orders", "Leasehold-Group": "billing",
+		"Leasehold-Node":      "n1",
 		"Leasehold-Partition": "3", "Leasehold-Epoch": "5", "Leasehold-First-Seq": "1001", "Leasehold-Last-Seq": "1005",
 		"Leasehold-Messages": "3", "Leasehold-Timeout-Ms": "20000", "Leasehold-Seq": "", "Ce-Id": "",
 	})
-	if !strings.HasPrefix(req.body, `{"type":"message","id":"orders/3/1001",`) || strings.Count(req.body, "\n") != 3 || req.Header.Get("Webhook-Signature") == "" {
+	if !strings.HasPrefix(req.body, `{"type":"message","id":"orders/3/1001",`) || strings.Count(req.body, "\n") != 3 ||
+		req.Header.Get("Webhook-Signature") == "" {
 		t.Errorf("body is %s", req.body)
 	}
-	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok", `answer {"ok_through":1001,"failed":{"seq":1003,"status":"reject","reason":"because"}}`)), 1, true, handler.Reject, "because")
-	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok", `answer thanks`)), 0, false, handler.Retry, "unbelievable")
-	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok", `status 422`)), 0, false, handler.Reject, "422 Unprocessable Entity: because")
-	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok", `status 409`)), 0, false, handler.Retry, "409")
-	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok", `break`)), 0, false, handler.Retry, "broke off")
-	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok", `torn`)), 0, false, handler.Retry, "broke off")
+	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok",
+		`answer {"ok_through":1001,"failed":{"seq":1003,"status":"reject","reason":"because"}}`)), 1, true, handler.Reject,
+		"because")
+	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok", `answer thanks`)), 0, false, handler.Retry,
+		"unbelievable")
+	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok", `status 422`)), 0, false, handler.Reject,
+		"422 Unprocessable Entity: because")
+	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok", `status 409`)), 0, false, handler.Retry,
+		"409")
+	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok", `break`)), 0, false, handler.Retry,
+		"broke off")
+	workertest.WantBatch(t, workertest.HandleBatch(t, h, workertest.Batch("ok", `torn`)), 0, false, handler.Retry,
+		"broke off")
 	down := workertest.HandleBatch(t, h, workertest.Batch("ok", `status 503`))
 	if workertest.WantBatch(t, down, 0, false, handler.Unavailable, "503"); down.Result.After != 3*time.Second {
 		t.Errorf("got %+v", down)
@@ -476,7 +507,8 @@ func TestHTTPPostsBatches(t *testing.T) {
 }
 
 func TestHTTPObeysRetryAfter(t *testing.T) {
-	for code, want := range map[int]time.Duration{503: 3 * time.Second, 429: 3 * time.Second, 500: 3 * time.Second, 400: 0} {
+	for code, want := range map[int]time.Duration{503: 3 * time.Second, 429: 3 * time.Second, 500: 3 * time.Second,
+		400: 0} {
 		h := newHTTP(t, serveHTTP(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "3")
 			w.WriteHeader(code)

@@ -58,7 +58,8 @@ func batchFields(ms []*handler.Message) []handler.Field {
 
 // contradiction is the result of a batch whose answer contradicts itself or the batch. Nothing of it is believed.
 func contradiction(format string, args ...any) handler.BatchResult {
-	return handler.BatchResult{Result: handler.Result{Status: handler.Retry, Reason: header.OneLine("unbelievable answer to a batch: " + fmt.Sprintf(format, args...))}}
+	return handler.BatchResult{Result: handler.Result{Status: handler.Retry,
+		Reason: header.OneLine("unbelievable answer to a batch: " + fmt.Sprintf(format, args...))}}
 }
 
 // ParseBatchReply reads what a service has answered to a batch: nothing, which means that all is done, or JSON.
@@ -110,7 +111,8 @@ func (a Reply) partial(ms []*handler.Message) handler.BatchResult {
 		if reason == "" {
 			reason = fmt.Sprintf("handler did not say why it stopped before message %d", ms[done].Seq)
 		}
-		return handler.BatchResult{OK: done, Result: handler.Result{Status: handler.Retry, Reason: header.OneLine(reason), After: milliseconds(a.AfterMS)}}
+		return handler.BatchResult{OK: done, Result: handler.Result{Status: handler.Retry, Reason: header.OneLine(reason),
+			After: milliseconds(a.AfterMS)}}
 	case done == len(ms) || a.Failed.Seq != ms[done].Seq:
 		return contradiction("message %d has failed, and all up to %d is done", a.Failed.Seq, through)
 	case a.Failed.Status == string(handler.OK):

@@ -15,7 +15,8 @@ import (
 func TestBatchAnswersMapToResults(t *testing.T) {
 	ms := workertest.Batch("a", "b", "c")
 	for _, text := range []string{
-		``, "  \n", `{"status":"ok"}`, `{"status":"ok","ok_through":1005}`, `{"ok_through":1005}`, `{"status":"partial","ok_through":1005}`,
+		``, "  \n", `{"status":"ok"}`, `{"status":"ok","ok_through":1005}`, `{"ok_through":1005}`,
+		`{"status":"partial","ok_through":1005}`,
 		"\ufeff", "\ufeff" + `{"status":"ok"}`,
 	} {
 		workertest.WantAll(t, ParseBatchReply([]byte(text), ms), 3)
@@ -27,8 +28,10 @@ func TestBatchAnswersMapToResults(t *testing.T) {
 		want   handler.Status
 		reason string
 	}{
-		{`{"status":"partial","ok_through":1003,"failed":{"seq":1005,"status":"retry","reason":"because"}}`, 2, true, handler.Retry, "because"},
-		{`{"ok_through":1001,"failed":{"seq":1003,"status":"reject","reason":"because"}}`, 1, true, handler.Reject, "because"},
+		{`{"status":"partial","ok_through":1003,"failed":{"seq":1005,"status":"retry","reason":"because"}}`, 2, true,
+			handler.Retry, "because"},
+		{`{"ok_through":1001,"failed":{"seq":1003,"status":"reject","reason":"because"}}`, 1, true, handler.Reject,
+			"because"},
 		{`{"ok_through":1002,"failed":{"seq":1003,"status":"pause"}}`, 1, true, handler.Pause, ""},
 		{`{"status":"partial","failed":{"seq":1001,"status":"unavailable"}}`, 0, true, handler.Unavailable, ""},
 		{`{"ok_through":1000,"failed":{"seq":1001,"status":"retry"}}`, 0, true, handler.Retry, ""},
@@ -44,7 +47,8 @@ func TestBatchAnswersMapToResults(t *testing.T) {
 		{`{}`, 0, false, handler.Retry, `unknown status ""`},
 		{`{"ok_through":1006}`, 0, false, handler.Retry, "ok_through is 1006, and the batch ends at 1005"},
 		{`{"status":"ok","ok_through":99999999}`, 0, false, handler.Retry, "ok_through is 99999999"},
-		{`{"ok_through":1005,"failed":{"seq":1005,"status":"retry"}}`, 0, false, handler.Retry, "message 1005 has failed, and all up to 1005 is done"},
+		{`{"ok_through":1005,"failed":{"seq":1005,"status":"retry"}}`, 0, false, handler.Retry,
+			"message 1005 has failed, and all up to 1005 is done"},
 		{`{"ok_through":1001,"failed":{"seq":1005,"status":"retry"}}`, 0, false, handler.Retry, "message 1005 has failed"},
 		{`{"failed":{"seq":1003,"status":"retry"}}`, 0, false, handler.Retry, "message 1003 has failed"},
 		{`{"ok_through":1001,"failed":{"seq":1003,"status":"ok"}}`, 0, false, handler.Retry, "with status ok"},

@@ -13,7 +13,8 @@ import (
 // wantSane checks what holds for every result that comes from an answer.
 func wantSane(t *testing.T, r handler.Result) {
 	t.Helper()
-	if !slices.Contains([]handler.Status{handler.OK, handler.Retry, handler.Reject, handler.Unavailable, handler.Pause}, r.Status) {
+	if !slices.Contains([]handler.Status{handler.OK, handler.Retry, handler.Reject, handler.Unavailable, handler.Pause},
+		r.Status) {
 		t.Errorf("status %q", r.Status)
 	}
 	if len(r.Reason) > header.MaxReason || r.After < 0 || r.After > maxAfter {
@@ -58,7 +59,8 @@ func FuzzAnswerOfAChild(f *testing.F) {
 
 func FuzzAnswerToABatch(f *testing.F) {
 	for _, body := range []string{
-		`{"status":"ok"}`, `{"ok_through":1003}`, `{"status":"partial","ok_through":1001,"failed":{"seq":1003,"status":"reject","after_ms":-1}}`,
+		`{"status":"ok"}`, `{"ok_through":1003}`,
+		`{"status":"partial","ok_through":1001,"failed":{"seq":1003,"status":"reject","after_ms":-1}}`,
 		`{"ok_through":18446744073709551615}`, `{"failed":null}`, "thanks", "",
 	} {
 		f.Add([]byte(body))

@@ -191,7 +191,8 @@ func ParseReply(line []byte) (Reply, bool) {
 	case err != nil && (a.ID == "" || !errors.As(err, &wrong)), a.Type != "ack" && a.Type != "result":
 		return Reply{}, false
 	case err != nil:
-		return Reply{Type: a.Type, ID: a.ID, Token: a.Token, outcome: outcome{Status: string(handler.Retry), Reason: "unreadable answer: " + err.Error()}}, true
+		return Reply{Type: a.Type, ID: a.ID, Token: a.Token,
+			outcome: outcome{Status: string(handler.Retry), Reason: "unreadable answer: " + err.Error()}}, true
 	}
 	return a, true
 }
@@ -204,7 +205,8 @@ func (o outcome) Result() handler.Result {
 	case handler.Retry, handler.Reject, handler.Unavailable, handler.Pause:
 		return handler.Result{Status: s, Reason: header.OneLine(o.Reason), After: milliseconds(o.AfterMS)}
 	}
-	return handler.Result{Status: handler.Retry, Reason: fmt.Sprintf("handler answered with unknown status %q", header.Cut(o.Status, 64))}
+	return handler.Result{Status: handler.Retry, Reason: fmt.Sprintf("handler answered with unknown status %q",
+		header.Cut(o.Status, 64))}
 }
 
 // milliseconds turns what a child wrote into a duration from 0 to maxAfter.

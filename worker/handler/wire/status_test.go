@@ -13,7 +13,8 @@ func TestRetryAfterIsReadAsSecondsOrAsADate(t *testing.T) {
 		value, date string
 		want        time.Duration
 	}{
-		{"7", "", 7 * time.Second}, {" 0.25 ", "", 250 * time.Millisecond}, {"0", "", 0}, {"-3", "", 0}, {"", "", 0}, {"soon", "", 0},
+		{"7", "", 7 * time.Second}, {" 0.25 ", "", 250 * time.Millisecond}, {"0", "", 0}, {"-3", "", 0}, {"", "", 0},
+		{"soon", "", 0},
 		{"1e300", "", maxAfter}, {"NaN", "", 0}, {"Inf", "", maxAfter},
 		{at(9 * time.Second), "", 9 * time.Second}, {at(-time.Second), "", 0}, {at(1000 * time.Hour), "", maxAfter},
 		{at(time.Hour), at(time.Hour - time.Minute), time.Minute}, // The service's clock is an hour fast.

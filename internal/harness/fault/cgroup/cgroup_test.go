@@ -183,7 +183,8 @@ func TestMemoryLimitKills(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // how it ends depends on whom the kernel takes
-	if e, err := g.Effects(); err != nil || e.OOMKills == 0 || g.counts("memory", "memory.max_usage_in_bytes") && e.MemoryPeak < 16<<20 {
+	if e, err := g.Effects(); err != nil || e.OOMKills == 0 || g.counts("memory", "memory.max_usage_in_bytes") &&
+		e.MemoryPeak < 16<<20 {
 		t.Errorf("200 MB in 32 MiB: %+v, %v", e, err)
 	}
 }

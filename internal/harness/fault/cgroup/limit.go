@@ -98,12 +98,14 @@ func (g *Group) Memory(bytes int64) error {
 		return errors.Join(write(d.path, "memory.max", value), optional(d.path, "memory.swap.max", "0"))
 	}
 	if bytes == 0 {
-		return errors.Join(optional(d.path, "memory.memsw.limit_in_bytes", "-1"), write(d.path, "memory.limit_in_bytes", "-1"))
+		return errors.Join(optional(d.path, "memory.memsw.limit_in_bytes", "-1"),
+			write(d.path, "memory.limit_in_bytes", "-1"))
 	}
 	value := strconv.FormatInt(bytes, 10)
 	// The sum with swap may not be below the limit without it: when the limit
 	// is lowered, it goes first.
-	return errors.Join(write(d.path, "memory.limit_in_bytes", value), optional(d.path, "memory.memsw.limit_in_bytes", value))
+	return errors.Join(write(d.path, "memory.limit_in_bytes", value),
+		optional(d.path, "memory.memsw.limit_in_bytes", value))
 }
 
 // Effects is what the kernel says it did to the group since it was made.

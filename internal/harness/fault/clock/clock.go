@@ -14,8 +14,10 @@ import (
 // edits are those of the toolchain's time.go: in time.Now, where both clocks
 // come out of the runtime, the wall clock is moved.
 var edits = []overlay.Edit{
-	{Old: "import (\n\t\"errors\"\n\t\"math/bits\"\n", New: "import (\n\t\"errors\"\n\t\"math/bits\"\n\t\"sync/atomic\"\n"},
-	{Old: "\tsec, nsec, mono := runtimeNow()\n", New: "\tsec, nsec, mono := runtimeNow()\n\tsec, nsec = skewclock(sec, nsec)\n"},
+	{Old: "import (\n\t\"errors\"\n\t\"math/bits\"\n",
+		New: "import (\n\t\"errors\"\n\t\"math/bits\"\n\t\"sync/atomic\"\n"},
+	{Old: "\tsec, nsec, mono := runtimeNow()\n",
+		New: "\tsec, nsec, mono := runtimeNow()\n\tsec, nsec = skewclock(sec, nsec)\n"},
 	{Old: "func unixTime(", New: `// skewclockWall is how far the wall clock is ahead, in nanoseconds.
 //
 //go:linkname skewclockWall

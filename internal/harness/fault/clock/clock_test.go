@@ -85,7 +85,8 @@ func TestClocksOfOneProcessGoWrong(t *testing.T) {
 		t.Fatalf("from the start, an hour behind: %+v", first)
 	}
 	for _, s := range []skewclock.Skew{
-		{Wall: time.Hour}, {Wall: -30*time.Second - time.Nanosecond}, {Boot: time.Minute}, {Wall: time.Hour, Boot: 90 * time.Second}, {},
+		{Wall: time.Hour}, {Wall: -30*time.Second - time.Nanosecond}, {Boot: time.Minute},
+		{Wall: time.Hour, Boot: 90 * time.Second}, {},
 	} {
 		set(s)
 		var now clocks
@@ -112,7 +113,8 @@ func TestClocksOfOneProcessGoWrong(t *testing.T) {
 
 // In a build without the tag there is no way to a wrong clock.
 func TestOrdinaryBuildsHaveRightClocks(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", "{{.GoFiles}} {{.IgnoredGoFiles}}", "leasehold/internal/skewclock").Output()
+	out, err := exec.Command("go", "list", "-f", "{{.GoFiles}} {{.IgnoredGoFiles}}",
+		"leasehold/internal/skewclock").Output()
 	if err != nil || string(out) != "[off.go skew.go] [on.go]\n" {
 		t.Errorf("built is %s, %v", out, err)
 	}

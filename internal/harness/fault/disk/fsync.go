@@ -75,7 +75,8 @@ func InjectFsync(pid int, f Fault) (*Injection, error) {
 	}
 	i := &Injection{pid: pid, dir: dir, exited: make(chan struct{}), quiet: f.Delay == 0}
 	i.ended = sync.OnceValue(i.end)
-	args := []string{"-f", "-qq", "-a", "1", "-s", "0", "-e", "trace=" + calls, "-e", "signal=SIGSTOP,SIGCONT", "-e", what, "-o", i.log(), "-p", fmt.Sprint(pid)}
+	args := []string{"-f", "-qq", "-a", "1", "-s", "0", "-e", "trace=" + calls, "-e", "signal=SIGSTOP,SIGCONT", "-e", what,
+		"-o", i.log(), "-p", fmt.Sprint(pid)}
 	i.cmd = exec.Command(strace, args...)
 	i.cmd.Stderr = &i.said
 	if err := i.start(); err != nil {

@@ -18,7 +18,8 @@ var noKind = []string{"ballast", "fsync.probe", "handlers.lock", "lock"}
 
 // A broker with another layout makes this fail, rather than damage nothing.
 func TestEveryFileOfANodeIsOfAKind(t *testing.T) {
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: 4, Extra: `retain = "1h"`}}})
+	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: 4,
+		Extra: `retain = "1h"`}}})
 	c.StartAll(2 * time.Minute)
 	for _, n := range c.Nodes {
 		n.Term()

@@ -24,7 +24,8 @@ type Assault struct {
 // Everything is all forms at once.
 const Everything = "everything at once"
 
-// form is one way to attack. Its client makes one connection and lives as long as that; it returns nil when the context is done.
+// form is one way to attack. Its client makes one connection and lives as long as that; it returns nil when the context
+// is done.
 type form struct {
 	name   string
 	each   int // connections to each address at a time
@@ -111,7 +112,8 @@ func (a Assault) start(ctx context.Context, f form, all *tally) {
 		addresses = a.HTTP
 	}
 	for n := range f.each * len(addresses) {
-		c := &caller{Assault: a, number: n, address: addresses[n%len(addresses)], random: rand.New(rand.NewPCG(a.Seed, uint64(n)))}
+		c := &caller{Assault: a, number: n, address: addresses[n%len(addresses)],
+			random: rand.New(rand.NewPCG(a.Seed, uint64(n)))}
 		all.running.Go(func() {
 			c.call(ctx, f)
 			all.add(c.count, nil)
@@ -140,8 +142,8 @@ func (c *caller) call(ctx context.Context, f form) {
 	}
 }
 
-// connect makes a connection that the end of the context closes. Its address on this side is one of eight of the loopback
-// network, as of eight machines.
+// connect makes a connection that the end of the context closes. Its address on this side is one of eight of the
+// loopback network, as of eight machines.
 func (c *caller) connect(ctx context.Context) (*net.TCPConn, func(), error) {
 	d := net.Dialer{Timeout: dialLimit}
 	if host, _, err := net.SplitHostPort(c.address); err == nil && net.ParseIP(host).IsLoopback() {

@@ -34,7 +34,8 @@ func victims(t *testing.T) Assault {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "bulk", Subjects: []string{"bulk.*"}, MaxBytes: 16 << 20, Discard: jetstream.DiscardOld}); err != nil {
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "bulk", Subjects: []string{"bulk.*"},
+		MaxBytes: 16 << 20, Discard: jetstream.DiscardOld}); err != nil {
 		t.Fatal(err)
 	}
 	web := httptest.NewServer(http.NotFoundHandler())
@@ -68,7 +69,8 @@ func TestEveryFormOfAssaultReachesItsVictim(t *testing.T) {
 }
 
 func TestAssaultOfNoKnownFormIsAnError(t *testing.T) {
-	if _, err := (Assault{Form: "kindness", For: time.Second}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "kindness") {
+	if _, err := (Assault{Form: "kindness", For: time.Second}).Run(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), "kindness") {
 		t.Errorf("%v", err)
 	}
 }

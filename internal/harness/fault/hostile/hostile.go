@@ -78,7 +78,8 @@ func (r Report) String() string {
 
 // String is the numbers with their names.
 func (c Count) String() string {
-	return fmt.Sprintf("%d connections made, %d refused, %d closed by the other side, %d bytes sent", c.Made, c.Refused, c.Closed, c.Sent)
+	return fmt.Sprintf("%d connections made, %d refused, %d closed by the other side, %d bytes sent", c.Made, c.Refused,
+		c.Closed, c.Sent)
 }
 
 // Attack attacks, until the time is over or the context is done, and then for

@@ -52,7 +52,8 @@ func listen(t *testing.T, rude bool) *victim {
 func TestAttackDoesWhatItReports(t *testing.T) {
 	v := listen(t, false)
 	began := time.Now()
-	report, err := Attack(t.Context(), Spec{Addresses: []string{v.Addr().String()}, For: 3 * time.Second, Seed: 7, Attackers: 16, Idle: 200})
+	report, err := Attack(t.Context(), Spec{Addresses: []string{v.Addr().String()}, For: 3 * time.Second, Seed: 7,
+		Attackers: 16, Idle: 200})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +100,9 @@ func TestAttackEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if r, err := Attack(ctx, Spec{Addresses: []string{v.Addr().String()}, For: time.Hour, Attackers: -1, Idle: 5, Hello: "hi"}); err != nil || time.Since(began) > 10*time.Second ||
-		r.Idle.Made != 5 || r.Idle.Sent != 10 || len(r.Kinds) != 0 {
+	if r, err := Attack(ctx, Spec{Addresses: []string{v.Addr().String()}, For: time.Hour, Attackers: -1, Idle: 5,
+		Hello: "hi"}); err != nil || time.Since(began) > 10*time.Second || r.Idle.Made != 5 || r.Idle.Sent != 10 ||
+		len(r.Kinds) != 0 {
 		t.Errorf("%v, %v after %v", r, err, time.Since(began))
 	}
 	if _, err := Attack(ctx, Spec{}); err == nil {
@@ -111,7 +113,8 @@ func TestAttackEndsWithItsContext(t *testing.T) {
 func TestIdleConnectionsComeAndGoAtTheirPace(t *testing.T) {
 	v := listen(t, false)
 	began := time.Now()
-	report, err := Attack(t.Context(), Spec{Addresses: []string{v.Addr().String()}, For: time.Second, Attackers: -1, Idle: 1000, IdleRate: 200})
+	report, err := Attack(t.Context(), Spec{Addresses: []string{v.Addr().String()}, For: time.Second, Attackers: -1,
+		Idle: 1000, IdleRate: 200})
 	if err != nil || report.Idle.Made > 300 || report.Idle.Made < 50 || time.Since(began) < 1500*time.Millisecond {
 		t.Errorf("%v, %v after %v", report, err, time.Since(began))
 	}

@@ -24,10 +24,12 @@ var kinds = []kind{
 	{name: "giant header", data: giantHeader},
 	{name: "expected message", data: func(r *rand.Rand) []byte {
 		head := "NATS/1.0\r\nNats-Expected-Last-Msg-Id: " + pick(r, "none", "1", "") + "\r\n\r\n"
-		return fmt.Appendf(nil, "CONNECT {\"headers\":true}\r\nHPUB bulk.k %d %d\r\n%s\r\nPING\r\n", len(head), len(head), head)
+		return fmt.Appendf(nil, "CONNECT {\"headers\":true}\r\nHPUB bulk.k %d %d\r\n%s\r\nPING\r\n", len(head), len(head),
+			head)
 	}},
 	{name: "giant line", data: func(r *rand.Rand) []byte {
-		return []byte(pick(r, "GET /", "PUB ", "CONNECT {\"user\":\"", "INFO {\"server_id\":\"") + strings.Repeat("a", 64<<10+r.IntN(2<<20)))
+		return []byte(pick(r, "GET /", "PUB ", "CONNECT {\"user\":\"", "INFO {\"server_id\":\"") +
+			strings.Repeat("a", 64<<10+r.IntN(2<<20)))
 	}},
 	{name: "oversize frame", data: oversizeFrame},
 	{name: "bad UTF-8", data: badText},
@@ -40,7 +42,9 @@ var kinds = []kind{
 	{name: "deep JSON", data: deepJSON},
 	{name: "NATS out of turn", data: natsTalk},
 	{name: "route talk", data: routeTalk},
-	{name: "many pings", data: func(r *rand.Rand) []byte { return []byte(strings.Repeat("PING\r\n", 1000+r.IntN(50_000))) }},
+	{name: "many pings", data: func(r *rand.Rand) []byte {
+		return []byte(strings.Repeat("PING\r\n", 1000+r.IntN(50_000)))
+	}},
 	{name: "nothing", data: func(*rand.Rand) []byte { return nil }},
 }
 
@@ -78,13 +82,15 @@ func randomLines(r *rand.Rand) []byte {
 
 // halfLine is the beginning of something valid.
 func halfLine(r *rand.Rand) []byte {
-	whole := pick(r, "CONNECT {\"verbose\":false,\"user\":\"a\",\"pass\":\"b\"}\r\n", "PUB bulk.k 5\r\nhello\r\n", "SUB > 1\r\n",
-		"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", "HPUB bulk.k 12 17\r\nNATS/1.0\r\n\r\nhello\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	whole := pick(r, "CONNECT {\"verbose\":false,\"user\":\"a\",\"pass\":\"b\"}\r\n", "PUB bulk.k 5\r\nhello\r\n",
+		"SUB > 1\r\n", "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", "HPUB bulk.k 12 17\r\nNATS/1.0\r\n\r\nhello\r\n",
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 	return []byte(whole[:1+r.IntN(len(whole)-1)])
 }
 
 func slowLoris(r *rand.Rand) []byte {
-	return []byte(pick(r, "GET / HTTP/1.1\r\nHost: x\r\n", "CONNECT {}\r\nPUB bulk.k 1000000\r\n", "\x16\x03\x01\x02\x00") + strings.Repeat("X-A: b\r\n", 100))
+	return []byte(pick(r, "GET / HTTP/1.1\r\nHost: x\r\n", "CONNECT {}\r\nPUB bulk.k 1000000\r\n",
+		"\x16\x03\x01\x02\x00") + strings.Repeat("X-A: b\r\n", 100))
 }
 
 func giantHeader(r *rand.Rand) []byte {
@@ -105,8 +111,9 @@ func oversizeFrame(r *rand.Rand) []byte {
 
 func badText(r *rand.Rand) []byte {
 	bad := pick(r, "\xff\xfe", "\xc3\x28", "\xed\xa0\x80", "\xf8\x88\x80\x80\x80", "\x00", "\xc0\xaf", "\u202e\ufeff")
-	frame := pick(r, "CONNECT {\"user\":\"%[1]s\",\"pass\":\"%[1]s\",\"name\":\"%[1]s\"}\r\nPING\r\n", "PUB bulk.%[1]s 1\r\nx\r\n",
-		"CONNECT {}\r\nSUB %[1]s 1\r\n", "GET /%[1]s HTTP/1.1\r\nHost: %[1]s\r\nAuthorization: Bearer %[1]s\r\n\r\n",
+	frame := pick(r, "CONNECT {\"user\":\"%[1]s\",\"pass\":\"%[1]s\",\"name\":\"%[1]s\"}\r\nPING\r\n",
+		"PUB bulk.%[1]s 1\r\nx\r\n", "CONNECT {}\r\nSUB %[1]s 1\r\n",
+		"GET /%[1]s HTTP/1.1\r\nHost: %[1]s\r\nAuthorization: Bearer %[1]s\r\n\r\n",
 		"POST /v1/topics/%[1]s/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n%[1]s: a\r\n\r\n{}")
 	return fmt.Appendf(nil, frame, bad)
 }
@@ -124,9 +131,12 @@ func tlsGarbage(r *rand.Rand) []byte {
 func smuggled(r *rand.Rand) []byte {
 	hidden := "GET /v1/status HTTP/1.1\r\nHost: y\r\n\r\n"
 	head := pick(r, "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Content-Length: 5\r\nContent-Length: 50\r\n",
-		"Transfer-Encoding: xchunked\r\nContent-Length: 3\r\n", "Transfer-Encoding : chunked\r\n", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-		"Content-Length: +5\r\n", "Content-Length: 5, 5\r\n", " Content-Length: 5\r\n", "X: a\r\n folded: b\r\nContent-Length: 5\r\n", "Host: z\r\n", "X: a\rContent-Length: 4\n")
-	body := pick(r, "0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "ffffffffffffffff1\r\n", "-1\r\n", "5;"+strings.Repeat("x", 5000)+"\r\nhello\r\n", "0\n\n")
+		"Transfer-Encoding: xchunked\r\nContent-Length: 3\r\n", "Transfer-Encoding : chunked\r\n",
+		"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+		"Content-Length: +5\r\n", "Content-Length: 5, 5\r\n", " Content-Length: 5\r\n",
+		"X: a\r\n folded: b\r\nContent-Length: 5\r\n", "Host: z\r\n", "X: a\rContent-Length: 4\n")
+	body := pick(r, "0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "ffffffffffffffff1\r\n", "-1\r\n",
+		"5;"+strings.Repeat("x", 5000)+"\r\nhello\r\n", "0\n\n")
 	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: x\r\n%s\r\n%s%s", path(r), head, body, hidden)
 }
 
@@ -135,17 +145,22 @@ func deepJSON(r *rand.Rand) []byte {
 	if r.IntN(2) == 0 {
 		return []byte("CONNECT " + deep + "\r\n")
 	}
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path(r), len(deep), deep)
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "+
+		"%d\r\n\r\n%s", path(r), len(deep), deep)
 }
 
 // natsTalk is what a client may say, at a time or about things when it may not.
 func natsTalk(r *rand.Rand) []byte {
 	var b strings.Builder
 	for range 1 + r.IntN(50) {
-		b.WriteString(pick(r, "CONNECT {}\r\n", "CONNECT {\"user\":\"admin\",\"pass\":\"admin\",\"no_responders\":true,\"headers\":true}\r\n",
-			"CONNECT {\"jwt\":\"a.b.c\",\"nkey\":\"U\",\"sig\":\"x\"}\r\n", "SUB > 1\r\n", "SUB $SYS.> 2\r\n", "SUB $KV.> 3\r\n", "UNSUB 1 99999999999999999999\r\n",
-			"SUB "+strings.Repeat("a.", 3000)+"a 4\r\n", "PUB $KV.leasehold.session.n1 3\r\nbad\r\n", "PUB $JS.API.STREAM.DELETE.bulk 0\r\n\r\n",
-			"PUB $JS.API.STREAM.PURGE.bulk in 0\r\n\r\n", "PUB $SYS.REQ.SERVER.PING 0\r\n\r\n", "PING\r\n", "PONG\r\n", "+OK\r\n", "-ERR 'go away'\r\n",
+		b.WriteString(pick(r, "CONNECT {}\r\n",
+			"CONNECT {\"user\":\"admin\",\"pass\":\"admin\",\"no_responders\":true,\"headers\":true}\r\n",
+			"CONNECT {\"jwt\":\"a.b.c\",\"nkey\":\"U\",\"sig\":\"x\"}\r\n", "SUB > 1\r\n", "SUB $SYS.> 2\r\n", "SUB $KV.> 3\r\n",
+			"UNSUB 1 99999999999999999999\r\n",
+			"SUB "+strings.Repeat("a.", 3000)+"a 4\r\n", "PUB $KV.leasehold.session.n1 3\r\nbad\r\n",
+			"PUB $JS.API.STREAM.DELETE.bulk 0\r\n\r\n",
+			"PUB $JS.API.STREAM.PURGE.bulk in 0\r\n\r\n", "PUB $SYS.REQ.SERVER.PING 0\r\n\r\n", "PING\r\n", "PONG\r\n",
+			"+OK\r\n", "-ERR 'go away'\r\n",
 			"INFO {}\r\n", "PUB a..b 0\r\n\r\n", "PUB a.* 0\r\n\r\n", "\r\n\r\n", "ping\r\n", "SUB\ta\t1\r\n"))
 	}
 	return []byte(b.String())
@@ -158,7 +173,8 @@ func routeTalk(r *rand.Rand) []byte {
 		"CONNECT {\"echo\":true,\"cluster\":\"test\",\"name\":\"n1\",\"verbose\":false,\"server\":\"n1\"}\r\n", ""))
 	for range r.IntN(20) {
 		b.WriteString(pick(r, "RS+ $G > \r\n", "RS+ $SYS $SYS.> \r\n", "RS- $G a\r\n", "A+ $SYS\r\n", "LS+ $G > q 1\r\n",
-			"RMSG $SYS $NRG.AE.x 3\r\nbad\r\n", "RMSG $G $KV.leasehold.session.n1 3\r\nbad\r\n", "HMSG $G a 12 12\r\nNATS/1.0\r\n\r\n\r\n", "PING\r\n"))
+			"RMSG $SYS $NRG.AE.x 3\r\nbad\r\n", "RMSG $G $KV.leasehold.session.n1 3\r\nbad\r\n",
+			"HMSG $G a 12 12\r\nNATS/1.0\r\n\r\n\r\n", "PING\r\n"))
 	}
 	return []byte(b.String())
 }

@@ -23,7 +23,8 @@ func (c *caller) logIn(ctx context.Context) (*net.TCPConn, *bufio.Reader, func()
 		return nil, nil, nil, err
 	}
 	in := bufio.NewReaderSize(conn, 64<<10)
-	hello := fmt.Sprintf("CONNECT {\"verbose\":false,\"headers\":true,\"user\":%q,\"pass\":%q}\r\nPING\r\n", c.User, c.Password)
+	hello := fmt.Sprintf("CONNECT {\"verbose\":false,\"headers\":true,\"user\":%q,\"pass\":%q}\r\nPING\r\n", c.User,
+		c.Password)
 	if err = c.write(conn, []byte(hello), 0); err == nil {
 		err = c.awaitPong(in)
 	}
@@ -165,7 +166,8 @@ func hugeIDs(ctx context.Context, c *caller) error {
 func (c *caller) writeWithID(b *bytes.Buffer, length int) {
 	id := fmt.Sprintf("%016x%016x", c.random.Uint64(), c.random.Uint64())
 	head := "NATS/1.0\r\nNats-Msg-Id: " + id + strings.Repeat("i", length-len(id)) + "\r\n\r\n"
-	fmt.Fprintf(b, "HPUB %s.k%d _INBOX.flood.a %d %d\r\n%sx\r\n", c.Topic, c.random.IntN(1000), len(head), len(head)+1, head)
+	fmt.Fprintf(b, "HPUB %s.k%d _INBOX.flood.a %d %d\r\n%sx\r\n", c.Topic, c.random.IntN(1000), len(head), len(head)+1,
+		head)
 }
 
 // slowWriter declares a large message and sends it byte by byte.
@@ -255,7 +257,8 @@ func slowHTTP(ctx context.Context, c *caller) error {
 		return err
 	}
 	defer end()
-	start := fmt.Sprintf("POST /v1/topics/%s/messages?key=k HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n", c.Topic)
+	start := fmt.Sprintf("POST /v1/topics/%s/messages?key=k HTTP/1.1\r\nHost: localhost\r\nContent-Type: "+
+		"application/json\r\n", c.Topic)
 	if c.number%2 == 0 {
 		start += "Content-Length: 1000000\r\n\r\n{"
 	}

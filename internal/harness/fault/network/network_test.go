@@ -262,7 +262,8 @@ func TestConnectionsOutliveACut(t *testing.T) {
 	if err := echo(c, 500*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("while cut off: %v", err)
 	}
-	if _, err := l.dial(3, 1, 300*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, err := l.dial(3, 1, 300*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) &&
+		!errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a new connection meanwhile: %v", err)
 	}
 	if n.Effect() == 0 {

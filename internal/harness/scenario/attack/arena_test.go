@@ -37,15 +37,17 @@ const attackAttempts = 4
 // newArena starts nodes to attack. Clients of a cluster use TLS.
 func newArena(t *testing.T, nodes int) *arena {
 	t.Helper()
-	spec := testcluster.Spec{Nodes: nodes, LogLevel: "info", Binary: *attackedFlag, Server: "max_connections = 1000\n", Topics: []testcluster.Topic{
-		{Name: events, Partitions: 4}, {Name: plant, Partitions: 4, Extra: "subject = \"plant.*.*\"\nkey = [1, 2]"},
-		{Name: tries, Partitions: 4}, {Name: bulk, Partitions: 4, Extra: `max_bytes = "512MiB"`},
-		{Name: servedTopic, Partitions: 4}, {Name: parrot, Partitions: 1},
-	}}
+	spec := testcluster.Spec{Nodes: nodes, LogLevel: "info", Binary: *attackedFlag, Server: "max_connections = 1000\n",
+		Topics: []testcluster.Topic{
+			{Name: events, Partitions: 4}, {Name: plant, Partitions: 4, Extra: "subject = \"plant.*.*\"\nkey = [1, 2]"},
+			{Name: tries, Partitions: 4}, {Name: bulk, Partitions: 4, Extra: `max_bytes = "512MiB"`},
+			{Name: servedTopic, Partitions: 4}, {Name: parrot, Partitions: 1},
+		}}
 	if nodes > 1 {
 		spec.Server += `tls = { mode = "cluster-ca" }`
 	}
-	a := &arena{Cluster: testcluster.New(t, spec), mode: "single", tls: nodes > 1, webhook: newReceiver(t, 0), small: newReceiver(t, 8<<10)}
+	a := &arena{Cluster: testcluster.New(t, spec), mode: "single", tls: nodes > 1, webhook: newReceiver(t, 0),
+		small: newReceiver(t, 8<<10)}
 	if nodes > 1 {
 		a.mode = "cluster"
 	}
@@ -67,9 +69,11 @@ func (a *arena) addGroups() {
 	quickly := "timeout = \"1s\"\nbackoff = { initial = \"20ms\", max = \"50ms\" }\n"
 	attempts := fmt.Sprintf("max_attempts = %d\n", attackAttempts)
 	a.AddGroup(testcluster.Group{Name: events, Topic: events, Handler: a.webhook.handler(), Extra: quickly})
-	a.AddGroup(testcluster.Group{Name: plant, Topic: plant, Handler: a.webhook.handler(), Extra: quickly + attempts + `on_exhausted = "park_key"`})
+	a.AddGroup(testcluster.Group{Name: plant, Topic: plant, Handler: a.webhook.handler(), Extra: quickly + attempts +
+		`on_exhausted = "park_key"`})
 	a.AddGroup(testcluster.Group{Name: triesGroup, Topic: tries, Handler: a.small.handler(), Extra: quickly + attempts})
-	a.AddGroup(testcluster.Group{Name: servedTopic, Topic: servedTopic, Handler: `{ kind = "nats" }`, Extra: quickly + `max_attempts = 100`})
+	a.AddGroup(testcluster.Group{Name: servedTopic, Topic: servedTopic, Handler: `{ kind = "nats" }`,
+		Extra: quickly + `max_attempts = 100`})
 	a.AddGroup(testcluster.Group{Name: parrot, Topic: parrot, Handler: a.BackendHandler(1, ""), Extra: quickly})
 }
 
@@ -99,7 +103,8 @@ func passwordOf(user string) string { return user + "-password" }
 // address is where NATS clients connect to the attacked node.
 func (a *arena) address() string { return fmt.Sprintf("%s:%d", a.node.Host.Address, a.node.Ports.NATS) }
 
-// receiver is the service that groups call. A message that begins with a status is answered with it; "hang" is not answered.
+// receiver is the service that groups call. A message that begins with a status is answered with it; "hang" is not
+// answered.
 type receiver struct {
 	*httptest.Server
 	merciful atomic.Bool // Every message is answered with 200.
@@ -141,7 +146,8 @@ func (a *arena) post(path, body string, head ...string) string {
 		return err.Error()
 	}
 	defer w.close()
-	w.say(fmt.Sprintf("POST /v1/topics/%s HTTP/1.1\r\nHost: leasehold\r\nConnection: close\r\nContent-Length: %d\r\n%s\r\n%s",
+	w.say(fmt.Sprintf("POST /v1/topics/%s HTTP/1.1\r\nHost: leasehold\r\nConnection: close\r\nContent-Length: "+
+		"%d\r\n%s\r\n%s",
 		path, len(body), strings.Join(append(head, ""), "\r\n"), body))
 	return w.response()
 }
@@ -205,7 +211,8 @@ func (a *arena) deadLettered(group string, before, more int) {
 		}
 		return nil
 	})
-	a.rows = append(a.rows, attackRow{mode: a.mode, id: a.id, sent: "the handler", answered: fmt.Sprintf("%d dead letters more", more)})
+	a.rows = append(a.rows, attackRow{mode: a.mode, id: a.id, sent: "the handler",
+		answered: fmt.Sprintf("%d dead letters more", more)})
 }
 
 // troubles are what the partitions of a group say that does not go on.

@@ -22,8 +22,9 @@ var (
 	attackedFlag = flag.String("attacked", "", "another build of the agent for TestLongAttacks to attack")
 )
 
-// TestLongAttacks: what once stopped partitions, nodes or clusters is sent again, and more of its kind, to a node on its own and to
-// a cluster. All of it is answered, nothing of it moves a partition, and no node takes more memory than it may.
+// TestLongAttacks: what once stopped partitions, nodes or clusters is sent again, and more of its kind, to a node on
+// its own and to a cluster. All of it is answered, nothing of it moves a partition, and no node takes more memory than
+// it may.
 func TestLongAttacks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("make test-long runs it")
@@ -195,11 +196,12 @@ func (a *arena) stand() standing {
 	return s
 }
 
-// session is the revision of the node's session record, as its own copy of the bucket has it: the sequence of the newest record
-// on disk. It moves with every renewal.
+// session is the revision of the node's session record, as its own copy of the bucket has it: the sequence of the
+// newest record on disk. It moves with every renewal.
 func (a *arena) session() uint64 {
 	a.T.Helper()
-	files, err := filepath.Glob(filepath.Join(a.node.DataDir(), "jetstream", "*", "streams", "KV_leasehold", "msgs", "*.blk"))
+	files, err := filepath.Glob(filepath.Join(a.node.DataDir(), "jetstream", "*", "streams", "KV_leasehold", "msgs",
+		"*.blk"))
 	if err != nil || len(files) == 0 {
 		a.T.Fatalf("no copy of the bucket in %s: %v", a.node.DataDir(), err)
 	}
@@ -214,8 +216,9 @@ func (a *arena) session() uint64 {
 	return newest
 }
 
-// newestOf is the highest sequence of a subject in a block of nats-server's file store (filestore.go, writeMsgRecordLocked): four
-// bytes of length, eight of sequence, eight of time and two of the subject's length stand before a subject.
+// newestOf is the highest sequence of a subject in a block of nats-server's file store (filestore.go,
+// writeMsgRecordLocked): four bytes of length, eight of sequence, eight of time and two of the subject's length stand
+// before a subject.
 func newestOf(data []byte, subject string) (newest uint64) {
 	for at := 0; ; {
 		i := bytes.Index(data[at:], []byte(subject))
@@ -247,16 +250,17 @@ func (a *arena) restart() {
 }
 
 func attackTable(rows []attackRow) string {
-	return scenario.Table("MODE\tATTACK\tSENT\tANSWERED\tRSS MiB\tPEAK\tNOT READY\tSESSION\tOWNED\tCLAIMED\tTOOK", func(row func(...any)) {
-		for _, r := range rows {
-			if c := r.cost; c != nil {
-				row(r.mode, r.id, r.sent, "", fmt.Sprintf("%d → %d", c.before.rss, c.after.rss), c.peak, scenario.Short(c.unready),
-					fmt.Sprintf("%d → %d", c.before.session, c.after.session), c.owned, c.claims, scenario.Short(c.took))
-				continue
+	return scenario.Table("MODE\tATTACK\tSENT\tANSWERED\tRSS MiB\tPEAK\tNOT READY\tSESSION\tOWNED\tCLAIMED\tTOOK",
+		func(row func(...any)) {
+			for _, r := range rows {
+				if c := r.cost; c != nil {
+					row(r.mode, r.id, r.sent, "", fmt.Sprintf("%d → %d", c.before.rss, c.after.rss), c.peak, scenario.Short(c.unready),
+						fmt.Sprintf("%d → %d", c.before.session, c.after.session), c.owned, c.claims, scenario.Short(c.took))
+					continue
+				}
+				row(r.mode, r.id, r.sent, r.answered)
 			}
-			row(r.mode, r.id, r.sent, r.answered)
-		}
-	})
+		})
 }
 
 func TestNewestRecordOfABlock(t *testing.T) {

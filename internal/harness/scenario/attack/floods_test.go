@@ -24,8 +24,8 @@ const (
 	addresses   = 8 // Loopback addresses that take part.
 )
 
-// What the node promises to bound: connections before their login (server/ingress), clients (max_connections), and connections of
-// the HTTP port (internal/api), with those that are only told that there is no room.
+// What the node promises to bound: connections before their login (server/ingress), clients (max_connections), and
+// connections of the HTTP port (internal/api), with those that are only told that there is no room.
 const (
 	maxSilent  = 4096
 	maxClients = 1000
@@ -64,16 +64,20 @@ func (a *arena) wrongPasswords() {
 		})
 	}
 	timer := time.NewTimer(floodTime * time.Duration(2**attackFlag))
-	a.note("a right password for the first time, from an address of its own", a.login("127.0.0.100", "scanner", passwordOf("scanner")), "^pong")
+	a.note("a right password for the first time, from an address of its own",
+		a.login("127.0.0.100", "scanner", passwordOf("scanner")), "^pong")
 	for i := range 3 {
-		a.note(fmt.Sprintf("a password that was right before, from a flooding address, %d", i), a.login(spread(i), "press", passwordOf("press")), "^pong")
+		a.note(fmt.Sprintf("a password that was right before, from a flooding address, %d", i),
+			a.login(spread(i), "press", passwordOf("press")), "^pong")
 		a.send(probe{"a message without credentials", pub("events.k", "200"), stored})
 	}
 	<-timer.C
 	close(stop)
 	flood.Wait()
-	a.note("a right password for the first time, from a flooding address, afterwards", a.insist(spread(1), "labeler"), "^let in")
-	a.note(fmt.Sprintf("%d wrong passwords of %d connections from %d addresses", tries.Load(), guessers, addresses), fmt.Sprintf("%d let in", let.Load()), "^0 let in")
+	a.note("a right password for the first time, from a flooding address, afterwards", a.insist(spread(1), "labeler"),
+		"^let in")
+	a.note(fmt.Sprintf("%d wrong passwords of %d connections from %d addresses", tries.Load(), guessers, addresses),
+		fmt.Sprintf("%d let in", let.Load()), "^0 let in")
 }
 
 // insist logs in until it is let in.
@@ -96,7 +100,8 @@ func isOver(stop <-chan struct{}) bool {
 	}
 }
 
-// floods: messages as fast as they go (H2), of clients that want answers and read them, want them and read nothing, and want none.
+// floods: messages as fast as they go (H2), of clients that want answers and read them, want them and read nothing, and
+// want none.
 func (a *arena) floods() {
 	for _, size := range []int{100, 64 << 10, 1 << 20} {
 		a.flood(fmt.Sprintf("messages of %d bytes", size), func(i int) string {
@@ -107,7 +112,9 @@ func (a *arena) floods() {
 			return strings.Repeat(m, max(1, (64<<10)/size))
 		})
 	}
-	a.flood("messages of 30,000 bytes of headers", func(int) string { return hpub("bulk.k", block("X: "+ks(30_000)), "x") })
+	a.flood("messages of 30,000 bytes of headers", func(int) string {
+		return hpub("bulk.k", block("X: "+ks(30_000)), "x")
+	})
 	a.flood("messages that are refused", func(int) string { return strings.Repeat(pub("bulk.*", ""), 1000) })
 	a.flood("messages without permission", func(int) string { return strings.Repeat(quietly("nobodys.topic", ""), 1000) })
 	a.flood("pings", func(int) string { return strings.Repeat("PING\r\n", 10_000) })
@@ -146,10 +153,12 @@ func (a *arena) flood(name string, chunk func(i int) string) {
 	a.note("beside "+name, fmt.Sprintf("%s of %d", answered, good), "^stored")
 	close(stop)
 	all.Wait()
-	a.rows = append(a.rows, attackRow{mode: a.mode, id: a.id, sent: name, answered: fmt.Sprintf("%d MB taken, peak %d MiB, %s", sent.Load()/1e6, a.peak(), scenario.Short(time.Since(begun)))})
+	a.rows = append(a.rows, attackRow{mode: a.mode, id: a.id, sent: name,
+		answered: fmt.Sprintf("%d MB taken, peak %d MiB, %s", sent.Load()/1e6, a.peak(), scenario.Short(time.Since(begun)))})
 }
 
-// pour writes the same again and again until it is told to stop or the connection ends, and returns how many bytes were taken.
+// pour writes the same again and again until it is told to stop or the connection ends, and returns how many bytes were
+// taken.
 func (w *wire) pour(chunk string, stop <-chan struct{}) (taken int64) {
 	b := []byte(chunk)
 	go func() { <-stop; w.close() }()
@@ -162,14 +171,16 @@ func (w *wire) pour(chunk string, stop <-chan struct{}) (taken int64) {
 	}
 }
 
-// beside publishes as another user for a while, at least once, and returns how often and the last answer, or the first bad one.
+// beside publishes as another user for a while, at least once, and returns how often and the last answer, or the first
+// bad one.
 func (a *arena) beside(d time.Duration) (n int, answered string) {
 	w, err := a.dial("127.0.0.100")
 	if err != nil {
 		return 0, err.Error()
 	}
 	defer w.close()
-	w.say(fmt.Sprintf("CONNECT {\"headers\":true,\"verbose\":false,\"user\":\"press\",\"pass\":%q}\r\n", passwordOf("press")) + subscribe)
+	w.say(fmt.Sprintf("CONNECT {\"headers\":true,\"verbose\":false,\"user\":\"press\",\"pass\":%q}\r\n",
+		passwordOf("press")) + subscribe)
 	for until := time.Now().Add(d); ; n++ {
 		if n > 0 && time.Now().After(until) {
 			return n, answered
@@ -183,10 +194,15 @@ func (a *arena) beside(d time.Duration) (n int, answered string) {
 
 // connections: connections and subscriptions without end (M5).
 func (a *arena) connections() {
-	a.note(fmt.Sprintf("%d subscriptions of a connection", manySubs**attackFlag), a.subscribeAll(manySubs**attackFlag), "maximum subscriptions")
+	a.note(fmt.Sprintf("%d subscriptions of a connection", manySubs**attackFlag), a.subscribeAll(manySubs**attackFlag),
+		"maximum subscriptions")
 	a.hold("connections that say nothing", manySilent, maxSilent, func(i int) (net.Conn, error) { return a.silent(i, "") })
-	a.hold("connections that begin a handshake", manySilent, maxSilent, func(i int) (net.Conn, error) { return a.silent(i, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03") })
-	a.hold("connections that begin to log in", manySilent, maxSilent, func(i int) (net.Conn, error) { return a.silent(i, "CONNECT {\"user\":\"press") })
+	a.hold("connections that begin a handshake", manySilent, maxSilent, func(i int) (net.Conn, error) {
+		return a.silent(i, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+	})
+	a.hold("connections that begin to log in", manySilent, maxSilent, func(i int) (net.Conn, error) {
+		return a.silent(i, "CONNECT {\"user\":\"press")
+	})
 	a.hold("clients", manyClients, maxClients, func(i int) (net.Conn, error) {
 		w, err := a.dial(spread(i))
 		if err != nil {
@@ -249,7 +265,8 @@ func (a *arena) idleHTTP(int) (net.Conn, error) {
 	return conn, err
 }
 
-// hold makes many connections, holds them, and wants the node to let others in meanwhile. At most so many may stay open.
+// hold makes many connections, holds them, and wants the node to let others in meanwhile. At most so many may stay
+// open.
 func (a *arena) hold(name string, n, most int, connect func(i int) (net.Conn, error)) {
 	a.T.Helper()
 	n *= *attackFlag
@@ -284,7 +301,8 @@ func (a *arena) hold(name string, n, most int, connect func(i int) (net.Conn, er
 		a.T.Errorf("%s %s: beside %d %s: %v", a.mode, a.id, n, name, err)
 	}
 	open := a.stillOpen(conns)
-	a.rows = append(a.rows, attackRow{mode: a.mode, id: a.id, sent: fmt.Sprintf("%d %s", n, name), answered: fmt.Sprintf("%d open, %d refused", open, refusals)})
+	a.rows = append(a.rows, attackRow{mode: a.mode, id: a.id, sent: fmt.Sprintf("%d %s", n, name),
+		answered: fmt.Sprintf("%d open, %d refused", open, refusals)})
 	if open > most {
 		a.T.Errorf("%s %s: %d of %d %s are open", a.mode, a.id, open, n, name)
 	}

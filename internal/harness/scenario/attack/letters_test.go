@@ -45,7 +45,8 @@ func (a *arena) headersOfLetters() {
 		different = append(different, fmt.Sprintf("X%04d: a", i))
 	}
 	a.send(
-		probe{"5,400 headers Nats-a", hpub("events.k", "NATS/1.0\r\n"+strings.Repeat("Nats-a: x\r\n", 5400)+"\n\r\n", "422"), refused},
+		probe{"5,400 headers Nats-a", hpub("events.k", "NATS/1.0\r\n"+strings.Repeat("Nats-a: x\r\n", 5400)+"\n\r\n", "422"),
+			refused},
 		probe{"2,000 headers Nats-a", hpub("events.k", block(many("Nats-a: x", 2000)...), "422"), refused},
 		probe{"header of 65,300 bytes", hpub("events.k", block("X: "+ks(65_300)), "422"), refused},
 		probe{"header of 60,000 bytes", hpub("events.k", block("X: "+ks(60_000)), "422"), refused},
@@ -54,9 +55,11 @@ func (a *arena) headersOfLetters() {
 		probe{"2,900 headers, rejected", hpub("events.k", block(different...), "422"), stored},
 		probe{"4,600 headers of one name, rejected", hpub("events.k", block(many("X: a", 4600)...), "422"), stored},
 		probe{"names that differ in case, rejected", hpub("events.k", block("x-a: 1", "X-A: 2", "X-a: 3"), "422"), stored},
-		probe{"names that are ours, rejected", hpub("events.k", block("Leasehold-Reason: x", "Leasehold-Original-Nats-Msg-Id: victim"), "422"), refused},
+		probe{"names that are ours, rejected", hpub("events.k",
+			block("Leasehold-Reason: x", "Leasehold-Original-Nats-Msg-Id: victim"), "422"), refused},
 		probe{"names of punctuation, rejected", hpub("events.k", block("!#$%&'*+-.^_`|~: 1", "*: 2"), "422"), stored},
-		probe{"32 KiB of headers and 1 MiB in all, rejected", hpub("events.k", block("X: "+ks(32<<10-17)), "422"+ks(1<<20-32<<10-3)), stored},
+		probe{"32 KiB of headers and 1 MiB in all, rejected",
+			hpub("events.k", block("X: "+ks(32<<10-17)), "422"+ks(1<<20-32<<10-3)), stored},
 	)
 	a.note("HTTP: ce- header of 40,000 bytes, rejected", a.post("events/messages?key=k", "422",
 		"ce-specversion: 1.0", "ce-id: large-1", "ce-source: /s", "ce-type: t", "ce-x: "+ks(40_000)), httpRefused)
@@ -70,7 +73,8 @@ func (a *arena) brokenByMessages() {
 	before := a.count(triesGroup)
 	lines := slices.Repeat([]string{"X-Long: " + ks(92)}, 150)
 	for i := range 16 {
-		a.send(probe{"150 headers, more than the service takes", hpub(fmt.Sprintf("tries.k%d", i), block(lines...), "200"), stored})
+		a.send(probe{"150 headers, more than the service takes", hpub(fmt.Sprintf("tries.k%d", i), block(lines...), "200"),
+			stored})
 	}
 	for i, status := range []string{"414", "431", "413", "415"} {
 		for j := range 4 {
@@ -124,7 +128,8 @@ func (a *arena) printedPayloads() {
 		{"ok", `{"type":"result","id":"parrot/0/%d","status":"ok"}`},
 		{"pause", `{"type":"result","id":"parrot/0/%d","status":"pause"}`},
 		{"ok with an empty token", `{"type":"result","id":"parrot/0/%d","token":"","status":"ok"}`},
-		{"ok with a guessed token", `{"type":"result","id":"parrot/0/%d","token":"0123456789abcdef0123456789abcdef","status":"ok"}`},
+		{"ok with a guessed token",
+			`{"type":"result","id":"parrot/0/%d","token":"0123456789abcdef0123456789abcdef","status":"ok"}`},
 		{"ok with a token that is null", `{"type":"result","id":"parrot/0/%d","token":null,"status":"ok"}`},
 		{"ok with two tokens", `{"type":"result","id":"parrot/0/%d","token":"a","token":"","status":"ok"}`},
 		{"ok with a token that is a list", `{"type":"result","id":"parrot/0/%d","token":[""],"status":"ok"}`},
@@ -160,14 +165,16 @@ func withID(n int) string {
 
 // slowBodies: senders that begin a body and send no more (F11). Others publish meanwhile.
 func (a *arena) slowBodies() {
-	for _, head := range []string{"Transfer-Encoding: chunked", "Content-Length: 16777216", "Content-Length: 1048576", "Transfer-Encoding: chunked"} {
+	for _, head := range []string{"Transfer-Encoding: chunked", "Content-Length: 16777216", "Content-Length: 1048576",
+		"Transfer-Encoding: chunked"} {
 		for range 4 {
 			w, err := a.dialSocket()
 			if err != nil {
 				a.T.Fatal(err)
 			}
 			defer w.close()
-			w.say("POST /v1/topics/events/messages?key_field=k HTTP/1.1\r\nHost: l\r\nContent-Type: application/x-ndjson\r\n" + head + "\r\n\r\n")
+			w.say("POST /v1/topics/events/messages?key_field=k HTTP/1.1\r\nHost: l\r\nContent-Type: application/x-ndjson\r\n" +
+				head + "\r\n\r\n")
 			if strings.HasPrefix(head, "Transfer") {
 				w.say("a\r\n{\"k\":\"a\"}\n\r\n")
 			}
@@ -177,7 +184,7 @@ func (a *arena) slowBodies() {
 	for i := range 5 {
 		a.note(fmt.Sprintf("HTTP: message %d beside 16 slow bodies", i), a.post("events/messages?key=k", "200"), httpStored)
 	}
-	a.note("HTTP: a body of 4 MB beside them", a.post("events/messages?key_field=k", strings.Repeat(`{"k":"a","x":"`+ks(1000)+"\"}\n", 4000),
-		"Content-Type: application/x-ndjson"), httpStored)
+	a.note("HTTP: a body of 4 MB beside them", a.post("events/messages?key_field=k",
+		strings.Repeat(`{"k":"a","x":"`+ks(1000)+"\"}\n", 4000), "Content-Type: application/x-ndjson"), httpStored)
 	a.note("all of them", fmt.Sprintf("answered in %s", scenario.Short(time.Since(begun))), "^answered")
 }

@@ -11,8 +11,10 @@ import (
 
 // destinations are subjects to which a trace event of the broker, sent with its rights, would do harm.
 var destinations = []string{
-	"$KV.leasehold.session.n1", "$KV.leasehold.session.n2", "$KV.leasehold.lease.events.00000", "$KV.leasehold.cluster", "$KV.leasehold.topic.events",
-	"$KV.leasehold.group.events", "$JS.API.STREAM.PURGE.events", "dlq.events.0.x.k.1", "plant.a.b", "leasehold.serve.asked",
+	"$KV.leasehold.session.n1", "$KV.leasehold.session.n2", "$KV.leasehold.lease.events.00000", "$KV.leasehold.cluster",
+	"$KV.leasehold.topic.events",
+	"$KV.leasehold.group.events", "$JS.API.STREAM.PURGE.events", "dlq.events.0.x.k.1", "plant.a.b",
+	"leasehold.serve.asked",
 }
 
 // sessionKey is where a smuggled header would do most harm at once.
@@ -55,7 +57,8 @@ func (a *arena) smuggledHeaders() {
 		{"time to live", block("Nats-TTL: 1"), ""},
 		{"line separator U+2028, a value", block("X: a\u2028" + trace), stored},
 		{"next line U+0085, a value", block("X: a\u0085" + trace), stored},
-		{"sampled traceparent, a value", block("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), stored},
+		{"sampled traceparent, a value", block("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+			stored},
 		{"in the payload", block("X: a"), stored},
 	} {
 		payload := "200"
@@ -71,7 +74,8 @@ func (a *arena) smuggledOverHTTP() {
 	const trace = "Nats-Trace-Dest: " + sessionKey
 	const event = "Content-Type: application/cloudevents+json"
 	sent := func(name, answered, want string) { a.note(name, answered, want) }
-	sent("header with LF", a.post("events/messages?key=k", "200", "ce-x: a\n"+trace), `^HTTP (4|200)`) // Go reads it as another header, which is not kept.
+	// Go reads it as another header, which is not kept.
+	sent("header with LF", a.post("events/messages?key=k", "200", "ce-x: a\n"+trace), `^HTTP (4|200)`)
 	sent("header folded", a.post("events/messages?key=k", "200", "Content-Type: text/plain\r\n "+trace), `^HTTP (4|200)`)
 	sent("header with CR", a.post("events/messages?key=k", "200", "Idempotency-Key: a\r"+trace), httpRefused)
 	sent("header with NUL", a.post("events/messages?key=k", "200", "Idempotency-Key: a\x00b"), httpRefused)
@@ -79,14 +83,20 @@ func (a *arena) smuggledOverHTTP() {
 	sent("percent-encoded LF in a ce- header", a.post("events/messages?key=k", "200",
 		"ce-specversion: 1.0", "ce-id: smuggled-1", "ce-source: /s", "ce-type: t", "ce-x: a%0A"+trace), `^HTTP (4|200)`)
 	sent("event with LF in an attribute", a.post("events/messages?key=k",
-		`{"specversion":"1.0","id":"smuggled-2","source":"/s","type":"t","x":"a\n`+trace+`","data":200}`, event), `^HTTP (4|200)`)
+		`{"specversion":"1.0","id":"smuggled-2","source":"/s","type":"t","x":"a\n`+trace+`","data":200}`, event),
+		`^HTTP (4|200)`)
 	sent("event with LF in an attribute's name", a.post("events/messages?key=k",
-		`{"specversion":"1.0","id":"smuggled-3","source":"/s","type":"t","x\nnats-trace-dest":"a","data":200}`, event), httpRefused)
+		`{"specversion":"1.0","id":"smuggled-3","source":"/s","type":"t","x\nnats-trace-dest":"a","data":200}`, event),
+		httpRefused)
 	sent("event with LF in its content type", a.post("events/messages?key=k",
-		`{"specversion":"1.0","id":"smuggled-4","source":"/s","type":"t","datacontenttype":"a\n`+trace+`","data":"200"}`, event), httpRefused)
-	sent("line with LF in its id", a.post("events/messages?key=k&id_field=id", `{"id":"a\n`+trace+`"}`+"\n", "Content-Type: application/x-ndjson"), httpRefused)
-	sent("line with LF in its key", a.post("events/messages?key_field=id", `{"id":"a\n`+trace+`"}`+"\n", "Content-Type: application/x-ndjson"), httpStored)
-	sent("key with CR LF", a.post("events/messages?key=a%0D%0APUB%20events.k", "200"), httpStored) // Encoded in the subject.
+		`{"specversion":"1.0","id":"smuggled-4","source":"/s","type":"t","datacontenttype":"a\n`+trace+`","data":"200"}`,
+		event), httpRefused)
+	sent("line with LF in its id", a.post("events/messages?key=k&id_field=id", `{"id":"a\n`+trace+`"}`+"\n",
+		"Content-Type: application/x-ndjson"), httpRefused)
+	sent("line with LF in its key", a.post("events/messages?key_field=id", `{"id":"a\n`+trace+`"}`+"\n",
+		"Content-Type: application/x-ndjson"), httpStored)
+	// Encoded in the subject.
+	sent("key with CR LF", a.post("events/messages?key=a%0D%0APUB%20events.k", "200"), httpStored)
 	sent("traceparent with CR", a.post("events/messages?key=k", "200", "traceparent: a\rb"), httpRefused)
 }
 
@@ -97,12 +107,15 @@ func (a *arena) smuggledByService() {
 		a.T.Fatal(err)
 	}
 	defer w.close()
-	w.say(`CONNECT {"headers":true,"verbose":false,"user":"service","pass":"service-password"}` + "\r\nSUB leasehold.serve.asked q 1\r\nPING\r\n")
+	w.say(`CONNECT {"headers":true,"verbose":false,"user":"service","pass":"service-password"}` +
+		"\r\nSUB leasehold.serve.asked q 1\r\nPING\r\n")
 	a.note("a service logs in", w.hear(true), "^pong")
 	const trace = "Nats-Trace-Dest: " + sessionKey
 	blocks := []struct{ name, block string }{
-		{"line feed", block("X: a\n" + trace)}, {"plain", block(trace)}, {"folded", block("Nats-Service-Error: a", " "+trace)},
-		{"carriage return", block("Nats-Service-Error: a\r" + trace)}, {"two blocks", block("X: a") + block(trace)}, {"expected sequence", block("Nats-Expected-Last-Sequence: 1")},
+		{"line feed", block("X: a\n" + trace)}, {"plain", block(trace)},
+		{"folded", block("Nats-Service-Error: a", " "+trace)},
+		{"carriage return", block("Nats-Service-Error: a\r" + trace)}, {"two blocks", block("X: a") + block(trace)},
+		{"expected sequence", block("Nats-Expected-Last-Sequence: 1")},
 	}
 	for i := range blocks {
 		a.send(probe{"a message for the service", pub(fmt.Sprintf("asked.k%d", i), "x"), stored})

@@ -48,11 +48,14 @@ func (a *arena) longSubjects() {
 		{"HTTP: subject whose key has 513 bytes", "plant/messages?subject=plant.a." + ks(511), "200", ""},
 		{"HTTP: key of 4,000 bytes", "events/messages?key=" + ks(4000), "200", ""},
 		{"HTTP: key of 513 bytes", "events/messages?key=" + ks(513), "200", ""},
-		{"HTTP: key of 171 bytes, three times as long when encoded", "events/messages?key=" + strings.Repeat("%20", 171), "200", ""},
+		{"HTTP: key of 171 bytes, three times as long when encoded", "events/messages?key=" + strings.Repeat("%20", 171),
+			"200", ""},
 		{"HTTP: key of 4,000 bytes in a header", "events/messages", "200", "Leasehold-Key: " + ks(4000)},
-		{"HTTP: key of 4,000 bytes in a line", "events/messages?key_field=k", `{"k":"` + ks(4000) + `"}` + "\n", "Content-Type: application/x-ndjson"},
+		{"HTTP: key of 4,000 bytes in a line", "events/messages?key_field=k", `{"k":"` + ks(4000) + `"}` + "\n",
+			"Content-Type: application/x-ndjson"},
 		{"HTTP: event with a key of 4,000 bytes", "events/messages",
-			`{"specversion":"1.0","id":"long-1","source":"/s","type":"t","partitionkey":"` + ks(4000) + `"}`, "Content-Type: application/cloudevents+json"},
+			`{"specversion":"1.0","id":"long-1","source":"/s","type":"t","partitionkey":"` + ks(4000) + `"}`,
+			"Content-Type: application/cloudevents+json"},
 	} {
 		head := []string{p.head}
 		if p.head == "" {
@@ -90,17 +93,22 @@ func (a *arena) longIDs() {
 		probe{"id of 256 bytes, between blanks", hpub("events.k", block("Nats-Msg-Id:  "+unlike(256)+"  "), "200"), stored},
 		probe{"id with a control character", hpub("events.k", block("Nats-Msg-Id: a\x1bb"), "200"), refused},
 	)
-	a.note(fmt.Sprintf("%d ids of 60,000 bytes", floodOfIDs**attackFlag), a.refusedAll(floodOfIDs**attackFlag, func() string {
-		return hpub("events.k", id(60_000, "Nats-Msg-Id"), "200")
-	}), "^all refused")
+	a.note(fmt.Sprintf("%d ids of 60,000 bytes", floodOfIDs**attackFlag),
+		a.refusedAll(floodOfIDs**attackFlag, func() string {
+			return hpub("events.k", id(60_000, "Nats-Msg-Id"), "200")
+		}), "^all refused")
 	ndjson := "Content-Type: application/x-ndjson"
 	a.note("HTTP: id of 257 bytes", a.post("events/messages?key=k", "200", "Idempotency-Key: "+unlike(257)), httpRefused)
-	a.note("HTTP: id of 40,000 bytes", a.post("events/messages?key=k", "200", "Idempotency-Key: "+unlike(40_000)), httpRefused)
-	a.note("HTTP: id of 60,000 bytes in a line", a.post("events/messages?key=k&id_field=i", `{"i":"`+unlike(60_000)+`"}`+"\n", ndjson), httpRefused)
+	a.note("HTTP: id of 40,000 bytes", a.post("events/messages?key=k", "200", "Idempotency-Key: "+unlike(40_000)),
+		httpRefused)
+	a.note("HTTP: id of 60,000 bytes in a line", a.post("events/messages?key=k&id_field=i", `{"i":"`+unlike(60_000)+`"}`+
+		"\n", ndjson), httpRefused)
 	a.note("HTTP: event with an id of 60,000 bytes", a.post("events/messages?key=k",
-		`{"specversion":"1.0","id":"`+unlike(60_000)+`","source":"/s","type":"t","data":200}`, "Content-Type: application/cloudevents+json"), httpRefused)
+		`{"specversion":"1.0","id":"`+unlike(60_000)+`","source":"/s","type":"t","data":200}`,
+		"Content-Type: application/cloudevents+json"), httpRefused)
 	a.note("HTTP: event with an id of 1,000 bytes, hashed", a.post("events/messages?key=k",
-		`{"specversion":"1.0","id":"`+unlike(1000)+`","source":"/s","type":"t","data":200}`, "Content-Type: application/cloudevents+json"), httpStored)
+		`{"specversion":"1.0","id":"`+unlike(1000)+`","source":"/s","type":"t","data":200}`,
+		"Content-Type: application/cloudevents+json"), httpStored)
 	a.note("pub: id of 257 bytes", a.command("pub", events, "--key", "k", "--id", unlike(257), "200"), "at most 256")
 	a.note("pub: id of 60,000 bytes", a.command("pub", events, "--key", "k", "--id", unlike(60_000), "200"), "at most 256")
 }
@@ -140,11 +148,13 @@ func (a *arena) wildcards() {
 	for _, subject := range []string{
 		"events.*", "events.>", "plant.*.b", "plant.a.*", "plant.a.>", "plant.>", "plant.*.*", "plant.>.b",
 		"events.", "events..", "events..k", "plant.a.", "plant..b", "plant.a", "plant.a.b.c", "plant.a..b",
-		"events.a\x00b", "events.a\x1bb", "events.a\x7f", "events.\xff", "events.caf\xe9", "events.\ufffd", "events.\xed\xa0\x80",
+		"events.a\x00b", "events.a\x1bb", "events.a\x7f", "events.\xff", "events.caf\xe9", "events.\ufffd",
+		"events.\xed\xa0\x80",
 	} {
 		a.send(probe{subject, pub(subject, "200"), refusedOrLost})
 	}
-	for _, subject := range []string{"*", ">", "*.k", "$JS.API.STREAM.PURGE.events", "$KV.leasehold.cluster", ".events.k", "events", "", "leasehold.answer.n1.x"} {
+	for _, subject := range []string{"*", ">", "*.k", "$JS.API.STREAM.PURGE.events", "$KV.leasehold.cluster", ".events.k",
+		"events", "", "leasehold.answer.n1.x"} {
 		a.send(probe{"not a topic's: " + subject, pub(subject, "200"), "^(-ERR|closed|refused 4)"})
 	}
 	a.send(
@@ -152,7 +162,8 @@ func (a *arena) wildcards() {
 		probe{"a > within a token", pub("events.a>b", "200"), stored},
 		probe{"pedantic, a wildcard", "CONNECT {\"pedantic\":true}\r\n" + pub("events.*", "200"), "^(-ERR|closed|refused 4)"},
 	)
-	for _, query := range []string{"subject=plant.*.a", "subject=plant.a.%3E", "subject=plant..a", "subject=plant.a", "subject=plant.a.b.c", "subject=events.k", "subject=plant.%FF.a", "subject=plant.a.%EF%BF%BD"} {
+	for _, query := range []string{"subject=plant.*.a", "subject=plant.a.%3E", "subject=plant..a", "subject=plant.a",
+		"subject=plant.a.b.c", "subject=events.k", "subject=plant.%FF.a", "subject=plant.a.%EF%BF%BD"} {
 		a.note("HTTP: "+query, a.post("plant/messages?"+query, "200"), httpRefused)
 	}
 	a.note("HTTP: key=*, encoded", a.post("events/messages?key=*", "200"), httpStored)
@@ -176,10 +187,13 @@ func (a *arena) malformed() {
 	}
 	growing := block(manyLines...)
 	for _, p := range []struct{ name, block string }{
-		{"blank in a name", block("a b: c")}, {"no name", block(": c")}, {"no colon", block("abc")}, {"blank before the name", block(" a: c")},
-		{"name of 257 bytes", block(ks(257) + ": c")}, {"name that is not ASCII", block("é: c")}, {"name in brackets", block("(a): c")},
+		{"blank in a name", block("a b: c")}, {"no name", block(": c")}, {"no colon", block("abc")},
+		{"blank before the name", block(" a: c")},
+		{"name of 257 bytes", block(ks(257) + ": c")}, {"name that is not ASCII", block("é: c")},
+		{"name in brackets", block("(a): c")},
 		{"no end", "NATS/1.0\r\na: b\r\n"}, {"no first line", "a: b\r\n\r\n"}, {"nothing", ""}, {"only a line end", "\r\n"},
-		{"32 KiB and a byte", block("a: " + ks(32<<10-16+1))}, {"65,300 bytes", block("a: " + ks(65_300))}, {"200,000 bytes", block("a: " + ks(200_000))},
+		{"32 KiB and a byte", block("a: " + ks(32<<10-16+1))}, {"65,300 bytes", block("a: " + ks(65_300))},
+		{"200,000 bytes", block("a: " + ks(200_000))},
 	} {
 		a.send(probe{p.name, hpub("events.k", p.block, "200"), refused})
 	}
@@ -189,7 +203,8 @@ func (a *arena) malformed() {
 		probe{"grows over max_payload by a blank a line", hpub("events.k", growing, "200"+ks(most-len(growing)-3)), refused},
 		probe{"a byte over max_payload", pub("events.k", "200"+ks(most-2)), refused},
 		probe{"100,000 bytes over max_payload", pub("events.k", "200"+ks(most+100_000)), refusedOrLost},
-		probe{"block longer than the message", "HPUB events.k " + mailbox + "1 20 10\r\n" + block("a: b") + "\r\n", "^(-ERR|closed)"},
+		probe{"block longer than the message", "HPUB events.k " + mailbox + "1 20 10\r\n" + block("a: b") + "\r\n",
+			"^(-ERR|closed)"},
 		probe{"negative size", "PUB events.k " + mailbox + "1 -1\r\n\r\n", "^(-ERR|closed)"},
 		probe{"size that is not a number", "PUB events.k " + mailbox + "1 0x3\r\n200\r\n", "^(-ERR|closed)"},
 		probe{"size of 20 digits", "PUB events.k " + mailbox + "1 99999999999999999999\r\n200\r\n", "^(-ERR|closed)"},

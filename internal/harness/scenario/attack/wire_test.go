@@ -158,7 +158,8 @@ func pub(subject, payload string) string {
 
 // hpub is a message with a header block, which is sent as it is.
 func hpub(subject, block, payload string) string {
-	return fmt.Sprintf("HPUB %s %s1 %d %d\r\n%s%s\r\n", subject, mailbox, len(block), len(block)+len(payload), block, payload)
+	return fmt.Sprintf("HPUB %s %s1 %d %d\r\n%s%s\r\n", subject, mailbox, len(block), len(block)+len(payload), block,
+		payload)
 }
 
 // block is a header block of these lines, each of which ends as it should.
@@ -210,10 +211,11 @@ func brief(text string) string {
 func TestWireAnswersAreTold(t *testing.T) {
 	msg := func(data string) string { return fmt.Sprintf("MSG _INBOX.a 1 %d\r\n%s\r\n", len(data), data) }
 	for said, want := range map[string]string{
-		msg(`{"stream":"events","seq":12}`):                                       "stored",
-		"PING\r\n" + msg(`{"error":{"code":400,"err_code":20001}}`):               "refused 400 20001",
-		"+OK\r\n-ERR 'Permissions Violation for Publish to \"a\"'\r\n" + msg("x"): "-ERR 'Permissions Violation for Publish to \"a\"'",
-		"HMSG _INBOX.a 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n":                       "headers NATS/1.0 503",
+		msg(`{"stream":"events","seq":12}`):                         "stored",
+		"PING\r\n" + msg(`{"error":{"code":400,"err_code":20001}}`): "refused 400 20001",
+		"+OK\r\n-ERR 'Permissions Violation for Publish to \"a\"'\r\n" +
+			msg("x"): "-ERR 'Permissions Violation for Publish to \"a\"'",
+		"HMSG _INBOX.a 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n": "headers NATS/1.0 503",
 		"PONG\r\n":       "closed",
 		msg("x")[:12]:    "closed",
 		msg("hello you"): `message "hello you\r\n"`,

@@ -62,7 +62,8 @@ const atOnce = 3
 
 func newFailing(t *testing.T) *failing {
 	t.Helper()
-	f := &failing{t: t, Cluster: testcluster.New(t, testcluster.Spec{Cluster: scenario.SlowTakeover, Topics: []testcluster.Topic{{Name: "orders", Partitions: 9}}})}
+	f := &failing{t: t, Cluster: testcluster.New(t, testcluster.Spec{Cluster: scenario.SlowTakeover,
+		Topics: []testcluster.Topic{{Name: "orders", Partitions: 9}}})}
 	for group, policy := range map[string]string{"set": "dead_letter", "park": "park_key"} {
 		f.AddGroup(testcluster.Group{
 			Name: group, Topic: "orders", Handler: f.BackendHandler(2, ""),
@@ -106,7 +107,8 @@ func (f *failing) publish(n int) {
 		}
 		id, key, sent := fmt.Sprintf("m%d", i), fmt.Sprintf("k%d", i%30), monotonic.Now()
 		err = f.pub.Publish(context.Background(), publisher.Message{Key: key, ID: id, Data: data}, func(r publisher.Result) {
-			results <- history.PublishRecord{ID: id, Key: key, Seq: r.Sequence, Outcome: testcluster.Outcomes[r.Outcome], Sent: sent, Acked: monotonic.Now()}
+			results <- history.PublishRecord{ID: id, Key: key, Seq: r.Sequence, Outcome: testcluster.Outcomes[r.Outcome],
+				Sent: sent, Acked: monotonic.Now()}
 			if r.Outcome == publisher.Unknown {
 				f.pub.Resolve(r.Key)
 			}
@@ -177,8 +179,8 @@ func (f *failing) settleAll() {
 	f.drain()
 }
 
-// TestLongKillAtEveryFailpoint kills a node with itself at each place of internal/failpoint where a crash leaves something half
-// done, starts it again, and finds nothing lost, in order, and nothing stuck.
+// TestLongKillAtEveryFailpoint kills a node with itself at each place of internal/failpoint where a crash leaves
+// something half done, starts it again, and finds nothing lost, in order, and nothing stuck.
 func TestLongKillAtEveryFailpoint(t *testing.T) {
 	if testing.Short() {
 		t.Skip("make test-long runs it")
@@ -213,7 +215,8 @@ func TestLongKillAtEveryFailpoint(t *testing.T) {
 	f.judge()
 }
 
-// publishUntilGone gives the node something to do: on a busy machine it may come back when others have done all there was.
+// publishUntilGone gives the node something to do: on a busy machine it may come back when others have done all there
+// was.
 func (f *failing) publishUntilGone(n *testcluster.Node) {
 	f.t.Helper()
 	testcluster.Eventually(f.t, time.Minute, func() error {
@@ -238,8 +241,8 @@ func (f *failing) awaitReadyOrGone(n *testcluster.Node) {
 	})
 }
 
-// judge looks at the group "set" with the history's rules, leaving out what was requeued, which has a new place; and at both
-// for completeness and the order of keys.
+// judge looks at the group "set" with the history's rules, leaving out what was requeued, which has a new place; and at
+// both for completeness and the order of keys.
 func (f *failing) judge() {
 	f.t.Helper()
 	h := f.History(f.records)
@@ -271,7 +274,8 @@ func (f *failing) judge() {
 	}
 	h.Calls = slices.DeleteFunc(h.Calls, func(c history.Call) bool { return c.Group != "set" || c.Seq != seqs[c.ID] })
 	r := history.Check(h, history.Rules{
-		Groups: []string{"set"}, AllowReject: true, MaxAttempts: 2, Repeats: history.RepeatsAlways, MinAcked: len(f.records), MinKeys: 30,
+		Groups: []string{"set"}, AllowReject: true, MaxAttempts: 2, Repeats: history.RepeatsAlways, MinAcked: len(f.records),
+		MinKeys: 30,
 	})
 	if r.Err() != nil {
 		f.t.Error(r)

@@ -71,16 +71,20 @@ var handlerKinds = []string{"subprocess", "http", "nats", "exec"}
 
 func newKinds(t *testing.T) *kinds {
 	t.Helper()
-	k := &kinds{t: t, topic: partitioner.Topic{Name: "orders", Partitions: kindPartitions}.WithDefaults(), planned: map[string]map[string]outcome{}}
-	k.Cluster = testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: kindPartitions}}})
+	k := &kinds{t: t, topic: partitioner.Topic{Name: "orders", Partitions: kindPartitions}.WithDefaults(),
+		planned: map[string]map[string]outcome{}}
+	k.Cluster = testcluster.New(t,
+		testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: kindPartitions}}})
 	k.LetServe("server", "secret", "nats")
 	address := k.FreeAddress()
-	extra := fmt.Sprintf("timeout = \"3s\"\nmax_attempts = %d\nbackoff = { initial = \"20ms\", max = \"200ms\" }", kindAttempts)
+	extra := fmt.Sprintf("timeout = \"3s\"\nmax_attempts = %d\nbackoff = { initial = \"20ms\", max = \"200ms\" }",
+		kindAttempts)
 	for kind, handler := range map[string]string{
 		"subprocess": k.BackendHandler(2, ""),
-		"exec":       fmt.Sprintf(`{ kind = "exec", command = [%q, "told", "exec", %q] }`, testcluster.HandlerBinary(t), k.CallDir()),
-		"http":       fmt.Sprintf(`{ kind = "http", url = "http://%s/" }`, address),
-		"nats":       `{ kind = "nats" }`,
+		"exec": fmt.Sprintf(`{ kind = "exec", command = [%q, "told", "exec", %q] }`, testcluster.HandlerBinary(t),
+			k.CallDir()),
+		"http": fmt.Sprintf(`{ kind = "http", url = "http://%s/" }`, address),
+		"nats": `{ kind = "nats" }`,
 	} {
 		k.AddGroup(testcluster.Group{Name: kind, Topic: "orders", Handler: handler, Extra: extra})
 	}
@@ -122,7 +126,8 @@ func plan(random *rand.Rand) []outcome {
 	return append(list, slices.Repeat([]outcome{outcomes4[0]}, 100)...)
 }
 
-// publish publishes a plan. A message says the same to every kind, so an outcome that one of them cannot have is ok there.
+// publish publishes a plan. A message says the same to every kind, so an outcome that one of them cannot have is ok
+// there.
 func (k *kinds) publish(ctx context.Context, random *rand.Rand) {
 	k.t.Helper()
 	results := make(chan history.PublishRecord, 1000)
@@ -144,7 +149,8 @@ func (k *kinds) publish(ctx context.Context, random *rand.Rand) {
 		}
 		m := publisher.Message{Key: key, ID: id, Data: data}
 		if err := k.pub.Publish(ctx, m, func(r publisher.Result) {
-			results <- history.PublishRecord{ID: id, Key: key, Seq: r.Sequence, Outcome: testcluster.Outcomes[r.Outcome], Sent: sent, Acked: monotonic.Now()}
+			results <- history.PublishRecord{ID: id, Key: key, Seq: r.Sequence, Outcome: testcluster.Outcomes[r.Outcome],
+				Sent: sent, Acked: monotonic.Now()}
 		}); err != nil {
 			k.t.Fatal(err)
 		}
@@ -201,7 +207,8 @@ func (k *kinds) check(phase string, from int, strict bool) {
 	for _, kind := range handlerKinds {
 		calls[kind] = map[string][]int{}
 	}
-	slices.SortFunc(h.Calls, func(a, b history.Call) int { return cmp.Compare(a.Start, b.Start) }) // Of several processes' logs.
+	// Of several processes' logs.
+	slices.SortFunc(h.Calls, func(a, b history.Call) int { return cmp.Compare(a.Start, b.Start) })
 	for _, c := range h.Calls {
 		calls[c.Group][c.ID] = append(calls[c.Group][c.ID], c.Attempt)
 	}
@@ -253,8 +260,8 @@ func (k *kinds) unseen(calls []history.Call) (lost []history.Call) {
 }
 
 // steady tells whether attempts go up one by one, with repeats of a call whose end nobody heard. A message that was
-// finished can come again from a checkpoint before it, with its first attempt. A request that the service is sent through a
-// node which dies may be an attempt that it never sees.
+// finished can come again from a checkpoint before it, with its first attempt. A request that the service is sent
+// through a node which dies may be an attempt that it never sees.
 func steady(attempts []int, lossy bool) bool {
 	if len(attempts) == 0 || attempts[0] != 1 && !lossy {
 		return false

@@ -13,7 +13,8 @@ import (
 	"leasehold/partitioner"
 )
 
-var misbehaveFlag = flag.Int("misbehave", 1000, "how many messages TestLongHandlerThatMisbehaves publishes, one in a hundred for each way to misbehave")
+var misbehaveFlag = flag.Int("misbehave", 1000,
+	"how many messages TestLongHandlerThatMisbehaves publishes, one in a hundred for each way to misbehave")
 
 const (
 	misbehaveGroup      = "calls"
@@ -37,14 +38,15 @@ func misbehaviour(i int) string {
 	return ""
 }
 
-// TestLongHandlerThatMisbehaves: a handler that crashes, hangs, prints garbage, answers twice or for another message, floods
-// its log and leaves processes behind costs its own messages some retries. It harms neither the node nor the order, and
-// nothing of it is left in the end.
+// TestLongHandlerThatMisbehaves: a handler that crashes, hangs, prints garbage, answers twice or for another message,
+// floods its log and leaves processes behind costs its own messages some retries. It harms neither the node nor the
+// order, and nothing of it is left in the end.
 func TestLongHandlerThatMisbehaves(t *testing.T) {
 	if testing.Short() {
 		t.Skip("make test-long runs it")
 	}
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: misbehavePartitions}}, LogLevel: "info"})
+	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders",
+		Partitions: misbehavePartitions}}, LogLevel: "info"})
 	c.AddGroup(testcluster.Group{
 		Name: misbehaveGroup, Topic: "orders", Handler: c.BackendHandler(misbehaveProcesses, scenario.MarkVariable+"="+c.Dir),
 		Extra: fmt.Sprintf("timeout = %q\nbackoff = { initial = \"20ms\", max = \"200ms\" }", misbehaveTimeout),
@@ -99,25 +101,26 @@ func publishMisbehaviour(c *testcluster.Cluster) []history.PublishRecord {
 func checkUnharmed(c *testcluster.Cluster, w *scenario.Watch, before map[string]testcluster.Usage) {
 	c.T.Helper()
 	seconds := int(w.Ended.Sub(w.Began).Seconds()) + 1
-	c.T.Log(scenario.Table("NODE\tCHILDREN\tOUTPUT LINES\tLOG KiB\tRSS MiB BEFORE\tPEAK\tNOT READY FOR", func(row func(...any)) {
-		for _, n := range c.Nodes {
-			log, peak := n.Log(), n.ProcNumber("status", "VmHWM:")/1024
-			children, lines := strings.Count(log, "handler child ready"), strings.Count(log, "handler output:")
-			row(n.Name, children, lines, len(log)>>10, before[n.Name].RSS, peak, scenario.Short(w.Unready[n.Name]))
-			if most := children*outputBurst + misbehaveProcesses*seconds*outputRate; lines > most {
-				c.T.Errorf("%s logged %d lines of %d children in %d s, at most %d may be", n.Name, lines, children, seconds, most)
+	c.T.Log(scenario.Table("NODE\tCHILDREN\tOUTPUT LINES\tLOG KiB\tRSS MiB BEFORE\tPEAK\tNOT READY FOR",
+		func(row func(...any)) {
+			for _, n := range c.Nodes {
+				log, peak := n.Log(), n.ProcNumber("status", "VmHWM:")/1024
+				children, lines := strings.Count(log, "handler child ready"), strings.Count(log, "handler output:")
+				row(n.Name, children, lines, len(log)>>10, before[n.Name].RSS, peak, scenario.Short(w.Unready[n.Name]))
+				if most := children*outputBurst + misbehaveProcesses*seconds*outputRate; lines > most {
+					c.T.Errorf("%s logged %d lines of %d children in %d s, at most %d may be", n.Name, lines, children, seconds, most)
+				}
+				if peak-before[n.Name].RSS > misbehaveMemory {
+					c.T.Errorf("%s came from %d to %d MiB of memory", n.Name, before[n.Name].RSS, peak)
+				}
+				if w.Unready[n.Name] > scenario.UnreadyLimit {
+					c.T.Errorf("%s was not ready for %s", n.Name, w.Unready[n.Name])
+				}
+				if err := n.Ready(); err != nil {
+					c.T.Error(err)
+				}
 			}
-			if peak-before[n.Name].RSS > misbehaveMemory {
-				c.T.Errorf("%s came from %d to %d MiB of memory", n.Name, before[n.Name].RSS, peak)
-			}
-			if w.Unready[n.Name] > scenario.UnreadyLimit {
-				c.T.Errorf("%s was not ready for %s", n.Name, w.Unready[n.Name])
-			}
-			if err := n.Ready(); err != nil {
-				c.T.Error(err)
-			}
-		}
-	}))
+		}))
 	c.T.Logf("%d looks; at most %d processes left behind by handlers at a time", w.Polls, w.Left)
 }
 

@@ -17,7 +17,8 @@ import (
 	"leasehold/partitioner"
 )
 
-var outageFlag = flag.Duration("outage", 4*time.Second, "how long the service is down, each time, in TestLongOutageEmptiesNothing")
+var outageFlag = flag.Duration("outage", 4*time.Second,
+	"how long the service is down, each time, in TestLongOutageEmptiesNothing")
 
 const (
 	outageGroup      = "billing"
@@ -55,9 +56,9 @@ type outages struct {
 	address string
 }
 
-// TestLongOutageEmptiesNothing: a service is down for so long that every message could use up its attempts many times over.
-// It costs no message when the service says so, and three a node when it looks as if messages were to blame. All that
-// waited is handled in order when the service is back, and the log says once per partition that it waits.
+// TestLongOutageEmptiesNothing: a service is down for so long that every message could use up its attempts many times
+// over. It costs no message when the service says so, and three a node when it looks as if messages were to blame. All
+// that waited is handled in order when the service is back, and the log says once per partition that it waits.
 func TestLongOutageEmptiesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("make test-long runs it")
@@ -69,7 +70,8 @@ func TestLongOutageEmptiesNothing(t *testing.T) {
 	}
 	published := o.load.Stop(t, testcluster.DrainLimit)
 	o.WaitDrained(testcluster.DrainLimit, outageGroup)
-	t.Log(scenario.Table("OUTAGE\tLASTED\tATTEMPTS COULD RUN OUT\tCALLS\tDEAD LETTERS\tBACKLOG\tFIRST DONE\tBACKLOG DONE\tLAG GONE\tLOG LINES", func(row func(...any)) {
+	t.Log(scenario.Table("OUTAGE\tLASTED\tATTEMPTS COULD RUN OUT\tCALLS\tDEAD LETTERS\tBACKLOG\tFIRST DONE\tBACKLOG "+
+		"DONE\tLAG GONE\tLOG LINES", func(row func(...any)) {
 		for _, r := range rows {
 			row(r.name, scenario.Short(r.lasted), fmt.Sprintf("%d times", r.lasted/r.runsOutIn()), r.calls, r.buried, r.backlog,
 				scenario.Short(r.first), scenario.Short(r.all), scenario.Short(r.lagGone), r.lines)
@@ -81,7 +83,8 @@ func TestLongOutageEmptiesNothing(t *testing.T) {
 func newOutages(t *testing.T) *outages {
 	t.Helper()
 	topic := testcluster.Topic{Name: "orders", Partitions: outagePartitions}
-	o := &outages{t: t, Cluster: testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{topic}, LogLevel: "info"})}
+	o := &outages{t: t, Cluster: testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{topic},
+		LogLevel: "info"})}
 	o.address = fmt.Sprintf("127.0.0.1:%d", testcluster.FreePorts(t, 1)[0])
 	o.AddGroup(testcluster.Group{
 		Name: outageGroup, Topic: "orders", Handler: fmt.Sprintf(`{ kind = "http", url = "http://%s/" }`, o.address),
@@ -92,7 +95,8 @@ func newOutages(t *testing.T) *outages {
 	o.StartAll(testcluster.StartLimit)
 	o.WaitBalanced(testcluster.MoveLimit, outageGroup)
 	o.load = testcluster.StartLoad(t, o.URLs(), testcluster.LoadSpec{
-		Topic: partitioner.Topic{Name: "orders", Partitions: outagePartitions}, Names: keysOfEach(outagePartitions, 3), Rate: outageRate,
+		Topic: partitioner.Topic{Name: "orders", Partitions: outagePartitions}, Names: keysOfEach(outagePartitions, 3),
+		Rate: outageRate,
 	})
 	testcluster.Eventually(t, testcluster.MoveLimit, func() error {
 		if n := len(o.Calls()); n < 100 {
@@ -124,7 +128,8 @@ func (o *outages) kinds() []downtime {
 	return []downtime{
 		{name: "refused", says: "refused", begin: func() { o.service.Kill() }, end: o.up},
 		{name: "500", letters: buriedANode, says: "500 Internal Server Error", begin: answer("retry"), end: answer("")},
-		{name: "hangs", answer: outageTimeout, letters: buriedANode, says: "no answer", begin: answer("hang"), end: answer("")},
+		{name: "hangs", answer: outageTimeout, letters: buriedANode, says: "no answer", begin: answer("hang"),
+			end: answer("")},
 	}
 }
 
@@ -262,8 +267,8 @@ func (o *outages) logLengths() []int {
 
 var partitionInLog = regexp.MustCompile(` partition=(\d+) `)
 
-// checkLog counts what the nodes logged of the group: one line per partition says that it waits and one that it goes on,
-// and besides that there is what came of the few messages that were at hand.
+// checkLog counts what the nodes logged of the group: one line per partition says that it waits and one that it goes
+// on, and besides that there is what came of the few messages that were at hand.
 func (o *outages) checkLog(r *outageRow, from []int) {
 	o.t.Helper()
 	waits := map[string]int{}
@@ -286,7 +291,8 @@ func (o *outages) checkLog(r *outageRow, from []int) {
 	if len(waits) != outagePartitions {
 		o.t.Errorf("%s: the logs say of %d partitions that they wait, want %d", r.name, len(waits), outagePartitions)
 	}
-	// Waits, goes on, and a first failure for each; first failure and end of each message dead-lettered, and the breaker's two lines.
+	// Waits, goes on, and a first failure for each; first failure and end of each message dead-lettered, and the breaker's
+	// two lines.
 	if most := 3*outagePartitions + len(o.Nodes)*(2*buriedANode+2); r.lines > most {
 		o.t.Errorf("%s: %d lines logged of the group, want at most %d", r.name, r.lines, most)
 	}
@@ -312,8 +318,9 @@ func (o *outages) judge(published []history.PublishRecord) {
 	}
 }
 
-// checkAttempts checks that each call of a message has one attempt more than the one before, up to the last, and returns
-// each message's last call. The service never saw the calls that were in its socket when it was killed, one a partition.
+// checkAttempts checks that each call of a message has one attempt more than the one before, up to the last, and
+// returns each message's last call. The service never saw the calls that were in its socket when it was killed, one a
+// partition.
 func (o *outages) checkAttempts(calls []history.Call) map[string]history.Call {
 	o.t.Helper()
 	last, unseen := map[string]history.Call{}, 0

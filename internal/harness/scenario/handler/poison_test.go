@@ -15,7 +15,8 @@ import (
 	"leasehold/partitioner"
 )
 
-var poisonFlag = flag.Int("poison", 1000, "how many messages TestLongPoisonStopsWhatItsPolicySays publishes, one in 250 of them poisoned")
+var poisonFlag = flag.Int("poison", 1000,
+	"how many messages TestLongPoisonStopsWhatItsPolicySays publishes, one in 250 of them poisoned")
 
 const (
 	poisonPartitions = 12
@@ -45,9 +46,9 @@ type poison struct {
 	ids map[string]bool
 }
 
-// TestLongPoisonStopsWhatItsPolicySays: a poisoned message stops its partition for as long as it is retried, and then the
-// partition, its key or nothing, as the group is configured. Once the handler is mended, a command brings back what was
-// stopped, in order, even if the owner dies over it.
+// TestLongPoisonStopsWhatItsPolicySays: a poisoned message stops its partition for as long as it is retried, and then
+// the partition, its key or nothing, as the group is configured. Once the handler is mended, a command brings back what
+// was stopped, in order, even if the owner dies over it.
 func TestLongPoisonStopsWhatItsPolicySays(t *testing.T) {
 	if testing.Short() {
 		t.Skip("make test-long runs it")
@@ -66,12 +67,14 @@ func TestLongPoisonStopsWhatItsPolicySays(t *testing.T) {
 	}
 	h := p.History(published)
 	p.requeue(rows["dead_letter"])
-	t.Log(scenario.Table("POLICY\tPARTITION STOOD\tPOISONED KEY STOOD\tOTHER PARTITIONS\tSET ASIDE\tFREED BY\tWHICH TOOK", func(row func(...any)) {
-		for _, policy := range policies {
-			r := rows[policy]
-			row(policy, scenario.Short(r.partition), scenario.Short(p.longest(h, policy, scenario.OkOf(p.bad))), scenario.Short(r.others), r.aside, r.by, scenario.Short(r.took))
-		}
-	}))
+	t.Log(scenario.Table("POLICY\tPARTITION STOOD\tPOISONED KEY STOOD\tOTHER PARTITIONS\tSET ASIDE\tFREED BY\tWHICH TOOK",
+		func(row func(...any)) {
+			for _, policy := range policies {
+				r := rows[policy]
+				row(policy, scenario.Short(r.partition), scenario.Short(p.longest(h, policy, scenario.OkOf(p.bad))),
+					scenario.Short(r.others), r.aside, r.by, scenario.Short(r.took))
+			}
+		}))
 	p.judge(h)
 }
 
@@ -80,11 +83,13 @@ func newPoison(t *testing.T) *poison {
 	topic := partitioner.Topic{Name: "orders", Partitions: poisonPartitions}
 	keys := keysOfEach(poisonPartitions, 3)
 	p := &poison{t: t, bad: keys[0], partition: partitioner.Of(poisonPartitions, keys[0]), ids: map[string]bool{}}
-	p.Cluster = testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: poisonPartitions}}, LogLevel: "info"})
+	p.Cluster = testcluster.New(t,
+		testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: poisonPartitions}}, LogLevel: "info"})
 	for _, policy := range policies {
 		p.AddGroup(testcluster.Group{
 			Name: policy, Topic: "orders", Handler: p.BackendHandler(2, ""),
-			Extra: fmt.Sprintf("timeout = \"10s\"\nmax_attempts = %d\non_exhausted = %q\nbackoff = { initial = \"200ms\", max = \"400ms\", jitter = 0.2 }",
+			Extra: fmt.Sprintf("timeout = \"10s\"\nmax_attempts = %d\non_exhausted = %q\nbackoff = { initial = \"200ms\", max "+
+				"= \"400ms\", jitter = 0.2 }",
 				poisonAttempts, policy),
 		})
 	}
@@ -93,12 +98,13 @@ func newPoison(t *testing.T) *poison {
 		p.WaitBalanced(testcluster.MoveLimit, policy)
 	}
 	p.start = monotonic.Now()
-	p.load = testcluster.StartLoad(t, p.URLs(), testcluster.LoadSpec{Topic: topic, Names: p.weighed(keys), Rate: poisonRate, Data: p.data()})
+	p.load = testcluster.StartLoad(t, p.URLs(), testcluster.LoadSpec{Topic: topic, Names: p.weighed(keys),
+		Rate: poisonRate, Data: p.data()})
 	return p
 }
 
-// weighed repeats keys of the poisoned partition, so that there is enough to see of it: a third of the messages, half of
-// them of the poisoned key.
+// weighed repeats keys of the poisoned partition, so that there is enough to see of it: a third of the messages, half
+// of them of the poisoned key.
 func (p *poison) weighed(keys []string) []string {
 	for _, key := range slices.Clone(keys) {
 		switch {
@@ -139,7 +145,8 @@ func (p *poison) waitPoisoned() {
 		if err != nil {
 			return err
 		}
-		err = errors.Join(p.stands(s, "dead_letter", "held", 0), p.stands(s, "block", "blocked", 0), p.stands(s, "park_key", "held", 1))
+		err = errors.Join(p.stands(s, "dead_letter", "held", 0), p.stands(s, "block", "blocked", 0),
+			p.stands(s, "park_key", "held", 1))
 		if err != nil {
 			return err
 		}
@@ -161,8 +168,10 @@ func (p *poison) stands(s testcluster.Status, policy, state string, parked int) 
 		switch {
 		case at.Partition != p.partition && (at.State != "held" || at.Error != ""):
 			return fmt.Errorf("%s: partition %d is %s: %s", policy, at.Partition, at.State, at.Error)
-		case at.Partition == p.partition && (at.State != state || at.Parked != parked || (at.Error != "") != (state == "blocked")):
-			return fmt.Errorf("%s: poisoned partition %d is %s with %d parked keys: %q", policy, at.Partition, at.State, at.Parked, at.Error)
+		case at.Partition == p.partition && (at.State != state || at.Parked != parked ||
+			(at.Error != "") != (state == "blocked")):
+			return fmt.Errorf("%s: poisoned partition %d is %s with %d parked keys: %q", policy, at.Partition, at.State,
+				at.Parked, at.Error)
 		}
 	}
 	return nil
@@ -220,7 +229,8 @@ func (p *poison) measure(policy string) *poisonRow {
 		p.t.Errorf("%s: another partition stood for %s", policy, r.others)
 	}
 	if r.partition > poisonRetries+poisonSlack {
-		p.t.Errorf("%s: the other keys of the partition stood for %s, and the message was retried for %s", policy, r.partition, poisonRetries)
+		p.t.Errorf("%s: the other keys of the partition stood for %s, and the message was retried for %s", policy,
+			r.partition, poisonRetries)
 	}
 	return r
 }
@@ -240,15 +250,21 @@ func (p *poison) resume(r *poisonRow) {
 	p.t.Helper()
 	p.checkBlocked()
 	p.AnswerAll("block", "ok")
-	r.by, r.took = "resume", p.took(func() { p.command("resume", "block", "--partition", fmt.Sprint(p.partition)) }, "block")
-	r.partition = p.longest(p.History(p.load.Records()), "block", func(c history.Call) bool { return c.Partition == p.partition && c.Key != p.bad })
+	r.by, r.took = "resume", p.took(func() {
+		p.command("resume", "block", "--partition", fmt.Sprint(p.partition))
+	}, "block")
+	r.partition = p.longest(p.History(p.load.Records()), "block", func(c history.Call) bool {
+		return c.Partition == p.partition && c.Key != p.bad
+	})
 }
 
 // checkBlocked checks that the first poisoned message was the last that was called.
 func (p *poison) checkBlocked() {
 	p.t.Helper()
 	var last history.Call
-	for _, c := range scenario.InOrder(scenario.Only(p.History(nil), "block", func(c history.Call) bool { return c.Partition == p.partition }).Calls) {
+	for _, c := range scenario.InOrder(scenario.Only(p.History(nil), "block", func(c history.Call) bool {
+		return c.Partition == p.partition
+	}).Calls) {
 		if p.ids[last.ID] && c.ID != last.ID {
 			p.t.Errorf("block: after the poisoned message %s, %s was called", last.ID, c.ID)
 		}
@@ -291,7 +307,9 @@ func (p *poison) release(r *poisonRow) {
 	p.AnswerAll("park_key", "ok")
 	released := monotonic.Now()
 	done := func() int {
-		return len(scenario.Only(p.History(nil), "park_key", func(c history.Call) bool { return scenario.OkOf(p.bad)(c) && c.Start > released }).Calls)
+		return len(scenario.Only(p.History(nil), "park_key", func(c history.Call) bool {
+			return scenario.OkOf(p.bad)(c) && c.Start > released
+		}).Calls)
 	}
 	r.by, r.took = "dlq release, its owner killed", p.took(func() {
 		p.command("dlq", "release", "park_key", "--key", p.bad, "--wait", "0s")
@@ -365,7 +383,9 @@ func (p *poison) judge(h history.History) {
 	p.verdict(history.Check(scenario.Only(h, "park_key", nil), rules), history.OrderSkip, history.Rewind)
 	for _, poisoned := range []bool{true, false} {
 		part := scenario.Only(h, "park_key", func(c history.Call) bool { return (c.Key == p.bad) == poisoned })
-		part.Publishes = slices.DeleteFunc(slices.Clone(h.Publishes), func(r history.PublishRecord) bool { return (r.Key == p.bad) != poisoned })
+		part.Publishes = slices.DeleteFunc(slices.Clone(h.Publishes), func(r history.PublishRecord) bool {
+			return (r.Key == p.bad) != poisoned
+		})
 		p.verdict(history.Check(part, history.Rules{Repeats: history.RepeatsAlways}))
 	}
 	for _, policy := range policies {

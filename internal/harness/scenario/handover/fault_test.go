@@ -186,8 +186,10 @@ func TestLongTermHandsOverADeepBacklog(t *testing.T) {
 	}
 	const partitions, burst = 64, 40_000
 	topic := partitioner.Topic{Name: "orders", Partitions: partitions}
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: topic.Name, Partitions: partitions}}, LogLevel: "debug"})
-	c.StartGroup(testcluster.Group{Name: scenario.Group, Topic: topic.Name, Handler: c.CallLogHandler(testcluster.CallLogOptions{Delay: 25 * time.Millisecond})})
+	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: topic.Name, Partitions: partitions}},
+		LogLevel: "debug"})
+	c.StartGroup(testcluster.Group{Name: scenario.Group, Topic: topic.Name,
+		Handler: c.CallLogHandler(testcluster.CallLogOptions{Delay: 25 * time.Millisecond})})
 	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{Topic: topic, Keys: moveKeys, Burst: burst})
 	testcluster.Eventually(t, testcluster.MoveLimit, func() error {
 		if n := load.Published(); n < burst {

@@ -15,8 +15,9 @@ import (
 )
 
 var (
-	freezesFlag = flag.Int("freezes", 1, "how many rounds of freezes TestLongFreeze makes, four freezes each; 3 for figures")
-	freezeFlag  = flag.Duration("freeze", 8*time.Second, "how long a long freeze of TestLongFreeze lasts; 20s for figures")
+	freezesFlag = flag.Int("freezes", 1,
+		"how many rounds of freezes TestLongFreeze makes, four freezes each; 3 for figures")
+	freezeFlag = flag.Duration("freeze", 8*time.Second, "how long a long freeze of TestLongFreeze lasts; 20s for figures")
 )
 
 const (
@@ -109,7 +110,8 @@ func freezeNode(c *testcluster.Cluster, n *testcluster.Node, length time.Duratio
 
 // freezeTable shows what each freeze did to the partitions of its node.
 func freezeTable(h history.History, freezes []freeze) string {
-	head := "FREEZE\tHANDLERS\tFOR\tCLAIMED MEANWHILE\tAND BACK\tENDED\tIN FLIGHT\tLATE\tCUT\tSTARTED LATE\tUNTIL A PARTITION WENT ON, FROM THE STOP"
+	head := "FREEZE\tHANDLERS\tFOR\tCLAIMED MEANWHILE\tAND BACK\tENDED\tIN FLIGHT\tLATE\tCUT\tSTARTED LATE\tUNTIL A " +
+		"PARTITION WENT ON, FROM THE STOP"
 	return scenario.Table(head, func(row func(...any)) {
 		for i, f := range freezes {
 			until := int64(1<<63 - 1)
@@ -241,7 +243,8 @@ func loseQuorum(c *testcluster.Cluster, stopped []*testcluster.Node) []any {
 	if err := testcluster.SameOwners(before, after); err != nil {
 		c.T.Errorf("after an outage with %d nodes stopped: %v", len(stopped), err)
 	}
-	return []any{fmt.Sprintf("%d of %d", len(stopped), len(c.Nodes)), outage, before.Claims(after), history.Summarize(took)}
+	return []any{fmt.Sprintf("%d of %d", len(stopped), len(c.Nodes)), outage, before.Claims(after),
+		history.Summarize(took)}
 }
 
 // firstCalls is, for each partition, when its first call since then started.

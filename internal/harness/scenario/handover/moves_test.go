@@ -48,7 +48,8 @@ func startRun(t *testing.T, s runSpec) (*testcluster.Cluster, *testcluster.Load)
 	topic := partitioner.Topic{Name: "orders", Partitions: s.partitions}
 	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: topic.Name, Partitions: s.partitions}}})
 	c.StartGroup(testcluster.Group{Name: scenario.Group, Topic: topic.Name, Handler: c.CallLogHandler(s.handler)})
-	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{Topic: topic, Keys: s.keys, Rate: s.rate, Burst: s.burst})
+	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{Topic: topic, Keys: s.keys, Rate: s.rate,
+		Burst: s.burst})
 	testcluster.Eventually(t, testcluster.MoveLimit, func() error {
 		if n := load.Published(); n < s.burst {
 			return fmt.Errorf("%d of %d published", n, s.burst)

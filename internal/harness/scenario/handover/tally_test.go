@@ -85,7 +85,8 @@ func (a *tally) add(t *testing.T, round tally) {
 }
 
 func (a *tally) String() string {
-	return scenario.Table("WHAT\tTIMES\tMOVED\tMINIMUM\tREDELIVERED\tPAUSE OF A MOVED PARTITION\tLONGEST GAP OF AN UNMOVED ONE", func(row func(...any)) {
+	return scenario.Table("WHAT\tTIMES\tMOVED\tMINIMUM\tREDELIVERED\tPAUSE OF A MOVED PARTITION\tLONGEST GAP OF AN "+
+		"UNMOVED ONE", func(row func(...any)) {
 		for _, name := range a.names {
 			r := a.rows[name]
 			row(name, r.steps, r.moved, r.least, r.redelivered, history.Summarize(r.pause), history.Summarize(r.unmoved))

@@ -26,7 +26,8 @@ const (
 
 func startWitnessRun(t *testing.T, cluster string, o testcluster.CallLogOptions) *testcluster.Cluster {
 	t.Helper()
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: deathPartitions}}, Cluster: cluster})
+	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: deathPartitions}},
+		Cluster: cluster})
 	c.StartGroup(testcluster.Group{Name: deathGroup, Topic: "orders", Handler: c.CallLogHandler(o)})
 	return c
 }
@@ -44,7 +45,8 @@ func burials(c *testcluster.Cluster, dead *testcluster.Node) (lines []string) {
 	return lines
 }
 
-// wantBurial waits until a node is declared dead and its partitions are gone, and wants it to have been for that reason.
+// wantBurial waits until a node is declared dead and its partitions are gone, and wants it to have been for that
+// reason.
 func wantBurial(c *testcluster.Cluster, dead *testcluster.Node, reason string) {
 	c.T.Helper()
 	testcluster.Eventually(c.T, testcluster.MoveLimit, func() error {
@@ -107,7 +109,8 @@ func TestLongFrozenNodeIsBuriedForItsSilence(t *testing.T) {
 // dead by anybody.
 func busyNodesAndStopsAreNoDeaths(t *testing.T, c *testcluster.Cluster) (stopped *testcluster.Node) {
 	t.Helper()
-	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{Topic: partitioner.Topic{Name: "orders", Partitions: deathPartitions}, Keys: 50, Rate: 10})
+	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{Topic: partitioner.Topic{Name: "orders",
+		Partitions: deathPartitions}, Keys: 50, Rate: 10})
 	testcluster.Pass(2 * busyFor)
 	load.Stop(t, testcluster.DrainLimit)
 	if len(c.Calls()) == 0 {

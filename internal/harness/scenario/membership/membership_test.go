@@ -32,14 +32,15 @@ func waitOwned(c *testcluster.Cluster, asked *testcluster.Node, group string, ow
 	})
 }
 
-// One node lacks a group and a topic: they are never planned to it, nor the topic's housekeeping. Then the group goes out of
-// every config: it holds messages back until it is removed, and its name is used up.
+// One node lacks a group and a topic: they are never planned to it, nor the topic's housekeeping. Then the group goes
+// out of every config: it holds messages back until it is removed, and its name is used up.
 func TestGroupsAndTopicsOfSomeNodesOnly(t *testing.T) {
 	orders, extra := testcluster.Topic{Name: "orders", Partitions: 8}, testcluster.Topic{Name: "extra", Partitions: 4}
 	calls := testcluster.Group{Name: "calls", Topic: "orders", Handler: `{ kind = "discard" }`}
 	audit := testcluster.Group{Name: "audit", Topic: "orders", Handler: `{ kind = "discard" }`}
 	side := testcluster.Group{Name: "side", Topic: "extra", Handler: `{ kind = "discard" }`}
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{orders, extra}, Groups: []testcluster.Group{calls, audit, side}})
+	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{orders, extra},
+		Groups: []testcluster.Group{calls, audit, side}})
 	n1, n2, n3 := c.Nodes[0], c.Nodes[1], c.Nodes[2]
 	less := n3.Own()
 	less.Topics, less.Groups = []testcluster.Topic{orders}, []testcluster.Group{calls}
@@ -63,7 +64,8 @@ func TestGroupsAndTopicsOfSomeNodesOnly(t *testing.T) {
 		}
 		return err
 	})
-	if strings.Contains(n3.Log(), "lease._housekeeping_extra") || !strings.Contains(n1.Log()+n2.Log(), "lease._housekeeping_extra") {
+	if strings.Contains(n3.Log(), "lease._housekeeping_extra") ||
+		!strings.Contains(n1.Log()+n2.Log(), "lease._housekeeping_extra") {
 		t.Error("n3, which lacks the topic, had its housekeeping, or nobody had it")
 	}
 	if strings.Contains(n3.Log(), "lease.audit") {
@@ -80,7 +82,8 @@ func TestGroupsAndTopicsOfSomeNodesOnly(t *testing.T) {
 		n.Start()
 		c.WaitReady(testcluster.StartLimit)
 	}
-	n3.WaitOutput(testcluster.MoveLimit, 0, []string{"group audit is in no live node's config", "leasehold group remove audit"}, "status")
+	n3.WaitOutput(testcluster.MoveLimit, 0, []string{"group audit is in no live node's config",
+		"leasehold group remove audit"}, "status")
 	c.Publish(orders, 1000)
 	c.WaitDrained(testcluster.MoveLimit, "calls")
 	if d, err := n1.Topic("orders"); err != nil || d.FirstSeq > 401 {
@@ -133,18 +136,23 @@ func TestLongNodesJoinAndAreRemovedUnderLoad(t *testing.T) {
 		t.Skip("make test-long runs it")
 	}
 	const partitions = 20
-	c := testcluster.New(t, testcluster.Spec{Cluster: scenario.SlowTakeover, Topics: []testcluster.Topic{{Name: "orders", Partitions: partitions}}})
-	c.AddGroup(testcluster.Group{Name: scenario.Group, Topic: "orders", Handler: c.CallLogHandler(testcluster.CallLogOptions{Delay: 5 * time.Millisecond})})
+	c := testcluster.New(t, testcluster.Spec{Cluster: scenario.SlowTakeover,
+		Topics: []testcluster.Topic{{Name: "orders", Partitions: partitions}}})
+	c.AddGroup(testcluster.Group{Name: scenario.Group, Topic: "orders",
+		Handler: c.CallLogHandler(testcluster.CallLogOptions{Delay: 5 * time.Millisecond})})
 	c.StartAll(testcluster.StartLimit)
 	c.WaitBalanced(testcluster.MoveLimit, scenario.Group)
 	n1, n2, n3 := c.Nodes[0], c.Nodes[1], c.Nodes[2]
-	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{Topic: partitioner.Topic{Name: "orders", Partitions: partitions}, Keys: 100, Rate: 100, Burst: 500})
+	load := testcluster.StartLoad(t, c.URLs(),
+		testcluster.LoadSpec{Topic: partitioner.Topic{Name: "orders", Partitions: partitions}, Keys: 100, Rate: 100,
+			Burst: 500})
 
 	n4 := c.AddNode("n4", n1, n2, n3)
 	n4.Start()
 	c.WaitReady(testcluster.StartLimit)
 	c.WaitBalanced(testcluster.MoveLimit, scenario.Group)
-	n1.WaitOutput(testcluster.MoveLimit, 0, []string{"4 voters, which survive the loss of no more nodes than 3", "node n4: not in this node's cluster.nodes"}, "status")
+	n1.WaitOutput(testcluster.MoveLimit, 0, []string{"4 voters, which survive the loss of no more nodes than 3",
+		"node n4: not in this node's cluster.nodes"}, "status")
 	n5 := c.AddNode("n5", n1, n2, n3, n4)
 	n5.Start()
 	c.WaitReady(testcluster.StartLimit)
@@ -159,7 +167,8 @@ func TestLongNodesJoinAndAreRemovedUnderLoad(t *testing.T) {
 	n5.Kill()
 	n1.Want(11, []string{"its session is live"}, "node", "remove", "n5", "--yes")
 	c.WaitLeft(testcluster.MoveLimit, scenario.Group, n5)
-	n1.WaitOutput(testcluster.MoveLimit, 0, []string{"before: 5 voters, 4 alive, 3 needed", "after:  4 voters, 4 alive, 3 needed"}, "node", "remove", "n5", "--dry-run")
+	n1.WaitOutput(testcluster.MoveLimit, 0, []string{"before: 5 voters, 4 alive, 3 needed",
+		"after:  4 voters, 4 alive, 3 needed"}, "node", "remove", "n5", "--dry-run")
 	n1.Want(0, []string{"removed; now 4 voters"}, "node", "remove", "n5", "--yes")
 	waitVoters(c, n2, 4, 4)
 	n5.Start()
@@ -186,13 +195,14 @@ func TestLongNodesJoinAndAreRemovedUnderLoad(t *testing.T) {
 	})
 }
 
-// Of three nodes one loses its disk: it says what to do, and is whole again once its former identity is removed, so that
-// another may fail. Before, a second machine takes its name, and is turned away without leaving a trace.
+// Of three nodes one loses its disk: it says what to do, and is whole again once its former identity is removed, so
+// that another may fail. Before, a second machine takes its name, and is turned away without leaving a trace.
 func TestLongLostDiskAndSecondMachine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("make test-long runs it")
 	}
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: 6}}, Groups: []testcluster.Group{{Name: scenario.Group, Topic: "orders", Handler: `{ kind = "discard" }`}}})
+	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: 6}},
+		Groups: []testcluster.Group{{Name: scenario.Group, Topic: "orders", Handler: `{ kind = "discard" }`}}})
 	c.StartAll(testcluster.StartLimit)
 	c.WaitBalanced(testcluster.MoveLimit, scenario.Group)
 	n1, n2, n3 := c.Nodes[0], c.Nodes[1], c.Nodes[2]
@@ -223,7 +233,8 @@ func TestLongLostDiskAndSecondMachine(t *testing.T) {
 	n2.WaitNotReady(testcluster.MoveLimit, "leasehold node remove n2")
 	n2.WaitOutput(testcluster.MoveLimit, 0, []string{"former", "joining"}, "node", "list")
 	n1.WaitOutput(testcluster.MoveLimit, 10, []string{"node n2: an earlier identity, still a voter"}, "status")
-	n1.WaitOutput(testcluster.MoveLimit, 0, []string{"removed; now 3 voters, 3 alive, 2 needed"}, "node", "remove", "n2", "--yes")
+	n1.WaitOutput(testcluster.MoveLimit, 0, []string{"removed; now 3 voters, 3 alive, 2 needed"}, "node", "remove", "n2",
+		"--yes")
 	c.WaitReady(testcluster.StartLimit)
 	c.WaitBalanced(testcluster.MoveLimit, scenario.Group)
 	testcluster.Eventually(t, testcluster.MoveLimit, func() error {

@@ -26,7 +26,8 @@ func TestLongWallClockOfANodeIsWrong(t *testing.T) {
 	c := testcluster.New(t, testcluster.Spec{Nodes: 1, Skewed: true, Topics: []testcluster.Topic{topic}})
 	n, out := c.Nodes[0], filepath.Join(c.Dir, "out")
 	n.Skew(skewclock.Skew{Wall: time.Hour})
-	c.StartGroup(testcluster.Group{Name: scenario.Group, Topic: "orders", Handler: fmt.Sprintf(`{ kind = "file", path = %q }`, out)})
+	c.StartGroup(testcluster.Group{Name: scenario.Group, Topic: "orders",
+		Handler: fmt.Sprintf(`{ kind = "file", path = %q }`, out)})
 	before := c.Owners(scenario.Group)
 	c.Publish(topic, 20)
 	n.Skew(skewclock.Skew{Wall: -time.Hour})
@@ -43,7 +44,8 @@ func TestLongWallClockOfANodeIsWrong(t *testing.T) {
 			t.Errorf("the log has no time near %v ahead:\n%s", ahead, log)
 		}
 	}
-	if published := published(t, out); !slices.ContainsFunc(published, around(time.Hour)) || !slices.ContainsFunc(published, around(-time.Hour)) {
+	if published := published(t, out); !slices.ContainsFunc(published, around(time.Hour)) ||
+		!slices.ContainsFunc(published, around(-time.Hour)) {
 		t.Errorf("messages say that they were published at %v", published)
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"leasehold/internal/harness/testcluster"
 )
 
-// logging starts a single node with a group that logs every message. redirect is what a shell does before it becomes the
-// agent.
+// logging starts a single node with a group that logs every message. redirect is what a shell does before it becomes
+// the agent.
 func logging(t *testing.T, redirect string) (*testcluster.Cluster, *testcluster.Node) {
 	t.Helper()
 	c := testcluster.New(t, testcluster.Spec{
@@ -109,7 +109,8 @@ func TestAStuckLogDoesNotHoldUpTheEnd(t *testing.T) {
 }
 
 func TestANodeOutlivesTheReaderOfItsLog(t *testing.T) {
-	for name, trap := range map[string]string{"SIGPIPE by default": "", "SIGPIPE ignored, as systemd does": `trap "" PIPE; `} {
+	for name, trap := range map[string]string{"SIGPIPE by default": "",
+		"SIGPIPE ignored, as systemd does": `trap "" PIPE; `} {
 		t.Run(name, func(t *testing.T) {
 			path, pipe := mkfifo(t)
 			c, n := logging(t, trap+"exec 2>"+path)
@@ -135,7 +136,8 @@ func TestANodeRunsWithoutALog(t *testing.T) {
 
 // SIGHUP from a terminal comes twice as a rule: from the kernel and from the shell.
 func TestHangupStopsANodeCleanly(t *testing.T) {
-	c := testcluster.New(t, testcluster.Spec{Nodes: 1, LogLevel: "info", Topics: []testcluster.Topic{{Name: "events", Partitions: 4}}})
+	c := testcluster.New(t, testcluster.Spec{Nodes: 1, LogLevel: "info",
+		Topics: []testcluster.Topic{{Name: "events", Partitions: 4}}})
 	c.AddGroup(testcluster.Group{Name: "calls", Topic: "events", Handler: c.CallLogHandler(testcluster.CallLogOptions{})})
 	c.StartAll(testcluster.StartLimit)
 	n := c.Nodes[0]
@@ -156,7 +158,8 @@ func TestHangupStopsANodeCleanly(t *testing.T) {
 
 // The log of the node that was asked says who asked, and so does the record in the bucket.
 func TestWhoPausedAGroupIsLoggedAndRecorded(t *testing.T) {
-	c := testcluster.New(t, testcluster.Spec{Nodes: 1, LogLevel: "info", Topics: []testcluster.Topic{{Name: "events", Partitions: 4}}})
+	c := testcluster.New(t, testcluster.Spec{Nodes: 1, LogLevel: "info",
+		Topics: []testcluster.Topic{{Name: "events", Partitions: 4}}})
 	c.AddGroup(testcluster.Group{Name: "calls", Topic: "events", Handler: c.CallLogHandler(testcluster.CallLogOptions{})})
 	c.StartAll(testcluster.StartLimit)
 	n := c.Nodes[0]

@@ -16,8 +16,8 @@ import (
 	"leasehold/internal/harness/testcluster"
 )
 
-// quorumLimit is within what time every command and route must have said that there is no quorum. The brief is three seconds on
-// an idle machine; this one runs other tests.
+// quorumLimit is within what time every command and route must have said that there is no quorum. The brief is three
+// seconds on an idle machine; this one runs other tests.
 const quorumLimit = 10 * time.Second
 
 // raw is what only a developer of the broker can read.
@@ -32,13 +32,18 @@ func groupsOfQuorum() []testcluster.Group {
 // routesOfQuorum are all routes that need a quorum, with what they are asked.
 var routesOfQuorum = []struct{ method, path, body string }{
 	{"GET", "/v1/groups", ""}, {"GET", "/v1/topics", ""},
-	{"POST", "/v1/nodes/n2/remove", ""}, {"POST", "/v1/nodes/n2/remove?dry_run=1", ""}, {"POST", "/v1/groups/calls/remove", ""},
-	{"POST", "/v1/groups/calls/requests", `{"kind":"pause","reason":"x"}`}, {"POST", "/v1/groups/calls/requests", `{"kind":"seek","to":"-2s"}`},
-	{"POST", "/v1/groups/calls/requests", `{"kind":"seek","to":"latest","dry_run":true}`}, {"POST", "/v1/groups/bad/requests", `{"kind":"release"}`},
-	{"GET", "/v1/groups/calls/requests/1", ""}, {"GET", "/v1/groups/bad/dlq", ""}, {"GET", "/v1/groups/bad/dlq?number=1&data=true", ""},
+	{"POST", "/v1/nodes/n2/remove", ""}, {"POST", "/v1/nodes/n2/remove?dry_run=1", ""},
+	{"POST", "/v1/groups/calls/remove", ""},
+	{"POST", "/v1/groups/calls/requests", `{"kind":"pause","reason":"x"}`},
+	{"POST", "/v1/groups/calls/requests", `{"kind":"seek","to":"-2s"}`},
+	{"POST", "/v1/groups/calls/requests", `{"kind":"seek","to":"latest","dry_run":true}`},
+	{"POST", "/v1/groups/bad/requests", `{"kind":"release"}`},
+	{"GET", "/v1/groups/calls/requests/1", ""}, {"GET", "/v1/groups/bad/dlq", ""},
+	{"GET", "/v1/groups/bad/dlq?number=1&data=true", ""},
 	{"POST", "/v1/groups/bad/dlq/requeue", `{"numbers":[1]}`}, {"POST", "/v1/groups/bad/dlq/drop", `{"numbers":[1]}`},
 	{"POST", "/v1/topics/orders/messages?key=k", "x"}, {"GET", "/v1/topics/orders/messages/1", ""},
-	{"GET", "/v1/topics/orders/tap", ""}, {"GET", "/v1/topics/orders/tap?follow=true", ""}, {"GET", "/v1/topics/orders/tap?since=1h&key=k", ""},
+	{"GET", "/v1/topics/orders/tap", ""}, {"GET", "/v1/topics/orders/tap?follow=true", ""},
+	{"GET", "/v1/topics/orders/tap?since=1h&key=k", ""},
 	{"GET", "/v1/topics/orders/count?partition=0&after=0&before=9", ""},
 }
 
@@ -47,9 +52,12 @@ var routesWithout = []string{"/livez", "/readyz", "/v1/status", "/v1/nodes", "/v
 
 // commandsOfQuorum are all commands that ask a running node, but for those that --local reads.
 var commandsOfQuorum = []string{
-	"status", "status --partitions", "node list", "node remove n2 --yes", "node remove n2 --dry-run", "group list", "group remove calls --yes",
-	"topic list", "dlq list bad", "dlq show bad 1", "dlq export bad", "dlq requeue bad --all --yes", "dlq requeue bad 1 --yes", "dlq drop bad --all --yes",
-	"dlq release bad --all --yes", "tap orders", "tap orders --key k1 --last 3", "tap orders --follow", "explain orders k1", "explain orders 3",
+	"status", "status --partitions", "node list", "node remove n2 --yes", "node remove n2 --dry-run", "group list",
+	"group remove calls --yes",
+	"topic list", "dlq list bad", "dlq show bad 1", "dlq export bad", "dlq requeue bad --all --yes",
+	"dlq requeue bad 1 --yes", "dlq drop bad --all --yes",
+	"dlq release bad --all --yes", "tap orders", "tap orders --key k1 --last 3", "tap orders --follow",
+	"explain orders k1", "explain orders 3",
 	"pause calls --reason x", "resume calls", "seek calls --to -2s --dry-run", "seek calls --to latest --yes",
 }
 
@@ -85,8 +93,9 @@ func checkRoutes(n *testcluster.Node) {
 		switch {
 		case err != nil:
 			t.Errorf("%s %s: %v", r.method, r.path, err)
-		case json.Unmarshal([]byte(body), &f) != nil, resp.StatusCode != http.StatusServiceUnavailable, resp.Header.Get("Retry-After") == "",
-			!f.NoQuorum, !strings.HasPrefix(f.Error, "no quorum: 1 of 3 nodes answers; n2, n3 do not answer since "):
+		case json.Unmarshal([]byte(body), &f) != nil, resp.StatusCode != http.StatusServiceUnavailable,
+			resp.Header.Get("Retry-After") == "", !f.NoQuorum, !strings.HasPrefix(f.Error,
+				"no quorum: 1 of 3 nodes answers; n2, n3 do not answer since "):
 			t.Errorf("%s %s: %d, Retry-After %q: %s", r.method, r.path, resp.StatusCode, resp.Header.Get("Retry-After"), body)
 		}
 		if raw.MatchString(body) {
@@ -111,7 +120,8 @@ func checkCommands(n *testcluster.Node) {
 	for _, line := range commandsOfQuorum {
 		begun := time.Now()
 		code, out := n.Command(strings.Fields(line)...)
-		if code != 10 || !strings.Contains(out, "no quorum: 1 of 3 nodes answers; n2, n3 do not answer since ") || raw.MatchString(out) {
+		if code != 10 || !strings.Contains(out, "no quorum: 1 of 3 nodes answers; n2, n3 do not answer since ") ||
+			raw.MatchString(out) {
 			t.Errorf("%s: exit code %d:\n%s", line, code, out)
 		}
 		if took := time.Since(begun); took > quorumLimit {
@@ -124,7 +134,8 @@ func checkCommands(n *testcluster.Node) {
 func checkLocal(n *testcluster.Node, messages int) {
 	t := n.Cluster.T
 	t.Helper()
-	n.Want(0, []string{"Warning: this is the replica of one node", "exported " + fmt.Sprint(messages) + " dead letters"}, "dlq", "export", "bad", "--local")
+	n.Want(0, []string{"Warning: this is the replica of one node", "exported " + fmt.Sprint(messages) + " dead letters"},
+		"dlq", "export", "bad", "--local")
 	n.Want(0, []string{"max_attempts", fmt.Sprintf("orders/0/%d ", messages)}, "dlq", "list", "bad", "--local")
 	n.Want(0, []string{"max_attempts", `"number": 2`}, "dlq", "show", "bad", "2", "--local", "-o", "json")
 	n.Want(5, []string{"there is no dead letter 99"}, "dlq", "show", "bad", "99", "--local")
@@ -136,21 +147,24 @@ func checkLocal(n *testcluster.Node, messages int) {
 		t.Errorf("tap --local: exit code %d, %d messages of %d:\n%s", code, lines, messages, out)
 	}
 	code, out = n.Command("tap", "orders", "--local", "--last", "2", "-o", "json")
-	if lines := strings.Count(out, `{"id":"orders/0/`); code != 0 || lines != 2 || !strings.Contains(out, fmt.Sprintf(`"seq":%d,`, messages)) {
+	if lines := strings.Count(out, `{"id":"orders/0/`); code != 0 || lines != 2 ||
+		!strings.Contains(out, fmt.Sprintf(`"seq":%d,`, messages)) {
 		t.Errorf("tap --local --last 2: exit code %d:\n%s", code, out)
 	}
 }
 
 // TestWithoutAQuorumEverythingSaysWhoIsMissing loses two of three nodes, and then restarts the third.
 func TestWithoutAQuorumEverythingSaysWhoIsMissing(t *testing.T) {
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: 1, Extra: `retain = "1h"`}}, Groups: groupsOfQuorum()})
+	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: 1,
+		Extra: `retain = "1h"`}}, Groups: groupsOfQuorum()})
 	n1 := c.Nodes[0]
 	c.StartAll(testcluster.StartLimit)
 	const messages = 2
 	for i := range messages {
 		n1.Want(0, []string{"stored 1"}, "pub", "orders", "--key", fmt.Sprintf("k%d", i), "hello")
 	}
-	n1.WaitOutput(testcluster.MoveLimit, 0, []string{fmt.Sprintf("orders/0/%d ", messages)}, "dlq", "list", "bad", "--local")
+	n1.WaitOutput(testcluster.MoveLimit, 0, []string{fmt.Sprintf("orders/0/%d ", messages)}, "dlq", "list", "bad",
+		"--local")
 	checkHealthy(n1)
 
 	c.Nodes[1].Kill()
@@ -164,7 +178,8 @@ func TestWithoutAQuorumEverythingSaysWhoIsMissing(t *testing.T) {
 
 	n1.Kill()
 	n1.Start()
-	n1.WaitOutput(testcluster.StartLimit, 10, []string{"n2, n3 do not answer since the start of this node"}, "group", "list")
+	n1.WaitOutput(testcluster.StartLimit, 10, []string{"n2, n3 do not answer since the start of this node"}, "group",
+		"list")
 	checkRoutes(n1)
 	checkCommands(n1)
 	checkLocal(n1, messages)
@@ -180,11 +195,15 @@ func checkHealthy(n *testcluster.Node) {
 		code int
 		line string
 	}{
-		{0, "node list"}, {0, "group list"}, {0, "topic list"}, {0, "dlq list bad"}, {0, "dlq list bad --timeout 1m"}, {0, "tap orders"}, {0, "explain orders k1"},
+		{0, "node list"}, {0, "group list"}, {0, "topic list"}, {0, "dlq list bad"}, {0, "dlq list bad --timeout 1m"},
+		{0, "tap orders"}, {0, "explain orders k1"},
 		{0, "pause calls --reason x"}, {0, "resume calls"}, {0, "seek calls --to latest --dry-run"},
-		{0, "dlq requeue bad --all --dry-run"}, {5, "dlq show bad 99"}, {5, "dlq list nobody"}, {5, "tap nothing"}, {5, "node remove n9 --yes"},
-		{11, "node remove n2 --yes"}, {11, "group remove calls --yes"}, {2, "tap orders --timeout 0s"}, {2, "seek calls --to soon"},
-		{6, "tap orders --follow --timeout 300ms"}, {2, "pub orders --key k9 x --timeout -1s"}, {2, "status --watch --timeout 1s"},
+		{0, "dlq requeue bad --all --dry-run"}, {5, "dlq show bad 99"}, {5, "dlq list nobody"}, {5, "tap nothing"},
+		{5, "node remove n9 --yes"},
+		{11, "node remove n2 --yes"}, {11, "group remove calls --yes"}, {2, "tap orders --timeout 0s"},
+		{2, "seek calls --to soon"},
+		{6, "tap orders --follow --timeout 300ms"}, {2, "pub orders --key k9 x --timeout -1s"},
+		{2, "status --watch --timeout 1s"},
 	} {
 		code, out := n.Command(strings.Fields(c.line)...)
 		if code != c.code || raw.MatchString(out) {
@@ -201,7 +220,8 @@ func checkStatus(n *testcluster.Node, mark string) {
 		n.Cluster.T.Fatal(err)
 	}
 	for _, other := range s.Nodes {
-		if want := map[string]string{"n1": "waiting"}[other.Name]; other.State != "unreachable" && other.State != want || other.Ready {
+		if want := map[string]string{"n1": "waiting"}[other.Name]; other.State != "unreachable" && other.State != want ||
+			other.Ready {
 			n.Cluster.T.Errorf("%+v", other)
 		}
 	}
@@ -212,6 +232,6 @@ func checkStatus(n *testcluster.Node, mark string) {
 
 // checkPub has publishing wait, say for what, and end as asked.
 func checkPub(n *testcluster.Node) {
-	n.Want(6, []string{"no quorum: waiting (1 of 3 nodes answers; n2, n3 do not answer since", "not sent 1", "--timeout 2s"},
-		"pub", "orders", "--key", "k", "--timeout", "2s", "hello")
+	n.Want(6, []string{"no quorum: waiting (1 of 3 nodes answers; n2, n3 do not answer since", "not sent 1",
+		"--timeout 2s"}, "pub", "orders", "--key", "k", "--timeout", "2s", "hello")
 }

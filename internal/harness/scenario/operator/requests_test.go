@@ -17,7 +17,8 @@ import (
 	"leasehold/partitioner"
 )
 
-var askRounds = flag.Int("asks", len(requestFaults), "how often TestLongRequestsAreAppliedOnce seeks and pauses, each time with another fault")
+var askRounds = flag.Int("asks", len(requestFaults),
+	"how often TestLongRequestsAreAppliedOnce seeks and pauses, each time with another fault")
 
 // fault is what befalls a node while a request is on its way.
 var requestFaults = []struct {
@@ -41,8 +42,9 @@ type asked struct {
 	Waiting []int  `json:"waiting"`
 }
 
-// TestLongRequestsAreAppliedOnce seeks to the beginning, pauses and resumes all partitions while a node is killed, hands over,
-// freezes or is busy. Every partition must begin anew exactly once for each seek, and start nothing while it is paused.
+// TestLongRequestsAreAppliedOnce seeks to the beginning, pauses and resumes all partitions while a node is killed,
+// hands over, freezes or is busy. Every partition must begin anew exactly once for each seek, and start nothing while
+// it is paused.
 func TestLongRequestsAreAppliedOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("make test-long runs it")
@@ -55,11 +57,14 @@ func TestRequestsAreAppliedOnce(t *testing.T) { requestsAreAppliedOnce(t, 1) }
 
 func requestsAreAppliedOnce(t *testing.T, rounds int) {
 	const partitions, messages = 12, 600
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: partitions, Extra: `retain = "1h"`}}})
-	c.AddGroup(testcluster.Group{Name: "calls", Topic: "orders", Handler: c.CallLogHandler(testcluster.CallLogOptions{Delay: 10 * time.Millisecond})})
+	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: partitions,
+		Extra: `retain = "1h"`}}})
+	c.AddGroup(testcluster.Group{Name: "calls", Topic: "orders",
+		Handler: c.CallLogHandler(testcluster.CallLogOptions{Delay: 10 * time.Millisecond})})
 	c.StartAll(time.Minute)
 	c.WaitBalanced(time.Minute, "calls")
-	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{Topic: partitioner.Topic{Name: "orders", Partitions: partitions}, Keys: 60, Burst: messages})
+	load := testcluster.StartLoad(t, c.URLs(),
+		testcluster.LoadSpec{Topic: partitioner.Topic{Name: "orders", Partitions: partitions}, Keys: 60, Burst: messages})
 	records := load.Stop(t, time.Minute)
 	c.WaitDrained(time.Minute, "calls")
 	random := rand.New(rand.NewPCG(uint64(rounds), 9))
@@ -144,8 +149,8 @@ func mustBeQuiet(c *testcluster.Cluster, from int64) {
 	}
 }
 
-// checkRewinds counts, in each partition, how often calls went back to its first message from well beyond it. After a crash
-// they go back a little, to a checkpoint; only a seek goes back to the beginning.
+// checkRewinds counts, in each partition, how often calls went back to its first message from well beyond it. After a
+// crash they go back a little, to a checkpoint; only a seek goes back to the beginning.
 func checkRewinds(c *testcluster.Cluster, t *testing.T, want int) {
 	t.Helper()
 	byPartition := map[int][]history.Call{}

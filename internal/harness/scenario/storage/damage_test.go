@@ -15,18 +15,21 @@ import (
 )
 
 // One flipped bit, which the broker does not notice; after a kill -9 its copy lacks the rest of the file, and it calls
-// itself healthy and current. The node finds it before it takes a partition, serves nothing from it, tells a person, and
-// fetches the copy anew from the others.
+// itself healthy and current. The node finds it before it takes a partition, serves nothing from it, tells a person,
+// and fetches the copy anew from the others.
 func TestLongDamagedCopyIsFoundAndFetchedAnew(t *testing.T) {
 	if testing.Short() {
 		t.Skip("make test-long runs it")
 	}
 	const burst = 3000
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: scenario.Partitions, Extra: `retain = "1h"`}}})
-	c.AddGroup(testcluster.Group{Name: scenario.Group, Topic: "orders", Handler: c.CallLogHandler(testcluster.CallLogOptions{})})
+	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{{Name: "orders", Partitions: scenario.Partitions,
+		Extra: `retain = "1h"`}}})
+	c.AddGroup(testcluster.Group{Name: scenario.Group, Topic: "orders",
+		Handler: c.CallLogHandler(testcluster.CallLogOptions{})})
 	c.StartAll(testcluster.StartLimit)
 	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{
-		Topic: partitioner.Topic{Name: "orders", Partitions: scenario.Partitions}, Keys: scenario.Keys, Rate: 50, Burst: burst,
+		Topic: partitioner.Topic{Name: "orders", Partitions: scenario.Partitions}, Keys: scenario.Keys, Rate: 50,
+		Burst: burst,
 	})
 	load.Flows(t, testcluster.MoveLimit, burst)
 	n1 := c.Nodes[0]
@@ -65,7 +68,8 @@ func TestLongDamagedCopyIsFoundAndFetchedAnew(t *testing.T) {
 		return err
 	})
 	scenario.Judge(t, c, load, history.Rules{
-		Groups: []string{scenario.Group}, Repeats: history.RepeatsAfterAnyKill, MinAcked: burst, MinKeys: scenario.Keys, MinKills: 2,
+		Groups: []string{scenario.Group}, Repeats: history.RepeatsAfterAnyKill, MinAcked: burst, MinKeys: scenario.Keys,
+		MinKills: 2,
 	})
 }
 

@@ -12,7 +12,8 @@ import (
 	"leasehold/partitioner"
 )
 
-// roll gives a node another config and restarts it, by SIGTERM or kill -9, and waits until every node that runs is ready.
+// roll gives a node another config and restarts it, by SIGTERM or kill -9, and waits until every node that runs is
+// ready.
 func roll(c *testcluster.Cluster, n *testcluster.Node, o testcluster.Own, stop func(*testcluster.Node)) {
 	c.T.Helper()
 	stop(n)
@@ -42,8 +43,9 @@ func waitNoStream(c *testcluster.Cluster, stream string) {
 	})
 }
 
-// Every change of topics, groups and sizes that operators make, rolled out one node at a time and in part by kill -9, with sizes left
-// to their defaults: every node gets ready with each, whatever the others' configs say, and what is published meanwhile is handled.
+// Every change of topics, groups and sizes that operators make, rolled out one node at a time and in part by kill -9,
+// with sizes left to their defaults: every node gets ready with each, whatever the others' configs say, and what is
+// published meanwhile is handled.
 func TestLongNoChangeOfSizesKeepsANodeFromWorking(t *testing.T) {
 	if testing.Short() {
 		t.Skip("make test-long runs it")
@@ -53,14 +55,16 @@ func TestLongNoChangeOfSizesKeepsANodeFromWorking(t *testing.T) {
 		return testcluster.Group{Name: name, Topic: topic, Handler: `{ kind = "discard" }`}
 	}
 	judge, second := group("judge", "events"), group("second", "events")
-	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{events}, Groups: []testcluster.Group{judge, second}, Server: `max_store = "2GiB"`})
+	c := testcluster.New(t, testcluster.Spec{Topics: []testcluster.Topic{events},
+		Groups: []testcluster.Group{judge, second}, Server: `max_store = "2GiB"`})
 	c.StartAll(testcluster.StartLimit)
 	n1, n2, n3 := c.Nodes[0], c.Nodes[1], c.Nodes[2]
 	config := func(topics []testcluster.Topic, groups ...testcluster.Group) testcluster.Own {
 		return testcluster.Own{Peers: c.Nodes, Topics: topics, Groups: groups}
 	}
 	old, less := config([]testcluster.Topic{events}, judge, second), config([]testcluster.Topic{events}, judge)
-	load := testcluster.StartLoad(t, c.URLs(), testcluster.LoadSpec{Topic: partitioner.Topic{Name: "events", Partitions: 6}, Keys: 20, Rate: 20, Seed: 1})
+	load := testcluster.StartLoad(t, c.URLs(),
+		testcluster.LoadSpec{Topic: partitioner.Topic{Name: "events", Partitions: 6}, Keys: 20, Rate: 20, Seed: 1})
 
 	roll(c, n1, less, term) // a group less, with a step back and a crash of a node with the old config
 	roll(c, n2, old, kill)
@@ -79,7 +83,8 @@ func TestLongNoChangeOfSizesKeepsANodeFromWorking(t *testing.T) {
 	c.Spec.Server = `max_store = "512MiB"`
 	roll(c, n3, config([]testcluster.Topic{events, {Name: "extra", Partitions: 2}}, judge), kill)
 	waitSize(c, n1, "extra", 64<<20) // More than n3 has room for: n1 or n2 gives it.
-	if !strings.Contains(n3.Log(), "size does not fit into max_store") || !strings.Contains(n1.Log()+n2.Log(), "stream raised: there is room in max_store") {
+	if !strings.Contains(n3.Log(), "size does not fit into max_store") ||
+		!strings.Contains(n1.Log()+n2.Log(), "stream raised: there is room in max_store") {
 		t.Error("n3 had room for the topic, or neither n1 nor n2 gave it")
 	}
 	roll(c, n1, less, term)
@@ -92,7 +97,8 @@ func TestLongNoChangeOfSizesKeepsANodeFromWorking(t *testing.T) {
 	for _, n := range c.Nodes {
 		roll(c, n, renamed, term)
 	}
-	n3.WaitOutput(testcluster.MoveLimit, 0, []string{"topic events is in no live node's config and reserves 256 MiB", "leasehold topic remove events"}, "status")
+	n3.WaitOutput(testcluster.MoveLimit, 0, []string{"topic events is in no live node's config and reserves 256 MiB",
+		"leasehold topic remove events"}, "status")
 	n3.Want(11, []string{"still has the groups judge"}, "topic", "remove", "events", "--yes")
 	n3.Want(0, nil, "group", "remove", "judge", "--yes")
 	n2.Kill()
@@ -122,8 +128,8 @@ func waitSize(c *testcluster.Cluster, asked *testcluster.Node, topic string, wan
 	})
 }
 
-// stateSizes has two nodes state the size and the retain of one topic: the one that started last decides, and one that states
-// none leaves them.
+// stateSizes has two nodes state the size and the retain of one topic: the one that started last decides, and one that
+// states none leaves them.
 func stateSizes(c *testcluster.Cluster, o testcluster.Own) {
 	c.T.Helper()
 	for _, step := range []struct {

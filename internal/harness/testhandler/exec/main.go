@@ -1,5 +1,5 @@
-// Command exec is a handler of kind exec that does nothing: for measuring what it takes to start a small program for each
-// message. With an argument it writes down there when it answered.
+// Command exec is a handler of kind exec that does nothing: for measuring what it takes to start a small program for
+// each message. With an argument it writes down there when it answered.
 package main
 
 import (

@@ -20,8 +20,8 @@ type logConfig struct {
 	Deaf       bool   `json:"deaf"`        // Calls in flight are completed when the node is gone, as by many programs.
 }
 
-// logger logs when each call started and ended, for history to judge. Partitions are handled side by side, so a call can
-// take long without taking CPU.
+// logger logs when each call started and ended, for history to judge. Partitions are handled side by side, so a call
+// can take long without taking CPU.
 type logger struct {
 	config logConfig
 	log    callLog

@@ -39,7 +39,8 @@ func runPlain(args []string) error {
 	case len(args) == 5 && args[0] == "nats":
 		return plainNATS(log, service{args[1], args[2], args[3], args[4]})
 	}
-	return errors.New("usage: program plain [-batch] [-stamps FILE] subprocess | http ADDRESS | nats URL USER PASSWORD GROUP")
+	return errors.New("usage: program plain [-batch] [-stamps FILE] subprocess | http ADDRESS | nats URL USER PASSWORD " +
+		"GROUP")
 }
 
 func plainSubprocess(log *testhandler.Stamps, batch bool) error {

@@ -1,5 +1,5 @@
-// Command attacker makes the assault that it reads from its input, and writes what came of it. It is a process of its own so
-// that it can have less of the processor than those it attacks, as if it ran on another machine.
+// Command attacker makes the assault that it reads from its input, and writes what came of it. It is a process of its
+// own so that it can have less of the processor than those it attacks, as if it ran on another machine.
 package main
 
 import (
