@@ -80,7 +80,7 @@ type ResourceConfig interface {
 	Resources() Resources
 	// WithPaths returns the config with the answers of file and directory in place of each path.
 	WithPaths(file, directory func(path string) string) Config
-	// CheckFiles reads the files and reports every fault, by its key.
+	// CheckFiles reads the files and returns every fault as a *fielderr.Error of the handler's table.
 	CheckFiles() error
 }
 
