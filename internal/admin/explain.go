@@ -201,27 +201,19 @@ func OnlyGroup(m *api.Message) string {
 // locateDone tells a message that was handled from a dead letter.
 func (x Explainer) locateDone(ctx context.Context, v *api.ExplainedGroup, m *api.Message) error {
 	v.Place, v.Note = api.PlaceDone, "done"
-	f := api.LetterFilter{Partition: &m.Partition, Key: m.Key}
+	f := api.LetterFilter{Partition: &m.Partition, Key: m.Key, Seq: m.Seq}
 	if !partitioner.LetterKey(m.Key).Hashed() {
 		f.Key = partitioner.ExactKeyName(m.Key)
 	}
-	for {
-		page, err := x.DeadLetters(ctx, v.Group, f)
-		if err != nil {
-			return err
-		}
-		for _, l := range page.Letters {
-			if l.Seq == m.Seq {
-				v.Place = api.PlaceDeadLetter
-				v.Note = fmt.Sprintf("dead letter %d (%s): `leasehold dlq show %s %d`", l.Number, l.Reason, v.Group, l.Number)
-				return nil
-			}
-		}
-		if page.Next == 0 {
-			return nil
-		}
-		f.After = page.Next
+	page, err := x.DeadLetters(ctx, v.Group, f)
+	if err != nil {
+		return err
 	}
+	for _, l := range page.Letters {
+		v.Place = api.PlaceDeadLetter
+		v.Note = fmt.Sprintf("dead letter %d (%s): `leasehold dlq show %s %d`", l.Number, l.Reason, v.Group, l.Number)
+	}
+	return nil
 }
 
 // ahead is where a message is that the group has not finished.
