@@ -154,3 +154,12 @@ func originOf(ctx context.Context) (from origin, ok bool) {
 	from, ok = ctx.Value(originKey{}).(origin)
 	return from, ok
 }
+
+// callerOf names who makes the request of a context; empty outside of one.
+func callerOf(ctx context.Context) string {
+	from, ok := originOf(ctx)
+	if !ok {
+		return ""
+	}
+	return from.caller.String()
+}

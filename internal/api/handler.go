@@ -112,10 +112,4 @@ func (h *handler) write(w http.ResponseWriter, code int, body any) {
 }
 
 // By names who makes the request that a context belongs to; empty outside of one.
-func By(ctx context.Context) string {
-	from, ok := originOf(ctx)
-	if !ok {
-		return ""
-	}
-	return from.caller.String()
-}
+func By(ctx context.Context) string { return callerOf(ctx) }
