@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"leasehold/internal/api/listen"
 )
 
 func dialPort(t *testing.T, addr string) net.Conn {
@@ -27,7 +29,7 @@ func TestIdleConnectionsMakeRoomForNewOnes(t *testing.T) {
 	addr, socket := serveLimited(t, &fakeMessages{}, limits{connections: 4})
 	for name, dial := range map[string]func() (net.Conn, error){
 		"port":   func() (net.Conn, error) { return net.Dial("tcp", addr) },
-		"socket": func() (net.Conn, error) { return dialUnix(socket) },
+		"socket": func() (net.Conn, error) { return listen.DialUnix(socket) },
 	} {
 		var idle []net.Conn
 		for range 200 {

@@ -1,4 +1,4 @@
-package api
+package listen
 
 import (
 	"io"
@@ -14,7 +14,7 @@ func TestAFloodOfConnectionsIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newBoundedListener(raw, 4)
+	l := NewBounded(raw, 4)
 	defer l.Close()
 	go func() {
 		for range 300 {
@@ -27,7 +27,7 @@ func TestAFloodOfConnectionsIsBounded(t *testing.T) {
 		if err != nil {
 			break
 		}
-		connState(c, http.StateActive)
+		State(c, http.StateActive)
 		l.mu.Lock()
 		if len(l.open) > 4+surplus {
 			t.Errorf("%d connections are open", len(l.open))
@@ -73,7 +73,7 @@ func TestConnectionsLeaveDescriptorsToTheStore(t *testing.T) {
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: soft, Max: files.Max}); err != nil {
 			t.Fatal(err)
 		}
-		if got := connectionLimit(); got != want {
+		if got := Limit(); got != want {
 			t.Errorf("with %d descriptors: %d connections, want %d", soft, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package api
+package listen
 
 import (
 	"os"
@@ -17,7 +17,7 @@ func TestWhoHidesFromItsOwnUserIsAHandler(t *testing.T) {
 		{nil, false}, {&unix.Ucred{Pid: int32(os.Getpid()), Uid: own}, false}, {&unix.Ucred{Pid: gone, Uid: 0}, false},
 		{&unix.Ucred{Pid: gone, Uid: own + 1}, false}, {&unix.Ucred{Pid: gone, Uid: own}, own != 0}, {&unix.Ucred{Pid: 1, Uid: 0}, false},
 	} {
-		if got := (caller{cred: c.cred}).isHandler(); got != c.want {
+		if got := (Caller{cred: c.cred}).IsHandler(); got != c.want {
 			t.Errorf("%+v: %v", c.cred, got)
 		}
 	}
