@@ -43,7 +43,7 @@ func (in *Ingress) welcome(conn net.Conn) {
 	host := address(conn)
 	if in.crowded() {
 		if evicted := in.pending.evict(); evicted != nil {
-			in.refusals.countAddress(address(evicted.raw), "too_many_logins", "")
+			in.refusals.countAddress(address(evicted.link.raw), "too_many_logins", "")
 			evicted.end(nil)
 		}
 	}
@@ -52,7 +52,7 @@ func (in *Ingress) welcome(conn net.Conn) {
 		reset(conn)
 		return
 	} else if evicted != nil {
-		in.refusals.countAddress(address(evicted.raw), "too_many_logins", "")
+		in.refusals.countAddress(address(evicted.link.raw), "too_many_logins", "")
 		evicted.end(nil)
 	}
 	if in.crowded() {
@@ -100,21 +100,21 @@ const tlsLimit = 5 * time.Second
 
 // greet tells the client who we are, and makes TLS of the connection where that is asked for.
 func (c *client) greet() error {
-	_ = c.conn.SetDeadline(time.Now().Add(tlsLimit))
-	if _, err := c.conn.Write([]byte(c.info())); err != nil {
+	conn := c.link.conn
+	_ = conn.SetDeadline(time.Now().Add(tlsLimit))
+	if _, err := conn.Write([]byte(c.in.info(c.id, c.nonce, c.user != nil))); err != nil {
 		return err
 	}
 	if c.in.opt.TLS != nil && c.user == nil {
-		secure := tls.Server(c.conn, c.in.opt.TLS)
+		secure := tls.Server(conn, c.in.opt.TLS)
 		if err := secure.Handshake(); err != nil {
-			c.in.refusals.countAddress(address(c.raw), "tls_handshake", err.Error())
+			c.in.refusals.countAddress(address(c.link.raw), "tls_handshake", err.Error())
 			return err
 		}
-		c.mu.Lock()
-		c.conn = secure
-		c.mu.Unlock()
+		c.link.secure(secure)
+		conn = secure
 	}
-	return c.conn.SetDeadline(time.Time{})
+	return conn.SetDeadline(time.Time{})
 }
 
 // doorstep is where connections are until they have logged in.

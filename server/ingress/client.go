@@ -7,58 +7,55 @@ import (
 	"leasehold/server/ingress/limits"
 	"leasehold/server/ingress/wire"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// client is one connection. One goroutine serves it, which reads, checks and passes on, and another while there is
-// something to send to it.
+// client is one connection. One goroutine serves it: it reads, checks and forwards. Another one sends to it while there
+// is something to send, and its upstream's gives it what the broker says.
 type client struct {
 	in    *Ingress
-	raw   net.Conn // as it was accepted; to close it, and for deadlines
-	conn  net.Conn // to read and write: raw, or TLS over it
 	id    uint64
 	nonce string
+	begun time.Time
+	link  link
+	pulse pulse
 
-	// Of the reading goroutine.
+	// Of the reading goroutine. Others read user, up and opt of a client that has logged in.
 	user   *user     // nil until it has logged in
 	up     *upstream // likewise
 	opt    wire.ConnectOptions
-	buf    []byte // received and not consumed: buf[r:w]
-	r, w   int
-	need   int      // bytes from r on that the next message has, 0: not known yet
-	held   int      // bytes of buf that are taken from the buffers' budget
-	skip   int      // bytes of a refused message that are to be dropped
-	batch  []byte   // for the broker
-	pongs  []func() // what is done at the broker's answer to each PING in it
-	header []byte   // a rebuilt header block
-	others int      // operations since the last read that were not messages to the broker
-	inbox  []byte   // the reply subject of the last message to the broker
-	idText []byte   // the client's token in it, with a dot
+	buf    receiveBuffer
+	batch  brokerBatch
+	header []byte // a rebuilt header block
+	others int    // operations since the last read that were not messages to the broker
+	inbox  []byte // the reply subject of the last message to the broker
+	idText []byte // the client's token in it, with a dot
 
+	loggedIn      atomic.Bool
 	left, counted bool // of the ingress's lock: it has ended; it counts for its user
 
-	// What sweep looks at.
-	begun    time.Time
-	over     chan struct{} // closed when the connection has ended
-	loggedIn atomic.Bool
-	waiting  atomic.Bool  // for us, not for the client: its silence is not its fault
-	heard    atomic.Int64 // when bytes last arrived
-	partial  atomic.Int64 // since when a message is half received, 0: none is
-	pings    int          // sent and not answered; of housekeeping
-
-	mu      sync.Mutex
-	ended   bool
-	spare   []byte    // for the next out
-	room    sync.Cond // the window, or out, has room again
+	// Of the link's lock.
 	window  limits.Window
-	subs    subscriptions
-	done    []*subscription     // scratch of tell
-	served  map[string]*service // by the client's sid; of users that serve
-	replies map[string]int64    // reply subjects of requests that wait for the answer, with their time
-	out     []byte
-	writing bool // a goroutine sends what is in out
+	subs    subscriptions // of users that publish
+	serving serving       // of users that serve
+}
+
+// pulse is when a client was last heard, to find one that is stuck or gone. Its reading goroutine writes it and
+// housekeeping reads it.
+type pulse struct {
+	now     *atomic.Int64 // the coarse clock
+	waiting atomic.Bool   // the client is not read because of us: its silence is not its fault
+	heard   atomic.Int64  // when bytes last arrived
+	partial atomic.Int64  // since when a message is half received; 0: none is
+	pings   int           // sent and not answered; of housekeeping
+}
+
+// resume ends a wait for us: the time does not count for the client.
+func (p *pulse) resume() {
+	p.heard.Store(p.now.Load())
+	p.partial.Store(0)
+	p.waiting.Store(false)
 }
 
 func (in *Ingress) newClient(conn net.Conn) *client {
@@ -69,12 +66,15 @@ func (in *Ingress) newClient(conn net.Conn) *client {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
 	c := &client{
-		in: in, raw: conn, conn: conn, id: id, nonce: base64.RawURLEncoding.EncodeToString(random[:]),
-		begun: time.Now(), over: make(chan struct{}), buf: make([]byte, firstBuffer),
+		in: in, id: id, nonce: base64.RawURLEncoding.EncodeToString(random[:]), begun: time.Now(),
+		buf: receiveBuffer{data: make([]byte, firstBuffer)},
 	}
+	l := &c.link
+	l.raw, l.conn, l.running, l.failed, l.over = conn, conn, &in.running, c.writeFailed, make(chan struct{})
+	l.room.L = &l.mu
 	c.opt.Verbose = true // what the protocol says for a client that says nothing
-	c.room.L = &c.mu
-	c.heard.Store(in.now.Load())
+	c.pulse.now = &in.now
+	c.pulse.heard.Store(in.now.Load())
 	return c
 }
 
@@ -90,20 +90,12 @@ func (c *client) run() {
 		c.up.leave(c)
 	}
 	if c.in.stopped.Load() {
-		c.waitEnded() // Close gives it the answers that are under way
+		c.link.awaitEnd() // Close gives it the replies that are under way
 	}
 	var p *protocolError
 	if errors.As(err, &p) {
-		c.sendLine("-ERR '" + p.text + "'\r\n")
-		c.flushOut(time.Second)
-	}
-}
-
-func (c *client) waitEnded() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for !c.ended {
-		c.room.Wait()
+		c.link.sendLine("-ERR '" + p.text + "'\r\n")
+		c.link.flush(time.Second)
 	}
 }
 
@@ -128,38 +120,18 @@ var (
 	errMaxClients  = &protocolError{"maximum connections exceeded"}
 )
 
-func (c *client) hasEnded() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.ended
-}
-
-// interrupt has the reading goroutine stop at the next look.
-func (c *client) interrupt() { _ = c.raw.SetReadDeadline(time.Now()) }
-
-// end closes the connection, with an error for the client if there is one. What it has sent stays counted until the
+// end closes the connection, with an error for the client if why is not nil. What it has sent stays counted until the
 // broker has answered it.
 func (c *client) end(why *protocolError) {
-	c.mu.Lock()
-	if c.ended {
-		c.mu.Unlock()
+	c.link.mu.Lock()
+	if c.link.ended {
+		c.link.mu.Unlock()
 		return
 	}
-	if why != nil {
-		c.out = append(c.out, "-ERR '"+why.text+"'\r\n"...)
-	}
-	last, conn := c.out, c.conn
-	c.ended, c.out = true, nil
-	close(c.over)
-	busy := c.writing
+	conn, last := c.link.endLocked(why)
 	open := c.window.Open
-	c.room.Broadcast()
-	c.mu.Unlock()
-	if why != nil && !busy && len(last) <= farewell {
-		_ = c.raw.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = conn.Write(last)
-	}
-	_ = c.raw.Close()
+	c.link.mu.Unlock()
+	c.link.hangUp(conn, last)
 	c.in.left(c)
 	c.in.inflight.Wake()
 	c.in.buffers.Wake()
@@ -168,7 +140,7 @@ func (c *client) end(why *protocolError) {
 	}
 }
 
-// release forgets a connection that has ended and of which the broker has answered all.
+// release forgets a connection that has ended, once the broker has answered all that came over it.
 func (c *client) release() {
 	c.in.forget(c)
 	if c.loggedIn.Load() {
@@ -189,29 +161,29 @@ const (
 func (c *client) sweep(now time.Time) {
 	at := c.in.since(now)
 	c.expire(at - int64(answerLimit))
-	if c.hasEnded() {
+	if c.link.hasEnded() {
 		return
 	}
-	silent := at - c.heard.Load()
-	partial := c.partial.Load()
+	silent := at - c.pulse.heard.Load()
+	partial := c.pulse.partial.Load()
 	switch {
-	case c.waiting.Load():
+	case c.pulse.waiting.Load():
 	case !c.loggedIn.Load():
 		if now.Sub(c.begun) > loginLimit {
-			c.in.refusals.countAddress(address(c.raw), "authentication_timeout", "")
+			c.in.refusals.countAddress(address(c.link.raw), "authentication_timeout", "")
 			c.end(errAuthTimeout)
 		}
 	case partial > 0 && (silent > int64(stallLimit) || at-partial > int64(c.in.messageLimit())):
 		c.in.refusals.count(c.user.String(), "slow_sender", "")
 		c.end(errStale)
-	case silent > int64(pingEvery)*int64(c.pings+1):
-		if c.pings++; c.pings > pingsAllowed {
+	case silent > int64(pingEvery)*int64(c.pulse.pings+1):
+		if c.pulse.pings++; c.pulse.pings > pingsAllowed {
 			c.end(errStale)
 			return
 		}
-		c.sendLine("PING\r\n")
+		c.link.sendLine("PING\r\n")
 	case silent < int64(pingEvery):
-		c.pings = 0
+		c.pulse.pings = 0
 	}
 }
 
@@ -222,22 +194,18 @@ func (in *Ingress) messageLimit() time.Duration {
 
 // expire counts messages sent before a time as answered.
 func (c *client) expire(before int64) {
-	c.mu.Lock()
+	c.link.mu.Lock()
 	messages, bytes := c.window.Expire(before)
 	c.window.Shrink()
-	if len(c.out) == 0 && !c.writing {
-		c.out, c.spare = nil, nil
+	if len(c.link.out) == 0 && !c.link.writing {
+		c.link.out, c.link.spare = nil, nil
 	}
-	over := c.ended && c.window.Open == 0
+	over := c.link.ended && c.window.Open == 0
 	if messages > 0 {
-		c.room.Broadcast()
+		c.link.room.Broadcast()
 	}
-	for reply, at := range c.replies {
-		if at < before-int64(serviceLimit) {
-			delete(c.replies, reply)
-		}
-	}
-	c.mu.Unlock()
+	c.serving.expire(before - int64(serviceLimit))
+	c.link.mu.Unlock()
 	if messages > 0 {
 		c.in.inflight.Give(&c.user.pace, messages, bytes)
 	}

@@ -29,10 +29,10 @@ func flood(t *testing.T, p *peer, text string) int {
 }
 
 // heldFor is how many bytes wait for a client.
-func (c *client) heldFor() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.out)
+func (l *link) heldFor() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.out)
 }
 
 // Whatever a client says, it costs no more than a bounded amount of memory if it does not read what it is told.
@@ -51,7 +51,7 @@ func TestClientThatReadsNothingIsNotReadWithoutEnd(t *testing.T) {
 			p := r.as(t, "alice")
 			p.say(t, "SUB _INBOX.> 1\r\n")
 			flood(t, p, text)
-			if n := r.only(t).heldFor(); n > mostOut {
+			if n := r.only(t).link.heldFor(); n > mostOut {
 				t.Errorf("%d bytes wait for it", n)
 			}
 			r.publishes(t, r.as(t, "alice"))
@@ -93,13 +93,13 @@ func TestBusySenderIsNotTakenForASlowOne(t *testing.T) {
 	began := int64(0)
 	for range 3 {
 		eventually(t, func() error {
-			at := c.partial.Load()
+			at := c.pulse.partial.Load()
 			if at <= began || r.now.Load() <= at {
 				return fmt.Errorf("in the middle of a message since %d, of one before since %d", at, began)
 			}
 			return nil
 		})
-		began = c.partial.Load()
+		began = c.pulse.partial.Load()
 		p.say(t, "y\r\nPUB orders.a _INBOX.a 2\r\nx")
 		p.expect(t, "MSG _INBOX.a 1 4")
 	}
@@ -139,9 +139,9 @@ func TestSlowAndSilentClientsEnd(t *testing.T) {
 			}
 			one := r.only(t)
 			eventually(t, func() error {
-				one.mu.Lock()
-				defer one.mu.Unlock()
-				if middle := !strings.HasSuffix(c.said, "\n") && c.said != ""; middle != (one.partial.Load() > 0) {
+				one.link.mu.Lock()
+				defer one.link.mu.Unlock()
+				if middle := !strings.HasSuffix(c.said, "\n") && c.said != ""; middle != (one.pulse.partial.Load() > 0) {
 					return errors.New("not all has been read")
 				}
 				return nil
@@ -149,7 +149,7 @@ func TestSlowAndSilentClientsEnd(t *testing.T) {
 			begun := time.Now()
 			for _, l := range c.looks {
 				one.sweep(begun.Add(l.after))
-				if one.hasEnded() != l.ends {
+				if one.link.hasEnded() != l.ends {
 					t.Fatalf("after %s: ended %v", l.after, !l.ends)
 				}
 			}
@@ -227,10 +227,10 @@ func TestSilentClientHoldsLittle(t *testing.T) {
 		p.expect(t, "MSG _INBOX.r")
 	}
 	eventually(t, func() error { // housekeeping sweeps every second
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if cap(c.out)+cap(c.spare) > 0 || !c.window.Small() {
-			return fmt.Errorf("%d and %d bytes are held, window small: %v", cap(c.out), cap(c.spare), c.window.Small())
+		c.link.mu.Lock()
+		defer c.link.mu.Unlock()
+		if cap(c.link.out)+cap(c.link.spare) > 0 || !c.window.Small() {
+			return fmt.Errorf("%d and %d bytes are held, window small: %v", cap(c.link.out), cap(c.link.spare), c.window.Small())
 		}
 		return nil
 	})
@@ -279,7 +279,7 @@ func slowedDown(t *testing.T, what string) {
 	}()
 	waits := r.only(t)
 	eventually(t, func() error {
-		if !waits.waiting.Load() {
+		if !waits.pulse.waiting.Load() {
 			return errors.New("it is read without a rest")
 		}
 		return nil
@@ -290,7 +290,7 @@ func slowedDown(t *testing.T, what string) {
 	noisy.Close()
 	waits.end(nil)
 	eventually(t, func() error {
-		if waits.waiting.Load() {
+		if waits.pulse.waiting.Load() {
 			return errors.New("it waits after its end")
 		}
 		return nil

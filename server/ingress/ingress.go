@@ -107,12 +107,13 @@ type user struct {
 	up *upstream // nil until its first client, and after its end
 }
 
-// serves is what a user's clients answer. Before its login a client has no user.
-func (u *user) serves() []string {
-	if u == nil {
-		return nil
+// maxOut is how many bytes may wait for a client that is still read, with messages of at most payload bytes. A service
+// that does not read its requests is ended before it comes to that: see request. Before its login a client has no user.
+func (u *user) maxOut(payload int) int {
+	if u != nil && len(u.Serve) > 0 {
+		return maxOut + 3*payload
 	}
-	return u.Serve
+	return maxOut
 }
 
 // New takes the port. Clients may connect, and are served once Run is called.
@@ -164,13 +165,13 @@ func (in *Ingress) Close() {
 		return
 	}
 	for _, c := range in.list() {
-		c.interrupt()
+		c.link.interrupt()
 	}
 	in.inflight.Empty(drainLimit)
 	in.close()
 	until := time.Now().Add(drainLimit)
 	for _, c := range in.list() {
-		c.flushOut(max(0, time.Until(until)))
+		c.link.flush(max(0, time.Until(until)))
 		c.end(nil)
 	}
 	for _, u := range in.users {
@@ -198,7 +199,7 @@ func (in *Ingress) serve(c *client) bool {
 	in.mu.Lock()
 	if in.stopped.Load() || in.ctx.Err() != nil {
 		in.mu.Unlock()
-		_ = c.raw.Close()
+		_ = c.link.raw.Close()
 		return false
 	}
 	in.clients[c] = true

@@ -196,7 +196,7 @@ func TestStuckReaderHoldsUpNobody(t *testing.T) {
 		r.publishes(t, r.as(t, "alice"))
 	}
 	eventually(t, func() error {
-		if !c.hasEnded() {
+		if !c.link.hasEnded() {
 			return errors.New("still connected")
 		}
 		return nil
@@ -208,7 +208,7 @@ func TestCoarseClockIsNotTheWallClock(t *testing.T) {
 	r := newRig(t, nil)
 	r.dial(t).synced(t)
 	c := r.only(t)
-	for name, at := range map[string]int64{"now": r.now.Load(), "heard": c.heard.Load()} {
+	for name, at := range map[string]int64{"now": r.now.Load(), "heard": c.pulse.heard.Load()} {
 		if at < 1 || at > int64(hang) {
 			t.Errorf("%s is %d", name, at)
 		}

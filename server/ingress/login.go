@@ -30,7 +30,7 @@ func (c *client) login(o wire.ConnectOptions) error {
 	c.inbox = append(c.inbox, up.inbox...)
 	c.loggedIn.Store(true)
 	c.in.pending.left(c)
-	if c.hasEnded() { // which did not know of up yet
+	if c.link.hasEnded() { // which did not know of up yet
 		up.remove(c)
 		return errEnded
 	}
@@ -48,15 +48,15 @@ func (c *client) authenticate(o wire.ConnectOptions) (*user, error) {
 			u = nil
 		}
 	case o.User != "" || o.Pass != "":
-		c.waiting.Store(true)
-		u, reason = c.in.passwords.login(c.in.users[o.User], o.Pass, address(c.raw))
-		c.waiting.Store(false)
+		c.pulse.waiting.Store(true)
+		u, reason = c.in.passwords.login(c.in.users[o.User], o.Pass, address(c.link.raw))
+		c.pulse.waiting.Store(false)
 	case o.Token != "" || o.JWT != "":
 	default:
 		u = c.in.users[Anonymous]
 	}
 	if u == nil {
-		c.in.refusals.countAddress(address(c.raw), reason, "")
+		c.in.refusals.countAddress(address(c.link.raw), reason, "")
 		return nil, errAuth
 	}
 	return u, nil

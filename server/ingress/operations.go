@@ -9,11 +9,14 @@ import (
 // consume handles every operation that has been received as a whole.
 func (c *client) consume() error {
 	for {
-		if c.skip > 0 && !c.drop() {
-			return nil
+		if c.buf.skip > 0 {
+			if !c.buf.drop() {
+				return nil
+			}
+			c.pulse.partial.Store(0)
 		}
-		data := c.buf[c.r:c.w]
-		if len(data) < c.need {
+		data := c.buf.unread()
+		if len(data) < c.buf.need {
 			return nil
 		}
 		end := bytes.IndexByte(data, '\n')
@@ -31,11 +34,10 @@ func (c *client) consume() error {
 		if err != nil || done == incomplete {
 			return err
 		}
-		c.r += end + 1 + done
-		c.need = 0
-		c.partial.Store(0)
-		if len(c.batch) >= maxBatch {
-			if err := c.forward(); err != nil {
+		c.buf.consumed(end + 1 + done)
+		c.pulse.partial.Store(0)
+		if c.batch.full() {
+			if err := c.batch.forward(c.up); err != nil {
 				return err
 			}
 		}
@@ -44,18 +46,6 @@ func (c *client) consume() error {
 
 // incomplete says that an operation waits for more of its message; need says how much.
 const incomplete = -1
-
-// drop drops what has come of a refused message and says whether all of it has.
-func (c *client) drop() bool {
-	n := min(c.skip, c.w-c.r)
-	c.r += n
-	c.skip -= n
-	if c.skip > 0 {
-		return false
-	}
-	c.partial.Store(0)
-	return true
-}
 
 // operate handles one operation. rest is what was received behind its line, and done how much of it belongs to it.
 func (c *client) operate(line, rest []byte) (done int, err error) {
@@ -88,10 +78,10 @@ func (c *client) operate(line, rest []byte) (done int, err error) {
 		return 0, c.unsubscribe(args)
 	case "PING":
 		if len(c.user.Serve) > 0 { // after it a service is sure of its subscriptions, and may drain
-			c.askBroker(func() { c.sendLine("PONG\r\n") })
+			c.batch.askBroker(func() { c.link.sendLine("PONG\r\n") })
 			return 0, nil
 		}
-		c.sendLine("PONG\r\n")
+		c.link.sendLine("PONG\r\n")
 		return 0, nil
 	case "PONG":
 		return 0, nil
@@ -117,19 +107,19 @@ func (c *client) connectAs(text []byte) error {
 // ok confirms an operation to a client that wants that.
 func (c *client) ok() {
 	if c.opt.Verbose {
-		c.sendLine("+OK\r\n")
+		c.link.sendLine("+OK\r\n")
 	}
 }
 
-func (c *client) info() string {
-	in := c.in
+// info returns the INFO line for a client. One that has a user already, from inside, need not authenticate.
+func (in *Ingress) info(id uint64, nonce string, hasUser bool) string {
 	i := wire.Info{
 		ID: in.opt.Name, Name: in.opt.Name, Version: wire.Release(in.opt.Version), Proto: 1, Headers: true, JetStream: true,
-		MaxPayload: in.opt.Limits.MaxPayload, ClientID: c.id,
+		MaxPayload: in.opt.Limits.MaxPayload, ClientID: id,
 	}
-	if c.user == nil { // not from inside
+	if !hasUser {
 		i.AuthRequired = in.users[Anonymous] == nil
-		i.Nonce = c.nonce
+		i.Nonce = nonce
 		if t := in.opt.TLS; t != nil {
 			i.TLSRequired, i.TLSAvailable, i.TLSVerify = true, true, t.ClientCAs != nil
 		}

@@ -34,13 +34,13 @@ func (c *client) publish(args [][]byte, rest []byte, hasHeader bool) (done int, 
 		return 0, errParser
 	}
 	p.size = size
-	if c.need == 0 { // seen for the first time
+	if c.buf.need == 0 { // seen for the first time
 		if refused, err := c.early(p); err != nil || refused {
-			c.skip = size + len("\r\n")
+			c.buf.skip = size + len("\r\n")
 			return 0, err
 		}
 	}
-	if c.need = len(c.lineOf(rest)) + size + len("\r\n"); len(rest) < size+len("\r\n") {
+	if c.buf.need = len(c.buf.lineOf(rest)) + size + len("\r\n"); len(rest) < size+len("\r\n") {
 		return incomplete, nil
 	}
 	if string(rest[size:size+2]) != "\r\n" {
@@ -49,9 +49,6 @@ func (c *client) publish(args [][]byte, rest []byte, hasHeader bool) (done int, 
 	p.header, p.data = rest[:head], rest[head:size]
 	return size + len("\r\n"), c.admit(p, hasHeader)
 }
-
-// lineOf is what is before rest in the buffer: the line of the operation.
-func (c *client) lineOf(rest []byte) []byte { return c.buf[c.r : c.w-len(rest)] }
 
 // publication is a message that a client sends.
 type publication struct {
@@ -70,7 +67,7 @@ func (c *client) early(p publication) (refused bool, err error) {
 		return false, errPayload
 	}
 	if len(c.user.Serve) > 0 {
-		if p.size > limit || !c.asked(p.reply, p.subject) {
+		if p.size > limit || !c.answers(p) {
 			return true, c.forbid(notPermitted, "Publish to", p.subject)
 		}
 		return false, nil
@@ -102,7 +99,7 @@ func (c *client) early(p publication) (refused bool, err error) {
 func (c *client) admit(p publication, hasHeader bool) error {
 	if hasHeader {
 		var r *admission.Refusal
-		if c.header, r = c.rebuild(c.header[:0], p.header); r != nil {
+		if c.header, r = c.user.rebuild(c.header[:0], p.header); r != nil {
 			return c.refuse(p, r)
 		}
 	}
@@ -113,10 +110,6 @@ func (c *client) admit(p publication, hasHeader bool) error {
 	if limit := c.in.opt.Limits.MaxPayload; size > limit { // a header line grows by a blank
 		return c.refuse(p, admission.Payload(int64(size), int64(limit)))
 	}
-	op := "PUB "
-	if hasHeader {
-		op = "HPUB "
-	}
 	reply := []byte(nil)
 	if len(c.user.Serve) == 0 {
 		n, err := c.count(p.reply, size)
@@ -125,18 +118,30 @@ func (c *client) admit(p publication, hasHeader bool) error {
 		}
 		reply = n
 	}
-	c.batch = append(append(c.batch, op...), p.subject...)
-	c.batch = append(append(append(c.batch, ' '), reply...), ' ')
 	if hasHeader {
-		c.batch = append(strconv.AppendInt(c.batch, int64(len(c.header)), 10), ' ')
+		c.batch.data = appendWithHeader(c.batch.data, p, reply, c.header)
+	} else {
+		c.batch.data = appendPlain(c.batch.data, p, reply)
 	}
-	c.batch = append(strconv.AppendInt(c.batch, int64(size), 10), "\r\n"...)
-	if hasHeader {
-		c.batch = append(c.batch, c.header...)
-	}
-	c.batch = append(append(c.batch, p.data...), "\r\n"...)
 	c.ok()
 	return nil
+}
+
+// appendPlain appends a message without headers, as the broker is sent it.
+func appendPlain(b []byte, p publication, reply []byte) []byte {
+	b = append(append(b, "PUB "...), p.subject...)
+	b = append(append(append(b, ' '), reply...), ' ')
+	b = append(strconv.AppendInt(b, int64(len(p.data)), 10), "\r\n"...)
+	return append(append(b, p.data...), "\r\n"...)
+}
+
+// appendWithHeader is appendPlain of a message with headers.
+func appendWithHeader(b []byte, p publication, reply, header []byte) []byte {
+	b = append(append(b, "HPUB "...), p.subject...)
+	b = append(append(append(b, ' '), reply...), ' ')
+	b = append(strconv.AppendInt(b, int64(len(header)), 10), ' ')
+	b = append(strconv.AppendInt(b, int64(len(header)+len(p.data)), 10), "\r\n"...)
+	return append(append(append(b, header...), p.data...), "\r\n"...)
 }
 
 // count takes room for a message in the window and the budget, waits for it if need be, and returns the reply subject
@@ -147,14 +152,14 @@ func (c *client) count(reply []byte, size int) ([]byte, error) {
 			return nil, err
 		}
 	}
-	c.mu.Lock()
-	if c.ended {
-		c.mu.Unlock()
+	c.link.mu.Lock()
+	if c.link.ended {
+		c.link.mu.Unlock()
 		c.in.inflight.Give(&c.user.pace, 1, size)
 		return nil, errEnded
 	}
 	n := c.window.Add(reply, size, c.in.since(time.Now()))
-	c.mu.Unlock()
+	c.link.mu.Unlock()
 	c.user.published.Store(c.in.now.Load())
 	c.inbox = append(c.inbox[:len(c.up.inbox)], c.idText...)
 	c.inbox = wire.AppendNumber(c.inbox, n)
@@ -162,29 +167,29 @@ func (c *client) count(reply []byte, size int) ([]byte, error) {
 }
 
 func (c *client) hasCapacity() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.link.mu.Lock()
+	defer c.link.mu.Unlock()
 	return c.hasCapacityLocked()
 }
 
 func (c *client) hasCapacityLocked() bool {
-	return !c.window.Full() && len(c.out)+c.window.Owed < maxOut
+	return !c.window.Full() && len(c.link.out)+c.window.Owed < maxOut
 }
 
 // waitForCapacity first passes on what has been allowed, for that is what makes room.
 func (c *client) waitForCapacity(size int) error {
-	if err := c.forward(); err != nil {
+	if err := c.batch.forward(c.up); err != nil {
 		return err
 	}
-	c.waiting.Store(true)
-	defer c.resume()
-	c.mu.Lock()
-	for !c.hasCapacityLocked() && !c.ended {
-		c.room.Wait()
+	c.pulse.waiting.Store(true)
+	defer c.pulse.resume()
+	c.link.mu.Lock()
+	for !c.hasCapacityLocked() && !c.link.ended {
+		c.link.room.Wait()
 	}
-	ended := c.ended
-	c.mu.Unlock()
-	if ended || !c.in.inflight.Wait(&c.user.pace, size, c.hasEnded) {
+	ended := c.link.ended
+	c.link.mu.Unlock()
+	if ended || !c.in.inflight.Wait(&c.user.pace, size, c.link.hasEnded) {
 		return errEnded
 	}
 	return nil
@@ -192,20 +197,20 @@ func (c *client) waitForCapacity(size int) error {
 
 // answer gives the client the broker's answer to one of its messages.
 func (c *client) answer(n uint64, m wire.Message) {
-	c.mu.Lock()
+	c.link.mu.Lock()
 	s := c.window.Settle(n)
 	if s == nil {
-		c.mu.Unlock()
+		c.link.mu.Unlock()
 		return
 	}
 	size, sent, kept := s.Size, s.Sent, true
 	if len(s.Reply) > 0 {
-		kept = c.deliver(s.Reply, m)
+		kept = c.subs.deliver(&c.link, s.Reply, m, &c.opt)
 		s.Forget()
 	}
-	over := c.ended && c.window.Open == 0
-	c.room.Signal()
-	c.mu.Unlock()
+	over := c.link.ended && c.window.Open == 0
+	c.link.room.Signal()
+	c.link.mu.Unlock()
 	c.in.inflight.Answered(&c.user.pace, size, sent, c.in.since(time.Now()))
 	if over {
 		c.release()
@@ -220,7 +225,7 @@ func (c *client) refuse(p publication, r *admission.Refusal) error {
 	c.others++
 	c.in.refusals.count(c.user.String(), r.Reason, r.Description)
 	if len(p.reply) == 0 {
-		c.sendLine(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n",
+		c.link.sendLine(fmt.Sprintf("-ERR 'Permissions Violation for Publish to %q: %s'\r\n",
 			wire.Quotable(wire.Shorten(string(p.subject))), wire.Quotable(r.Error())))
 		return nil
 	}
@@ -229,9 +234,9 @@ func (c *client) refuse(p publication, r *admission.Refusal) error {
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.deliver(p.reply, wire.Message{Data: answer}) {
+	c.link.mu.Lock()
+	defer c.link.mu.Unlock()
+	if !c.subs.deliver(&c.link, p.reply, wire.Message{Data: answer}, &c.opt) {
 		c.in.refusals.count(c.user.String(), "slow_consumer", "")
 		return errSlow
 	}
@@ -245,7 +250,7 @@ const notPermitted = "not_permitted"
 func (c *client) forbid(reason, what string, subject []byte) error {
 	c.others++
 	c.in.refusals.count(c.user.String(), reason, what+" "+strconv.Quote(wire.Shorten(string(subject))))
-	c.sendLine(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what,
+	c.link.sendLine(fmt.Sprintf("-ERR 'Permissions Violation for %s %q'\r\n", what,
 		wire.Quotable(wire.Shorten(string(subject)))))
 	return nil
 }

@@ -32,9 +32,9 @@ func (c *client) serveRequests(subject, queue []byte, sid string) error {
 		queue != nil {
 		return c.forbid(notPermitted, "Subscription to", subject)
 	}
-	c.mu.Lock()
-	if _, twice := c.served[sid]; twice || len(c.served) >= c.in.opt.Limits.Subscriptions {
-		c.mu.Unlock()
+	c.link.mu.Lock()
+	if _, twice := c.serving.bySid[sid]; twice || len(c.serving.bySid) >= c.in.opt.Limits.Subscriptions {
+		c.link.mu.Unlock()
 		if !twice {
 			return c.tooMany()
 		}
@@ -42,12 +42,9 @@ func (c *client) serveRequests(subject, queue []byte, sid string) error {
 		return nil
 	}
 	s := c.up.serve(c, sid, string(subject))
-	if c.served == nil {
-		c.served, c.replies = map[string]*service{}, map[string]int64{}
-	}
-	c.served[sid] = s
-	c.mu.Unlock()
-	c.batch = fmt.Appendf(c.batch, "SUB %s %s %d\r\n", subject, queue, s.ours)
+	c.serving.add(s)
+	c.link.mu.Unlock()
+	c.batch.data = fmt.Appendf(c.batch.data, "SUB %s %s %d\r\n", subject, queue, s.ours)
 	c.ok()
 	return nil
 }
@@ -64,31 +61,18 @@ func (up *upstream) serve(c *client, sid, subject string) *service {
 // serveNoMore ends a subscription, at once or after so many requests. Those that the broker has sent by then still
 // arrive.
 func (c *client) serveNoMore(sid string, most int) {
-	c.mu.Lock()
-	s := c.served[sid]
-	over := false
-	if s != nil {
-		s.most = most
-		if over = most <= s.got; over {
-			delete(c.served, sid)
-		}
-	}
-	c.mu.Unlock()
+	c.link.mu.Lock()
+	s, over := c.serving.limit(sid, most)
+	c.link.mu.Unlock()
 	switch {
 	case s == nil:
 	case over:
-		c.batch = fmt.Appendf(c.batch, "UNSUB %d\r\n", s.ours)
+		c.batch.data = fmt.Appendf(c.batch.data, "UNSUB %d\r\n", s.ours)
 		up := c.up
-		c.askBroker(func() { up.forget(s) })
+		c.batch.askBroker(func() { up.forget(s) })
 	default:
-		c.batch = fmt.Appendf(c.batch, "UNSUB %d %d\r\n", s.ours, most)
+		c.batch.data = fmt.Appendf(c.batch.data, "UNSUB %d %d\r\n", s.ours, most)
 	}
-}
-
-// askBroker has something done once the broker has taken all that the client said so far.
-func (c *client) askBroker(then func()) {
-	c.batch = append(c.batch, "PING\r\n"...)
-	c.pongs = append(c.pongs, then)
 }
 
 // forget ends a subscription of which the broker will send no more.
@@ -117,53 +101,102 @@ func (up *upstream) leave(c *client) {
 // request gives a service a request. One that reads too slowly loses its connection, as at a broker: requests are asked
 // again.
 func (c *client) request(s *service, m wire.Message) {
-	c.mu.Lock()
-	if s.got++; s.got == s.most {
-		if c.served[s.sid] == s {
-			delete(c.served, s.sid)
-		}
+	l := &c.link
+	l.mu.Lock()
+	if c.serving.got(s) {
 		defer c.up.forget(s)
 	}
-	if len(c.out) > maxOut+2*c.in.opt.Limits.MaxPayload {
-		c.mu.Unlock()
+	if len(l.out) > maxOut+2*c.in.opt.Limits.MaxPayload {
+		l.mu.Unlock()
 		c.endSlow()
 		return
 	}
-	if !c.ended {
+	if !l.ended {
 		if len(m.Reply) > 0 {
-			c.remember(string(m.Reply))
+			c.serving.remember(string(m.Reply), c.in.now.Load())
 		}
-		c.out = wire.AppendMessage(c.out, m.Subject, s.sid, m.Reply, m, c.opt.Headers)
-		c.send()
+		l.out = wire.AppendMessage(l.out, m.Subject, s.sid, m.Reply, m, c.opt.Headers)
+		l.sendLocked()
 	}
-	c.mu.Unlock()
+	l.mu.Unlock()
 }
 
-func (c *client) remember(reply string) {
-	if len(c.replies) >= maxRequests {
+// answers reports, once, whether a message of a service answers a request that it was given. A message with a reply
+// subject does not.
+func (c *client) answers(p publication) bool {
+	c.link.mu.Lock()
+	defer c.link.mu.Unlock()
+	return c.serving.settle(text(p.subject)) && len(p.reply) == 0
+}
+
+// serving is what a client serves: its subscriptions to requests, and the requests that it may answer. The lock of the
+// client's link guards it.
+type serving struct {
+	bySid   map[string]*service // by the client's sid
+	replies map[string]int64    // reply subjects of requests that wait for the answer, with their time
+}
+
+func (v *serving) add(s *service) {
+	if v.bySid == nil {
+		v.bySid, v.replies = map[string]*service{}, map[string]int64{}
+	}
+	v.bySid[s.sid] = s
+}
+
+// limit ends a subscription after most requests: at once (over) if it has had as many. It returns nil if there is none.
+func (v *serving) limit(sid string, most int) (s *service, over bool) {
+	if s = v.bySid[sid]; s == nil {
+		return nil, false
+	}
+	s.most = most
+	if over = most <= s.got; over {
+		delete(v.bySid, sid)
+	}
+	return s, over
+}
+
+// got counts a request of a service, and reports whether it was its last.
+func (v *serving) got(s *service) (last bool) {
+	s.got++
+	if last = s.got == s.most; last && v.bySid[s.sid] == s {
+		delete(v.bySid, s.sid)
+	}
+	return last
+}
+
+// remember notes the reply subject of a request, in place of the oldest if there are too many.
+func (v *serving) remember(reply string, now int64) {
+	if len(v.replies) >= maxRequests {
 		oldest := ""
-		for r, at := range c.replies {
-			if oldest == "" || at < c.replies[oldest] {
+		for r, at := range v.replies {
+			if oldest == "" || at < v.replies[oldest] {
 				oldest = r
 			}
 		}
-		delete(c.replies, oldest)
+		delete(v.replies, oldest)
 	}
-	c.replies[reply] = c.in.now.Load()
+	v.replies[reply] = now
 }
 
-// asked reports, once, whether a service answers a request that it was given. An answer is not answered.
-func (c *client) asked(reply, subject []byte) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, ok := c.replies[string(subject)]
-	delete(c.replies, string(subject))
-	return ok && len(reply) == 0
+// settle forgets the reply subject of a request, and reports whether it was known. It does not keep reply.
+func (v *serving) settle(reply string) bool {
+	_, ok := v.replies[reply]
+	delete(v.replies, reply)
+	return ok
 }
 
-// rebuild rebuilds a header block from what is allowed to the user.
-func (c *client) rebuild(dst, block []byte) ([]byte, *admission.Refusal) {
-	if len(c.user.Serve) > 0 {
+// expire forgets requests that came before a time.
+func (v *serving) expire(before int64) {
+	for reply, at := range v.replies {
+		if at < before {
+			delete(v.replies, reply)
+		}
+	}
+}
+
+// rebuild rebuilds a header block, appended to dst, from what the user is allowed to send.
+func (u *user) rebuild(dst, block []byte) ([]byte, *admission.Refusal) {
+	if len(u.Serve) > 0 {
 		return admission.RebuildAnswer(dst, block)
 	}
 	return admission.Rebuild(dst, block)

@@ -104,9 +104,9 @@ func TestServiceMayLeaveABoundedNumberUnanswered(t *testing.T) {
 	p.expect(t, "MSG serve.billing 7 answers.0 1")
 	eventually(t, func() error { // the coarse clock goes on: which is the oldest is then certain
 		c := r.only(t)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.replies["answers.0"] == r.now.Load() {
+		c.link.mu.Lock()
+		defer c.link.mu.Unlock()
+		if c.serving.replies["answers.0"] == r.now.Load() {
 			return errors.New("the clock stands still")
 		}
 		return nil

@@ -9,10 +9,12 @@ import (
 	"leasehold/server/ingress/wire"
 )
 
-// subscriptions are those of a publisher, to its inbox. The broker knows nothing of them.
+// subscriptions are those of a publisher, to its inbox. The broker does not know of them. The lock of the client's link
+// guards them.
 type subscriptions struct {
 	bySid   map[string]*subscription
 	matches *gsl.GenericSublist[*subscription]
+	done    []*subscription // scratch of deliver
 }
 
 type subscription struct {
@@ -53,23 +55,23 @@ func (c *client) subscribe(args [][]byte) error {
 	if !own || queue != nil || len(subject) > admission.MaxSubject || len(rest) == 0 {
 		return c.forbid(notPermitted, "Subscription to", subject)
 	}
-	c.mu.Lock()
+	c.link.mu.Lock()
 	if c.subs.bySid[sid] != nil {
-		c.mu.Unlock()
+		c.link.mu.Unlock()
 		c.ok()
 		return nil // as the broker has it: the first stays
 	}
 	if len(c.subs.bySid) >= c.in.opt.Limits.Subscriptions {
-		c.mu.Unlock()
+		c.link.mu.Unlock()
 		return c.tooMany()
 	}
 	if !wire.IsPattern(subject) {
-		c.mu.Unlock()
-		c.sendLine("-ERR 'Invalid Subject'\r\n")
+		c.link.mu.Unlock()
+		c.link.sendLine("-ERR 'Invalid Subject'\r\n")
 		return nil
 	}
 	err := c.subs.add(&subscription{sid: sid, subject: string(subject)})
-	c.mu.Unlock()
+	c.link.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -79,7 +81,7 @@ func (c *client) subscribe(args [][]byte) error {
 
 func (c *client) tooMany() error {
 	c.in.refusals.count(c.user.String(), "too_many_subscriptions", "")
-	c.sendLine("-ERR 'maximum subscriptions exceeded'\r\n")
+	c.link.sendLine("-ERR 'maximum subscriptions exceeded'\r\n")
 	return nil
 }
 
@@ -101,13 +103,13 @@ func (c *client) unsubscribe(args [][]byte) error {
 		c.ok()
 		return nil
 	}
-	c.mu.Lock()
+	c.link.mu.Lock()
 	if sub := c.subs.bySid[string(args[0])]; sub != nil {
 		if sub.most = most; most <= sub.got { // those before count, as at a broker
 			c.subs.remove(sub)
 		}
 	}
-	c.mu.Unlock()
+	c.link.mu.Unlock()
 	c.ok()
 	return nil
 }
@@ -115,30 +117,30 @@ func (c *client) unsubscribe(args [][]byte) error {
 // noResponders begins a header block by which the broker says that nobody takes a message.
 var noResponders = []byte("NATS/1.0 503")
 
-// deliver sends a message to each subscription of the client that a subject matches, and reports whether there was room
-// for all of it. The caller has the lock.
-func (c *client) deliver(subject []byte, m wire.Message) bool {
-	if c.ended || c.subs.matches == nil {
+// deliver sends a message to each subscription that a subject matches, and reports whether there was room for all of it.
+// The caller has the link's lock.
+func (s *subscriptions) deliver(l *link, subject []byte, m wire.Message, o *wire.ConnectOptions) bool {
+	if l.ended || s.matches == nil {
 		return true
 	}
-	if bytes.HasPrefix(m.Header, noResponders) && !c.opt.NoResponders {
+	if bytes.HasPrefix(m.Header, noResponders) && !o.NoResponders {
 		return true
 	}
-	c.subs.matches.MatchBytes(subject, func(sub *subscription) {
-		if len(c.out) >= mostOut {
+	s.matches.MatchBytes(subject, func(sub *subscription) {
+		if len(l.out) >= mostOut {
 			return
 		}
-		c.out = wire.AppendMessage(c.out, subject, sub.sid, nil, m, c.opt.Headers)
+		l.out = wire.AppendMessage(l.out, subject, sub.sid, nil, m, o.Headers)
 		if sub.got++; sub.got == sub.most {
-			c.done = append(c.done, sub)
+			s.done = append(s.done, sub)
 		}
 	})
-	for _, sub := range c.done { // not while they are being matched
-		c.subs.remove(sub)
+	for _, sub := range s.done { // not while they are being matched
+		s.remove(sub)
 	}
-	c.done = c.done[:0]
-	if len(c.out) > 0 {
-		c.send()
+	s.done = s.done[:0]
+	if len(l.out) > 0 {
+		l.sendLocked()
 	}
-	return len(c.out) < mostOut
+	return len(l.out) < mostOut
 }

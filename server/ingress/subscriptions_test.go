@@ -73,8 +73,8 @@ func TestInvalidSubscriptionsAreNotKept(t *testing.T) {
 		p.synced(t)
 	}
 	c := r.only(t)
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.link.mu.Lock()
+	defer c.link.mu.Unlock()
 	if n := c.subs.matches.Count(); n != 5 || wire.IsPattern([]byte("_INBOX.token1..a")) {
 		t.Errorf("%d subscriptions, want 5", n)
 	}

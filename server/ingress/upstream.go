@@ -48,7 +48,7 @@ func (in *Ingress) connect(c *client) (*upstream, error) {
 	if u.up != nil && u.up.add(c) {
 		return u.up, nil
 	}
-	if in.stopped.Load() || c.hasEnded() { // it may have waited for long while others could not connect
+	if in.stopped.Load() || c.link.hasEnded() { // it may have waited for long while others could not connect
 		return nil, errEnded
 	}
 	up, err := in.open(u)

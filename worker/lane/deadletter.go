@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"leasehold/internal/brokererr"
-	"leasehold/internal/failpoint"
-	"leasehold/internal/plural"
+	"leasehold/internal/ownership"
 	"leasehold/partitioner"
 	"leasehold/worker/deadletter"
 	"leasehold/worker/handler"
@@ -17,241 +18,158 @@ import (
 // deadLetterTimeout bounds one try to store, find or remove a dead letter.
 const deadLetterTimeout = 2 * time.Second
 
-// applyRejected dead-letters a message that will never work, unless the group skips nothing.
-func (l *Lane) applyRejected(j *job, r handler.Result) step {
-	if l.o.Policy.OnExhausted == ExhaustedBlock || l.o.DeadLetters == nil {
-		return l.haltAndEnd(StateBlocked, fmt.Sprintf("message %d was rejected: %s; %s", j.m.Seq, r.Text(),
-			l.remedies(j.m.Seq)))
-	}
-	now := time.Now()
-	if l.firstFail.IsZero() {
-		l.firstFail = now
-	}
-	record := l.newDeadLetter(j, deadletter.ReasonRejected, r)
-	record.Attempts++
-	return l.deadLetter(record)
+// deadLetterer reads and writes a partition's dead letters: each operation is repeated, with the policy's backoff,
+// until it works or never can. Only the lane's goroutine uses it.
+type deadLetterer struct {
+	o      *Options
+	grant  *ownership.Grant
+	ledger *ledger
+	life   *lifetime
+	op     operatorCommands
+	log    hclog.Logger
 }
 
-// applyExhausted does with a message that used up its attempts what the group is configured to do.
-func (l *Lane) applyExhausted(j *job, r handler.Result) step {
-	if l.o.Policy.OnExhausted == ExhaustedBlock || l.o.DeadLetters == nil {
-		l.grant.Wake()
-		return l.haltAndEnd(StateBlocked, fmt.Sprintf("message %d failed %s: %s; %s", j.m.Seq,
-			plural.Of(l.o.Policy.MaxAttempts, "time"), r.Text(), l.remedies(j.m.Seq)))
-	}
-	l.grant.Wake()
-	if !l.awaitCommit() { // findParked and alreadyDeadLettered rest on it.
-		return stepEnd
-	}
-	switch l.o.Breaker.classify(l.callBegan(), l.evidence.against(l.o.Policy.MaxAttempts)) {
-	case nobodyAtFault:
-		if !l.sleep(l.o.Policy.Backoff.Initial) {
-			return stepEnd
-		}
-		return stepAgain
-	case handlerAtFault:
-		r.Reason = fmt.Sprintf("circuit breaker open: %d messages in a row exhausted their attempts; retrying message %d "+
-			"until it succeeds: %s; %s",
-			tripThreshold, j.m.Seq, r.Text(), l.remedies(j.m.Seq))
-		return l.stall(j.m.Seq, r)
-	case messageAtFault:
-	}
-	record := l.newDeadLetter(j, deadletter.ReasonMaxAttempts, r)
-	if l.o.Policy.OnExhausted == ExhaustedPark {
-		record.Kind = partitioner.Parked
-		l.addParked(record.LetterKey)
-	}
-	return l.deadLetter(record)
+// skipsNothing reports whether the group never dead-letters a message.
+func (d *deadLetterer) skipsNothing() bool {
+	return d.o.Policy.OnExhausted == ExhaustedBlock || d.o.DeadLetters == nil
 }
 
-// began is when the latest call did.
-func (l *Lane) callBegan() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.callSince
-}
-
-// park dead-letters a message because an earlier one of its key was.
-func (l *Lane) park(j *job) step {
-	record := l.newDeadLetter(j, deadletter.ReasonParked,
-		handler.Result{Reason: "an earlier message of its key is parked"})
-	record.Kind, record.Attempts = partitioner.Parked, 0
-	return l.deadLetter(record)
-}
-
-// alreadyDeadLettered finds a message that a former owner dead-lettered but did not live to record that it is
-// finished. Without this look it would be called again though nobody asked for it.
-func (l *Lane) alreadyDeadLettered(j *job) (next step, done bool) {
-	if l.o.DeadLetters == nil || l.o.Policy.OnExhausted == ExhaustedBlock {
-		return stepNext, false
-	}
-	record := l.newDeadLetter(j, deadletter.ReasonMaxAttempts, handler.Result{})
-	found := false
-	ok := l.retryOrBlock("look for the dead letter of the head message", func(ctx context.Context) (err error) {
-		found, err = l.o.DeadLetters.Has(ctx, record.DeadLetterPlace)
-		return err
-	})
-	switch {
-	case !ok:
-		return stepEnd, true
-	case !found:
-		return stepNext, false
-	}
-	return l.advance(j.m.Seq, 1, 0), true
-}
-
-// newDeadLetter is the dead letter of a message.
-func (l *Lane) newDeadLetter(j *job, why deadletter.Reason, r handler.Result) *deadletter.Record {
-	l.mu.Lock()
-	attempts := l.progress.Attempt
-	l.mu.Unlock()
+// record returns the dead letter of a message that failed first at firstFail, zero if it did not fail.
+func (d *deadLetterer) record(j *job, why deadletter.Reason, r handler.Result, firstFail time.Time) *deadletter.Record {
 	record := &deadletter.Record{
 		DeadLetterPlace: partitioner.DeadLetterPlace{
-			Group: j.m.Group, Partition: l.grant.Partition, Kind: partitioner.Dead, LetterKey: partitioner.NewLetterKey(j.m.Key),
+			Group: j.m.Group, Partition: d.grant.Partition, Kind: partitioner.Dead, LetterKey: partitioner.NewLetterKey(j.m.Key),
 			Seq: j.m.Seq,
 		},
-		Key: j.m.Key, Topic: j.m.Topic, Subject: j.m.Subject, Reason: why, Error: r.Text(), Attempts: attempts,
-		FirstFail: l.firstFail,
-		Node:      j.m.Node, Epoch: l.grant.Epoch, Published: j.m.Published, Requeues: deadletter.RequeuesOf(j.m.Headers),
+		Key: j.m.Key, Topic: j.m.Topic, Subject: j.m.Subject, Reason: why, Error: r.Text(),
+		Attempts: d.ledger.failedAttempts(), FirstFail: firstFail,
+		Node: j.m.Node, Epoch: d.grant.Epoch, Published: j.m.Published, Requeues: deadletter.RequeuesOf(j.m.Headers),
 		Headers: j.m.Headers, Data: j.m.Data,
 	}
-	if !l.firstFail.IsZero() {
+	if !firstFail.IsZero() {
 		record.LastFail = time.Now()
 	}
 	return record
 }
 
-// deadLetter stores a dead letter and then counts its message as finished: in this order, for only what is stored may
-// be passed.
-func (l *Lane) deadLetter(record *deadletter.Record) step {
-	stored, ok := l.store(record)
-	if !ok {
-		return stepEnd
-	}
-	failpoint.Hit(failpoint.LetterStored)
-	l.lastDown = 0
-	if record.Reason != deadletter.ReasonParked {
-		l.log.Warn("message dead-lettered", "seq", record.Seq, "reason", string(record.Reason), "kind", string(record.Kind),
-			"attempts", record.Attempts, "error", record.Error)
-	}
-	return l.advance(record.Seq, 1, stored)
+// has reports whether there is a dead letter of the head message. It returns false for ok if the lane ends first.
+func (d *deadLetterer) has(p partitioner.DeadLetterPlace) (found, ok bool) {
+	ok = d.retryOrBlock("look for the dead letter of the head message", func(ctx context.Context) (err error) {
+		found, err = d.o.DeadLetters.Has(ctx, p)
+		return err
+	})
+	return found, ok
 }
 
-// store stores a dead letter and returns its sequence among them. One that can never be stored as it is goes without
-// the publisher's headers. If not even that is possible, the partition stops at the message: nothing is passed that
+// parked lists a key's parked messages in order. It returns false if the lane ends first.
+func (d *deadLetterer) parked(key partitioner.LetterKey) (places []partitioner.DeadLetterPlace, ok bool) {
+	ok = d.retryOrBlock("look for parked messages", func(ctx context.Context) error {
+		found, _, err := d.o.DeadLetters.Parked(ctx, d.grant.Partition, d.ledger.deadLetterSeq())
+		places = found[key]
+		return err
+	})
+	return places, ok
+}
+
+// get reads a parked message: nil if it has been dropped. It returns false if the lane ends first.
+func (d *deadLetterer) get(p partitioner.DeadLetterPlace) (record *deadletter.Record, ok bool) {
+	ok = d.retryOrBlock("read a parked message", func(ctx context.Context) (err error) {
+		record, err = d.o.DeadLetters.Get(ctx, p)
+		if errors.Is(err, deadletter.ErrNotFound) {
+			err = nil // Dropped meanwhile.
+		}
+		return err
+	})
+	return record, ok
+}
+
+// remove deletes a parked message that was read. It returns false if the lane ends first.
+func (d *deadLetterer) remove(record *deadletter.Record) bool {
+	return d.retryOrBlock("remove a parked message", func(ctx context.Context) error {
+		return d.o.DeadLetters.Remove(ctx, record.Stored)
+	})
+}
+
+// store stores a dead letter and returns its sequence among the dead letters. One that can never be stored as it is
+// loses its publisher's headers. If not even that helps, the partition stops at the message: nothing is passed that
 // is not stored. It returns false if the lane ends first.
-func (l *Lane) store(record *deadletter.Record) (stored uint64, ok bool) {
+func (d *deadLetterer) store(record *deadletter.Record) (stored uint64, ok bool) {
 	put := func(ctx context.Context) (err error) {
-		stored, err = l.o.DeadLetters.Put(ctx, record)
+		stored, err = d.o.DeadLetters.Put(ctx, record)
 		return err
 	}
-	err := l.retryUntilDone("store a dead letter", put)
+	err := d.retryUntilDone("store a dead letter", put)
 	if errors.Is(err, deadletter.ErrRefused) {
 		record = record.WithoutHeaders(err)
-		l.log.Error("dead letter stored without the headers of its message", "seq", record.Seq, "error", err)
-		err = l.retryUntilDone("store a dead letter", put)
+		d.log.Error("dead letter stored without the headers of its message", "seq", record.Seq, "error", err)
+		err = d.retryUntilDone("store a dead letter", put)
 	}
 	if errors.Is(err, deadletter.ErrRefused) {
-		l.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s", record.Seq,
-			err, l.seekPastCommand(record.Seq)))
+		d.life.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s", record.Seq,
+			err, d.op.seekPast(record.Seq)))
 	}
 	if err == nil {
-		l.warnIfLate(record, stored)
+		d.warnIfLate(record, stored)
 	}
 	return stored, err == nil
 }
 
-// warnIfLate tells of a dead letter that was on its way when the fence passed, as in a process that was stopped. The
-// next owner may have handled its message, and nothing can make the write depend on the epoch: the dead letters are
-// another stream than the lease. To take the dead letter back could take the next owner's own.
-func (l *Lane) warnIfLate(record *deadletter.Record, stored uint64) {
-	if l.grant.MayStart() {
+// warnIfLate logs a dead letter whose write was under way when the fence passed, as in a process that was stopped. The
+// next owner may have handled its message, and nothing can make the write depend on the epoch: dead letters and leases
+// are in different streams. Removing the dead letter could remove the next owner's own.
+func (d *deadLetterer) warnIfLate(record *deadletter.Record, stored uint64) {
+	if d.grant.MayStart() {
 		return
 	}
-	l.log.Warn("dead letter stored late: its partition may have a new owner that has handled the message; if so, drop "+
+	d.log.Warn("dead letter stored late: its partition may have a new owner that has handled the message; if so, drop "+
 		"the dead letter",
 		"seq", record.Seq, "dead_letter", stored, "kind", string(record.Kind), "show",
-		fmt.Sprintf("leasehold dlq show %s %d", l.o.Policy.Group, stored),
-		"drop", fmt.Sprintf("leasehold dlq drop %s %d", l.o.Policy.Group, stored))
+		fmt.Sprintf("leasehold dlq show %s %d", d.o.Policy.Group, stored),
+		"drop", fmt.Sprintf("leasehold dlq drop %s %d", d.o.Policy.Group, stored))
 }
 
-// waysOut says how an operator gets the partition going again that waits at a message.
-func (l *Lane) remedies(seq uint64) string {
-	return fmt.Sprintf("%s tries it again, %s steps over it", l.resumeCommand(), l.seekPastCommand(seq))
-}
-
-// resume is the command that has the partition continue.
-func (l *Lane) resumeCommand() string {
-	return fmt.Sprintf("`leasehold resume %s --partition %d`", l.o.Policy.Group, l.grant.Partition)
-}
-
-// seekPast is the command that has the partition continue behind a message.
-func (l *Lane) seekPastCommand(seq uint64) string {
-	return fmt.Sprintf("`leasehold seek %s --partition %d --to seq:%d`", l.o.Policy.Group, l.grant.Partition, seq+1)
-}
-
-// retryOrBlock is insist for what cannot be refused forever, whatever a message holds.
-func (l *Lane) retryOrBlock(what string, do func(ctx context.Context) error) bool {
-	err := l.retryUntilDone(what, do)
+// retryOrBlock is retryUntilDone for what no message's content can make the store refuse: if it is refused all the
+// same, the partition is blocked. It returns false if the lane ends first.
+func (d *deadLetterer) retryOrBlock(what string, do func(ctx context.Context) error) bool {
+	err := d.retryUntilDone(what, do)
 	if errors.Is(err, deadletter.ErrRefused) {
-		l.halt(StateBlocked, fmt.Sprintf("%s: %v; see `leasehold dlq list %s --partition %d`", what, err, l.o.Policy.Group,
-			l.grant.Partition))
+		d.life.halt(StateBlocked, fmt.Sprintf("%s: %v; see `leasehold dlq list %s --partition %d`", what, err, d.o.Policy.Group,
+			d.grant.Partition))
 	}
 	return err == nil
 }
 
-// errLaneEnded is insist's error when the lane ends first.
+// errLaneEnded is retryUntilDone's error when the lane ends first.
 var errLaneEnded = errors.New("the lane ends")
 
-// retryUntilDone does something with the dead letters until it works or can never work (ErrRefused), after a fence
-// check each time, for it is as much a deed of the owner as a call is. Meanwhile the partition stands, and says why.
-func (l *Lane) retryUntilDone(what string, do func(ctx context.Context) error) error {
+// retryUntilDone calls do until it works or never can (ErrRefused). It checks the fence before each try: like a call,
+// only the current owner may do it. Meanwhile the partition is stalled, and its status says why.
+func (d *deadLetterer) retryUntilDone(what string, do func(ctx context.Context) error) error {
 	for n := 1; ; n++ {
-		if !l.grant.MayStart() {
-			l.awaitEnd(StateFenced, "")
+		if !d.life.passFence() {
 			return errLaneEnded
 		}
-		ctx, cancel := context.WithTimeout(l.calls, deadLetterTimeout)
+		ctx, cancel := context.WithTimeout(d.life.calls, deadLetterTimeout)
 		err := do(ctx)
 		cancel()
 		if err == nil || errors.Is(err, deadletter.ErrRefused) {
 			return err
 		}
-		if l.live.Err() != nil {
+		if d.life.ended() {
 			return errLaneEnded
 		}
 		if errors.Is(err, deadletter.ErrFull) {
-			err = fmt.Errorf("%w; see `leasehold dlq list %s`", err, l.o.Policy.Group)
+			err = fmt.Errorf("%w; see `leasehold dlq list %s`", err, d.o.Policy.Group)
 		}
-		l.setState(StateUnavailable, fmt.Sprintf("%s: %s", what, brokererr.Text(err)))
+		d.ledger.setState(StateUnavailable, fmt.Sprintf("%s: %s", what, brokererr.Text(err)))
 		if n == 1 {
-			l.log.Error("partition stalled: dead-letter store unavailable", "doing", what, "error", err, "full",
+			d.log.Error("partition stalled: dead-letter store unavailable", "doing", what, "error", err, "full",
 				errors.Is(err, deadletter.ErrFull))
 		}
-		if !l.sleep(l.o.Policy.Backoff.wait(n)) {
+		if !d.life.sleep(d.o.Policy.Backoff.wait(n)) {
 			return errLaneEnded
 		}
 	}
-}
-
-// addParked notes that messages of a key are dead-lettered from now on.
-func (l *Lane) addParked(key partitioner.LetterKey) {
-	if l.parked == nil {
-		l.parked = map[partitioner.LetterKey]bool{}
-	}
-	l.parked[key] = true
-	l.countParked()
-}
-
-// isParked reports whether messages of a key become dead letters without a call.
-func (l *Lane) isParked(key string) bool {
-	return len(l.parked) > 0 && l.parked[partitioner.NewLetterKey(key)]
-}
-
-func (l *Lane) countParked() {
-	l.mu.Lock()
-	l.parkedKeys = len(l.parked)
-	l.mu.Unlock()
 }
 
 // DeadLetters is where lanes put what their handler cannot handle, and find it again.
