@@ -63,10 +63,10 @@ type Result struct {
 // Handler handles messages. Handle is called for one message of a partition at a time and for several partitions at
 // once.
 //
-// The context ends at the message's timeout (save for a Timekeeper), and at once with another cause when the
+// The context ends at the message's timeout (save for a DeadlineOwner), and at once with another cause when the
 // partition is lost or the node stops. Handle must then give up and return without delay: the next owner's call may
-// start as soon as it has returned, and nothing of this call may continue after that. What it returns is believed,
-// even late: an OK is an OK. A panic counts as Retry.
+// start as soon as it has returned, and nothing of this call may continue after that. Its result counts even if it
+// arrives late. A panic counts as Retry.
 type Handler interface {
 	Handle(ctx context.Context, m *Message) Result
 }
