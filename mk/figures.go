@@ -70,8 +70,7 @@ func read(r io.Reader) (pkgs []pkg, err error) {
 
 // wing says whose lines those of a package are, tests apart.
 func wing(path string) string {
-	for _, of := range []string{"/internal/harness", "/internal/chaos", "/internal/testcluster", "/internal/history",
-		"/internal/overlay", "/examples", "/cluster/lease/sim"} {
+	for _, of := range []string{"/internal/harness", "/examples", "/cluster/lease/sim"} {
 		if strings.Contains(path+"/", of+"/") {
 			return harness
 		}

@@ -1,15 +1,11 @@
 package api
 
 import (
-	"cmp"
-	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"strconv"
 
-	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,42 +33,6 @@ func (c caller) String() string {
 	}
 	return fmt.Sprintf("uid %d, pid %d", c.cred.Uid, c.cred.Pid)
 }
-
-// By names who makes the request that a context belongs to; empty outside of one.
-func By(ctx context.Context) string {
-	from, ok := ctx.Value(originKey{}).(origin)
-	if !ok {
-		return ""
-	}
-	return from.caller.String()
-}
-
-// audited logs each request for a change, what came of it and who made it: those that are refused, too.
-func audited(log hclog.Logger, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet {
-			next.ServeHTTP(w, r)
-			return
-		}
-		seen := &statusWriter{ResponseWriter: w}
-		next.ServeHTTP(seen, r)
-		log.Info("change requested", "by", By(r.Context()), "request", r.Method+" "+r.URL.RequestURI(), "status", cmp.Or(seen.code, http.StatusOK))
-	})
-}
-
-// statusWriter remembers the code of an answer.
-type statusWriter struct {
-	http.ResponseWriter
-	code int
-}
-
-func (w *statusWriter) WriteHeader(code int) {
-	w.code = cmp.Or(w.code, code)
-	w.ResponseWriter.WriteHeader(code)
-}
-
-// Unwrap is for http.ResponseController.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // clientOf tells clients apart: by address on the port, an IPv6 network counting as one, and by user on the socket.
 func clientOf(conn net.Conn) string {

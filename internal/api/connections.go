@@ -149,15 +149,8 @@ func withOrigin(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, originKey{}, origin{caller: newCaller(c.Conn), client: clientOf(c.Conn), surplus: c.surplus, readOnly: c.from.readOnly})
 }
 
-// refuseSurplus answers what came in on a connection too many.
-func refuseSurplus(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if from, _ := r.Context().Value(originKey{}).(origin); !from.surplus {
-			next.ServeHTTP(w, r)
-			return
-		}
-		w.Header().Set("Connection", "close")
-		askLater(w, http.StatusServiceUnavailable)
-		_ = writeJSON(w, http.StatusServiceUnavailable, failure{Error: "too many connections; close some, or try again in a moment"})
-	})
+// originOf returns where the request of a context comes from; ok is false outside of one.
+func originOf(ctx context.Context) (from origin, ok bool) {
+	from, ok = ctx.Value(originKey{}).(origin)
+	return from, ok
 }

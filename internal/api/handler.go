@@ -1,7 +1,7 @@
 package api
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -37,7 +37,7 @@ func (h *handler) routes(opt Options, closing <-chan struct{}) map[string]http.H
 		"GET /v1/status":         http.HandlerFunc(h.status),
 		"GET /v1/topics/{topic}": http.HandlerFunc(h.topic),
 	}
-	change := guardChange(opt, h.log)
+	change := guardChange(opt.Token, opt.ChildrenChange, h.log)
 	maps.Copy(all, h.memberRoutes(opt.Membership, change))
 	maps.Copy(all, h.requestRoutes(opt.Requests, change, closing))
 	maps.Copy(all, h.explainRoutes(opt))
@@ -101,14 +101,6 @@ func (h *handler) unknown(w http.ResponseWriter, r *http.Request) {
 	h.fail(w, http.StatusNotFound, fmt.Sprintf("there is no %s %s here", r.Method, r.URL.Path))
 }
 
-// failure is the body of every answer that is not what was asked for.
-type failure struct {
-	Error   string `json:"error"`
-	ErrCode uint16 `json:"err_code,omitempty"` // Of the admission.Kind, if a message was refused.
-
-	NoQuorum bool `json:"no_quorum,omitempty"` // Too few nodes answer, as Error says.
-}
-
 func (h *handler) fail(w http.ResponseWriter, code int, text string) {
 	h.write(w, code, failure{Error: text})
 }
@@ -119,9 +111,11 @@ func (h *handler) write(w http.ResponseWriter, code int, body any) {
 	}
 }
 
-func writeJSON(w http.ResponseWriter, code int, body any) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(code)
-	return json.NewEncoder(w).Encode(body)
+// By names who makes the request that a context belongs to; empty outside of one.
+func By(ctx context.Context) string {
+	from, ok := originOf(ctx)
+	if !ok {
+		return ""
+	}
+	return from.caller.String()
 }

@@ -129,7 +129,7 @@ func (p *publishing) answer(w http.ResponseWriter, r *http.Request) {
 		p.failWith(w, err)
 		return
 	}
-	from, _ := r.Context().Value(originKey{}).(origin)
+	from, _ := originOf(r.Context())
 	share, err := p.bodies.open(from.client)
 	if err != nil {
 		p.failWith(w, err)
@@ -215,11 +215,4 @@ func (h *handler) failWith(w http.ResponseWriter, err error) {
 		body.ErrCode = r.ErrCode
 	}
 	h.write(w, code, body)
-}
-
-// askLater says when to send again what may work then.
-func askLater(w http.ResponseWriter, code int) {
-	if code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
 }

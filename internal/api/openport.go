@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
@@ -44,29 +43,4 @@ func isOwnHost(r *http.Request) bool {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	own, err := netip.ParseAddrPort(fmt.Sprint(local))
 	return ip.Unmap().IsLoopback() || err == nil && own.Addr().Unmap() == ip.Unmap()
-}
-
-// notShown stands for a text that may hold what messages hold: handlers put that into errors.
-const notShown = "not shown here: ask through the agent's socket, or with a token (http.token_file)"
-
-// withoutTexts is a status for those who have shown nothing.
-func (s *Status) withoutTexts() *Status {
-	if n := len(s.Warnings); n > 0 {
-		s.Warnings = []string{fmt.Sprintf("%d warnings, %s", n, notShown)}
-	}
-	for i := range s.Groups {
-		parts := slices.Clone(s.Groups[i].Partitions)
-		for p := range parts {
-			hide(&parts[p].Error)
-			hide(&parts[p].Paused)
-		}
-		s.Groups[i].Partitions = parts
-	}
-	return s
-}
-
-func hide(text *string) {
-	if *text != "" {
-		*text = notShown
-	}
 }

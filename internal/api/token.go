@@ -56,11 +56,11 @@ func shows(r *http.Request, want [sha256.Size]byte) bool {
 // guardChange lets through what changes the cluster: from the socket, or from who has shown the token. A port without a
 // token answers everybody on this machine, whose browsers and users may all look and must not change a thing. A handler has
 // the right to the socket by its user, and no business there: what it was made to run by a message must not seek or drop.
-func guardChange(opt Options, log hclog.Logger) func(http.HandlerFunc) http.Handler {
-	open := guardOpenPort(opt.Token, "changes are made through the agent's socket, or with a token (http.token_file)")
+func guardChange(token string, childrenChange bool, log hclog.Logger) func(http.HandlerFunc) http.Handler {
+	open := guardOpenPort(token, "changes are made through the agent's socket, or with a token (http.token_file)")
 	return func(next http.HandlerFunc) http.Handler {
 		return audited(log, open(func(w http.ResponseWriter, r *http.Request) {
-			if from, _ := r.Context().Value(originKey{}).(origin); !opt.ChildrenChange && from.caller.isHandler() {
+			if from, _ := originOf(r.Context()); !childrenChange && from.caller.isHandler() {
 				_ = writeJSON(w, http.StatusForbidden, failure{Error: "handlers may not make changes: run this outside of the agent's processes"})
 				return
 			}
@@ -81,7 +81,7 @@ const readOnlyRefusal = "this socket only shows state: messages and changes are 
 func guardOpenPort(token, refusal string) func(http.HandlerFunc) http.Handler {
 	return func(next http.HandlerFunc) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			from, _ := r.Context().Value(originKey{}).(origin)
+			from, _ := originOf(r.Context())
 			switch {
 			case from.readOnly:
 				_ = writeJSON(w, http.StatusForbidden, failure{Error: readOnlyRefusal})

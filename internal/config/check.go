@@ -110,7 +110,7 @@ func validAddress(address string) bool {
 func (c *Config) checkTiming(f *faults) {
 	raft, err := raft.TimingByName(c.Cluster.Timing)
 	if err != nil {
-		f.add("cluster.timing", "%s", err)
+		f.addAll("cluster", err)
 		return
 	}
 	if t := c.Cluster.LeaseTiming(); t.Slack() <= raft.ElectionMax {

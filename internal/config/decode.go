@@ -32,7 +32,7 @@ func (d *decoder) table(keys map[string]toml.Primitive, v reflect.Value, path st
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		field, known := fields[key]
 		if !known {
-			d.unknown(key, path, slices.Sorted(maps.Keys(fields)))
+			d.unknown(key, path, keys, slices.Sorted(maps.Keys(fields)))
 			continue
 		}
 		d.value(keys[key], v.Field(field), fielderr.Join(path, key))
@@ -45,15 +45,31 @@ func (d *decoder) table(keys map[string]toml.Primitive, v reflect.Value, path st
 // stated is a table for which it makes a difference whether a key is there or has its default.
 type stated interface{ Stated(key string) }
 
-func (d *decoder) unknown(key, table string, known []string) {
+// maxListed is how many keys a message lists: the docs are better at longer lists.
+const maxListed = 10
+
+// nameList prints names, at least two, as a list: a, b and c.
+func nameList(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+// unknown notes a key that its table does not take. The key that was most likely meant is not reported as missing.
+func (d *decoder) unknown(key, table string, given map[string]toml.Primitive, known []string) {
 	path := fielderr.Join(table, key)
+	meant, hint := Nearest(key, known), suggest(key, known)
 	for _, k := range known {
 		if strings.EqualFold(k, key) {
-			d.faults.add(path, "unknown key %q; keys are lower case: %q", display(path), k)
-			return
+			meant, hint = k, fmt.Sprintf("; keys are lower case: %q", k)
 		}
 	}
-	d.faults.add(path, "unknown key %q%s", display(path), suggest(key, known))
+	if hint == "" && 1 < len(known) && len(known) <= maxListed {
+		hint = "; the keys are " + nameList(known)
+	}
+	d.faults.addRead(path, "unknown key %q%s", display(path), hint)
+	if _, there := given[meant]; meant != "" && !there {
+		d.faults.expect(fielderr.Join(table, meant), path)
+	}
 }
 
 // value fills one field from one value.
@@ -66,16 +82,13 @@ func (d *decoder) value(p toml.Primitive, field reflect.Value, path string) {
 	case isLeaf(field):
 		d.leaf(p, field, path)
 	case field.Kind() == reflect.Struct:
-		var sub map[string]toml.Primitive
-		if err := d.md.PrimitiveDecode(p, &sub); err != nil || isNil(sub) {
-			d.faults.add(path, "%s: must be a table, like { key = value }", display(path))
-			return
+		if sub, ok := d.sub(p, path, "with the keys "+nameList(slices.Sorted(maps.Keys(fieldsByKey(field.Type()))))); ok {
+			d.table(sub, field, path)
 		}
-		d.table(sub, field, path)
 	default:
 		var subs []map[string]toml.Primitive
 		if err := d.md.PrimitiveDecode(p, &subs); err != nil || slices.ContainsFunc(subs, isNil) {
-			d.faults.add(path, "%s: must be an array of tables: write [[%s]]", display(path), path)
+			d.faults.addUnread(path, "%s: must be an array of tables: write [[%s]]", display(path), path)
 			return
 		}
 		field.Set(reflect.MakeSlice(field.Type(), len(subs), len(subs)))
@@ -84,6 +97,15 @@ func (d *decoder) value(p toml.Primitive, field reflect.Value, path string) {
 			d.table(sub, field.Index(i), fielderr.Element(path, i))
 		}
 	}
+}
+
+// sub reads the keys of a table, whose form is a part of the fault if there is none.
+func (d *decoder) sub(p toml.Primitive, path, form string) (keys map[string]toml.Primitive, ok bool) {
+	if err := d.md.PrimitiveDecode(p, &keys); err != nil || isNil(keys) {
+		d.faults.addUnread(path, "%s: must be a table %s", display(path), form)
+		return nil, false
+	}
+	return keys, true
 }
 
 // isNil holds for what the library makes, without an error, of a value that is not a table.
@@ -118,11 +140,11 @@ func (d *decoder) leaf(p toml.Primitive, field reflect.Value, path string) {
 	}
 	var one string
 	if field.Type() == reflect.TypeFor[[]string]() && d.md.PrimitiveDecode(p, &one) == nil {
-		d.faults.add(path, "%s: must be a list: write %s", display(path), listOf(one))
+		d.faults.addUnread(path, "%s: must be a list: write %s", display(path), listOf(one))
 		return
 	}
 	for _, text := range strings.Split(plainText(err), "\n") {
-		d.faults.add(path, "%s: %s", display(path), text)
+		d.faults.addUnread(path, "%s: %s", display(path), text)
 	}
 }
 
@@ -139,12 +161,12 @@ func listOf(text string) string {
 func (d *decoder) duration(p toml.Primitive, field reflect.Value, path string) {
 	var text string
 	if err := d.md.PrimitiveDecode(p, &text); err != nil {
-		d.faults.add(path, "%s: must be a string with a unit, like \"500ms\", \"30s\", \"2m\" or \"7d\"", display(path))
+		d.faults.addUnread(path, "%s: must be a string with a unit, like \"500ms\", \"30s\", \"2m\" or \"7d\"", display(path))
 		return
 	}
 	value, err := duration.Parse(text)
 	if err != nil || value < 0 {
-		d.faults.add(path, "%s: %q is not a valid duration; write one like \"500ms\", \"30s\", \"2m\" or \"7d\"", display(path), text)
+		d.faults.addUnread(path, "%s: %q is not a valid duration; write one like \"500ms\", \"30s\", \"2m\" or \"7d\"", display(path), text)
 		return
 	}
 	field.SetInt(int64(value))

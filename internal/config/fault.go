@@ -36,13 +36,46 @@ func (e *Error) Error() string {
 
 // faults collects what is wrong while a file is read and checked.
 type faults struct {
-	lines *lineIndex
-	list  []Fault
+	lines  *lineIndex
+	list   []Fault
+	unread []key // Faults of these keys are no news.
 }
 
-// add notes a fault of the key at path.
+// key is a key of the file, or of the table on a line where it was expected.
+type key struct {
+	path string
+	line int // 0: wherever it is.
+}
+
+// add notes a fault of the key at path, unless it only follows from a value that could not be read.
 func (f *faults) add(path, format string, args ...any) {
+	line := f.lines.of(path)
+	if slices.ContainsFunc(f.unread, func(k key) bool { return k.holds(path) && (k.line == 0 || k.line == line) }) {
+		return
+	}
+	f.addRead(path, format, args...)
+}
+
+// addRead notes a fault of what stands in the file at path.
+func (f *faults) addRead(path, format string, args ...any) {
 	f.list = append(f.list, Fault{Line: f.lines.of(path), Message: fmt.Sprintf(format, args...)})
+}
+
+// addUnread notes a fault that leaves the value at path unread.
+func (f *faults) addUnread(path, format string, args ...any) {
+	f.addRead(path, format, args...)
+	f.unread = append(f.unread, key{path: path})
+}
+
+// expect says that the key at path is missing because the one at misspelt, on the same line, was meant for it.
+func (f *faults) expect(path, misspelt string) {
+	f.unread = append(f.unread, key{path: path, line: f.lines.of(misspelt)})
+}
+
+// holds reports whether path is the key's own or lies in its value.
+func (k key) holds(path string) bool {
+	rest, found := strings.CutPrefix(path, k.path)
+	return found && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // addAll notes the errors of a package's Validate for the table at path.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os/exec"
@@ -97,9 +98,8 @@ func (c *Config) handlerWarnings() (out []string) {
 
 // handler fills a group's handler table, whose keys depend on its kind.
 func (d *decoder) handler(p toml.Primitive, h *worker.HandlerConfig, path string) {
-	var keys map[string]toml.Primitive
-	if err := d.md.PrimitiveDecode(p, &keys); err != nil {
-		d.faults.add(path, "%s: must be a table", display(path))
+	keys, ok := d.sub(p, path, `with a kind, like { kind = "exec", command = ["/opt/handler.py"] }`)
+	if !ok {
 		return
 	}
 	if kind, there := keys["kind"]; there {
@@ -107,22 +107,42 @@ func (d *decoder) handler(p toml.Primitive, h *worker.HandlerConfig, path string
 		delete(keys, "kind")
 	}
 	kind, known := worker.KindNamed(h.Kind)
-	for key := range keys {
-		if takers := worker.KindsWithKey(key); len(takers) > 0 && !slices.Contains(takers, kind.Name) {
-			delete(keys, key)
-			if known { // Else the fault is the kind.
-				d.faults.add(fielderr.Join(path, key), "%s: is not a key of kind %q", display(fielderr.Join(path, key)), kind.Name)
-			}
-		}
-	}
-	if !known {
-		for key := range keys {
-			d.unknown(key, path, []string{"kind"})
-		}
+	if !known { // The check of the kind says so.
+		d.handlerOfAnyKind(keys, path)
 		return
 	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if takers := worker.KindsWithKey(key); len(takers) > 0 && !slices.Contains(takers, kind.Name) {
+			path := fielderr.Join(path, key)
+			d.faults.addRead(path, "%s: is not a key of kind %q", display(path), kind.Name)
+			delete(keys, key)
+		}
+	}
+	h.Config = d.handlerConfig(kind, keys, path)
+}
+
+func (d *decoder) handlerConfig(kind handler.Kind, keys map[string]toml.Primitive, path string) handler.Config {
 	c := reflect.New(reflect.TypeOf(kind.Config)).Elem()
 	c.Set(reflect.ValueOf(kind.Config.Defaulted()))
 	d.table(keys, c, path)
-	h.Config = c.Interface().(handler.Config)
+	return c.Interface().(handler.Config)
+}
+
+// handlerOfAnyKind finds the faults of a handler table that do not depend on its kind: keys that no kind takes, and
+// values of the wrong type.
+func (d *decoder) handlerOfAnyKind(keys map[string]toml.Primitive, path string) {
+	known := []string{"kind"}
+	for _, name := range worker.Kinds() {
+		kind, _ := worker.KindNamed(name)
+		known = append(known, kind.Keys()...)
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		takers := worker.KindsWithKey(key)
+		if len(takers) == 0 {
+			d.unknown(key, path, keys, known)
+			continue
+		}
+		kind, _ := worker.KindNamed(takers[0])
+		d.handlerConfig(kind, map[string]toml.Primitive{key: keys[key]}, path)
+	}
 }

@@ -78,7 +78,7 @@ func (x *lineIndex) of(path string) int {
 		if line := cmp.Or(x.line[path], x.line[fielderr.Element(path, 0)]); line > 0 {
 			return line
 		}
-		path = path[:max(0, strings.LastIndex(path, "."))]
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
 	}
 	return 0
 }

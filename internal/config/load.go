@@ -35,30 +35,11 @@ func Parse(path, text string) (*Config, error) {
 		return nil, syntaxError(path, text, err)
 	}
 	c.checkPaths(f)
-	decoded := len(f.list)
 	c.applyDefaults()
 	c.check(f)
-	if decoded > 0 {
-		f.list = dropEchoes(f.list, decoded)
-	}
 	if err := f.err(path); err != nil {
 		return nil, err
 	}
 	c.warn()
 	return &c, nil
-}
-
-// dropEchoes removes faults that follow from another of the same line: a value that could not be read is missing, too.
-func dropEchoes(list []Fault, decoded int) []Fault {
-	seen := map[int]bool{}
-	for _, f := range list[:decoded] {
-		seen[f.Line] = true
-	}
-	kept := list[:decoded:decoded]
-	for _, f := range list[decoded:] {
-		if !seen[f.Line] || f.Line == 0 {
-			kept = append(kept, f)
-		}
-	}
-	return kept
 }

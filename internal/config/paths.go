@@ -16,13 +16,13 @@ import (
 func (c *Config) checkPaths(f *faults) {
 	eachText(reflect.ValueOf(c).Elem(), "", func(path, value string) {
 		if fault := pathFault(value); fault != "" && isPath(path) {
-			f.add(path, "%s: %q %s", display(path), value, fault)
+			f.addRead(path, "%s: %q %s", display(path), value, fault)
 		}
 	})
 	for i, g := range c.Groups {
 		if command := g.Handler.Resources().Command; len(command) > 0 {
 			if fault := pathFault(command[0]); fault != "" {
-				f.add(fielderr.Join(fielderr.Element("group", i), "handler.command"), "group %q: handler.command: %q %s", g.Name, command[0], fault)
+				f.addRead(fielderr.Join(fielderr.Element("group", i), "handler.command"), "group %q: handler.command: %q %s", g.Name, command[0], fault)
 			}
 		}
 	}

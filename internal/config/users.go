@@ -51,9 +51,7 @@ func (c *Config) checkRights(f *faults, path string, u access.UserConfig) {
 
 // checkListeners looks at who can reach the listeners, and at what protects them.
 func (c *Config) checkListeners(f *faults) {
-	if err := access.CheckReach(c.Server.Listen, len(c.Users)); err != nil {
-		f.add("server.listen", "%s", err)
-	}
+	f.addAll("server", access.CheckReach(c.Server.Listen, len(c.Users)))
 	if err := api.CheckListen(c.HTTP.Listen, c.HTTP.TokenFile != ""); err != nil {
 		f.add("http.listen", "http.listen: %s", err)
 	}

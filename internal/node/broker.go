@@ -56,18 +56,14 @@ func (n *Node) beforeClose(cause error) {
 	if cause == nil {
 		return
 	}
-	n.mu.Lock()
-	driver := n.driver
-	n.closing = true
-	n.mu.Unlock()
-	if driver != nil {
+	if driver := n.stage.close(); driver != nil {
 		driver.Abort(fmt.Errorf("the broker gave up: %w", cause))
 	}
 }
 
 // cutOff has the driver end all calls: to the others this node may look dead.
 func (n *Node) cutOff() {
-	driver := n.runningDriver()
+	driver := n.stage.leases()
 	if driver != nil && n.Config.Cluster.FastTakeover {
 		driver.Isolated() // first: a log can be slow
 		n.log.Warn("lost all cluster routes; pausing calls until a renewal succeeds")

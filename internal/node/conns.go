@@ -23,17 +23,16 @@ type conns struct {
 	leases *cluster.KV
 }
 
-// openConns connects to a broker that has started.
-func (n *Node) openConns() error {
-	c := &n.conns
+// openAll connects to a broker that has started, in every role but that of the leases.
+func (c *conns) openAll(broker *server.Server) error {
 	var err error
-	if c.peers, err = n.openConn(server.Peers); err != nil {
+	if c.peers, err = c.open(broker, server.Peers); err != nil {
 		return err
 	}
-	if c.services, err = n.openConn(server.Services); err != nil {
+	if c.services, err = c.open(broker, server.Services); err != nil {
 		return err
 	}
-	if c.probe, err = n.broker.IngressConn(server.ProbeUser); err != nil {
+	if c.probe, err = broker.IngressConn(server.ProbeUser); err != nil {
 		return err
 	}
 	c.all = append(c.all, c.probe)
@@ -42,7 +41,7 @@ func (n *Node) openConns() error {
 		into *jetstream.JetStream
 	}{{server.Readers, &c.readers}, {server.DeadLetters, &c.letters}, {server.Publish, &c.publish},
 		{server.Operator, &c.operator}} {
-		nc, err := n.openConn(js.role)
+		nc, err := c.open(broker, js.role)
 		if err == nil {
 			*js.into, err = jetstream.New(nc)
 		}
@@ -53,10 +52,10 @@ func (n *Node) openConns() error {
 	return nil
 }
 
-func (n *Node) openConn(role server.Role) (*nats.Conn, error) {
-	nc, err := n.broker.Conn(role)
+func (c *conns) open(broker *server.Server, role server.Role) (*nats.Conn, error) {
+	nc, err := broker.Conn(role)
 	if err == nil {
-		n.conns.all = append(n.conns.all, nc)
+		c.all = append(c.all, nc)
 	}
 	return nc, err
 }

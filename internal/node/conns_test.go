@@ -83,7 +83,7 @@ func (l oneRun) reader() *status.Reader { return status.NewReader(l.view) }
 func (l oneRun) waitReady(t *testing.T) {
 	t.Helper()
 	servertest.Eventually(t, time.Minute, func() error {
-		if reasons := l.waiting.Reasons(); len(reasons) > 0 || l.nowServing() == nil {
+		if reasons := l.waiting.Reasons(); len(reasons) > 0 || l.stage.serves() == nil {
 			return errors.New("not ready: " + strings.Join(reasons, ", "))
 		}
 		return nil

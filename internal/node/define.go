@@ -7,10 +7,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
+	"leasehold/internal/config"
+	"leasehold/internal/diskguard"
 	"leasehold/internal/membership"
 	"leasehold/internal/registry"
 	"leasehold/internal/supervise"
@@ -23,15 +26,28 @@ import (
 // otherwise refuses to start. A definition that is not a valid record was written by something other than a node: it is
 // written again from this node's config where everything else that is stored agrees with that.
 
-func (n *Node) defineCluster(ctx context.Context) error {
-	c, record := n.Config.Cluster, n.registry.Cluster()
+// setup makes or finds the streams and definitions of the cluster, its topics and its groups.
+type setup struct {
+	config   *config.Config
+	log      hclog.Logger
+	waiting  *supervise.Waiting
+	js       jetstream.JetStream
+	kv       *cluster.KV
+	registry *registry.Registry
+	capacity diskguard.Capacity
+	replicas int
+	topics   map[string]*topic // Filled by openTopics.
+}
+
+func (s *setup) defineCluster(ctx context.Context) error {
+	c, record := s.config.Cluster, s.registry.Cluster()
 	want := registry.Cluster{
-		Version: registry.Version, Mode: n.Config.Mode(), Timing: c.Timing, TTL: c.SessionTTL, Renew: c.Renew,
+		Version: registry.Version, Mode: s.config.Mode(), Timing: c.Timing, TTL: c.SessionTTL, Renew: c.Renew,
 		Margin: c.Margin,
 	}
 	have, err := record.Define(ctx, want)
 	if errors.Is(err, cluster.ErrNotARecord) {
-		have, err = record.Redefine(ctx, n.log, err, want, n.sessionsAgree(ctx))
+		have, err = record.Redefine(ctx, s.log, err, want, s.sessionsAgree(ctx))
 	}
 	if err != nil {
 		return err
@@ -45,15 +61,15 @@ func (n *Node) defineCluster(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
-	record := n.registry.Topic(t.Name)
+func (s *setup) defineTopic(ctx context.Context, t partitioner.Topic) error {
+	record := s.registry.Topic(t.Name)
 	want := registry.Topic{Version: registry.Version, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key,
 		Retain: t.Retain}
 	have, err := record.Define(ctx, want)
 	if errors.Is(err, cluster.ErrNotARecord) {
 		fault := err
-		err = n.topicAgrees(ctx, t, &want)
-		have, err = record.Redefine(ctx, n.log, fault, want, err)
+		err = s.topicAgrees(ctx, t, &want)
+		have, err = record.Redefine(ctx, s.log, fault, want, err)
 	}
 	if err != nil {
 		return err
@@ -68,17 +84,17 @@ func (n *Node) defineTopic(ctx context.Context, t partitioner.Topic) error {
 			supervise.ErrConfig, t.Name, have.Partitions, have.Subject, have.Key, want.Partitions, want.Subject, want.Key)
 	}
 	if t.RetainStated && have.Retain != t.Retain {
-		return n.updateTopic(ctx, t.Name, "take retain "+t.Retain.String(),
+		return s.updateTopic(ctx, t.Name, "take retain "+t.Retain.String(),
 			func(def *registry.Topic) { def.Retain = t.Retain })
 	}
 	return nil
 }
 
 // updateTopic changes a topic's record. It tries until ctx ends.
-func (n *Node) updateTopic(ctx context.Context, topic, what string, change func(*registry.Topic)) error {
+func (s *setup) updateTopic(ctx context.Context, topic, what string, change func(*registry.Topic)) error {
 	removed := false
-	err := n.waiting.Until(ctx, 100*time.Millisecond, func() []string {
-		err := n.registry.Topic(topic).Update(ctx, func(def *registry.Topic) error {
+	err := s.waiting.Until(ctx, 100*time.Millisecond, func() []string {
+		err := s.registry.Topic(topic).Update(ctx, func(def *registry.Topic) error {
 			if removed = def.Removed; removed {
 				return membership.TopicRemoved(topic)
 			}
@@ -100,11 +116,11 @@ func (n *Node) updateTopic(ctx context.Context, topic, what string, change func(
 }
 
 // defineGroups fixes where each new group starts, for all its partitions at one moment. It returns that by group.
-func (n *Node) defineGroups(ctx context.Context) (map[string]uint64, error) {
+func (s *setup) defineGroups(ctx context.Context) (map[string]uint64, error) {
 	starts := map[string]uint64{}
-	for _, g := range n.Config.Groups {
+	for _, g := range s.config.Groups {
 		want := registry.Group{Version: registry.Version, Topic: g.Topic, Start: g.Start}
-		have, err := n.defineGroup(ctx, want, g.Name)
+		have, err := s.defineGroup(ctx, want, g.Name)
 		if err != nil {
 			return nil, fmt.Errorf("group %q: %w", g.Name, err)
 		}
@@ -124,22 +140,22 @@ func (n *Node) defineGroups(ctx context.Context) (map[string]uint64, error) {
 // defineGroup finds a group's definition, or makes it: first the topic's record names the group, then its start is
 // looked up, and last it is defined. What was purged before the first step is below the recorded floor, and nothing is
 // purged after it without asking the group.
-func (n *Node) defineGroup(ctx context.Context, want registry.Group, name string) (have registry.Group, err error) {
-	record := n.registry.Group(name)
+func (s *setup) defineGroup(ctx context.Context, want registry.Group, name string) (have registry.Group, err error) {
+	record := s.registry.Group(name)
 	have, rev, err := record.Read(ctx)
 	switch {
 	case err == nil && rev > 0:
 		return have, nil
 	case errors.Is(err, cluster.ErrNotARecord):
 		fault := err
-		err = n.groupAgrees(ctx, name, &want)
-		return record.Redefine(ctx, n.log, fault, want, err)
+		err = s.groupAgrees(ctx, name, &want)
+		return record.Redefine(ctx, s.log, fault, want, err)
 	}
-	floor, err := n.joinTopic(ctx, want.Topic, name)
+	floor, err := s.joinTopic(ctx, want.Topic, name)
 	if err != nil {
 		return have, err
 	}
-	info, err := n.streamInfo(ctx, want.Topic)
+	info, err := s.streamInfo(ctx, want.Topic)
 	if err != nil {
 		return have, err
 	}
@@ -152,8 +168,8 @@ func (n *Node) defineGroup(ctx context.Context, want registry.Group, name string
 }
 
 // joinTopic adds a group to its topic's record and returns the floor that is recorded there.
-func (n *Node) joinTopic(ctx context.Context, topic, group string) (floor uint64, err error) {
-	err = n.updateTopic(ctx, topic, "take group "+group, func(def *registry.Topic) {
+func (s *setup) joinTopic(ctx context.Context, topic, group string) (floor uint64, err error) {
+	err = s.updateTopic(ctx, topic, "take group "+group, func(def *registry.Topic) {
 		if !slices.Contains(def.Groups, group) {
 			def.Groups = append(def.Groups, group)
 		}
@@ -164,11 +180,11 @@ func (n *Node) joinTopic(ctx context.Context, topic, group string) (floor uint64
 
 // streamInfo asks for a topic's state until there is an answer: a stream that was made a moment ago, by this node or
 // another, may not be known where the question arrives.
-func (n *Node) streamInfo(ctx context.Context, topic string) (info *jetstream.StreamInfo, err error) {
-	err = n.waiting.Until(ctx, 200*time.Millisecond, func() []string {
+func (s *setup) streamInfo(ctx context.Context, topic string) (info *jetstream.StreamInfo, err error) {
+	err = s.waiting.Until(ctx, 200*time.Millisecond, func() []string {
 		try, cancel := context.WithTimeout(ctx, supervise.SetupLimit)
 		defer cancel()
-		if info, err = n.topics[topic].stream.Info(try); err != nil {
+		if info, err = s.topics[topic].stream.Info(try); err != nil {
 			return []string{fmt.Sprintf("topic %s: %v", topic, err)}
 		}
 		return nil
@@ -177,13 +193,13 @@ func (n *Node) streamInfo(ctx context.Context, topic string) (info *jetstream.St
 }
 
 // sessionsAgree says which live session runs under another ttl than this node's config.
-func (n *Node) sessionsAgree(ctx context.Context) error {
-	known, err := n.retrySessions(ctx)
+func (s *setup) sessionsAgree(ctx context.Context) error {
+	known, err := s.retrySessions(ctx)
 	if err != nil {
 		return err
 	}
 	for name, rec := range known {
-		if ttl := n.Config.Cluster.SessionTTL; rec.State == lease.Live && name != n.Config.Node.Name && rec.TTL != ttl {
+		if ttl := s.config.Cluster.SessionTTL; rec.State == lease.Live && name != s.config.Node.Name && rec.TTL != ttl {
 			return fmt.Errorf("node %s is live with session_ttl %v, this config says %v", name, rec.TTL, ttl)
 		}
 	}
@@ -191,10 +207,10 @@ func (n *Node) sessionsAgree(ctx context.Context) error {
 }
 
 // retrySessions reads the sessions until that works: a bucket that was made a moment ago may not answer yet.
-func (n *Node) retrySessions(ctx context.Context) (known map[string]lease.Session, err error) {
-	err = n.waiting.Until(ctx, supervise.SetupLimit/10, func() []string {
+func (s *setup) retrySessions(ctx context.Context) (known map[string]lease.Session, err error) {
+	err = s.waiting.Until(ctx, supervise.SetupLimit/10, func() []string {
 		var err error
-		if known, err = registry.Sessions(ctx, n.kv); err != nil {
+		if known, err = registry.Sessions(ctx, s.kv); err != nil {
 			return []string{"the sessions: " + err.Error()}
 		}
 		return nil
@@ -205,8 +221,8 @@ func (n *Node) retrySessions(ctx context.Context) (known map[string]lease.Sessio
 // topicAgrees compares a topic with its stream, which holds the number of partitions, subject and key as well, and
 // completes its definition: nothing that the stream still has was purged, and every group that was defined for it may
 // hold a purge back.
-func (n *Node) topicAgrees(ctx context.Context, t partitioner.Topic, want *registry.Topic) error {
-	stream, err := n.ensureStream(ctx, t)
+func (s *setup) topicAgrees(ctx context.Context, t partitioner.Topic, want *registry.Topic) error {
+	stream, err := s.ensureStream(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -217,12 +233,12 @@ func (n *Node) topicAgrees(ctx context.Context, t partitioner.Topic, want *regis
 		return err
 	}
 	want.Floor = max(info.State.FirstSeq, 1) - 1
-	for _, g := range n.Config.Groups {
+	for _, g := range s.config.Groups {
 		if g.Topic == t.Name {
 			want.Groups = append(want.Groups, g.Name)
 		}
 	}
-	others, err := n.registry.GroupsOf(ctx, t.Name, func(group string) bool { return slices.Contains(want.Groups, group) })
+	others, err := s.registry.GroupsOf(ctx, t.Name, func(group string) bool { return slices.Contains(want.Groups, group) })
 	if err != nil {
 		return err
 	}
@@ -234,19 +250,19 @@ func (n *Node) topicAgrees(ctx context.Context, t partitioner.Topic, want *regis
 // groupAgrees completes a group's definition with where its partitions begin. That counts for those only whose lease
 // was never written. If there are none, the least that was finished does; else it is known only of a group that begins
 // with the first message.
-func (n *Node) groupAgrees(ctx context.Context, name string, want *registry.Group) error {
-	partitions := n.topics[want.Topic].Partitions
-	saws, err := n.kv.Leases(ctx, name, partitions)
+func (s *setup) groupAgrees(ctx context.Context, name string, want *registry.Group) error {
+	partitions := s.topics[want.Topic].Partitions
+	saws, err := s.kv.Leases(ctx, name, partitions)
 	if err != nil {
 		return err
 	}
 	done, seen := ^uint64(0), 0
-	for _, s := range saws {
-		if s.Lease != nil {
-			done, seen = min(done, s.Lease.Checkpoint), seen+1
+	for _, saw := range saws {
+		if saw.Lease != nil {
+			done, seen = min(done, saw.Lease.Checkpoint), seen+1
 		}
 	}
-	info, err := n.streamInfo(ctx, want.Topic)
+	info, err := s.streamInfo(ctx, want.Topic)
 	switch {
 	case err != nil:
 		return err

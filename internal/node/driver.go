@@ -12,15 +12,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"leasehold/cluster"
 	"leasehold/cluster/lease"
 	"leasehold/internal/config"
-	"leasehold/internal/ownership"
-	"leasehold/internal/registry"
-	"leasehold/internal/status"
-	"leasehold/server"
 	"leasehold/server/raft"
 )
 
@@ -42,7 +36,7 @@ func (n *Node) drive(ctx context.Context, stop context.CancelCauseFunc) error {
 		}
 		end()
 	}()
-	err := n.driver.Run(driving)
+	err := n.stage.leases().Run(driving)
 	stop(nil)
 	end()
 	<-moved
@@ -56,15 +50,12 @@ func (n *Node) buildDriver() error {
 		return err
 	}
 	cfg := n.leaseConfig(boot)
-	timing, intervals := n.Config.Cluster, map[string]time.Duration{}
+	timing, intervals := n.Config.Cluster, n.work.commitIntervals()
 	if err := cfg.Check(n.longestElection()); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
-	for _, g := range n.groups {
-		intervals[g.name] = g.config.CommitInterval
-	}
 	driver := cluster.New(cluster.Options{
-		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.startLane,
+		Lease: cfg, Store: n.conns.leases, Clock: cluster.BootClock{}, SaveBoot: n.dir.SetBoot, Start: n.work.start,
 		Terminate: n.die,
 		CommitInterval: func(group string) time.Duration {
 			if d, ok := intervals[group]; ok {
@@ -74,21 +65,14 @@ func (n *Node) buildDriver() error {
 		},
 		Logger: n.Logger.Named("cluster"),
 	})
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closing {
-		return errors.New("the broker is giving up")
-	}
-	n.driver, n.serving = driver, n.newServing(driver)
-	n.ingest = newIngest(func() (*nats.Conn, error) { return n.broker.IngressConn(server.HTTPUser) })
-	return nil
+	return n.stage.serve(driver, n.work.serving(driver))
 }
 
 func (n *Node) leaseConfig(boot uint64) lease.Config {
 	c := n.Config
 	dev, ino := n.dir.Lock()
 	timing := c.Cluster.LeaseTiming()
-	cfg := lease.Config{
+	return lease.Config{
 		Self: lease.Session{
 			Node: c.Node.Name, DirID: n.dir.DirID(), KernelBoot: n.dir.KernelBootID(), LockDev: dev, LockIno: ino,
 			ServerID: n.broker.ID(), Provable: c.Cluster.FastTakeover, Address: n.address(), Release: n.Version, Weight: 1,
@@ -97,17 +81,8 @@ func (n *Node) leaseConfig(boot uint64) lease.Config {
 		Boot: boot, Secret: fmt.Sprintf("%s-%d", n.broker.ID(), os.Getpid()),
 		TTL: timing.TTL, Renew: timing.Renew, Margin: timing.Margin, WriteLimit: timing.WriteLimit,
 		StabilizationWindow: time.Second, MinHold: 10 * time.Second,
+		Groups: n.work.leases(c.Cluster.Renew),
 	}
-	for _, g := range n.groups {
-		cfg.Groups = append(cfg.Groups, lease.Group{
-			Name: g.name, Partitions: g.topic.Partitions, Start: g.start, Handover: g.config.HandoverTimeout,
-		})
-	}
-	for _, t := range n.topics {
-		cfg.Groups = append(cfg.Groups, lease.Group{Name: registry.HousekeepingGroup(t.Name), Kind: ownership.Housekeeping,
-			Partitions: 1, Handover: c.Cluster.Renew})
-	}
-	return cfg
 }
 
 // address is where the other nodes reach this one, or where clients do in single mode.
@@ -119,19 +94,6 @@ func (n *Node) address() string {
 		return c.ClusterListen()
 	}
 	return n.broker.ClientAddr()
-}
-
-// newServing is what answers operators once the node serves.
-func (n *Node) newServing(driver *cluster.Driver) *status.Serving {
-	s := &status.Serving{Driver: driver, Topics: map[string]status.Topic{}}
-	for name, t := range n.topics {
-		s.Topics[name] = status.Topic{Topic: t.Topic, Stream: t.stream}
-	}
-	for _, g := range n.groups {
-		s.Groups = append(s.Groups, status.Group{Name: g.name, Topic: g.topic.Name, Partitions: g.topic.Partitions,
-			StartAfter: g.start})
-	}
-	return s
 }
 
 // longestElection is how long the cluster may be without a leader in an ordinary election.

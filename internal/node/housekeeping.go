@@ -4,9 +4,13 @@ import (
 	"context"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"leasehold/cluster"
 	"leasehold/internal/ownership"
 	"leasehold/internal/registry"
+	"leasehold/partitioner"
 	"leasehold/partitioner/stream"
 )
 
@@ -48,20 +52,20 @@ func (l *refusedLane) Progress() (ownership.Progress, bool) { return l.progress,
 // janitorEvery is how often finished messages are purged.
 const janitorEvery = 5 * time.Second
 
-// janitor builds the housekeeping of a topic. The groups that hold a purge back are those that the topic's record
+// newJanitor builds the housekeeping of a topic. The groups that hold a purge back are those that the topic's record
 // names, and the floor is stored on the very revision that named them: a group that joins in between makes the purge
 // fail, however stale the read was that did not show it.
-func (n *Node) janitor(t *topic) *stream.Janitor {
-	record := n.registry.Topic(t.Name)
+func newJanitor(t partitioner.Topic, r *registry.Registry, js jetstream.JetStream, log hclog.Logger) *stream.Janitor {
+	record := r.Topic(t.Name)
 	var def registry.Topic // Of the latest Finished; one goroutine calls both.
 	return &stream.Janitor{
-		Topic: t.Topic, JS: n.conns.operator, Every: janitorEvery, Logger: n.Logger.Named("janitor"),
+		Topic: t, JS: js, Every: janitorEvery, Logger: log.Named("janitor"),
 		Finished: func(ctx context.Context) (f stream.Finished, ok bool, err error) {
 			if def, f.Revision, err = record.Read(ctx); err != nil || f.Revision == 0 {
 				return f, false, err
 			}
 			f.Retain = def.Retain
-			f.Seq, ok, err = n.registry.Finished(ctx, def.Groups, t.Partitions)
+			f.Seq, ok, err = r.Finished(ctx, def.Groups, t.Partitions)
 			return f, ok, err
 		},
 		Record: func(ctx context.Context, f stream.Finished, floor uint64) error {

@@ -29,7 +29,7 @@ func TestJanitorCannotPurgeWhatAGroupThatJoinsNeeds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	n, top := janitorNode(t, ctx)
-	j := n.janitor(top)
+	j := newJanitor(top.Topic, n.registry, n.conns.operator, n.Logger)
 
 	first, ok, err := j.Finished(ctx)
 	if err != nil || !ok || first.Seq != 10 {
@@ -42,7 +42,7 @@ func TestJanitorCannotPurgeWhatAGroupThatJoinsNeeds(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatalf("finished is %+v, %v, %v", second, ok, err)
 	}
-	floor, err := n.joinTopic(ctx, "orders", "late")
+	floor, err := n.setup.joinTopic(ctx, "orders", "late")
 	if err != nil || floor != 5 {
 		t.Fatalf("the group joined above %d, %v; want 5", floor, err)
 	}
@@ -64,10 +64,10 @@ func TestGroupThatWasOnlyPartlyCreatedIsShownAndCanBeRemoved(t *testing.T) {
 		Start: "earliest"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.joinTopic(ctx, "orders", "late"); err != nil {
+	if _, err := n.setup.joinTopic(ctx, "orders", "late"); err != nil {
 		t.Fatal(err)
 	}
-	j := n.janitor(top)
+	j := newJanitor(top.Topic, n.registry, n.conns.operator, n.Logger)
 	if _, ok, err := j.Finished(ctx); ok || err != nil {
 		t.Fatalf("the group holds nothing back: %v, %v", ok, err)
 	}
@@ -76,7 +76,7 @@ func TestGroupThatWasOnlyPartlyCreatedIsShownAndCanBeRemoved(t *testing.T) {
 		list.Groups[1].Topic != "orders" {
 		t.Errorf("group list has %+v, %v", list, err)
 	}
-	c, err := n.store.Catalog(ctx)
+	c, err := n.stage.opened().Catalog(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestGroupThatWasOnlyPartlyCreatedIsShownAndCanBeRemoved(t *testing.T) {
 		}
 	}
 	// A node that was only slow, and not dead.
-	if have, err := n.defineGroup(ctx, registry.Group{Version: 1, Topic: "orders", Start: "earliest"},
+	if have, err := n.setup.defineGroup(ctx, registry.Group{Version: 1, Topic: "orders", Start: "earliest"},
 		"late"); err != nil || !have.Removed {
 		t.Errorf("a late definition is %+v, %v", have, err)
 	}

@@ -6,23 +6,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
 
 	"leasehold/cluster"
 	"leasehold/internal/admin"
 	"leasehold/internal/api"
 	"leasehold/internal/config"
 	"leasehold/internal/diskguard"
+	"leasehold/internal/ingest"
 	"leasehold/internal/logsink"
 	"leasehold/internal/membership"
 	"leasehold/internal/readiness"
 	"leasehold/internal/registry"
 	"leasehold/internal/repair"
+	"leasehold/internal/sdnotify"
 	"leasehold/internal/status"
 	"leasehold/internal/supervise"
+	"leasehold/partitioner"
 	"leasehold/server"
 	"leasehold/server/datadir"
 	"leasehold/server/disk"
@@ -61,20 +64,15 @@ type Node struct {
 	registry   *registry.Registry
 	capacity   diskguard.Capacity
 	membership *membership.Membership
+	setup      *setup
 	topics     map[string]*topic
 	repair     *repair.Repair
-	groups     []*group
-	driver     *cluster.Driver // Guarded by mu until the node serves.
-	ingest     *ingest
-	liveness   readiness.Liveness
+	work       *work
 
-	stop        func(error) // Ends this run, whatever it is doing. Set before the broker starts.
-	stopServing func(error) // Ends it once the node serves. Set before the first lane starts.
-
-	mu      sync.Mutex
-	closing bool            // The broker closes its listeners by itself: no lane may start any more.
-	store   *status.Store   // nil until the bucket is open.
-	serving *status.Serving // nil until the node serves.
+	ingest   *ingest.Ingest
+	liveness readiness.Liveness
+	stage    stage
+	stop     func(error) // Ends this run, whatever it is doing. Set before the broker starts.
 }
 
 // newRun is a node before it has done anything. before is how the run before it ended, delay how long to wait if that
@@ -140,7 +138,11 @@ func (n *Node) runParts(ctx context.Context, http *api.Server) error {
 	outer := context.WithoutCancel(ctx)
 	diskPart := supervise.Go(outer, stop, "disk", n.disk.Run)
 	web := supervise.Go(outer, stop, "http", http.Run)
-	notify := n.notifyManager(ctx, http.Started())
+	manager := sdnotify.New(sdnotify.Options{
+		Node: n.Config.Node.Name, Socket: n.dir.SocketPath(), Liveness: &n.liveness, Waiting: &n.waiting,
+		Driver: n.stage.leases, Logger: n.log,
+	})
+	notify := manager.Start(ctx, http.Started())
 
 	stopBroker, err := n.runOnBroker(ctx, stop)
 	if restart := supervise.AsRestart(err); restart != nil {
@@ -176,11 +178,14 @@ func exitCause(cause, err, stuck error) error {
 // runOnBroker starts the broker once there is disk space for it, and serves until ctx ends. It returns what stops the
 // broker.
 func (n *Node) runOnBroker(ctx context.Context, stop context.CancelCauseFunc) (stopBroker func() error, err error) {
-	if err := n.awaitDiskSpace(ctx); err != nil {
+	s := storage{
+		disk: n.disk, broker: n.broker, waiting: &n.waiting, log: n.log, before: n.before, delay: n.delay,
+	}
+	if err := s.awaitSpace(ctx); err != nil {
 		return func() error { return nil }, ignoreStop(ctx, err)
 	}
 	broker := supervise.Go(context.WithoutCancel(ctx), stop, "broker", n.broker.Run)
-	storage := supervise.Go(ctx, stop, "storage", n.watchStorage)
+	storage := supervise.Go(ctx, stop, "storage", s.watch)
 	err = n.serve(ctx)
 	return broker.Stop, errors.Join(err, storage.StopSoon())
 }
@@ -200,7 +205,15 @@ func (n *Node) newHTTP(secrets config.Secrets) (*api.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("http.tls: %w", err)
 	}
-	answers := admin.New(n.view, n.Publish, n.Logger)
+	n.ingest = ingest.New(ingest.Options{
+		Topic: func(name string) (partitioner.Topic, error) {
+			t, err := n.view.OpenTopic(name)
+			return t.Topic, err
+		},
+		MaxPayload: int64(c.Server.MaxPayload),
+		Connect:    func() (*nats.Conn, error) { return n.broker.IngressConn(server.HTTPUser) },
+	})
+	answers := admin.New(n.view, n.ingest.Publish, n.Logger)
 	return api.New(api.Options{
 		Listen: c.HTTP.Listen, Socket: n.dir.SocketPath(), Source: answers, Membership: answers, Requests: answers,
 		Messages:  answers,
@@ -212,25 +225,6 @@ func (n *Node) newHTTP(secrets config.Secrets) (*api.Server, error) {
 func (n *Node) newView() *status.View {
 	return status.NewView(status.Options{
 		Config: n.Config, Broker: n.broker, ClientCA: n.clientCA, ConfigHash: configHash(n.Config), Ready: n.waiting.Reasons,
-		Opened: n.openedStore, Serving: n.nowServing,
+		Opened: n.stage.opened, Serving: n.stage.serves,
 	})
-}
-
-func (n *Node) openedStore() *status.Store {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.store
-}
-
-func (n *Node) nowServing() *status.Serving {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.serving
-}
-
-// runningDriver is the lease driver, nil until the node serves.
-func (n *Node) runningDriver() *cluster.Driver {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.driver
 }

@@ -29,11 +29,11 @@ func TestOnlyTopicsWithAGroupAreRead(t *testing.T) {
 		}
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
-	work := n.runGroups(ctx, cancel)
+	work := n.work.run(ctx, cancel)
 	servertest.Eventually(t, time.Minute, func() error {
-		return errors.Join(n.consumers(t, "orders", 1), n.consumers(t, "visits", 1))
+		return errors.Join(consumers(t, n.conns.operator, "orders", 1), consumers(t, n.conns.operator, "visits", 1))
 	})
-	if err := n.consumers(t, "alarms", 0); err != nil {
+	if err := consumers(t, n.conns.operator, "alarms", 0); err != nil {
 		t.Error(err)
 	}
 	for _, p := range work {
@@ -42,7 +42,7 @@ func TestOnlyTopicsWithAGroupAreRead(t *testing.T) {
 		}
 	}
 	servertest.Eventually(t, time.Minute, func() error {
-		return errors.Join(n.consumers(t, "orders", 0), n.consumers(t, "visits", 0))
+		return errors.Join(consumers(t, n.conns.operator, "orders", 0), consumers(t, n.conns.operator, "visits", 0))
 	})
 	cancel(nil)
 }
@@ -75,19 +75,20 @@ func readingNode(t *testing.T) *Node {
 	js, err3 := jetstream.New(nc)
 	n.conns = conns{readers: js, letters: js, operator: js}
 	_, err4 = cluster.OpenKV(ctx, nc, cluster.BucketOptions{Replicas: 1, MaxBytes: 1 << 26})
-	if err := errors.Join(err3, err4, n.useBucket(), n.openTopics(ctx)); err != nil {
+	if err := errors.Join(err3, err4, n.useBucket(), n.setup.openTopics(ctx)); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.buildGroups(nil, nil); err != nil {
+	n.work = &work{Options: n.Options, conns: &n.conns, registry: n.registry, topics: n.topics}
+	if err := n.work.build(nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
 // consumers reports that a topic's stream has not so many.
-func (n *Node) consumers(t *testing.T, topic string, want int) error {
+func consumers(t *testing.T, js jetstream.JetStream, topic string, want int) error {
 	t.Helper()
-	stream, err := n.conns.operator.Stream(t.Context(), topic)
+	stream, err := js.Stream(t.Context(), topic)
 	if err != nil {
 		return err
 	}

@@ -104,11 +104,11 @@ func TestAForgedDefinitionIsNotReplacedAgainstWhatIsStored(t *testing.T) {
 		t.Errorf("the group: %v", err)
 	}
 	want := registry.Group{Version: 1, Topic: "orders", Start: worker.StartLatest}
-	if err := n.groupAgrees(t.Context(), "never-owned", &want); err == nil {
+	if err := n.setup.groupAgrees(t.Context(), "never-owned", &want); err == nil {
 		t.Errorf("a group without leases begins after %d", want.StartAfter)
 	}
 	want.Start = "earliest"
-	if err := n.groupAgrees(t.Context(), "never-owned", &want); err != nil || want.StartAfter != 0 {
+	if err := n.setup.groupAgrees(t.Context(), "never-owned", &want); err != nil || want.StartAfter != 0 {
 		t.Errorf("a group without leases that begins with the first message begins after %d: %v", want.StartAfter, err)
 	}
 	other := n.Config.Cluster.SessionTTL + time.Second
@@ -116,7 +116,7 @@ func TestAForgedDefinitionIsNotReplacedAgainstWhatIsStored(t *testing.T) {
 	if _, err := n.kv.Write(t.Context(), lease.Write{Key: lease.SessionKey("n2"), Session: &rec}); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.sessionsAgree(t.Context()); err == nil || !strings.Contains(err.Error(), "n2") {
+	if err := n.setup.sessionsAgree(t.Context()); err == nil || !strings.Contains(err.Error(), "n2") {
 		t.Errorf("a live session of another ttl: %v", err)
 	}
 }
@@ -179,7 +179,7 @@ func (l oneRun) known(t *testing.T) known {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	v, err := l.driver.Snapshot(ctx)
+	v, err := l.stage.leases().Snapshot(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

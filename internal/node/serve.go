@@ -15,7 +15,6 @@ import (
 	"leasehold/internal/readiness"
 	"leasehold/internal/repair"
 	"leasehold/internal/supervise"
-	"leasehold/partitioner"
 )
 
 // serve waits for the broker, sets up what is stored, and serves until ctx ends.
@@ -35,7 +34,8 @@ func (n *Node) serve(ctx context.Context) error {
 	if err := n.repair.AwaitWhole(ctx); err != nil {
 		return ignoreStop(ctx, err)
 	}
-	if err := n.buildGroups(lock, starts); err != nil {
+	n.work = n.newWork()
+	if err := n.work.build(lock, starts); err != nil {
 		return err
 	}
 	if err := n.buildDriver(); err != nil {
@@ -67,7 +67,7 @@ func (n *Node) connect(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if err := n.openConns(); err != nil {
+	if err := n.conns.openAll(n.broker); err != nil {
 		return err
 	}
 	if err := n.useBucket(); err != nil {
@@ -84,15 +84,22 @@ func (n *Node) newRepair() *repair.Repair {
 	})
 }
 
+func (n *Node) newWork() *work {
+	w := &work{Options: n.Options, conns: &n.conns, registry: n.registry, topics: n.topics, hole: n.repair.Hole}
+	if !n.single() {
+		w.server = n.dir.ServerName()
+	}
+	return w
+}
+
 // participate runs readers, groups and the driver. The driver stops first, and all lanes with it; then what they used.
 func (n *Node) participate(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	n.stopServing = func(err error) { stop(err) }
 	outer := context.WithoutCancel(ctx)
-	work := n.runGroups(outer, stop) // Ends last, and takes as long as handlers do.
+	work := n.work.run(outer, stop) // Ends last, and takes as long as handlers do.
 	watchers := n.runWatchers(ctx, outer, stop)
-	n.log.Info("node is serving", "topics", len(n.topics), "groups", len(n.groups))
+	n.log.Info("node is serving", "topics", len(n.topics), "groups", len(n.work.groups))
 
 	err := n.drive(ctx, stop)
 	for _, p := range slices.Backward(watchers) {
@@ -116,7 +123,7 @@ func (n *Node) runWatchers(ctx, outer context.Context, stop context.CancelCauseF
 		return supervise.Go(ctx, stop, name, run)
 	}
 	return []*supervise.Part{
-		watch(ctx, "ingest", n.ingest.run),
+		watch(ctx, "ingest", n.ingest.Run),
 		watch(outer, "status", n.newReporter().Answer),
 		watch(ctx, "replica answers", n.repair.Answer),
 		watch(ctx, "replicas", n.repair.Run),
@@ -136,33 +143,29 @@ func (n *Node) newDeathWatch() *deathwatch.Watch {
 	c := n.Config.Cluster
 	return deathwatch.New(deathwatch.Options{
 		Node: n.Config.Node.Name, Enabled: c.FastTakeover && !n.single(), TTL: c.SessionTTL, Renew: c.Renew, Margin: c.Margin,
-		Routes: n.broker, Leases: n.conns.leases, Driver: n.driver, Peers: n.conns.peers, Logger: n.Logger,
+		Routes: n.broker, Leases: n.conns.leases, Driver: n.stage.leases(), Peers: n.conns.peers, Logger: n.Logger,
 	})
 }
 
 // newReporter is what tells the other nodes what this one's lanes are doing.
 func (n *Node) newReporter() peers.Reporter {
-	lanes := map[string]peers.Lanes{}
-	for _, g := range n.groups {
-		lanes[g.name] = g.worker
-	}
 	return peers.Reporter{
-		Node: n.Config.Node.Name, Ready: n.waiting.Reasons, Lanes: lanes, Disk: n.disk, Broker: n.broker, Log: n.Log,
-		Peers: n.conns.peers,
+		Node: n.Config.Node.Name, Ready: n.waiting.Reasons, Lanes: n.work.lanes(), Disk: n.disk, Broker: n.broker,
+		Log: n.Log, Peers: n.conns.peers,
 	}
 }
 
 func (n *Node) newConfirmation() membership.Confirmation {
-	c := membership.Confirmation{Registry: n.registry, Driver: n.driver, Topics: slices.Collect(maps.Keys(n.topics))}
-	for _, g := range n.groups {
-		c.Groups = append(c.Groups, g.name)
+	return membership.Confirmation{
+		Registry: n.registry, Driver: n.stage.leases(), Topics: slices.Collect(maps.Keys(n.topics)),
+		Groups: slices.Sorted(maps.Keys(n.work.lanes())),
 	}
-	return c
 }
 
 func (n *Node) newDiskGuard() *diskguard.Guard {
 	return diskguard.New(diskguard.Options{
-		Disk: n.disk, Driver: n.driver, Registry: n.registry, JS: n.conns.operator, Peers: n.conns.peers, Logger: n.Logger,
+		Disk: n.disk, Driver: n.stage.leases(), Registry: n.registry, JS: n.conns.operator, Peers: n.conns.peers,
+		Logger: n.Logger,
 	})
 }
 
@@ -177,22 +180,13 @@ func (n *Node) newProbes() *readiness.Probes {
 
 func (n *Node) newReadiness(probes *readiness.Probes) readiness.Readiness {
 	return readiness.Readiness{Options: readiness.Options{
-		Single: n.single(), Streams: n.streams(), Broker: n.broker, Quorum: n.view.Quorum, Driver: n.driver, Probes: probes,
-		Waiting: &n.waiting, Logger: n.log,
+		Single: n.single(), Streams: n.work.streams(), Broker: n.broker, Quorum: n.view.Quorum,
+		Driver: n.stage.leases(), Probes: probes, Waiting: &n.waiting, Logger: n.log,
 	}}
 }
 
-// streams are those that this node works with.
-func (n *Node) streams() []string {
-	all := append([]string{cluster.Stream}, slices.Collect(maps.Keys(n.topics))...)
-	for _, g := range n.groups {
-		all = append(all, partitioner.DeadLetterStream(g.name))
-	}
-	return all
-}
-
 func (n *Node) watchLiveness(ctx context.Context) error {
-	return n.liveness.Watch(ctx, readiness.Renewal{Broker: n.broker, Driver: n.driver,
+	return n.liveness.Watch(ctx, readiness.Renewal{Broker: n.broker, Driver: n.stage.leases(),
 		Bucket: func(ctx context.Context) error {
 			_, err := n.conns.operator.Stream(ctx, cluster.Stream)
 			return err

@@ -366,7 +366,7 @@ func TestWhatAGroupLeftThatWasNeverDefinedCanBeRemoved(t *testing.T) {
 	s := newSite(t)
 	s.run("", topicTable("orders"))
 	ctx := t.Context()
-	if _, err := s.joinTopic(ctx, "orders", "named"); err != nil {
+	if _, err := s.setup.joinTopic(ctx, "orders", "named"); err != nil {
 		t.Fatal(err)
 	}
 	opt := stream.DeadLetterOptions{Replicas: 1, Sizing: stream.Sizing{Stated: bytesize.GiB}}
@@ -428,7 +428,7 @@ func TestRetainIsTakenFromTheLastConfigThatStatesIt(t *testing.T) {
 	}{{"", 0}, {`retain = "24h"`, 24 * time.Hour}, {"", 24 * time.Hour}, {`retain = "1h"`, time.Hour},
 		{`retain = "0s"`, 0}, {"", 0}} {
 		s.run("", topicTable("orders", step.line))
-		f, _, err := s.janitor(s.topics["orders"]).Finished(t.Context())
+		f, _, err := newJanitor(s.topics["orders"].Topic, s.registry, s.conns.operator, s.Logger).Finished(t.Context())
 		if err != nil || f.Retain != step.want {
 			t.Errorf("%q: retain %v, want %v: %v", step.line, f.Retain, step.want, err)
 		}
@@ -455,7 +455,7 @@ func TestATopicRemovedDuringAStartEndsTheNode(t *testing.T) {
 		!strings.Contains(err.Error(), `topic "orders" was removed`) {
 		t.Errorf("confirmed with %v", err)
 	}
-	if _, err := n.joinTopic(ctx, "orders", "late"); !errors.Is(err, ErrConfig) {
+	if _, err := n.setup.joinTopic(ctx, "orders", "late"); !errors.Is(err, ErrConfig) {
 		t.Errorf("a group joins a removed topic: %v", err)
 	}
 	s.wantWarning("topic orders was removed, and the config of n1 still has it")

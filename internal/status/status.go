@@ -30,7 +30,7 @@ func NewReader(v *View) *Reader { return &Reader{v} }
 // Ready lists what the node waits for; nothing means that it is ready.
 func (r *Reader) Ready() []string { return r.View.Ready() }
 
-// Topic tells about one of the node's topics.
+// Topic is the status of one of the node's topics.
 func (r *Reader) Topic(name string) (api.TopicInfo, bool) {
 	t, ok := r.Config.Topic(name)
 	if !ok {

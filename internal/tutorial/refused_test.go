@@ -17,7 +17,7 @@ func TestWhereNothingCanBeWrittenTheHintNamesAnotherPlace(t *testing.T) {
 		"HOME=/root/none XDG_CONFIG_HOME=/none leasehold context add x --addr 127.0.0.1:1 --use": "XDG_CONFIG_HOME",
 	} {
 		out, err := r.shell("cd / && " + command).CombinedOutput()
-		if text := string(out); err == nil || !strings.Contains(text, "Next: go to") || !strings.Contains(text, by) {
+		if text := string(out); err == nil || !strings.Contains(text, "Next: change to") || !strings.Contains(text, by) {
 			t.Errorf("%s: %v\n%s", command, err, text)
 		}
 	}

@@ -167,14 +167,14 @@ func ParsePasswordHash(text string) (string, error) {
 }
 
 // CheckReach refuses a listener that other machines could reach while there are no users: without them, anyone who
-// reaches it may publish.
+// reaches it may publish. The error is a *fielderr.Error of the table server.
 func CheckReach(listen string, users int) error {
 	if users > 0 || IsLoopback(listen) {
 		return nil
 	}
-	return fmt.Errorf("server.listen: %q is not a loopback address and there is no [[user]], so anyone who reaches the "+
-		"port "+
-		"could publish: add a [[user]], or use 127.0.0.1:%s", listen, portOf(listen))
+	return &fielderr.Error{Key: "listen", Name: "server.listen", Err: fmt.Errorf(
+		"%q is not a loopback address and there is no [[user]], so anyone who reaches the port could publish: "+
+			"add a [[user]], or use 127.0.0.1:%s", listen, portOf(listen))}
 }
 
 // IsLoopback reports whether only this machine can reach a listener at host:port.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"leasehold/internal/fielderr"
 )
 
 // Timing is a named set of Raft timers, the same on every node of a cluster.
@@ -26,7 +28,7 @@ const (
 	TimingWAN = "wan"
 )
 
-// TimingByName returns the timing of the name TimingLAN or TimingWAN.
+// TimingByName returns the timing of the name TimingLAN or TimingWAN, or a *fielderr.Error of the table cluster.
 //
 // lan finds a new leader in 1.3 s (median, kill -9) and wants disks whose fsync stays under 250 ms: three nodes that
 // stalled for 1.5 s had 9 to 14 elections. wan is the broker's own 4–9 s, which such disks do not disturb.
@@ -39,7 +41,9 @@ func TimingByName(name string) (Timing, error) {
 		return Timing{Name: name, Heartbeat: time.Second, ElectionMin: 4 * time.Second,
 			ElectionMax: 9 * time.Second, LostQuorum: 10 * time.Second}, nil
 	}
-	return Timing{}, fmt.Errorf("cluster.timing: %q is neither %q nor %q", name, TimingLAN, TimingWAN)
+	return Timing{}, &fielderr.Error{
+		Key: "timing", Name: "cluster.timing", Err: fmt.Errorf("%q is neither %q nor %q", name, TimingLAN, TimingWAN),
+	}
 }
 
 // Timers guards the broker's timers, which are variables of the process: every broker in it reads them, unlocked,

@@ -66,8 +66,8 @@ type Result struct {
 //
 // The context ends at the message's timeout (except for a DeadlineOwner), and at once with another cause when the
 // partition is lost or the node stops. Handle must then give up and return without delay: the next owner's call may
-// start as soon as it has returned, and nothing of this call may continue after that. The result counts
-// even if it arrives late. A panic counts as Retry.
+// start as soon as it has returned, and nothing of this call may continue after that. Its result counts even if it
+// arrives late. A panic counts as Retry.
 type Handler interface {
 	Handle(ctx context.Context, m *Message) Result
 }

@@ -80,7 +80,7 @@ type ResourceConfig interface {
 	Resources() Resources
 	// WithPaths returns the config with each path replaced by the result of file or directory for it.
 	WithPaths(file, directory func(path string) string) Config
-	// CheckFiles reads the files and reports every fault, by its key.
+	// CheckFiles reads the files and returns every fault as a *fielderr.Error of the handler's table.
 	CheckFiles() error
 }
 

@@ -3,10 +3,10 @@ package webhook
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"strings"
 
+	"leasehold/internal/fielderr"
 	"leasehold/internal/smallfile"
 )
 
@@ -17,22 +17,22 @@ type files struct {
 	tls    *tls.Config
 }
 
-// readFiles reads all files and reports every fault.
+// readFiles reads all files and returns every fault as a *fielderr.Error of the handler's table.
 func readFiles(cfg Config) (files, error) {
 	f := files{tls: &tls.Config{MinVersion: tls.VersionTLS12}}
-	var faults []error
+	faults := fielderr.NewList("handler.")
 	note := func(key string, err error) {
 		if err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", key, err))
+			faults.Add(key, "%w", err)
 		}
 	}
 	for _, path := range cfg.SecretFiles {
-		note("handler.secret_files", f.addSecret(path))
+		note("secret_files", f.addSecret(path))
 	}
-	note("handler.bearer_file", f.readBearer(cfg.BearerFile))
-	note("handler.ca_file", f.readCA(cfg.CAFile))
-	note("handler.cert_file", f.readCertificate(cfg.CertFile, cfg.KeyFile))
-	return f, errors.Join(faults...)
+	note("bearer_file", f.readBearer(cfg.BearerFile))
+	note("ca_file", f.readCA(cfg.CAFile))
+	note("cert_file", f.readCertificate(cfg.CertFile, cfg.KeyFile))
+	return f, faults.Err()
 }
 
 func (f *files) addSecret(path string) error {

@@ -1,11 +1,13 @@
-package node_test
+package ingest_test
 
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,8 +15,21 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"leasehold/internal/api"
+	"leasehold/internal/node/nodetest"
 	"leasehold/partitioner/publisher"
 )
+
+// TestMain runs more tests side by side than there are processors: they start nodes and wait for them.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "4")
+	os.Exit(m.Run())
+}
+
+// one is a node with a file handler.
+type one struct{ *nodetest.One }
+
+func newOne(t *testing.T, topic string) *one { return &one{nodetest.NewOne(t, topic)} }
 
 // viaSocket is a client of the node's socket.
 func (o *one) viaSocket() *http.Client {

@@ -1,4 +1,5 @@
-package node
+// Package sdnotify keeps the service manager that started the process informed about the node.
+package sdnotify
 
 import (
 	"context"
@@ -8,8 +9,10 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/go-hclog"
 
+	"leasehold/cluster"
 	"leasehold/internal/api"
 	"leasehold/internal/plural"
+	"leasehold/internal/readiness"
 	"leasehold/internal/status"
 	"leasehold/internal/supervise"
 )
@@ -32,9 +35,26 @@ type notifier struct {
 	log      hclog.Logger
 }
 
+// Options are what a Manager needs.
+type Options struct {
+	Node     string // This node's name.
+	Socket   string // Path of the node's own HTTP socket.
+	Liveness *readiness.Liveness
+	Waiting  *supervise.Waiting
+	// Driver is the lease driver, nil until the node serves.
+	Driver func() *cluster.Driver
+	Logger hclog.Logger
+}
+
+// Manager tells the service manager about one run of a node.
+type Manager struct{ Options }
+
+// New returns a Manager.
+func New(o Options) *Manager { return &Manager{o} }
+
 // newNotifier returns nil if nobody wants to be told.
-func (n *Node) newNotifier(restarts func() bool) *notifier {
-	log := n.log.Named("notify")
+func (m *Manager) newNotifier(restarts func() bool) *notifier {
+	log := m.Logger.Named("notify")
 	send := func(state string) {
 		if _, err := daemon.SdNotify(false, state); err != nil {
 			log.Warn("could not notify the service manager", "error", err)
@@ -47,7 +67,7 @@ func (n *Node) newNotifier(restarts func() bool) *notifier {
 	if err != nil {
 		log.Warn("cannot read the watchdog interval of the service manager: sending no heartbeat", "error", err)
 	}
-	return &notifier{send: send, watchdog: watchdog, look: n.proveProgress, restarts: restarts, log: log}
+	return &notifier{send: send, watchdog: watchdog, look: m.proveProgress, restarts: restarts, log: log}
 }
 
 // run says that the node is up once it answers, then beats until ctx ends, which is when the node begins to stop. From
@@ -105,25 +125,25 @@ func (o *notifier) once(ctx context.Context, limit time.Duration, sent string) s
 
 // proveProgress asks the loop that renews the session and decides about every lease; before there is one, the node's
 // own HTTP server, by the socket that local commands use.
-func (n *Node) proveProgress(ctx context.Context) (string, error) {
-	if err := n.liveness.Alive(); err != nil {
+func (m *Manager) proveProgress(ctx context.Context) (string, error) {
+	if err := m.Liveness.Alive(); err != nil {
 		return "", err
 	}
-	driver := n.runningDriver()
+	driver := m.Driver()
 	if driver == nil {
-		reasons, err := api.NewClient(n.dir.SocketPath()).Ready(ctx)
+		reasons, err := api.NewClient(m.Socket).Ready(ctx)
 		return waitingFor(reasons), err
 	}
 	view, err := driver.Snapshot(ctx)
 	if err != nil {
 		return "", err
 	}
-	if reasons := n.waiting.Reasons(); len(reasons) > 0 {
+	if reasons := m.Waiting.Reasons(); len(reasons) > 0 {
 		return waitingFor(reasons), nil
 	}
 	owned := 0
 	for _, rec := range view.Sessions {
-		if rec.Node == n.Config.Node.Name {
+		if rec.Node == m.Node {
 			owned = status.Owned(view, rec)
 		}
 	}
@@ -138,9 +158,9 @@ func waitingFor(reasons []string) string {
 	return "waiting for: " + strings.Join(short, "; ")
 }
 
-// notifyManager keeps the service manager informed until ctx ends; of a run after which another one begins, until all
-// of it has ended, since for a service that does not stop the watchdog's limit applies.
-func (n *Node) notifyManager(ctx context.Context, answers <-chan struct{}) *supervise.Part {
+// Start keeps the service manager informed until ctx ends; of a run after which another one begins, until all of it has
+// ended, since for a service that does not stop the watchdog's limit applies. The node answers once answers is closed.
+func (m *Manager) Start(ctx context.Context, answers <-chan struct{}) *supervise.Part {
 	restarts := func() bool { return supervise.AsRestart(context.Cause(ctx)) != nil }
 	return supervise.Go(context.WithoutCancel(ctx), func(error) {}, "notify", func(part context.Context) error {
 		notifying, quit := context.WithCancel(part)
@@ -150,7 +170,7 @@ func (n *Node) notifyManager(ctx context.Context, answers <-chan struct{}) *supe
 				quit()
 			}
 		})()
-		if o := n.newNotifier(restarts); o != nil {
+		if o := m.newNotifier(restarts); o != nil {
 			if err := o.run(notifying, answers); err != nil {
 				return err
 			}

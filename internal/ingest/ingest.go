@@ -1,4 +1,5 @@
-package node
+// Package ingest publishes the messages that callers send over HTTP.
+package ingest
 
 import (
 	"cmp"
@@ -19,19 +20,29 @@ import (
 )
 
 const (
-	ingestRetry = 15 * time.Second // How long a message is retried: longer than any election, shorter than callers wait.
-	ingestLimit = 30 * time.Second // For all messages of a request.
-	ingestKeys  = 256              // Keys of a request that are published side by side.
-	ingestFlush = time.Second      // For messages under way when the node stops.
+	retryFor     = 15 * time.Second // How long a message is retried: longer than any election, shorter than callers wait.
+	requestLimit = 30 * time.Second // For all messages of a request.
+	parallelKeys = 256              // Keys of a request that are published side by side.
+	flushLimit   = time.Second      // For messages under way when the node stops.
 	// Messages of a topic that wait for the broker; no more than this part of the memory limit:
-	ingestBytes = 64 << 20
-	ingestPart  = 8
+	windowBytes = 64 << 20
+	memoryPart  = 8
 )
 
-// ingest publishes what others bring over HTTP. It has a connection of its own, so that a flood of messages does not
+// Options are what an Ingest needs.
+type Options struct {
+	// Topic finds a topic that can be published to. Its error is one of package api.
+	Topic      func(name string) (partitioner.Topic, error)
+	MaxPayload int64 // In bytes, with the headers.
+	// Connect returns the connection to publish over. It is called once a topic was found, and the Ingest closes what it
+	// returned.
+	Connect func() (*nats.Conn, error)
+}
+
+// Ingest publishes what callers send over HTTP. It has a connection of its own, so that a flood of messages does not
 // hold up leases, and one publisher a topic, made at its first message.
-type ingest struct {
-	connect func() (*nats.Conn, error)
+type Ingest struct {
+	Options
 
 	mu         sync.Mutex
 	nc         *nats.Conn
@@ -39,17 +50,18 @@ type ingest struct {
 	ended      bool
 }
 
-func newIngest(connect func() (*nats.Conn, error)) *ingest {
-	return &ingest{connect: connect, publishers: map[string]*publisher.Publisher{}}
+// New returns an Ingest. It takes messages at once; Run must be called for it to end.
+func New(o Options) *Ingest {
+	return &Ingest{Options: o, publishers: map[string]*publisher.Publisher{}}
 }
 
-// run takes messages until ctx ends, and returns when every one that was taken has its result.
-func (g *ingest) run(ctx context.Context) error {
+// Run takes messages until ctx ends, and returns when every one that was taken has its result.
+func (g *Ingest) Run(ctx context.Context) error {
 	<-ctx.Done()
 	g.mu.Lock()
 	g.ended = true
 	g.mu.Unlock()
-	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), ingestFlush)
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
 	defer cancel()
 	for _, p := range g.publishers { // Not changed any more.
 		_ = p.Flush(flush) // What has no result by then gets one from Close.
@@ -61,7 +73,7 @@ func (g *ingest) run(ctx context.Context) error {
 	return nil
 }
 
-func (g *ingest) publisher(t partitioner.Topic) (*publisher.Publisher, error) {
+func (g *Ingest) publisher(t partitioner.Topic) (*publisher.Publisher, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {
@@ -71,14 +83,14 @@ func (g *ingest) publisher(t partitioner.Topic) (*publisher.Publisher, error) {
 		return p, nil
 	}
 	if g.nc == nil {
-		nc, err := g.connect()
+		nc, err := g.Connect()
 		if err != nil {
 			return nil, api.Mark(api.ErrNotYet, err.Error())
 		}
 		g.nc = nc
 	}
 	p, err := publisher.New(g.nc, t, publisher.Options{
-		RetryFor: min(ingestRetry, t.DedupWindow/2), MaxBytes: bytesize.Size(memory.Share(ingestBytes, ingestPart)),
+		RetryFor: min(retryFor, t.DedupWindow/2), MaxBytes: bytesize.Size(memory.Share(windowBytes, memoryPart)),
 	})
 	if err != nil {
 		return nil, api.Mark(api.ErrNotYet, err.Error())
@@ -92,20 +104,20 @@ const stoppingText = "the node is stopping"
 var errStopping = api.Mark(api.ErrNotYet, stoppingText)
 
 // Publish publishes messages, those of a key one after the other, and gives each a receipt.
-func (n *Node) Publish(ctx context.Context, topic string, messages []api.NewMessage) ([]api.Receipt, error) {
-	t, err := n.view.OpenTopic(topic)
+func (g *Ingest) Publish(ctx context.Context, topic string, messages []api.NewMessage) ([]api.Receipt, error) {
+	t, err := g.Topic(topic)
 	if err != nil {
 		return nil, err
 	}
-	prepared, err := prepare(t.Topic, int64(n.Config.Server.MaxPayload), messages)
+	prepared, err := prepare(t, g.MaxPayload, messages)
 	if err != nil {
 		return nil, err
 	}
-	to, err := n.ingest.publisher(t.Topic)
+	to, err := g.publisher(t)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, ingestLimit)
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
 	b := newBatch(to, prepared)
 	b.publish(ctx)
@@ -155,7 +167,7 @@ type result struct {
 func newBatch(to *publisher.Publisher, messages []*publisher.Prepared) *batch {
 	b := &batch{
 		to: to, messages: messages, receipts: make([]api.Receipt, len(messages)),
-		waiting: map[string][]int{}, inFlight: map[int]bool{}, results: make(chan result, ingestKeys),
+		waiting: map[string][]int{}, inFlight: map[int]bool{}, results: make(chan result, parallelKeys),
 	}
 	for i, m := range messages {
 		key := m.Place().Key
@@ -173,7 +185,7 @@ func newBatch(to *publisher.Publisher, messages []*publisher.Prepared) *batch {
 // publisher keeps trying.
 func (b *batch) publish(ctx context.Context) {
 	for len(b.ready)+len(b.inFlight) > 0 {
-		for len(b.ready) > 0 && len(b.inFlight) < ingestKeys {
+		for len(b.ready) > 0 && len(b.inFlight) < parallelKeys {
 			i := b.ready[0]
 			b.ready = b.ready[1:]
 			if err := b.send(ctx, i); err != nil {
@@ -201,7 +213,7 @@ func (b *batch) publish(ctx context.Context) {
 func (b *batch) send(ctx context.Context, i int) *failure {
 	if ctx.Err() != nil {
 		return &failure{api.ErrBusy, fmt.Sprintf("not sent, because the request took more than %v; send the rest again",
-			ingestLimit)}
+			requestLimit)}
 	}
 	err := b.to.PublishPrepared(ctx, b.messages[i], func(r publisher.Result) {
 		if r.Outcome == publisher.Unknown {

@@ -1,4 +1,4 @@
-package node
+package sdnotify
 
 import (
 	"context"
@@ -154,16 +154,16 @@ func (stuckDriver) Snapshot(context.Context) (lease.View, error) {
 
 func TestADeadNodeIsNotVouchedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &Node{}
+		m := New(Options{Liveness: new(readiness.Liveness)})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() {
-			ended <- n.liveness.Watch(ctx, readiness.Renewal{
+			ended <- m.Liveness.Watch(ctx, readiness.Renewal{
 				Broker: wellBroker{}, Driver: stuckDriver{}, Bucket: func(context.Context) error { return nil },
 			})
 		}()
 		time.Sleep(2 * time.Minute)
-		if line, err := n.proveProgress(ctx); err == nil {
+		if line, err := m.proveProgress(ctx); err == nil {
 			t.Errorf("the service manager is told %q", line)
 		}
 		cancel()
