@@ -53,6 +53,9 @@ func (s *requestStatus) answer(w http.ResponseWriter, r *http.Request) {
 		_ = control.SetWriteDeadline(time.Now().Add(wait + writeTimeout))
 	}
 	asked, err := s.requests.Asked(ctx, r.PathValue("name"), id, wait)
+	if err != nil && context.Cause(ctx) == errClosing { // Whatever was being read for it then was cut off.
+		err = errClosing
+	}
 	if err != nil {
 		s.failWith(w, err)
 		return

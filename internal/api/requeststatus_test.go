@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -15,13 +16,17 @@ import (
 // pendingRequests is a request that is never applied: a call that waits, waits for all of its time.
 type pendingRequests struct {
 	fakeRequests
-	waits chan time.Duration
+	waits   chan time.Duration
+	reading bool // It is cut off while it reads, and says no more than that.
 }
 
 func (f *pendingRequests) Asked(ctx context.Context, _ string, id uint64, wait time.Duration) (*Asked, error) {
 	f.waits <- wait
 	select {
 	case <-ctx.Done():
+		if f.reading {
+			return nil, fmt.Errorf("read records: %w", ctx.Err())
+		}
 		return nil, context.Cause(ctx)
 	case <-time.After(wait):
 		return &Asked{ID: id, Waiting: []int{3}}, nil
@@ -57,7 +62,15 @@ func TestACallerWaitsForARequestForAsLongAsItSays(t *testing.T) {
 }
 
 func TestAServerThatStopsAnswersThoseThatWait(t *testing.T) {
-	f := &pendingRequests{waits: make(chan time.Duration, 1)}
+	stopWhileOneWaits(t, &pendingRequests{waits: make(chan time.Duration, 1)})
+}
+
+func TestAServerThatStopsAnswersThoseForWhomItReads(t *testing.T) {
+	stopWhileOneWaits(t, &pendingRequests{waits: make(chan time.Duration, 1), reading: true})
+}
+
+func stopWhileOneWaits(t *testing.T, f *pendingRequests) {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "agent.sock")
 	s, err := New(Options{Socket: socket, Source: fakeSource{status: &Status{}}, Requests: f})
 	if err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -112,7 +113,8 @@ const retryPause = 100 * time.Millisecond
 func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, asked *api.Asked) error {
 	limit := time.Now().Add(q.f.wait)
 	last := asked
-	for wait := time.Duration(0); q.f.wait > 0; wait = min(time.Until(limit), api.MaxWait) {
+	longest := api.MaxWait
+	for wait := time.Duration(0); q.f.wait > 0; wait = min(time.Until(limit), longest) {
 		begun := time.Now()
 		now, err := client.Asked(cmd.Context(), q.group, asked.ID, wait)
 		if err == nil {
@@ -130,8 +132,11 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 			return failure(exitTimeout, "", "request %d is pending on %s (%s): it is applied when the call in flight there finishes",
 				asked.ID, count(len(now.Waiting), "partition"), partitionList(now.Waiting))
 		}
-		if tooSoon := err != nil || time.Since(begun) < wait; tooSoon {
+		if tooSoon := err != nil || longest == 0 || time.Since(begun) < wait; tooSoon {
 			every.Sleep(cmd.Context(), retryPause)
+		}
+		if errors.Is(err, api.ErrBusy) { // Too many calls wait already; one that does not wait is answered.
+			longest = 0
 		}
 		if cmd.Context().Err() != nil {
 			return failure(exitInterrupted, "", "interrupted while waiting: request %d is recorded, and %s %s not applied it yet",

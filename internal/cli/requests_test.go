@@ -21,6 +21,8 @@ type fakeRequests struct {
 	letters   []api.Letter
 	asks      []api.Ask
 	polls     atomic.Int32 // Looks at how far a request is.
+	applyIn   int32        // Looks until waiting is applied; 0: never.
+	busy      bool         // Calls that wait are refused.
 	ordered   []uint64
 	waiting   []int                 // Partitions that never apply anything.
 	changed   *int                  // By a resume.
@@ -58,8 +60,14 @@ func (f *fakeRequests) Ask(_ context.Context, group string, a api.Ask) (*api.Ask
 	return &api.Asked{ID: 7, Group: group, Kind: a.Kind, DryRun: a.DryRun, Changed: f.changed, Partitions: 8, Seq: 41, Again: 12, Skipped: 0, Waiting: []int{}}, f.known(group)
 }
 
-func (f *fakeRequests) Asked(_ context.Context, group string, id uint64, _ time.Duration) (*api.Asked, error) {
-	f.polls.Add(1)
+func (f *fakeRequests) Asked(_ context.Context, group string, id uint64, wait time.Duration) (*api.Asked, error) {
+	polls := f.polls.Add(1)
+	if f.busy && wait > 0 {
+		return nil, api.Mark(api.ErrBusy, "64 calls wait for requests on this node, and there can be no more")
+	}
+	if f.applyIn > 0 && polls >= f.applyIn {
+		return &api.Asked{ID: id, Group: group, Partitions: 8, Applied: 8, Waiting: []int{}}, f.known(group)
+	}
 	return &api.Asked{ID: id, Group: group, Partitions: 8, Applied: 8 - len(f.waiting), Waiting: append([]int{}, f.waiting...), Releasing: f.releasing}, f.known(group)
 }
 
@@ -140,6 +148,15 @@ func TestRequestThatNobodyAppliesTimesOutAndSaysWhere(t *testing.T) {
 	f.waiting = []int{3, 5}
 	run(t, "pause", "billing", "--reason", "lunch", "--wait", "50ms", "--addr", addr).want(t, exitTimeout, "request 7 is pending", "2 partitions (3, 5)")
 	run(t, "pause", "billing", "--reason", "lunch", "--wait", "0s", "--addr", addr).want(t, exitOK)
+}
+
+// TestCommandIsFollowedWhereTooManyCallsWait: it asks without waiting, and so it learns that the request is applied, or where not.
+func TestCommandIsFollowedWhereTooManyCallsWait(t *testing.T) {
+	f, addr := requestsAgent(t, 0)
+	f.busy, f.waiting, f.applyIn = true, []int{3, 5}, 4
+	run(t, "pause", "billing", "--reason", "lunch", "--wait", "20s", "--addr", addr).want(t, exitOK, "paused 8 partitions")
+	f.applyIn = 0
+	run(t, "pause", "billing", "--reason", "lunch", "--wait", "500ms", "--addr", addr).want(t, exitTimeout, "2 partitions (3, 5)")
 }
 
 func TestPauseWantsAReasonAndAGroupThatExists(t *testing.T) {
