@@ -1,5 +1,5 @@
 // Package worker does one group's work on one node: it runs the group's handler and the lanes of the partitions that
-// the node holds. DESIGN.md describes the rooms below it and the way of a message through them.
+// the node holds. DESIGN.md describes the packages below it and a message's way through them.
 package worker
 
 import (
@@ -53,7 +53,7 @@ type Group struct {
 
 	mu      sync.Mutex
 	running map[*reader.Cursor]*lane.Lane // Lanes that have not stopped, by their cursor.
-	applied map[int]uint64                // By partition: the last request of an operator that a lane began with.
+	applied map[int]uint64                // By partition: the last operator command that a lane began with.
 	ended   bool                          // Run is stopping: no lane starts any more.
 	lanes   sync.WaitGroup
 }
@@ -98,7 +98,7 @@ func (g *Group) Run(ctx context.Context) error {
 	return err
 }
 
-// runHandler runs what the handler has to run. The channel gets its end, then it is closed.
+// runHandler runs the handler if it is a Runner. The channel gets the error with which it ends, then it is closed.
 func (g *Group) runHandler(ctx context.Context) <-chan error {
 	ended := make(chan error, 1)
 	runner, ok := g.o.Handler.(handler.Runner)
@@ -119,7 +119,7 @@ func (g *Group) runHandler(ctx context.Context) <-chan error {
 	return ended
 }
 
-// watch waits for the end of ctx or of the handler, and reports calls that do not return.
+// watch waits until ctx ends or the handler fails, and reports overdue calls meanwhile.
 func (g *Group) watch(ctx context.Context, failed <-chan error) error {
 	if _, ok := g.o.Handler.(handler.Runner); !ok {
 		failed = nil
@@ -140,7 +140,7 @@ func (g *Group) watch(ctx context.Context, failed <-chan error) error {
 	}
 }
 
-// stopLanes cancels and joins all lanes, and lets none start after.
+// stopLanes cancels and joins all lanes, and prevents later ones from starting.
 func (g *Group) stopLanes() {
 	g.mu.Lock()
 	g.ended = true
@@ -178,7 +178,7 @@ func (g *Group) Start(grant ownership.Grant) *lane.Lane {
 	return l
 }
 
-// admit runs a lane and has it fed, unless Run has ended.
+// admit runs a lane and feeds it, unless Run has ended.
 func (g *Group) admit(l *lane.Lane, cursor *reader.Cursor, grant ownership.Grant) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -195,7 +195,7 @@ func (g *Group) admit(l *lane.Lane, cursor *reader.Cursor, grant ownership.Grant
 	return true
 }
 
-// deadLetters is an interface that is nil if there are none.
+// deadLetters returns a nil interface if the group has no dead letters.
 func (g *Group) deadLetters() lane.DeadLetters {
 	if g.o.DeadLetters == nil {
 		return nil
@@ -210,7 +210,7 @@ func (g *Group) remove(cursor *reader.Cursor) {
 	delete(g.running, cursor)
 }
 
-// reason is why a drained partition is revoked.
+// reason returns why a drained partition is revoked.
 func (g *Group) reason() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -228,7 +228,7 @@ func (g *Group) Status() []lane.Status {
 	now := time.Now()
 	statuses := make([]lane.Status, 0, len(held))
 	for f, l := range held {
-		lag, passed := f.Lag(now) // Before done, lest a message finished between the two is in neither.
+		lag, passed := f.Lag(now) // Before the checkpoint: a message finished between the two is in one of them.
 		s := l.Status()
 		s.Lag, s.Passed = lag, passed
 		statuses = append(statuses, s)
@@ -237,7 +237,7 @@ func (g *Group) Status() []lane.Status {
 	return statuses
 }
 
-// message builds the envelope of a stored message. The attempt is the lane's to fill in.
+// message builds the envelope of a stored message. The lane fills in the attempt.
 func (g *Group) message(grant ownership.Grant, e *stream.Entry) (handler.Message, error) {
 	m, err := stream.Message(&g.o.Topic, e)
 	if err != nil {

@@ -61,10 +61,10 @@ func (h HandlerConfig) validate(fault handler.FaultFunc) {
 	h.Config.Validate(func(key, format string, args ...any) { fault("handler."+key, format, args...) })
 }
 
-// Resources are what the handler needs of its node and its machine.
+// Resources are what the handler needs from its node and its machine.
 func (h HandlerConfig) Resources() handler.Resources { return handler.ResourcesOf(h.Config) }
 
-// WithPaths returns h with the answers of file and directory in place of each path that the config names.
+// WithPaths returns h with each path in its config replaced by the result of file or directory for it.
 func (h HandlerConfig) WithPaths(file, directory func(path string) string) HandlerConfig {
 	if c, ok := h.Config.(handler.ResourceConfig); ok {
 		h.Config = c.WithPaths(file, directory)

@@ -12,6 +12,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"leasehold/internal/api/listen"
 )
 
 type fakeSource struct {
@@ -189,14 +191,14 @@ func TestRunRefusesAPortInUseByItsKey(t *testing.T) {
 }
 
 func TestOnlyLoopbackIsListenedOnWithoutAToken(t *testing.T) {
-	if err := CheckListen("0.0.0.0:8222", true); err != nil {
+	if err := listen.Check("0.0.0.0:8222", true); err != nil {
 		t.Errorf("with a token: %v", err)
 	}
 	for address, ok := range map[string]bool{
 		"127.0.0.1:8222": true, "[::1]:8222": true, "localhost:8222": true, "127.0.0.1:0": true,
 		"0.0.0.0:8222": false, ":8222": false, "10.0.0.1:8222": false, "127.0.0.1": false, "127.0.0.1:x": false, "127.0.0.1:70000": false,
 	} {
-		if err := CheckListen(address, false); (err == nil) != ok {
+		if err := listen.Check(address, false); (err == nil) != ok {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -208,25 +210,25 @@ func TestSocketReplacesOneOfAFormerLifeAndNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l, err := listenUnix(socket, socketMode); err == nil {
+	if l, err := listen.Unix(socket, listen.SocketMode); err == nil {
 		l.Close()
 		t.Error("took the socket of an agent that answers")
 	}
 	former.SetUnlinkOnClose(false)
 	former.Close()
-	l, err := listenUnix(socket, socketMode)
+	l, err := listen.Unix(socket, listen.SocketMode)
 	if err != nil {
 		t.Fatalf("stale socket: %v", err)
 	}
 	l.Close()
-	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != socketMode {
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != listen.SocketMode {
 		t.Errorf("mode: %v, %v", info, err)
 	}
 	file := socket + ".txt"
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listenUnix(file, socketMode); err == nil {
+	if _, err := listen.Unix(file, listen.SocketMode); err == nil {
 		t.Error("replaced a plain file")
 	}
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
+
+	"leasehold/internal/api/listen"
 )
 
 // logText is a log that can be read while it is written.
@@ -106,46 +108,14 @@ func TestHandlersMakeNoChanges(t *testing.T) {
 	}
 }
 
-func TestWhoHidesFromItsOwnUserIsAHandler(t *testing.T) {
-	const gone = 1 << 22 // Above every process id of Linux.
-	own := uint32(os.Getuid())
-	for _, c := range []struct {
-		cred *unix.Ucred
-		want bool
-	}{
-		{nil, false}, {&unix.Ucred{Pid: int32(os.Getpid()), Uid: own}, false}, {&unix.Ucred{Pid: gone, Uid: 0}, false},
-		{&unix.Ucred{Pid: gone, Uid: own + 1}, false}, {&unix.Ucred{Pid: gone, Uid: own}, own != 0}, {&unix.Ucred{Pid: 1, Uid: 0}, false},
-	} {
-		if got := (caller{cred: c.cred}).isHandler(); got != c.want {
-			t.Errorf("%+v: %v", c.cred, got)
-		}
-	}
-}
-
-func TestProcessesOfOneServiceBelongTogether(t *testing.T) {
-	const own = "/system.slice/leasehold.service"
-	for other, want := range map[string]bool{
-		own: true, own + "/child": true, own + "x": false, "/user.slice/user-0.slice/session-1.scope": false, "": false, "/": false,
-	} {
-		if got := sameService(own, other); got != want {
-			t.Errorf("%q: %v", other, got)
-		}
-	}
-	for _, shared := range []string{"", "/", "/user.slice/user-0.slice/session-1.scope", "/docker/4711"} {
-		if sameService(shared, shared) {
-			t.Errorf("all of %q pass for handlers", shared)
-		}
-	}
-}
-
 func TestTheReadOnlySocketOnlyShows(t *testing.T) {
 	_, socket, _ := serveLogged(t, "")
-	for path, mode := range map[string]os.FileMode{socket: 0o600, ReadOnlySocket(socket): 0o660} {
+	for path, mode := range map[string]os.FileMode{socket: 0o600, listen.ReadOnlySocket(socket): 0o660} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v, want %v", path, info.Mode(), err, mode)
 		}
 	}
-	c := NewClient(ReadOnlySocket(socket))
+	c := NewClient(listen.ReadOnlySocket(socket))
 	if _, err := c.Status(t.Context()); err != nil {
 		t.Errorf("status: %v", err)
 	}
@@ -156,7 +126,7 @@ func TestTheReadOnlySocketOnlyShows(t *testing.T) {
 		t.Errorf("change: %v", err)
 	}
 	_, socket = serveMessages(t, &fakeMessages{}, "")
-	c = NewClient(ReadOnlySocket(socket))
+	c = NewClient(listen.ReadOnlySocket(socket))
 	for _, path := range []string{"/v1/topics/orders/messages/1", "/v1/topics/orders/tap", "/v1/topics/orders/count"} {
 		if err := c.get(t.Context(), path, nil); !errors.Is(err, ErrNotAllowed) {
 			t.Errorf("%s: %v", path, err)
@@ -172,7 +142,7 @@ func TestTheGroupIsShownState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chmod(ReadOnlySocket(socket), 0o666); err != nil { // The thread below has no group.
+	if err := os.Chmod(listen.ReadOnlySocket(socket), 0o666); err != nil { // The thread below has no group.
 		t.Fatal(err)
 	}
 	errs := make(chan error)

@@ -13,6 +13,9 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"leasehold/internal/api/listen"
+	"leasehold/internal/api/reply"
 )
 
 // Client asks an agent.
@@ -56,9 +59,9 @@ func NewClientWith(target string, o ClientOptions) *Client {
 
 // dialSocket falls back on the socket that only shows state, for users who may not do more.
 func dialSocket(path string) (net.Conn, error) {
-	conn, err := dialUnix(path)
+	conn, err := listen.DialUnix(path)
 	if errors.Is(err, fs.ErrPermission) {
-		if shown, roErr := dialUnix(ReadOnlySocket(path)); roErr == nil {
+		if shown, roErr := listen.DialUnix(listen.ReadOnlySocket(path)); roErr == nil {
 			return shown, nil
 		}
 	}
@@ -172,7 +175,7 @@ func codeError(code int, body []byte) error {
 	if code == http.StatusOK {
 		return nil
 	}
-	var f failure
+	var f reply.Failure
 	_ = json.Unmarshal(body, &f) // A body without a text leaves the code to speak.
 	if f.Error == "" {
 		f.Error = http.StatusText(code)

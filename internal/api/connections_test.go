@@ -7,9 +7,10 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"leasehold/internal/api/listen"
 )
 
 func dialPort(t *testing.T, addr string) net.Conn {
@@ -28,7 +29,7 @@ func TestIdleConnectionsMakeRoomForNewOnes(t *testing.T) {
 	addr, socket := serveLimited(t, &fakeMessages{}, limits{connections: 4})
 	for name, dial := range map[string]func() (net.Conn, error){
 		"port":   func() (net.Conn, error) { return net.Dial("tcp", addr) },
-		"socket": func() (net.Conn, error) { return dialUnix(socket) },
+		"socket": func() (net.Conn, error) { return listen.DialUnix(socket) },
 	} {
 		var idle []net.Conn
 		for range 200 {
@@ -111,81 +112,11 @@ func TestStrangersKeepNoConnection(t *testing.T) {
 }
 
 // TestAFloodOfConnectionsIsBounded counts what the listener holds while clients open many more.
-func TestAFloodOfConnectionsIsBounded(t *testing.T) {
-	raw, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := newBoundedListener(raw, 4)
-	defer l.Close()
-	go func() {
-		for range 300 {
-			net.Dial("tcp", raw.Addr().String())
-		}
-		raw.Close()
-	}()
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			break
-		}
-		connState(c, http.StateActive)
-		l.mu.Lock()
-		if len(l.open) > 4+surplus {
-			t.Errorf("%d connections are open", len(l.open))
-		}
-		l.mu.Unlock()
-	}
-	if len(l.open) != 4+surplus {
-		t.Errorf("%d connections are open, want %d", len(l.open), 4+surplus)
-	}
-}
-
 func TestALargeHeadIsRefused(t *testing.T) {
 	addr, _ := serveLimited(t, &fakeMessages{}, limits{})
 	conn := dialPort(t, addr)
 	fmt.Fprintf(conn, "GET /livez HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n", strings.Repeat("x", 60<<10))
 	if answer, _ := io.ReadAll(conn); !strings.Contains(string(answer), "431") {
 		t.Errorf("%q", answer)
-	}
-}
-
-func TestClientsAreToldApart(t *testing.T) {
-	for remote, want := range map[string]string{
-		"10.0.0.1:9": "10.0.0.1", "[::ffff:10.0.0.1]:9": "10.0.0.1", "[2001:db8:1:2:3::4]:9": "2001:db8:1:2::/64", "[fe80::1%eth0]:9": "fe80::/64",
-	} {
-		if got := clientOf(fakeRemote(remote)); got != want {
-			t.Errorf("%s: %q, want %q", remote, got, want)
-		}
-	}
-}
-
-// fakeRemote is a connection from an address.
-type fakeRemote string
-
-func (f fakeRemote) RemoteAddr() net.Addr           { return f }
-func (f fakeRemote) Network() string                { return "tcp" }
-func (f fakeRemote) String() string                 { return string(f) }
-func (fakeRemote) LocalAddr() net.Addr              { return nil }
-func (fakeRemote) Read([]byte) (int, error)         { return 0, io.EOF }
-func (fakeRemote) Write([]byte) (int, error)        { return 0, io.EOF }
-func (fakeRemote) Close() error                     { return nil }
-func (fakeRemote) SetDeadline(time.Time) error      { return nil }
-func (fakeRemote) SetReadDeadline(time.Time) error  { return nil }
-func (fakeRemote) SetWriteDeadline(time.Time) error { return nil }
-
-func TestConnectionsLeaveDescriptorsToTheStore(t *testing.T) {
-	var files syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files)
-	for soft, want := range map[uint64]int{1600: 200, 800: 100} {
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: soft, Max: files.Max}); err != nil {
-			t.Fatal(err)
-		}
-		if got := connectionLimit(); got != want {
-			t.Errorf("with %d descriptors: %d connections, want %d", soft, got, want)
-		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+
+	"leasehold/internal/api/guard"
 )
 
 // Explainer says where a key or a message is, and what is blocking it. Its errors are marked as Membership's are.
@@ -56,7 +58,7 @@ func (h *handler) explainRoutes(opt Options) map[string]http.Handler {
 		return nil
 	}
 	return map[string]http.Handler{
-		"GET /v1/explain": guardPrivate(opt.Token)(answer(h, func(r *http.Request) (any, error) {
+		"GET /v1/explain": guard.Private(opt.Token)(answer(h, func(r *http.Request) (any, error) {
 			q := r.URL.Query()
 			p := params{values: q}
 			p.oneOf("of", "key")

@@ -8,6 +8,10 @@ import (
 	"net/http"
 
 	"github.com/hashicorp/go-hclog"
+
+	"leasehold/internal/api/guard"
+	"leasehold/internal/api/listen"
+	"leasehold/internal/api/reply"
 )
 
 // handler answers requests from a Source.
@@ -37,7 +41,7 @@ func (h *handler) routes(opt Options, closing <-chan struct{}) map[string]http.H
 		"GET /v1/status":         http.HandlerFunc(h.status),
 		"GET /v1/topics/{topic}": http.HandlerFunc(h.topic),
 	}
-	change := guardChange(opt.Token, opt.ChildrenChange, h.log)
+	change := guard.Change(opt.Token, opt.ChildrenChange, h.log)
 	maps.Copy(all, h.memberRoutes(opt.Membership, change))
 	maps.Copy(all, h.requestRoutes(opt.Requests, change, closing))
 	maps.Copy(all, h.explainRoutes(opt))
@@ -61,7 +65,7 @@ func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 	if len(reasons) > 0 {
 		code = http.StatusServiceUnavailable
 	}
-	askLater(w, code)
+	reply.RetryLater(w, code)
 	h.write(w, code, Readiness{Ready: len(reasons) == 0, Reasons: reasons})
 }
 
@@ -74,7 +78,7 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 		h.failWith(w, err)
 		return
 	}
-	if s = s.normal(); h.open && !onSocket(r) {
+	if s = s.normal(); h.open && !guard.OnSocket(r) {
 		s = s.withoutTexts()
 	}
 	h.write(w, http.StatusOK, s)
@@ -102,20 +106,14 @@ func (h *handler) unknown(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) fail(w http.ResponseWriter, code int, text string) {
-	h.write(w, code, failure{Error: text})
+	h.write(w, code, reply.Failure{Error: text})
 }
 
 func (h *handler) write(w http.ResponseWriter, code int, body any) {
-	if err := writeJSON(w, code, body); err != nil {
+	if err := reply.JSON(w, code, body); err != nil {
 		h.log.Debug("answer not sent", "error", err)
 	}
 }
 
 // By names who makes the request that a context belongs to; empty outside of one.
-func By(ctx context.Context) string {
-	from, ok := originOf(ctx)
-	if !ok {
-		return ""
-	}
-	return from.caller.String()
-}
+func By(ctx context.Context) string { return listen.CallerOf(ctx) }

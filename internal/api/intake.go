@@ -40,7 +40,7 @@ func newIntake(total int64) *intake { return &intake{total: total, by: map[strin
 type share struct {
 	from   *intake
 	client string
-	held   int64
+	bytes  int64
 }
 
 // open begins a request.
@@ -59,7 +59,7 @@ func (s *share) grow(n int64) error {
 	}
 	i.used += n
 	i.by[s.client] += n
-	s.held += n
+	s.bytes += n
 	return nil
 }
 
@@ -68,11 +68,11 @@ func (s *share) close() {
 	i := s.from
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.used -= s.held
-	if i.by[s.client] -= s.held; i.by[s.client] == 0 {
+	i.used -= s.bytes
+	if i.by[s.client] -= s.bytes; i.by[s.client] == 0 {
 		delete(i.by, s.client)
 	}
-	s.held = 0
+	s.bytes = 0
 }
 
 // pacedBody reads a body into its request's share, and ends one that comes too slowly.

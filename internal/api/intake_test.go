@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"leasehold/internal/api/listen"
 )
 
 // slowMessages holds requests until it is told to go on.
@@ -73,7 +75,7 @@ func TestIdleSendersHoldNoMemory(t *testing.T) {
 	for _, header := range []string{"Transfer-Encoding: chunked", "Content-Length: 16777216"} {
 		_, socket := serveLimited(t, &fakeMessages{}, limits{})
 		for range 100 {
-			conn, err := dialUnix(socket)
+			conn, err := listen.DialUnix(socket)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,7 +167,7 @@ func TestASlowBodyEndsAndIsNotPublished(t *testing.T) {
 	} {
 		f := &fakeMessages{}
 		_, socket := serveLimited(t, f, c.l)
-		conn, err := dialUnix(socket)
+		conn, err := listen.DialUnix(socket)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,7 +183,7 @@ func TestASlowBodyEndsAndIsNotPublished(t *testing.T) {
 func TestASteadySenderMayTakeLongerThanOneStep(t *testing.T) {
 	f := &fakeMessages{}
 	_, socket := serveLimited(t, f, limits{pace: 2 * time.Second})
-	conn, err := dialUnix(socket)
+	conn, err := listen.DialUnix(socket)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"leasehold/internal/admission"
+	"leasehold/internal/api/guard"
+	"leasehold/internal/api/listen"
+	"leasehold/internal/api/reply"
 )
 
 // Messages takes messages for the topics of a node, and shows those that are stored. Its errors wrap ErrNotFound,
@@ -95,7 +98,7 @@ const (
 // messageRoutes are the routes of messages. They are users' data, and publishing is a change: none of them is open on a
 // port without a token.
 func (h *handler) messageRoutes(opt Options, closing <-chan struct{}) map[string]http.Handler {
-	m, private := opt.Messages, guardPrivate(opt.Token)
+	m, private := opt.Messages, guard.Private(opt.Token)
 	if m == nil {
 		return nil
 	}
@@ -129,8 +132,8 @@ func (p *publishing) answer(w http.ResponseWriter, r *http.Request) {
 		p.failWith(w, err)
 		return
 	}
-	from, _ := originOf(r.Context())
-	share, err := p.bodies.open(from.client)
+	from, _ := listen.OriginOf(r.Context())
+	share, err := p.bodies.open(from.Client)
 	if err != nil {
 		p.failWith(w, err)
 		return
@@ -182,7 +185,7 @@ func (p *publishing) report(w http.ResponseWriter, topic string, messages []NewM
 	if bad > 0 && len(receipts) > 1 {
 		body.Error = fmt.Sprintf("%d of %d messages are not stored for sure; the first of them: %s", bad, len(receipts), body.Error)
 	}
-	askLater(w, code)
+	reply.RetryLater(w, code)
 	p.write(w, code, body)
 }
 
@@ -208,8 +211,8 @@ func worse(a, b int) int {
 // failWith answers with an error's own code.
 func (h *handler) failWith(w http.ResponseWriter, err error) {
 	code := codeOf(err)
-	askLater(w, code)
-	body := failure{Error: plain(err), NoQuorum: errors.Is(err, ErrNoQuorum)}
+	reply.RetryLater(w, code)
+	body := reply.Failure{Error: plain(err), NoQuorum: errors.Is(err, ErrNoQuorum)}
 	var r *admission.Refusal
 	if errors.As(err, &r) {
 		body.ErrCode = r.ErrCode

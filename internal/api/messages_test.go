@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"leasehold/internal/admission"
+	"leasehold/internal/api/listen"
 )
 
 // fakeMessages keeps what it is given, and gives the receipts that a test wants.
@@ -58,7 +59,7 @@ type post struct {
 func (p post) send(t *testing.T, socket string) (*http.Response, Published) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Minute, DialContext: func(context.Context, string, string) (net.Conn, error) {
-		return dialUnix(socket)
+		return listen.DialUnix(socket)
 	}}}
 	req, err := http.NewRequest("POST", "http://agent/v1/topics/"+cmp.Or(p.topic, "orders")+"/messages"+p.query, strings.NewReader(p.body))
 	if err != nil {
@@ -166,7 +167,7 @@ func TestBodiesBecomeMessages(t *testing.T) {
 func TestHeadersThatContradictAreRefused(t *testing.T) {
 	f := &fakeMessages{}
 	_, socket := serveMessages(t, f, "")
-	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dialUnix(socket) }}}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return listen.DialUnix(socket) }}}
 	t.Cleanup(client.CloseIdleConnections)
 	for _, c := range []struct {
 		query string

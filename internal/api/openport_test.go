@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"leasehold/internal/api/listen"
 )
 
 // askAs asks with a Host line as it stands, or none.
@@ -74,7 +76,7 @@ func TestAnOpenPortShowsNoTexts(t *testing.T) {
 	if parts[0].Error == "" || parts[1].Paused == "" || parts[2].Error+parts[2].Paused != "" || !strings.Contains(fmt.Sprint(s.Warnings), "2 warnings") {
 		t.Errorf("that there is something does not show: %+v", s)
 	}
-	for _, target := range []string{socket, ReadOnlySocket(socket)} {
+	for _, target := range []string{socket, listen.ReadOnlySocket(socket)} {
 		s, err := NewClient(target).Status(t.Context())
 		if err != nil || s.Groups[0].Partitions[0].Error != secret || len(s.Warnings) != 2 {
 			t.Errorf("%s: %+v, %v", target, s, err)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"leasehold/internal/api/listen"
 )
 
 // fakeRequests notes what comes through.
@@ -71,7 +73,7 @@ func serveAll(t *testing.T) *whole {
 func (w *whole) request(t *testing.T, method, path, body string) (int, string) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
-		return dialUnix(w.opt.Socket)
+		return listen.DialUnix(w.opt.Socket)
 	}}}
 	r, err := http.NewRequest(method, "http://agent"+path, strings.NewReader(body))
 	if err != nil {

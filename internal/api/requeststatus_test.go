@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"leasehold/internal/api/listen"
 )
 
 // pendingRequests is a request that is never applied: a call that waits, waits for all of its time.
@@ -123,7 +125,7 @@ func TestExplanationsAreForThoseWhoMaySeeMessages(t *testing.T) {
 	}
 	runUntilEnd(t, s)
 	of := ExplainTarget{Of: "orders/3/7"}
-	for _, closed := range []string{s.Addr(), ReadOnlySocket(socket)} {
+	for _, closed := range []string{s.Addr(), listen.ReadOnlySocket(socket)} {
 		if e, err := NewClient(closed).Explain(t.Context(), "orders", of); !errors.Is(err, ErrNotAllowed) {
 			t.Errorf("%s: %+v, %v", closed, e, err)
 		}

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"leasehold/internal/api/guard"
+	"leasehold/internal/api/listen"
 )
 
 // sendAll sends a whole request before it looks for an answer, as Python's http.client does, and returns the answer.
@@ -59,7 +62,7 @@ func TestWhoSendsAllBeforeLookingSeesWhyItIsRefused(t *testing.T) {
 		{"GET /v1/status HTTP/1.1", 5_000_000, http.StatusBadRequest},
 	} {
 		for name, dial := range map[string]func() (net.Conn, error){
-			"socket": func() (net.Conn, error) { return dialUnix(socket) },
+			"socket": func() (net.Conn, error) { return listen.DialUnix(socket) },
 			"port":   func() (net.Conn, error) { return net.Dial("tcp", addr) },
 		} {
 			conn, err := dial()
@@ -83,12 +86,12 @@ func TestWhoSendsAllBeforeLookingSeesWhyItIsRefused(t *testing.T) {
 // TestWhoWaitsForAWordIsNotWaitedFor: a client that is refused before it was told to go on sends no body.
 func TestWhoWaitsForAWordIsNotWaitedFor(t *testing.T) {
 	_, socket := serveLimited(t, &fakeMessages{}, limits{})
-	conn, err := dialUnix(socket)
+	conn, err := listen.DialUnix(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(restTimeout / 2)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(guard.RestTimeout / 2)); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(conn, "POST /v1/topics/orders/messages?key=k HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 20000000\r\n\r\n")
@@ -100,7 +103,7 @@ func TestWhoWaitsForAWordIsNotWaitedFor(t *testing.T) {
 // TestTheRestOfABodyIsBounded: who never ends is cut off.
 func TestTheRestOfABodyIsBounded(t *testing.T) {
 	_, socket := serveLimited(t, &fakeMessages{}, limits{})
-	conn, err := dialUnix(socket)
+	conn, err := listen.DialUnix(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +112,7 @@ func TestTheRestOfABodyIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(conn, "POST /v1/topics/orders/messages?key=k HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", 1<<40)
-	if n, err := io.Copy(conn, ones{}); err == nil || n < restBytes/2 || n > 2*restBytes {
+	if n, err := io.Copy(conn, ones{}); err == nil || n < guard.RestBytes/2 || n > 2*guard.RestBytes {
 		t.Errorf("%d bytes were taken, %v", n, err)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"leasehold/internal/api/guard"
+	"leasehold/internal/api/listen"
 	"leasehold/internal/memory"
 )
 
@@ -55,7 +57,7 @@ type limits struct {
 func (l limits) withDefaults(maxPayload int64) limits {
 	return limits{
 		bodies:      cmp.Or(l.bodies, max(memory.Share(maxBodies, bodiesPart), 8*maxPayload)),
-		connections: cmp.Or(l.connections, connectionLimit()),
+		connections: cmp.Or(l.connections, listen.Limit()),
 		pace:        cmp.Or(l.pace, paceTimeout), body: cmp.Or(l.body, bodyTimeout),
 	}
 }
@@ -82,7 +84,7 @@ const (
 // New checks the options. It starts nothing.
 func New(opt Options) (*Server, error) {
 	if opt.Listen != "" {
-		if err := CheckListen(opt.Listen, opt.Token != ""); err != nil {
+		if err := listen.Check(opt.Listen, opt.Token != ""); err != nil {
 			return nil, fmt.Errorf("http.listen: %w", err)
 		}
 	}
@@ -92,9 +94,9 @@ func New(opt Options) (*Server, error) {
 		s.log = hclog.NewNullLogger()
 	}
 	s.http = &http.Server{
-		Handler:           refuseSurplus(readRest(closeStrangers(opt.Token, guardHost(opt.Token, guard(opt.Token, newHandler(opt, s.log, s.closing)))))),
-		ConnState:         connState,
-		ConnContext:       withOrigin,
+		Handler:           guard.Surplus(guard.ReadRest(guard.CloseStrangers(opt.Token, guard.Host(opt.Token, guard.Token(opt.Token, newHandler(opt, s.log, s.closing)))))),
+		ConnState:         listen.State,
+		ConnContext:       listen.WithOrigin,
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -122,7 +124,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if s.opt.Socket != "" {
 		defer os.Remove(s.opt.Socket)
-		defer os.Remove(ReadOnlySocket(s.opt.Socket))
+		defer os.Remove(listen.ReadOnlySocket(s.opt.Socket))
 	}
 	close(s.started)
 	group, ctx := errgroup.WithContext(ctx)
@@ -138,12 +140,12 @@ func (s *Server) Run(ctx context.Context) error {
 
 func (s *Server) listen() (listeners []net.Listener, err error) {
 	if s.opt.Listen != "" {
-		l, err := listenTCP(s.opt.Listen)
+		l, err := listen.TCP(s.opt.Listen)
 		if err != nil {
 			return nil, err
 		}
 		s.addr = l.Addr().String()
-		l = newBoundedListener(l, s.opt.limits.connections)
+		l = listen.NewBounded(l, s.opt.limits.connections)
 		if s.opt.TLS != nil {
 			l = tls.NewListener(l, s.opt.TLS)
 		}
@@ -166,14 +168,14 @@ func (s *Server) listenSockets() (sockets []net.Listener, err error) {
 		path     string
 		mode     os.FileMode
 		readOnly bool
-	}{{s.opt.Socket, socketMode, false}, {ReadOnlySocket(s.opt.Socket), readOnlyMode, true}} {
-		l, err := listenUnix(at.path, at.mode)
+	}{{s.opt.Socket, listen.SocketMode, false}, {listen.ReadOnlySocket(s.opt.Socket), listen.ReadOnlyMode, true}} {
+		l, err := listen.Unix(at.path, at.mode)
 		if err != nil {
 			closeAll(sockets)
 			return nil, err
 		}
-		bounded := newBoundedListener(l, s.opt.limits.connections)
-		bounded.readOnly = at.readOnly
+		bounded := listen.NewBounded(l, s.opt.limits.connections)
+		bounded.ReadOnly = at.readOnly
 		sockets = append(sockets, bounded)
 	}
 	return sockets, nil

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"leasehold/internal/api/reply"
 	"leasehold/internal/duration"
 	"leasehold/internal/jsondata"
 )
@@ -178,7 +179,7 @@ func (t *tapping) stream(ctx context.Context, w http.ResponseWriter, reader Mess
 		case errors.Is(err, io.EOF), ctx.Err() != nil:
 			return
 		case err != nil:
-			_ = lines.Encode(failure{Error: plain(err), NoQuorum: errors.Is(err, ErrNoQuorum)}) // The answer's code is out; this is how a line says it.
+			_ = lines.Encode(reply.Failure{Error: plain(err), NoQuorum: errors.Is(err, ErrNoQuorum)}) // The answer's code is out; this is how a line says it.
 			return
 		case lines.Encode(m) != nil:
 			return
@@ -285,7 +286,7 @@ func (b *boundedLines) Read(p []byte) (int, error) {
 func (s *MessageStream) Next() (*Message, error) {
 	var line struct {
 		Message
-		failure
+		reply.Failure
 	}
 	err := s.lines.Decode(&line)
 	switch {

@@ -58,15 +58,15 @@ func (w *ackWatch) run(ctx context.Context) {
 		if w.isOpen() && (!waiting || time.Since(since) < ackPatience) {
 			continue
 		}
-		w.look(ctx, waiting)
+		w.poll(ctx, waiting)
 	}
 }
 
-// look asks the agent what is missing.
-func (w *ackWatch) look(ctx context.Context, waiting bool) {
+// poll asks the agent what is missing.
+func (w *ackWatch) poll(ctx context.Context, waiting bool) {
 	const silent = "no acknowledgement yet: waiting"
 	if w.client == nil {
-		w.say(silent + " (the topic has no leader, or does not exist)")
+		w.warn(silent + " (the topic has no leader, or does not exist)")
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, ackAskLimit)
@@ -74,13 +74,13 @@ func (w *ackWatch) look(ctx context.Context, waiting bool) {
 	info, err := w.client.Topic(ctx, w.topic)
 	switch {
 	case err != nil && ctx.Err() == nil:
-		w.say(silent + " (" + plainError(err) + ")")
+		w.warn(silent + " (" + plainError(err) + ")")
 	case err != nil:
 	case info.NoQuorum != "":
 		w.wait(info.NoQuorum)
 	default:
 		if w.admit(); waiting {
-			w.say(silent + " (the topic has no leader: its replicas are electing one, or are away)")
+			w.warn(silent + " (the topic has no leader: its replicas are electing one, or are away)")
 		}
 	}
 }
@@ -94,11 +94,11 @@ func (w *ackWatch) wait(noQuorum string) {
 	default:
 	}
 	w.mu.Unlock()
-	w.say(waitingFor(noQuorum))
+	w.warn(waitingFor(noQuorum))
 }
 
-// say tells the operator. It is called before run, and by it.
-func (w *ackWatch) say(text string) {
+// warn tells the operator. It is called before run, and by it.
+func (w *ackWatch) warn(text string) {
 	w.stuck.Store(true)
 	w.line.show(text)
 }

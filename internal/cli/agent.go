@@ -66,7 +66,7 @@ func (a *App) runAgent(ctx context.Context, load func() (*config.Config, error))
 	}
 	sink := newLogSink(c.Log, stderr)
 	log := newLogger(c.Log, sink)
-	defer context.AfterFunc(ctx, func() { sayHangup(ctx, log) })()
+	defer context.AfterFunc(ctx, func() { logHangup(ctx, log) })()
 	err = a.Run(ctx, node.Options{Config: c, Logger: log, Log: sink, Version: version})
 	if c.Log.Format == "json" && err != nil && !isConfigFault(err) { // Whoever reads the log by machine finds the reason there.
 		log.Error("the node ended", "error", err)
@@ -120,7 +120,7 @@ func agentCode(ctx context.Context, err error) int {
 	return exitOK
 }
 
-func sayHangup(ctx context.Context, log hclog.Logger) {
+func logHangup(ctx context.Context, log hclog.Logger) {
 	if errors.Is(context.Cause(ctx), ErrHangup) {
 		log.Warn("SIGHUP: a running node does not read its config again, so it stops; start it again to apply changes", "exit_code", exitHangup)
 	}

@@ -48,7 +48,7 @@ func (f follow) run(ctx context.Context, todo []fate) (outcome, error) {
 	tick := time.NewTicker(outcomeEvery)
 	defer tick.Stop()
 	for {
-		round, err := f.look(ctx, todo)
+		round, err := f.poll(ctx, todo)
 		late := time.Now().After(f.limit)
 		switch {
 		case err == nil:
@@ -68,8 +68,8 @@ func (f follow) run(ctx context.Context, todo []fate) (outcome, error) {
 	}
 }
 
-// look sorts messages by what has come of them so far.
-func (f follow) look(ctx context.Context, todo []fate) (round outcome, err error) {
+// poll sorts messages by what has come of them so far.
+func (f follow) poll(ctx context.Context, todo []fate) (round outcome, err error) {
 	ready, waiting, err := f.passed(ctx, todo)
 	for i := 0; err == nil && i < len(ready); i++ {
 		err = f.judge(ctx, ready[i], &round)

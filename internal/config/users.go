@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"leasehold/internal/api"
+	"leasehold/internal/api/listen"
 	"leasehold/internal/fielderr"
 	"leasehold/internal/smallfile"
 	"leasehold/server/access"
@@ -52,7 +52,7 @@ func (c *Config) checkRights(f *faults, path string, u access.UserConfig) {
 // checkListeners looks at who can reach the listeners, and at what protects them.
 func (c *Config) checkListeners(f *faults) {
 	f.addAll("server", access.CheckReach(c.Server.Listen, len(c.Users)))
-	if err := api.CheckListen(c.HTTP.Listen, c.HTTP.TokenFile != ""); err != nil {
+	if err := listen.Check(c.HTTP.Listen, c.HTTP.TokenFile != ""); err != nil {
 		f.add("http.listen", "http.listen: %s", err)
 	}
 	f.addAll("http.tls", c.HTTP.TLS.Validate("http.tls"))

@@ -37,7 +37,7 @@ func (in *Ingress) pauseAccept() {
 	}
 }
 
-// welcome serves a connection, if there is room for one more: those that have not logged in make room.
+// welcome serves a connection, if there is room for one more: if need be, one that has not logged in is evicted.
 func (in *Ingress) welcome(conn net.Conn) {
 	c := in.newClient(conn)
 	host := address(conn)
@@ -75,7 +75,7 @@ func (in *Ingress) crowded() bool {
 	return in.live >= in.opt.Limits.Connections
 }
 
-// reset closes a connection without a farewell, which leaves nothing of it in the kernel.
+// reset closes a connection with a TCP reset, which leaves nothing of it in the kernel.
 func reset(conn net.Conn) {
 	if t, ok := conn.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
@@ -83,7 +83,7 @@ func reset(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// address is what failures of a client count for: its IP address, of IPv6 the network that one site has.
+// address returns what failures of a client are counted by: its IP address, or its /64 network for IPv6.
 func address(conn net.Conn) string {
 	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
 	if err != nil {
@@ -98,7 +98,7 @@ func address(conn net.Conn) string {
 // tlsLimit bounds a handshake.
 const tlsLimit = 5 * time.Second
 
-// greet tells the client who we are, and makes TLS of the connection where that is asked for.
+// greet sends INFO, and starts TLS if it is configured.
 func (c *client) greet() error {
 	conn := c.link.conn
 	_ = conn.SetDeadline(time.Now().Add(tlsLimit))
@@ -117,14 +117,14 @@ func (c *client) greet() error {
 	return conn.SetDeadline(time.Time{})
 }
 
-// doorstep is where connections are until they have logged in.
+// doorstep holds the connections that have not logged in yet.
 type doorstep struct {
 	mu        sync.Mutex
 	waiting   map[*client]string // with their address
 	byAddress map[string]int
 }
 
-// Bounds of the doorstep. A site whose devices all come back at once after a power cut logs in in turns.
+// Bounds of the doorstep. If all devices of a site reconnect at once after a power cut, they log in in turns.
 const (
 	maxWaiting   = 4096
 	maxOfAddress = 2048
@@ -134,7 +134,7 @@ func newDoorstep() *doorstep {
 	return &doorstep{waiting: map[*client]string{}, byAddress: map[string]int{}}
 }
 
-// enter admits a connection, if need be in the place of another: the oldest of the address that has most.
+// enter admits a connection, if need be in place of another: the oldest of the address that has the most.
 func (d *doorstep) enter(c *client, host string) (evicted *client, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -150,7 +150,7 @@ func (d *doorstep) enter(c *client, host string) (evicted *client, ok bool) {
 	return evicted, true
 }
 
-// evict chooses one that has to go, nil if nobody waits.
+// evict removes one connection and returns it, nil if there is none.
 func (d *doorstep) evict() *client {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -174,7 +174,7 @@ func (d *doorstep) oldest() (found *client) {
 	return found
 }
 
-// left is told when a connection has logged in, or has ended.
+// left must be called when a connection has logged in, or has ended.
 func (d *doorstep) left(c *client) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// How long a user counts as one who publishes after its last message, and after the last word of another node.
+// How long a user counts as active after its last message, and after the last report of another node.
 const (
 	activeFor = 10 * time.Second
 	heardFor  = 5 * time.Second
 )
 
-// heard is who publishes on another node, as it last said.
+// heard is the last report of another node about who publishes there.
 type heard struct {
 	users []string
 	at    int64 // coarse clock
 }
 
-// Active are the users that have published here lately.
+// Active returns the users that have published here lately, without those in the background.
 func (in *Ingress) Active() []string {
 	var names []string
 	for name, u := range in.users {
@@ -30,7 +30,7 @@ func (in *Ingress) Active() []string {
 	return names
 }
 
-// ActiveElsewhere takes who has published lately on another node. It is forgotten unless it is said again.
+// ActiveElsewhere notes who has published lately on another node. A report expires unless it is repeated.
 func (in *Ingress) ActiveElsewhere(node string, users []string) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -42,7 +42,7 @@ func (u *user) active(now int64) bool {
 	return at > 0 && now-at < int64(activeFor)
 }
 
-// bound tells the budget which users are not alone.
+// bound tells the budget which users must leave room for others.
 func (in *Ingress) bound(now int64) {
 	active := map[string]bool{}
 	for _, name := range in.Active() {

@@ -99,7 +99,7 @@ func (c *client) run() {
 	}
 }
 
-// errEnded is for a connection that was ended from elsewhere.
+// errEnded means that the connection was ended by another goroutine.
 var errEnded = errors.New("connection has ended")
 
 // protocolError ends a connection with the broker's own words for it.
@@ -107,7 +107,7 @@ type protocolError struct{ text string }
 
 func (e *protocolError) Error() string { return e.text }
 
-// Texts of nats-server v2.15.2 (server/errors.go, client.go), which client libraries know.
+// Texts of nats-server v2.15.2 (server/errors.go, client.go), which client libraries recognize.
 var (
 	errControlLine = &protocolError{"Maximum Control Line Exceeded"}
 	errPayload     = &protocolError{"Maximum Payload Violation"}
@@ -148,16 +148,16 @@ func (c *client) release() {
 	}
 }
 
-// Limits of time, seconds being plenty for each.
+// Time limits; honest clients stay far below them.
 const (
-	loginLimit   = 10 * time.Second // from the connection to a login that is right
+	loginLimit   = 10 * time.Second // from the connection to a successful login
 	stallLimit   = 10 * time.Second // without a byte in the middle of a message
-	slowest      = 64 << 10         // bytes a second that a message must come with, once stallLimit is over
+	slowest      = 64 << 10         // bytes a second at which a message must arrive, after stallLimit
 	pingEvery    = 2 * time.Minute  // of silence
 	pingsAllowed = 2                // without an answer
 )
 
-// sweep ends a connection that takes too long and forgets messages that get no answer.
+// sweep ends a connection that takes too long, and forgets messages that got no answer.
 func (c *client) sweep(now time.Time) {
 	at := c.in.since(now)
 	c.expire(at - int64(answerLimit))
@@ -187,7 +187,7 @@ func (c *client) sweep(now time.Time) {
 	}
 }
 
-// messageLimit is how long the bytes of one message may take to arrive.
+// messageLimit returns how long the bytes of one message may take to arrive.
 func (in *Ingress) messageLimit() time.Duration {
 	return stallLimit + time.Duration(in.opt.Limits.MaxPayload/slowest)*time.Second
 }

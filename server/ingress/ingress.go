@@ -15,17 +15,17 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Anonymous is the user that clients without credentials become, where Options.Users has it.
+// Anonymous is the user of clients without credentials, if Options.Users has it.
 const Anonymous = ""
 
-// User is who a client can be, and what it may do. A user publishes or serves, never both.
+// User is a user that clients can log in as, and what it may do. A user publishes or serves, never both.
 type User struct {
 	Name         string   // Anonymous, or unique among the users
 	PasswordHash string   // bcrypt; "" if the user has no password
 	NKey         string   // public user key; "" if the user has none
 	Publish      []string // subject patterns of topics; "*" stands for one token
 	Serve        []string // subjects of the requests that its clients answer
-	Background   bool     // what it publishes does not count as traffic that others make room for
+	Background   bool     // other users need not leave room for what it publishes
 }
 
 // String keeps the hash out of logs.
@@ -50,7 +50,7 @@ type Limits struct {
 type Options struct {
 	Listen string      // HOST:PORT; port 0 takes a free one
 	TLS    *tls.Config // nil: clients speak plain text
-	// Anonymous among them admits clients without credentials; of users without key and password, only Dial makes clients
+	// Anonymous among them admits clients without credentials; only Dial connects as a user without key and password
 	Users   []User
 	Limits  Limits
 	Name    string                              // the server name that clients are told
@@ -59,14 +59,14 @@ type Options struct {
 	Log     hclog.Logger
 }
 
-// Upstream is a connection to the broker that has been logged in: what follows on it are protocol lines. Inbox is a
+// Upstream is a connection to the broker that has logged in: only protocol lines follow on it. Inbox is a
 // subject prefix of its own, ending with ".", below which it may subscribe.
 type Upstream struct {
 	net.Conn
 	Inbox string
 }
 
-// Ingress is the listener and all connections of clients.
+// Ingress is the listener and all client connections.
 type Ingress struct {
 	opt       Options
 	log       hclog.Logger
@@ -95,7 +95,7 @@ type Ingress struct {
 	elsewhere map[string]heard
 }
 
-// user is a User at work.
+// user is a User and its state.
 type user struct {
 	User
 	others    *rate.Limiter // of operations that are not messages to the broker
@@ -116,7 +116,7 @@ func (u *user) maxOut(payload int) int {
 	return maxOut
 }
 
-// New takes the port. Clients may connect, and are served once Run is called.
+// New opens the port. Clients can connect, and are served once Run is called.
 func New(o Options) (*Ingress, error) {
 	listener, err := net.Listen("tcp", o.Listen)
 	if err != nil {
@@ -144,7 +144,7 @@ func New(o Options) (*Ingress, error) {
 	return in, nil
 }
 
-// Addr is where clients connect.
+// Addr returns the address that clients connect to.
 func (in *Ingress) Addr() net.Addr { return in.listener.Addr() }
 
 // Run serves clients until Close.
@@ -154,10 +154,10 @@ func (in *Ingress) Run() {
 	in.running.Wait()
 }
 
-// drainLimit bounds the wait for answers of the broker to what clients have sent before Close.
+// drainLimit bounds the wait for the broker's answers to what clients sent before Close.
 const drainLimit = 500 * time.Millisecond
 
-// Close ends the listener, reads no more from clients, gives the broker a moment to answer what it has, and ends all
+// Close closes the listener, reads no more from clients, waits a moment for the broker's answers, and ends all
 // connections. It may be called without Run, and more than once.
 func (in *Ingress) Close() {
 	_ = in.listener.Close()
@@ -179,7 +179,7 @@ func (in *Ingress) Close() {
 	}
 }
 
-// Dial makes a client of a user inside this process, past listener and authentication and nothing else.
+// Dial connects as a user inside this process. It bypasses the listener and authentication, and nothing else.
 func (in *Ingress) Dial(name string) (net.Conn, error) {
 	u := in.users[name]
 	if u == nil {
@@ -194,7 +194,7 @@ func (in *Ingress) Dial(name string) (net.Conn, error) {
 	return ours, nil
 }
 
-// serve runs a client, unless the ingress closes.
+// serve runs a client. It returns false if the ingress is closing.
 func (in *Ingress) serve(c *client) bool {
 	in.mu.Lock()
 	if in.stopped.Load() || in.ctx.Err() != nil {
@@ -223,7 +223,7 @@ func (in *Ingress) list() []*client {
 	return all
 }
 
-// left is told, once, when a connection has ended. The client may be forgotten by then: its last answer may come
+// left must be called once when a connection has ended. The client may be forgotten by then, if its last answer came
 // meanwhile.
 func (in *Ingress) left(c *client) {
 	in.pending.left(c)
@@ -235,10 +235,10 @@ func (in *Ingress) left(c *client) {
 	}
 }
 
-// othersPart is the part of the connections that one user leaves to others.
+// othersPart is which part of the connections one user leaves to others: an eighth.
 const othersPart = 8
 
-// countIn counts a connection for the user that it has logged in as, unless the user has too many.
+// countIn counts a connection for the user that it logged in as. It returns false if the user has too many.
 func (in *Ingress) countIn(c *client) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -253,21 +253,21 @@ func (in *Ingress) countIn(c *client) bool {
 	return true
 }
 
-// forget is told when a connection has ended and the broker has answered all that came over it.
+// forget must be called when a connection has ended and the broker has answered all that came over it.
 func (in *Ingress) forget(c *client) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	delete(in.clients, c)
 }
 
-// Housekeeping.
+// Times of housekeeping.
 const (
 	beat        = 100 * time.Millisecond // of the coarse clock
 	sweepEvery  = time.Second
-	answerLimit = 30 * time.Second // after which a message counts as not answered: it does not hold back others any more
+	answerLimit = 30 * time.Second // after which an unanswered message no longer takes up room
 )
 
-// housekeeping keeps the coarse clock and ends what takes too long.
+// housekeeping advances the coarse clock and ends what takes too long.
 func (in *Ingress) housekeeping() {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
@@ -292,9 +292,8 @@ func (in *Ingress) housekeeping() {
 	}
 }
 
-// since is a time on the coarse clock. It takes no notice of steps of the wall clock, which many machines do once after
-// boot.
+// since converts a time to the coarse clock, which ignores steps of the wall clock: many machines make one after boot.
 func (in *Ingress) since(t time.Time) int64 { return int64(t.Sub(in.started)) + 1 }
 
-// Refused counts what was refused, by user and reason.
+// Refused returns what was refused, by user and reason.
 func (in *Ingress) Refused() []Refused { return in.refusals.list() }

@@ -7,7 +7,7 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// login finds out which user a client is, and connects it with the user's way to the broker.
+// login authenticates a client, and adds it to its user's connection to the broker.
 func (c *client) login(o wire.ConnectOptions) error {
 	if c.user == nil {
 		u, err := c.authenticate(o)
@@ -30,14 +30,14 @@ func (c *client) login(o wire.ConnectOptions) error {
 	c.inbox = append(c.inbox, up.inbox...)
 	c.loggedIn.Store(true)
 	c.in.pending.left(c)
-	if c.link.hasEnded() { // which did not know of up yet
+	if c.link.hasEnded() { // end did not know of up yet
 		up.remove(c)
 		return errEnded
 	}
 	return nil
 }
 
-// authenticate returns the user that the client has shown to be. All failures look the same to it.
+// authenticate returns the user that a client's credentials prove. All failures look the same to the client.
 func (c *client) authenticate(o wire.ConnectOptions) (*user, error) {
 	var u *user
 	reason := "wrong_credentials"

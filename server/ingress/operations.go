@@ -44,10 +44,10 @@ func (c *client) consume() error {
 	}
 }
 
-// incomplete says that an operation waits for more of its message; need says how much.
+// incomplete says that an operation waits for more of its message: until buf.need bytes are there.
 const incomplete = -1
 
-// operate handles one operation. rest is what was received behind its line, and done how much of it belongs to it.
+// operate handles one operation. rest is what was received after its line; done is how much of that belongs to it.
 func (c *client) operate(line, rest []byte) (done int, err error) {
 	var fields [wire.MaxFields][]byte
 	n := wire.Split(line, &fields)

@@ -12,15 +12,15 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// passwords checks passwords without letting strangers have the processor. A check of bcrypt is slow by design, so few
-// run at a time, a few wait, and the rest is refused unchecked; an address that was wrong waits longer and longer, one
-// check at a time. A password that was right is remembered, by a keyed hash in memory, and not checked again: devices
-// that come back are let in at once whatever others do.
+// passwords checks passwords without giving strangers the processor. A check of bcrypt is slow by design, so few
+// run at a time, a few wait, and the rest is refused unchecked; an address that sent a wrong password waits longer each
+// time, one check at a time. A password that was right is remembered, by a keyed hash in memory, and not checked again:
+// devices that reconnect are admitted at once whatever others do.
 type passwords struct {
 	ctx   context.Context // no check begins after its end
 	slots chan bool       // one for each check that may run
 	again chan bool       // the one place in the queue for slots of addresses whose last password was wrong
-	dummy []byte          // a hash to compare with where there is no such user, nil: nobody has a password
+	dummy []byte          // a hash to compare with if there is no such user; nil: no user has a password
 	key   [32]byte        // of the remembered hashes; of this process
 
 	mu        sync.Mutex
@@ -72,7 +72,8 @@ const (
 	notChecked    = "too_many_password_checks"
 )
 
-// login returns the user if the password is right, else why not. u is nil where there is no user of that name.
+// login returns the user if the password is right, otherwise the reason of the refusal. u is nil where there is no user
+// of that name.
 func (p *passwords) login(u *user, password, address string) (*user, string) {
 	sum := p.sum(u, password)
 	if p.remembers(u, sum) {
@@ -160,8 +161,8 @@ func (p *passwords) check(a *attempts, u *user, password string) bool {
 	return ok
 }
 
-// compare waits for a slot, and says how long the comparison took. After a wrong password the slot rests as long: wrong
-// passwords of many addresses get half of what there is.
+// compare waits for a slot, compares, and returns how long the comparison took. After a wrong password the slot rests
+// as long: wrong passwords of many addresses get half of what there is.
 func (p *passwords) compare(u *user, password string) (ok bool, took time.Duration) {
 	defer p.place(p.slots)()
 	if p.ctx.Err() != nil {
@@ -179,7 +180,7 @@ func (p *passwords) compare(u *user, password string) (ok bool, took time.Durati
 	return ok, took
 }
 
-// rest waits, but not longer than the ingress lasts.
+// rest waits for d, or until the ingress closes.
 func (p *passwords) rest(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -189,7 +190,7 @@ func (p *passwords) rest(d time.Duration) {
 	}
 }
 
-// place waits for a place, or the end, and returns what gives it back.
+// place waits for a place, or until the ingress closes, and returns a function that gives it back.
 func (p *passwords) place(places chan bool) (leave func()) {
 	select {
 	case places <- true:

@@ -56,11 +56,11 @@ type publication struct {
 	size                         int // header and data
 }
 
-// payloadSlack is how much too large a message may be to be refused with an answer. Beyond it the connection ends, as
-// it does at a broker.
+// payloadSlack is by how much a message may exceed the limit and still be refused with an answer. Beyond that the
+// connection ends, as at a broker.
 const payloadSlack = 64 << 10
 
-// early refuses a message before any of it is held.
+// early refuses a message by its line, before any of it is buffered.
 func (c *client) early(p publication) (refused bool, err error) {
 	limit := c.in.opt.Limits.MaxPayload
 	if p.size > limit+payloadSlack {
@@ -95,7 +95,7 @@ func (c *client) early(p publication) (refused bool, err error) {
 	return false, nil
 }
 
-// admit rebuilds a message and puts it with what goes to the broker, or refuses it.
+// admit rebuilds a message and adds it to the batch for the broker, or refuses it.
 func (c *client) admit(p publication, hasHeader bool) error {
 	if hasHeader {
 		var r *admission.Refusal
@@ -144,8 +144,8 @@ func appendWithHeader(b []byte, p publication, reply, header []byte) []byte {
 	return append(append(append(b, header...), p.data...), "\r\n"...)
 }
 
-// count takes room for a message in the window and the budget, waits for it if need be, and returns the reply subject
-// under which the broker is asked for its answer.
+// count takes room for a message in the window and the budget, waiting for it if need be, and returns the reply subject
+// for the broker's answer.
 func (c *client) count(reply []byte, size int) ([]byte, error) {
 	if !c.hasCapacity() || !c.in.inflight.Try(&c.user.pace, size) {
 		if err := c.waitForCapacity(size); err != nil {
@@ -176,7 +176,7 @@ func (c *client) hasCapacityLocked() bool {
 	return !c.window.Full() && len(c.link.out)+c.window.Owed < maxOut
 }
 
-// waitForCapacity first passes on what has been allowed, for that is what makes room.
+// waitForCapacity forwards the batch first, since only the answers to it make room.
 func (c *client) waitForCapacity(size int) error {
 	if err := c.batch.forward(c.up); err != nil {
 		return err
@@ -195,7 +195,7 @@ func (c *client) waitForCapacity(size int) error {
 	return nil
 }
 
-// answer gives the client the broker's answer to one of its messages.
+// answer passes the broker's answer to message n on to the client.
 func (c *client) answer(n uint64, m wire.Message) {
 	c.link.mu.Lock()
 	s := c.window.Settle(n)
@@ -246,7 +246,7 @@ func (c *client) refuse(p publication, r *admission.Refusal) error {
 // notPermitted is the reason for a subject that is not on the user's list.
 const notPermitted = "not_permitted"
 
-// forbid tells the client, in the broker's words, that it may not use a subject. The connection stays open.
+// forbid tells the client, with the broker's error, that it may not use a subject. The connection stays open.
 func (c *client) forbid(reason, what string, subject []byte) error {
 	c.others++
 	c.in.refusals.count(c.user.String(), reason, what+" "+strconv.Quote(wire.Shorten(string(subject))))
@@ -258,10 +258,10 @@ func (c *client) forbid(reason, what string, subject []byte) error {
 // text reads bytes as a string without a copy, for a call that does not keep it.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// inboxes begin every reply subject of a client.
+// inboxes is the prefix of every reply subject of a client.
 const inboxes = "_INBOX."
 
-// topic is the user's topic that a subject is meant for, and whether it matches: else it is one whose fixed beginning
+// topic returns the pattern of the user's topics that a subject matches; or, with match false, one whose fixed prefix
 // the subject has, or "".
 func (u *user) topic(subject []byte) (near string, match bool) {
 	for _, p := range u.Publish {

@@ -11,10 +11,10 @@ import (
 const (
 	firstBuffer = 1 << 10
 	freeBuffer  = 16 << 10 // beyond it the buffers' budget counts
-	maxBatch    = 32 << 10 // what goes to the broker in one piece
+	maxBatch    = 32 << 10 // after which a batch is sent to the broker
 )
 
-// batches are lent to clients while they consume: one that is silent holds none.
+// batches are lent to clients while they consume: a silent client holds none.
 var batches = sync.Pool{New: func() any { return new([]byte) }}
 
 // brokerBatch is what has been allowed and not been sent to the broker yet. Only the reading goroutine uses it.
@@ -88,7 +88,7 @@ func (b *receiveBuffer) replace(other []byte) (held int) {
 	return held
 }
 
-// read consumes what the client says.
+// read consumes what the client sends, until the connection ends.
 func (c *client) read() error {
 	for {
 		batch := batches.Get().(*[]byte)
@@ -109,7 +109,7 @@ func (c *client) read() error {
 	}
 }
 
-// receive reads more of what the client says.
+// receive reads more from the client.
 func (c *client) receive() error {
 	if err := c.growBuffer(); err != nil {
 		return err

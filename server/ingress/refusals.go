@@ -10,14 +10,14 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// Refused is how often something of a user was refused for a reason.
+// Refused counts what was refused to a user for a reason.
 type Refused struct {
-	User   string `json:"user"` // or the address of somebody who was no user
+	User   string `json:"user"` // or the address of a client that had not logged in
 	Reason string `json:"reason"`
 	Count  uint64 `json:"count"`
 }
 
-// refusals counts what is refused and has the log say it at a bounded rate.
+// refusals counts what is refused, and logs it at a bounded rate.
 type refusals struct {
 	log hclog.Logger
 
@@ -36,28 +36,28 @@ type tally struct {
 	last   string // what was refused last
 }
 
-// Bounds of what is kept and logged. Of users and reasons there are few; addresses are made up without end.
+// Bounds of what is kept and logged. There are few users and reasons, but any number of addresses.
 const (
 	maxTallies  = 1024        // of addresses and reasons; those beyond it are counted together
 	reportEvery = time.Minute // after the first of a kind, which is logged at once
 	maxLines    = 20          // of first ones between two reports, and of a report
 )
 
-// others stands for addresses that there is no room for.
+// others stands for the addresses beyond maxTallies.
 const others = "others"
 
 func newRefusals(log hclog.Logger) *refusals {
 	return &refusals{log: log, counts: map[refusal]*tally{}, reported: time.Now()}
 }
 
-// count counts something of a user.
+// count counts something that was refused to a user.
 func (r *refusals) count(user, reason, what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.add(refusal{user, reason}, what)
 }
 
-// countAddress counts something of a client that has not logged in.
+// countAddress counts something that was refused to a client that has not logged in.
 func (r *refusals) countAddress(address, reason, what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -86,7 +86,7 @@ func (r *refusals) add(key refusal, what string) {
 	}
 }
 
-// logTally logs what is new of a tally.
+// logTally logs what was counted since the last time.
 func (r *refusals) logTally(key refusal, t *tally) {
 	r.log.Warn("client request refused", "user", key.user, "reason", key.reason, "count", t.count-t.logged, "last", t.last)
 	t.logged = t.count

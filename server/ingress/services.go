@@ -21,12 +21,12 @@ type service struct {
 
 // Bounds of a service's connection.
 const (
-	serviceLimit = 23 * time.Hour // within which a request may be answered; the broker knows it for an hour more
-	maxRequests  = 4096           // that may wait for an answer; beyond it the oldest may be answered no more
+	serviceLimit = 23 * time.Hour // within which a request may be answered; the broker remembers it an hour longer
+	maxRequests  = 4096           // that may wait for an answer; beyond it the oldest can no longer be answered
 	maxQueue     = 64             // bytes of a queue group's name
 )
 
-// serveRequests subscribes at the broker: it is the broker that spreads requests over the services of all nodes.
+// serveRequests subscribes at the broker, which distributes the requests over the services of all nodes.
 func (c *client) serveRequests(subject, queue []byte, sid string) error {
 	if !slices.Contains(c.user.Serve, string(subject)) || len(queue) > maxQueue || admission.Subject(text(queue)) != nil &&
 		queue != nil {
@@ -75,14 +75,14 @@ func (c *client) serveNoMore(sid string, most int) {
 	}
 }
 
-// forget ends a subscription of which the broker will send no more.
+// forget removes a subscription for which the broker will send no more.
 func (up *upstream) forget(s *service) {
 	up.mu.Lock()
 	defer up.mu.Unlock()
 	delete(up.served, s.ours)
 }
 
-// leave ends the subscriptions of a client whose reading goroutine has sent its last.
+// leave ends the subscriptions of a client whose reading goroutine has ended.
 func (up *upstream) leave(c *client) {
 	var lines []byte
 	up.mu.Lock()
@@ -98,8 +98,8 @@ func (up *upstream) leave(c *client) {
 	}
 }
 
-// request gives a service a request. One that reads too slowly loses its connection, as at a broker: requests are asked
-// again.
+// request sends a service a request. One that reads too slowly loses its connection, as at a broker: requests are
+// repeated.
 func (c *client) request(s *service, m wire.Message) {
 	l := &c.link
 	l.mu.Lock()

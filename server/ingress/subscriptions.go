@@ -114,11 +114,11 @@ func (c *client) unsubscribe(args [][]byte) error {
 	return nil
 }
 
-// noResponders begins a header block by which the broker says that nobody takes a message.
+// noResponders begins the header block of the broker's reply to a message without a receiver.
 var noResponders = []byte("NATS/1.0 503")
 
-// deliver sends a message to each subscription that a subject matches, and reports whether there was room for all of it.
-// The caller has the link's lock.
+// deliver sends a message to each subscription that a subject matches, and reports whether there was room for all of
+// it. The caller has the link's lock.
 func (s *subscriptions) deliver(l *link, subject []byte, m wire.Message, o *wire.ConnectOptions) bool {
 	if l.ended || s.matches == nil {
 		return true

@@ -12,8 +12,8 @@ import (
 	"sync"
 )
 
-// upstream is a user's connection to the broker. All clients of the user share it: what they send while a write is
-// under way goes on together. It ends with the first error, all its clients with it, and the next client makes another.
+// upstream is a user's connection to the broker. All clients of the user share it: what they send during a write is
+// sent together after it. The first error ends it and all its clients; the next client opens another.
 type upstream struct {
 	in    *Ingress
 	user  *user
@@ -22,7 +22,7 @@ type upstream struct {
 
 	mu      sync.Mutex
 	err     error
-	busy    bool      // somebody writes
+	busy    bool      // a write is under way, or pending is left to flush
 	idle    sync.Cond // pending has become shorter
 	pending []byte    // what others want to write meanwhile
 	more    chan bool // buffered 1: pending is left to flush
@@ -34,13 +34,13 @@ type upstream struct {
 	line []byte // of the reading goroutine
 }
 
-// maxPending is how much may wait for a write: who has more to send waits.
+// maxPending is how many bytes may wait for a write: a client with more to send waits.
 const maxPending = 64 << 10
 
 // inboxSid is our sid of the subscription to the answers.
 const inboxSid = 1
 
-// connect gives a client its user's connection to the broker, which it makes if there is none.
+// connect adds a client to its user's connection to the broker, and opens that if there is none.
 func (in *Ingress) connect(c *client) (*upstream, error) {
 	u := c.user
 	u.mu.Lock()
@@ -48,7 +48,7 @@ func (in *Ingress) connect(c *client) (*upstream, error) {
 	if u.up != nil && u.up.add(c) {
 		return u.up, nil
 	}
-	if in.stopped.Load() || c.link.hasEnded() { // it may have waited for long while others could not connect
+	if in.stopped.Load() || c.link.hasEnded() { // it may have waited long while others could not connect
 		return nil, errEnded
 	}
 	up, err := in.open(u)
@@ -60,7 +60,7 @@ func (in *Ingress) connect(c *client) (*upstream, error) {
 	return up, nil
 }
 
-// open makes a connection to the broker for a user. The caller has the user's lock, so nothing here may wait for a
+// open opens a connection to the broker for a user. The caller has the user's lock, so nothing here may wait for a
 // write: ending the connection takes that lock.
 func (in *Ingress) open(u *user) (*upstream, error) {
 	conn, err := in.opt.Connect(u.Name)
@@ -90,7 +90,7 @@ func (u *user) drop() {
 	}
 }
 
-// add reports whether the connection still lasts; else nobody would tell the client of its end.
+// add adds a client. It returns false if the connection has ended: the client would not learn of that.
 func (up *upstream) add(c *client) bool {
 	up.mu.Lock()
 	defer up.mu.Unlock()
@@ -107,8 +107,8 @@ func (up *upstream) remove(c *client) {
 	delete(up.clients, c.id)
 }
 
-// write sends one or several whole protocol messages, with what is to be done at the answer to each PING in them. It
-// waits while too much waits already.
+// write sends whole protocol messages, with a function for the answer to each PING in them. It waits while too much is
+// pending.
 func (up *upstream) write(b []byte, pongs ...func()) error {
 	up.mu.Lock()
 	for up.busy && len(up.pending) >= maxPending && up.err == nil {
@@ -129,7 +129,7 @@ func (up *upstream) write(b []byte, pongs ...func()) error {
 	return err
 }
 
-// wrote ends a write, and leaves to flush what has come in the meantime.
+// wrote ends a write, and leaves to flush what others want to write meanwhile.
 func (up *upstream) wrote(err error) {
 	if err != nil {
 		up.fail(err)
@@ -145,8 +145,8 @@ func (up *upstream) wrote(err error) {
 	up.idle.Broadcast()
 }
 
-// post sends something and waits for nothing: the goroutine that reads from the broker must not wait for one that
-// writes to it, for the broker may be writing to us.
+// post sends a line without waiting: the goroutine that reads from the broker must not wait for one that writes to it,
+// since the broker may be writing to us.
 func (up *upstream) post(line string) {
 	up.mu.Lock()
 	defer up.mu.Unlock()
@@ -160,7 +160,7 @@ func (up *upstream) post(line string) {
 	}
 }
 
-// flush writes what has come while others wrote.
+// flush writes what became pending during other writes.
 func (up *upstream) flush() {
 	var spare []byte
 	for range up.more {
@@ -218,7 +218,7 @@ func (up *upstream) fail(err error) {
 	}
 }
 
-// read takes what the broker says.
+// read processes what the broker sends.
 func (up *upstream) read() {
 	in := bufio.NewReaderSize(up.conn, 32<<10)
 	for {
@@ -245,7 +245,8 @@ func (up *upstream) take(in *bufio.Reader, line []byte) error {
 	case "PONG":
 		up.pong()
 	case "-ERR":
-		if bytes.HasPrefix(args, []byte("'Permissions Violation")) { // our list and the broker's differ; its connection lasts
+		// Our list and the broker's differ; the connection stays open.
+		if bytes.HasPrefix(args, []byte("'Permissions Violation")) {
 			up.in.refusals.count(up.user.String(), "refused_by_broker", wire.Shorten(string(args)))
 			return nil
 		}
@@ -254,7 +255,7 @@ func (up *upstream) take(in *bufio.Reader, line []byte) error {
 	return nil // INFO
 }
 
-// pong does what waits for the broker's answer to a PING.
+// pong calls the function that waits for this answer to a PING.
 func (up *upstream) pong() {
 	up.mu.Lock()
 	if len(up.pongs) == 0 {
@@ -267,9 +268,9 @@ func (up *upstream) pong() {
 	then()
 }
 
-// deliver reads a message and gives it to its client.
+// deliver reads a message and passes it to its client.
 func (up *upstream) deliver(in *bufio.Reader, args []byte, hasHeader bool) error {
-	up.line = append(up.line[:0], args...) // in's buffer moves on
+	up.line = append(up.line[:0], args...) // in's buffer is overwritten below
 	var fields [wire.MaxFields][]byte
 	n := wire.Split(up.line, &fields)
 	sizes := 1
@@ -304,8 +305,8 @@ func (up *upstream) deliver(in *bufio.Reader, args []byte, hasHeader bool) error
 	return err
 }
 
-// body is the next n bytes: in the reader's own buffer if they fit, to be discarded by the caller, else read into
-// another.
+// body returns the next n bytes: in the reader's own buffer if they fit, to be discarded by the caller, otherwise in a
+// new one.
 func (up *upstream) body(in *bufio.Reader, n int) ([]byte, error) {
 	if n <= in.Size() {
 		return in.Peek(n)

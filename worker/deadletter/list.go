@@ -27,7 +27,7 @@ const (
 )
 
 // List calls f with dead letters in the order they were stored, until it returns false. It returns the number after
-// which to continue, 0 if that was all. It is for operators: some replica answers, which may be a little behind.
+// which to continue, 0 if that was all. It is for operators: any replica may reply, and it may be a little behind.
 func (d *Store) List(ctx context.Context, q Query, f func(*Record) bool) (next uint64, err error) {
 	filter := partitioner.DeadLetterFilter(d.Group, q.Partition, q.Kind, q.Key)
 	for after := q.After; ; {
@@ -71,9 +71,9 @@ func (d *Store) HasKey(ctx context.Context, key partitioner.LetterKey) (bool, er
 	return err == nil, err
 }
 
-// RequeueHeaders are the headers of the message when it is sent to its topic again: the publisher's, less what the
-// broker would act on. The message id that it came with becomes its idempotency key. Headers that cannot be sent go
-// packed. The message is for the dead letter's group alone, or for all of its topic.
+// RequeueHeaders returns the headers of the message when it is requeued: the publisher's, except those that the broker
+// would act on. Its original message id becomes its idempotency key. Headers that cannot be sent are packed. The
+// message is for the dead letter's group alone, or for all groups of its topic.
 func (l *Record) RequeueHeaders(allGroups bool) map[string][]string {
 	h := map[string][]string{header.Requeues: {fmt.Sprint(l.Requeues + 1)}}
 	if !allGroups {

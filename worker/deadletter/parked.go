@@ -10,10 +10,10 @@ import (
 	"leasehold/worker/stream"
 )
 
-// Places are where a partition's parked dead letters are, by key, each key's by sequence.
+// Places are the places of a partition's parked dead letters, by key; those of a key in order of sequence.
 type Places map[partitioner.LetterKey][]partitioner.DeadLetterPlace
 
-// parkedRead is one look at all parked dead letters of a group, for every lane that asked before it began.
+// parkedRead is one read of all parked dead letters of a group, for every lane that asked before it began.
 type parkedRead struct {
 	done  chan struct{}
 	last  uint64 // The stream's last sequence.
@@ -21,10 +21,10 @@ type parkedRead struct {
 	err   error
 }
 
-// Parked waits for a look that began after the call. Lanes that start together, as after a takeover, share one.
+// Parked waits for a read that began after the call. Lanes that start together, as after a takeover, share one.
 //
 // A stream's leader that has only just been elected may not have applied everything that an earlier one acknowledged.
-// So a look that does not know the dead letter that the lease names is an error, and is to be repeated.
+// So a read that does not know the dead letter that the lease names is an error, and must be repeated.
 func (d *Store) Parked(ctx context.Context, partition int, least uint64) (found Places, last uint64, err error) {
 	r := d.join(ctx)
 	select {
@@ -42,7 +42,7 @@ func (d *Store) Parked(ctx context.Context, partition int, least uint64) (found 
 	return r.found[partition], r.last, nil
 }
 
-// join takes part in the next look, and sees to it that it happens.
+// join returns the next read, and starts it if need be.
 func (d *Store) join(ctx context.Context) *parkedRead {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -57,7 +57,7 @@ func (d *Store) join(ctx context.Context) *parkedRead {
 	return d.next
 }
 
-// runReads looks as long as somebody waits for it. It ends by itself: each look is bounded in time.
+// runReads reads as long as a lane waits. It ends by itself: each read is bounded in time.
 func (d *Store) runReads(ctx context.Context) {
 	for {
 		d.mu.Lock()
@@ -74,7 +74,7 @@ func (d *Store) runReads(ctx context.Context) {
 	}
 }
 
-// streamSubjects is an answer to STREAM.INFO with subjects. The server gives at most a page of them at a time.
+// streamSubjects is the reply to STREAM.INFO with subjects. The server returns one page of them at a time.
 type streamSubjects struct {
 	Error *stream.APIError `json:"error"`
 	Total int              `json:"total"`

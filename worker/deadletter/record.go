@@ -10,7 +10,7 @@ import (
 	"leasehold/worker/header"
 )
 
-// Reason is why a message became a dead letter.
+// Reason is why a message was dead-lettered.
 type Reason string
 
 // Reasons of dead letters.
@@ -20,7 +20,7 @@ const (
 	ReasonParked      Reason = "parked"       // An earlier message of its key was parked.
 )
 
-// Record is a message that was dead-lettered, with all that is known of why.
+// Record is a message that was dead-lettered, with why and by whom.
 type Record struct {
 	partitioner.DeadLetterPlace
 	Key       string // As Place.Key; its LetterKey may be a hash.
@@ -29,12 +29,12 @@ type Record struct {
 	Reason    Reason
 	Error     string // What the handler said last; at most header.MaxReason bytes.
 	Attempts  int
-	FirstFail time.Time // First failure that the owner that set it aside has seen; zero if it never failed.
+	FirstFail time.Time // First failure seen by the owner that dead-lettered it; zero if it never failed.
 	LastFail  time.Time
-	Node      string // Who set it aside, under which epoch.
+	Node      string // Who dead-lettered it, under which epoch.
 	Epoch     uint64
 	Published time.Time
-	Requeues  int    // How often it has been sent to its topic again.
+	Requeues  int    // How often it has been requeued.
 	LeftOut   string // What of the message could not be stored; empty: nothing.
 
 	Headers map[string][]string // The publisher's.
@@ -60,13 +60,13 @@ const (
 	hdrLeftOut      = header.Prefix + "Left-Out"
 )
 
-// maxHeaderBytes is how long the headers of a dead letter may get before the publisher's are packed. The broker takes
-// 64 KiB; what is our own, with a subject, a key and an error text of the greatest length, is below 11 KiB.
+// maxHeaderBytes is how long the headers of a dead letter may get before the publisher's are packed. The broker
+// accepts 64 KiB; our own headers, with a subject, a key and an error text of maximum length, take less than 11 KiB.
 const maxHeaderBytes = 32 << 10
 
-// encode makes headers and payload of the stored letter. Sequence, key, partition and group stand in its subject. The
-// publisher's headers are headers of the dead letter, or the beginning of its payload if they do not fit or cannot be
-// sent.
+// encode returns the headers and payload of the stored dead letter. Sequence, key, partition and group are in its
+// subject. The publisher's headers are headers of the dead letter, or the beginning of its payload if they do not fit
+// or cannot be sent.
 func (l *Record) encode() (headers map[string][]string, data []byte) {
 	h := l.ownHeaders()
 	plain := true
@@ -86,7 +86,7 @@ func (l *Record) encode() (headers map[string][]string, data []byte) {
 	return h, append(packed, l.Data...)
 }
 
-// ownHeaders are the headers of the stored letter that are not the publisher's.
+// ownHeaders returns the headers of the stored dead letter that are not the publisher's.
 func (l *Record) ownHeaders() map[string][]string {
 	h := make(map[string][]string, len(l.Headers)+14)
 	set := func(name, value string) {
@@ -112,7 +112,7 @@ func (l *Record) ownHeaders() map[string][]string {
 	return h
 }
 
-// WithoutHeaders is the dead letter without the publisher's headers, which says so.
+// WithoutHeaders returns the dead letter without the publisher's headers, with a note of what was left out and why.
 func (l *Record) WithoutHeaders(why error) *Record {
 	bare := *l
 	bare.LeftOut = fmt.Sprintf("the message's %d headers, of %d bytes: %v", len(l.Headers), header.Size(l.Headers), why)
@@ -120,8 +120,8 @@ func (l *Record) WithoutHeaders(why error) *Record {
 	return &bare
 }
 
-// decode reads a stored letter. What is missing or makes no sense stays zero: a dead letter that cannot be shown in
-// full is still one.
+// decode reads a stored dead letter. What is missing or invalid stays zero: a dead letter that cannot be shown in full
+// still counts.
 func decode(place partitioner.DeadLetterPlace, stored uint64, headers map[string][]string, data []byte) *Record {
 	get := func(name string) string { return header.First(headers, name) }
 	l := &Record{
@@ -159,7 +159,7 @@ func (l *Record) unpack(length string) {
 	}
 }
 
-// RequeuesOf is how often a message was sent to its topic again, by its headers.
+// RequeuesOf returns how often a message was requeued, by its headers.
 func RequeuesOf(headers map[string][]string) int {
 	n, _ := strconv.Atoi(header.First(headers, header.Requeues))
 	return n

@@ -23,11 +23,11 @@ var (
 		"raise it")
 	ErrNotFound = errors.New("there is no such dead letter")
 
-	// ErrRefused is for what no repetition can change.
+	// ErrRefused is for a write that can never succeed as it is.
 	ErrRefused = errors.New("refused whenever it is tried")
 )
 
-// Store are a group's dead letters. All methods ask the stream's leader and are safe for concurrent use.
+// Store holds a group's dead letters. All methods ask the stream's leader and are safe for concurrent use.
 type Store struct {
 	Group string
 	JS    jetstream.JetStream
@@ -50,11 +50,11 @@ const (
 // ErrMsgTooLarge).
 const tooLarge = "message too large"
 
-// notFound is the text of codeNotDeleted for a message that is not there, where the stream holds none that old any more
+// notFound is the text of codeNotDeleted for a message older than any that the stream still holds
 // (nats-server's ErrStoreMsgNotFound).
 const notFound = "no message found"
 
-// Put publishes to a subject that takes one message: a second one is refused, for as long as the first is there.
+// Put publishes to a subject that holds one message: a second one is refused as long as the first is there.
 func (d *Store) Put(ctx context.Context, l *Record) (uint64, error) {
 	headers, data := l.encode()
 	m := &nats.Msg{Subject: l.DeadLetterPlace.Subject(), Header: headers, Data: data}
@@ -86,7 +86,7 @@ func (d *Store) Put(ctx context.Context, l *Record) (uint64, error) {
 	return 0, fmt.Errorf("store dead letter: %w", finalOf(ack.Error))
 }
 
-// finalOf marks an error that says that a message can never be stored as it is.
+// finalOf wraps an error with ErrRefused if it means that a message can never be stored as it is.
 func finalOf(err error) error {
 	var api *stream.APIError
 	switch {
@@ -153,12 +153,12 @@ func (d *Store) read(ctx context.Context, request []byte) (*stream.Entry, error)
 
 func (d *Store) stream() string { return partitioner.DeadLetterStream(d.Group) }
 
-// Remove deletes the dead letter with a stream sequence. One that is gone already is no error.
+// Remove deletes the dead letter with a stream sequence. It is not an error if it is gone already.
 func (d *Store) Remove(ctx context.Context, stored uint64) error {
 	var answer struct {
 		Error *stream.APIError `json:"error"`
 	}
-	// Erasing would overwrite the bytes on every replica's disk; a dead letter is nobody's secret.
+	// Erasing would overwrite the bytes on every replica's disk; a dead letter is not a secret.
 	request := fmt.Appendf(nil, `{"seq":%d,"no_erase":true}`, stored)
 	if err := stream.Request(ctx, d.JS.Conn(), "STREAM.MSG.DELETE", d.stream(), request, &answer); err != nil {
 		return fmt.Errorf("remove dead letter %d: %w", stored, err)

@@ -35,7 +35,7 @@ const (
 	ReasonLost      = "lost"
 )
 
-// How long a handler may take to take note that a partition is gone. A lane that was cancelled must be joined within
+// How long a handler may take to handle the revocation of a partition. A lane that was cancelled must be joined within
 // half the lease margin, or the node ends itself, so there is no time for a graceful revoke.
 const (
 	RevokeTimeout          = 5 * time.Second

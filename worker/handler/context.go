@@ -10,7 +10,7 @@ import (
 type Turn struct {
 	Live     context.Context   // Ends as soon as the lane starts no more calls; the call's own context ends later.
 	MayStart func() bool       // The fence check.
-	Queued   func(Queued bool) // The call waits in the handler's queue, or does so no longer. It must not block.
+	Queued   func(Queued bool) // Says whether the call waits in the handler's queue. It must not block.
 }
 
 type turnKey struct{}
@@ -45,7 +45,7 @@ func NewCallContext(parent context.Context, deadline time.Time) *CallContext {
 	return &CallContext{parent: parent, deadline: deadline}
 }
 
-// ask returns the real context.
+// ask returns the real context, and makes it if need be.
 func (c *CallContext) ask() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,6 +77,6 @@ func (c *CallContext) Done() <-chan struct{} { return c.ask().Done() }
 // Err returns why the call must end; nil if it need not yet.
 func (c *CallContext) Err() error { return c.ask().Err() }
 
-// Value passes on, which is also how the context package finds the real one, so that derived contexts need no
+// Value asks the real context. That is also how the context package finds it, so that derived contexts need no
 // goroutine.
 func (c *CallContext) Value(key any) any { return c.ask().Value(key) }

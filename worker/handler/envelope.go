@@ -10,9 +10,9 @@ import (
 // Field is one part of a message's envelope, under the name of its header.
 type Field struct{ Name, Value string }
 
-// Envelope lists the envelope but for headers, trace context and payload. The names are spelled as
-// http.CanonicalHeaderKey does it, so that nobody has to for each message. Environment variables have theirs from
-// here; only JSON, where numbers are numbers, spells them once more (wire.MessageLine).
+// Envelope lists the envelope, except headers, trace context and payload. Names are spelled as http.CanonicalHeaderKey
+// does, so that it need not be called for each message. Names of environment variables are derived from these; only
+// JSON, where numbers are numbers, has its own (wire.MessageLine).
 func (m *Message) Envelope() []Field {
 	all := []Field{
 		{Name: header.Prefix + "Id", Value: m.ID},
@@ -36,7 +36,7 @@ func (m *Message) Envelope() []Field {
 	return all
 }
 
-// ReadHeaders fills in what the publisher's headers say.
+// ReadHeaders fills in the fields that come from the publisher's headers.
 func (m *Message) ReadHeaders() {
 	m.IdempotencyKey = cmp.Or(header.First(m.Headers, header.OriginalMessageID), header.First(m.Headers, header.MessageID),
 		m.ID)

@@ -11,7 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Message is one call of a handler: a stored message and where, by whom and for which time it is being handled.
+// Message is one call of a handler: a stored message and where, by whom and in which attempt it is
+// handled.
 type Message struct {
 	ID             string              // "topic/partition/seq", the same on every redelivery.
 	IdempotencyKey string              // The publisher's message id, or ID if there was none.
@@ -36,10 +37,10 @@ type Message struct {
 	Released bool
 }
 
-// Status is what became of a call.
+// Status is the outcome of a call.
 type Status string
 
-// What a handler can answer, and whether the answer counts as an attempt of the message.
+// The statuses that a handler can return, and whether they count as a failed attempt of the message.
 const (
 	OK          Status = "ok"          // Done; the next message follows.
 	Retry       Status = "retry"       // This message failed and may work later. Counts.
@@ -63,7 +64,7 @@ type Result struct {
 // Handler handles messages. Handle is called for one message of a partition at a time and for several partitions at
 // once.
 //
-// The context ends at the message's timeout (save for a DeadlineOwner), and at once with another cause when the
+// The context ends at the message's timeout (except for a DeadlineOwner), and at once with another cause when the
 // partition is lost or the node stops. Handle must then give up and return without delay: the next owner's call may
 // start as soon as it has returned, and nothing of this call may continue after that. Its result counts even if it
 // arrives late. A panic counts as Retry.
@@ -82,22 +83,22 @@ type Batcher interface {
 	// BatchSize is how many messages a call for the partition may have at present. With 1 or less Handle is called. It is
 	// asked before every call and must not block.
 	BatchSize(partition int) int
-	// HandleBatch handles at least two messages of one partition, in the order given. It is to Handle's rules in all else;
-	// the context's deadline is one message's timeout for the whole batch.
+	// HandleBatch handles at least two messages of one partition, in the given order. Otherwise the rules of Handle apply;
+	// the whole batch has the timeout of one message.
 	HandleBatch(ctx context.Context, ms []*Message) BatchResult
 }
 
 // BatchResult is a handler's answer to a batch.
 type BatchResult struct {
-	OK int // So many messages, from the first on, are done.
+	OK int // How many messages, from the first on, are done.
 
-	// Rest says that the call had to end behind the last of them, and for nothing that the others are to blame for: they
-	// are called next. There is at least one that is done.
+	// Rest says that the call ended after the last of them for a reason that is not the others' fault: they are called
+	// next. At least one message is done.
 	Rest bool
 
-	// Result says what became of the others; it means nothing if there are none, or with Rest. Only with Named is it
-	// about one message, the first that is not done. Otherwise nobody knows whose fault it is: no attempt is counted,
-	// and the messages are called one by one until the culprit shows.
+	// Result is the outcome of the others; it is ignored if there are none, or with Rest. Only with Named is it about one
+	// message, the first that is not done. Otherwise it is unknown which message failed: no attempt is counted, and the
+	// messages are called one by one until the failing one shows.
 	Result Result
 	Named  bool
 }
@@ -133,7 +134,7 @@ type DeadlineOwner interface {
 	OwnsDeadline() bool
 }
 
-// Env is what a handler of a node gets from the node.
+// Env is what a node gives to its handlers.
 type Env struct {
 	App   string // "leasehold/0.1.0".
 	Node  string
@@ -158,5 +159,5 @@ func (e Env) LoggerFor(kind string) hclog.Logger {
 	return e.Logger.Named(kind).With("group", e.Group)
 }
 
-// MaxBatch is the most messages that a call may have: a lane never has more at hand.
+// MaxBatch is the maximum number of messages in a call: a lane never has more at hand.
 const MaxBatch = 512

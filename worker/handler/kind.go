@@ -23,7 +23,7 @@ type Conformance int
 const (
 	ConformanceNone     Conformance = iota // There is nothing of the user's to check.
 	ConformanceCalls                       // By calls.
-	ConformanceProtocol                    // By a whole life of a child process.
+	ConformanceProtocol                    // By running a child process through its whole protocol.
 )
 
 // Kind is one kind of handler that a user can choose.
@@ -59,7 +59,7 @@ func (k Kind) Keys() []string {
 	return keys
 }
 
-// Resources are what a handler needs of its node and its machine.
+// Resources are what a handler needs from its node and its machine.
 type Resources struct {
 	Command   []string // Program to start, with its arguments.
 	Files     []File   // Read when the handler is built.
@@ -68,17 +68,17 @@ type Resources struct {
 	SecretURL string   // Where a secret goes with every request.
 }
 
-// File is a file that a key of the config names.
+// File is a file named by a key of the config.
 type File struct {
 	Key     string
 	Path    string
-	Private bool // Nobody else may read its content.
+	Private bool // Its content is secret.
 }
 
 // ResourceConfig is a Config that needs something.
 type ResourceConfig interface {
 	Resources() Resources
-	// WithPaths returns the config with the answers of file and directory in place of each path.
+	// WithPaths returns the config with each path replaced by the result of file or directory for it.
 	WithPaths(file, directory func(path string) string) Config
 	// CheckFiles reads the files and returns every fault as a *fielderr.Error of the handler's table.
 	CheckFiles() error
@@ -92,7 +92,7 @@ func ResourcesOf(c Config) Resources {
 	return Resources{}
 }
 
-// Complete returns a config with its defaults, or every fault of it.
+// Complete returns a config with its defaults filled in, or all its faults as an error.
 func Complete[C Config](c C) (C, error) {
 	full := c.Defaulted().(C)
 	faults := fielderr.NewList("handler.")

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Trial is what came of one call outside any lane.
+// Trial is the outcome of one call outside any lane.
 type Trial struct {
 	Result Result
 	Ready  time.Duration // Until the handler could be called.
@@ -18,8 +18,8 @@ type Trial struct {
 // trialCalls is how often a trial calls again when the handler's child turned out not to be ready.
 const trialCalls = 3
 
-// CallOnce runs a handler for one call, and stops it again before it returns. Nothing is stored of it, here: the call
-// is a real one, and what the handler does elsewhere is done.
+// CallOnce runs a handler for one call, and stops it again before it returns. Nothing is stored here, but the call is
+// real: what the handler does elsewhere is done.
 func CallOnce(ctx context.Context, h Handler, m *Message) Trial {
 	calls, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -60,7 +60,7 @@ func CallOnce(ctx context.Context, h Handler, m *Message) Trial {
 	return t
 }
 
-// callOnce is Lane.call for a call without a lane.
+// callOnce calls the handler as a lane does.
 func callOnce(ctx context.Context, h Handler, m *Message) (r Result) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -25,7 +25,7 @@ func Guard(f func() error) (err error) {
 	return f()
 }
 
-// Text is what a result says to operators, in one line that a terminal can show.
+// Text describes a result to operators, in one line that a terminal can show.
 func (r Result) Text() string {
 	switch {
 	case r.Reason != "":
@@ -36,7 +36,7 @@ func (r Result) Text() string {
 	return "no reason given (" + string(r.Status) + ")"
 }
 
-// ContextEnded is the result of a call whose context has ended before the answer.
+// ContextEnded is the result of a call whose context ended before there was a reply.
 func ContextEnded(ctx context.Context) Result {
 	cause := context.Cause(ctx)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -45,17 +45,17 @@ func ContextEnded(ctx context.Context) Result {
 	return Result{Status: Unavailable, Reason: "call ended: " + cause.Error(), Err: cause}
 }
 
-// NewRetryNow is the result of a call that was not made, or was lost for a reason of another partition: it does not
-// count and is to be made again at once.
+// NewRetryNow is the result of a call that was not made, or was lost because of another partition: it does not count,
+// and is repeated at once.
 func NewRetryNow(why error) Result {
 	return Result{Status: Unavailable, Reason: why.Error(), After: time.Millisecond, Err: why}
 }
 
-// NewUnavailable is an answer that does not count.
+// NewUnavailable is the result of a call whose handler is down: it does not count.
 func NewUnavailable(format string, args ...any) Result {
 	err := fmt.Errorf(format, args...)
 	return Result{Status: Unavailable, Reason: brokererr.Text(err), Err: err}
 }
 
-// NewFailure is the answer to a call that went wrong here, perhaps because of the message.
+// NewFailure is the result of a call that failed in this process, perhaps because of the message.
 func NewFailure(err error) Result { return Result{Status: Retry, Reason: err.Error(), Err: err} }

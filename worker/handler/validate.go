@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// FaultFunc takes a fault of the key named.
+// FaultFunc reports a fault of the value of a key.
 type FaultFunc func(key, format string, args ...any)
 
 // OneOf reports a value that is not one of those allowed.

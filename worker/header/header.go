@@ -1,5 +1,5 @@
-// Package header holds the names of the headers that Leasehold and the broker own, and makes headers and texts of
-// publishers and handlers fit to be sent, stored and shown.
+// Package header has the names of the headers that belong to Leasehold and the broker, and makes headers and texts of
+// publishers and handlers safe to send, store and show.
 package header
 
 import (
@@ -28,8 +28,8 @@ const (
 	TraceparentLower  = "traceparent"
 )
 
-// Escape writes those bytes of s that cannot be carried as %XX. Others stay as they are, so that ordinary values are
-// not disfigured.
+// Escape writes the bytes of s for which bad returns true as %XX. The others stay as they are, so that ordinary values
+// stay readable.
 func Escape(s string, bad func(byte) bool) string {
 	good := 0
 	for good < len(s) && !bad(s[good]) {
@@ -50,15 +50,15 @@ func Escape(s string, bad func(byte) bool) string {
 	return b.String()
 }
 
-// IsControl holds for what no header's value may contain.
+// IsControl reports whether a byte must not occur in a header's value.
 func IsControl(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f }
 
-// IsNotToken holds for what no header's name may contain.
+// IsNotToken reports whether a byte must not occur in a header's name.
 func IsNotToken(c byte) bool {
 	return c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?={}`, c) >= 0
 }
 
-// IsNotAttribute holds for what CloudEvents want encoded in the value of a header.
+// IsNotAttribute reports whether CloudEvents require a byte to be encoded in the value of a header.
 func IsNotAttribute(c byte) bool { return c <= ' ' || c >= 0x7f || c == '"' || c == '%' }
 
 // Reserved reports whether a header's name is the broker's or ours, whatever its case.

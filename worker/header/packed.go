@@ -28,7 +28,7 @@ func Sendable(name string, values []string) bool {
 	})
 }
 
-// Size is how long headers are as they are sent.
+// Size returns how many bytes headers take as they are sent.
 func Size(headers map[string][]string) int {
 	n := len("NATS/1.0\r\n\r\n")
 	for name, values := range headers {
@@ -39,7 +39,7 @@ func Size(headers map[string][]string) int {
 	return n
 }
 
-// Pack makes one run of bytes of headers, sorted by name: each name, the number of its values, the values. It is
+// Pack encodes headers as one run of bytes, sorted by name: each name, the number of its values, the values. It is
 // hardly longer than the headers were when they were published.
 func Pack(headers map[string][]string) []byte {
 	var b []byte
@@ -109,7 +109,7 @@ func PackUnsendable(headers map[string][]string) {
 	}
 }
 
-// Restore are the headers of a stored message as its publisher sent them: what a requeue packed is in its place again.
+// Restore returns the headers of a stored message as its publisher sent them: those that a requeue packed are unpacked.
 func Restore(headers map[string][]string) map[string][]string {
 	text := First(headers, PackedHeaders)
 	if text == "" {

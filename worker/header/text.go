@@ -8,12 +8,12 @@ import (
 	"leasehold/internal/printable"
 )
 
-// OneLine makes text of handlers fit for a header, a log line and a terminal.
+// OneLine makes a handler's text safe for a header, a log line and a terminal.
 func OneLine(text string) string {
 	return strings.TrimSpace(Cut(printable.Line(text), MaxReason))
 }
 
-// TimeText spells a time as everything of ours does; empty if there is none.
+// TimeText formats a time in the one format that Leasehold uses; "" for the zero time.
 func TimeText(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -30,7 +30,7 @@ func ParseTime(text string) time.Time {
 	return t
 }
 
-// MaxReason bounds what a handler may say about one answer, in bytes.
+// MaxReason bounds the reason that a handler may give for one result, in bytes.
 const MaxReason = 2 << 10
 
 // Cut shortens s to at most n bytes of valid UTF-8.

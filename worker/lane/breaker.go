@@ -8,19 +8,19 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// tripThreshold is how many messages a group may dead-letter on a node, by retry or timeout, with none succeeding
-// between. Then it is taken for an outage of the handler, which must not empty a topic into the dead letters.
+// tripThreshold is how many messages in a row a group dead-letters on a node, by retry or timeout, before the breaker
+// opens: that is taken for an outage of the handler, which must not empty a topic into the dead letters.
 const tripThreshold = 3
 
-// evidence is what a lane knows of whether its head message is to blame for its failures, or the handler is.
+// evidence is what a lane knows about whether its head message or the handler is to blame for the message's failures.
 //
 // While the head message waits for its next attempt, calls of other partitions are the only proof that the handler
-// works. Proof between one failure and the next says little: an outage may have begun in between. So it must be there
-// again and again, up to the last failure. In an outage there is none, so the breaker does not rest on how it began.
+// works. Proof between one failure and the next says little: an outage may have begun in between. So it must
+// repeat, up to the last failure. In an outage there is none, so the breaker works however the outage began.
 type evidence struct {
 	fails     bool   // There was a failure.
 	successes uint64 // Of the group on this node, at the latest failure.
-	proofs    int    // So many failures in a row, the latest included, had a success between them and the one before.
+	proofs    int    // How many failures in a row, up to the latest, came after a success of another message.
 }
 
 // failed notes a failure, with the number of successes so far.
@@ -36,16 +36,17 @@ func (e *evidence) failed(successes uint64) {
 // against reports whether the message has failed so often beside others that succeeded that it is to blame.
 func (e *evidence) against(maxAttempts int) bool { return e.proofs >= max(2, maxAttempts/2) }
 
-// Breaker is what the lanes of a group on this node have in common about their handler.
+// Breaker is what the lanes of a group on this node share about their handler. It is open while calls fail because the
+// handler seems to be down.
 type Breaker struct {
 	log       hclog.Logger
-	dirty     atomic.Bool   // Something has failed since the last success: there is something for ok to do.
+	dirty     atomic.Bool   // Something has failed since the last success: there is something for succeeded to do.
 	successes atomic.Uint64 // Calls that succeeded, a batch being one.
 
 	mu           sync.Mutex
 	deadLettered int           // Messages dead-lettered in a row.
-	closedAt     time.Time     // When the handler breaker last closed; zero if it never was.
-	recovered    chan struct{} // Closed and replaced at a success after trouble.
+	closedAt     time.Time     // When the breaker last closed; zero if it was never open.
+	recovered    chan struct{} // Closed and replaced at the first success after a failure.
 }
 
 // NewBreaker returns a closed breaker.
@@ -53,8 +54,8 @@ func NewBreaker(log hclog.Logger) *Breaker {
 	return &Breaker{log: log, recovered: make(chan struct{})}
 }
 
-// ok notes a success. Lanes that wait for the handler try again at once: waiting out a long backoff each, they would
-// all lag long after its return.
+// succeeded notes a success. Lanes that wait for the handler try again at once: if each waited out a long backoff, they
+// would lag long after the handler is back.
 func (h *Breaker) succeeded() {
 	h.successes.Add(1)
 	if h.dirty.Load() {
@@ -62,7 +63,7 @@ func (h *Breaker) succeeded() {
 	}
 }
 
-// Reset forgets all trouble, because of a success or because an operator acted.
+// Reset closes the breaker, because of a success or because an operator intervened; it logs why if it was open.
 func (h *Breaker) Reset(why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -81,13 +82,13 @@ type verdict int
 
 const (
 	messageAtFault verdict = iota // It is to be dead-lettered.
-	handlerAtFault                // the breaker is open.
+	handlerAtFault                // The breaker is open.
 	nobodyAtFault                 // The last call belongs to an outage that is over: the message is to be tried again.
 )
 
-// classify says whose fault the failure is of a call that began then, and counts a message that is to be
-// dead-lettered. One that is proven to be to blame says nothing about the handler: it does not count, and is
-// dead-lettered even while the handler is taken for broken.
+// classify says whose fault it is that a message used up its attempts, the last with a call that began at began, and
+// counts a message that is to be dead-lettered. A message that is proven to be at fault says nothing about the handler:
+// it does not count, and is dead-lettered even while the breaker is open.
 //
 // An outage ends for all lanes with the first success of one of them. A call of another lane that began before may
 // still time out after that, and its message would pay for the outage if that counted.
@@ -112,7 +113,7 @@ func (h *Breaker) classify(began time.Time, proven bool) verdict {
 	return messageAtFault
 }
 
-// down notes that the handler cannot work, and returns what is closed when it can again.
+// unavailable notes that the handler cannot work, and returns a channel that is closed when it can again.
 func (h *Breaker) unavailable() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -105,8 +105,8 @@ func (d *deadLetterer) store(record *deadletter.Record) (stored uint64, ok bool)
 		err = d.retryUntilDone("store a dead letter", put)
 	}
 	if errors.Is(err, deadletter.ErrRefused) {
-		d.life.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s", record.Seq,
-			err, d.op.seekPast(record.Seq)))
+		d.life.halt(StateBlocked, fmt.Sprintf("message %d cannot become a dead letter, %v; to go on without it: %s",
+			record.Seq, err, d.op.seekPast(record.Seq)))
 	}
 	if err == nil {
 		d.warnIfLate(record, stored)
@@ -133,8 +133,8 @@ func (d *deadLetterer) warnIfLate(record *deadletter.Record, stored uint64) {
 func (d *deadLetterer) retryOrBlock(what string, do func(ctx context.Context) error) bool {
 	err := d.retryUntilDone(what, do)
 	if errors.Is(err, deadletter.ErrRefused) {
-		d.life.halt(StateBlocked, fmt.Sprintf("%s: %v; see `leasehold dlq list %s --partition %d`", what, err, d.o.Policy.Group,
-			d.grant.Partition))
+		d.life.halt(StateBlocked, fmt.Sprintf("%s: %v; see `leasehold dlq list %s --partition %d`", what, err,
+			d.o.Policy.Group, d.grant.Partition))
 	}
 	return err == nil
 }

@@ -10,8 +10,8 @@ import (
 	"leasehold/worker/handler"
 )
 
-// lifetime ends a lane, and holds every wait of its goroutine: the lane's end cuts each of them short. It has no lock of
-// its own; contexts and channels need none.
+// lifetime ends a lane, and holds every wait of its goroutine: the lane's end cuts each of them short. It has no lock
+// of its own; contexts and channels need none.
 type lifetime struct {
 	ledger *ledger
 	grant  *ownership.Grant

@@ -16,7 +16,7 @@ const (
 	CommitEach     = "each"     // After every message.
 )
 
-// What becomes of a message that has used up its attempts.
+// What is done with a message that has used up its attempts.
 const (
 	ExhaustedDeadLetter = "dead_letter" // It is dead-lettered; the next one follows.
 	ExhaustedBlock      = "block"       // The partition stays there: nothing is ever skipped.
@@ -24,7 +24,7 @@ const (
 	ExhaustedPark = "park_key"
 )
 
-// Policy is what a group wants its lanes to do with their messages.
+// Policy is how a group's lanes call the handler and what they do when a message fails.
 type Policy struct {
 	Group       string
 	Commit      string // CommitInterval or CommitEach.
@@ -34,7 +34,7 @@ type Policy struct {
 	OnExhausted string // ExhaustedDeadLetter, ExhaustedBlock or ExhaustedPark.
 }
 
-// DefaultPolicy returns the policy of a group that says nothing. The name is the user's.
+// DefaultPolicy returns the policy of a group that configures nothing, without its name.
 func DefaultPolicy() Policy {
 	return Policy{
 		Commit: CommitInterval, Timeout: 30 * time.Second, MaxAttempts: 8, Backoff: DefaultBackoff(),
@@ -51,7 +51,7 @@ func (p Policy) WithDefaults() Policy {
 	return p
 }
 
-// Follows says what a lane of the group does after such an answer to a call with this attempt.
+// Follows says, for an operator, what a lane of the group does after such a result of a call with this attempt.
 func (p Policy) Follows(r handler.Result, attempt int) string {
 	skipsNothing := p.OnExhausted == ExhaustedBlock
 	switch {

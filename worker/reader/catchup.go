@@ -11,10 +11,10 @@ const (
 	// maxDwell is how long the catch-up reader stays with the lanes it feeds before it goes back for one that waits
 	// further down, so that a slow lane far behind and fast ones ahead of it both get on.
 	maxDwell = 300 * time.Millisecond
-	// maxDwellFresh is the same while a lane waits that has had nothing yet: the others have full queues. It lets
-	// those that come with the same hand-over come together.
+	// maxDwellFresh is the same while a lane waits that has not been fed yet: the others have full queues. It is long
+	// enough for lanes of the same hand-over to be fed together.
 	maxDwellFresh = 20 * time.Millisecond
-	// skipThreshold is how many messages that nobody wants are read rather than jumped over: a jump costs a new consumer.
+	// skipThreshold is up to how many unwanted messages are read rather than skipped: a jump costs a new consumer.
 	skipThreshold = 5 * stream.PullBatch
 	// holdTicks is how many ticks a consumer is kept while no lane has room.
 	holdTicks = 20
@@ -31,7 +31,7 @@ type actionKind int
 const (
 	actionRest actionKind = iota // Nobody lags: no consumer.
 	actionHold                   // Nobody has room: read no further, but keep the consumer for a while.
-	actionRead                   // Go on reading.
+	actionRead                   // Continue reading.
 	actionJump                   // Read from somewhere else.
 )
 
@@ -45,9 +45,9 @@ type catchUp struct {
 	ticksWithoutData int       // Ticks since the last message.
 }
 
-// runCatchUp feeds the lanes that are behind. It goes up from the lowest of them, feeding all that it passes, and
-// leaves a lane behind whose queue is full; it jumps over stretches that nobody wants, and comes back for lanes that
-// have room again.
+// runCatchUp feeds the lanes that are behind. It reads upwards from the lowest of them and feeds all that it passes. A
+// lane whose queue is full stays behind; the reader comes back for it once it has room. Stretches that no lane needs
+// are skipped.
 func (r *Reader) runCatchUp(ctx context.Context) {
 	c := &catchUp{scanner: &scanner{r: r, name: "catch-up", wake: r.wake}}
 	c.sink = c
@@ -61,7 +61,7 @@ func (r *Reader) runCatchUp(ctx context.Context) {
 	}
 }
 
-// execute carries out a course until there may be another one.
+// execute carries out an action until the plan may change.
 func (c *catchUp) execute(ctx context.Context, to action) error {
 	switch to.kind {
 	case actionRest:
@@ -78,7 +78,7 @@ func (c *catchUp) execute(ctx context.Context, to action) error {
 	}
 }
 
-// await waits until the lanes' wishes may have changed, or for tick.
+// awaitChange waits until the lanes may need something else, or for tick.
 func (c *catchUp) awaitChange(ctx context.Context, tick <-chan time.Time) {
 	select {
 	case <-ctx.Done():
@@ -88,7 +88,7 @@ func (c *catchUp) awaitChange(ctx context.Context, tick <-chan time.Time) {
 	}
 }
 
-// hold reads nothing. Messages that are asked for already wait in the consumer.
+// hold reads nothing. Messages that were already asked for wait in the consumer.
 func (c *catchUp) hold(ctx context.Context) error {
 	if c.consumer == nil {
 		c.awaitChange(ctx, nil)
@@ -112,11 +112,11 @@ func (c *catchUp) jump(ctx context.Context, to uint64) error {
 	if err := c.open(ctx, to); err != nil {
 		return err
 	}
-	c.plan(c.dwellingSince) // Lanes get on before what is missing at the start is looked for.
+	c.plan(c.dwellingSince) // Attaches lanes before a gap at the start is filled.
 	return c.fill(ctx, c.consumer.Start)
 }
 
-// detachAll lets every lane note how far it has been fed, and moves on.
+// detachAll notes for every lane how far it has been fed, and moves the reader to a position.
 func (c *catchUp) detachAll(to uint64) {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
@@ -157,9 +157,10 @@ func (c *catchUp) plan(now time.Time) action {
 // none stands for no sequence.
 const none = ^uint64(0)
 
-// attachLanes hands over lanes to the tail that have got that far, and takes on those that the reader will pass. It
-// returns the lowest sequence wanted by the lanes it feeds and by the lanes with room that it has passed already,
-// whether there are any of either, and whether one of the latter has never been fed. Reader.mu is held.
+// attachLanes hands lanes that have come that far over to the tail, and attaches those that the reader will pass. It
+// returns the lowest sequence needed by a lane that it feeds (near), and by a lane with room that it has already passed
+// (low); whether there are such lanes (some), and whether one of the latter has never been fed (fresh). Reader.mu is
+// held.
 func (c *catchUp) attachLanes() (near, low uint64, some, fresh bool) {
 	near, low = none, none
 	for _, f := range c.r.cursors {
@@ -180,7 +181,7 @@ func (c *catchUp) attachLanes() (near, low uint64, some, fresh bool) {
 	return near, low, some, fresh
 }
 
-// pushLast gives a lane the message before pos, if that is all it lacks. A lone lane that lags is thereby fed from one
+// pushLast gives a lane the message before pos, if it lacks only that one. So a single lane that lags is fed from one
 // consumer, however often its queue is full: BenchmarkLoneLag opens 27 without this, and reads a third as fast (with a
 // handler that returns at once).
 func (c *catchUp) pushLast(f *Cursor) bool {
@@ -233,7 +234,7 @@ func (c *catchUp) skip(to uint64) {
 	c.replan = true
 }
 
-// missing stops the lanes that need the message at pos.
+// missing stops the lanes that need the message at pos, and moves past it.
 func (c *catchUp) missing(text string) {
 	r := c.r
 	r.mu.Lock()

@@ -15,15 +15,15 @@ import (
 
 const (
 	gapPause    = 500 * time.Millisecond
-	gapTries    = 3                // Answers from the leader at hand before another replica is asked.
-	leadTries   = 20               // Looks for the leader that was asked for.
+	gapTries    = 3                // Answers of the current leader before another replica is asked.
+	leadTries   = 20               // Checks whether the replica that should lead does.
 	searchAgain = 10 * time.Minute // After which replicas are made leaders once more for the same message.
 	gapRetry    = 30 * time.Second // After which stopped lanes look again: the replica that has it may have been away.
 )
 
-// fill gives the messages from pos up to another one, which the consumer has not delivered. Below the stream's first
-// sequence there are none: messages are only ever deleted by prefix. Others are missing on this node's replica at
-// least, and are fetched from elsewhere.
+// fill delivers the messages from pos up to to, which the consumer has skipped. Below the stream's first sequence there
+// are none: messages are only ever deleted by prefix. All others are missing at least on this node's replica, and are
+// fetched from another one.
 func (s *scanner) fill(ctx context.Context, to uint64) error {
 	warned := false
 	for s.pos < to {
@@ -49,7 +49,7 @@ func (s *scanner) fill(ctx context.Context, to uint64) error {
 	return nil
 }
 
-// fillOne gives the message at pos, or stops the lanes that need it.
+// fillOne delivers the message at pos, or stops the lanes that need it.
 func (s *scanner) fillOne(ctx context.Context) error {
 	e, err := s.r.fetchMissing(ctx, s.pos)
 	switch {
@@ -98,7 +98,7 @@ func (r *Reader) retryGaps(now time.Time) {
 }
 
 // fetchMissing asks the stream's leader, then each of the other replicas by making it the leader: a plain direct get
-// would be answered by the nearest replica, which is the one that has a hole.
+// would be answered by the nearest replica, which is the one that lacks the message.
 func (r *Reader) fetchMissing(ctx context.Context, seq uint64) (*stream.Entry, error) {
 	r.gaps.Lock() // One search moves the leader at a time.
 	defer r.gaps.Unlock()
@@ -126,7 +126,7 @@ func (r *Reader) fetchMissing(ctx context.Context, seq uint64) (*stream.Entry, e
 	}
 }
 
-// fetchSurely asks the leader at hand several times before it believes that there is no such message.
+// fetchSurely asks the current leader several times before it accepts that there is no such message.
 func (r *Reader) fetchSurely(ctx context.Context, seq uint64) (e *stream.Entry, err error) {
 	for range gapTries {
 		if e, err = r.fetch(ctx, seq); err == nil {
@@ -164,7 +164,7 @@ func (r *Reader) lead(ctx context.Context, name string) error {
 	return fmt.Errorf("make %s the leader: another one was chosen", name)
 }
 
-// replicas returns the servers that have the stream, the leader and those that keep up with it.
+// replicas returns the stream's leader, and the other servers whose replicas are current.
 func (r *Reader) replicas(ctx context.Context) (leader string, others []string, err error) {
 	info, err := r.streamInfo(ctx)
 	if err != nil || info.Cluster == nil {

@@ -11,8 +11,8 @@ import (
 const (
 	idleEvery = time.Second
 	lagEvery  = 3 * time.Second
-	lagBudget = 500 * time.Millisecond // Of counting at a time, however many lanes lag.
-	lagValid  = 30 * time.Second       // After which a count says nothing any more.
+	lagBudget = 500 * time.Millisecond // For one round of counting, however many lanes lag.
+	lagValid  = 30 * time.Second       // After which a count is out of date.
 )
 
 // runIdle lets the checkpoint of lanes with nothing to do follow the tail, and lets lanes look again for what is
@@ -31,8 +31,8 @@ func (r *Reader) runIdle(ctx context.Context) {
 	}
 }
 
-// moveIdle moves lanes on, beginning with the from-th, until the node's limit is reached. It returns where to begin the
-// next time, so that every lane has its turn.
+// moveIdle moves the checkpoints of idle lanes, beginning with lane number from, until the node's limit is reached. It
+// returns where to begin the next time, so that every lane has its turn.
 func (r *Reader) moveIdle(from int, now time.Time) int {
 	lanes, position := r.atTail()
 	pressed := r.Pressure()
@@ -65,8 +65,8 @@ func (r *Reader) atTail() (lanes []Lane, position uint64) {
 	return lanes, r.tailPos - 1
 }
 
-// Lag returns how many messages the lane still has before it, nil if that is unknown; and for a lane at the tail the
-// last sequence of the topic that the tail has passed, else 0.
+// Lag returns how many messages the lane has not finished, nil if that is unknown; and for a lane at the tail the last
+// sequence of the topic that the tail has passed, otherwise 0.
 func (f *Cursor) Lag(now time.Time) (lag *uint64, passed uint64) {
 	r := f.reader
 	r.mu.Lock()
@@ -89,7 +89,7 @@ func (f *Cursor) Lag(now time.Time) (lag *uint64, passed uint64) {
 	return &backlog, 0
 }
 
-// runLag counts what lies before the lanes that lag.
+// runLag counts the messages that lagging lanes have not finished.
 func (r *Reader) runLag(ctx context.Context) {
 	tick := time.NewTicker(lagEvery)
 	defer tick.Stop()
@@ -103,7 +103,7 @@ func (r *Reader) runLag(ctx context.Context) {
 	}
 }
 
-// countLags counts as many lanes as its budget allows, those first that have waited longest.
+// countLags counts for as many lanes as its budget allows, beginning with those whose count is oldest.
 func (r *Reader) countLags(ctx context.Context) {
 	begun := time.Now()
 	for _, f := range r.lagging() {

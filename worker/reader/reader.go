@@ -24,11 +24,11 @@ type Options struct {
 	JS     jetstream.JetStream
 	Logger hclog.Logger
 
-	// LocalServer is the name of this node's own server, on which the readers' consumers are placed. nil or a server
-	// that is not clustered: wherever they are.
+	// LocalServer returns the name of this node's own server, on which the readers' consumers are placed. If it is nil,
+	// or the server is not clustered, consumers are placed anywhere.
 	LocalServer func() string
 	// IdleWrites limits how often a node moves the checkpoint of lanes that have nothing to do; the readers of a node
-	// share it. nil: five a second, by itself.
+	// share it. nil: five a second, for this reader alone.
 	IdleWrites *rate.Limiter
 	// Pressure reports that the topic's stream is so full that idle lanes should not hold its janitor back. nil: never.
 	Pressure func() bool
@@ -36,13 +36,13 @@ type Options struct {
 	RecentEntries int // How many messages the tail remembers; 0: 4096.
 }
 
-// Reader feeds the lanes of one topic on one node, whatever their groups. It has two instances of one kind of reader,
-// unfiltered both: the tail follows the head of the stream and feeds the lanes that keep up; the catch-up reader feeds
+// Reader feeds the lanes of one topic on one node, whatever their groups. It has two readers, both
+// unfiltered: the tail follows the head of the stream and feeds the lanes that keep up; the catch-up reader feeds
 // all the others, and exists only while there are any.
 //
-// What a reader has fed to a lane it has fed without a gap: it sees every sequence of the stream, so that a message
-// that is missing is always noticed. Sequences are totally ordered, so that a lane can change from the catch-up reader
-// to the tail as soon as the one has got as far as the other: nothing is missed and nothing comes twice.
+// A reader feeds a lane without gaps: it sees every sequence of the stream, so a missing message is always noticed.
+// Sequences are totally ordered, so a lane can change from the catch-up reader to the tail as soon as the former has
+// come as far as the latter: no message is missed, and none comes twice.
 type Reader struct {
 	Options
 	opener stream.Opener
@@ -60,13 +60,13 @@ type Reader struct {
 	byPartition [][]*Cursor // The same by partition: one for each group that holds it.
 	behind      int         // How many lanes are behind.
 	tailPos     uint64      // Next sequence the tail expects; 0 until it has first been opened.
-	tailOpen    bool        // The tail has a consumer, so what it has not seen is not long stored.
+	tailOpen    bool        // The tail has a consumer: what it has not seen was stored only just now.
 	floor       uint64      // The tail has seen every sequence from floor to tailPos - 1.
 	recent      recent      // The last of them.
 	seen        []uint64    // Last sequence the tail has seen, by partition.
 }
 
-// feedMode is who feeds a lane.
+// feeder is who feeds a lane.
 type feeder int
 
 const (
@@ -184,7 +184,7 @@ func (f *Cursor) Stop() {
 	r.wakeCatchUp()
 }
 
-// HasCapacity is how a lane whose queue was full says that it can take more.
+// HasCapacity tells the reader that the lane's queue, which was full, has room again.
 func (f *Cursor) HasCapacity() {
 	f.reader.mu.Lock()
 	defer f.reader.mu.Unlock()
@@ -199,7 +199,7 @@ func (r *Reader) wakeCatchUp() {
 	}
 }
 
-// setMode changes who feeds a lane. r.mu is held.
+// setFeeder changes who feeds a lane. r.mu is held.
 func (r *Reader) setFeeder(f *Cursor, mode feeder) {
 	if f.feeder == byCatchUp {
 		r.behind--
@@ -210,9 +210,9 @@ func (r *Reader) setFeeder(f *Cursor, mode feeder) {
 	f.feeder, f.attached = mode, false
 }
 
-// joinTail hands a lane that is behind to the tail, if it has everything that the tail has passed, or can be given it
-// at once: because the catch-up reader, which has fed it up to position, has got that far; because the tail has seen
-// that the partition had nothing since; or because the tail remembers what it had. r.mu is held.
+// joinTail hands a lane that is behind over to the tail, if the lane has everything that the tail has passed, or can be
+// given it at once: because the catch-up reader, which has fed it up to position, has got that far; because the tail
+// has seen that the partition had nothing since; or because the tail remembers what it had. r.mu is held.
 func (r *Reader) joinTail(f *Cursor, position uint64) bool {
 	next := f.next
 	if f.attached {
@@ -232,7 +232,7 @@ func (r *Reader) joinTail(f *Cursor, position uint64) bool {
 	return true
 }
 
-// recall gives a lane what the tail remembers from a sequence on. It returns false if the lane has no room for all of
+// replay gives a lane what the tail remembers from a sequence on. It returns false if the lane has no room for all of
 // it. r.mu is held.
 func (r *Reader) replay(f *Cursor, next uint64) bool {
 	woken := false
@@ -308,7 +308,8 @@ func (r *Reader) tailClosed() {
 	r.mu.Unlock()
 }
 
-// deliver pushes a message to the lanes at the tail. One that has no room drops out, to not hold up the others.
+// deliver pushes a message to the lanes at the tail. A lane without room falls back to the catch-up reader, so that it
+// does not hold up the others.
 func (s *tail) deliver(e *stream.Entry) {
 	r := s.r
 	p := r.partitionOf(e.Subject)

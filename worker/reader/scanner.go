@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// flushEvery is how many messages a reader passes on at most before it wakes up the lanes that got some. A wake-up
-// costs more than a message, so a lane should find several: with 1 BenchmarkDrain takes a fifth more CPU per message.
+// flushEvery is after how many messages at most a reader wakes up the lanes that it gave some. A wake-up costs more
+// than a message, so a lane should find several: with 1 BenchmarkDrain takes a fifth more CPU per message.
 const flushEvery = 256
 
 // sink is what a scanner feeds.
@@ -28,7 +28,7 @@ type sink interface {
 	tick() error
 }
 
-// scan is a reader's way through the stream: one consumer after another, every sequence in turn.
+// scanner reads the stream: one consumer after another, every sequence in turn.
 type scanner struct {
 	r        *Reader
 	name     string
@@ -38,10 +38,10 @@ type scanner struct {
 	wake     <-chan struct{} // Lets follow return; nil for never.
 	replan   bool            // Lets follow return: the catch-up reader must decide again where to read.
 	entry    stream.Entry    // The message at pos. Lanes copy it.
-	wakes    []Lane          // Lanes that have been given something while they were parked.
+	wakes    []Lane          // Waiting lanes that were given something, to be woken up.
 }
 
-// push gives a message to a lane. Waking it up waits until there is nothing more to push at once.
+// push gives a message to a lane. The lane is woken up later, once there is nothing more to push at the moment.
 func (s *scanner) push(f *Cursor, e *stream.Entry) bool {
 	ok, wake := f.lane.Push(e)
 	if wake {
@@ -58,15 +58,14 @@ func (s *scanner) flush() {
 	s.wakes = s.wakes[:0]
 }
 
-// open opens a consumer from the sequence, 0 for the head. What was purged before the consumer's start remains to be
-// passed, by fill.
+// open opens a consumer from the sequence, 0 for the head. fill passes what was purged before the consumer's start.
 func (s *scanner) open(ctx context.Context, from uint64) error {
-	session, err := s.r.opener.Open(ctx, stream.ConsumerConfig(from))
+	consumer, err := s.r.opener.Open(ctx, stream.ConsumerConfig(from))
 	if err != nil {
 		return err
 	}
-	s.consumer = session
-	s.r.Logger.Debug("reading", "reader", s.name, "from", from, "local", session.Local)
+	s.consumer = consumer
+	s.r.Logger.Debug("reading", "reader", s.name, "from", from, "local", consumer.Local)
 	return nil
 }
 
@@ -77,7 +76,7 @@ func (s *scanner) close() {
 	}
 }
 
-// pauseAfter waits a little after an error, so that a broker that is away is not asked in a hot loop.
+// pauseAfter waits a little after an error, so that an unreachable broker is not asked in a hot loop.
 func (s *scanner) pauseAfter(ctx context.Context, err error) {
 	if err == nil || ctx.Err() != nil {
 		return
@@ -114,7 +113,7 @@ func (s *scanner) follow(ctx context.Context) error {
 	return nil
 }
 
-// takeAll takes a message and those that wait behind it.
+// takeAll processes a message and those that wait behind it.
 func (s *scanner) takeAll(ctx context.Context, m *nats.Msg) error {
 	defer s.flush()
 	for n := 1; ; n++ {
@@ -130,7 +129,7 @@ func (s *scanner) takeAll(ctx context.Context, m *nats.Msg) error {
 	}
 }
 
-// take takes what the server sent: a message, or a word about the pull.
+// take processes what the server sent: a message, or the status of a pull.
 func (s *scanner) take(ctx context.Context, m *nats.Msg) error {
 	d, isMessage, err := s.consumer.Receive(m)
 	if err != nil || !isMessage {

@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nuid"
 )
 
-// ConsumerConfig is a consumer that delivers from the sequence, 0 for whatever comes next.
+// ConsumerConfig returns the config of a consumer that delivers from a sequence on; 0 delivers new messages only.
 func ConsumerConfig(from uint64) jetstream.ConsumerConfig {
 	cfg := jetstream.ConsumerConfig{
 		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverNewPolicy,
@@ -24,10 +24,10 @@ func ConsumerConfig(from uint64) jetstream.ConsumerConfig {
 	return cfg
 }
 
-// createConsumer asks for a consumer until it is there. A request dies unheard with the leader that it has come to,
-// or its consumer is placed on a node that is just stopping; and that is when partitions get new owners. So the first
-// ones are not waited for long, and each is for a consumer of its own: one whose node is gone would stay offline,
-// whoever asks for it.
+// createConsumer repeats the request to create a consumer until there is one. A request is lost with the leader that
+// received it, or its consumer is placed on a node that is just stopping; and just then partitions get new owners. So
+// the first requests have a short timeout, and each is for a consumer with a new name: one whose node is gone would
+// stay offline.
 func createConsumer(ctx context.Context, js jetstream.JetStream, stream string,
 	cfg jetstream.ConsumerConfig) (*jetstream.ConsumerInfo, error) {
 	for try := 0; ; try++ {
@@ -36,7 +36,7 @@ func createConsumer(ctx context.Context, js jetstream.JetStream, stream string,
 		if err == nil {
 			return c.CachedInfo(), nil
 		}
-		DeleteConsumer(js.Conn(), stream, cfg.Name) // It may be there all the same.
+		DeleteConsumer(js.Conn(), stream, cfg.Name) // It may have been created all the same.
 		if try+1 == maxCreates || ctx.Err() != nil || errors.Is(err, jetstream.ErrStreamNotFound) {
 			return nil, err
 		}
@@ -52,8 +52,7 @@ func createOnce(ctx context.Context, js jetstream.JetStream, stream string, cfg 
 	return js.CreateConsumer(ctx, stream, cfg)
 }
 
-// DeleteConsumer deletes a consumer and does not wait for the answer, which nobody needs: unused, the consumer goes
-// by itself.
+// DeleteConsumer deletes a consumer and does not wait for the reply: the server removes an unused consumer anyway.
 func DeleteConsumer(nc *nats.Conn, stream, consumer string) {
 	_ = nc.PublishRequest("$JS.API.CONSUMER.DELETE."+stream+"."+consumer, nc.NewInbox(), nil)
 }

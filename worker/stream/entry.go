@@ -9,7 +9,7 @@ import (
 	"leasehold/worker/header"
 )
 
-// Entry is a message as it is stored.
+// Entry is a stored message.
 type Entry struct {
 	Seq       uint64
 	Published time.Time
@@ -18,14 +18,14 @@ type Entry struct {
 	Data      []byte
 }
 
-// EntryOverhead is about what an entry weighs beside its payload and subject: itself, the client's message that it was
-// cut from, its reply subject.
+// EntryOverhead is about how many bytes an entry takes beside its payload and subject: the entry itself, the client's
+// message that it was made from, its reply subject.
 const EntryOverhead = 512
 
 // Size is about how much memory the entry takes, in bytes.
 func (e *Entry) Size() int { return len(e.Data) + len(e.Subject) + EntryOverhead }
 
-// Message builds what an envelope says of a message wherever it is handled.
+// Message builds the part of a message's envelope that does not depend on who handles it.
 func Message(t *partitioner.Topic, e *Entry) (handler.Message, error) {
 	place, err := t.Parse(e.Subject)
 	if err != nil {

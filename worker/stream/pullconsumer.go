@@ -24,12 +24,12 @@ const (
 	pullHeartbeat = 500 * time.Millisecond
 	TickInterval  = 250 * time.Millisecond // How often a consumer looks after itself.
 	ReopenDelay   = 250 * time.Millisecond // Before another consumer is opened after one could not be.
-	SilentTicks   = 8                      // Ticks without a sound after which a consumer is lost.
+	SilentTicks   = 8                      // Ticks without any message after which a consumer is lost.
 	// For the first request to create a consumer; it may be lost with a leader.
 	firstCreateTimeout   = 100 * time.Millisecond
-	maxCreates           = 4                     // So many requests, each for twice as long as the one before it.
+	maxCreates           = 4                     // Requests, each with twice the timeout of the one before it.
 	firstCreatePause     = 10 * time.Millisecond // After the first one; twice as long after each.
-	placementInfoTimeout = time.Second           // For one look at the stream.
+	placementInfoTimeout = time.Second           // For one request of the stream's state.
 	inactivity           = 30 * time.Second      // After which the server removes a consumer that nobody pulls from.
 )
 
@@ -38,8 +38,8 @@ const (
 const (
 	placementTries    = 24
 	placementLimit    = 3 * time.Second
-	relocateAfter     = 20 * time.Second // After which a consumer that is elsewhere is replaced.
-	relocateAwayAfter = 5 * time.Minute  // The same if this node has no replica of the stream: it might have got one.
+	relocateAfter     = 20 * time.Second // After which a consumer on another node is replaced.
+	relocateAwayAfter = 5 * time.Minute  // The same if this node had no replica of the stream: it may have one now.
 )
 
 // About one pull in ten that follows a consumer's creation is lost. Until something has arrived it is repeated, at
@@ -55,7 +55,7 @@ var (
 	ErrMoved        = errors.New("trying to read on this node again")
 )
 
-// PullConsumer is one life of an ephemeral consumer that acknowledges nothing. It belongs to one goroutine.
+// PullConsumer is an ephemeral consumer that acknowledges nothing. It belongs to one goroutine.
 type PullConsumer struct {
 	nc        *nats.Conn
 	stream    string
@@ -63,7 +63,7 @@ type PullConsumer struct {
 	Start     uint64 // First sequence that the server will deliver, if it exists.
 	Pending   uint64 // Messages that the consumer had before it when it was made.
 	Local     bool   // The consumer is on this node.
-	noReplica bool   // It cannot be: this node has no replica of the stream.
+	noReplica bool   // It cannot be local: this node has no replica of the stream.
 	opened    time.Time
 
 	sub         *nats.Subscription
@@ -82,8 +82,8 @@ type PullConsumer struct {
 type Opener struct {
 	JS     jetstream.JetStream
 	Stream string
-	// LocalServer is the name of this node's own server, on which consumers are placed. nil or a server that is not
-	// clustered: wherever they are.
+	// LocalServer returns the name of this node's own server, on which consumers are placed. If it is nil, or the server
+	// is not clustered, consumers are placed anywhere.
 	LocalServer func() string
 }
 
@@ -93,7 +93,7 @@ func (o *Opener) Open(ctx context.Context, cfg jetstream.ConsumerConfig) (*PullC
 	s := &PullConsumer{
 		nc: nc, stream: o.Stream, opened: time.Now(),
 		inbox: nc.NewInbox(), Messages: make(chan *nats.Msg, 4*PullBatch),
-		// Twice the largest message, or one that does not fit would never come.
+		// Twice the largest message: one that does not fit would never be delivered.
 		maxBytes: int(max(4<<20, 2*nc.MaxPayload())),
 	}
 	sub, err := nc.ChanSubscribe(s.inbox, s.Messages)
@@ -109,7 +109,7 @@ func (o *Opener) Open(ctx context.Context, cfg jetstream.ConsumerConfig) (*PullC
 	return s, s.pull(PullBatch)
 }
 
-// create creates the consumer, again and again until it is on this node, if this node has a replica of the stream.
+// create creates the consumer, and recreates it until it is on this node if this node has a replica of the stream.
 func (s *PullConsumer) create(ctx context.Context, o *Opener, cfg jetstream.ConsumerConfig) error {
 	for try := 1; ; try++ {
 		info, err := createConsumer(ctx, o.JS, s.stream, cfg)
@@ -131,7 +131,8 @@ func (o *Opener) isLocal(info *jetstream.ConsumerInfo) bool {
 	return info.Cluster == nil || o.LocalServer == nil || info.Cluster.Leader == o.LocalServer()
 }
 
-// MayBeLocal reports whether this node has a replica of the stream, which a consumer needs. If nobody can say, it may.
+// MayBeLocal reports whether this node has a replica of the stream, which a consumer needs. If that is
+// unknown, it returns true.
 func (o *Opener) MayBeLocal(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, placementInfoTimeout)
 	defer cancel()
@@ -177,7 +178,7 @@ func (s *PullConsumer) Repull() error {
 	return s.pull(PullBatch)
 }
 
-// Tick reports a consumer that has fallen silent, or should be replaced by one on this node.
+// Tick returns an error if the consumer has fallen silent, or should be replaced by one on this node.
 func (s *PullConsumer) Tick() error {
 	if len(s.Messages) == 0 {
 		s.silentTicks++
@@ -191,7 +192,7 @@ func (s *PullConsumer) Tick() error {
 	return nil
 }
 
-// placementTimeout is how long a consumer that is elsewhere is kept.
+// placementTimeout returns how long a consumer on another node is kept.
 func (s *PullConsumer) placementTimeout() time.Duration {
 	if s.noReplica {
 		return relocateAwayAfter
@@ -199,8 +200,8 @@ func (s *PullConsumer) placementTimeout() time.Duration {
 	return relocateAfter
 }
 
-// Buffered returns a message that has arrived, nil if there is none. Before it says so it lets others run: the client's
-// reader may be about to pass on what it has, and then the lanes need not be woken up for one message each.
+// Buffered returns a message that has arrived, nil if there is none. Before it returns nil it yields: the client's
+// reader may be about to deliver more, and then the lanes need not be woken up for one message each.
 func (s *PullConsumer) Buffered() *nats.Msg {
 	for try := 0; ; try++ {
 		select {
@@ -215,7 +216,7 @@ func (s *PullConsumer) Buffered() *nats.Msg {
 	}
 }
 
-// Receive takes what the server sent: a message, or a word about the pull.
+// Receive processes what the server sent: a message, or the status of a pull.
 func (s *PullConsumer) Receive(m *nats.Msg) (d Delivery, isMessage bool, err error) {
 	s.touch()
 	if m.Reply == "" {
@@ -233,7 +234,7 @@ func (s *PullConsumer) Receive(m *nats.Msg) (d Delivery, isMessage bool, err err
 // touch notes that something arrived.
 func (s *PullConsumer) touch() { s.received, s.silentTicks = true, 0 }
 
-// status takes what the server says instead of a message.
+// status processes the status of a pull.
 func (s *PullConsumer) status(m *nats.Msg) error {
 	switch code := m.Header.Get("Status"); code {
 	case "100":
@@ -254,7 +255,7 @@ func (s *PullConsumer) status(m *nats.Msg) error {
 	}
 }
 
-// Delivery is where a message stands, as its reply subject says.
+// Delivery is the position of a delivered message, from its reply subject.
 type Delivery struct {
 	StreamSeq, consumerSeq uint64
 	Published              time.Time

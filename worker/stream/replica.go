@@ -4,13 +4,13 @@ import "time"
 
 // Replica is a node's own replica of a topic's or a group's stream, read without its leader.
 type Replica interface {
-	// Span is its first and its last sequence.
+	// Span returns the first and the last sequence.
 	Span() (first, last uint64)
-	// Next is the first message at or behind a sequence whose subject matches, or io.EOF.
+	// Next returns the first message at or after a sequence whose subject matches, or io.EOF.
 	Next(filter string, from uint64) (ReplicaMessage, error)
-	// Count counts those that match at and behind a sequence.
+	// Count returns how many messages at or after a sequence match.
 	Count(filter string, from uint64) (uint64, error)
-	// FirstAt is the sequence of the first message stored at or after a moment.
+	// FirstAt returns the sequence of the first message stored at or after a time.
 	FirstAt(at time.Time) uint64
 }
 

@@ -12,14 +12,14 @@ import (
 
 // Limits of requests to a stream's leader.
 const (
-	RequestTimeout = 2 * time.Second // For a request that it must answer.
-	// For the stream's state: while there is no leader nobody answers, then or later.
+	RequestTimeout = 2 * time.Second // For a request that only the leader answers.
+	// For the stream's state: without a leader there is no reply, and none comes later.
 	InfoTimeout = 500 * time.Millisecond
 )
 
 var ErrNotFound = errors.New("no replica has it")
 
-// GetMessage gets a message from a stream's leader, ErrNotFound if it has none like it.
+// GetMessage gets a message from a stream's leader. The error is ErrNotFound if it has no such message.
 func GetMessage(ctx context.Context, nc *nats.Conn, stream string, request []byte) (*Entry, error) {
 	var answer struct {
 		Error   *APIError `json:"error"`
@@ -66,7 +66,7 @@ func (e *APIError) Error() string {
 	return fmt.Sprintf("%s (%d)", e.Text, e.Code)
 }
 
-// BrokerCode is what internal/brokererr looks for.
+// BrokerCode returns the server's error code, for internal/brokererr.
 func (e *APIError) BrokerCode() int {
 	if e == nil {
 		return 0

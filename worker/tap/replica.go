@@ -19,7 +19,7 @@ type ReplicaTap struct {
 	until   uint64 // Last sequence to show.
 }
 
-// OpenReplica opens a tap. JS and Follow of the options mean nothing to it.
+// OpenReplica opens a tap. It ignores the options JS and Follow.
 func OpenReplica(r stream.Replica, o Options) (*ReplicaTap, error) {
 	first, last := r.Span()
 	t := &ReplicaTap{topic: o.Topic, replica: r, filter: o.Filter, until: last}
@@ -43,7 +43,7 @@ func OpenReplica(r stream.Replica, o Options) (*ReplicaTap, error) {
 	return t, err
 }
 
-// Next is the next message, or io.EOF.
+// Next returns the next message, or io.EOF.
 func (t *ReplicaTap) Next() (*handler.Message, error) {
 	for t.next <= t.until {
 		m, err := t.replica.Next(t.filter, t.next)

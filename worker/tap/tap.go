@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// Messages before those wanted that a tap reads rather than asks where to begin once more.
+	// How many messages before the wanted ones a tap reads rather than counting once more where to begin.
 	startSlack  = 256
 	giveUpAfter = 30 * time.Second // Without a consumer to read from: longer than any election.
 )
@@ -104,8 +104,8 @@ func (t *Tap) open(ctx context.Context) (err error) {
 }
 
 // startOfLast finds where to begin for the last messages that match, and how many to skip from there. Nothing is ever
-// deleted between the first and the last sequence, so that without a filter it is known; else it is found by counting,
-// in spans that grow.
+// deleted between the first and the last sequence, so without a filter it is known; otherwise it is found by counting,
+// in growing spans.
 func (t *Tap) startOfLast(ctx context.Context, state jetstream.StreamState) (from, skip uint64, err error) {
 	first, end, want := max(state.FirstSeq, 1), state.LastSeq+1, uint64(t.o.Last)
 	if want == 0 {
@@ -118,8 +118,9 @@ func (t *Tap) startOfLast(ctx context.Context, state jetstream.StreamState) (fro
 	return lastMatching(first, end, want, want*uint64(t.o.Topic.Partitions), count)
 }
 
-// lastMatching finds a sequence in first … end-1 from which at least want messages match, and how many more do: few, or
-// as few as can be. If there are not as many, it is first. span is a guess of how far they lie apart.
+// lastMatching finds a sequence in first … end-1 from which at least want messages match, and how many more than that
+// match: as few as possible. If fewer than want match at all, it returns first. span is a guess of how far they lie
+// apart.
 func lastMatching(first, end, want, span uint64,
 	count func(from uint64) (uint64, error)) (from, skip uint64, err error) {
 	few := end // Fewer than wanted match from here.
@@ -153,8 +154,8 @@ func lastMatching(first, end, want, span uint64,
 	return from, skip, nil
 }
 
-// Next returns the next message, waiting for one if the tap follows, else io.EOF behind the newest one. The envelope
-// says nothing of a group, a node, an epoch or an attempt.
+// Next returns the next message. After the newest one it waits if the tap follows, otherwise it returns io.EOF. The
+// envelope has no group, node, epoch or attempt.
 func (t *Tap) Next(ctx context.Context) (*handler.Message, error) {
 	for t.o.Follow || t.left > 0 {
 		m, d, err := t.receive(ctx)
@@ -210,7 +211,7 @@ func (t *Tap) receive(ctx context.Context) (*nats.Msg, stream.Delivery, error) {
 	}
 }
 
-// onTick is the consumer's, and looks again for what is left if nothing comes: it may have been purged.
+// tickOnce is the consumer's tick. If nothing comes, it checks again what is left: it may have been purged.
 func (t *Tap) tickOnce() error {
 	if t.idle++; t.idle > stream.SilentTicks && !t.o.Follow {
 		t.idle = 0
@@ -219,7 +220,7 @@ func (t *Tap) tickOnce() error {
 	return t.consumer.Tick()
 }
 
-// reopen continues with a new consumer behind the last message, as soon as there can be one.
+// reopen opens a new consumer after the last message, as soon as that is possible.
 func (t *Tap) reopen(ctx context.Context, why error) error {
 	t.closeConsumer()
 	for lost := time.Now(); time.Since(lost) < giveUpAfter && ctx.Err() == nil; {
@@ -247,7 +248,7 @@ func (t *Tap) closeConsumer() {
 	}
 }
 
-// Stored reads one message of a topic from its leader. The error wraps ErrNotStored if it is not there.
+// Get reads one message of a topic from the stream's leader. The error wraps ErrNotStored if it is not there.
 func Get(ctx context.Context, js jetstream.JetStream, t partitioner.Topic, seq uint64) (*handler.Message, error) {
 	e, err := stream.GetMessage(ctx, js.Conn(), t.Name, fmt.Appendf(nil, `{"seq":%d}`, seq))
 	if errors.Is(err, stream.ErrNotFound) {
@@ -292,7 +293,7 @@ func whyNotStored(ctx context.Context, js jetstream.JetStream, topic string, seq
 	return fmt.Errorf("%w, though topic %s has it by its sequences: a copy may be damaged", ErrNotStored, topic)
 }
 
-// stored is the envelope of a message that is not being handled.
+// messageOf returns the envelope of a message that is not being handled.
 func messageOf(t partitioner.Topic, e stream.Entry) (*handler.Message, error) {
 	m, err := stream.Message(&t, &e)
 	return &m, err

@@ -1,5 +1,5 @@
-// Package limits bounds what clients of an ingress may have on its way to the broker: all together (Budget), each user
-// while others publish too (Pace), and each connection (Window).
+// Package limits bounds what clients of an ingress may have on their way to the broker: all together (Budget), each
+// user while others publish too (Pace), and each connection (Window).
 package limits
 
 import (
@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-// Budget is what all clients of a node may use of something, in messages and bytes. A user may take as much as is left
-// for others (dynamic threshold, Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet
-// switches", 1998): one that floods takes half, two take a third each, and there is always as much room for one who
-// comes new. What does not fit waits, and with it the connection's socket. A budget that is paced bounds each user by
-// its pace, too.
+// Budget bounds what all clients of a node use together, in messages and bytes. A user may use as much as is left for
+// others (dynamic threshold, Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet
+// switches", 1998): one that floods takes half, two take a third each, and there is always as much room for a new
+// user. What does not fit waits, and with it the connection's socket. A paced budget also bounds each user by its pace.
 type Budget struct {
 	messages int
 	bytes    int64
@@ -29,7 +28,7 @@ type use struct {
 	bytes    int64
 }
 
-// NewBudget makes a budget. With a clock, in nanoseconds, it is paced.
+// NewBudget returns an unused budget. With a clock, in nanoseconds, it is paced.
 func NewBudget(messages int, bytes int64, clock func() int64) *Budget {
 	b := &Budget{messages: messages, bytes: bytes, clock: clock, usedBy: map[*Pace]*use{}}
 	b.freed = sync.NewCond(&b.mu)
@@ -43,7 +42,8 @@ func (b *Budget) Try(u *Pace, n int) bool {
 	return b.take(u, n)
 }
 
-// Wait takes room for one message of n bytes as soon as there is, or until ended says so; wake has it look.
+// Wait takes room for one message of n bytes as soon as there is some. It returns false once ended returns true, which
+// it checks after Wake.
 func (b *Budget) Wait(u *Pace, n int, ended func() bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -59,7 +59,7 @@ func (b *Budget) Wait(u *Pace, n int, ended func() bool) bool {
 	return true
 }
 
-// wakeRested has those that wait look again when the user may go on.
+// wakeRested makes those that wait check again once the user's rest is over.
 func (b *Budget) wakeRested(u *Pace) {
 	if b.clock == nil || u.waking {
 		return
@@ -95,7 +95,7 @@ func (b *Budget) take(u *Pace, n int) bool {
 	return true
 }
 
-// inPace reports whether the user's pace lets one message of n bytes more on its way.
+// inPace reports whether the user's pace admits one more message, of n bytes.
 func (b *Budget) inPace(u *Pace, mine *use, n int) bool {
 	switch {
 	case b.clock == nil || u.window == 0:
@@ -106,7 +106,7 @@ func (b *Budget) inPace(u *Pace, mine *use, n int) bool {
 	return u.resume == 0 || u.rest(b.clock()) == 0
 }
 
-// Give gives back room for some messages of n bytes together.
+// Give gives back the room of some messages, of n bytes together.
 func (b *Budget) Give(u *Pace, messages, n int) {
 	if messages == 0 {
 		return
@@ -116,7 +116,7 @@ func (b *Budget) Give(u *Pace, messages, n int) {
 	b.giveLocked(u, messages, n)
 }
 
-// Answered gives back room for a message of n bytes that the broker has answered.
+// Answered gives back the room of a message of n bytes that the broker has answered.
 func (b *Budget) Answered(u *Pace, n int, sent, now int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -124,7 +124,7 @@ func (b *Budget) Answered(u *Pace, n int, sent, now int64) {
 	b.giveLocked(u, 1, n)
 }
 
-// Quickest is the shortest time that the broker is known to take for a message of any user, 0 if none is known.
+// Quickest returns the shortest time that the broker is known to take for a message of any user, 0 if none is known.
 func (b *Budget) Quickest(users []*Pace) (base time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -136,7 +136,7 @@ func (b *Budget) Quickest(users []*Pace) (base time.Duration) {
 	return base
 }
 
-// Crowd says whether others than the user publish, and reports whether that is new.
+// Crowd tells a user's pace whether other users publish, and reports whether that has changed.
 func (b *Budget) Crowd(u *Pace, others bool, quickest time.Duration, now int64) (changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -161,7 +161,7 @@ func (b *Budget) giveLocked(u *Pace, messages, n int) {
 	}
 }
 
-// Wake has all that wait look whether their connection has ended.
+// Wake makes all that wait check whether their connection has ended.
 func (b *Budget) Wake() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -187,14 +187,14 @@ func (b *Budget) Empty(limit time.Duration) {
 	}
 }
 
-// InUse is what is used now, and by how many users.
+// InUse returns what is used now, and by how many users.
 func (b *Budget) InUse() (messages int, bytes int64, users int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used.messages, b.used.bytes, len(b.usedBy)
 }
 
-// Waiters is how many calls wait for room.
+// Waiters returns how many calls wait for room.
 func (b *Budget) Waiters() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

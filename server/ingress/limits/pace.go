@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Pace bounds how much of one user is on its way to the broker while other users publish as well. What is on its way
-// beyond what the broker works at makes queues, in the processor, in Raft and before the disk, and everybody waits in
-// them. The bound follows the time that the broker takes to answer, as TCP Vegas does (Brakmo, O'Malley and Peterson,
+// Pace bounds how much of one user is on its way to the broker while other users publish as well. More than the broker
+// works at makes queues, in the processor, in Raft and before the disk, and all users wait in them. The bound follows
+// the time that the broker takes to answer, as TCP Vegas does (Brakmo, O'Malley and Peterson,
 // 1994): it grows while answers take at most queueLimit times as long as without a queue, and shrinks when they take
 // longer.
 //
-// How long they take without a queue is the shortest that was seen. A pace that began behind somebody's queue finds it
-// out by having little on its way from time to time: who takes a queue for the broker's own time is the only one to
-// have more. And the broker may have become slower, if answers take too long with little on the way: base goes up then,
-// and only then, so nodes do not learn each other's queues.
+// The time without a queue is the shortest that was seen. A pace that began behind somebody's queue finds it out by
+// having little on its way from time to time: only a pace that takes a queue for the broker's own time has more on its
+// way. If answers take too long with little on the way, the broker has become slower: base goes up then, and only then,
+// so nodes do not learn each other's queues.
 //
 // A window may be smaller than a message. Then the user has one message on its way at a time, with a rest after it.
 //
@@ -23,7 +23,7 @@ type Pace struct {
 	window float64       // units; 0: no bound
 	base   time.Duration // mean delay of a round without a queue, as far as known; 0: not yet
 	held   bool          // something waited for the window in this round
-	resume int64         // nothing is admitted before, nanoseconds
+	resume int64         // nothing is admitted before this time, nanoseconds
 	waking bool          // a timer wakes those that wait for it
 
 	probed int64 // when the window was last reduced to see how long answers take, nanoseconds
@@ -33,7 +33,7 @@ type Pace struct {
 	count int
 }
 
-// Of a pace.
+// Parameters of a pace.
 const (
 	unit          = 4 << 10 // bytes that count as much as a message more
 	InitialWindow = 16
@@ -47,11 +47,11 @@ const (
 	LongestRest   = time.Second // after one message
 )
 
-// units weighs messages of so many bytes together.
+// units returns the weight of messages that have bytes together.
 func units(messages int, bytes int64) float64 { return float64(messages) + float64(bytes/unit) }
 
-// crowd says whether others publish, too, and reports whether that is new. quickest is the shortest base of any user, 0
-// if none is known: who begins in the middle of a flood of its own would take its own queue for the broker's time.
+// crowd sets whether others publish, too, and reports whether that has changed. quickest is the shortest base of any
+// user, 0 if none is known: a user in the middle of a flood would take its own queue for the broker's time.
 func (p *Pace) crowd(others bool, quickest time.Duration, now int64) (changed bool) {
 	if others == (p.window > 0) {
 		return false
@@ -66,7 +66,7 @@ func (p *Pace) crowd(others bool, quickest time.Duration, now int64) (changed bo
 	return true
 }
 
-// admits reports whether so many units may be on their way.
+// admits reports whether that many units may be on their way.
 func (p *Pace) admits(units float64) bool {
 	if p.window == 0 || units <= p.window {
 		return true
@@ -75,11 +75,10 @@ func (p *Pace) admits(units float64) bool {
 	return false
 }
 
-// rest is how long nothing is admitted.
+// rest returns how long nothing is admitted.
 func (p *Pace) rest(now int64) time.Duration { return time.Duration(max(0, p.resume-now)) }
 
-// answered is told how long an answer of the broker to a message of so many units took, and closes the round when it is
-// time.
+// answered notes how long the broker's answer to a message of that many units took, and ends the round when it is time.
 func (p *Pace) answered(units float64, delay time.Duration, now int64) {
 	p.sum += delay
 	p.count++
@@ -97,7 +96,7 @@ func (p *Pace) answered(units float64, delay time.Duration, now int64) {
 	p.begun, p.sum, p.count, p.held = now, 0, 0, false
 }
 
-// adjust follows the mean delay of a round that took so long.
+// adjust adapts window and base to the mean delay of a round that took that long.
 func (p *Pace) adjust(mean, took time.Duration) {
 	if p.base == 0 || mean < p.base {
 		p.base = mean

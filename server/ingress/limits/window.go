@@ -1,7 +1,7 @@
 package limits
 
-// Window holds what one connection has sent to the broker and is not answered, in the order of sending. Its owner is
-// the client's lock.
+// Window holds the messages that one connection has sent to the broker and that are not answered, in the order of
+// sending. Its owner locks.
 type Window struct {
 	slots []Slot // a ring; its length is a power of two
 	base  uint64 // number of the oldest
@@ -10,8 +10,7 @@ type Window struct {
 	Owed  int    // bytes that their answers take, about
 }
 
-// maxWindow is how many messages of one connection may be without an answer: more than any client library's own
-// default.
+// maxWindow is how many messages of one connection may be unanswered: more than the default of any client library.
 const maxWindow = 4096
 
 // answerSize is about how many bytes an answer takes beside the reply subject.
@@ -27,7 +26,7 @@ type Slot struct {
 
 func (w *Window) Full() bool { return w.next-w.base >= maxWindow }
 
-// Add takes the next number.
+// Add adds a message and returns its number.
 func (w *Window) Add(reply []byte, size int, now int64) uint64 {
 	if int(w.next-w.base) == len(w.slots) {
 		w.resize(max(firstWindow, 2*len(w.slots)))
@@ -41,7 +40,7 @@ func (w *Window) Add(reply []byte, size int, now int64) uint64 {
 	return w.next - 1
 }
 
-// owed is how many bytes for the client the answer takes, about.
+// owed returns about how many bytes the answer takes for the client.
 func (s *Slot) owed() int {
 	if len(s.Reply) == 0 {
 		return 0
@@ -49,7 +48,7 @@ func (s *Slot) owed() int {
 	return answerSize + len(s.Reply)
 }
 
-// keptReply is how long a reply subject may be whose memory is kept. Those of client libraries are shorter.
+// keptReply is up to which length the memory of a reply subject is kept. Those of client libraries are shorter.
 const keptReply = 128
 
 // Forget lets go of an unusually long reply subject.
@@ -69,7 +68,7 @@ func (w *Window) resize(n int) {
 	w.slots = slots
 }
 
-// Shrink gives back memory that little of is used now.
+// Shrink releases memory if little of it is used.
 func (w *Window) Shrink() {
 	n := len(w.slots)
 	for n > firstWindow && int(w.next-w.base) <= n/4 {
@@ -80,8 +79,7 @@ func (w *Window) Shrink() {
 	}
 }
 
-// Settle returns the slot of a number if it is open, which it then is not any more. The slot is valid until the next
-// add.
+// Settle closes the slot of a number and returns it, nil if it is not open. The slot is valid until the next Add.
 func (w *Window) Settle(n uint64) *Slot {
 	if n < w.base || n >= w.next {
 		return nil
@@ -107,7 +105,7 @@ func (w *Window) advance() {
 	}
 }
 
-// Expire settles what was sent before a time and counts it.
+// Expire settles the messages that were sent before a time, and returns how many they are.
 func (w *Window) Expire(before int64) (messages, bytes int) {
 	for n := w.base; n < w.next; n++ {
 		s := &w.slots[n&uint64(len(w.slots)-1)]
@@ -125,5 +123,5 @@ func (w *Window) Expire(before int64) (messages, bytes int) {
 	return messages, bytes
 }
 
-// Small reports whether it holds no more memory than an unused one may.
+// Small reports whether the window holds no more memory than an unused one.
 func (w *Window) Small() bool { return len(w.slots) <= firstWindow }

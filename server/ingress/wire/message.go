@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// Message is what the broker delivers. Its slices are valid until the call that takes it returns.
+// Message is a message from the broker. Its slices are only valid during the call that it is passed to.
 type Message struct {
 	Subject, Reply, Header, Data []byte
 }
 
-// AppendMessage appends a message as a client gets it.
+// AppendMessage appends a message as a client is sent it.
 func AppendMessage(out, subject []byte, sid string, reply []byte, m Message, headers bool) []byte {
 	op := "MSG "
 	header := m.Header
@@ -31,7 +31,7 @@ func AppendMessage(out, subject []byte, sid string, reply []byte, m Message, hea
 	return append(append(append(out, header...), m.Data...), "\r\n"...)
 }
 
-// RefusalAnswer is an answer of JetStream to a publish that it does not take.
+// RefusalAnswer is JetStream's answer to a publish that it rejects.
 type RefusalAnswer struct {
 	Error  RefusalError `json:"error"`
 	Stream string       `json:"stream"`
@@ -44,9 +44,10 @@ type RefusalError struct {
 	Description string `json:"description"`
 }
 
-// Parts of a client's text in what it is answered.
+// longest is how much of a client's text is repeated to it or logged, in bytes.
 const longest = 128
 
+// Shorten cuts a text of a client for an answer or a log line.
 func Shorten(s string) string {
 	if len(s) > longest {
 		return s[:longest] + "…"

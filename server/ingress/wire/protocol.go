@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// MaxLine is the longest protocol line of a client, as the broker has it.
+// MaxLine is the maximum length of a client's protocol line, as in the broker.
 const MaxLine = 4096
 
-// MaxFields is how many arguments an operation can have, and one more, so that too many are seen.
+// MaxFields is one more than an operation can have, so that too many are noticed.
 const MaxFields = 6
 
-// Split cuts a line at blanks and tabs. What is beyond maxFields is left in the last.
+// Split splits a line at blanks and tabs, and returns the number of fields. The last of MaxFields has all the rest.
 func Split(line []byte, fields *[MaxFields][]byte) (n int) {
 	for n < MaxFields {
 		for len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
@@ -33,11 +33,11 @@ func Split(line []byte, fields *[MaxFields][]byte) (n int) {
 	return n
 }
 
-// operations are what a client may say.
+// operations are those that a client may use.
 var operations = []string{"PUB", "HPUB", "SUB", "UNSUB", "PING", "PONG", "CONNECT"}
 
-// Operation is the protocol's spelling of a client's word, whose letters may be of either case; "" if it is not a valid
-// one. The lengths must be equal: Unicode folds letters to ours that are not ASCII, and those have more bytes.
+// Operation returns the protocol's spelling of an operation, whose letters may be of either case; "" if it is not a
+// valid one. The lengths must be equal: Unicode folds letters to ours that are not ASCII, and those have more bytes.
 func Operation(word []byte) string {
 	for _, op := range operations {
 		if len(op) == len(word) && bytes.EqualFold(word, []byte(op)) {
@@ -47,7 +47,7 @@ func Operation(word []byte) string {
 	return ""
 }
 
-// ConnectOptions is what a client says of itself.
+// ConnectOptions are the options of CONNECT.
 type ConnectOptions struct {
 	Verbose      bool   `json:"verbose"`
 	Headers      bool   `json:"headers"`
@@ -60,7 +60,7 @@ type ConnectOptions struct {
 	JWT          string `json:"jwt"`
 }
 
-// Info is what a client is told first. It says no more of the node than clients need.
+// Info is the first message to a client. It says no more about the node than clients need.
 type Info struct {
 	ID           string `json:"server_id"`
 	Name         string `json:"server_name"`
@@ -77,8 +77,8 @@ type Info struct {
 	Nonce        string `json:"nonce,omitempty"`
 }
 
-// Release is a version without its last number: what clients decide by it is the same for all patches, and which of
-// them a node lacks is not for those who have not logged in.
+// Release returns a version with 0 for its last number: clients decide nothing by the patch level, and those that have
+// not logged in must not learn which one a node lacks.
 func Release(version string) string {
 	parts := strings.SplitN(version, ".", 3)
 	if len(parts) < 3 {
@@ -126,5 +126,5 @@ func base36(b []byte) (n uint64, ok bool) {
 	return n, len(b) > 0 && len(b) <= 12
 }
 
-// AppendNumber appends a number as it stands in subjects of the ingress.
+// AppendNumber appends a number as it is written in the ingress's subjects.
 func AppendNumber(b []byte, n uint64) []byte { return strconv.AppendUint(b, n, 36) }

@@ -7,7 +7,7 @@ import (
 	"leasehold/internal/admission"
 )
 
-// Matches reports whether a subject fits a pattern token by token.
+// Matches reports whether a subject matches a pattern, token by token.
 func Matches(pattern, subject string) bool {
 	for {
 		want, morePattern, more1 := strings.Cut(pattern, ".")
@@ -35,8 +35,8 @@ func KeyLength(pattern, subject string) *admission.Refusal {
 	return nil
 }
 
-// IsPattern reports whether a subscription can have this subject. The list of matches must not find out: of what it
-// refuses it keeps the first tokens.
+// IsPattern reports whether a subscription can have this subject. It must be checked before gsl.Insert, which keeps the
+// first tokens of a subject that it refuses.
 func IsPattern(subject []byte) bool {
 	for token := range bytes.SplitSeq(subject, []byte(".")) {
 		if len(token) == 0 {
@@ -46,10 +46,11 @@ func IsPattern(subject []byte) bool {
 	return !bytes.Contains(subject, []byte(".>."))
 }
 
-// maxSid is the longest subscription id that a client may give: libraries count.
+// maxSid is the maximum length of a subscription id: client libraries count.
 const maxSid = 20
 
-// IsSid reports whether a client may give this id. It comes back to it in the line of each message.
+// IsSid reports whether a client may use this subscription id. It is repeated to the client in the line of each
+// message.
 func IsSid(sid []byte) bool {
 	return len(sid) <= maxSid && !bytes.ContainsFunc(sid, func(r rune) bool { return r < ' ' || r == 0x7f })
 }

@@ -63,7 +63,7 @@ func (h *Handler) Handle(ctx context.Context, m *handler.Message) handler.Result
 	return h.result(ctx, p, out)
 }
 
-// result is what the program's end means.
+// result converts how the program ended.
 func (h *Handler) result(ctx context.Context, p *process.Process, out *process.Output) handler.Result {
 	state := p.Cmd.ProcessState
 	if ctx.Err() != nil && !state.Exited() {
@@ -74,7 +74,7 @@ func (h *Handler) result(ctx context.Context, p *process.Process, out *process.O
 	return exitResult(state, out)
 }
 
-// exitCodes are those of sysexits.h, and of shells for what cannot be run, that mean something else than Retry.
+// exitCodes are the codes of sysexits.h, and of shells for programs that cannot be run, that do not mean Retry.
 var exitCodes = map[int]handler.Status{
 	0:   handler.OK,
 	65:  handler.Reject,      // EX_DATAERR
@@ -94,7 +94,7 @@ func exitResult(state *os.ProcessState, out *process.Output) handler.Result {
 	return handler.Result{Status: status, Reason: out.Explain(state.String())}
 }
 
-// varPrefix begins the names of all variables that are ours.
+// varPrefix begins the names of all our variables.
 const varPrefix = "LEASEHOLD_"
 
 // envelopeVars are the variables that carry the envelope.

@@ -42,7 +42,7 @@ func New(cfg Config, env handler.Env) (*Handler, error) {
 	return &Handler{cfg: cfg, conn: env.Conn, subject: env.Subject}, nil
 }
 
-// Handle makes the request. An answer without an error is OK, whatever it says.
+// Handle makes the request. A reply without an error is OK, whatever its content.
 func (h *Handler) Handle(ctx context.Context, m *handler.Message) handler.Result {
 	answer, r := h.request(ctx, &nats.Msg{Subject: h.subject, Header: messageHeader(m), Data: m.Data})
 	if answer == nil {
@@ -55,13 +55,13 @@ func (h *Handler) Handle(ctx context.Context, m *handler.Message) handler.Result
 	return fault
 }
 
-// BatchSize is what the config says.
+// BatchSize is the configured batch size.
 func (h *Handler) BatchSize(int) int { return h.cfg.Batch }
 
-// batchHeaderRoom is what the headers of a batch take at most, of what the broker lets through.
+// batchHeaderRoom is how much of the broker's maximum payload the headers of a batch take at most, in bytes.
 const batchHeaderRoom = 4 << 10
 
-// HandleBatch requests as many of the messages, as lines of JSON, as the broker lets through at once.
+// HandleBatch sends as many of the messages as fit into the broker's maximum payload, as lines of JSON.
 func (h *Handler) HandleBatch(ctx context.Context, ms []*handler.Message) handler.BatchResult {
 	body, n, err := wire.EncodeBatch(ms, int(h.conn.MaxPayload())-batchHeaderRoom)
 	if err != nil {
@@ -91,7 +91,7 @@ func (h *Handler) requestBatch(ctx context.Context, ms []*handler.Message, body 
 	return wire.ParseBatchReply(answer.Data, ms)
 }
 
-// request returns the answer, or what it means that there is none.
+// request returns the reply, or nil and the result of a call without one.
 func (h *Handler) request(ctx context.Context, req *nats.Msg) (*nats.Msg, handler.Result) {
 	answer, err := h.conn.RequestMsgWithContext(ctx, req)
 	switch {
@@ -111,8 +111,7 @@ func (h *Handler) request(ctx context.Context, req *nats.Msg) (*nats.Msg, handle
 	return nil, handler.NewUnavailable("request to %s: %w", h.subject, err)
 }
 
-// serviceFault is what the error means that an answer carries, and its code; OK if it carries none. Codes are those of
-// HTTP.
+// serviceFault converts the error of a reply; the result is OK if the reply has none. Codes are those of HTTP.
 func serviceFault(answer *nats.Msg) (code int, r handler.Result) {
 	text, coded := answer.Header.Get(serviceError), strings.TrimSpace(answer.Header.Get(serviceErrorCode))
 	if text == "" && coded == "" {
@@ -127,8 +126,8 @@ func serviceFault(answer *nats.Msg) (code int, r handler.Result) {
 	return code, wire.StatusResult(code, header.OneLine(text), answer.Header)
 }
 
-// messageHeader is the envelope of a message, and the publisher's headers as they are, but for those of the broker and
-// those that look like ours.
+// messageHeader returns the envelope of a message, and the publisher's headers except those of the broker and those
+// that look like ours.
 func messageHeader(m *handler.Message) nats.Header {
 	h := nats.Header{}
 	for name, values := range m.Headers {

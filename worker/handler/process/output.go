@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// MaxLine bounds a line from a child, in bytes. An answer needs far less; the rest of a longer line is dropped.
+	// MaxLine bounds a line from a child, in bytes. A reply needs far less; the rest of a longer line is dropped.
 	MaxLine = 1 << 20
-	// MaxOutputLine bounds a line of output that cannot be an answer, in bytes.
+	// MaxOutputLine bounds a line of output that cannot be a reply, in bytes.
 	MaxOutputLine = 64 << 10
 	// maxLogged bounds how much of a line of output is logged, in bytes.
 	maxLogged = 2 << 10
@@ -52,7 +52,7 @@ func ReadLines(r io.Reader, limit int, fn func(line []byte)) {
 	}
 }
 
-// Output logs what a program says and keeps the end of it. Safe for several goroutines.
+// Output logs what a program writes and keeps the end of it. Safe for several goroutines.
 type Output struct {
 	log   hclog.Logger
 	limit *OutputLimit
@@ -65,7 +65,7 @@ type Output struct {
 type OutputLimit struct {
 	mu      sync.Mutex
 	credit  float64   // Lines that may be logged now, ≤ outputBurst, guarded by mu.
-	filled  time.Time // When credit was last reckoned, guarded by mu.
+	filled  time.Time // When credit was last computed, guarded by mu.
 	dropped int       // Lines dropped since the last that was logged, guarded by mu.
 }
 
@@ -75,16 +75,16 @@ func NewOutputLimit() *OutputLimit { return &OutputLimit{credit: outputBurst, fi
 // NewOutput logs to log, within limit.
 func NewOutput(log hclog.Logger, limit *OutputLimit) *Output { return &Output{log: log, limit: limit} }
 
-// Stderr takes a line of standard error.
+// Stderr logs a line of standard error and keeps it for Last.
 func (o *Output) Stderr(line []byte) {
 	o.keep(line)
 	o.write("stderr", line)
 }
 
-// Stdout takes a line of standard output that is no answer.
+// Stdout logs a line of standard output that is not a reply.
 func (o *Output) Stdout(line []byte) { o.write("stdout", line) }
 
-// StdoutKept takes a line of standard output of a program that gives its reasons there, too.
+// StdoutKept is Stdout for a program that may give its reasons there: the line is kept for Last, too.
 func (o *Output) StdoutKept(line []byte) {
 	o.keep(line)
 	o.Stdout(line)
@@ -113,7 +113,7 @@ func (o *Output) write(stream string, line []byte) {
 	}
 }
 
-// take reports whether a line may be logged, and how many were dropped before it if that is to be said now.
+// take reports whether a line may be logged, and how many dropped lines are to be reported before it.
 func (l *OutputLimit) take(now time.Time) (ok bool, dropped int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,14 +124,14 @@ func (l *OutputLimit) take(now time.Time) (ok bool, dropped int) {
 		return false, 0
 	}
 	l.credit--
-	// Said only once a good part of the credit is back: otherwise a flood would be answered by a flood of warnings.
+	// Reported only once a good part of the credit is back: otherwise a flood of lines would cause a flood of warnings.
 	if l.credit > outputBurst/4 {
 		dropped, l.dropped = l.dropped, 0
 	}
 	return true, dropped
 }
 
-// Last returns the last lines that were kept in one line, for a reason; empty if there are none.
+// Last returns the last kept lines, joined to one line for a reason; empty if there are none.
 func (o *Output) Last() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -148,7 +148,7 @@ func (o *Output) Explain(reason string) string {
 	return reason
 }
 
-// levelOf takes the level of a line from its first word, as most loggers write it.
+// levelOf returns the level of a line by its first word, as most loggers write it.
 func levelOf(line []byte) hclog.Level {
 	word, _, _ := bytes.Cut(bytes.TrimLeft(line, " [<"), []byte(" "))
 	switch strings.ToUpper(strings.TrimRight(header.Cut(string(word[:min(len(word), 16)]), 16), "]>:")) {

@@ -24,7 +24,7 @@ import (
 // left its group and kept the pipe open makes us wait.
 const drainTime = 200 * time.Millisecond
 
-// Process is one life of a user's program. It leads a process group that ends with it, and both end with this node.
+// Process is one run of a user's program. It leads a process group that ends with it, and both end with this node.
 type Process struct {
 	Cmd    *exec.Cmd
 	Pid    int // Also its process group.
@@ -47,14 +47,14 @@ func (p pipes) close() {
 	}
 }
 
-// Program is what a config says of a program to start.
+// Program is a program to start, as a config describes it.
 type Program struct {
 	Command []string          // The program and its arguments.
 	Env     map[string]string // Variables to set.
 	PassEnv []string          // Names of the node's own variables to pass on.
 }
 
-// Environment names that a shell and every C library can hold.
+// validEnv matches the variable names that every shell and C library accepts.
 var validEnv = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // Validate reports every fault by its key. Variables that begin with reserved are set by the caller; "" reserves none.
@@ -72,8 +72,8 @@ func (p Program) Validate(fault handler.FaultFunc, reserved string) {
 	}
 }
 
-// Cmd is the command line, environment and extra file of a program: a clean environment, because the node's own may
-// hold what is not a handler's business. lock may be nil.
+// Cmd returns the command to start a program. Its environment is a clean one, because the node's own may hold secrets
+// that a handler must not see. The program inherits lock, which may be nil.
 func (p Program) Cmd(lock *os.File) *exec.Cmd {
 	cmd := exec.Command(p.Command[0], p.Command[1:]...)
 	cmd.Env = p.environment()
@@ -98,7 +98,7 @@ func (p Program) environment() []string {
 	return vars
 }
 
-// Start starts a program. It starts a goroutine that ends with it; wait for exited, in talk, to join it.
+// Start starts a program. It starts a goroutine that ends with it; Communicate joins it.
 func Start(cmd *exec.Cmd, onExit func()) (*Process, error) {
 	ours, theirs, err := newPipes()
 	if err != nil {
@@ -131,7 +131,7 @@ func newPipes() (ours, theirs pipes, err error) {
 	return ours, theirs, nil
 }
 
-// live starts the process and stays with it. The kernel sends the parent-death signal when the *thread* that forked
+// live starts the process and waits for its end. The kernel sends the parent-death signal when the *thread* that forked
 // ends, not the process, so this goroutine keeps its thread for the child's whole life: otherwise the runtime could
 // retire the thread and kill a healthy child.
 func (p *Process) live(started chan<- error) {
@@ -156,8 +156,8 @@ func (p *Process) live(started chan<- error) {
 	close(p.Exited)
 }
 
-// Communicate runs the pipes, one function for each, until the process has ended and what it wrote has been read, and
-// closes them.
+// Communicate runs one function for each pipe until the process has ended and its output has been read, and closes the
+// pipes.
 func (p *Process) Communicate(write, readOut, readErr func()) {
 	var readers, writer sync.WaitGroup
 	writer.Go(write)
@@ -204,7 +204,7 @@ func awaitGroupEnd(pgid int) {
 
 // groupAlive looks for a process of the group that is not dead. A signal of 0 to the group would not tell: it reaches
 // zombies too, and in a container nobody may ever reap those. To ask for each process's group costs one call; only what
-// belongs to the group is looked at closely.
+// belongs to the group is examined further.
 func groupAlive(pgid int) bool {
 	proc, err := os.Open("/proc")
 	if err != nil {
@@ -235,7 +235,7 @@ func isDead(pid int) bool {
 	return len(state) == 0 || state[0] == "Z" || state[0] == "X"
 }
 
-// WriteInput writes all of the program's input, unless it does not want it: not to read stdin is its good right.
+// WriteInput writes the program's input and closes it. A program need not read its stdin.
 func (p *Process) WriteInput(data []byte) {
 	p.Pipes.Stdin.Write(data)
 	p.Pipes.Stdin.Close()

@@ -79,7 +79,7 @@ func (h *File) Assign(_ context.Context, a handler.Assignment) error {
 // Revoke closes the partition's file.
 func (h *File) Revoke(_ context.Context, a handler.Assignment, _ string) { h.close(a.Partition) }
 
-// Handle appends the message. What goes wrong here goes wrong for every message, so it is never the message's fault.
+// Handle appends the message. An error here would happen with every message, so it is never the message's fault.
 func (h *File) Handle(_ context.Context, m *handler.Message) handler.Result {
 	started := time.Now()
 	p, err := h.open(m.Partition)
@@ -300,7 +300,7 @@ func (c FileConfig) Validate(fault handler.FaultFunc) {
 // Resources are the directory.
 func (c FileConfig) Resources() handler.Resources { return handler.Resources{Directory: c.Path} }
 
-// WithPaths returns c with the answer of directory in place of its path.
+// WithPaths returns c with its path replaced by the result of directory for it.
 func (c FileConfig) WithPaths(_, directory func(path string) string) handler.Config {
 	c.Path = directory(c.Path)
 	return c

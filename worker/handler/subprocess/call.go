@@ -22,13 +22,13 @@ type call struct {
 	due       time.Time     // Set when it gets to the head of the child's queue.
 	done      chan struct{} // Closed when it has an answer, was refused, or the child is dead.
 	answer    *wire.Reply   // nil: the child died first, or it was refused. Read after done.
-	refused   bool          // The fence had passed when its turn came: the child never heard of it. Read after done.
+	refused   bool          // The fence had passed when its turn came: the child was never sent it. Read after done.
 }
 
 // exitCause says why a child died.
 type exitCause struct {
 	kind    exitKind
-	culprit *call  // The request that is to blame, if any.
+	culprit *call  // The call that is to blame, if any.
 	text    string // For operators.
 }
 
@@ -41,15 +41,14 @@ const (
 	stopped                   // Stopped by us with nothing going on.
 )
 
-// errOtherPartition ends a request whose child died for a reason that is none of its own. It is to be made again at
-// once.
+// errOtherPartition ends a call whose child died because of another call. It is repeated at once.
 var errOtherPartition = handler.NewNotCalled("handler child was restarted because of another partition")
 
-// errJustStarted ends a call that came before its child was ready for it. It is to be made again at once.
+// errJustStarted ends a call that came before its child was ready for it. It is repeated at once.
 var errJustStarted = handler.NewNotCalled("handler child has only just been started")
 
-// receive reads a line of the child's stdout. An answer that nobody waits for (unknown, given twice, to an earlier
-// attempt, of the wrong type) is counted and ignored: matching it to anything would be a guess.
+// receive reads a line of the child's stdout. A reply that no call waits for (unknown, repeated, to an earlier attempt,
+// of the wrong type) is counted and ignored: matching it to any call would be a guess.
 func (c *child) receive(line []byte) {
 	if c.onLine != nil {
 		c.onLine(line)
@@ -79,8 +78,8 @@ func (c *child) receive(line []byte) {
 	close(r.done)
 }
 
-// receiveUnsigned takes a line that looks like a result and has not the child's token: a payload that it printed, for
-// example. mu is held.
+// receiveUnsigned handles a line that looks like a result and lacks the child's token, such as a payload that the child
+// printed. mu is held.
 func (c *child) receiveUnsigned(line []byte) {
 	if c.unsigned++; c.unsigned == 1 {
 		c.log.Warn("result without the init token treated as output: a child that acknowledges the token must repeat it in " +
@@ -95,7 +94,7 @@ func (r *call) answeredBy(a wire.Reply) bool {
 		(a.Attempt == 0 || r.attempt == 0 || a.Attempt == r.attempt)
 }
 
-// rearmLocked sets the clock for the oldest request, with mu held.
+// rearmLocked sets the timer for the oldest call, with mu held.
 func (c *child) rearmLocked() {
 	c.clock.Stop()
 	if len(c.pending) == 0 || c.end != nil || c.pending[0].timeout <= 0 {
@@ -108,7 +107,7 @@ func (c *child) rearmLocked() {
 	c.clock.Reset(time.Until(r.due))
 }
 
-// expire kills a child that has not answered its oldest request in time.
+// expire kills a child that has not replied to its oldest call in time.
 func (c *child) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -116,7 +115,7 @@ func (c *child) expire() {
 		return
 	}
 	r := c.pending[0]
-	if r.due.IsZero() || time.Now().Before(r.due) { // The clock was reset while it rang.
+	if r.due.IsZero() || time.Now().Before(r.due) { // The timer was reset as it fired.
 		c.rearmLocked()
 		return
 	}
@@ -136,7 +135,7 @@ func (c *child) cancel(r *call, cause error) {
 	}
 }
 
-// failPending ends what a dead child leaves unanswered.
+// failPending ends the calls that a dead child leaves unanswered.
 func (c *child) failPending() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -153,7 +152,7 @@ func (c *child) failPending() {
 	c.pending, c.waiting, c.outbox = nil, nil, nil
 }
 
-// blameLocked completes the story of a crash, with mu held.
+// blameLocked completes the cause of a crash with the call to blame, with mu held.
 func (c *child) blameLocked() {
 	if len(c.pending) > 0 {
 		c.end.culprit = c.pending[0]
@@ -165,7 +164,7 @@ func (c *child) blameLocked() {
 	c.end.text = c.out.Explain(text)
 }
 
-// exitCause returns why the child died. Valid after dead or a request's done without an answer.
+// exitCause returns why the child died. Valid once dead is closed, or a call's done without an answer.
 func (c *child) exitCause() exitCause {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -202,9 +201,9 @@ func (c *child) callBatch(ctx context.Context, ms []*handler.Message) handler.Ba
 	return r.answer.BatchResult(ms)
 }
 
-// ask gives the child a message or a batch. It returns when the child has answered or is dead, and then with what that
-// means. A call that the child has not got yet ends with the lane's right to start one. One that it has got takes its
-// child with it when it has to end, because what a child was told cannot be recalled.
+// ask sends the child a message or a batch, and waits until the child has replied or is dead; then it returns false and
+// the result. A call that has not been sent yet ends as soon as the lane may start no calls. To end one that has been
+// sent, the child is killed: a line in its pipe cannot be recalled.
 func (c *child) ask(ctx context.Context, r *call) (failed handler.Result, ok bool) {
 	r.turn = handler.TurnOf(ctx)
 	if !c.enqueue(r) {
@@ -262,14 +261,14 @@ func (c *child) takesBatches() bool {
 	return c.batches
 }
 
-// given returns how many messages the child has been given, a batch being one.
+// given returns how many messages the child has been sent; a batch counts as one.
 func (c *child) given() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.messages
 }
 
-// dying reports whether the child takes no more requests.
+// dying reports whether the child accepts no more calls.
 func (c *child) dying() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,36 +11,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// closedStdioGrace is how long a child may live after it closed stdin or stdout. On its way to an exit it does so
-// too, and its exit status says more than our kill.
+// closedStdioGrace is how long a child may run after it closed stdin or stdout. An exiting child does so too, and its
+// exit status says more than our kill.
 const closedStdioGrace = time.Second
 
-// child is one life of a child process. Its goroutines end when the process does, and dead is closed after them.
+// child is one run of a child process. Its goroutines end when the process does, and dead is closed after them.
 type child struct {
 	*process.Process
 	log    hclog.Logger
 	out    *process.Output
 	onLine func(line []byte) // Sees each line of stdout first; nil if nobody wants to.
-	dead   chan struct{}     // Closed when the process has ended and every request has its end.
+	dead   chan struct{}     // Closed when the process has ended and every call is done.
 	queued chan struct{}     // Holds one token while the outbox may have something to write.
 
 	mu       sync.Mutex
-	end      *exitCause     // Why it dies or died; nil while it is of use.
-	waiting  []*call        // Messages that the child may not have yet, in the order they were given.
-	pending  []*call        // Requests that it has or is about to get, without an answer, in the order of their lines.
+	end      *exitCause     // Why it dies or died; nil while it accepts calls.
+	waiting  []*call        // Messages that the child must not be sent yet, in the order they came.
+	pending  []*call        // Calls that it has or is about to be sent, and has not replied to, in order of their lines.
 	outbox   []*call        // Those of them that the writer has not taken yet, and lines that need no answer.
 	closing  bool           // The writer closes stdin when the outbox is empty.
 	clock    *time.Timer    // Runs for pending[0].
 	assigned map[int]uint64 // Partitions it has acknowledged, with their epoch.
 	batches  bool           // It has asked for batches.
 	parallel bool           // It has asked for calls of several partitions at once.
-	// It repeats this in every result: a line without it is output, whatever it looks like. "": it does not.
+	// The child repeats this in every result: a line without it is output, whatever it looks like. "": it does not.
 	token     string
 	unsigned  int    // Lines that would be results but for the token.
-	messages  int    // Messages it has been given, a batch being one.
+	messages  int    // Messages it has been sent; a batch counts as one.
 	nextID    int    // Of control lines.
-	ignored   int    // Answers that nobody waited for.
-	unmatched string // Last line of stdout that answered nothing, if none has answered since.
+	ignored   int    // Replies that no call waited for.
+	unmatched string // Last line of stdout that was not a reply, if none has been since.
 }
 
 // spawn starts a process. It starts goroutines that end with it; wait for dead to join them. heard may be nil.
@@ -62,7 +62,7 @@ func spawn(cmd *exec.Cmd, log hclog.Logger, heard func(line []byte)) (*child, er
 	return c, nil
 }
 
-// markDead has the child take no more requests: one that it can never have read must not be blamed for its death.
+// markDead makes the child accept no more calls: one that it can never have read must not be blamed for its death.
 func (c *child) markDead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,7 +71,7 @@ func (c *child) markDead() {
 	}
 }
 
-// communicate runs the pipes until the process has ended, then settles what is left.
+// communicate runs the pipes until the process has ended, then fails the calls that are left.
 func (c *child) communicate() {
 	c.Communicate(c.writeLines, func() {
 		process.ReadLines(c.Pipes.Stdout, process.MaxLine, c.receive)
@@ -113,13 +113,13 @@ func (c *child) closedStdio(why string) {
 	case <-time.After(closedStdioGrace):
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.end == nil { // Else it is on its way out, and whoever sent it has set a limit.
+		if c.end == nil { // Otherwise it is exiting already, within a limit.
 			c.killLocked(&exitCause{kind: crashed, text: why})
 		}
 	}
 }
 
-// kill ends the process group, and is the reason for it unless there is one already.
+// kill kills the process group, because of e unless there is a cause already.
 func (c *child) kill(e *exitCause) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +134,8 @@ func (c *child) killLocked(e *exitCause) {
 	c.Signal(unix.SIGKILL)
 }
 
-// stop asks the child to exit, in three ways, each for a part of limit, and returns when it is dead.
+// stop asks the child to exit, by the stop line and then by SIGTERM, each for half of limit; then it kills it. It
+// returns when the child is dead.
 func (c *child) stop(limit time.Duration) {
 	c.sendStop(c.newID())
 	polite := time.NewTimer(limit / 2)
@@ -145,7 +146,7 @@ func (c *child) stop(limit time.Duration) {
 	case <-polite.C:
 	}
 	c.Signal(unix.SIGTERM)
-	c.Pipes.Stdin.Close() // If it never read the stop line, the writer still hangs on it.
+	c.Pipes.Stdin.Close() // If it never read the stop line, the writer is still blocked on it.
 	firm := time.NewTimer(limit / 2)
 	defer firm.Stop()
 	select {

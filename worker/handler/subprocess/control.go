@@ -13,7 +13,7 @@ import (
 	"leasehold/worker/header"
 )
 
-// enqueueControl makes a request of a control line, whose id it chooses.
+// enqueueControl queues a control line, whose id it chooses.
 func (c *child) enqueueControl(timeout time.Duration, line func(id string) any) (*call, error) {
 	id := c.newID()
 	text, err := wire.EncodeLine(line(id))
@@ -88,7 +88,7 @@ func (c *child) assign(ctx context.Context, a handler.Assignment, limit time.Dur
 	return true, nil
 }
 
-// revoke tells the child that a partition is no longer its own. The acknowledgement is waited for until ctx ends.
+// revoke tells the child that it has lost a partition, and waits for the acknowledgement until ctx ends.
 func (c *child) revoke(ctx context.Context, a handler.Assignment, reason string) error {
 	c.mu.Lock()
 	epoch, known := c.assigned[a.Partition]
@@ -106,7 +106,7 @@ func (c *child) revoke(ctx context.Context, a handler.Assignment, reason string)
 	return c.awaitAck(ctx, r)
 }
 
-// awaitAck waits for the acknowledgement of a control line. One that is given up is forgotten: it harms nobody late.
+// awaitAck waits for the acknowledgement of a control line. Once it gives up, a late one is ignored.
 func (c *child) awaitAck(ctx context.Context, r *call) error {
 	select {
 	case <-r.done:
@@ -123,7 +123,7 @@ func (c *child) awaitAck(ctx context.Context, r *call) error {
 	return errOtherPartition
 }
 
-// sendLine queues a line whose answer nobody waits for; false if the child takes no more.
+// sendLine queues a line that needs no reply. It returns false if the child accepts no more.
 func (c *child) sendLine(line []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -14,10 +14,9 @@ import (
 // ErrChildEnded says that a child takes no more lines: it is dead or dying, or was told to stop.
 var ErrChildEnded = errors.New("handler child has ended")
 
-// Probe is one life of a subprocess handler's child, for those who look into the child itself: they write its lines,
-// in any order and to any rule, and judge all that it answers. A Subprocess would not write a wrong line, and would
-// ignore a wrong answer. The process is kept exactly as a node keeps it: own group, clean environment, dead when we
-// are.
+// Probe is one run of a subprocess handler's child, for checks of the child itself: the caller writes its lines, in any
+// order, valid or not, and judges every reply. A Handler would never write an invalid line, and would ignore an invalid
+// reply. The process runs exactly as on a node: in its own group, with a clean environment, and it dies with us.
 //
 // Methods can be called from several goroutines.
 type Probe struct {
@@ -29,7 +28,7 @@ type Probe struct {
 	token string // Of the last init line.
 }
 
-// StartProbe starts a child and tells it nothing. Each line of its stdout goes to heard, from one goroutine; the line
+// StartProbe starts a child and sends it nothing. Each line of its stdout goes to heard, from one goroutine; the line
 // is only valid during the call.
 func StartProbe(cfg Config, env handler.Env, heard func(line []byte)) (*Probe, error) {
 	cfg, err := handler.Complete(cfg)
@@ -111,7 +110,7 @@ func (d *Probe) Kill() {
 	<-d.c.dead
 }
 
-// Ended is closed when the child is dead and all that it said has been heard.
+// Ended is closed when the child is dead and all of its output has been read.
 func (d *Probe) Ended() <-chan struct{} { return d.c.dead }
 
 // Ending says how the child ended, with the last lines of its stderr. It waits for the end.
@@ -126,5 +125,5 @@ func (d *Probe) Succeeded() bool {
 	return d.c.Cmd.ProcessState.Success()
 }
 
-// LastWords is the end of what the child has written to stderr.
+// LastWords returns the last lines that the child wrote to stderr.
 func (d *Probe) LastWords() string { return d.c.out.Last() }

@@ -9,10 +9,10 @@ import (
 // errFenced ends a call whose lane lost the right to start it while it waited for the child. It was not made.
 var errFenced = handler.NewNotCalled("the partition may not start a call any more")
 
-// enqueue queues a request for the child; false if the child is about to die.
+// enqueue queues a call for the child. It returns false if the child is about to die.
 //
-// Only the oldest line that the child has is on the clock, and only that one is to blame when the child dies: the
-// others may not even have been read. A child that works on several at once is held to the same clock, a little late.
+// Only the oldest line that the child has is timed, and only that one is to blame when the child dies: the others may
+// not even have been read. A child that works on several at once is timed in the same way, a little late.
 func (c *child) enqueue(r *call) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -29,7 +29,7 @@ func (c *child) enqueue(r *call) bool {
 	return true
 }
 
-// sendLocked has the writer write a request, with mu held.
+// sendLocked has the writer write a call's line, with mu held.
 func (c *child) sendLocked(r *call) {
 	c.pending = append(c.pending, r)
 	c.outbox = append(c.outbox, r)
@@ -40,11 +40,11 @@ func (c *child) sendLocked(r *call) {
 	c.wakeWriter()
 }
 
-// advanceLocked sends the next message once the child has answered all that it has, with mu held.
+// advanceLocked sends the next message once the child has replied to all that it has, with mu held.
 //
-// A line in the pipe cannot be withdrawn. Were the messages of many partitions to wait there, a partition that is
-// drained would have to wait for all in front of it, and to cancel its call would mean to kill the child in the call
-// of another. Control lines need no turn: they are short, and a drained partition never waits for one.
+// A line in the pipe cannot be withdrawn. If the messages of many partitions waited there, a partition that is
+// drained would have to wait for all before it, and cancelling its call would kill the child during a call of
+// another. Control lines are sent at once: they are short, and a drained partition never waits for one.
 //
 // The lane's fence check is old by now, perhaps by the length of a stop of this process, so there is another one.
 func (c *child) advanceLocked() {
@@ -80,7 +80,7 @@ func (c *child) nextLine() (line []byte, more bool) {
 	return r.line, true
 }
 
-// withdraw takes back a request that the writer has not begun with. The child then never hears of it.
+// withdraw takes back a call that the writer has not begun to write. It returns false if it is too late.
 func (c *child) withdraw(r *call) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,7 +98,7 @@ func (c *child) withdraw(r *call) bool {
 	return true
 }
 
-// forget stops waiting for an answer.
+// forget stops waiting for a reply.
 func (c *child) forget(r *call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 )
 
 // revokeTime bounds how long a hand-over waits for a child to acknowledge that a partition is gone. A child busy with
-// another partition's call answers late, and the hand-over must not wait for that: the acknowledgement is a courtesy,
-// no call of the partition is under way.
+// another partition's call replies late, and the hand-over must not wait for that: it does not need the
+// acknowledgement, since no call of the partition is under way.
 const revokeTime = time.Second
 
 // Handler has messages handled by long-lived child processes over their standard streams: docs/handlers.md holds the
@@ -50,8 +50,8 @@ func (s *Handler) Run(ctx context.Context) error {
 // busy with another partition's message.
 func (s *Handler) OwnsDeadline() bool { return true }
 
-// Handle has the partition's child handle the message. If the child dies with it, the oldest message that it had is
-// charged with an attempt, and the others are to be called again at once. Handle returns after the child is dead if
+// Handle has the partition's child handle the message. If the child dies, the oldest message that it had is
+// charged with an attempt, and the others are repeated at once. Handle returns after the child is dead if
 // that is how the call ends.
 func (s *Handler) Handle(ctx context.Context, m *handler.Message) handler.Result {
 	c, notReady := s.readyChild(handler.TurnOf(ctx).Live, m)
@@ -69,7 +69,7 @@ func (s *Handler) BatchSize(partition int) int {
 	return 1
 }
 
-// HandleBatch is Handle for a batch. If the child dies with it, nobody knows which of its messages is to blame.
+// HandleBatch is Handle for a batch. If the child dies, it is unknown which of its messages is to blame.
 func (s *Handler) HandleBatch(ctx context.Context, ms []*handler.Message) handler.BatchResult {
 	c, notReady := s.readyChild(handler.TurnOf(ctx).Live, ms[0])
 	switch {
@@ -81,8 +81,8 @@ func (s *Handler) HandleBatch(ctx context.Context, ms []*handler.Message) handle
 	return c.callBatch(ctx, ms)
 }
 
-// readyChild returns the child that is to handle a call beginning with m, or nil and why there is none. It waits no
-// longer than the lane may start calls: nothing that is lost if it gives up has begun.
+// readyChild returns the child for a call beginning with m, or nil and why there is none. It waits only as long as the
+// lane may start calls: no call has begun that could be lost.
 //
 // The caller has just made sure that the partition is still its own, and that is only worth something for a moment. So
 // a call that had to wait, for a child to start or to take the partition over, is not made but asked for again.
@@ -91,7 +91,7 @@ func (s *Handler) readyChild(ctx context.Context, m *handler.Message) (*child, h
 	if c == nil {
 		return nil, down
 	}
-	// A child that was started since the partition was assigned has not heard of it.
+	// A child that was started since then does not know of the partition.
 	a := handler.Assignment{Partition: m.Partition, Epoch: m.Epoch, NextSeq: m.Seq}
 	sent, err := c.assign(ctx, a, s.cfg.StartTimeout)
 	switch {
@@ -146,11 +146,11 @@ func (s *Handler) supervisor(partition int) *childSupervisor {
 	return s.supervisors[partition%len(s.supervisors)]
 }
 
-// childStatus is what there is to know about a child.
+// childStatus describes a child.
 type childStatus struct {
 	PID     int    // 0 if there is none.
 	Starts  int    // How often it has been started.
-	Ignored int    // Answers of this child that nobody waited for.
+	Ignored int    // Replies of this child that no call waited for.
 	Error   string // Why there is none, if it does not start.
 }
 

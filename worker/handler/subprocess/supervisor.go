@@ -19,7 +19,7 @@ const (
 	restartMax = 30 * time.Second
 )
 
-// childSupervisor keeps one child alive, from the first time that somebody wants it.
+// childSupervisor keeps one child running, from its first use.
 type childSupervisor struct {
 	cfg    Config
 	env    handler.Env
@@ -40,7 +40,7 @@ func newChildSupervisor(cfg Config, env handler.Env, log hclog.Logger) *childSup
 	return &childSupervisor{cfg: cfg, env: env, log: log, wanted: make(chan struct{}), changed: make(chan struct{})}
 }
 
-// update changes the slot's state and wakes everybody who waits for it.
+// update changes the supervisor's state and wakes up all that wait for it.
 func (s *childSupervisor) update(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,10 +107,10 @@ func (s *childSupervisor) afterDeath(ctx context.Context, c *child, wait time.Du
 		return wait
 	case e.kind != crashed:
 		c.log.Warn("handler child killed", "reason", e.text)
-		return restartMin // We ended it. Nothing says that the next one will fail.
+		return restartMin // We ended it. The next one need not fail.
 	case c.given() > 0:
 		c.log.Warn("handler child died", "reason", e.text, "next_ms", restartMin.Milliseconds())
-		s.pause(ctx, nil, restartMin) // It worked; the lanes' backoff looks after a message that kills it.
+		s.pause(ctx, nil, restartMin) // It worked; for a message that kills it there is the lanes' backoff.
 		return restartMin
 	}
 	c.log.Warn("handler child died before its first message", "reason", e.text, "next_ms", wait.Milliseconds())
@@ -129,8 +129,8 @@ func (s *childSupervisor) pause(ctx context.Context, reason error, wait time.Dur
 	}
 }
 
-// ready returns a child that takes calls, and whether it had to wait for it. It waits for one that is on its way, but
-// not for one that keeps failing: that is what unavailable is for.
+// ready returns a child that accepts calls, and whether it had to wait for it. It waits for one that is starting, but
+// not for one that keeps failing: the result is then unavailable.
 func (s *childSupervisor) ready(ctx context.Context) (c *child, waited bool, r handler.Result) {
 	s.want.Do(func() { close(s.wanted) })
 	for ; ; waited = true {

@@ -10,7 +10,7 @@ import (
 // maxUnmatched bounds how much of a line is kept for an error, in bytes.
 const maxUnmatched = 200
 
-// noteUnmatched keeps a line of stdout that answers nothing: if an answer is missing later, it may be this one,
+// noteUnmatched keeps a line of stdout that is not a reply: if a reply is missing later, it may be this one,
 // misspelled.
 func (c *child) noteUnmatched(line []byte) {
 	c.mu.Lock()
@@ -24,7 +24,7 @@ func (c *child) noteUnmatchedLocked(line []byte) {
 	}
 }
 
-// withUnmatched adds the last line that answered nothing to the reason for which an answer is missing.
+// withUnmatched adds the last line that was not a reply to the reason of a call whose reply is missing.
 func (c *child) withUnmatched(reason string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -79,7 +79,7 @@ func (c Config) Resources() handler.Resources {
 	return r
 }
 
-// WithPaths returns c with the answer of file in place of each path.
+// WithPaths returns c with each path replaced by the result of file for it.
 func (c Config) WithPaths(file, _ func(path string) string) handler.Config {
 	c.SecretFiles = slices.Clone(c.SecretFiles)
 	for i, name := range c.SecretFiles {
@@ -103,7 +103,8 @@ var ownHeaders = []string{
 	"x-idempotency-key",
 }
 
-// headerFault says why a header cannot be one of every request. The value is not repeated: it may be a secret.
+// headerFault says why a header cannot be sent with every request, "" if it can. The value is not repeated: it may be a
+// secret.
 func headerFault(name, value string) string {
 	lower := strings.ToLower(name)
 	switch {

@@ -8,16 +8,16 @@ import (
 	"sync/atomic"
 )
 
-// answerConn is a connection on which an answer counts even if the request could not be sent to its end. A service
-// that refuses a body for its size answers and closes without reading on: the transport then gives up at the failed
-// write, and the answer, which has arrived, is lost. So once a part of a request is out, a write that fails because
-// the connection has ended counts as done; reading tells how the call ended.
+// answerConn is a connection on which a response counts even if the request could not be sent completely. A service
+// that refuses a body for its size responds and closes without reading the rest: the transport then gives up at the
+// failed write, and the response, which has arrived, is lost. So once part of a request has been written, a write that
+// fails because the connection was closed counts as done; reading tells how the call ended.
 type answerConn struct {
 	net.Conn
 	sent atomic.Bool // Something of the request at hand was written.
 }
 
-// dialAnswer connects as the transport asks for it.
+// dialAnswer is the transport's dial function.
 func dialAnswer(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := (&net.Dialer{Timeout: connectTime}).DialContext(ctx, network, address)
 	if err != nil {
@@ -26,7 +26,7 @@ func dialAnswer(ctx context.Context, network, address string) (net.Conn, error) 
 	return &answerConn{Conn: conn}, nil
 }
 
-// beginRequest has the first write of the next request fail if it must: nothing of it is out then.
+// beginRequest lets the first write of the next request fail as usual: nothing of it has been written then.
 func beginRequest(conn net.Conn) {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
@@ -36,7 +36,7 @@ func beginRequest(conn net.Conn) {
 	}
 }
 
-// Write writes to the connection. Once part of a request is out, the end of the connection is not an error.
+// Write writes to the connection. Once part of a request has been written, a closed connection is not an error.
 func (c *answerConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if n > 0 {

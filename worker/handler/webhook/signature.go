@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Bounds of a signing secret, in bytes, as the Standard Webhooks specification has them.
+// Bounds of a signing secret, in bytes, as Standard Webhooks specifies them.
 const (
 	secretPrefix = "whsec_"
 	minSecret    = 24
@@ -23,7 +23,7 @@ const (
 // receivers accept a request if one of its signatures is right.
 type signer struct{ keys [][]byte }
 
-// parseSecret reads what a file of secret_files holds. Its errors do not repeat the content.
+// parseSecret parses the content of one of secret_files. Its errors do not repeat the content.
 func parseSecret(text string) ([]byte, error) {
 	coded, ok := strings.CutPrefix(strings.TrimSpace(text), secretPrefix)
 	key, err := base64.StdEncoding.DecodeString(coded)

@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// connectTime is how long a connection may take. It ends before most timeouts, and then a host that is gone shows as
-	// unavailable soon.
+	// connectTime is how long a connection may take. It is shorter than most timeouts, so that a host that is gone soon
+	// shows as unavailable.
 	connectTime = 10 * time.Second
 	// keptConnections is how many idle connections are kept: one for every partition that a node can hold.
 	keptConnections = 1024
@@ -57,7 +57,7 @@ func New(cfg Config, env handler.Env) (*Handler, error) {
 		TLSHandshakeTimeout: connectTime,
 		MaxIdleConnsPerHost: keptConnections,
 		IdleConnTimeout:     90 * time.Second,
-		// HTTP/2 would have calls of all partitions share a connection, and sends some of them again by itself.
+		// With HTTP/2 the calls of all partitions would share a connection, and the transport repeats some by itself.
 		Protocols: http1(),
 	}}, nil
 }
@@ -75,7 +75,7 @@ func (h *Handler) Run(ctx context.Context) error {
 	return nil
 }
 
-// Handle posts the message. The status decides, as soon as it is there; the body only says why.
+// Handle posts the message. The status alone decides; the body only says why.
 func (h *Handler) Handle(ctx context.Context, m *handler.Message) handler.Result {
 	headers := h.messageHeader(m)
 	h.files.signer.sign(headers, m.ID, time.Now(), m.Data)
@@ -89,7 +89,7 @@ func (h *Handler) Handle(ctx context.Context, m *handler.Message) handler.Result
 	return answer.result()
 }
 
-// BatchSize is what the config says.
+// BatchSize is the configured batch size.
 func (h *Handler) BatchSize(int) int { return h.cfg.Batch }
 
 // HandleBatch posts the messages as lines of JSON.
@@ -115,7 +115,7 @@ func (h *Handler) HandleBatch(ctx context.Context, ms []*handler.Message) handle
 	return wire.ParseBatchReply(answer.body, ms)
 }
 
-// response is what came back.
+// response is a response, with as much of its body as is of use.
 type response struct {
 	code   int
 	header http.Header
@@ -123,7 +123,7 @@ type response struct {
 	err    error  // Why that is not all of it.
 }
 
-// result is what the answer means for a message.
+// result converts the response to one message.
 func (a *response) result() handler.Result {
 	text := header.OneLine(string(a.body))
 	if to := a.header.Get("Location"); a.code/100 == 3 && to != "" {
@@ -135,8 +135,8 @@ func (a *response) result() handler.Result {
 	return wire.StatusResult(a.code, text, a.header)
 }
 
-// wantsTLS recognises the answer of a TLS listener that was spoken to in plain text, as Go's server, nginx and Apache
-// give it. Its 400 is about the address and not about the message.
+// wantsTLS recognises the response of a TLS listener to plain HTTP, as Go's server, nginx and Apache give it. Its 400
+// is about the address, not the message.
 func wantsTLS(text string) bool {
 	for _, said := range []string{"HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port",
 		"speaking plain HTTP to an SSL-enabled server port"} {
@@ -147,7 +147,7 @@ func wantsTLS(text string) bool {
 	return false
 }
 
-// post makes a request and returns the answer, or nil and what it means that there is none. It uses the transport
+// post makes a request and returns the response, or nil and the result of a call without one. It uses the transport
 // itself, which follows no redirects.
 func (h *Handler) post(ctx context.Context, headers http.Header, body []byte) (*response, handler.Result) {
 	var connected atomic.Bool
@@ -169,8 +169,8 @@ func (h *Handler) post(ctx context.Context, headers http.Header, body []byte) (*
 	return &response{code: resp.StatusCode, header: resp.Header, body: text, err: err}, handler.Result{}
 }
 
-// noResponse is the result of a request without an answer. Before there is a connection, the message cannot be the
-// cause; once there is one, it may be, and somebody may be working on it.
+// noResponse is the result of a request without a response. Before there is a connection, the message cannot be the
+// cause; once there is one, it may be, and the service may be working on it.
 func noResponse(ctx context.Context, err error, connected bool) handler.Result {
 	switch {
 	case ctx.Err() != nil && connected:
@@ -187,8 +187,8 @@ func noResponse(ctx context.Context, err error, connected bool) handler.Result {
 	return handler.NewUnavailable("%w", err)
 }
 
-// brokeOff holds for errors of a connection that the other side closed. Other errors after the connection was made come
-// from something that does not speak HTTP: the address is wrong.
+// brokeOff reports whether an error is that of a connection which the other side closed. Other errors after the
+// connection was made come from something that does not speak HTTP: the address is wrong.
 func brokeOff(err error) bool {
 	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
 		if errors.Is(err, e) {
@@ -198,7 +198,7 @@ func brokeOff(err error) bool {
 	return false
 }
 
-// commonHeaders are what all requests have in common.
+// commonHeaders returns the headers that all requests have in common.
 func (h *Handler) commonHeaders() http.Header {
 	headers := make(http.Header, usualHeaders)
 	headers.Set("User-Agent", h.app)
@@ -211,15 +211,14 @@ func (h *Handler) commonHeaders() http.Header {
 	return headers
 }
 
-// setIdempotencyKey spells the header in lower case, which means the same to the receiver. The transport would take it,
-// in its usual spelling, for a leave to send the request again by itself when the connection breaks off: a call for
-// which nobody has checked the fence.
+// setIdempotencyKey spells the header in lower case, which means the same to the receiver. In its usual spelling it
+// would allow the transport to repeat the request by itself when the connection breaks: a call without a fence check.
 func setIdempotencyKey(headers http.Header, key string) {
 	headers["idempotency-key"] = []string{header.Escape(key, header.IsControl)}
 }
 
-// messageHeader is the envelope of a message: a CloudEvent in binary mode, everything once more under our own names,
-// and the publisher's headers.
+// messageHeader returns the envelope of a message: as a CloudEvent in binary mode, once more under our own names, and
+// the publisher's headers.
 func (h *Handler) messageHeader(m *handler.Message) http.Header {
 	headers := h.commonHeaders()
 	for _, f := range m.Envelope() {
@@ -237,10 +236,10 @@ func (h *Handler) messageHeader(m *handler.Message) http.Header {
 	return headers
 }
 
-// passedHeaders are the publisher's headers as they are passed on: those that mean to a receiver what they mean to us
-// under their names, others behind otherHeader. Of what may stand in a request once, the first keeps its name;
-// receivers would disagree on which of two counts. Attributes of a CloudEvent keep theirs only if all that an event
-// needs are there: else they would change ours.
+// passedHeaders returns the publisher's headers as they are passed on: under their own names if they mean the same to a
+// receiver as to us, the others with otherHeader before their names. Of a header that a request may have only once, the
+// first value keeps the name: receivers would disagree on which of two counts. Attributes of a CloudEvent keep their
+// names only if the event is complete: otherwise they would change ours.
 func passedHeaders(headers map[string][]string) http.Header {
 	passed, event := make(http.Header, len(headers)), isBinaryEvent(headers)
 	for _, name := range slices.Sorted(maps.Keys(headers)) {

@@ -34,7 +34,7 @@ func EncodeBatch(ms []*handler.Message, limit int) (body []byte, n int, err erro
 	return body, len(ms), nil
 }
 
-// BatchID tells batches apart: from the same message to the same message of a partition it is always the same batch.
+// BatchID identifies a batch: batches with the same first and last message of a partition have the same id.
 func BatchID(ms []*handler.Message) string {
 	return ms[0].ID + "-" + strconv.FormatUint(ms[len(ms)-1].Seq, 10)
 }
@@ -56,13 +56,13 @@ func batchFields(ms []*handler.Message) []handler.Field {
 	}
 }
 
-// contradiction is the result of a batch whose answer contradicts itself or the batch. Nothing of it is believed.
+// contradiction is the result of a batch whose reply contradicts itself or the batch. The reply is ignored.
 func contradiction(format string, args ...any) handler.BatchResult {
 	return handler.BatchResult{Result: handler.Result{Status: handler.Retry,
 		Reason: header.OneLine("unbelievable answer to a batch: " + fmt.Sprintf(format, args...))}}
 }
 
-// ParseBatchReply reads what a service has answered to a batch: nothing, which means that all is done, or JSON.
+// ParseBatchReply reads a service's reply to a batch: nothing, which means that all is done, or JSON.
 func ParseBatchReply(body []byte, ms []*handler.Message) handler.BatchResult {
 	body = bytes.TrimSpace(jsondata.TrimBOM(body))
 	var a Reply
@@ -81,7 +81,7 @@ func ParseBatchReply(body []byte, ms []*handler.Message) handler.BatchResult {
 // statusPartial says that a part of a batch, from its beginning, is done.
 const statusPartial = "partial"
 
-// BatchResult is what the answer to a batch means.
+// BatchResult converts the reply to a batch.
 func (a Reply) BatchResult(ms []*handler.Message) handler.BatchResult {
 	switch named := a.OKThrough != nil || a.Failed != nil; {
 	case a.Status == statusPartial, named && (a.Status == string(handler.OK) || a.Status == ""):
@@ -92,8 +92,8 @@ func (a Reply) BatchResult(ms []*handler.Message) handler.BatchResult {
 	return handler.BatchResult{Result: a.Result()}
 }
 
-// partial is what an answer means that names how far the batch is done, and perhaps who failed. Only a prefix can have
-// succeeded, so the failed message is the one behind it.
+// partial converts a reply that says how far the batch is done, and perhaps which message failed. Only a prefix can
+// have succeeded, so the failed message is the one after it.
 func (a Reply) partial(ms []*handler.Message) handler.BatchResult {
 	var through uint64
 	if a.OKThrough != nil {
@@ -121,7 +121,7 @@ func (a Reply) partial(ms []*handler.Message) handler.BatchResult {
 	return handler.BatchResult{OK: done, Result: a.Failed.Result(), Named: true}
 }
 
-// BatchHeader are the headers of a batch but for those of its transport.
+// BatchHeader returns the headers of a batch, except those of its transport.
 func BatchHeader(ms []*handler.Message) http.Header {
 	h := http.Header{"Content-Type": {ndjson}}
 	for _, f := range batchFields(ms) {

@@ -1,5 +1,5 @@
-// Package wire is what handlers outside this process are sent and answer: the JSON lines of a child process, batches
-// as lines of JSON, and the meaning of HTTP statuses.
+// Package wire encodes what handlers outside this process are sent, and decodes their replies: the JSON lines of a
+// child process, batches as lines of JSON, and the meaning of HTTP statuses.
 package wire
 
 import (
@@ -32,7 +32,7 @@ type InitLine struct {
 	Node     string         `json:"node"`
 	Group    string         `json:"group"`
 	Topic    string         `json:"topic"`
-	MaxBatch int            `json:"max_batch"` // Most messages of a batch; of use to a child that wants batches.
+	MaxBatch int            `json:"max_batch"` // Maximum batch size, for a child that wants batches.
 	Config   map[string]any `json:"config"`
 }
 
@@ -151,34 +151,34 @@ const (
 	WantsParallel = "parallel" // Calls of several partitions at once.
 )
 
-// Reply is a line from a child, or what a service says about a batch.
+// Reply is a line from a child, or a service's reply to a batch.
 type Reply struct {
 	Type  string `json:"type"` // "ack" or "result"
 	ID    string `json:"id"`
 	Token string `json:"token"` // Of init, if its ack had it.
 	outcome
-	Attempt   int          `json:"attempt"`    // Optional echo; an answer to another attempt is not one to this.
+	Attempt   int          `json:"attempt"`    // Optional echo: a reply to another attempt does not count for this one.
 	Wants     []string     `json:"wants"`      // Of the ack of init.
 	OKThrough *uint64      `json:"ok_through"` // Of a batch: every message up to this sequence is done.
 	Failed    *failedReply `json:"failed"`     // Of a batch: the message after those.
 }
 
-// outcome is what became of a message or a batch.
+// outcome is the outcome of a message or a batch.
 type outcome struct {
 	Status  string  `json:"status"`
 	Reason  string  `json:"reason"`
 	AfterMS float64 `json:"after_ms"`
 }
 
-// failedReply is what became of one message of a batch.
+// failedReply is the outcome of one message of a batch.
 type failedReply struct {
 	Seq uint64 `json:"seq"`
 	outcome
 }
 
-// ParseReply reads a line as an answer. Anything that is not one is output of the program: false. A line that is
-// meant as an answer and has a field of the wrong type still ends its call, as Retry: waiting for the timeout helps
-// nobody. Some runtimes begin a pipe with a byte order mark.
+// ParseReply reads a line as a reply. It returns false for any other line, which is output of the program. A reply with
+// a field of the wrong type still ends its call, as Retry: nothing is gained by waiting for the timeout. Some runtimes
+// begin a pipe with a byte order mark.
 func ParseReply(line []byte) (Reply, bool) {
 	line = bytes.TrimSpace(jsondata.TrimBOM(line))
 	if len(line) == 0 || line[0] != '{' {
@@ -197,7 +197,7 @@ func ParseReply(line []byte) (Reply, bool) {
 	return a, true
 }
 
-// Result is what the outcome means.
+// Result converts the outcome.
 func (o outcome) Result() handler.Result {
 	switch s := handler.Status(o.Status); s {
 	case handler.OK:

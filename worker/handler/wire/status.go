@@ -10,7 +10,7 @@ import (
 	"leasehold/worker/header"
 )
 
-// StatusOf is what a status of HTTP says about a call. NATS services use the same numbers for their errors.
+// StatusOf maps an HTTP status code to the status of a call. NATS services use the same codes for their errors.
 func StatusOf(code int) handler.Status {
 	switch code {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong,
@@ -33,7 +33,7 @@ func StatusOf(code int) handler.Status {
 	return handler.Retry
 }
 
-// StatusResult is what an answer with a status means, of which text says why.
+// StatusResult converts a response with a status code, a text and headers to a result.
 func StatusResult(code int, text string, h map[string][]string) handler.Result {
 	r := handler.Result{Status: StatusOf(code)}
 	if r.Status == handler.OK {
@@ -52,8 +52,8 @@ func StatusResult(code int, text string, h map[string][]string) handler.Result {
 	return r
 }
 
-// retryAfter reads a Retry-After header: seconds, or a date. A date is held against the sender's own clock, if it says
-// what that shows, since ours may be far off. 0 is nothing that could be obeyed.
+// retryAfter reads a Retry-After header: seconds, or a date. A date is compared with the sender's own clock, if its
+// response has a date, since ours may be far off. It returns 0 if there is nothing to obey.
 func retryAfter(value, date string, now time.Time) time.Duration {
 	value = strings.TrimSpace(value)
 	if seconds, err := strconv.ParseFloat(value, 64); err == nil {

@@ -1,4 +1,5 @@
-package api
+// Package guard is what every request of the HTTP API passes before it is answered: who may ask for what.
+package guard
 
 import (
 	"crypto/sha256"
@@ -8,40 +9,44 @@ import (
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
+
+	"leasehold/internal/api/listen"
+	"leasehold/internal/api/reply"
 )
 
 // openPaths need no token: monitoring polls them, often with tools that cannot send one.
 var openPaths = map[string]bool{"/livez": true, "/readyz": true}
 
-// guard requires the token on the port. Access to the socket is controlled by its file mode.
-func guard(token string, next http.Handler) http.Handler {
+// Token requires the token on the port. Access to the socket is controlled by its file mode.
+func Token(token string, next http.Handler) http.Handler {
 	if token == "" {
 		return next
 	}
 	want := sha256.Sum256([]byte(token))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if openPaths[r.URL.Path] || onSocket(r) || shows(r, want) {
+		if openPaths[r.URL.Path] || OnSocket(r) || shows(r, want) {
 			next.ServeHTTP(w, r)
 			return
 		}
 		w.Header().Set("WWW-Authenticate", `Bearer realm="leasehold"`)
-		_ = writeJSON(w, http.StatusUnauthorized, failure{Error: "this needs the token of http.token_file"}) // A stranger's loss.
+		_ = reply.JSON(w, http.StatusUnauthorized, reply.Failure{Error: "this needs the token of http.token_file"}) // A stranger's loss.
 	})
 }
 
-// closeStrangers ends the port's connections behind an answer to a caller who has not shown the token, so that those who ask
+// CloseStrangers ends the port's connections behind an answer to a caller who has not shown the token, so that those who ask
 // only for health hold none.
-func closeStrangers(token string, next http.Handler) http.Handler {
+func CloseStrangers(token string, next http.Handler) http.Handler {
 	want := sha256.Sum256([]byte(token))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !onSocket(r) && (token == "" || !shows(r, want)) {
+		if !OnSocket(r) && (token == "" || !shows(r, want)) {
 			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-func onSocket(r *http.Request) bool {
+// OnSocket reports whether a request came in by a socket.
+func OnSocket(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	return ok && local.Network() == "unix"
 }
@@ -53,15 +58,15 @@ func shows(r *http.Request, want [sha256.Size]byte) bool {
 	return found && strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
-// guardChange lets through what changes the cluster: from the socket, or from who has shown the token. A port without a
+// Change lets through what changes the cluster: from the socket, or from who has shown the token. A port without a
 // token answers everybody on this machine, whose browsers and users may all look and must not change a thing. A handler has
 // the right to the socket by its user, and no business there: what it was made to run by a message must not seek or drop.
-func guardChange(token string, childrenChange bool, log hclog.Logger) func(http.HandlerFunc) http.Handler {
+func Change(token string, childrenChange bool, log hclog.Logger) func(http.HandlerFunc) http.Handler {
 	open := guardOpenPort(token, "changes are made through the agent's socket, or with a token (http.token_file)")
 	return func(next http.HandlerFunc) http.Handler {
 		return audited(log, open(func(w http.ResponseWriter, r *http.Request) {
-			if from, _ := originOf(r.Context()); !childrenChange && from.caller.isHandler() {
-				_ = writeJSON(w, http.StatusForbidden, failure{Error: "handlers may not make changes: run this outside of the agent's processes"})
+			if from, _ := listen.OriginOf(r.Context()); !childrenChange && from.Caller.IsHandler() {
+				_ = reply.JSON(w, http.StatusForbidden, reply.Failure{Error: "handlers may not make changes: run this outside of the agent's processes"})
 				return
 			}
 			next(w, r)
@@ -69,8 +74,8 @@ func guardChange(token string, childrenChange bool, log hclog.Logger) func(http.
 	}
 }
 
-// guardPrivate is guardChange for messages, which are users' data: clients that may not publish may not read them either.
-func guardPrivate(token string) func(http.HandlerFunc) http.Handler {
+// Private is Change for messages, which are users' data: clients that may not publish may not read them either.
+func Private(token string) func(http.HandlerFunc) http.Handler {
 	return guardOpenPort(token, "messages go through the agent's socket, or need a token (http.token_file)")
 }
 
@@ -81,16 +86,16 @@ const readOnlyRefusal = "this socket only shows state: messages and changes are 
 func guardOpenPort(token, refusal string) func(http.HandlerFunc) http.Handler {
 	return func(next http.HandlerFunc) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			from, _ := originOf(r.Context())
+			from, _ := listen.OriginOf(r.Context())
 			switch {
-			case from.readOnly:
-				_ = writeJSON(w, http.StatusForbidden, failure{Error: readOnlyRefusal})
+			case from.ReadOnly:
+				_ = reply.JSON(w, http.StatusForbidden, reply.Failure{Error: readOnlyRefusal})
 				return
-			case token != "" || onSocket(r):
+			case token != "" || OnSocket(r):
 				next(w, r)
 				return
 			}
-			_ = writeJSON(w, http.StatusForbidden, failure{Error: refusal}) // A stranger's loss.
+			_ = reply.JSON(w, http.StatusForbidden, reply.Failure{Error: refusal}) // A stranger's loss.
 		})
 	}
 }

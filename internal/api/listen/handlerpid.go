@@ -1,4 +1,4 @@
-package api
+package listen
 
 import (
 	"bytes"
@@ -11,9 +11,9 @@ import (
 // maxAncestors bounds the way up from a process; nobody nests shells so deep.
 const maxAncestors = 64
 
-// isHandler reports whether the caller is a handler's process: one that descends from this one, or, as a service of
+// IsHandler reports whether the caller is a handler's process: one that descends from this one, or, as a service of
 // systemd, any other of the same service, where one that has left its parents stays.
-func (c caller) isHandler() bool {
+func (c Caller) IsHandler() bool {
 	if c.cred == nil || int(c.cred.Pid) == os.Getpid() {
 		return false
 	}

@@ -1,4 +1,4 @@
-package api
+package guard
 
 import (
 	"fmt"
@@ -6,21 +6,23 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"leasehold/internal/api/reply"
 )
 
-// guardHost answers on a port without a token only those who ask for this machine by its own name or address. A web page
+// Host answers on a port without a token only those who ask for this machine by its own name or address. A web page
 // whose name was made to mean 127.0.0.1 asks for that name.
-func guardHost(token string, next http.Handler) http.Handler {
+func Host(token string, next http.Handler) http.Handler {
 	if token != "" {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if onSocket(r) || isOwnHost(r) {
+		if OnSocket(r) || isOwnHost(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
 		w.Header().Set("Connection", "close")
-		_ = writeJSON(w, http.StatusMisdirectedRequest, failure{ // A stranger's loss.
+		_ = reply.JSON(w, http.StatusMisdirectedRequest, reply.Failure{ // A stranger's loss.
 			Error: fmt.Sprintf("the Host %q is not this machine's: without a token (http.token_file) ask for localhost or 127.0.0.1", r.Host)})
 	})
 }

@@ -1,4 +1,4 @@
-package api
+package listen
 
 import (
 	"context"
@@ -20,8 +20,8 @@ const (
 	descriptorShare = 8
 )
 
-// connectionLimit is maxConnections, or less where the process may have few descriptors.
-func connectionLimit() int {
+// Limit is maxConnections, or less where the process may have few descriptors.
+func Limit() int {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return maxConnections
@@ -29,26 +29,27 @@ func connectionLimit() int {
 	return int(min(maxConnections, max(files.Cur/descriptorShare, 1)))
 }
 
-// boundedListener has a bounded number of connections. A new one beyond that takes the place of one that waits for a
+// Bounded is a listener that has a bounded number of connections. A new one beyond that takes the place of one that waits for a
 // request, first of those that never made one, the oldest first. If every connection is in a request, the new one is
 // surplus.
-type boundedListener struct {
+type Bounded struct {
 	net.Listener
 	most     int
-	readOnly bool
+	ReadOnly bool
 
 	mu   sync.Mutex
 	open map[*boundedConn]struct{} // at most most+surplus
 }
 
-func newBoundedListener(l net.Listener, most int) *boundedListener {
-	return &boundedListener{Listener: l, most: most, open: map[*boundedConn]struct{}{}}
+// NewBounded bounds the connections of l, to most.
+func NewBounded(l net.Listener, most int) *Bounded {
+	return &Bounded{Listener: l, most: most, open: map[*boundedConn]struct{}{}}
 }
 
-// boundedConn is a connection of a boundedListener.
+// boundedConn is a connection of a Bounded.
 type boundedConn struct {
 	net.Conn
-	from    *boundedListener
+	from    *Bounded
 	surplus bool
 
 	state http.ConnState // guarded by from.mu
@@ -56,7 +57,7 @@ type boundedConn struct {
 }
 
 // Accept returns the next connection that there is room for.
-func (l *boundedListener) Accept() (net.Conn, error) {
+func (l *Bounded) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.Listener.Accept()
 		if err != nil {
@@ -75,7 +76,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 }
 
 // admit makes room for a connection, and reports whether there is any.
-func (l *boundedListener) admit(c *boundedConn) (evicted *boundedConn, ok bool) {
+func (l *Bounded) admit(c *boundedConn) (evicted *boundedConn, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.open) >= l.most {
@@ -92,7 +93,7 @@ func (l *boundedListener) admit(c *boundedConn) (evicted *boundedConn, ok bool) 
 }
 
 // waitingLocked is the connection that can best be done without, nil if all are in a request.
-func (l *boundedListener) waitingLocked() (best *boundedConn) {
+func (l *Bounded) waitingLocked() (best *boundedConn) {
 	for c := range l.open {
 		if c.state == http.StateActive || c.surplus {
 			continue
@@ -112,8 +113,8 @@ func (c *boundedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// connState notes what a connection does; for http.Server.
-func connState(conn net.Conn, state http.ConnState) {
+// State notes what a connection does; for http.Server.
+func State(conn net.Conn, state http.ConnState) {
 	if c := bounded(conn); c != nil {
 		c.from.mu.Lock()
 		defer c.from.mu.Unlock()
@@ -129,28 +130,37 @@ func bounded(conn net.Conn) *boundedConn {
 	return c
 }
 
-// origin is where a request comes from.
-type origin struct {
-	caller  caller
-	client  string // who shares a client's share of what there is
-	surplus bool
+// Origin is where a request comes from.
+type Origin struct {
+	Caller  Caller
+	Client  string // who shares a client's share of what there is
+	Surplus bool
 
-	readOnly bool // It came in by the socket that only shows state.
+	ReadOnly bool // It came in by the socket that only shows state.
 }
 
 type originKey struct{}
 
-// withOrigin notes where a connection's requests come from; for http.Server.
-func withOrigin(ctx context.Context, conn net.Conn) context.Context {
+// WithOrigin notes where a connection's requests come from; for http.Server.
+func WithOrigin(ctx context.Context, conn net.Conn) context.Context {
 	c := bounded(conn)
 	if c == nil {
 		return ctx
 	}
-	return context.WithValue(ctx, originKey{}, origin{caller: newCaller(c.Conn), client: clientOf(c.Conn), surplus: c.surplus, readOnly: c.from.readOnly})
+	return context.WithValue(ctx, originKey{}, Origin{Caller: newCaller(c.Conn), Client: clientOf(c.Conn), Surplus: c.surplus, ReadOnly: c.from.ReadOnly})
 }
 
-// originOf returns where the request of a context comes from; ok is false outside of one.
-func originOf(ctx context.Context) (from origin, ok bool) {
-	from, ok = ctx.Value(originKey{}).(origin)
+// OriginOf returns where the request of a context comes from; ok is false outside of one.
+func OriginOf(ctx context.Context) (from Origin, ok bool) {
+	from, ok = ctx.Value(originKey{}).(Origin)
 	return from, ok
+}
+
+// CallerOf names who makes the request of a context; empty outside of one.
+func CallerOf(ctx context.Context) string {
+	from, ok := OriginOf(ctx)
+	if !ok {
+		return ""
+	}
+	return from.Caller.String()
 }

@@ -1,4 +1,4 @@
-package api
+package listen
 
 import (
 	"fmt"
@@ -9,22 +9,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// caller is who is at the other end of a connection.
-type caller struct {
+// Caller is who is at the other end of a connection.
+type Caller struct {
 	cred   *unix.Ucred // As the kernel says; nil on the port.
 	remote string      // Address; empty on the socket.
 }
 
-func newCaller(conn net.Conn) caller {
+func newCaller(conn net.Conn) Caller {
 	if u, ok := conn.(*net.UnixConn); ok {
-		return caller{cred: peerCred(u)}
+		return Caller{cred: peerCred(u)}
 	}
-	return caller{remote: conn.RemoteAddr().String()}
+	return Caller{remote: conn.RemoteAddr().String()}
 }
 
 // String names the caller for a log or a record: the user and process at the socket, the address at the port. All who have
 // the token are one.
-func (c caller) String() string {
+func (c Caller) String() string {
 	switch {
 	case c.remote != "":
 		return "token from " + c.remote

@@ -1,10 +1,12 @@
-package api
+package guard
 
 import (
 	"cmp"
 	"net/http"
 
 	"github.com/hashicorp/go-hclog"
+
+	"leasehold/internal/api/listen"
 )
 
 // audited logs each request for a change, what came of it and who made it: those that are refused, too.
@@ -16,7 +18,7 @@ func audited(log hclog.Logger, next http.Handler) http.Handler {
 		}
 		seen := &statusWriter{ResponseWriter: w}
 		next.ServeHTTP(seen, r)
-		log.Info("change requested", "by", By(r.Context()), "request", r.Method+" "+r.URL.RequestURI(), "status", cmp.Or(seen.code, http.StatusOK))
+		log.Info("change requested", "by", listen.CallerOf(r.Context()), "request", r.Method+" "+r.URL.RequestURI(), "status", cmp.Or(seen.code, http.StatusOK))
 	})
 }
 

@@ -1,4 +1,4 @@
-package api
+package guard
 
 import (
 	"io"
@@ -8,13 +8,13 @@ import (
 
 // Bounds of what is read of a body behind its answer.
 const (
-	restBytes   = 64 << 20
-	restTimeout = 10 * time.Second
+	RestBytes   = 64 << 20
+	RestTimeout = 10 * time.Second
 )
 
-// readRest reads what a handler has left of a body, once the answer is out. Many clients send all of a body before they
+// ReadRest reads what a handler has left of a body, once the answer is out. Many clients send all of a body before they
 // look for an answer; to close the connection in the middle of it would hide from them why it was refused.
-func readRest(next http.Handler) http.Handler {
+func ReadRest(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength == 0 {
 			next.ServeHTTP(w, r)
@@ -30,8 +30,8 @@ func readRest(next http.Handler) http.Handler {
 		if body.ended || waits || control.Flush() != nil {
 			return
 		}
-		_ = control.SetReadDeadline(time.Now().Add(restTimeout))
-		_, _ = io.CopyN(io.Discard, body, restBytes) // What is more, or later, the client must bear.
+		_ = control.SetReadDeadline(time.Now().Add(RestTimeout))
+		_, _ = io.CopyN(io.Discard, body, RestBytes) // What is more, or later, the client must bear.
 	})
 }
 

@@ -1,4 +1,6 @@
-package api
+// Package listen takes the port and the sockets of the HTTP API, bounds their connections and tells who is at the other
+// end of each.
+package listen
 
 import (
 	"errors"
@@ -16,9 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckListen refuses an address that is not host:port, or that other machines could reach while there is no token to
+// Check refuses an address that is not host:port, or that other machines could reach while there is no token to
 // ask them for.
-func CheckListen(address string, hasToken bool) error {
+func Check(address string, hasToken bool) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Errorf("%q is not a host:port, like \"127.0.0.1:8222\"", address)
@@ -32,8 +34,8 @@ func CheckListen(address string, hasToken bool) error {
 	return nil
 }
 
-// listenTCP takes the port of http.listen.
-func listenTCP(address string) (net.Listener, error) {
+// TCP takes the port of http.listen.
+func TCP(address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("http.listen: %s is already in use by another program; free it or change http.listen", address)
@@ -45,15 +47,15 @@ func listenTCP(address string) (net.Listener, error) {
 }
 
 const (
-	socketMode   = 0o600 // Who may do everything is the node's own user, and root.
-	readOnlyMode = 0o660 // Who may look is its group, too.
+	SocketMode   = 0o600 // Who may do everything is the node's own user, and root.
+	ReadOnlyMode = 0o660 // Who may look is its group, too.
 )
 
 // ReadOnlySocket is the path of the socket that only shows state, beside the one for everything.
 func ReadOnlySocket(path string) string { return strings.TrimSuffix(path, ".sock") + "-ro.sock" }
 
-// listenUnix makes a socket, in place of one that a former life left behind.
-func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
+// Unix makes a socket, in place of one that a former life left behind.
+func Unix(path string, mode os.FileMode) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
@@ -86,7 +88,7 @@ func removeStale(path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("%s exists and is not a socket; move it away, the agent's socket goes there", path)
 	}
-	if conn, err := dialUnix(path); err == nil {
+	if conn, err := DialUnix(path); err == nil {
 		conn.Close()
 		return fmt.Errorf("another agent answers on %s; two agents cannot share a data directory", path)
 	}
@@ -99,7 +101,7 @@ func removeStale(path string) error {
 // dialTimeout is ample for a socket or port of this machine.
 const dialTimeout = 2 * time.Second
 
-func dialUnix(path string) (conn net.Conn, err error) {
+func DialUnix(path string) (conn net.Conn, err error) {
 	err = withShortPath(path, func(short string) (err error) {
 		conn, err = net.DialTimeout("unix", short, dialTimeout)
 		return err
