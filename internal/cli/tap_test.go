@@ -68,6 +68,17 @@ func (f *fakeMessages) Key(_ context.Context, topic, name string) (*api.KeyInfo,
 	return k, nil
 }
 
+// DeadLetters also knows the letter of one message by its sequence.
+func (f *fakeMessages) DeadLetters(ctx context.Context, group string, q api.LetterFilter) (*api.LetterList, error) {
+	out, err := f.fakeRequests.DeadLetters(ctx, group, q)
+	for _, l := range f.letters {
+		if err == nil && q.Seq == l.Seq && q.Partition != nil && *q.Partition == l.Partition && means(q.Key, l.Key) {
+			out.Letters = append(out.Letters, l)
+		}
+	}
+	return out, err
+}
+
 func (f *fakeMessages) Count(_ context.Context, _ string, o api.CountOptions) (n uint64, _ error) {
 	for _, m := range f.stored {
 		if m.Partition == o.Partition && o.After < m.Seq && m.Seq < o.Before {
