@@ -369,8 +369,8 @@ func markerCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 		return errors.Join(err, errors.New("the marker is not among the sessions"))
 	})
 	for _, old := range []uint64{0, rev} {
-		if _, err := b.Write(ctx, lease.Write{Key: k, Revision: old, Session: session("deleted", 9)}); !errors.Is(err,
-			ErrConflict) {
+		_, err := b.Write(ctx, lease.Write{Key: k, Revision: old, Session: session("deleted", 9)})
+		if !errors.Is(err, ErrConflict) {
 			t.Errorf("a write on revision %d over the marker at %d ended with %v", old, marker.Revision, err)
 		}
 	}
@@ -430,7 +430,7 @@ func endedContextEndsEverything(t *testing.T, ctx context.Context, b backend) {
 	defer cancel()
 	for what, ended := range map[string]context.Context{"cancelled": cancelled, "past its deadline": late} {
 		for name, call := range calls(b) {
-			if call(ended) == nil {
+			if call(ended) == nil { //nolint:contextcheck // Both are made of ctx.
 				t.Errorf("a %s with a ctx %s went well", name, what)
 			}
 		}

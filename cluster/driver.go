@@ -127,6 +127,8 @@ func (d *Driver) Abort(err error) {
 }
 
 // loop feeds the core. It is the only goroutine that touches it, and does nothing that blocks.
+//
+//nolint:contextcheck // I/O ends with d.ctx, which outlives ctx: the handover that the end of ctx begins needs it.
 func (d *Driver) loop(ctx context.Context) {
 	tick := time.NewTicker(d.o.Lease.Renew / 10)
 	defer tick.Stop()

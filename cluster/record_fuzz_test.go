@@ -12,18 +12,23 @@ import (
 // A real record of each kind, and what a damaged disk, another version or a
 // person with a tool might have made of it.
 var storedRecords = []struct{ key, data string }{
-	{"session.n1", `{"v":1,"node":"n1","boot":3,"state":"live","nonce":"a1","dir_id":"d","kernel_boot":"k","lock_dev":1,"lock_ino":2,"ttl_ns":5000000000,"groups":["billing"],"weight":1,"leaving":false,"server_id":"S","address":"10.0.0.1:6222","release":"0.1.0"}`},
+	{"session.n1", `{"v":1,"node":"n1","boot":3,"state":"live","nonce":"a1","dir_id":"d","kernel_boot":"k",` +
+		`"lock_dev":1,"lock_ino":2,"ttl_ns":5000000000,"groups":["billing"],"weight":1,"leaving":false,` +
+		`"server_id":"S","address":"10.0.0.1:6222","release":"0.1.0"}`},
 	{"session.n2", `{"v":1,"node":"n2","boot":18446744073709551615,"state":"dead","ttl_ns":-1,"groups":null}`},
-	{"session.n2", `{"node":"somebody else","state":"LIVE","groups":["","billing","billing"],"weight":-5,"ttl_ns":9223372036854775807}`},
+	{"session.n2", `{"node":"somebody else","state":"LIVE","groups":["","billing","billing"],` +
+		`"weight":-5,"ttl_ns":9223372036854775807}`},
 	{"session.n1", `{"boot":-1}`},
 	{"session.", `{}`},
 	{"lease.billing.00001", `{"v":1,"owner":"n1","boot":3,"epoch":41,"checkpoint":1007,"attempt":2,"successor":"n2"}`},
-	{"lease.billing.00000", `{"owner":"n2","boot":0,"epoch":18446744073709551615,"checkpoint":18446744073709551615,"attempt":-1,"release":"* a b"}`},
+	{"lease.billing.00000", `{"owner":"n2","boot":0,"epoch":18446744073709551615,` +
+		`"checkpoint":18446744073709551615,"attempt":-1,"release":"* a b"}`},
 	{"lease.billing.1", `{"owner":"\ud800","paused":"why"}`},
 	{"lease.billing.99999999999999999999", `{}`},
 	{"lease.billing.-1", `{}`},
 	{"lease.a.b.c", `null`},
-	{"control.billing", `{"v":1,"last_id":2,"open":[{"id":1,"kind":"pause","reason":"x"},{"id":2,"kind":"seek","partitions":[0,-7,9999999],"seq":5}]}`},
+	{"control.billing", `{"v":1,"last_id":2,"open":[{"id":1,"kind":"pause","reason":"x"},` +
+		`{"id":2,"kind":"seek","partitions":[0,-7,9999999],"seq":5}]}`},
 	{"control.billing", `{"last_id":0,"open":[{"id":18446744073709551615,"kind":"no such thing","keys":"*"},{}]}`},
 	{"control.", `[]`},
 	{"cluster", `{"v":1}`},
@@ -37,8 +42,10 @@ var storedRecords = []struct{ key, data string }{
 // What a broker itself may have been made to publish to a key: an acknowledgement, and a trace event.
 const (
 	pubAck     = `{"stream":"orders","seq":17,"domain":"","duplicate":true}`
-	traceEvent = `{"server":{"name":"n1-a","host":"10.0.0.1","id":"NA","ver":"2.15.2","jetstream":true,"seq":9,"time":"2026-01-01T00:00:00Z"},` +
-		`"request":{"header":{"X":["a"]},"msgsize":21},"hops":0,"events":[{"type":"in","ts":"2026-01-01T00:00:00Z","kind":0,"cid":5,"name":"x","acc":"LEASEHOLD","subj":"orders.a"}]}`
+	traceEvent = `{"server":{"name":"n1-a","host":"10.0.0.1","id":"NA","ver":"2.15.2","jetstream":true,"seq":9,` +
+		`"time":"2026-01-01T00:00:00Z"},` +
+		`"request":{"header":{"X":["a"]},"msgsize":21},"hops":0,"events":[{"type":"in",` +
+		`"ts":"2026-01-01T00:00:00Z","kind":0,"cid":5,"name":"x","acc":"LEASEHOLD","subj":"orders.a"}]}`
 )
 
 // Whatever is stored under a key of ours is refused, or comes back from being

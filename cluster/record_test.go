@@ -16,7 +16,8 @@ import (
 var good = map[string]string{
 	"session.n1":          storedRecords[0].data,
 	"lease.billing.00001": `{"v":1,"owner":"n1","boot":3,"epoch":41,"checkpoint":1007,"attempt":2,"successor":"n2"}`,
-	"control.billing":     `{"v":1,"last_id":2,"open":[{"id":1,"kind":"pause","reason":"x"},{"id":2,"kind":"seek","seq":5}]}`,
+	"control.billing": `{"v":1,"last_id":2,"open":[{"id":1,"kind":"pause","reason":"x"},` +
+		`{"id":2,"kind":"seek","seq":5}]}`,
 }
 
 // Each is a change to a good record that no node makes.
@@ -98,8 +99,8 @@ func invalidRecordCanBeBuiltOn(t *testing.T, ctx context.Context, b backend) {
 		}
 		return errors.Join(err, errors.New("the invalid record is not among the sessions"))
 	})
-	if _, err := b.Write(ctx, lease.Write{Key: k, Revision: rev, Session: session("forged", 3)}); !errors.Is(err,
-		ErrConflict) {
+	_, err := b.Write(ctx, lease.Write{Key: k, Revision: rev, Session: session("forged", 3)})
+	if !errors.Is(err, ErrConflict) {
 		t.Errorf("a write over it on an older revision ended with %v", err)
 	}
 	mustWrite(t, ctx, b, lease.Write{Key: k, Revision: obs.Revision, Session: session("forged", 4)})

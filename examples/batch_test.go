@@ -81,7 +81,8 @@ func TestBatchKeepsWhatComesBeforeABadMessageOnce(t *testing.T) {
 	b.hear(`{"type": "ack", "id": "0", "wants": ["batch"]}`)
 	b.give("b1", 100, `{"value": 1}`, `{"value": 2}`, `no reading`, `{"value": 3}`)
 	b.hear(`{"type": "result", "id": "b1", "status": "partial", "ok_through": 110,
-		"failed": {"seq": 120, "status": "reject", "reason": "no reading: JSONDecodeError('Expecting value: line 1 column 1 (char 0)')"}}`)
+		"failed": {"seq": 120, "status": "reject",
+			"reason": "no reading: JSONDecodeError('Expecting value: line 1 column 1 (char 0)')"}}`)
 	b.give("b2", 120, `{"colour": "red"}`, `{"value": 3}`)
 	b.hear(`{"type": "result", "id": "b2", "status": "partial", "ok_through": 119,
 		"failed": {"seq": 120, "status": "reject", "reason": "no reading: KeyError('value')"}}`)

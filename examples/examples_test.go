@@ -72,9 +72,8 @@ func soon(t *testing.T, check func() error) {
 // sqlite runs a query and returns its rows as Python prints them.
 func sqlite(t *testing.T, db, query string) string {
 	t.Helper()
-	out, err := exec.Command(need(t, "python3"), "-c",
-		"import sqlite3, sys\nprint(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall())", db,
-		query).CombinedOutput()
+	const program = "import sqlite3, sys\nprint(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall())"
+	out, err := exec.Command(need(t, "python3"), "-c", program, db, query).CombinedOutput()
 	if err != nil {
 		t.Fatalf("query %s: %v: %s", db, err, out)
 	}

@@ -35,8 +35,8 @@ func startWebhook(t *testing.T) *receiver {
 	dir := t.TempDir()
 	w := &receiver{db: filepath.Join(dir, "db"), secret: []byte("24 bytes of a test's own")}
 	w.secretFile = filepath.Join(dir, "secret")
-	if err := os.WriteFile(w.secretFile, []byte("whsec_"+base64.StdEncoding.EncodeToString(w.secret)+"\n"),
-		0o600); err != nil {
+	secret := "whsec_" + base64.StdEncoding.EncodeToString(w.secret) + "\n"
+	if err := os.WriteFile(w.secretFile, []byte(secret), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	port := freePort(t)

@@ -76,7 +76,8 @@ func TestDocumentedKeyFunctions(t *testing.T) {
 		{"python", "keys.py", "import sys\n",
 			"for line in sys.stdin.buffer.read().split(b'\\x00')[:-1]:\n    print(key_token(line.decode()))\n",
 			"python3 keys.py"},
-		{"js", "keys.js", "", `for (const key of require("fs").readFileSync(0, "utf8").split("\0").slice(0, -1)) console.log(keyToken(key));`, "node keys.js"},
+		{"js", "keys.js", "", `for (const key of require("fs").readFileSync(0, "utf8").split("\0").slice(0, -1))
+			console.log(keyToken(key));`, "node keys.js"},
 		{"java", "Keys.java", "class Keys {\n", `public static void main(String[] a) throws Exception {
 			for (String key : new String(System.in.readAllBytes(), "UTF-8").split("\0")) System.out.println(keyToken(key));
 		}}`, "java Keys.java"},
@@ -95,8 +96,8 @@ func TestDocumentedKeyFunctions(t *testing.T) {
 			continue
 		}
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, l.file), []byte(l.before+documented(t, l.language)+l.after),
-			0o600); err != nil {
+		text := l.before + documented(t, l.language) + l.after
+		if err := os.WriteFile(filepath.Join(dir, l.file), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		wantTokens(t, exec.Command(program, strings.Fields(args)...), dir)

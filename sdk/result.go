@@ -97,7 +97,7 @@ func outcomeOf(err error) outcome {
 		o.AfterMS = 1
 	}
 	switch {
-	case err != error(e): // Wrapped: what stands around it is part of the reason.
+	case err != error(e): //nolint:errorlint // Wrapped: what stands around it is part of the reason.
 		o.Reason = reason(err)
 	case e.Err != nil:
 		o.Reason = reason(e.Err)

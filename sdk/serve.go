@@ -43,7 +43,7 @@ func Serve(ctx context.Context, h Handler, in io.Reader, out io.Writer) error {
 		calls: calls, end: end, queues: make(map[int]*queue),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- s.read() }()
+	go func() { ended <- s.read() }() //nolint:contextcheck // Calls get s.calls, which is made of ctx.
 	select {
 	case err := <-ended:
 		return s.finish(err)

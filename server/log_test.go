@@ -63,19 +63,25 @@ func TestFirstFatalIsTheCause(t *testing.T) {
 }
 
 func TestRefusalsAreExplained(t *testing.T) {
-	for text, want := range map[string]string{
-		"10.0.0.3:4711 - rid:7 - TLS route handshake error: remote error: tls: bad certificate":                                        "10.0.0.3 has another cluster secret",
-		"10.0.0.3:6222 - rid:7 - TLS route handshake error: tls: failed to verify certificate: x509: certificate signed by unknown …":  "10.0.0.3 has another cluster secret",
-		"10.0.0.3:6222 - rid:7 - TLS route handshake error: tls: failed to verify certificate: x509: certificate has expired or is no": "clocks",
-		"10.0.0.3:4711 - rid:7 - TLS route handshake error: remote error: tls: expired certificate":                                    "10.0.0.3 takes this node's certificate for expired: compare the clocks",
-		`10.0.0.3:6222 - rid:7 - Rejecting connection, cluster name "a" does not match "b"`:                                            "another cluster",
-		"10.0.0.3:6222 - rid:7 - TLS route handshake error: EOF":                                                                       "",
-		"Error trying to connect to route (attempt 1): dial tcp 10.0.0.3:6222: connect: connection refused":                            "",
+	const (
+		theirs    = "10.0.0.3:4711 - rid:7 - TLS route handshake error: "
+		ours      = "10.0.0.3:6222 - rid:7 - TLS route handshake error: "
+		badVerify = ours + "tls: failed to verify certificate: x509: certificate "
+	)
+	for _, c := range []struct{ text, want string }{
+		{theirs + "remote error: tls: bad certificate", "10.0.0.3 has another cluster secret"},
+		{badVerify + "signed by unknown …", "10.0.0.3 has another cluster secret"},
+		{badVerify + "has expired or is no", "clocks"},
+		{theirs + "remote error: tls: expired certificate",
+			"10.0.0.3 takes this node's certificate for expired: compare the clocks"},
+		{`10.0.0.3:6222 - rid:7 - Rejecting connection, cluster name "a" does not match "b"`, "another cluster"},
+		{ours + "EOF", ""},
+		{"Error trying to connect to route (attempt 1): dial tcp 10.0.0.3:6222: connect: connection refused", ""},
 	} {
 		l := newBrokerLog(hclog.NewNullLogger(), newRoutes(nil))
-		l.Errorf("%s", text)
-		if got := l.recentRefusal(); (want == "") != (got == "") || !strings.Contains(got, want) {
-			t.Errorf("%s\n is explained as %q, want %q", text, got, want)
+		l.Errorf("%s", c.text)
+		if got := l.recentRefusal(); (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s\n is explained as %q, want %q", c.text, got, c.want)
 		}
 	}
 }

@@ -66,8 +66,8 @@ func TestSurvivorKnowsWhoDoesNotAnswerAndHearsThemComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantQuorum(t, nodes[0], "n2", "n3")
-	if q := nodes[0].Quorum(); !q.Lost() || !strings.HasPrefix(q.Text(),
-		"no quorum: 1 of 3 nodes answers; n2, n3 do not answer since 20") {
+	const text = "no quorum: 1 of 3 nodes answers; n2, n3 do not answer since 20"
+	if q := nodes[0].Quorum(); !q.Lost() || !strings.HasPrefix(q.Text(), text) {
 		t.Errorf("lost is %t: %s", q.Lost(), q.Text())
 	}
 	alone := nodes[0].Restart(t)

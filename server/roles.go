@@ -164,8 +164,8 @@ func (i identity) text() (string, error) {
 	if i.answers { // once, and only to the reply subject of a request that it was sent
 		responses = fmt.Sprintf(`, allow_responses: { max: 1, expires: %q }`, answerLimit)
 	}
-	return fmt.Sprintf(`{ nkey: %s, allowed_connection_types: ["IN_PROCESS"], permissions: { publish: %s, subscribe: %s%s } }`,
-		public, publish, allowRule(subscribe), responses), nil
+	permissions := fmt.Sprintf(`{ publish: %s, subscribe: %s%s }`, publish, allowRule(subscribe), responses)
+	return fmt.Sprintf(`{ nkey: %s, allowed_connection_types: ["IN_PROCESS"], permissions: %s }`, public, permissions), nil
 }
 
 // accounts is the part of the broker's config that says who may connect, and what to do.

@@ -93,7 +93,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.probeListeners(ctx); err != nil {
 		return err
 	}
-	if err := s.listen(); err != nil {
+	if err := s.listen(); err != nil { //nolint:contextcheck // Clients are served until Close, while the broker stops.
 		return err
 	}
 	defer s.ingress.Close()
@@ -263,8 +263,9 @@ func (s *Server) connect(role Role, user nkeys.KeyPair) (*nats.Conn, error) {
 // open makes a connection that reconnects by itself and keeps nothing back while it is not connected.
 func (s *Server) open(role Role, options ...nats.Option) (*nats.Conn, error) {
 	log := s.opt.Logger.Named("conn").With("conn", string(role))
-	nc, err := nats.Connect("", append(options, nats.Name(string(role)),
-		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.ReconnectBufSize(-1),
+	nc, err := nats.Connect("", append(options,
+		nats.Name(string(role)), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
+		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Debug("disconnected", "error", err) }),
 		nats.NoCallbacksAfterClientClose(), nats.ClosedHandler(func(nc *nats.Conn) { s.connClosed(role, nc.LastError()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { logAsync(log, sub, err) }),

@@ -315,7 +315,7 @@ func (s *site) testService(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	defer sub.Unsubscribe() //nolint:errcheck // the test ends
+	defer sub.Unsubscribe()
 	tried(t, "What a service may do", []attempt{
 		{"service", "answer a request of its group", func(*testing.T) error {
 			var answer *nats.Msg
@@ -366,7 +366,7 @@ func listensIn(spy, victim *person) attempt {
 		if err != nil {
 			return err
 		}
-		defer sub.Unsubscribe() //nolint:errcheck // the test goes on
+		defer sub.Unsubscribe()
 		if err := victim.request("orders.a").try(t); err != nil {
 			return err
 		}

@@ -188,6 +188,8 @@ type explainedReader struct {
 }
 
 // Next reads by the reader's own context, which ends with the request as the caller's does.
+//
+//nolint:contextcheck // See above.
 func (r explainedReader) Next(context.Context) (*api.Message, error) {
 	m, err := r.reader.Next(r.ctx)
 	return m, r.gate.explain(r.ctx, err)

@@ -190,11 +190,11 @@ func TestSeekHandlesAgainUnderANewEpochAndSaysHowMany(t *testing.T) {
 	}
 	a.Command(api.Ask{Kind: "pause", Reason: "skip some"})
 	a.Publish("k:k5", "k:k6")
+	const skips = "skips 2 messages that the group has not handled, in partitions "
 	// the same place
 	for _, to := range []string{"time:" + time.Now().Add(time.Hour).UTC().Format(time.RFC3339), "seq:7", "latest"} {
 		asked, err := a.Client.Ask(context.Background(), "billing", api.Ask{Kind: "seek", To: to, DryRun: to != "latest"})
-		if err != nil || asked.Skipped != 2 || !strings.HasPrefix(asked.Skips,
-			"skips 2 messages that the group has not handled, in partitions ") {
+		if err != nil || asked.Skipped != 2 || !strings.HasPrefix(asked.Skips, skips) {
 			t.Errorf("seek to %s: %+v, %v", to, asked, err)
 		}
 	}
@@ -242,13 +242,12 @@ func TestWhatCannotBeAskedIsRefusedByName(t *testing.T) {
 		t.Errorf("seek by a week: %v", err)
 	}
 	four := 4
-	if _, err := a.Client.DeadLetters(context.Background(), "billing",
-		api.LetterFilter{Partition: &four}); !errors.Is(err, api.ErrNotFound) || !strings.Contains(err.Error(),
-		"no partition 4") {
+	_, err := a.Client.DeadLetters(context.Background(), "billing", api.LetterFilter{Partition: &four})
+	if !errors.Is(err, api.ErrNotFound) || !strings.Contains(err.Error(), "no partition 4") {
 		t.Errorf("dead letters of a partition that is not there: %v", err)
 	}
-	if _, err := port.DeadLetters(context.Background(), "billing",
-		api.LetterFilter{}); !errors.Is(err, api.ErrNotAllowed) {
+	_, err = port.DeadLetters(context.Background(), "billing", api.LetterFilter{})
+	if !errors.Is(err, api.ErrNotAllowed) {
 		t.Errorf("dead letters over the port without a token: %v", err)
 	}
 	a.End(t)

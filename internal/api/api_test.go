@@ -31,7 +31,8 @@ func (f fakeSource) Status(context.Context) (*Status, error) {
 }
 
 func (f fakeSource) Topic(name string) (TopicInfo, bool) {
-	info := TopicInfo{Name: "orders", Partitions: 64, Subject: "orders.*", Key: []int{1}, Server: "127.0.0.1:4222", MaxPayload: 1024}
+	info := TopicInfo{Name: "orders", Partitions: 64, Subject: "orders.*", Key: []int{1}, Server: "127.0.0.1:4222",
+		MaxPayload: 1024}
 	return info, name == "orders"
 }
 
@@ -68,8 +69,8 @@ func runUntilEnd(t *testing.T, s *Server) {
 
 func TestPortAndSocketGiveTheSameAnswers(t *testing.T) {
 	lag := int64(7)
-	want := &Status{V: 1, Cluster: "plant-7", Node: "n1", Ready: true, Warnings: []string{}, Nodes: []Node{}, Topics: []Topic{},
-		Groups: []Group{{Name: "billing", Lag: &lag, Partitions: []Partition{{Owner: "n1"}}}}}
+	want := &Status{V: 1, Cluster: "plant-7", Node: "n1", Ready: true, Warnings: []string{}, Nodes: []Node{},
+		Topics: []Topic{}, Groups: []Group{{Name: "billing", Lag: &lag, Partitions: []Partition{{Owner: "n1"}}}}}
 	addr, socket := serve(t, fakeSource{status: want})
 	for _, target := range []string{addr, socket} {
 		got, err := NewClient(target).Status(t.Context())
@@ -121,7 +122,8 @@ func TestReadyTellsWhatTheNodeWaitsFor(t *testing.T) {
 
 func TestHealthAnswersCarryTheirCodes(t *testing.T) {
 	addr, _ := serve(t, fakeSource{reasons: []string{"waiting for n2"}})
-	for path, want := range map[string]int{"/livez": 200, "/readyz": 503, "/v1/status": 503, "/v1/topics/nope": 404, "/nope": 404} {
+	for path, want := range map[string]int{"/livez": 200, "/readyz": 503, "/v1/status": 503, "/v1/topics/nope": 404,
+		"/nope": 404} {
 		resp, err := http.Get("http://" + addr + path)
 		if err != nil {
 			t.Fatal(err)
@@ -196,7 +198,8 @@ func TestOnlyLoopbackIsListenedOnWithoutAToken(t *testing.T) {
 	}
 	for address, ok := range map[string]bool{
 		"127.0.0.1:8222": true, "[::1]:8222": true, "localhost:8222": true, "127.0.0.1:0": true,
-		"0.0.0.0:8222": false, ":8222": false, "10.0.0.1:8222": false, "127.0.0.1": false, "127.0.0.1:x": false, "127.0.0.1:70000": false,
+		"0.0.0.0:8222": false, ":8222": false, "10.0.0.1:8222": false, "127.0.0.1": false, "127.0.0.1:x": false,
+		"127.0.0.1:70000": false,
 	} {
 		if err := listen.Check(address, false); (err == nil) != ok {
 			t.Errorf("%s: %v", address, err)
@@ -264,12 +267,14 @@ func TestPortAsksForTheTokenAndTheSocketDoesNot(t *testing.T) {
 		t.Errorf("right token: %v", err)
 	}
 	for _, wrong := range []string{"", "x", token + "0", token[1:]} {
-		if _, err := NewClientWith(s.Addr(), ClientOptions{Token: wrong}).Status(t.Context()); !errors.Is(err, ErrNotAllowed) {
+		if _, err := NewClientWith(s.Addr(), ClientOptions{Token: wrong}).Status(t.Context()); !errors.Is(err,
+			ErrNotAllowed) {
 			t.Errorf("token %q: %v", wrong, err)
 		}
 	}
 	for path, want := range map[string]int{
-		"/livez": 200, "/readyz": 200, "/v1/status": 401, "/v1/topics/orders": 401, "/": 401, "/nope": 401, "/livez/../v1/status": 401, "//v1/status": 401,
+		"/livez": 200, "/readyz": 200, "/v1/status": 401, "/v1/topics/orders": 401, "/": 401, "/nope": 401,
+		"/livez/../v1/status": 401, "//v1/status": 401,
 	} {
 		resp, err := http.Get("http://" + s.Addr() + path)
 		if err != nil {

@@ -46,7 +46,8 @@ func readForm(r *http.Request, topic TopicInfo, batch int64) (*form, error) {
 	case media == "application/cloudevents-batch+json":
 		f.unit, f.read = "event", f.readEvents
 	case strings.HasPrefix(media, eventMedia):
-		return nil, badRequest("content type %q is not supported; events come as application/cloudevents+json, as -batch+json, or in binary mode", media)
+		return nil, badRequest("content type %q is not supported; events come as application/cloudevents+json, as "+
+			"-batch+json, or in binary mode", media)
 	default:
 		f.limit, f.read = topic.MaxPayload, f.readOne
 	}
@@ -80,15 +81,16 @@ func (f *form) readHead(h http.Header) (err error) {
 	if id == "" && len(h.Values("Idempotency-Key")) > 0 {
 		return badRequest("header Idempotency-Key is empty: give it a value or leave it out")
 	}
-	f.common = NewMessage{Key: cmp.Or(f.query.Get("key"), key), Subject: f.query.Get("subject"), ID: id, Header: traceHeaders(h)}
+	f.common = NewMessage{Key: cmp.Or(f.query.Get("key"), key), Subject: f.query.Get("subject"), ID: id,
+		Header: traceHeaders(h)}
 	return nil
 }
 
 // eventMedia is how the media types of events in one of the formats begin.
 const eventMedia = "application/cloudevents"
 
-// mediaType is a content type without its parameters. Of what is read as text here, it refuses another encoding than UTF-8
-// and what cannot be parsed; everything else is kept as it is.
+// mediaType is a content type without its parameters. Of what is read as text here, it refuses another encoding than
+// UTF-8 and what cannot be parsed; everything else is kept as it is.
 func mediaType(contentType string) (string, error) {
 	media, _, _ := strings.Cut(contentType, ";")
 	media = strings.ToLower(strings.TrimSpace(media))
@@ -211,7 +213,8 @@ func (f *form) readEvent(body io.Reader) ([]NewMessage, error) {
 	}
 	event, err := jsondata.Object(text)
 	if errors.Is(err, jsondata.ErrTrailing) {
-		return nil, badRequest("the body is not one event: %s; several events are an array, as application/cloudevents-batch+json", err)
+		return nil, badRequest("the body is not one event: %s; several events are an array, as "+
+			"application/cloudevents-batch+json", err)
 	}
 	if err != nil {
 		return nil, badRequest("the body is not one JSON object: %s", err)
@@ -266,7 +269,8 @@ func (f *form) readText(body io.Reader) ([]byte, error) {
 
 func (f *form) add(all []NewMessage, m NewMessage) ([]NewMessage, error) {
 	if len(all) == maxBatch {
-		return nil, Mark(ErrTooLarge, fmt.Sprintf("the body has more than %d messages: send it in several requests", maxBatch))
+		return nil, Mark(ErrTooLarge, fmt.Sprintf("the body has more than %d messages: send it in several requests",
+			maxBatch))
 	}
 	return append(all, m), nil
 }

@@ -41,7 +41,8 @@ func serveLogged(t *testing.T, token string) (addr, socket string, log *logText)
 	log = &logText{}
 	socket = filepath.Join(t.TempDir(), "agent.sock")
 	s, err := New(Options{
-		Listen: "127.0.0.1:0", Socket: socket, Source: fakeSource{status: &Status{}}, Membership: &fakeMembership{}, Token: token,
+		Listen: "127.0.0.1:0", Socket: socket, Source: fakeSource{status: &Status{}}, Membership: &fakeMembership{},
+		Token:  token,
 		Logger: hclog.New(&hclog.LoggerOptions{Output: log}),
 	})
 	if err != nil {
@@ -102,7 +103,8 @@ func TestHandlersMakeNoChanges(t *testing.T) {
 		cmd := exec.Command(command[0], append(command[1:], "-test.run=^"+t.Name()+"$")...)
 		cmd.Env = append(os.Environ(), variable+"="+socket)
 		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "change: not allowed: handlers may not make changes") || !strings.Contains(string(out), "looking: <nil>") {
+		if err != nil || !strings.Contains(string(out), "change: not allowed: handlers may not make changes") ||
+			!strings.Contains(string(out), "looking: <nil>") {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
@@ -122,7 +124,8 @@ func TestTheReadOnlySocketOnlyShows(t *testing.T) {
 	if _, err := c.Nodes(t.Context()); err != nil {
 		t.Errorf("nodes: %v", err)
 	}
-	if _, err := c.RemoveNode(t.Context(), "n2", false); !errors.Is(err, ErrNotAllowed) || !strings.Contains(err.Error(), "sudo") {
+	if _, err := c.RemoveNode(t.Context(), "n2", false); !errors.Is(err, ErrNotAllowed) ||
+		!strings.Contains(err.Error(), "sudo") {
 		t.Errorf("change: %v", err)
 	}
 	_, socket = serveMessages(t, &fakeMessages{}, "")

@@ -122,7 +122,8 @@ func (c *Client) send(ctx context.Context, method, path string, body io.Reader, 
 }
 
 // request asks. The answer's body is the caller's to close.
-func (c *Client) request(ctx context.Context, by *http.Client, method, path string, body io.Reader) (*http.Response, error) {
+func (c *Client) request(ctx context.Context, by *http.Client, method, path string,
+	body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("%w at %q: %w", ErrUnreachable, c.target, err)
@@ -134,8 +135,10 @@ func (c *Client) request(ctx context.Context, by *http.Client, method, path stri
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	resp, err := by.Do(req)
-	if err != nil && strings.HasPrefix(c.base, "https://") && strings.Contains(err.Error(), "HTTP response to HTTPS client") {
-		return nil, fmt.Errorf("%w at %s: it does not speak TLS, use http://%s", ErrUnreachable, c.target, strings.TrimPrefix(c.base, "https://"))
+	if err != nil && strings.HasPrefix(c.base, "https://") &&
+		strings.Contains(err.Error(), "HTTP response to HTTPS client") {
+		return nil, fmt.Errorf("%w at %s: it does not speak TLS, use http://%s", ErrUnreachable, c.target,
+			strings.TrimPrefix(c.base, "https://"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.target, cause(err))
@@ -152,9 +155,11 @@ func (c *Client) read(resp *http.Response, path string, out any) error {
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err == nil && len(text) > maxAnswer:
-		return fmt.Errorf("%w at %s: the answer to %s is larger than %d MiB, which no agent sends", ErrUnreachable, c.target, path, maxAnswer>>20)
+		return fmt.Errorf("%w at %s: the answer to %s is larger than %d MiB, which no agent sends", ErrUnreachable, c.target,
+			path, maxAnswer>>20)
 	case strings.Contains(string(text), "HTTP request to an HTTPS server"): // net/http's own words.
-		return fmt.Errorf("%w at %s: it speaks TLS, use https://%s", ErrUnreachable, c.target, strings.TrimPrefix(c.base, "http://"))
+		return fmt.Errorf("%w at %s: it speaks TLS, use https://%s", ErrUnreachable, c.target,
+			strings.TrimPrefix(c.base, "http://"))
 	case err != nil || !json.Valid(text):
 		return fmt.Errorf("%w at %s: what answers there (%s) is not an agent", ErrUnreachable, c.target, resp.Status)
 	}

@@ -150,7 +150,8 @@ func eventID(attributes map[string]string) string {
 	return id
 }
 
-// addEventData makes the payload: JSON as it is written, null too; other content as the text or bytes that it stands for.
+// addEventData makes the payload: JSON as it is written, null too; other content as the text or bytes that it stands
+// for.
 func addEventData(m *NewMessage, event map[string]json.RawMessage, contentType string) error {
 	data, hasData := event["data"]
 	encoded, hasBytes := event["data_base64"]
@@ -183,8 +184,8 @@ func isJSON(contentType string) bool {
 	return contentType == "" || err == nil && (strings.HasSuffix(media, "/json") || strings.HasSuffix(media, "+json"))
 }
 
-// encodeAttribute writes a value for a header, as the bindings say: what is no visible ASCII, the quotation mark and the
-// percent sign become %XX.
+// encodeAttribute writes a value for a header, as the bindings say: what is no visible ASCII, the quotation mark and
+// the percent sign become %XX.
 func encodeAttribute(value string) string {
 	var b strings.Builder
 	for i := range len(value) {
@@ -197,9 +198,9 @@ func encodeAttribute(value string) string {
 	return b.String()
 }
 
-// decodeAttribute is what the value of a header stands for: the HTTP binding has quotes undone first, then percent signs,
-// once, and what is not UTF-8 refused (3.1.3.2). A percent sign that encodes nothing is refused as well: "50%" and "50%25"
-// must not be two spellings of one key.
+// decodeAttribute is what the value of a header stands for: the HTTP binding has quotes undone first, then percent
+// signs, once, and what is not UTF-8 refused (3.1.3.2). A percent sign that encodes nothing is refused as well: "50%"
+// and "50%25" must not be two spellings of one key.
 func decodeAttribute(name, value string) (string, error) {
 	plain, err := unquote(value)
 	if err != nil {

@@ -22,7 +22,8 @@ func binary(pairs ...string) post {
 
 // structured is a request with an event in the JSON format, and more of its attributes.
 func structured(more string) post {
-	return post{query: "?key=k", contentType: event, body: `{"specversion":"1.0","id":"e1","source":"/s","type":"t"` + more + `}`}
+	return post{query: "?key=k", contentType: event, body: `{"specversion":"1.0","id":"e1","source":"/s","type":"t"` +
+		more + `}`}
 }
 
 // only sends a post and returns the message that it became.
@@ -41,13 +42,15 @@ func TestQuotesMakeNoDifferenceToAnEvent(t *testing.T) {
 	want := only(t, binary("ce-partitionkey", "c-17", "ce-subject", "a%20b"))
 	for _, p := range []post{
 		binary("ce-partitionkey", `"c-17"`, "ce-subject", `"a b"`),
-		binary("ce-partitionkey", `c%2D17`, "ce-subject", `"a%20b"`, "ce-specversion", `"1.0"`, "ce-id", `"e1"`, "ce-source", `"\/s"`),
+		binary("ce-partitionkey", `c%2D17`, "ce-subject", `"a%20b"`, "ce-specversion", `"1.0"`, "ce-id", `"e1"`, "ce-source",
+			`"\/s"`),
 	} {
 		if got := only(t, p); !reflect.DeepEqual(got, want) {
 			t.Errorf("%v:\ngot  %+v\nwant %+v", p.header, got, want)
 		}
 	}
-	if got := only(t, binary("ce-partitionkey", "Zürich", "ce-x", `"say \"hi\""`)); got.Key != "Zürich" || got.Header["ce-partitionkey"][0] != "Z%C3%BCrich" || got.Header["ce-x"][0] != "say%20%22hi%22" {
+	if got := only(t, binary("ce-partitionkey", "Zürich", "ce-x", `"say \"hi\""`)); got.Key != "Zürich" ||
+		got.Header["ce-partitionkey"][0] != "Z%C3%BCrich" || got.Header["ce-x"][0] != "say%20%22hi%22" {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -70,14 +73,16 @@ func TestHeadersOfEventsAreReadWholeOrRefused(t *testing.T) {
 		p.header[c.name] = c.value
 		f := &fakeMessages{}
 		_, socket := serveMessages(t, f, "")
-		if resp, body := p.send(t, socket); resp.StatusCode != http.StatusBadRequest || !strings.Contains(body.Error, c.want) || f.got != nil {
+		if resp, body := p.send(t, socket); resp.StatusCode != http.StatusBadRequest ||
+			!strings.Contains(body.Error, c.want) || f.got != nil {
 			t.Errorf("%s: %q: got %s, %q; want %q", c.name, c.value, resp.Status, body.Error, c.want)
 		}
 	}
 }
 
 func TestHeadersThatCountOnceMustStandThereOnce(t *testing.T) {
-	for _, name := range []string{"Idempotency-Key", "Leasehold-Key", "Content-Type", "Content-Encoding", "Traceparent", "ce-id", "ce-partitionkey"} {
+	for _, name := range []string{"Idempotency-Key", "Leasehold-Key", "Content-Type", "Content-Encoding", "Traceparent",
+		"ce-id", "ce-partitionkey"} {
 		r, err := http.NewRequest("POST", "http://agent/", strings.NewReader("x"))
 		if err != nil {
 			t.Fatal(err)
@@ -97,14 +102,17 @@ func TestHeadersThatCountOnceMustStandThereOnce(t *testing.T) {
 func TestAnIdempotencyKeyMayBeQuoted(t *testing.T) {
 	only(t, post{query: "?key=k", body: "x", header: map[string]string{"Leasehold-Key": "k"}})
 	for value, want := range map[string]string{"x-1": "x-1", `"x-1"`: "x-1", `"a\"b"`: `a"b`} {
-		if got := only(t, post{query: "?key=k", body: "x", header: map[string]string{"Idempotency-Key": value}}); got.ID != want {
+		if got := only(t, post{query: "?key=k", body: "x",
+			header: map[string]string{"Idempotency-Key": value}}); got.ID != want {
 			t.Errorf("%s: got %q", value, got.ID)
 		}
 	}
-	for _, h := range []map[string]string{{"Idempotency-Key": `"x`}, {"Idempotency-Key": `"x";a=1`}, {"Idempotency-Key": `""`}, {"Idempotency-Key": ""},
-		{"Idempotency-Key": "M\xfcller"}, {"Leasehold-Key": "M\xfcller"}, {"Leasehold-Key": "other"}} {
+	for _, h := range []map[string]string{{"Idempotency-Key": `"x`}, {"Idempotency-Key": `"x";a=1`},
+		{"Idempotency-Key": `""`}, {"Idempotency-Key": ""}, {"Idempotency-Key": "M\xfcller"}, {"Leasehold-Key": "M\xfcller"},
+		{"Leasehold-Key": "other"}} {
 		_, socket := serveMessages(t, &fakeMessages{}, "")
-		if resp, body := (post{query: "?key=k", body: "x", header: h}).send(t, socket); resp.StatusCode != http.StatusBadRequest {
+		if resp, body := (post{query: "?key=k", body: "x", header: h}).send(t,
+			socket); resp.StatusCode != http.StatusBadRequest {
 			t.Errorf("%q: got %s, %q", h, resp.Status, body.Error)
 		}
 	}
@@ -135,11 +143,13 @@ func TestEventsAreReadWholeOrRefused(t *testing.T) {
 	for _, c := range []struct{ body, want string }{
 		{`{"specversion":"1.0","id":"` + "M\xfcller" + `","source":"/s","type":"t","partitionkey":"k"}`, "not UTF-8"},
 		{`{"specversion":"1.0","id":"\ud83d","source":"/s","type":"t","partitionkey":"k"}`, `\"id\" contains an unpaired`},
-		{`{"specversion":"1.0","id":"e1","source":"/s","type":"t","partitionkey":"\udc00k"}`, `\"partitionkey\" contains an unpaired`},
+		{`{"specversion":"1.0","id":"e1","source":"/s","type":"t","partitionkey":"\udc00k"}`,
+			`\"partitionkey\" contains an unpaired`},
 		{`{"specversion":"1.0","id":"e1","id":"e2","source":"/s","type":"t","partitionkey":"k"}`, "appears twice"},
 		{`{"specversion":"1.0","id":"e1","source":"/s","type":"t","partitionkey":"k","time":"yesterday"}`, "RFC 3339"},
 		{`{"specversion":"1.0","id":"e1","source":"/s","type":"t","partitionkey":"k","data_base64":null}`, "not base64"},
-		{`{"specversion":"1.0","id":"e1","source":"/s","type":"t","partitionkey":"k","datacontenttype":"text/plain","data":"\ud83d"}`, "unpaired surrogate"},
+		{`{"specversion":"1.0","id":"e1","source":"/s","type":"t","partitionkey":"k",` +
+			`"datacontenttype":"text/plain","data":"\ud83d"}`, "unpaired surrogate"},
 		{good + `{}`, ""}, {good + `,`, ""}, {good + ` // c`, ""}, {good + "\x00", ""},
 	} {
 		for contentType, body := range map[string]string{event: c.body, events: "[" + good + ",\n" + c.body + "]"} {
@@ -155,7 +165,8 @@ func TestEventsAreReadWholeOrRefused(t *testing.T) {
 	for _, behind := range []string{"]", "{}", ",", "[]", " x", "\x00"} {
 		f := &fakeMessages{}
 		_, socket := serveMessages(t, f, "")
-		if resp, body := (post{contentType: events, body: "[" + good + "]" + behind}).send(t, socket); resp.StatusCode != http.StatusBadRequest || f.got != nil {
+		if resp, body := (post{contentType: events, body: "[" + good + "]" + behind}).send(t,
+			socket); resp.StatusCode != http.StatusBadRequest || f.got != nil {
 			t.Errorf("%q behind the array: got %s, %q", behind, resp.Status, body.Error)
 		}
 	}
@@ -182,8 +193,8 @@ func TestTextIsUTF8WhateverItsEncodingIsSaidToBe(t *testing.T) {
 	}
 }
 
-// FuzzCloudEventsMeanOneThing: an event that is taken has a key, an id and headers that a broker takes, and means the same
-// in binary mode.
+// FuzzCloudEventsMeanOneThing: an event that is taken has a key, an id and headers that a broker takes, and means the
+// same in binary mode.
 func FuzzCloudEventsMeanOneThing(f *testing.F) {
 	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/s","type":"t","partitionkey":"c 17","data":null}`))
 	f.Fuzz(func(t *testing.T, body []byte) {

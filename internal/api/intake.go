@@ -24,8 +24,8 @@ const (
 // ErrSlow: the body does not arrive.
 var ErrSlow = errors.New("too slow")
 
-// intake bounds the memory of bodies. What counts is what has arrived. A client gets more while it holds less than is free,
-// so that one alone gets half of all, and there is always something left for the next.
+// intake bounds the memory of bodies. What counts is what has arrived. A client gets more while it holds less than is
+// free, so that one alone gets half of all, and there is always something left for the next.
 type intake struct {
 	total int64
 

@@ -31,7 +31,8 @@ func (s slowMessages) Publish(context.Context, string, []NewMessage) ([]Receipt,
 func serveLimited(t *testing.T, m Messages, l limits) (addr, socket string) {
 	t.Helper()
 	socket = t.TempDir() + "/agent.sock"
-	s, err := New(Options{Listen: "127.0.0.1:0", Socket: socket, Source: fakeSource{}, Messages: m, Token: "secret", limits: l})
+	s, err := New(Options{Listen: "127.0.0.1:0", Socket: socket, Source: fakeSource{}, Messages: m, Token: "secret",
+		limits: l})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +45,8 @@ func publishFrom(t *testing.T, addr, local string, bytes int) int {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}
-	req, err := http.NewRequest("POST", "http://"+addr+"/v1/topics/orders/messages?key=k", strings.NewReader(strings.Repeat("1", bytes)))
+	req, err := http.NewRequest("POST", "http://"+addr+"/v1/topics/orders/messages?key=k",
+		strings.NewReader(strings.Repeat("1", bytes)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,13 +66,15 @@ func publishFrom(t *testing.T, addr, local string, bytes int) int {
 // beginBody sends the head of a request to publish and the beginning of its body, and nothing more.
 func beginBody(t *testing.T, conn net.Conn, header, body string) {
 	t.Helper()
-	_, err := fmt.Fprintf(conn, "POST /v1/topics/orders/messages?key=k HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\n%s\r\n\r\n%s", ndjson, header, body)
+	_, err := fmt.Fprintf(conn,
+		"POST /v1/topics/orders/messages?key=k HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\n%s\r\n\r\n%s", ndjson, header, body)
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestIdleSendersHoldNoMemory: a body of unknown length, and one whose length is declared, weigh what has arrived of them.
+// TestIdleSendersHoldNoMemory: a body of unknown length, and one whose length is declared, weigh what has arrived of
+// them.
 func TestIdleSendersHoldNoMemory(t *testing.T) {
 	for _, header := range []string{"Transfer-Encoding: chunked", "Content-Length: 16777216"} {
 		_, socket := serveLimited(t, &fakeMessages{}, limits{})
@@ -113,7 +117,8 @@ func TestOneClientLeavesRoomForOthers(t *testing.T) {
 	}
 }
 
-// TestSmallMemoryMeansSmallBodies: a body that could never have its share is refused for its size, not to be sent again.
+// TestSmallMemoryMeansSmallBodies: a body that could never have its share is refused for its size, not to be sent
+// again.
 func TestSmallMemoryMeansSmallBodies(t *testing.T) {
 	before := debug.SetMemoryLimit(64 << 20)
 	defer debug.SetMemoryLimit(before)
@@ -174,7 +179,8 @@ func TestASlowBodyEndsAndIsNotPublished(t *testing.T) {
 		defer conn.Close()
 		beginBody(t, conn, c.header, c.body)
 		answer, err := io.ReadAll(conn)
-		if err != nil || !strings.Contains(string(answer), "408 Request Timeout") || !strings.Contains(string(answer), "too slowly") || f.got != nil {
+		if err != nil || !strings.Contains(string(answer), "408 Request Timeout") ||
+			!strings.Contains(string(answer), "too slowly") || f.got != nil {
 			t.Errorf("%s: %q, %v; published %v", name, answer, err, f.got)
 		}
 	}
@@ -208,7 +214,8 @@ func TestBusyIsFinalForABodyOnTheWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &pacedBody{body: strings.NewReader(strings.Repeat("x", 4*requestCost)), share: s, control: http.NewResponseController(nil)}
+	b := &pacedBody{body: strings.NewReader(strings.Repeat("x", 4*requestCost)), share: s,
+		control: http.NewResponseController(nil)}
 	if _, err := io.ReadAll(b); !errors.Is(err, ErrBusy) {
 		t.Errorf("got %v", err)
 	}

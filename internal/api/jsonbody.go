@@ -16,8 +16,8 @@ import (
 // maxBody bounds the JSON of a request.
 const maxBody = 1 << 20
 
-// readBody reads a JSON object into a struct. It refuses what would be passed over in silence, and what could mean either
-// nothing or everything: null, and an empty list.
+// readBody reads a JSON object into a struct. It refuses what would be passed over in silence, and what could mean
+// either nothing or everything: null, and an empty list.
 func readBody(r *http.Request, into any) error {
 	text, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {

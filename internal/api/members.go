@@ -26,10 +26,11 @@ var ErrRefused = errors.New("refused")
 
 // NodeList is the answer of GET /v1/nodes.
 type NodeList struct {
-	V        int      `json:"v"`
-	Cluster  string   `json:"cluster"`
-	Node     string   `json:"node"`                // Node that answered.
-	NoQuorum string   `json:"no_quorum,omitempty"` // Why there is no quorum; what is listed is then what this node knew last.
+	V       int    `json:"v"`
+	Cluster string `json:"cluster"`
+	Node    string `json:"node"` // Node that answered.
+	// Why there is no quorum; what is listed is then what this node knew last.
+	NoQuorum string   `json:"no_quorum,omitempty"`
 	Voters   Voters   `json:"voters"`
 	Nodes    []Member `json:"nodes"`
 	Warnings []string `json:"warnings"`
@@ -44,8 +45,9 @@ type Voters struct {
 
 // Member is one identity of a node: a node that came back with an empty disk is another one than before.
 type Member struct {
-	Name       string   `json:"name"`
-	State      string   `json:"state"` // As Node.State; "former" for an identity whose node has another one now, "removed".
+	Name string `json:"name"`
+	// As Node.State; "former" for an identity whose node has another one now, "removed".
+	State      string   `json:"state"`
 	Ready      bool     `json:"ready"`
 	Boot       uint64   `json:"boot"`
 	ServerID   string   `json:"server_id"` // Of the broker's present life.
@@ -81,9 +83,10 @@ type GroupList struct {
 
 // GroupInfo is one group that was ever defined.
 type GroupInfo struct {
-	Name       string   `json:"name"`
-	Topic      string   `json:"topic"`
-	State      string   `json:"state"` // "served", "idle" if no live node serves it, "unfinished" if a node died while it made the group, or "removed".
+	Name  string `json:"name"`
+	Topic string `json:"topic"`
+	// "served", "idle" if no live node serves it, "unfinished" if a node died while it made the group, or "removed".
+	State      string   `json:"state"`
 	Start      string   `json:"start"`
 	StartAfter uint64   `json:"start_after"` // Messages up to here were never the group's.
 	Nodes      []string `json:"nodes"`       // Live nodes that serve it.

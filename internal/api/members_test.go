@@ -64,7 +64,8 @@ func TestMembershipAnswersAndRefusalsComeThrough(t *testing.T) {
 	if l, err := c.Nodes(t.Context()); err != nil || l.Nodes[0].Name != "n2" {
 		t.Errorf("nodes: %+v, %v", l, err)
 	}
-	if _, err := c.RemoveNode(t.Context(), "alive", false); !errors.Is(err, ErrRefused) || err.Error() != "refused: node alive is alive" {
+	if _, err := c.RemoveNode(t.Context(), "alive", false); !errors.Is(err, ErrRefused) ||
+		err.Error() != "refused: node alive is alive" {
 		t.Errorf("a live node: %v", err)
 	}
 	if _, err := c.RemoveNode(t.Context(), "n/9", false); !errors.Is(err, ErrNotFound) {
@@ -96,7 +97,8 @@ func TestChangesNeedTheSocketOrAToken(t *testing.T) {
 	if _, err := NewClient(addr).RemoveNode(t.Context(), "n2", false); !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("changing on a port without a token: %v", err)
 	}
-	if _, err := NewClient(addr).RemoveTopic(t.Context(), "events", false); !errors.Is(err, ErrNotAllowed) || len(f.removed) > 0 {
+	if _, err := NewClient(addr).RemoveTopic(t.Context(), "events", false); !errors.Is(err, ErrNotAllowed) ||
+		len(f.removed) > 0 {
 		t.Errorf("removing a topic on a port without a token: %v, removed %v", err, f.removed)
 	}
 	const token = "0123456789abcdef0123456789abcdef"

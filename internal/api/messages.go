@@ -19,7 +19,8 @@ import (
 // ErrBadRequest, ErrTooLarge, ErrFull, ErrBusy or ErrNotYet where one of them fits.
 type Messages interface {
 	// Publish stores messages, those of a key in their order, and gives each a receipt. After one that is not stored no
-	// later one of its key is. An error means that nothing was published; it is a *MessageError if one message is to blame.
+	// later one of its key is. An error means that nothing was published; it is a *MessageError if one message is to
+	// blame.
 	Publish(ctx context.Context, topic string, messages []NewMessage) ([]Receipt, error)
 	// Tap shows stored messages. The reader must be closed.
 	Tap(ctx context.Context, topic string, o TapOptions) (MessageReader, error)
@@ -33,9 +34,10 @@ type Messages interface {
 
 // Why messages are not taken.
 var (
-	ErrTooLarge = errors.New("too large")            // They never will be.
-	ErrFull     = errors.New("topic is full")        // It takes nothing now: it is at its max_bytes, or a node is short of disk space.
-	ErrBusy     = errors.New("too much at one time") // Soon.
+	ErrTooLarge = errors.New("too large") // They never will be.
+	// It takes nothing now: it is at its max_bytes, or a node is short of disk space.
+	ErrFull = errors.New("topic is full")
+	ErrBusy = errors.New("too much at one time") // Soon.
 )
 
 // NewMessage is one message to publish.
@@ -157,7 +159,8 @@ func (p *publishing) answer(w http.ResponseWriter, r *http.Request) {
 func (p *publishing) read(w http.ResponseWriter, r *http.Request, f *form, s *share) ([]NewMessage, error) {
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Now().Add(publishLimit)) // A server that cannot has no limit of its own.
-	body := &pacedBody{body: http.MaxBytesReader(w, r.Body, f.limit), share: s, control: control, step: p.limits.pace, end: time.Now().Add(p.limits.body)}
+	body := &pacedBody{body: http.MaxBytesReader(w, r.Body, f.limit), share: s, control: control, step: p.limits.pace,
+		end: time.Now().Add(p.limits.body)}
 	body.extend()
 	messages, err := f.read(body)
 	if err == nil {
@@ -183,7 +186,8 @@ func (p *publishing) report(w http.ResponseWriter, topic string, messages []NewM
 		}
 	}
 	if bad > 0 && len(receipts) > 1 {
-		body.Error = fmt.Sprintf("%d of %d messages are not stored for sure; the first of them: %s", bad, len(receipts), body.Error)
+		body.Error = fmt.Sprintf("%d of %d messages are not stored for sure; the first of them: %s", bad, len(receipts),
+			body.Error)
 	}
 	reply.RetryLater(w, code)
 	p.write(w, code, body)

@@ -58,10 +58,12 @@ type post struct {
 
 func (p post) send(t *testing.T, socket string) (*http.Response, Published) {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Minute, DialContext: func(context.Context, string, string) (net.Conn, error) {
-		return listen.DialUnix(socket)
-	}}}
-	req, err := http.NewRequest("POST", "http://agent/v1/topics/"+cmp.Or(p.topic, "orders")+"/messages"+p.query, strings.NewReader(p.body))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Minute,
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return listen.DialUnix(socket)
+		}}}
+	req, err := http.NewRequest("POST", "http://agent/v1/topics/"+cmp.Or(p.topic, "orders")+"/messages"+p.query,
+		strings.NewReader(p.body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,16 +103,20 @@ func TestBodiesBecomeMessages(t *testing.T) {
 		}
 		return h
 	}
-	created := plainHeader("ce-specversion", "1.0", "ce-id", "e%201", "ce-source", "/shop", "ce-type", "created", "Content-Type", "application/json")
-	keyed := plainHeader("ce-specversion", "1.0", "ce-id", "e%201", "ce-source", "/shop", "ce-type", "created", "ce-partitionkey", "c-17", "Content-Type", "text/plain")
+	created := plainHeader("ce-specversion", "1.0", "ce-id", "e%201", "ce-source", "/shop", "ce-type", "created",
+		"Content-Type", "application/json")
+	keyed := plainHeader("ce-specversion", "1.0", "ce-id", "e%201", "ce-source", "/shop", "ce-type", "created",
+		"ce-partitionkey", "c-17", "Content-Type", "text/plain")
 	const attributes = `"specversion":"1.0","id":"e 1","source":"/shop","type":"created"`
 	for name, c := range map[string]struct {
 		post
 		want []NewMessage
 	}{
 		"any content": {
-			post{query: "?key=c-17", contentType: "image/png", body: "\x89PNG", header: map[string]string{"Traceparent": "00-1-2-01", "Idempotency-Key": "m1"}},
-			[]NewMessage{{Key: "c-17", ID: "m1", Header: plainHeader("Content-Type", "image/png", "traceparent", "00-1-2-01"), Data: []byte("\x89PNG")}},
+			post{query: "?key=c-17", contentType: "image/png", body: "\x89PNG",
+				header: map[string]string{"Traceparent": "00-1-2-01", "Idempotency-Key": "m1"}},
+			[]NewMessage{{Key: "c-17", ID: "m1", Header: plainHeader("Content-Type", "image/png", "traceparent", "00-1-2-01"),
+				Data: []byte("\x89PNG")}},
 		},
 		"key in a header": {
 			post{body: "x", header: map[string]string{"Leasehold-Key": "c-18"}},
@@ -121,10 +127,13 @@ func TestBodiesBecomeMessages(t *testing.T) {
 			[]NewMessage{{Subject: "orders.c-19", Header: plainHeader(), Data: []byte{}}},
 		},
 		"lines with fields": {
-			post{query: "?key_field=who.id&id_field=n", contentType: ndjson + "; charset=utf-8", body: `{"who":{"id":"a"},"n":1}` + "\n\n" + `{"who":{"id":7},"n":2}`},
+			post{query: "?key_field=who.id&id_field=n", contentType: ndjson + "; charset=utf-8",
+				body: `{"who":{"id":"a"},"n":1}` + "\n\n" + `{"who":{"id":7},"n":2}`},
 			[]NewMessage{
-				{Line: 1, Key: "a", ID: "1", Header: plainHeader("Content-Type", "application/json"), Data: []byte(`{"who":{"id":"a"},"n":1}`)},
-				{Line: 3, Key: "7", ID: "2", Header: plainHeader("Content-Type", "application/json"), Data: []byte(`{"who":{"id":7},"n":2}`)},
+				{Line: 1, Key: "a", ID: "1", Header: plainHeader("Content-Type", "application/json"),
+					Data: []byte(`{"who":{"id":"a"},"n":1}`)},
+				{Line: 3, Key: "7", ID: "2", Header: plainHeader("Content-Type", "application/json"),
+					Data: []byte(`{"who":{"id":7},"n":2}`)},
 			},
 		},
 		"lines of one key, each with an id of its own": {
@@ -135,7 +144,8 @@ func TestBodiesBecomeMessages(t *testing.T) {
 			},
 		},
 		"event in binary mode": {
-			post{contentType: "text/plain", body: "hi", header: map[string]string{"ce-specversion": "1.0", "CE-ID": "e%201", "ce-source": "/shop", "ce-type": "created", "ce-partitionkey": "c-17"}},
+			post{contentType: "text/plain", body: "hi", header: map[string]string{"ce-specversion": "1.0", "CE-ID": "e%201",
+				"ce-source": "/shop", "ce-type": "created", "ce-partitionkey": "c-17"}},
 			[]NewMessage{{Key: "c-17", ID: "/shop e%201", Header: keyed, Data: []byte("hi")}},
 		},
 		"event in structured mode": {
@@ -143,11 +153,13 @@ func TestBodiesBecomeMessages(t *testing.T) {
 			[]NewMessage{{Key: "q", ID: "/shop e%201", Header: created, Data: []byte(`{"total": 1.50}`)}},
 		},
 		"event with text": {
-			post{contentType: event, body: `{` + attributes + `,"partitionkey":"c-17","datacontenttype":"text/plain","data":"hi \"there\""}`},
+			post{contentType: event, body: `{` + attributes +
+				`,"partitionkey":"c-17","datacontenttype":"text/plain","data":"hi \"there\""}`},
 			[]NewMessage{{Key: "c-17", ID: "/shop e%201", Header: keyed, Data: []byte(`hi "there"`)}},
 		},
 		"batch of events": {
-			post{query: "?key=k", contentType: events, body: `[{` + attributes + `,"data_base64":"/wA=","datacontenttype":"application/json"}]`},
+			post{query: "?key=k", contentType: events, body: `[{` + attributes +
+				`,"data_base64":"/wA=","datacontenttype":"application/json"}]`},
 			[]NewMessage{{Line: 1, Key: "k", ID: "/shop e%201", Header: created, Data: []byte{0xff, 0}}},
 		},
 	} {
@@ -167,7 +179,10 @@ func TestBodiesBecomeMessages(t *testing.T) {
 func TestHeadersThatContradictAreRefused(t *testing.T) {
 	f := &fakeMessages{}
 	_, socket := serveMessages(t, f, "")
-	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return listen.DialUnix(socket) }}}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn,
+		error) {
+		return listen.DialUnix(socket)
+	}}}
 	t.Cleanup(client.CloseIdleConnections)
 	for _, c := range []struct {
 		query string
@@ -210,7 +225,8 @@ func TestOverlongEventIDsStayDistinctAndFit(t *testing.T) {
 		f := &fakeMessages{}
 		_, socket := serveMessages(t, f, "")
 		long := strings.Repeat("é", 200) + last
-		post{query: "?key=k", contentType: event, body: `{"specversion":"1.0","id":"` + long + `","source":"/s","type":"t"}`}.send(t, socket)
+		post{query: "?key=k", contentType: event, body: `{"specversion":"1.0","id":"` + long +
+			`","source":"/s","type":"t"}`}.send(t, socket)
 		if len(f.got) != 1 || admission.MessageID(f.got[0].ID) != nil || f.got[0].ID == "" {
 			t.Fatalf("got %+v", f.got)
 		}
@@ -227,10 +243,13 @@ func TestABadBodyPublishesNothingAndIsNamed(t *testing.T) {
 		code int
 		want string
 	}{
-		{post{query: "?key_field=k", contentType: ndjson, body: `{"k":"a"}` + "\n" + `{"j":"b"}`}, 400, `line 2: line has no field "k"; nothing was published`},
+		{post{query: "?key_field=k", contentType: ndjson, body: `{"k":"a"}` + "\n" + `{"j":"b"}`}, 400,
+			`line 2: line has no field "k"; nothing was published`},
 		{post{query: "?key_field=k&key=a", contentType: ndjson}, 400, "exclude each other"},
-		{post{query: "?key_field=k", contentType: ndjson, body: "{\"k\":\"a\"}\n{\"k\":\"M\xfcller\"}"}, 400, "line 2: line is not UTF-8"},
-		{post{query: "?key_field=k", contentType: ndjson, body: `{"k":"a"}{"k":"b"}`}, 400, "line 1: line is not one JSON value"},
+		{post{query: "?key_field=k", contentType: ndjson, body: "{\"k\":\"a\"}\n{\"k\":\"M\xfcller\"}"}, 400,
+			"line 2: line is not UTF-8"},
+		{post{query: "?key_field=k", contentType: ndjson, body: `{"k":"a"}{"k":"b"}`}, 400,
+			"line 1: line is not one JSON value"},
 		{post{query: "?key=a", contentType: ndjson, body: "1\n1,"}, 400, "line 2: line is not one JSON value"},
 		{post{query: "?key=a", contentType: ndjson, body: "[\n  1,\n  2\n]"}, 400, "jq -c"},
 		{post{query: "?key=a", contentType: ndjson, body: "\xff\xfe1\x00\n\x00"}, 400, "UTF-16"},
@@ -240,13 +259,20 @@ func TestABadBodyPublishesNothingAndIsNamed(t *testing.T) {
 		{post{query: "?key=a", contentType: ndjson, body: "\n\n"}, 400, "no message"},
 		{post{query: "?key=a", contentType: event, body: `{"id":"1"}`}, 400, `no attribute "specversion"`},
 		{post{query: "?key=a", contentType: event, body: `[]`}, 400, "not one JSON object"},
-		{post{query: "?key=a", contentType: event, body: `{"specversion":"0.3","id":"1","source":"s","type":"t"}`}, 400, "0.3"},
-		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t"} {}`}, 400, "unexpected text"},
-		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t","Bad-Name":"x"}`}, 400, "Bad-Name"},
-		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t","x":{}}`}, 400, `"x" is not text`},
-		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t","data":1,"data_base64":""}`}, 400, "both"},
-		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"?"}`}, 400, "not base64"},
-		{post{query: "?key=a", contentType: events, body: `[{"specversion":"1.0","id":"1","source":"s","type":"t"},{"id":"2"}]`}, 400, "event 2"},
+		{post{query: "?key=a", contentType: event, body: `{"specversion":"0.3","id":"1","source":"s","type":"t"}`}, 400,
+			"0.3"},
+		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t"} {}`}, 400,
+			"unexpected text"},
+		{post{query: "?key=a", contentType: event,
+			body: `{"specversion":"1.0","id":"1","source":"s","type":"t","Bad-Name":"x"}`}, 400, "Bad-Name"},
+		{post{query: "?key=a", contentType: event, body: `{"specversion":"1.0","id":"1","source":"s","type":"t","x":{}}`},
+			400, `"x" is not text`},
+		{post{query: "?key=a", contentType: event,
+			body: `{"specversion":"1.0","id":"1","source":"s","type":"t","data":1,"data_base64":""}`}, 400, "both"},
+		{post{query: "?key=a", contentType: event,
+			body: `{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"?"}`}, 400, "not base64"},
+		{post{query: "?key=a", contentType: events,
+			body: `[{"specversion":"1.0","id":"1","source":"s","type":"t"},{"id":"2"}]`}, 400, "event 2"},
 		{post{query: "?key=a", contentType: events, body: `{}`}, 400, "not a JSON array"},
 		{post{query: "?key=a", contentType: events, body: `[`}, 400, "not a JSON array"},
 		{post{query: "?key=a", contentType: "application/cloudevents+avro"}, 400, "avro"},
@@ -254,7 +280,8 @@ func TestABadBodyPublishesNothingAndIsNamed(t *testing.T) {
 		{post{query: "?key=a", header: map[string]string{"Content-Encoding": "gzip"}}, 400, "gzip"},
 		{post{query: "?key=a", body: strings.Repeat("x", 1025)}, 413, "1024"},
 		{post{query: "?key=a", contentType: ndjson, body: strings.Repeat("1\n", maxBatch+1)}, 413, "10000 messages"},
-		{post{query: "?key=a", contentType: ndjson, body: strings.Repeat("x", maxBatchBytes+1), header: map[string]string{"Expect": "100-continue"}}, 413, "several requests"},
+		{post{query: "?key=a", contentType: ndjson, body: strings.Repeat("x", maxBatchBytes+1),
+			header: map[string]string{"Expect": "100-continue"}}, 413, "several requests"},
 	} {
 		f := &fakeMessages{}
 		_, socket := serveMessages(t, f, "")
@@ -282,13 +309,15 @@ func TestTheWorstOutcomeDecidesTheCode(t *testing.T) {
 		{map[int]error{0: unknown, 1: full}, nil, 503, "1", "2 of 3"},
 		{map[int]error{0: busy, 2: Mark(ErrTooLarge, "big")}, nil, 429, "1", "2 of 3"},
 		{nil, Mark(ErrNotYet, "starting"), 503, "1", "starting"},
-		{nil, &MessageError{Index: 2, Err: Mark(ErrBadRequest, "message has no key")}, 400, "", "line 3: message has no key; nothing was published"},
+		{nil, &MessageError{Index: 2, Err: Mark(ErrBadRequest, "message has no key")}, 400, "",
+			"line 3: message has no key; nothing was published"},
 		{nil, errors.New("disk on fire"), 500, "", "disk on fire"},
 	} {
 		_, socket := serveMessages(t, &fakeMessages{fails: c.fails, err: c.err}, "")
 		resp, body := post{query: "?key=k", contentType: ndjson, body: "1\n2\n3"}.send(t, socket)
 		if resp.StatusCode != c.code || resp.Header.Get("Retry-After") != c.retry || !strings.Contains(body.Error, c.text) {
-			t.Errorf("got %s, Retry-After %q, %q; want %d, %q, %q", resp.Status, resp.Header.Get("Retry-After"), body.Error, c.code, c.retry, c.text)
+			t.Errorf("got %s, Retry-After %q, %q; want %d, %q, %q", resp.Status, resp.Header.Get("Retry-After"), body.Error,
+				c.code, c.retry, c.text)
 		}
 		for i, r := range body.Messages {
 			if (r.Error == "") != (c.fails[i] == nil) || r.Line != i+1 {
@@ -320,7 +349,8 @@ func TestMessagesAreForTheSocketAndTheToken(t *testing.T) {
 	open := &fakeMessages{}
 	addr, _ := serveMessages(t, open, "")
 	// What a page in a browser on this machine can send without being asked: a simple request, with or without an origin.
-	for _, header := range [][]string{nil, {"Content-Type", "text/plain", "Origin", "http://evil.example"}, {"Host", "evil.example"}} {
+	for _, header := range [][]string{nil, {"Content-Type", "text/plain", "Origin", "http://evil.example"},
+		{"Host", "evil.example"}} {
 		if code := send(addr, "", header...); code != http.StatusForbidden || open.got != nil {
 			t.Errorf("open port, %v: got %d", header, code)
 		}
@@ -337,7 +367,8 @@ func TestMessagesAreForTheSocketAndTheToken(t *testing.T) {
 
 func TestAnUnknownTopicIsNotFound(t *testing.T) {
 	_, socket := serveMessages(t, &fakeMessages{}, "")
-	if resp, body := (post{topic: "nope", query: "?key=k"}).send(t, socket); resp.StatusCode != http.StatusNotFound || !strings.Contains(body.Error, `"nope"`) {
+	if resp, body := (post{topic: "nope", query: "?key=k"}).send(t, socket); resp.StatusCode != http.StatusNotFound ||
+		!strings.Contains(body.Error, `"nope"`) {
 		t.Errorf("got %s, %q", resp.Status, body.Error)
 	}
 }
@@ -360,7 +391,8 @@ func FuzzBodiesBecomeMessagesOrAnError(f *testing.F) {
 			return
 		}
 		messages, err := form.read(r.Body)
-		if (err == nil) == (len(messages) == 0) || err != nil && codeOf(err) != http.StatusBadRequest && codeOf(err) != http.StatusRequestEntityTooLarge {
+		if (err == nil) == (len(messages) == 0) || err != nil && codeOf(err) != http.StatusBadRequest &&
+			codeOf(err) != http.StatusRequestEntityTooLarge {
 			t.Errorf("%d messages, %v", len(messages), err)
 		}
 	})

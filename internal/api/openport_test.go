@@ -38,10 +38,12 @@ func TestAnOpenPortAnswersToItsOwnNamesOnly(t *testing.T) {
 	addr, _ := serve(t, fakeSource{status: &Status{}})
 	_, port, _ := strings.Cut(addr, ":")
 	for host, want := range map[string]int{
-		"": 200, addr: 200, "127.0.0.1": 200, "localhost:" + port: 200, "LOCALHOST": 200, "localhost.": 200, "127.0.0.2": 200, "[::1]:" + port: 200,
+		"": 200, addr: 200, "127.0.0.1": 200, "localhost:" + port: 200, "LOCALHOST": 200, "localhost.": 200, "127.0.0.2": 200,
+		"[::1]:" + port:      200,
 		"[::ffff:127.0.0.1]": 200,
-		"evil.example":       421, "evil.example:" + port: 421, "localhost.evil.example": 421, "127.0.0.1.evil.example": 421, "10.0.0.11": 421,
-		"0.0.0.0": 421, "2130706433": 421, "localhost@evil.example": 400, "leasehold": 421,
+		"evil.example":       421, "evil.example:" + port: 421, "localhost.evil.example": 421, "127.0.0.1.evil.example": 421,
+		"10.0.0.11": 421,
+		"0.0.0.0":   421, "2130706433": 421, "localhost@evil.example": 400, "leasehold": 421,
 	} {
 		for _, path := range []string{"/v1/status", "/livez"} {
 			if got := askAs(t, addr, host, path); got != want {
@@ -73,7 +75,8 @@ func TestAnOpenPortShowsNoTexts(t *testing.T) {
 		t.Error(text)
 	}
 	parts := s.Groups[0].Partitions
-	if parts[0].Error == "" || parts[1].Paused == "" || parts[2].Error+parts[2].Paused != "" || !strings.Contains(fmt.Sprint(s.Warnings), "2 warnings") {
+	if parts[0].Error == "" || parts[1].Paused == "" || parts[2].Error+parts[2].Paused != "" ||
+		!strings.Contains(fmt.Sprint(s.Warnings), "2 warnings") {
 		t.Errorf("that there is something does not show: %+v", s)
 	}
 	for _, target := range []string{socket, listen.ReadOnlySocket(socket)} {
@@ -96,7 +99,8 @@ func TestAnswersAreBounded(t *testing.T) {
 	}))
 	defer endless.Close()
 	c := NewClient(endless.URL)
-	if _, err := c.Status(t.Context()); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "larger than 96 MiB") {
+	if _, err := c.Status(t.Context()); !errors.Is(err, ErrUnreachable) ||
+		!strings.Contains(err.Error(), "larger than 96 MiB") {
 		t.Errorf("status: %v", err)
 	}
 	stream, err := c.Tap(t.Context(), "orders", TapOptions{})

@@ -27,13 +27,15 @@ var inputs = map[string]input{
 	"POST /v1/groups/{name}/requests":     {body: true},
 	"GET /v1/groups/{name}/requests/{id}": {params: []string{"wait"}},
 	"GET /v1/explain":                     {params: []string{"topic", "of", "key"}},
-	"GET /v1/groups/{name}/dlq":           {params: []string{"partition", "kind", "key", "reason", "since", "after", "number", "seq", "limit", "data", "local"}},
-	"POST /v1/groups/{name}/dlq/requeue":  {body: true},
-	"POST /v1/groups/{name}/dlq/drop":     {body: true},
-	"POST /v1/topics/{topic}/messages":    {params: []string{"key", "subject", "key_field", "id_field"}, body: true},
-	"GET /v1/topics/{topic}/tap":          {params: []string{"partition", "key", "last", "from_seq", "since", "follow", "local"}},
-	"GET /v1/topics/{topic}/key":          {params: []string{"name"}},
-	"GET /v1/topics/{topic}/count":        {params: []string{"partition", "after", "before"}},
+	"GET /v1/groups/{name}/dlq": {params: []string{"partition", "kind", "key", "reason", "since", "after",
+		"number", "seq", "limit", "data", "local"}},
+	"POST /v1/groups/{name}/dlq/requeue": {body: true},
+	"POST /v1/groups/{name}/dlq/drop":    {body: true},
+	"POST /v1/topics/{topic}/messages":   {params: []string{"key", "subject", "key_field", "id_field"}, body: true},
+	"GET /v1/topics/{topic}/tap": {params: []string{"partition", "key", "last", "from_seq", "since", "follow",
+		"local"}},
+	"GET /v1/topics/{topic}/key":   {params: []string{"name"}},
+	"GET /v1/topics/{topic}/count": {params: []string{"partition", "after", "before"}},
 }
 
 // strict refuses what a route does not take. Behind it, r.URL.Query() holds all of the query.
@@ -56,7 +58,8 @@ func (h *handler) strict(route string, next http.Handler) http.Handler {
 func checkQuery(query string, allowed []string) error {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return badRequest("cannot parse the query: %s; encode the values, a percent sign as %%25 and a semicolon as %%3B", err)
+		return badRequest("cannot parse the query: %s; encode the values, a percent sign as %%25 and a semicolon as %%3B",
+			err)
 	}
 	return checkParams(values, allowed)
 }
@@ -164,7 +167,8 @@ func single(h http.Header, name string) (string, error) {
 	}
 }
 
-// unquote undoes a quoted string of RFC 9110, section 5.6.4. A value that does not begin with a quotation mark is itself.
+// unquote undoes a quoted string of RFC 9110, section 5.6.4. A value that does not begin with a quotation mark is
+// itself.
 func unquote(value string) (string, error) {
 	if !strings.HasPrefix(value, `"`) {
 		return value, nil

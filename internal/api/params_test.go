@@ -72,9 +72,10 @@ func serveAll(t *testing.T) *whole {
 // request sends a request as it stands and returns the code and the answer.
 func (w *whole) request(t *testing.T, method, path, body string) (int, string) {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
-		return listen.DialUnix(w.opt.Socket)
-	}}}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return listen.DialUnix(w.opt.Socket)
+		}}}
 	r, err := http.NewRequest(method, "http://agent"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -109,11 +110,13 @@ func TestNoRoutePassesOverAPartOfItsQuery(t *testing.T) {
 			queries = append(queries, name+"=1&"+name+"=1", name+"=", name, name+"=%zz", name+"=1;", name+"=%ff")
 		}
 		for _, query := range queries {
-			if code, text := w.request(t, method, path.Replace(pattern)+"?"+query, ""); code != http.StatusBadRequest || !strings.Contains(text, `"error"`) {
+			if code, text := w.request(t, method, path.Replace(pattern)+"?"+query, ""); code != http.StatusBadRequest ||
+				!strings.Contains(text, `"error"`) {
 				t.Errorf("%s?%s: got %d, %s", route, query, code, text)
 			}
 		}
-		if code, text := w.request(t, method, path.Replace(pattern), "dry_run=1"); !inputs[route].body && code != http.StatusBadRequest {
+		if code, text := w.request(t, method, path.Replace(pattern), "dry_run=1"); !inputs[route].body &&
+			code != http.StatusBadRequest {
 			t.Errorf("%s with a body: got %d, %s", route, code, text)
 		}
 	}
@@ -125,7 +128,8 @@ func TestNoRoutePassesOverAPartOfItsQuery(t *testing.T) {
 func TestADryRunIsOneOrIsRefused(t *testing.T) {
 	w := serveAll(t)
 	for query, want := range map[string]int{
-		"?dry_run=1": 200, "?dry_run=true": 200, "?dry_run=yes": 400, "?dry_run=TRUE": 400, "?dry_run=no": 400, "?dry_run=": 400, "?dry_run": 400,
+		"?dry_run=1": 200, "?dry_run=true": 200, "?dry_run=yes": 400, "?dry_run=TRUE": 400, "?dry_run=no": 400,
+		"?dry_run=": 400, "?dry_run": 400,
 		"?dry-run=1": 400, "?dry_run=1&force=1": 400,
 	} {
 		if code, text := w.request(t, "POST", "/v1/nodes/n2/remove"+query, ""); code != want || len(w.members.removed) > 0 {
@@ -161,7 +165,8 @@ func TestBodiesOfCommandsAreReadWholeOrRefused(t *testing.T) {
 			strings.Repeat(" ", maxBody+1):   "more than",
 		} {
 			code, text := w.request(t, "POST", path, body)
-			if code != http.StatusBadRequest && code != http.StatusRequestEntityTooLarge || !strings.Contains(text, want) && !strings.Contains(text, "is not one of") {
+			if code != http.StatusBadRequest && code != http.StatusRequestEntityTooLarge || !strings.Contains(text, want) &&
+				!strings.Contains(text, "is not one of") {
 				t.Errorf("%s %.60q: got %d, %s; want %q", path, body, code, text, want)
 			}
 		}
@@ -178,23 +183,29 @@ func TestBodiesOfCommandsAreReadWholeOrRefused(t *testing.T) {
 
 func TestFiltersOfDeadLettersThatChooseNothingOrTooMuchAreRefused(t *testing.T) {
 	w := serveAll(t)
-	for _, query := range []string{"partition=-1", "partition=x", "partition=4294967296", "limit=0", "limit=-1", "limit=1001", "limit=1e3", "number=0", "after=-1",
-		"kind=Dead", "reason=timeout", "since=yesterday", "since=2h", "data=maybe"} {
-		if code, text := w.request(t, "GET", "/v1/groups/g/dlq?"+query, ""); code != http.StatusBadRequest || !strings.Contains(text, strings.Split(query, "=")[0]+"=") {
+	for _, query := range []string{"partition=-1", "partition=x", "partition=4294967296", "limit=0", "limit=-1",
+		"limit=1001", "limit=1e3", "number=0", "after=-1", "kind=Dead", "reason=timeout", "since=yesterday", "since=2h",
+		"data=maybe"} {
+		if code, text := w.request(t, "GET", "/v1/groups/g/dlq?"+query, ""); code != http.StatusBadRequest ||
+			!strings.Contains(text, strings.Split(query, "=")[0]+"=") {
 			t.Errorf("%s: got %d, %s", query, code, text)
 		}
 	}
 	if len(w.requests.got) > 0 {
 		t.Errorf("came through: %+v", w.requests.got)
 	}
-	code, text := w.request(t, "GET", "/v1/groups/g/dlq?partition=3&kind=dead&reason=rejected&key=a&since=2026-01-02T15:04:05Z&after=0&limit=1000&data=1", "")
-	if code != 200 || len(w.requests.got) != 1 || *w.requests.got[0].(LetterFilter).Partition != 3 || !w.requests.got[0].(LetterFilter).Data {
+	code, text := w.request(t, "GET",
+		"/v1/groups/g/dlq?partition=3&kind=dead&reason=rejected&key=a&since=2026-01-02T15:04:05Z&after=0&limit=1000&data=1",
+		"")
+	if code != 200 || len(w.requests.got) != 1 || *w.requests.got[0].(LetterFilter).Partition != 3 ||
+		!w.requests.got[0].(LetterFilter).Data {
 		t.Errorf("got %d, %s, %+v", code, text, w.requests.got)
 	}
 }
 
 func TestQuotedValuesAreUndone(t *testing.T) {
-	for value, want := range map[string]string{`x`: "x", `"x"`: "x", `""`: "", `"a \"b\" \\c"`: `a "b" \c`, `a"b"`: `a"b"`, `"a;b, c"`: "a;b, c"} {
+	for value, want := range map[string]string{`x`: "x", `"x"`: "x", `""`: "", `"a \"b\" \\c"`: `a "b" \c`, `a"b"`: `a"b"`,
+		`"a;b, c"`: "a;b, c"} {
 		if got, err := unquote(value); err != nil || got != want {
 			t.Errorf("%s: got %q, %v", value, got, err)
 		}
@@ -220,7 +231,8 @@ func TestFieldsThatSayNothingAboutACommandAreRefused(t *testing.T) {
 		`{"kind":"resume","partitions":["all"]}`:          "requests",
 		`{"kind":"seek","to":"earliest","dry_run":"yes"}`: "requests",
 	} {
-		if code, text := w.request(t, "POST", "/v1/groups/g/"+path, body); code != http.StatusBadRequest || !strings.Contains(text, "error") {
+		if code, text := w.request(t, "POST", "/v1/groups/g/"+path, body); code != http.StatusBadRequest ||
+			!strings.Contains(text, "error") {
 			t.Errorf("%s: got %d, %s", body, code, text)
 		}
 	}

@@ -48,7 +48,8 @@ type Asked struct {
 	Applied    int    `json:"applied"`    // Of so many it is known to be applied.
 	Waiting    []int  `json:"waiting"`    // The others.
 
-	// Of a resume: for how many partitions it changes something. The others are not paused, blocked or waiting for their handler.
+	// Of a resume: for how many partitions it changes something. The others are not paused, blocked or waiting for their
+	// handler.
 	Changed *int `json:"changed,omitempty"`
 	// Partitions that have not yet handled all of what was released, by this request or another.
 	Releasing []int `json:"releasing,omitempty"`
@@ -57,7 +58,8 @@ type Asked struct {
 	Seq     uint64 `json:"seq,omitempty"`
 	Again   int64  `json:"again"`
 	Skipped int64  `json:"skipped"`
-	Skips   string `json:"skips,omitempty"` // Of a seek that skips messages which the group has not handled: how many, and where.
+	// Of a seek that skips messages which the group has not handled: how many, and where.
+	Skips string `json:"skips,omitempty"`
 }
 
 // LetterFilter chooses dead letters. Zero fields choose all.
@@ -80,8 +82,9 @@ type LetterList struct {
 	V       int      `json:"v"`
 	Group   string   `json:"group"`
 	Letters []Letter `json:"letters"`
-	Replica string   `json:"replica,omitempty"` // Node whose own replica was read, if it was asked for: the newest may be missing.
-	Next    uint64   `json:"next,omitempty"`    // Ask for what comes after this number; absent at the end.
+	// Node whose own replica was read, if it was asked for: the newest may be missing.
+	Replica string `json:"replica,omitempty"`
+	Next    uint64 `json:"next,omitempty"` // Ask for what comes after this number; absent at the end.
 }
 
 // Letter is one dead letter.
@@ -144,9 +147,10 @@ type LetterFailure struct {
 // MaxLetters is how many dead letters one call is about, at most.
 const MaxLetters = 1000
 
-// requestRoutes are the routes of requests and dead letters. Dead letters hold users' data, so even to look at them is for
-// the socket, or for who shows a token.
-func (h *handler) requestRoutes(r Requests, guarded func(http.HandlerFunc) http.Handler, closing <-chan struct{}) map[string]http.Handler {
+// requestRoutes are the routes of requests and dead letters. Dead letters hold users' data, so even to look at them is
+// for the socket, or for who shows a token.
+func (h *handler) requestRoutes(r Requests, guarded func(http.HandlerFunc) http.Handler,
+	closing <-chan struct{}) map[string]http.Handler {
 	if r == nil {
 		return nil
 	}

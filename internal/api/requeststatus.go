@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -41,7 +42,8 @@ func (s *requestStatus) answer(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	if wait > 0 {
 		if !s.waits.TryAcquire(1) {
-			s.failWith(w, Mark(ErrBusy, fmt.Sprintf("%d calls wait for requests on this node, and there can be no more", maxWaits)))
+			s.failWith(w, Mark(ErrBusy, fmt.Sprintf("%d calls wait for requests on this node, and there can be no more",
+				maxWaits)))
 			return
 		}
 		defer s.waits.Release(1)
@@ -53,7 +55,7 @@ func (s *requestStatus) answer(w http.ResponseWriter, r *http.Request) {
 		_ = control.SetWriteDeadline(time.Now().Add(wait + writeTimeout))
 	}
 	asked, err := s.requests.Asked(ctx, r.PathValue("name"), id, wait)
-	if err != nil && context.Cause(ctx) == errClosing { // Whatever was being read for it then was cut off.
+	if err != nil && errors.Is(context.Cause(ctx), errClosing) { // Whatever was being read for it then was cut off.
 		err = errClosing
 	}
 	if err != nil {
@@ -92,8 +94,8 @@ func (s *requestStatus) untilClosing(ctx context.Context) (_ context.Context, st
 	return ctx, func() { cancel(nil) }
 }
 
-// Asked says how far a request is: at once if wait is 0, else when it is applied everywhere or wait is over, which is at
-// most MaxWait.
+// Asked says how far a request is: at once if wait is 0, else when it is applied everywhere or wait is over, which is
+// at most MaxWait.
 func (c *Client) Asked(ctx context.Context, group string, id uint64, wait time.Duration) (*Asked, error) {
 	path := groupPath(group, "/requests/"+strconv.FormatUint(id, 10))
 	if wait <= 0 {

@@ -42,7 +42,8 @@ func TestACallerWaitsForARequestForAsLongAsItSays(t *testing.T) {
 	}
 	runUntilEnd(t, s)
 	c := NewClient(socket)
-	for asked, want := range map[time.Duration]time.Duration{0: 0, -time.Second: 0, 300 * time.Millisecond: 300 * time.Millisecond} {
+	for asked, want := range map[time.Duration]time.Duration{0: 0, -time.Second: 0,
+		300 * time.Millisecond: 300 * time.Millisecond} {
 		from := time.Now()
 		got, err := c.Asked(t.Context(), "billing", 7, asked)
 		if err != nil || got.ID != 7 || len(got.Waiting) != 1 || time.Since(from) < want {
@@ -98,7 +99,8 @@ func stopWhileOneWaits(t *testing.T, f *pendingRequests) {
 func TestOnlySoManyCallersWaitAtATime(t *testing.T) {
 	f := &pendingRequests{waits: make(chan time.Duration, maxWaits)}
 	socket := filepath.Join(t.TempDir(), "agent.sock")
-	s, err := New(Options{Socket: socket, Source: fakeSource{status: &Status{}}, Requests: f, limits: limits{connections: 2 * maxWaits}})
+	s, err := New(Options{Socket: socket, Source: fakeSource{status: &Status{}}, Requests: f,
+		limits: limits{connections: 2 * maxWaits}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +121,8 @@ func TestOnlySoManyCallersWaitAtATime(t *testing.T) {
 // An explanation may hold a message, so that a port without a token does not give one.
 func TestExplanationsAreForThoseWhoMaySeeMessages(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "agent.sock")
-	s, err := New(Options{Listen: "127.0.0.1:0", Socket: socket, Source: fakeSource{status: &Status{}}, Explainer: fakeExplainer{}})
+	s, err := New(Options{Listen: "127.0.0.1:0", Socket: socket, Source: fakeSource{status: &Status{}},
+		Explainer: fakeExplainer{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +137,8 @@ func TestExplanationsAreForThoseWhoMaySeeMessages(t *testing.T) {
 	if e, err := c.Explain(t.Context(), "orders", of); err != nil || e.Topic != "orders" || e.Key != of.Of || e.Stored {
 		t.Errorf("%+v, %v", e, err)
 	}
-	if e, err := c.Explain(t.Context(), "orders", ExplainTarget{Of: "7", IsKey: true}); err != nil || e.Key != "7" || !e.Stored {
+	if e, err := c.Explain(t.Context(), "orders", ExplainTarget{Of: "7", IsKey: true}); err != nil || e.Key != "7" ||
+		!e.Stored {
 		t.Errorf("a key: %+v, %v", e, err)
 	}
 	for _, query := range []string{"", "topic=orders", "of=7", "topic=orders&of=7&key=7"} {

@@ -94,7 +94,8 @@ func TestWhoWaitsForAWordIsNotWaitedFor(t *testing.T) {
 	if err := conn.SetDeadline(time.Now().Add(guard.RestTimeout / 2)); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "POST /v1/topics/orders/messages?key=k HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 20000000\r\n\r\n")
+	fmt.Fprintf(conn, "POST /v1/topics/orders/messages?key=k HTTP/1.1\r\nHost: a\r\nExpect: "+
+		"100-continue\r\nContent-Length: 20000000\r\n\r\n")
 	if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 413") {
 		t.Errorf("got %q, %v", answer, err)
 	}

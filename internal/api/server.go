@@ -24,7 +24,8 @@ type Options struct {
 	Listen string // host:port, loopback only without a Token; empty: no port.
 	Socket string // Path of the Unix socket; empty: none. Beside it is another that only shows state.
 	Source Source
-	// Alive says why the process should be replaced, nil if nothing suggests it; a nil function means that nothing ever does.
+	// Alive says why the process should be replaced, nil if nothing suggests it; a nil function means that nothing ever
+	// does.
 	Alive func() error
 	// Membership answers about nodes, groups and topics, and removes them; nil: there are no such routes.
 	Membership Membership
@@ -94,7 +95,8 @@ func New(opt Options) (*Server, error) {
 		s.log = hclog.NewNullLogger()
 	}
 	s.http = &http.Server{
-		Handler:           guard.Surplus(guard.ReadRest(guard.CloseStrangers(opt.Token, guard.Host(opt.Token, guard.Token(opt.Token, newHandler(opt, s.log, s.closing)))))),
+		Handler: guard.Surplus(guard.ReadRest(guard.CloseStrangers(opt.Token,
+			guard.Host(opt.Token, guard.Token(opt.Token, newHandler(opt, s.log, s.closing)))))),
 		ConnState:         listen.State,
 		ConnContext:       listen.WithOrigin,
 		ReadHeaderTimeout: readTimeout,
@@ -133,7 +135,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	group.Go(func() error {
 		<-ctx.Done()
-		return s.shutdown()
+		return s.shutdown(context.WithoutCancel(ctx))
 	})
 	return group.Wait()
 }
@@ -187,8 +189,8 @@ func closeAll(listeners []net.Listener) {
 	}
 }
 
-func (s *Server) shutdown() error {
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownLimit)
+func (s *Server) shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, shutdownLimit)
 	defer cancel()
 	close(s.closing)
 	if err := s.http.Shutdown(ctx); err != nil {

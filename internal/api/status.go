@@ -16,15 +16,16 @@ const Version = 1
 
 // Status is what one node knows about its cluster: GET /v1/status, and `leasehold status -o json`.
 type Status struct {
-	V        int      `json:"v"`                   // Version.
-	Cluster  string   `json:"cluster"`             // Name of the cluster.
-	Node     string   `json:"node"`                // Node that answered.
-	Ready    bool     `json:"ready"`               // That node takes part in everything.
-	Quorum   bool     `json:"quorum"`              // A majority of the nodes works together.
-	Leader   string   `json:"leader"`              // Node that leads the broker's meta group, empty if unknown.
-	NoQuorum string   `json:"no_quorum,omitempty"` // What is missing, if Quorum is false.
-	Stale    string   `json:"stale,omitempty"`     // Why owners, lags and sizes are the last known ones; absent if they are of now.
-	Listen   []string `json:"listen,omitempty"`    // Addresses of its config at which that node listens.
+	V        int    `json:"v"`                   // Version.
+	Cluster  string `json:"cluster"`             // Name of the cluster.
+	Node     string `json:"node"`                // Node that answered.
+	Ready    bool   `json:"ready"`               // That node takes part in everything.
+	Quorum   bool   `json:"quorum"`              // A majority of the nodes works together.
+	Leader   string `json:"leader"`              // Node that leads the broker's meta group, empty if unknown.
+	NoQuorum string `json:"no_quorum,omitempty"` // What is missing, if Quorum is false.
+	// Why owners, lags and sizes are the last known ones; absent if they are of now.
+	Stale    string   `json:"stale,omitempty"`
+	Listen   []string `json:"listen,omitempty"` // Addresses of its config at which that node listens.
 	Warnings []string `json:"warnings"`
 	Nodes    []Node   `json:"nodes"`
 	Topics   []Topic  `json:"topics"`
@@ -33,9 +34,10 @@ type Status struct {
 
 // Node is one node of the cluster.
 type Node struct {
-	Name       string `json:"name"`
-	Boot       uint64 `json:"boot"`       // Session life of the node; a new number at every start.
-	State      string `json:"state"`      // NodeLive, NodeUnreachable, NodeWaiting, NodeDead, "ended", or "absent" if it was never seen.
+	Name string `json:"name"`
+	Boot uint64 `json:"boot"` // Session life of the node; a new number at every start.
+	// NodeLive, NodeUnreachable, NodeWaiting, NodeDead, "ended", or "absent" if it was never seen.
+	State      string `json:"state"`
 	Ready      bool   `json:"ready"`      // As that node said last.
 	Partitions int    `json:"partitions"` // Partitions that it owns, over all groups.
 	Version    string `json:"version"`
@@ -50,7 +52,8 @@ type Node struct {
 
 	LogDropped uint64 `json:"log_dropped,omitempty"` // Log lines that its stderr did not take, since its start.
 
-	Damaged []string `json:"damaged"` // Topics whose replica on that node is corrupt; it owns no partitions until they are repaired.
+	// Topics whose replica on that node is corrupt; it owns no partitions until they are repaired.
+	Damaged []string `json:"damaged"`
 }
 
 // Refused is how often something of a client was refused.
@@ -112,13 +115,15 @@ type Partition struct {
 type TopicInfo struct {
 	Name          string `json:"name"`
 	Partitions    int    `json:"partitions"`
-	Subject       string `json:"subject"`             // Pattern that publishers write to.
-	Key           []int  `json:"key"`                 // Wildcards of the subject that make the key, counted from 1.
-	DedupWindowMS int64  `json:"dedup_window_ms"`     // How long a message id is remembered.
-	MaxPayload    int64  `json:"max_payload"`         // Largest payload, in bytes.
-	Server        string `json:"server"`              // host:port of this node's listener for NATS clients.
-	NoQuorum      string `json:"no_quorum,omitempty"` // Why messages are not acknowledged at the moment: too few nodes answer.
-	CA            string `json:"ca,omitempty"`        // PEM of the CA of that listener's certificate, if it is the cluster's.
+	Subject       string `json:"subject"`         // Pattern that publishers write to.
+	Key           []int  `json:"key"`             // Wildcards of the subject that make the key, counted from 1.
+	DedupWindowMS int64  `json:"dedup_window_ms"` // How long a message id is remembered.
+	MaxPayload    int64  `json:"max_payload"`     // Largest payload, in bytes.
+	Server        string `json:"server"`          // host:port of this node's listener for NATS clients.
+	// Why messages are not acknowledged at the moment: too few nodes answer.
+	NoQuorum string `json:"no_quorum,omitempty"`
+	// PEM of the CA of that listener's certificate, if it is the cluster's.
+	CA string `json:"ca,omitempty"`
 }
 
 // Readiness is the answer of GET /readyz.
@@ -150,8 +155,8 @@ var (
 	ErrNotFound    = errors.New("not found")        // The agent knows no such thing.
 	ErrNotYet      = errors.New("not yet")          // The agent runs and cannot tell yet.
 
-	// ErrNoQuorum: too few nodes answer, or they have no leader. It wraps ErrNotYet; the text of the error that wraps it says
-	// what is missing.
+	// ErrNoQuorum: too few nodes answer, or they have no leader. It wraps ErrNotYet; the text of the error that wraps it
+	// says what is missing.
 	ErrNoQuorum = fmt.Errorf("%w: no quorum", ErrNotYet)
 	// ErrWrongToken is an ErrNotAllowed where a token was shown.
 	ErrWrongToken = fmt.Errorf("%w: the token does not match the agent's", ErrNotAllowed)

@@ -160,8 +160,8 @@ func (t *tapping) answer(w http.ResponseWriter, r *http.Request) {
 	t.stream(ctx, w, reader, o.Follow)
 }
 
-// stream writes a line a message until there are no more, or one side goes away. A server's usual limits are for answers
-// that have an end; here each line has its own.
+// stream writes a line a message until there are no more, or one side goes away. A server's usual limits are for
+// answers that have an end; here each line has its own.
 func (t *tapping) stream(ctx context.Context, w http.ResponseWriter, reader MessageReader, follow bool) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{}) // When it is over, the request would be too.
@@ -179,7 +179,8 @@ func (t *tapping) stream(ctx context.Context, w http.ResponseWriter, reader Mess
 		case errors.Is(err, io.EOF), ctx.Err() != nil:
 			return
 		case err != nil:
-			_ = lines.Encode(reply.Failure{Error: plain(err), NoQuorum: errors.Is(err, ErrNoQuorum)}) // The answer's code is out; this is how a line says it.
+			// The answer's code is out; this is how a line says it.
+			_ = lines.Encode(reply.Failure{Error: plain(err), NoQuorum: errors.Is(err, ErrNoQuorum)})
 			return
 		case lines.Encode(m) != nil:
 			return
@@ -260,7 +261,8 @@ func (c *Client) Tap(ctx context.Context, topic string, o TapOptions) (*MessageS
 		defer resp.Body.Close()
 		return nil, c.read(resp, path, nil)
 	}
-	return &MessageStream{client: c, body: resp.Body, lines: json.NewDecoder(&boundedLines{r: resp.Body}), follow: o.Follow}, nil
+	return &MessageStream{client: c, body: resp.Body, lines: json.NewDecoder(&boundedLines{r: resp.Body}),
+		follow: o.Follow}, nil
 }
 
 // boundedLines ends a stream at a line that no agent sends.
@@ -282,7 +284,8 @@ func (b *boundedLines) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Next returns the next message, or io.EOF after the last one. A stream that follows has no last one: its end is an error.
+// Next returns the next message, or io.EOF after the last one. A stream that follows has no last one: its end is an
+// error.
 func (s *MessageStream) Next() (*Message, error) {
 	var line struct {
 		Message

@@ -88,10 +88,12 @@ func TestTapBringsMessagesAndItsEnd(t *testing.T) {
 	if seqs, err := tapAll(t, c, TapOptions{}); fmt.Sprint(seqs) != "[1 2 3]" || !errors.Is(err, io.EOF) {
 		t.Errorf("got %v, %v", seqs, err)
 	}
-	if seqs, err := tapAll(t, c, TapOptions{FromSeq: 7}); len(seqs) != 3 || err == nil || err.Error() != "the broker went away" {
+	if seqs, err := tapAll(t, c, TapOptions{FromSeq: 7}); len(seqs) != 3 || err == nil ||
+		err.Error() != "the broker went away" {
 		t.Errorf("an error on the way: got %v, %v", seqs, err)
 	}
-	if _, err := tapAll(t, c, TapOptions{Key: "broken"}); !errors.Is(err, ErrNotYet) || !strings.Contains(err.Error(), "no leader") {
+	if _, err := tapAll(t, c, TapOptions{Key: "broken"}); !errors.Is(err, ErrNotYet) ||
+		!strings.Contains(err.Error(), "no leader") {
 		t.Errorf("an error at the start: %v", err)
 	}
 	if m, err := c.Message(t.Context(), "orders", 2); err != nil || m.Seq != 2 || string(m.Bytes()) != "\xff" {
@@ -112,7 +114,8 @@ func TestTapOptionsComeThrough(t *testing.T) {
 	opened := make(chan TapOptions, 1)
 	_, socket := serveMessages(t, &fakeMessages{fakeTaps: fakeTaps{opened}}, "")
 	three := 3
-	for _, o := range []TapOptions{{Last: 0}, {Last: 5, Key: "a b&c"}, {FromSeq: 9, Partition: &three}, {Since: 10 * time.Minute}, {Since: 24 * time.Hour}} {
+	for _, o := range []TapOptions{{Last: 0}, {Last: 5, Key: "a b&c"}, {FromSeq: 9, Partition: &three},
+		{Since: 10 * time.Minute}, {Since: 24 * time.Hour}} {
 		if _, err := tapAll(t, NewClient(socket), o); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
@@ -154,7 +157,8 @@ func TestBadTapParametersAreNamed(t *testing.T) {
 		"/tap?partition=-1":                      "partition=-1",
 	} {
 		var out any
-		if err := c.do(t.Context(), http.MethodGet, "/v1/topics/orders"+path, &out); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), want) {
+		if err := c.do(t.Context(), http.MethodGet, "/v1/topics/orders"+path, &out); !errors.Is(err, ErrBadRequest) ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", path, err, want)
 		}
 	}
@@ -170,12 +174,14 @@ func TestMessagesAreNotShownOnAnOpenPort(t *testing.T) {
 	addr, _ := serveMessages(t, &fakeMessages{}, "")
 	for _, path := range []string{"/tap", "/messages/1", "/count?partition=0&after=0&before=1"} {
 		var out any
-		if err := NewClient(addr).do(t.Context(), http.MethodGet, "/v1/topics/orders"+path, &out); !errors.Is(err, ErrNotAllowed) {
+		if err := NewClient(addr).do(t.Context(), http.MethodGet, "/v1/topics/orders"+path,
+			&out); !errors.Is(err, ErrNotAllowed) {
 			t.Errorf("%s: got %v", path, err)
 		}
 	}
 	addr, _ = serveMessages(t, &fakeMessages{}, "secret")
-	if seqs, err := tapAll(t, NewClientWith(addr, ClientOptions{Token: "secret"}), TapOptions{}); len(seqs) != 3 || !errors.Is(err, io.EOF) {
+	if seqs, err := tapAll(t, NewClientWith(addr, ClientOptions{Token: "secret"}), TapOptions{}); len(seqs) != 3 ||
+		!errors.Is(err, io.EOF) {
 		t.Errorf("with the token: %v, %v", seqs, err)
 	}
 }

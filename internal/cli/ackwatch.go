@@ -18,8 +18,8 @@ const (
 	ackAskLimit = time.Second
 )
 
-// ackWatch tells an operator what messages wait for, and keeps those back that are not sent yet while there is no quorum: a
-// message that was never sent is not stored, whatever happens.
+// ackWatch tells an operator what messages wait for, and keeps those back that are not sent yet while there is no
+// quorum: a message that was never sent is not stored, whatever happens.
 type ackWatch struct {
 	client *api.Client // nil if no agent is asked
 	topic  string

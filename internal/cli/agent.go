@@ -23,8 +23,10 @@ func (a *App) agentCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run a node in the foreground",
-		Long: "Runs a node in the foreground and logs to stderr. SIGTERM or ^C stops it cleanly: calls in flight finish and\n" +
-			"partitions are handed over; a second signal ends it at once. SIGHUP stops it cleanly too, with exit code 129, so that a\n" +
+		Long: "Runs a node in the foreground and logs to stderr. SIGTERM or ^C stops it cleanly: calls in flight finish " +
+			"and\n" +
+			"partitions are handed over; a second signal ends it at once. SIGHUP stops it cleanly too, with exit code 129, so " +
+			"that a\n" +
 			"service manager restarts it. Exit codes: 0 clean stop, 1 failed, 2 config, 129 SIGHUP.\n" +
 			"With --dev it needs no config: it runs a single node in ./leasehold-dev, with a sample topic, to try things out.",
 		Example: "  leasehold agent --config /etc/leasehold/config.toml\n  leasehold agent --dev",
@@ -55,8 +57,8 @@ var ErrHangup = fmt.Errorf("SIGHUP: %w", context.Canceled)
 // lastWords bounds how long the end of the process waits for what reads its log.
 const lastWords = 2 * time.Second
 
-// runAgent runs the node of a config. Whatever it writes goes through a sink: a log that nobody reads must not hold up a
-// node, nor the end of one.
+// runAgent runs the node of a config. Whatever it writes goes through a sink: a log that nobody reads must not hold up
+// a node, nor the end of one.
 func (a *App) runAgent(ctx context.Context, load func() (*config.Config, error)) error {
 	ctx = a.service(ctx)
 	stderr := screen.Of(a.Err).Raw() // The end of the command must not wait for a write of the log.
@@ -68,7 +70,8 @@ func (a *App) runAgent(ctx context.Context, load func() (*config.Config, error))
 	log := newLogger(c.Log, sink)
 	defer context.AfterFunc(ctx, func() { logHangup(ctx, log) })()
 	err = a.Run(ctx, node.Options{Config: c, Logger: log, Log: sink, Version: version})
-	if c.Log.Format == "json" && err != nil && !isConfigFault(err) { // Whoever reads the log by machine finds the reason there.
+	// Whoever reads the log by machine finds the reason there.
+	if c.Log.Format == "json" && err != nil && !isConfigFault(err) {
 		log.Error("the node ended", "error", err)
 		sink.Close(lastWords)
 		return &Error{Code: agentCode(ctx, err), Err: err, Shown: true}
@@ -122,7 +125,8 @@ func agentCode(ctx context.Context, err error) int {
 
 func logHangup(ctx context.Context, log hclog.Logger) {
 	if errors.Is(context.Cause(ctx), ErrHangup) {
-		log.Warn("SIGHUP: a running node does not read its config again, so it stops; start it again to apply changes", "exit_code", exitHangup)
+		log.Warn("SIGHUP: a running node does not read its config again, so it stops; start it again to apply changes",
+			"exit_code", exitHangup)
 	}
 }
 
@@ -130,7 +134,8 @@ func logHangup(ctx context.Context, log hclog.Logger) {
 func newLogSink(c config.LogSection, w io.Writer) *logsink.Sink {
 	return logsink.Open(w, func(dropped uint64) []byte {
 		var line bytes.Buffer
-		newLogger(c, &line).Warn("log lines dropped: stderr did not take them; check what reads it, or the disk that it goes to", "lines", dropped)
+		newLogger(c, &line).Warn("log lines dropped: stderr did not take them; check what reads it, or the disk that it "+
+			"goes to", "lines", dropped)
 		return line.Bytes()
 	})
 }

@@ -47,10 +47,12 @@ func (a *App) prepareDevAgent(cmd *cobra.Command, dir string) (devcluster.Node, 
 		return devcluster.Node{}, err
 	}
 	defer unlock()
-	f := devFlags{dir: devcluster.DefaultDir, sample: aloneTopics, ports: a.program() + " dev --nodes 1 ", nodes: 1, natsPort: devNATSPort, clusterPort: devClusterPort, httpPort: devHTTPPort}
+	f := devFlags{dir: devcluster.DefaultDir, sample: aloneTopics, ports: a.program() + " dev --nodes 1 ", nodes: 1,
+		natsPort: devNATSPort, clusterPort: devClusterPort, httpPort: devHTTPPort}
 	if last, err := readDevRecord(dir); err != nil || last.Nodes > 1 {
 		if err == nil {
-			err = failure(exitUsage, "start it with `leasehold dev`, or change to another directory", "%s holds a cluster of %s", devcluster.DefaultDir, count(last.Nodes, "node"))
+			err = failure(exitUsage, "start it with `leasehold dev`, or change to another directory", "%s holds a cluster of %s",
+				devcluster.DefaultDir, count(last.Nodes, "node"))
 		}
 		return devcluster.Node{}, err
 	}
@@ -79,7 +81,8 @@ func (a *App) greet(ctx context.Context, n devcluster.Node, c *config.Config) {
 		case <-tick.C:
 		}
 	}
-	fmt.Fprintf(a.Out, "\nReady: one node, NATS on %s, HTTP on %s, data in %s\n", c.Server.Listen, c.HTTP.Listen, shortPath(n.Dir))
+	fmt.Fprintf(a.Out, "\nReady: one node, NATS on %s, HTTP on %s, data in %s\n", c.Server.Listen, c.HTTP.Listen,
+		shortPath(n.Dir))
 	fmt.Fprintln(a.Out, "In another terminal, in this directory:")
 	if !a.findsDev(ctx, []devcluster.Node{n}) {
 		fmt.Fprintf(a.Out, "  export %s=%s\n", addrVariable, shellWord(shortPath(n.Socket())))
@@ -88,5 +91,6 @@ func (a *App) greet(ctx context.Context, n devcluster.Node, c *config.Config) {
 		fmt.Fprintf(a.Out, "  %[1]s pub %[2]s --key c-17 hello\n  %[1]s tap %[2]s\n", a.program(), shellWord(topic))
 	}
 	fmt.Fprintf(a.Out, "  %s status\n", a.program())
-	fmt.Fprintf(a.Out, "For topics and handlers of your own, edit %s and start this again. ^C stops the node.\n\n", shortPath(n.Config()))
+	fmt.Fprintf(a.Out, "For topics and handlers of your own, edit %s and start this again. ^C stops the node.\n\n",
+		shortPath(n.Config()))
 }

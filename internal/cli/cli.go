@@ -49,7 +49,8 @@ type App struct {
 const defaultConfig = "/etc/leasehold/config.toml"
 
 // whereFound says in one phrase what findAgent does if nobody names an agent.
-const whereFound = "the context in use, a node of " + devcluster.DefaultDir + ", the config in this directory or of this machine"
+const whereFound = "the context in use, a node of " + devcluster.DefaultDir +
+	", the config in this directory or of this machine"
 
 // The environment's --addr, --token-file and --tls-ca.
 const (
@@ -68,7 +69,7 @@ func (a *App) Main(ctx context.Context, args []string) int {
 		errs.SetProgram(a.program())
 	}
 	a.Out, a.Err = out, errs
-	root := a.root()
+	root := a.root() //nolint:contextcheck // Commands get ctx from execute, as cobra hands it out.
 	root.SetArgs(args)
 	root.SetIn(a.In)
 	cmd, err := a.execute(ctx, root)
@@ -95,11 +96,12 @@ func (a *App) addAgent(e *Error) {
 	}
 }
 
-// interruptLimit is how long a command may go on after a signal: more than publishing waits for the answers to what it has sent.
+// interruptLimit is how long a command may go on after a signal: more than publishing waits for the answers to what it
+// has sent.
 const interruptLimit = 12 * time.Second
 
-// execute runs a command. One that a signal should have ended, and that sits in a read of a pipe or a terminal, is left there:
-// the process ends. Those that run until they are stopped have bounds of their own.
+// execute runs a command. One that a signal should have ended, and that sits in a read of a pipe or a terminal, is left
+// there: the process ends. Those that run until they are stopped have bounds of their own.
 func (a *App) execute(ctx context.Context, root *cobra.Command) (*cobra.Command, error) {
 	type outcome struct {
 		cmd *cobra.Command
@@ -153,8 +155,9 @@ func (a *App) root() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetVersionTemplate(thisVersion().line() + "\n")
-	root.AddCommand(a.agentCommand(), a.configCommand(), a.contextCommand(), a.devCommand(), a.dlqCommand(), a.groupCommand(), a.initCommand(), a.nodeCommand(), a.pauseCommand(), a.pubCommand(), a.resumeCommand(), a.seekCommand(), a.statusCommand(), a.tlsCommand(), a.userCommand(),
-		a.topicCommand(), a.versionCommand())
+	root.AddCommand(a.agentCommand(), a.configCommand(), a.contextCommand(), a.devCommand(), a.dlqCommand(),
+		a.groupCommand(), a.initCommand(), a.nodeCommand(), a.pauseCommand(), a.pubCommand(), a.resumeCommand(),
+		a.seekCommand(), a.statusCommand(), a.tlsCommand(), a.userCommand(), a.topicCommand(), a.versionCommand())
 	root.AddCommand(a.tapCommand(), a.explainCommand(), a.handlerCommand())
 	limitAsking(root)
 	a.completeArguments(root)

@@ -86,7 +86,8 @@ func healthy() *api.Status {
 		Cluster: "plant-7", Node: "n1", Ready: true, Quorum: true, Leader: "n1",
 		Nodes:  []api.Node{{Name: "n1", State: api.NodeLive, Ready: true, Partitions: 1, Version: "0.1.0"}},
 		Topics: []api.Topic{{Name: "orders", Partitions: 1, Messages: 1200, LastSeq: 1200}},
-		Groups: []api.Group{{Name: "billing", Topic: "orders", Lag: lag(0), Partitions: []api.Partition{{Owner: "n1", Epoch: 1, Lag: lag(0), State: "held"}}}},
+		Groups: []api.Group{{Name: "billing", Topic: "orders", Lag: lag(0),
+			Partitions: []api.Partition{{Owner: "n1", Epoch: 1, Lag: lag(0), State: "held"}}}},
 	}
 }
 
@@ -102,7 +103,8 @@ func agent(t *testing.T, source api.Source) string {
 		explainer = admin.Explainer{Sources: sources}
 	}
 	s, err := api.New(api.Options{
-		Socket: socket, Source: source, Membership: members, Requests: requests, Messages: messages, Explainer: explainer, ChildrenChange: true,
+		Socket: socket, Source: source, Membership: members, Requests: requests, Messages: messages, Explainer: explainer,
+		ChildrenChange: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +196,9 @@ func TestStatusOfAnUnhealthyClusterHasItsCodeAndReasons(t *testing.T) {
 		"no quorum":  {func(s *api.Status) { s.Quorum = false }, "no quorum"},
 		"not ready":  {func(s *api.Status) { s.Ready = false }, "n1 is not ready"},
 		"short disk": {func(s *api.Status) { s.Nodes[0].DiskShort = true }, "n1 is short of disk space"},
-		"dead node":  {func(s *api.Status) { s.Nodes = append(s.Nodes, api.Node{Name: "n2", State: "buried"}) }, "n2 is dead"},
+		"dead node": {func(s *api.Status) {
+			s.Nodes = append(s.Nodes, api.Node{Name: "n2", State: "buried"})
+		}, "n2 is dead"},
 		"unowned":    {func(s *api.Status) { s.Groups[0].Unowned = 2 }, "2 partitions without an owner"},
 		"stuck lane": {func(s *api.Status) { s.Groups[0].Partitions[0].Error = "exit 1" }, "exit 1"},
 	} {
@@ -209,7 +213,8 @@ func TestStatusOfAnUnhealthyClusterHasItsCodeAndReasons(t *testing.T) {
 }
 
 func TestStatusOfAStartingNodeSaysWhatItWaitsFor(t *testing.T) {
-	run(t, "status", "--addr", agent(t, &fakeSource{reasons: []string{"waiting for n2"}})).want(t, exitUnhealthy, "waiting for n2")
+	run(t, "status", "--addr", agent(t, &fakeSource{reasons: []string{"waiting for n2"}})).want(t, exitUnhealthy,
+		"waiting for n2")
 }
 
 func TestUntilIdleWaitsForKnownLagAndOwners(t *testing.T) {
@@ -232,7 +237,8 @@ func TestUntilIdleWaitsForKnownLagAndOwners(t *testing.T) {
 func TestUntilIdleGivesUp(t *testing.T) {
 	s := healthy()
 	s.Groups[0].Lag = lag(3)
-	run(t, "status", "--until-idle", "--timeout", "300ms", "--addr", agent(t, &fakeSource{status: s})).want(t, exitTimeout, "billing: lag 3")
+	run(t, "status", "--until-idle", "--timeout", "300ms", "--addr", agent(t, &fakeSource{status: s})).
+		want(t, exitTimeout, "billing: lag 3")
 }
 
 func TestNoAgentHasItsOwnCode(t *testing.T) {
@@ -257,7 +263,8 @@ func TestWrongArgumentsAreUsageErrors(t *testing.T) {
 	for _, args := range [][]string{
 		{"frobnicate"}, {"status", "--bogus"}, {"status", "-o", "xml"}, {"pub"}, {"pub", "t", "body", "--file", "x"},
 		{"pub", "t", "--key", "a", "--key-field", "b"}, {"init"}, {"dev", "kill"}, {"status", "--timeout", "-3s"},
-		{"agent", "--config", "/nonexistent/config.toml"}, {"init", "--cluster-name", "x", "--out", "y", "--nodes", "../n1=h"},
+		{"agent", "--config", "/nonexistent/config.toml"}, {"init", "--cluster-name", "x", "--out", "y", "--nodes",
+			"../n1=h"},
 	} {
 		if r := run(t, args...); r.code != exitUsage || r.err == "" {
 			t.Errorf("%v: code %d, stderr %q", args, r.code, r.err)
@@ -269,14 +276,16 @@ func TestAgentEndsWithItsCode(t *testing.T) {
 	dir := t.TempDir()
 	bad := writeFile(t, filepath.Join(dir, "bad.toml"), "[node]\nnmae = \"n1\"\n")
 	run(t, "agent", "--config", bad).want(t, exitUsage, "bad.toml:2", `did you mean "name"`)
-	broken := writeFile(t, filepath.Join(dir, "broken.toml"), "[node]\nname = \"n1\"\ndata_dir = \"d\"\n[[topic]]\nname = \"t\"\npartitions = 1\n"+
-		"[[group]]\nname = \"broken\"\ntopic = \"t\"\nhandler = { kind = \"log\" }\n")
+	broken := writeFile(t, filepath.Join(dir, "broken.toml"),
+		"[node]\nname = \"n1\"\ndata_dir = \"d\"\n[[topic]]\nname = \"t\"\npartitions = 1\n"+
+			"[[group]]\nname = \"broken\"\ntopic = \"t\"\nhandler = { kind = \"log\" }\n")
 	run(t, "agent", "--config", broken).want(t, exitFailed, "this node is broken")
 }
 
 func TestInitWritesConfigsThatAreValidAndOverwritesNothing(t *testing.T) {
 	dir := t.TempDir()
-	args := []string{"init", "--cluster-name", "plant-7", "--nodes", "n1=10.0.0.1,n2=10.0.0.2,n3=10.0.0.3:7000", "--out", dir}
+	args := []string{"init", "--cluster-name", "plant-7", "--nodes", "n1=10.0.0.1,n2=10.0.0.2,n3=10.0.0.3:7000", "--out",
+		dir}
 	r := run(t, args...)
 	r.want(t, exitOK, "copy to /etc/leasehold on 10.0.0.3\n") // The host to log in to, not the port of the cluster.
 	r.lacks(t, ":7000")
@@ -294,13 +303,15 @@ func TestInitWritesConfigsThatAreValidAndOverwritesNothing(t *testing.T) {
 		}
 	}
 	run(t, args...).want(t, exitFailed, "exists already")
-	run(t, "init", "--cluster-name", "x", "--nodes", "n1=a,n2=b", "--out", filepath.Join(dir, "y")).want(t, exitUsage, "2 nodes are too few")
+	run(t, "init", "--cluster-name", "x", "--nodes", "n1=a,n2=b", "--out", filepath.Join(dir, "y")).
+		want(t, exitUsage, "2 nodes are too few")
 	if _, err := os.Stat(filepath.Join(dir, "y")); err == nil {
 		t.Error("a refused init left files")
 	}
 }
 
-// Without --topic nothing is made that would have to be renamed or removed; with it, each topic is made as it was asked for.
+// Without --topic nothing is made that would have to be renamed or removed; with it, each topic is made as it was asked
+// for.
 func TestInitMakesTheTopicsThatItIsAskedFor(t *testing.T) {
 	for _, c := range []struct {
 		topics []string
@@ -327,14 +338,16 @@ func TestInitMakesTheTopicsThatItIsAskedFor(t *testing.T) {
 			t.Errorf("%v: topics %v, want %s", c.topics, got, c.want)
 		}
 	}
-	for _, topic := range []string{"", "a b", "orders:", "orders:0", "orders:many", "orders:9999", "dlq_x", "a\nb", "a\"b", ":64", "orders:64:2"} {
+	for _, topic := range []string{"", "a b", "orders:", "orders:0", "orders:many", "orders:9999", "dlq_x", "a\nb", "a\"b",
+		":64", "orders:64:2"} {
 		dir := filepath.Join(t.TempDir(), "site")
 		run(t, "init", "--cluster-name", "x", "--nodes", "n1=a,n2=b,n3=c", "--out", dir, "--topic", topic).want(t, exitUsage)
 		if _, err := os.Stat(dir); err == nil {
 			t.Errorf("%q: a refused init left files", topic)
 		}
 	}
-	run(t, "init", "--cluster-name", "x", "--nodes", "n1=a,n2=b,n3=c", "--out", t.TempDir(), "--topic", "orders", "--topic", "orders:8").
+	run(t, "init", "--cluster-name", "x", "--nodes", "n1=a,n2=b,n3=c", "--out", t.TempDir(), "--topic", "orders",
+		"--topic", "orders:8").
 		want(t, exitUsage, "two topics of this name")
 }
 
@@ -362,19 +375,22 @@ func TestInitsSampleIsValid(t *testing.T) {
 
 func TestValidatePrintsACheckList(t *testing.T) {
 	dir := t.TempDir()
-	good := writeFile(t, filepath.Join(dir, "good.toml"), "[node]\nname = \"n1\"\ndata_dir = \"d\"\n[server]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n")
+	good := writeFile(t, filepath.Join(dir, "good.toml"),
+		"[node]\nname = \"n1\"\ndata_dir = \"d\"\n[server]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n")
 	run(t, "config", "validate", good).want(t, exitOK, "✓ data directory", "✓ http.listen free", "! there is no [[topic]]")
 	bad := writeFile(t, filepath.Join(dir, "bad.toml"), "[node]\nname = \"n1\"\n[servr]\n")
 	run(t, "config", "validate", bad).want(t, exitUsage, "✗ "+bad+":3", `did you mean "server"`)
-	command := writeFile(t, filepath.Join(dir, "command.toml"), "[node]\nname = \"n1\"\ndata_dir = \"d\"\n[[topic]]\nname = \"t\"\npartitions = 1\n"+
-		"[[group]]\nname = \"g\"\ntopic = \"t\"\nhandler = { kind = \"subprocess\", command = [\"no-such-program\"] }\n")
+	command := writeFile(t, filepath.Join(dir, "command.toml"),
+		"[node]\nname = \"n1\"\ndata_dir = \"d\"\n[[topic]]\nname = \"t\"\npartitions = 1\n"+
+			"[[group]]\nname = \"g\"\ntopic = \"t\"\nhandler = { kind = \"subprocess\", command = [\"no-such-program\"] }\n")
 	run(t, "config", "validate", command).want(t, exitUsage, `✗ group "g": handler command`)
 	run(t, "config", "validate", "--offline", command).want(t, exitOK)
 }
 
 // TestEveryCommandWithJSONPrintsJSON calls every command that has -o, and fails if one is not listed here.
 func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
-	addr := agent(t, &fakeRequests{fakeMembers: fakeMembers{fakeSource: fakeSource{status: healthy()}}, letters: someLetters(3)})
+	addr := agent(t, &fakeRequests{fakeMembers: fakeMembers{fakeSource: fakeSource{status: healthy()}},
+		letters: someLetters(3)})
 	demo := devDirOf(t)
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	run(t, "context", "add", "plant-7", "--addr", addr).want(t, exitOK)
@@ -408,7 +424,8 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 		"leasehold context show":    {"context", "show", "plant-7"},
 		"leasehold dev status":      {"dev", "status", "--dir", demo},
 	}
-	calls["leasehold handler conformance"] = []string{"handler", "conformance", "--group", "billing", "--max-payload", "1KiB", "--config", handled}
+	calls["leasehold handler conformance"] = []string{"handler", "conformance", "--group", "billing", "--max-payload",
+		"1KiB", "--config", handled}
 	eachCommand((&App{}).root(), func(cmd *cobra.Command) {
 		if cmd.Flags().Lookup("output") == nil {
 			return
@@ -433,7 +450,8 @@ func TestEveryCommandWithJSONPrintsJSON(t *testing.T) {
 func TestErrorsAreJSONWhenAskedFor(t *testing.T) {
 	bad := writeFile(t, filepath.Join(t.TempDir(), "bad.toml"), "[node]\nnmae = \"n1\"\n")
 	for _, args := range [][]string{
-		{"status", "--addr", "/nonexistent.sock", "-o", "json"}, {"status", "--bogus", "-o", "json"}, {"status", "--config", bad, "-o", "json"},
+		{"status", "--addr", "/nonexistent.sock", "-o", "json"}, {"status", "--bogus", "-o", "json"},
+		{"status", "--config", bad, "-o", "json"},
 		{"pub", "t", "--key", "x", "y", "--addr", "/nonexistent.sock", "-o", "json"},
 	} {
 		r := run(t, args...)

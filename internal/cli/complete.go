@@ -17,7 +17,8 @@ const completeTimeout = time.Second
 
 // completer offers words for the argument that is being typed. Without any it is silent: an error in the middle of a
 // command line helps nobody.
-type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective)
+type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion,
+	cobra.ShellCompDirective)
 
 // completeArguments offers names wherever the usage of a command says that its first argument is one.
 func (a *App) completeArguments(cmd *cobra.Command) {
@@ -58,7 +59,8 @@ func first(words func(cmd *cobra.Command) []string) completer {
 }
 
 // completeTopic offers the topics of the agent that the command would ask.
-func (a *App) completeTopic(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) completeTopic(cmd *cobra.Command, args []string,
+	toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return first(func(cmd *cobra.Command) (names []string) {
 		a.askForCompletion(cmd, func(ctx context.Context, client *api.Client) {
 			if s, err := client.Status(ctx); err == nil {
@@ -72,7 +74,8 @@ func (a *App) completeTopic(cmd *cobra.Command, args []string, toComplete string
 }
 
 // completeUnusedTopic offers its topics that can be removed.
-func (a *App) completeUnusedTopic(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) completeUnusedTopic(cmd *cobra.Command, args []string,
+	toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return first(func(cmd *cobra.Command) (names []string) {
 		a.askForCompletion(cmd, func(ctx context.Context, client *api.Client) {
 			if l, err := client.Topics(ctx); err == nil {
@@ -88,7 +91,8 @@ func (a *App) completeUnusedTopic(cmd *cobra.Command, args []string, toComplete 
 }
 
 // completeGroup offers its groups, save those that were removed.
-func (a *App) completeGroup(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) completeGroup(cmd *cobra.Command, args []string,
+	toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return first(func(cmd *cobra.Command) (names []string) {
 		a.askForCompletion(cmd, func(ctx context.Context, client *api.Client) {
 			if l, err := client.Groups(ctx); err == nil {
@@ -104,7 +108,8 @@ func (a *App) completeGroup(cmd *cobra.Command, args []string, toComplete string
 }
 
 // completeConfigGroup offers the groups of the config file.
-func (a *App) completeConfigGroup(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) completeConfigGroup(cmd *cobra.Command, args []string,
+	toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return first(func(cmd *cobra.Command) (names []string) {
 		if c, err := config.Load(a.findConfig(cmd)); err == nil {
 			for _, g := range c.Groups {

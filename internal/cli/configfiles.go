@@ -11,8 +11,8 @@ import (
 	"leasehold/internal/config"
 )
 
-// site is a cluster that config files are written for: a directory for each node, to be copied there as it is, or one node
-// on its own.
+// site is a cluster that config files are written for: a directory for each node, to be copied there as it is, or one
+// node on its own.
 type site struct {
 	cluster string
 	nodes   []siteNode
@@ -36,7 +36,8 @@ const secretFile = "cluster_secret"
 // text is the config file of one node.
 func (s site) text(n siteNode) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Node %s of cluster %s. config.example.toml has every key; `leasehold config validate` checks this file.\n", n.name, s.cluster)
+	fmt.Fprintf(&b, "# Node %s of cluster %s. config.example.toml has every key; `leasehold config validate` checks "+
+		"this file.\n", n.name, s.cluster)
 	fmt.Fprintf(&b, "[node]\nname = %q\ndata_dir = %q\n", n.name, n.dataDir)
 	if n.listen != "" {
 		fmt.Fprintf(&b, "\n[server]\nlisten = %q\n", n.listen)
@@ -94,7 +95,7 @@ func (s site) writeConfig(out string, n siteNode) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of node %s: %w", n.name, err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, config.FileName), []byte(s.text(n)), 0o640); err != nil {
+	if err := storeFile(filepath.Join(dir, config.FileName), s.text(n), 0o640); err != nil {
 		return fmt.Errorf("write the config of node %s: %w", n.name, err)
 	}
 	return nil
@@ -123,11 +124,20 @@ func (s site) writeMissingSecrets(out string) error {
 		if err := os.MkdirAll(s.dir(out, n), 0o700); err != nil {
 			return fmt.Errorf("make the directory of node %s: %w", n.name, err)
 		}
-		if err := os.WriteFile(filepath.Join(s.dir(out, n), secretFile), []byte(secret), 0o600); err != nil {
+		if err := storeFile(filepath.Join(s.dir(out, n), secretFile), secret, 0o600); err != nil {
 			return fmt.Errorf("write the secret of node %s: %w", n.name, err)
 		}
 	}
 	return nil
+}
+
+// storeFile makes or replaces a file, and returns when its content is on the disk.
+func storeFile(path, text string, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	return writeSynced(f, []byte(text))
 }
 
 // check finds faults before write replaces anything.

@@ -43,11 +43,16 @@ func (a *App) conformanceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "conformance (--group NAME | --url URL | -- COMMAND [ARG]...)",
 		Short: "Check a handler against the protocol",
-		Long: "Starts the handler here, without an agent, and plays the part of a node: messages, repeats, retries, two partitions at\n" +
-			"once, huge and binary payloads, fields of a later version, hand-overs, a late call of a former owner, kill -9 and stop.\n" +
-			"Reports what the handler does right (✓), wrong (✗) and could do better (!), with advice. Exit code 1 if anything is wrong.\n\n" +
-			"The handler really handles the messages: let it write to a test store. It gets the group \"" + conformanceGroup + "\", partitions\n" +
-			"0 and 1, and sequences and epochs that grow from run to run. The checks cover more if you give it messages that it accepts\n" +
+		Long: "Starts the handler here, without an agent, and plays the part of a node: messages, repeats, retries, two " +
+			"partitions at\n" +
+			"once, huge and binary payloads, fields of a later version, hand-overs, a late call of a former owner, kill -9 " +
+			"and stop.\n" +
+			"Reports what the handler does right (✓), wrong (✗) and could do better (!), with advice. Exit code 1 if anything " +
+			"is wrong.\n\n" +
+			"The handler really handles the messages: let it write to a test store. It gets the group \"" + conformanceGroup +
+			"\", partitions\n" +
+			"0 and 1, and sequences and epochs that grow from run to run. The checks cover more if you give it messages that " +
+			"it accepts\n" +
 			"(--data, --message). For a webhook (--url, or a group of kind http) and for kind exec only the calls are checked.",
 		Example: "  leasehold handler conformance -- python3 examples/minimal.py\n" +
 			"  leasehold handler conformance --url http://127.0.0.1:8080/orders --secret-file ./webhook_secret\n" +
@@ -68,15 +73,18 @@ func (a *App) conformanceCommand() *cobra.Command {
 	flags.StringArrayVar(&f.secrets, "secret-file", nil, "with --url: file with a secret that signs the requests")
 	flags.StringVar(&f.key, "key", "c-17", "key of the messages")
 	flags.StringArrayVar(&f.data, "data", nil, "payload of the messages; several are used in turn")
-	flags.StringArrayVar(&f.files, "message", nil, "file with the payload of the messages; several are used in turn; - is stdin")
+	flags.StringArrayVar(&f.files, "message", nil,
+		"file with the payload of the messages; several are used in turn; - is stdin")
 	limitVar(cmd, &f.timeout, "timeout", 0, "how long a call may take (default: the group's timeout, else 10s)")
-	flags.TextVar(&f.maxPayload, "max-payload", f.maxPayload, "`size` of the huge message; with --group the config's server.max_payload, unless given")
+	flags.TextVar(&f.maxPayload, "max-payload", f.maxPayload,
+		"`size` of the huge message; with --group the config's server.max_payload, unless given")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show what the handler logs")
 	return cmd
 }
 
 // conformanceOptions says what to check, and how.
-func (a *App) conformanceOptions(cmd *cobra.Command, f conformanceFlags, args []string) (h worker.HandlerConfig, o conformance.Options, err error) {
+func (a *App) conformanceOptions(cmd *cobra.Command, f conformanceFlags,
+	args []string) (h worker.HandlerConfig, o conformance.Options, err error) {
 	o = conformance.Options{Timeout: 10 * time.Second, MaxPayload: int(f.maxPayload), Key: f.key}
 	o.Env = handler.Env{App: "leasehold/" + version, Node: "n1", Group: conformanceGroup, Topic: "orders"}
 	if h, err = a.whatToCheck(cmd, f, args, &o); err != nil {
@@ -89,14 +97,16 @@ func (a *App) conformanceOptions(cmd *cobra.Command, f conformanceFlags, args []
 		o.Timeout = f.timeout
 	}
 	if f.verbose {
-		o.Env.Logger = hclog.New(&hclog.LoggerOptions{Name: "leasehold", Output: a.Err, Level: hclog.Info, TimeFormat: "15:04:05.000"})
+		o.Env.Logger = hclog.New(&hclog.LoggerOptions{Name: "leasehold", Output: a.Err, Level: hclog.Info,
+			TimeFormat: "15:04:05.000"})
 	}
 	o.Payloads, err = a.conformancePayloads(f)
 	return h, o, err
 }
 
 // whatToCheck is a group's handler, a webhook, or a command.
-func (a *App) whatToCheck(cmd *cobra.Command, f conformanceFlags, args []string, o *conformance.Options) (h worker.HandlerConfig, err error) {
+func (a *App) whatToCheck(cmd *cobra.Command, f conformanceFlags, args []string,
+	o *conformance.Options) (h worker.HandlerConfig, err error) {
 	switch {
 	case f.group != "" && f.url != "" || f.group+f.url != "" && len(args) > 0:
 		return h, usage("--group, --url and a command: give one of them")
@@ -109,13 +119,15 @@ func (a *App) whatToCheck(cmd *cobra.Command, f conformanceFlags, args []string,
 	case len(args) > 0:
 		h = worker.HandlerConfig{Kind: subprocess.Kind.Name, Config: subprocess.Config{Command: args}}
 	default:
-		return h, failure(exitUsage, "give a command, like `-- python3 handler.py`, or --group NAME, or --url URL", "no handler to check")
+		return h, failure(exitUsage, "give a command, like `-- python3 handler.py`, or --group NAME, or --url URL",
+			"no handler to check")
 	}
 	return h, nil
 }
 
 // groupToCheck takes over what the config says of a group.
-func (a *App) groupToCheck(cmd *cobra.Command, f conformanceFlags, o *conformance.Options) (h worker.HandlerConfig, err error) {
+func (a *App) groupToCheck(cmd *cobra.Command, f conformanceFlags,
+	o *conformance.Options) (h worker.HandlerConfig, err error) {
 	c, err := config.Load(a.findConfig(cmd))
 	if err != nil {
 		return h, a.configError(err)
@@ -155,12 +167,15 @@ func (a *App) conformancePayloads(f conformanceFlags) ([][]byte, error) {
 }
 
 // surveys check handlers, as their kind can be checked.
-var surveys = map[handler.Conformance]func(context.Context, worker.HandlerConfig, conformance.Options) (*conformance.Report, error){
-	handler.ConformanceProtocol: func(ctx context.Context, h worker.HandlerConfig, o conformance.Options) (*conformance.Report, error) {
+var surveys = map[handler.Conformance]func(context.Context, worker.HandlerConfig,
+	conformance.Options) (*conformance.Report, error){
+	handler.ConformanceProtocol: func(ctx context.Context, h worker.HandlerConfig,
+		o conformance.Options) (*conformance.Report, error) {
 		o.Handler = h.Config.(subprocess.Config)
 		return conformance.Subprocess(ctx, o)
 	},
-	handler.ConformanceCalls: func(ctx context.Context, h worker.HandlerConfig, o conformance.Options) (*conformance.Report, error) {
+	handler.ConformanceCalls: func(ctx context.Context, h worker.HandlerConfig,
+		o conformance.Options) (*conformance.Report, error) {
 		kind, _ := worker.KindNamed(h.Kind)
 		handler, err := kind.New(h.Config, o.Env)
 		if err != nil {
@@ -181,7 +196,8 @@ func checkedKinds() []string {
 	return slices.Sorted(slices.Values(names))
 }
 
-func (a *App) runConformance(ctx context.Context, f conformanceFlags, h worker.HandlerConfig, o conformance.Options) error {
+func (a *App) runConformance(ctx context.Context, f conformanceFlags, h worker.HandlerConfig,
+	o conformance.Options) error {
 	if f.format != formatJSON {
 		o.Found = a.printFinding
 	}
@@ -203,7 +219,8 @@ func (a *App) runConformance(ctx context.Context, f conformanceFlags, h worker.H
 	return &Error{Code: exitFailed, Err: errors.New("the handler breaks the protocol"), Shown: true}
 }
 
-var verdictMarks = map[conformance.Verdict]string{conformance.Right: "✓", conformance.Wrong: "✗", conformance.Better: "!"}
+var verdictMarks = map[conformance.Verdict]string{conformance.Right: "✓", conformance.Wrong: "✗",
+	conformance.Better: "!"}
 
 func (a *App) printFinding(c conformance.Check) {
 	fmt.Fprintf(a.Out, "%s %s: %s\n", verdictMarks[c.Verdict], c.Name, c.Detail)

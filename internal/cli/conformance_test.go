@@ -24,7 +24,8 @@ func configWithHandler(t *testing.T, handler string) string {
 	t.Helper()
 	dir := t.TempDir()
 	return writeFile(t, filepath.Join(dir, "config.toml"), fmt.Sprintf("[node]\nname = \"n7\"\ndata_dir = %q\n\n"+
-		"[[topic]]\nname = \"orders\"\npartitions = 4\n\n[[group]]\nname = \"billing\"\ntopic = \"orders\"\nhandler = %s\n", dir, handler))
+		"[[topic]]\nname = \"orders\"\npartitions = 4\n\n[[group]]\nname = \"billing\"\ntopic = \"orders\"\nhandler = %s\n",
+		dir, handler))
 }
 
 func TestExampleHandlersPassTheConformanceChecks(t *testing.T) {
@@ -47,10 +48,12 @@ func TestExampleHandlersPassTheConformanceChecks(t *testing.T) {
 		{"python3", "flights/running.py", `{"delay": 5}`, true},
 	} {
 		dir := t.TempDir()
-		config := configWithHandler(t, fmt.Sprintf(`{ kind = "subprocess", command = [%q, %q], config = { db = %q, dir = %q } }`,
-			c.program, filepath.Join(examples, c.script), filepath.Join(dir, "db"), dir))
+		config := configWithHandler(t,
+			fmt.Sprintf(`{ kind = "subprocess", command = [%q, %q], config = { db = %q, dir = %q } }`, c.program,
+				filepath.Join(examples, c.script), filepath.Join(dir, "db"), dir))
 		for range 2 { // The second time the store remembers the first.
-			r := run(t, "handler", "conformance", "--config", config, "--group", "billing", "--data", c.data, "--max-payload", "64KiB", "-o", "json")
+			r := run(t, "handler", "conformance", "--config", config, "--group", "billing", "--data", c.data, "--max-payload",
+				"64KiB", "-o", "json")
 			r.want(t, exitOK)
 			var report conformance.Report
 			if err := json.Unmarshal([]byte(r.out), &report); err != nil {
@@ -71,9 +74,11 @@ func TestConformanceChecksAProcessPerMessage(t *testing.T) {
 		needProgram(t, program)
 	}
 	out := t.TempDir()
-	config := configWithHandler(t, fmt.Sprintf(`{ kind = "exec", command = ["../../examples/exec.sh"], env = { OUT = %q } }`, out))
+	config := configWithHandler(t,
+		fmt.Sprintf(`{ kind = "exec", command = ["../../examples/exec.sh"], env = { OUT = %q } }`, out))
 	args := []string{"handler", "conformance", "--config", config, "--group", "billing", "--max-payload", "1KiB"}
-	run(t, append(args, "--data", "{}")...).want(t, exitOK, "✓ message: answered ok", "✓ binary payload: came to reject", " 0 wrong")
+	run(t, append(args, "--data", "{}")...).want(t, exitOK, "✓ message: answered ok", "✓ binary payload: came to reject",
+		" 0 wrong")
 	run(t, append(args, "--data", "no json")...).want(t, exitOK, "! message: came to reject")
 	if err := os.RemoveAll(out); err != nil {
 		t.Fatal(err)
@@ -99,7 +104,8 @@ func TestConformanceReportsWhatIsWrong(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &report); err != nil {
 		t.Fatalf("%v in %s", err, r.out)
 	}
-	if r.code != exitFailed || report.OK || report.V != 1 || report.Wrong != 1 || len(report.Checks) != report.Right+report.Wrong+report.Better {
+	if r.code != exitFailed || report.OK || report.V != 1 || report.Wrong != 1 || len(report.Checks) != report.Right+
+		report.Wrong+report.Better {
 		t.Errorf("exit code %d, %+v", r.code, report)
 	}
 }

@@ -12,8 +12,9 @@ import (
 )
 
 func (a *App) contextCommand() *cobra.Command {
-	return group("context", "Manage named agents: an address with its token and CA", a.contextAddCommand(), a.contextListCommand(),
-		a.contextUseCommand(), a.contextUnselectCommand(), a.contextShowCommand(), a.contextRemoveCommand())
+	return group("context", "Manage named agents: an address with its token and CA", a.contextAddCommand(),
+		a.contextListCommand(), a.contextUseCommand(), a.contextUnselectCommand(), a.contextShowCommand(),
+		a.contextRemoveCommand())
 }
 
 func (a *App) contextAddCommand() *cobra.Command {
@@ -21,9 +22,11 @@ func (a *App) contextAddCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Save an agent's address, token file and CA under a name",
-		Long: "Saves --addr, --token-file and --tls-ca under NAME in your configuration directory. The files themselves are not\n" +
+		Long: "Saves --addr, --token-file and --tls-ca under NAME in your configuration directory. The files themselves " +
+			"are not\n" +
 			"copied. With --use the context is used from now on by every command that names no agent.",
-		Example: "  leasehold context add plant-7 --addr https://10.0.0.11:8222 --token-file ./plant-7.token --tls-ca ./plant-7-ca.pem\n" +
+		Example: "  leasehold context add plant-7 --addr https://10.0.0.11:8222 --token-file ./plant-7.token --tls-ca " +
+			"./plant-7-ca.pem\n" +
 			"  leasehold context add here --addr ./leasehold-dev/n1/data/leasehold.sock --use",
 		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -50,7 +53,8 @@ func (a *App) runContextAdd(cmd *cobra.Command, name string, use, replace bool) 
 	}
 	fmt.Fprintf(a.Out, "saved context %s: %s\n", name, c.Addr)
 	if !use {
-		return screen.Of(a.Out).Tell(fmt.Sprintf("Use it with `leasehold context use %s`, or once with --context %s", name, name))
+		return screen.Of(a.Out).Tell(fmt.Sprintf("Use it with `leasehold context use %s`, or once with --context %s", name,
+			name))
 	}
 	return nil
 }

@@ -15,7 +15,8 @@ func TestContextsAreSavedListedUsedAndRemoved(t *testing.T) {
 
 	run(t, "context", "list").want(t, exitOK, "There are no contexts")
 	run(t, "context", "show").want(t, exitNotFound, "no context is in use")
-	run(t, "context", "add", "site-a", "--addr", "./agent.sock").want(t, exitOK, "saved context site-a", "context use site-a")
+	run(t, "context", "add", "site-a", "--addr", "./agent.sock").want(t, exitOK, "saved context site-a",
+		"context use site-a")
 	run(t, "context", "add", "site-a", "--addr", "127.0.0.1:1").want(t, exitFailed, "already", "--replace")
 	run(t, "context", "add", "site-b", "--addr", "127.0.0.1:1").want(t, exitOK)
 	run(t, "context", "add", "site-b", "--addr", "127.0.0.1:2", "--replace").want(t, exitOK)
@@ -56,8 +57,10 @@ func TestContextsAreCheckedWhenTheyAreSavedAndRead(t *testing.T) {
 	t.Setenv(addrVariable, "127.0.0.1:1")
 	run(t, "context", "add", "x").want(t, exitUsage, "--addr is missing") // The environment's is not saved by accident.
 	run(t, "context", "add", "x", "--addr", "plant").want(t, exitUsage, "must be host:port")
-	run(t, "context", "add", "x", "--addr", "127.0.0.1:1", "--token-file", "/nonexistent").want(t, exitUsage, "--token-file")
-	run(t, "context", "add", "x", "--addr", "https://127.0.0.1:1", "--tls-ca", writeFile(t, filepath.Join(t.TempDir(), "ca.pem"), "not one\n")).want(t, exitUsage, "no certificate")
+	run(t, "context", "add", "x", "--addr", "127.0.0.1:1", "--token-file", "/nonexistent").
+		want(t, exitUsage, "--token-file")
+	run(t, "context", "add", "x", "--addr", "https://127.0.0.1:1", "--tls-ca",
+		writeFile(t, filepath.Join(t.TempDir(), "ca.pem"), "not one\n")).want(t, exitUsage, "no certificate")
 	if _, err := os.Stat(filepath.Join(dir, "leasehold")); err == nil {
 		t.Error("a refused context left files")
 	}
@@ -65,7 +68,8 @@ func TestContextsAreCheckedWhenTheyAreSavedAndRead(t *testing.T) {
 	t.Setenv(contextVariable, "hand")
 	path := filepath.Join(dir, "leasehold", "context", "hand.toml")
 	for text, says := range map[string]string{
-		"addr = \"127.0.0.1:1\"\ntoken = \"x\"\n": `unknown key "token"`, "addr = \n": "hand.toml", "": "addr is empty", "addr = 3\n": "hand.toml",
+		"addr = \"127.0.0.1:1\"\ntoken = \"x\"\n": `unknown key "token"`, "addr = \n": "hand.toml", "": "addr is empty",
+		"addr = 3\n": "hand.toml",
 	} {
 		writeFile(t, path, text)
 		run(t, "status").want(t, exitUsage, says)

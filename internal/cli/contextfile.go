@@ -92,9 +92,11 @@ func readContext(name string) (agentContext, error) {
 	meta, err := toml.DecodeFile(path, &c)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return c, failure(exitNotFound, "`leasehold context list` lists them; `leasehold context unselect` uses none", "there is no context %q", name)
+		return c, failure(exitNotFound, "`leasehold context list` lists them; `leasehold context unselect` uses none",
+			"there is no context %q", name)
 	case err != nil:
-		return c, failure(exitUsage, "fix the file, or save it again with `leasehold context add "+name+" --replace`", "read context %s: %s: %w", name, path, err)
+		return c, failure(exitUsage, "fix the file, or save it again with `leasehold context add "+name+" --replace`",
+			"read context %s: %s: %w", name, path, err)
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return c, failure(exitUsage, "remove the key", "read context %s: %s: unknown key %q", name, path, unknown[0])
@@ -126,8 +128,7 @@ func replaceFile(path string, text []byte) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err == nil {
+	if err = writeSynced(f, text); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
@@ -135,6 +136,15 @@ func replaceFile(path string, text []byte) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+// writeSynced writes a new file's content to the disk and closes the file, in any case.
+func writeSynced(f *os.File, text []byte) error {
+	_, err := f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 func removeContext(name string) error {

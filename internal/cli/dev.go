@@ -44,12 +44,16 @@ func (a *App) devCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a three-node cluster on this machine for development",
-		Long: "Starts n1, n2 and n3 as processes of this binary, with their data, configs and logs in --dir, and waits until all\n" +
-			"are ready. ^C stops them; with --detach they stay until `leasehold dev down`. The file given with --topics holds\n" +
+		Long: "Starts n1, n2 and n3 as processes of this binary, with their data, configs and logs in --dir, and waits " +
+			"until all\n" +
+			"are ready. ^C stops them; with --detach they stay until `leasehold dev down`. The file given with --topics " +
+			"holds\n" +
 			"[[topic]] and [[group]] tables for every node; in it {{node}} is the node's name and {{dir}} the directory.\n" +
 			"A later start needs no flags: settings that are not given stay as they were, and a config that you edited is kept.",
-		Example: "  leasehold dev\n  leasehold dev --nodes 1\n  leasehold dev --dir /tmp/demo --topics topics.toml --detach\n" +
-			"  leasehold dev kill n2 --dir /tmp/demo\n  leasehold dev start n2 --dir /tmp/demo\n  leasehold dev down --dir /tmp/demo",
+		Example: "  leasehold dev\n  leasehold dev --nodes 1\n  leasehold dev --dir /tmp/demo --topics topics.toml " +
+			"--detach\n" +
+			"  leasehold dev kill n2 --dir /tmp/demo\n  leasehold dev start n2 --dir /tmp/demo\n  leasehold dev down --dir " +
+			"/tmp/demo",
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			return a.runDev(cmd, f)
@@ -57,14 +61,16 @@ func (a *App) devCommand() *cobra.Command {
 	}
 	cmd.PersistentFlags().StringVar(&f.dir, "dir", devcluster.DefaultDir, "directory for data, configs, logs and outputs")
 	flags := cmd.Flags()
-	flags.StringVar(&f.topics, "topics", "", "file with [[topic]] and [[group]] tables (default: a topic \"events\" with a file group)")
+	flags.StringVar(&f.topics, "topics", "",
+		"file with [[topic]] and [[group]] tables (default: a topic \"events\" with a file group)")
 	numberVar(cmd, &f.nodes, "nodes", 3, 0, "number of nodes: 1, or at least 3")
 	numberVar(cmd, &f.natsPort, "nats-port", devNATSPort, 1, "NATS port of n1; the others follow")
 	numberVar(cmd, &f.clusterPort, "cluster-port", devClusterPort, 1, "cluster port of n1; the others follow")
 	numberVar(cmd, &f.httpPort, "http-port", devHTTPPort, 1, "HTTP port of n1; the others follow")
 	flags.BoolVar(&f.detach, "detach", false, "leave the nodes running and return once they are ready")
 	limitVar(cmd, &f.timeout, "timeout", 2*time.Minute, "how long to wait until all nodes are ready")
-	cmd.AddCommand(a.devDownCommand(&f.dir), a.devKillCommand(&f.dir), a.devStartCommand(&f.dir), a.devStatusCommand(&f.dir))
+	cmd.AddCommand(a.devDownCommand(&f.dir), a.devKillCommand(&f.dir), a.devStartCommand(&f.dir),
+		a.devStatusCommand(&f.dir))
 	return cmd
 }
 
@@ -153,7 +159,8 @@ func refuseTakenPorts(nodes []devcluster.Node, choose string) error {
 			}
 			l, err := net.Listen("tcp", place.address)
 			if err != nil {
-				return &Error{Code: exitFailed, Err: fmt.Errorf("port of node %s: %w", n.Name, err), Hint: "free it, or choose other ports with " + choose + place.flag}
+				return &Error{Code: exitFailed, Err: fmt.Errorf("port of node %s: %w", n.Name, err),
+					Hint: "free it, or choose other ports with " + choose + place.flag}
 			}
 			l.Close()
 		}
@@ -185,7 +192,8 @@ func (a *App) waitReady(ctx context.Context, nodes []devcluster.Node, timeout ti
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return failure(exitTimeout, "look at the logs: "+shortPath(nodes[0].LogFile()), "not ready after %s: %s", timeout, text)
+				return failure(exitTimeout, "look at the logs: "+shortPath(nodes[0].LogFile()), "not ready after %s: %s", timeout,
+					text)
 			}
 			return failure(exitInterrupted, "", "interrupted while waiting for: %s", text)
 		case <-tick.C:
@@ -198,7 +206,8 @@ func askReady(ctx context.Context, nodes []devcluster.Node) ([]string, error) {
 	var waits []string
 	for _, n := range nodes {
 		if _, running := n.PID(); !running {
-			return nil, failure(exitFailed, "its whole log: "+shortPath(n.LogFile()), "node %s exited while starting:\n%s", n.Name, n.LogTail())
+			return nil, failure(exitFailed, "its whole log: "+shortPath(n.LogFile()), "node %s exited while starting:\n%s",
+				n.Name, n.LogTail())
 		}
 		reasons, err := api.NewClient(n.Socket()).Ready(ctx)
 		switch {
@@ -214,7 +223,8 @@ func askReady(ctx context.Context, nodes []devcluster.Node) ([]string, error) {
 // printDevHints says what to type next. The nodes of the default directory are found from here; of others one
 // variable says where they are.
 func (a *App) printDevHints(ctx context.Context, f devFlags, nodes []devcluster.Node) {
-	fmt.Fprintf(a.Out, "All ready. Logs: %s\n", filepath.Join(shortPath(filepath.Dir(nodes[0].Dir)), "*", devcluster.LogName))
+	fmt.Fprintf(a.Out, "All ready. Logs: %s\n", filepath.Join(shortPath(filepath.Dir(nodes[0].Dir)), "*",
+		devcluster.LogName))
 	if !a.findsDev(ctx, nodes) {
 		fmt.Fprintf(a.Out, "Type  export %s=%s\n", addrVariable, shellWord(shortPath(nodes[0].Socket())))
 	}

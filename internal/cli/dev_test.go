@@ -104,7 +104,9 @@ func TestDevInTheForegroundStopsItsNodesWithItself(t *testing.T) {
 
 func TestDevShowsTheLogOfANodeThatDoesNotStart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
-	topics := writeFile(t, filepath.Join(t.TempDir(), "topics.toml"), "[[topic]]\nname = \"t\"\npartitions = 1\n[[group]]\nname = \"broken\"\ntopic = \"t\"\nhandler = { kind = \"file\", path = \"{{dir}}/{{node}}\" }\n")
+	topics := writeFile(t, filepath.Join(t.TempDir(), "topics.toml"),
+		"[[topic]]\nname = \"t\"\npartitions = 1\n[[group]]\nname = \"broken\"\ntopic = \"t\"\nhandler = { kind = "+
+			"\"file\", path = \"{{dir}}/{{node}}\" }\n")
 	run(t, devArgs(t, dir, "--topics", topics)...).want(t, exitFailed, "this node is broken")
 	nodes, err := devNodes(dir)
 	if err != nil {
@@ -159,7 +161,8 @@ func TestAPidThatBelongsToAnotherProgramIsNotOurs(t *testing.T) {
 
 func TestTopicsMayBeginWithAByteOrderMark(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
-	topics := writeFile(t, filepath.Join(t.TempDir(), "topics.toml"), "\ufeff[[topic]]\nname = \"marked\"\npartitions = 4\n")
+	topics := writeFile(t, filepath.Join(t.TempDir(), "topics.toml"),
+		"\ufeff[[topic]]\nname = \"marked\"\npartitions = 4\n")
 	startedAndStopped(t, dir, "--topics", topics, "--nodes", "1")
 	if c, err := config.Load(filepath.Join(dir, "n1", config.FileName)); err != nil || c.Topics[0].Name != "marked" {
 		t.Errorf("%v", err)

@@ -39,7 +39,8 @@ func (a *App) devDownCommand(dir *string) *cobra.Command {
 			return nil
 		}),
 	}
-	cmd.Flags().BoolVar(&purge, "purge", false, "remove the nodes' directories (a config that you edited stays) and what handlers wrote to DIR/out")
+	cmd.Flags().BoolVar(&purge, "purge", false,
+		"remove the nodes' directories (a config that you edited stays) and what handlers wrote to DIR/out")
 	return cmd
 }
 
@@ -51,7 +52,8 @@ func (a *App) stopAndTell(nodes []devcluster.Node) {
 	}
 	fmt.Fprintln(a.Out, "stopped", strings.Join(stopped, ", "))
 	if len(killed) > 0 {
-		fmt.Fprintf(a.Err, "Warning: %s did not stop within %s and had to be killed\n", strings.Join(killed, ", "), devcluster.StopLimit)
+		fmt.Fprintf(a.Err, "Warning: %s did not stop within %s and had to be killed\n", strings.Join(killed, ", "),
+			devcluster.StopLimit)
 	}
 }
 
@@ -203,7 +205,8 @@ func (a *App) devStatusCommand(dir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the nodes' processes and the cluster's health",
-		Long: "Shows the processes, then what the first node that answers says about the cluster. -o json has the processes\n" +
+		Long: "Shows the processes, then what the first node that answers says about the cluster. -o json has the " +
+			"processes\n" +
 			"only; `leasehold status --config DIR/n1/config.toml -o json` has the cluster. Exit code 10 if it is not well.",
 		Example: "  leasehold dev status --dir /tmp/demo\n  leasehold dev status -o json",
 		Args:    cobra.NoArgs,
@@ -261,9 +264,11 @@ func (a *App) printDevStates(states []devState, format string) error {
 	}
 	rows := make([]table.Row, 0, len(states))
 	for _, s := range states {
-		rows = append(rows, table.Row{s.Node, runText(s), strings.Join(s.Reasons, ", "), shortPath(s.Config), shortPath(s.Log)})
+		rows = append(rows, table.Row{s.Node, runText(s), strings.Join(s.Reasons, ", "), shortPath(s.Config),
+			shortPath(s.Log)})
 	}
-	return printTable(a.Out, table.Row{"node", "state", screen.Whole("waits for"), screen.Whole("config"), screen.Whole("log")}, rows)
+	return printTable(a.Out, table.Row{"node", "state", screen.Whole("waits for"), screen.Whole("config"),
+		screen.Whole("log")}, rows)
 }
 
 func runText(s devState) string {
@@ -284,7 +289,8 @@ func devNodes(typed string) ([]devcluster.Node, error) {
 	}
 	nodes, err := devcluster.Nodes(dir)
 	if err == nil && len(nodes) == 0 {
-		err = failure(exitNotFound, "start one with `leasehold dev"+dirFlag(typed)+"`, or name its directory with --dir", "there is no dev cluster in %s", shortPath(dir))
+		err = failure(exitNotFound, "start one with `leasehold dev"+dirFlag(typed)+"`, or name its directory with --dir",
+			"there is no dev cluster in %s", shortPath(dir))
 	}
 	return nodes, err
 }
@@ -300,7 +306,8 @@ func (a *App) findDevNode(dir, name string) (devcluster.Node, error) {
 		for _, n := range nodes {
 			names = append(names, n.Name)
 		}
-		return devcluster.Node{}, failure(exitNotFound, "name one of "+strings.Join(names, ", "), "there is no node %q in %s", name, dir)
+		return devcluster.Node{}, failure(exitNotFound, "name one of "+strings.Join(names, ", "), "there is no node %q in %s",
+			name, dir)
 	}
 	return nodes[i], nil
 }
@@ -313,7 +320,8 @@ func (a *App) refuseRunning(dir string) error {
 	}
 	for _, n := range nodes {
 		if pid, running := n.PID(); running {
-			return failure(exitFailed, "stop it with `"+a.devLine(dir, "down")+"`, or use another --dir", "node %s of %s is already running (pid %d)", n.Name, dir, pid)
+			return failure(exitFailed, "stop it with `"+a.devLine(dir, "down")+"`, or use another --dir",
+				"node %s of %s is already running (pid %d)", n.Name, dir, pid)
 		}
 	}
 	return nil

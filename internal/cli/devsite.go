@@ -71,7 +71,8 @@ func readDevRecord(dir string) (devRecord, error) {
 		err = json.Unmarshal(text, &r)
 	}
 	if err != nil {
-		return r, failure(exitFailed, "remove it; every config in "+shellWord(dir)+" then counts as edited", "read what dev wrote last: %s: %w", path, err)
+		return r, failure(exitFailed, "remove it; every config in "+shellWord(dir)+" then counts as edited",
+			"read what dev wrote last: %s: %w", path, err)
 	}
 	return r, nil
 }
@@ -110,7 +111,8 @@ func devWish(cmd *cobra.Command, f devFlags, last devRecord) (devRecord, error) 
 // check refuses what no directory can become, or this one not with the data that it holds.
 func (r devRecord) check(dir string) error {
 	if r.Nodes != 1 && r.Nodes < 3 {
-		return usage("--nodes %d: a cluster has at least 3 nodes (with two, the loss of either stops both); 1 is a single node", r.Nodes)
+		return usage("--nodes %d: a cluster has at least 3 nodes (with two, the loss of either stops both); 1 is a single "+
+			"node", r.Nodes)
 	}
 	holds := 0
 	nodes, _ := devcluster.Nodes(dir) // It cannot fail: dir is quoted.
@@ -120,8 +122,10 @@ func (r devRecord) check(dir string) error {
 		}
 	}
 	if holds > r.Nodes || holds == 1 && r.Nodes > 1 {
-		return failure(exitUsage, "start it without --nodes, remove it with `leasehold dev down --purge`, or use another --dir",
-			"--nodes %d: %s holds data of %s, which cannot become %s", r.Nodes, shortPath(dir), count(holds, "node"), count(r.Nodes, "node"))
+		return failure(exitUsage,
+			"start it without --nodes, remove it with `leasehold dev down --purge`, or use another --dir",
+			"--nodes %d: %s holds data of %s, which cannot become %s", r.Nodes, shortPath(dir), count(holds, "node"),
+			count(r.Nodes, "node"))
 	}
 	return nil
 }
@@ -131,8 +135,9 @@ func (r devRecord) site(dir string) site {
 	s := site{cluster: "dev", secret: config.NewSecret(), extra: strings.ReplaceAll(r.Topics, "{{dir}}", dir)}
 	for i := range r.Nodes {
 		s.nodes = append(s.nodes, siteNode{
-			name: "n" + strconv.Itoa(i+1), subdir: "n" + strconv.Itoa(i+1), address: loopback(r.ClusterPort + i), dataDir: "data",
-			listen: loopback(r.NATSPort + i), httpListen: loopback(r.HTTPPort + i),
+			name: "n" + strconv.Itoa(i+1), subdir: "n" + strconv.Itoa(i+1), address: loopback(r.ClusterPort + i),
+			dataDir: "data",
+			listen:  loopback(r.NATSPort + i), httpListen: loopback(r.HTTPPort + i),
 		})
 	}
 	return s
@@ -211,14 +216,16 @@ func editedConfigs(dir string, s site, written map[string]string) (map[string]bo
 		case digest(want) == written[n.name]:
 			edited[n.name] = true
 		default:
-			return nil, failure(exitFailed, "make the change in that file yourself and start without flags, or remove it to have it written again",
+			return nil, failure(exitFailed,
+				"make the change in that file yourself and start without flags, or remove it to have it written again",
 				"%s was edited, and --topics, --nodes or a port now ask for another one", shortPath(path))
 		}
 	}
 	return edited, nil
 }
 
-// topicsError says a fault of the topics where the user wrote them: the config that they would go into is not there yet.
+// topicsError says a fault of the topics where the user wrote them: the config that they would go into is not there
+// yet.
 func topicsError(err error, file string, s site) error {
 	var faults *config.Error
 	if !errors.As(err, &faults) {
@@ -243,7 +250,8 @@ func lockDev(dir string) (unlock func(), err error) {
 	unlock, err = devcluster.Lock(dir)
 	switch {
 	case errors.Is(err, devcluster.ErrLocked):
-		return nil, failure(exitFailed, "wait until it is done, or end it", "another command is starting nodes in %s", shortPath(dir))
+		return nil, failure(exitFailed, "wait until it is done, or end it", "another command is starting nodes in %s",
+			shortPath(dir))
 	case err != nil:
 		return nil, writeError("--dir", err)
 	}

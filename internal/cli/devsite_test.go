@@ -51,13 +51,20 @@ func TestDevKeepsWhatSomebodyEdited(t *testing.T) {
 	again := startedAndStopped(t, dir)
 	at := func(node, file string) string { return filepath.Join(dir, node, file) }
 	edits := map[string]string{
-		at("n1", config.FileName): edit(t, at("n1", config.FileName), func(s string) string { return s + "\n[[topic]]\nname = \"mine\"\npartitions = 4\n" }),
-		at("n2", config.FileName): edit(t, at("n2", config.FileName), func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }),
-		at("n3", config.FileName): edit(t, at("n3", config.FileName), func(s string) string { return strings.Replace(s, `"data"`, `"elsewhere"`, 1) }),
-		at("n2", secretFile):      edit(t, at("n2", secretFile), func(s string) string { return config.NewSecret() + s }),
+		at("n1", config.FileName): edit(t, at("n1", config.FileName), func(s string) string {
+			return s + "\n[[topic]]\nname = \"mine\"\npartitions = 4\n"
+		}),
+		at("n2", config.FileName): edit(t, at("n2", config.FileName), func(s string) string {
+			return strings.ReplaceAll(s, "\n", "\r\n")
+		}),
+		at("n3", config.FileName): edit(t, at("n3", config.FileName), func(s string) string {
+			return strings.Replace(s, `"data"`, `"elsewhere"`, 1)
+		}),
+		at("n2", secretFile): edit(t, at("n2", secretFile), func(s string) string { return config.NewSecret() + s }),
 	}
 	r := run(t, again...)
-	r.want(t, exitOK, "kept "+at("n1", config.FileName), "kept "+at("n2", config.FileName), "kept "+at("n3", config.FileName), "All ready")
+	r.want(t, exitOK, "kept "+at("n1", config.FileName), "kept "+at("n2", config.FileName),
+		"kept "+at("n3", config.FileName), "All ready")
 	run(t, "dev", "status", "--dir", dir).want(t, exitOK, "n3    ready") // Also where data_dir was edited.
 	for path, text := range edits {
 		wantFile(t, path, text)
@@ -213,7 +220,8 @@ func TestDevHintsCanBePasted(t *testing.T) {
 	t.Chdir(t.TempDir())
 	a := &App{Program: "bin/leasehold"}
 	for dir, want := range map[string]string{
-		devcluster.DefaultDir: "bin/leasehold dev kill n2", ".cluster": "bin/leasehold dev kill n2 --dir .cluster", "my demo": "bin/leasehold dev kill n2 --dir 'my demo'",
+		devcluster.DefaultDir: "bin/leasehold dev kill n2", ".cluster": "bin/leasehold dev kill n2 --dir .cluster",
+		"my demo": "bin/leasehold dev kill n2 --dir 'my demo'",
 	} {
 		if got := a.devLine(dir, "kill", "n2"); got != want {
 			t.Error(got)
@@ -259,7 +267,8 @@ func TestDevAgentIsADevClusterOfOne(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	eventually(t, 30*time.Second, func() error {
-		if r := run(t, "dev", "status"); r.code != exitOK || !strings.Contains(r.out, "n1    ready (pid "+strconv.Itoa(cmd.Process.Pid)) {
+		if r := run(t, "dev", "status"); r.code != exitOK ||
+			!strings.Contains(r.out, "n1    ready (pid "+strconv.Itoa(cmd.Process.Pid)) {
 			return errors.New(r.out + r.err)
 		}
 		text, err := os.ReadFile("out")
@@ -300,7 +309,8 @@ func TestInitWritesANodeOnItsOwn(t *testing.T) {
 	}
 	run(t, "init", "--single").want(t, exitFailed, "exists already")
 	wantFile(t, config.FileName, string(text))
-	run(t, "init", "--single", "--out", "my site", "--cluster-name", "plant-7").want(t, exitOK, "agent --config 'my site/config.toml'")
+	run(t, "init", "--single", "--out", "my site", "--cluster-name", "plant-7").want(t, exitOK,
+		"agent --config 'my site/config.toml'")
 	run(t, "init", "--single", "--nodes", "n1=10.0.0.1").want(t, exitUsage, "--single and --nodes")
 	run(t, "init", "--nodes", "n1=10.0.0.1", "--cluster-name", "x", "--out", "y").want(t, exitUsage, "init --single")
 	run(t, "init").want(t, exitUsage, "--single")

@@ -19,8 +19,8 @@ import (
 )
 
 func (a *App) dlqCommand() *cobra.Command {
-	return group("dlq", "Manage dead letters: messages that a group's handler could not handle", a.dlqListCommand(), a.dlqShowCommand(), a.dlqRequeueCommand(),
-		a.dlqReleaseCommand(), a.dlqDropCommand(), a.dlqExportCommand())
+	return group("dlq", "Manage dead letters: messages that a group's handler could not handle", a.dlqListCommand(),
+		a.dlqShowCommand(), a.dlqRequeueCommand(), a.dlqReleaseCommand(), a.dlqDropCommand(), a.dlqExportCommand())
 }
 
 // letterFlags choose dead letters.
@@ -76,7 +76,8 @@ func (f *letterFlags) filter() (api.LetterFilter, error) {
 }
 
 // eachLetter goes through all that a filter chooses, a page at a time.
-func eachLetter(ctx context.Context, client *api.Client, group string, f api.LetterFilter, do func(api.Letter) (more bool, err error)) error {
+func eachLetter(ctx context.Context, client *api.Client, group string, f api.LetterFilter,
+	do func(api.Letter) (more bool, err error)) error {
 	for {
 		page, err := client.DeadLetters(ctx, group, f)
 		if err != nil {
@@ -95,7 +96,8 @@ func eachLetter(ctx context.Context, client *api.Client, group string, f api.Let
 }
 
 func dlqError(err error, group string) error {
-	return refused(err, fmt.Sprintf("`leasehold dlq list %s` shows what there is, `leasehold group list` the groups", group))
+	return refused(err, fmt.Sprintf("`leasehold dlq list %s` shows what there is, `leasehold group list` the groups",
+		group))
 }
 
 func (a *App) dlqListCommand() *cobra.Command {
@@ -105,7 +107,8 @@ func (a *App) dlqListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list GROUP",
 		Short: "List a group's dead letters",
-		Long: "A \"dead\" message used up its attempts, and later ones of its key were handled. A \"parked\" one waits, with every later\n" +
+		Long: "A \"dead\" message used up its attempts, and later ones of its key were handled. A \"parked\" one waits, " +
+			"with every later\n" +
 			"message of its key, until `dlq release`.",
 		Example: "  leasehold dlq list billing\n  leasehold dlq list billing --reason max_attempts --since 2h -o json",
 		Args:    cobra.ExactArgs(1),
@@ -156,17 +159,20 @@ func (a *App) printLetters(group string, letters []api.Letter, more bool, format
 	names := letterKeyNames(letters)
 	for _, l := range letters {
 		rows = append(rows, table.Row{
-			l.Number, screen.Paint(screen.Yellow, l.Kind), l.Reason, l.ID, names[l.Key], l.Attempts, screen.Stamp(l.LastFailure), l.Requeues, l.Error,
+			l.Number, screen.Paint(screen.Yellow, l.Kind), l.Reason, l.ID, names[l.Key], l.Attempts, screen.Stamp(l.LastFailure),
+			l.Requeues, l.Error,
 		})
 	}
 	if err := printTable(a.Out, table.Row{
-		"number", "kind", "reason", "message", "key", "attempts", "last failure", screen.Wide("requeues"), screen.Whole("error"),
+		"number", "kind", "reason", "message", "key", "attempts", "last failure", screen.Wide("requeues"),
+		screen.Whole("error"),
 	}, rows); err != nil {
 		return err
 	}
 	a.hintLetters(group, letters)
 	if more {
-		_ = screen.Of(a.Err).Tell(fmt.Sprintf("there are more: raise --limit, or `leasehold dlq export %s`", group)) // A hint only.
+		// A hint only.
+		_ = screen.Of(a.Err).Tell(fmt.Sprintf("there are more: raise --limit, or `leasehold dlq export %s`", group))
 	}
 	return nil
 }
@@ -179,9 +185,11 @@ func (a *App) hintLetters(group string, letters []api.Letter) {
 	var step string
 	switch isParked := func(l api.Letter) bool { return l.Kind == string(partitioner.Parked) }; {
 	case slices.ContainsFunc(letters, isParked):
-		step = fmt.Sprintf("`leasehold dlq show %s NUMBER` shows one; once the handler is fixed, `leasehold dlq release %s --all` handles the parked ones", group, group)
+		step = fmt.Sprintf("`leasehold dlq show %s NUMBER` shows one; once the handler is fixed, `leasehold dlq release %s "+
+			"--all` handles the parked ones", group, group)
 	default:
-		step = fmt.Sprintf("`leasehold dlq show %s NUMBER` shows one; once the handler is fixed, `leasehold dlq requeue %s --all`", group, group)
+		step = fmt.Sprintf("`leasehold dlq show %s NUMBER` shows one; once the handler is fixed, `leasehold dlq requeue %s "+
+			"--all`", group, group)
 	}
 	_ = screen.Of(a.Err).Say(screen.Strong, "Next:", step) // A hint only.
 }
@@ -241,8 +249,10 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	}
 	// Only the payload has lines of its own: everything else is shown in one.
 	for _, row := range append([][2]string{
-		{"number", strconv.FormatUint(l.Number, 10)}, {"message", l.ID}, {"kind", l.Kind}, {"reason", l.Reason}, {"error", l.Error},
-		{"attempts", strconv.Itoa(l.Attempts)}, {"first failure", storedText(l.FirstFailure)}, {"last failure", storedText(l.LastFailure)},
+		{"number", strconv.FormatUint(l.Number, 10)}, {"message", l.ID}, {"kind", l.Kind}, {"reason", l.Reason},
+		{"error", l.Error},
+		{"attempts", strconv.Itoa(l.Attempts)}, {"first failure", storedText(l.FirstFailure)},
+		{"last failure", storedText(l.LastFailure)},
 		{"node", fmt.Sprintf("%s, epoch %d", l.Node, l.Epoch)}, {"key", partitioner.KeyName(l.Key)}, {"subject", l.Subject},
 		{"published", storedText(l.Published)}, {"requeues", strconv.Itoa(l.Requeues)}, {"left out", l.LeftOut},
 	}, headerRows(l.Headers)...) {
@@ -258,7 +268,8 @@ func (a *App) showLetter(l api.Letter, group, format string) error {
 	if isTerminal(a.Out) {
 		next := fmt.Sprintf("`leasehold dlq requeue %s %d` sends it to its topic again", group, l.Number)
 		if l.Kind == string(partitioner.Parked) {
-			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group, shellWord(partitioner.KeyName(l.Key)))
+			next = fmt.Sprintf("`leasehold dlq release %s --key %s` handles it and those after it of its key", group,
+				shellWord(partitioner.KeyName(l.Key)))
 		}
 		fmt.Fprintln(a.Err)
 		_ = screen.Of(a.Err).Say(screen.Strong, "Next:", "once the handler is fixed, "+next) // A hint only.
@@ -281,7 +292,8 @@ func (a *App) dlqExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export GROUP",
 		Short: "Write dead letters to stdout as JSON lines, with headers and payload",
-		Example: "  leasehold dlq export billing > billing-dead.ndjson\n  leasehold dlq export billing --key c-17 | jq -r .data\n" +
+		Example: "  leasehold dlq export billing > billing-dead.ndjson\n  leasehold dlq export billing --key c-17 | jq -r " +
+			".data\n" +
 			"  leasehold dlq export billing --local > billing-dead.ndjson     of this node alone, without a quorum",
 		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {

@@ -42,10 +42,12 @@ type order struct {
 // runOrder chooses, asks, and does it chunk by chunk.
 func (a *App) runOrder(cmd *cobra.Command, o order) error {
 	if len(o.args) == 0 && !o.filter.chooses() {
-		return usage("nothing selected to %s: name dead letters by number, --partition, --key, --reason or --since, or use --all", o.verb)
+		return usage("nothing selected to %s: name dead letters by number, --partition, --key, --reason or --since, or use "+
+			"--all", o.verb)
 	}
 	if len(o.args) > 0 && o.filter.chooses() {
-		return usage("choose what to %s by numbers, or by --partition, --key, --reason, --since or --all; not by both", o.verb)
+		return usage("choose what to %s by numbers, or by --partition, --key, --reason, --since or --all; not by both",
+			o.verb)
 	}
 	client, err := a.client(cmd)
 	if err != nil {
@@ -53,7 +55,8 @@ func (a *App) runOrder(cmd *cobra.Command, o order) error {
 	}
 	letters, err := o.choose(cmd.Context(), client)
 	if err == nil && len(letters) == 0 && o.filter.key != "" {
-		err = failure(exitNotFound, "`leasehold dlq list "+o.group+"` shows what there is", "no dead letter of key %q in group %q is chosen", o.filter.key, o.group)
+		err = failure(exitNotFound, "`leasehold dlq list "+o.group+"` shows what there is",
+			"no dead letter of key %q in group %q is chosen", o.filter.key, o.group)
 	}
 	if err != nil {
 		return err
@@ -65,7 +68,8 @@ func (a *App) runOrder(cmd *cobra.Command, o order) error {
 	if o.remove.dryRun || len(letters) == 0 {
 		return a.foreseeOrder(o, letters)
 	}
-	if err := a.confirm(cmd, o.remove, fmt.Sprintf("%s%s %s?", strings.ToUpper(o.verb[:1]), o.verb[1:], count(len(numbers), "dead letter"))); err != nil {
+	question := fmt.Sprintf("%s%s %s?", strings.ToUpper(o.verb[:1]), o.verb[1:], count(len(numbers), "dead letter"))
+	if err := a.confirm(cmd, o.remove, question); err != nil {
 		return err
 	}
 	return a.doOrder(cmd.Context(), client, o, numbers)
@@ -142,7 +146,8 @@ func (a *App) foreseeOrder(o order, letters []api.Letter) error {
 		fmt.Fprintf(a.Err, "… and %d more; -o json lists all\n", more)
 	}
 	if left > 0 {
-		fmt.Fprintf(a.Out, "%s of these would be left: parked, or requeued %d times before\n", humanize.Comma(int64(left)), o.max)
+		fmt.Fprintf(a.Out, "%s of these would be left: parked, or requeued %d times before\n", humanize.Comma(int64(left)),
+			o.max)
 	}
 	return nil
 }
@@ -188,8 +193,9 @@ type orderReport struct {
 
 // progress is a bar on a terminal, else nothing.
 func (a *App) progress(total int, what string) *progressbar.ProgressBar {
-	return progressbar.NewOptions(total, progressbar.OptionSetWriter(screen.Of(a.Err).Raw()), progressbar.OptionSetDescription(what),
-		progressbar.OptionSetVisibility(isTerminal(a.Err)), progressbar.OptionClearOnFinish())
+	return progressbar.NewOptions(total, progressbar.OptionSetWriter(screen.Of(a.Err).Raw()),
+		progressbar.OptionSetDescription(what), progressbar.OptionSetVisibility(isTerminal(a.Err)),
+		progressbar.OptionClearOnFinish())
 }
 
 func (a *App) reportOrder(o order, total orderReport) error {
@@ -228,16 +234,21 @@ func (a *App) dlqRequeueCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "requeue GROUP [NUMBER…]",
 		Short: "Publish dead letters to their topic again",
-		Long: "The messages are published as new ones, at the end of the topic, with their original message id as idempotency key,\n" +
-			"and then removed from the dead letters. Only this group handles them; the topic's other groups skip them, unless\n" +
-			"--all-groups is given. They lose their place in the order of their key: if that matters, use on_exhausted = \"park_key\"\n" +
-			"and `dlq release`. Parked messages are skipped. The command waits up to --wait for the outcome: handled, failed again,\n" +
+		Long: "The messages are published as new ones, at the end of the topic, with their original message id as " +
+			"idempotency key,\n" +
+			"and then removed from the dead letters. Only this group handles them; the topic's other groups skip them, " +
+			"unless\n" +
+			"--all-groups is given. They lose their place in the order of their key: if that matters, use on_exhausted = " +
+			"\"park_key\"\n" +
+			"and `dlq release`. Parked messages are skipped. The command waits up to --wait for the outcome: handled, failed " +
+			"again,\n" +
 			"or still waiting.",
 		Example: "  leasehold dlq requeue billing 12\n  leasehold dlq requeue billing --reason max_attempts --since 2h --yes",
 	}
 	a.makeOrder(cmd, &o)
 	lengthVar(cmd, &o.wait, "wait", outcomeWait, "how long to wait for the outcome; 0: do not wait")
-	cmd.Flags().BoolVar(&o.all, "all-groups", false, "deliver to every group of the topic again, also to those that have handled the messages")
+	cmd.Flags().BoolVar(&o.all, "all-groups", false,
+		"deliver to every group of the topic again, also to those that have handled the messages")
 	numberVar(cmd, &o.max, "max-requeues", 3, 0, "skip dead letters that were requeued this often; 0: no limit")
 	return cmd
 }
@@ -259,7 +270,8 @@ func (a *App) dlqDropCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drop GROUP [NUMBER…]",
 		Short: "Delete dead letters",
-		Long: "The group never handles these messages. When the last parked message of a key is dropped, the key continues with its next\n" +
+		Long: "The group never handles these messages. When the last parked message of a key is dropped, the key continues " +
+			"with its next\n" +
 			"live message. Each dropped message is named in the node's log.",
 		Example: "  leasehold dlq drop billing 12 13\n  leasehold dlq drop billing --key c-17 --dry-run",
 	}
@@ -274,8 +286,10 @@ func (a *App) dlqReleaseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "release GROUP (--key KEY | --all)",
 		Short: "Handle parked messages in order, before later ones of their key",
-		Long: "The owner of a partition hands the parked messages of the key to the handler and removes each that succeeds; live messages\n" +
-			"of the partition wait meanwhile. If one uses up its attempts again, it and those after it stay parked. The command waits\n" +
+		Long: "The owner of a partition hands the parked messages of the key to the handler and removes each that " +
+			"succeeds; live messages\n" +
+			"of the partition wait meanwhile. If one uses up its attempts again, it and those after it stay parked. The " +
+			"command waits\n" +
 			"up to --wait for the outcome: handled, failed again, or still waiting.",
 		Example: "  leasehold dlq release billing --key c-17\n  leasehold dlq release billing --all --yes",
 		Args:    cobra.ExactArgs(1),
@@ -319,8 +333,8 @@ func releaseQuestion(all bool, group string) func(*api.Asked) string {
 	return func(*api.Asked) string { return "Release every parked key of group " + group + "?" }
 }
 
-// parkedMessages finds the parked messages of keys, of all keys if none is named, and replaces the name of each key by its exact
-// one.
+// parkedMessages finds the parked messages of keys, of all keys if none is named, and replaces the name of each key by
+// its exact one.
 func parkedMessages(ctx context.Context, client *api.Client, group string, keys []string) (all []fate, err error) {
 	for i := range max(1, len(keys)) {
 		f := api.LetterFilter{Kind: string(partitioner.Parked)}
@@ -336,7 +350,8 @@ func parkedMessages(ctx context.Context, client *api.Client, group string, keys 
 		case err != nil:
 			return nil, err
 		case len(all) == before && f.Key != "":
-			return nil, failure(exitNotFound, "`leasehold dlq list "+group+" --kind parked` shows what is", "nothing of key %q is parked in group %q", f.Key, group)
+			return nil, failure(exitNotFound, "`leasehold dlq list "+group+" --kind parked` shows what is",
+				"nothing of key %q is parked in group %q", f.Key, group)
 		case len(all) == before:
 			return nil, failure(exitNotFound, "", "nothing is parked in group %q", group)
 		case f.Key != "":

@@ -30,7 +30,8 @@ func words(command string) (list []string) {
 	return list
 }
 
-// TestDocumentedCommandsExist: each command that a page shows is one of ours, with flags that it has and values that they take.
+// TestDocumentedCommandsExist: each command that a page shows is one of ours, with flags that it has and values that
+// they take.
 func TestDocumentedCommandsExist(t *testing.T) {
 	found := 0
 	for _, page := range pages(t) {
@@ -74,8 +75,10 @@ func understood(args []string) error {
 
 func TestUnderstoodFindsWhatIsNotThere(t *testing.T) {
 	for command, want := range map[string]bool{
-		"pub orders --key c-17 '{\"a b\": 1}' | cat": true, "dlq list billing": true, "COMMAND --help": true, "tap orders -o json > x": true,
-		"publish orders": false, "dlq lists": false, "tap orders --tail": false, "pub orders --max-pending many": false,
+		"pub orders --key c-17 '{\"a b\": 1}' | cat": true, "dlq list billing": true, "COMMAND --help": true,
+		"tap orders -o json > x": true,
+		"publish orders":         false, "dlq lists": false, "tap orders --tail": false,
+		"pub orders --max-pending many": false,
 	} {
 		if err := understood(words(command)); (err == nil) != want {
 			t.Errorf("%s: %v", command, err)

@@ -58,7 +58,8 @@ func failure(code int, hint, format string, args ...any) *Error {
 // it.
 func writeError(by string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return &Error{Code: exitNotAllowed, Err: err, Hint: "change to a directory that you may write to, or name one with " + by}
+		return &Error{Code: exitNotAllowed, Err: err, Hint: "change to a directory that you may write to, or name one with " +
+			by}
 	}
 	return err
 }
@@ -77,17 +78,23 @@ func asError(err error) *Error {
 	case errors.As(err, &e):
 		return e
 	case errors.As(err, &unknown):
-		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the CA with --tls-ca; on a node, `leasehold tls ca` prints it"}
+		return &Error{Code: exitNotAllowed, Err: err,
+			Hint: "give the CA with --tls-ca; on a node, `leasehold tls ca` prints it"}
 	case errors.As(err, &c):
 		return &Error{Code: exitUsage, Err: err, Hint: "fix the file; `leasehold config validate` checks it"}
 	case errors.Is(err, fs.ErrPermission):
-		return &Error{Code: exitNotAllowed, Err: err, Hint: "run this as the user or a member of the group that runs the agent"}
+		return &Error{Code: exitNotAllowed, Err: err,
+			Hint: "run this as the user or a member of the group that runs the agent"}
 	case errors.Is(err, api.ErrWrongToken):
-		return &Error{Code: exitNotAllowed, Err: err, Hint: "use the content of that node's http.token_file with --token-file or " + tokenVariable}
+		return &Error{Code: exitNotAllowed, Err: err,
+			Hint: "use the content of that node's http.token_file with --token-file or " + tokenVariable}
 	case errors.Is(err, api.ErrNotAllowed):
-		return &Error{Code: exitNotAllowed, Err: err, Hint: "give the token with --token-file, or ask on the node itself by its socket"}
+		return &Error{Code: exitNotAllowed, Err: err,
+			Hint: "give the token with --token-file, or ask on the node itself by its socket"}
 	case errors.Is(err, api.ErrUnreachable):
-		return &Error{Code: exitUnreachable, Err: err, Hint: "start it with `leasehold agent`, say where it is with --addr, --config or --context, or try leasehold out with `leasehold agent --dev`"}
+		return &Error{Code: exitUnreachable, Err: err,
+			Hint: "start it with `leasehold agent`, say where it is with --addr, --config or --context, or try leasehold out " +
+				"with `leasehold agent --dev`"}
 	case errors.Is(err, api.ErrBadRequest):
 		return &Error{Code: exitUsage, Err: err}
 	case errors.Is(err, api.ErrNotFound):
@@ -97,7 +104,8 @@ func asError(err error) *Error {
 	case errors.Is(err, api.ErrNoQuorum):
 		return noQuorum(err)
 	case errors.Is(err, api.ErrNotYet):
-		return &Error{Code: exitUnhealthy, Err: err, Hint: "the agent is starting, or a leader is being elected; try again in a moment"}
+		return &Error{Code: exitUnhealthy, Err: err,
+			Hint: "the agent is starting, or a leader is being elected; try again in a moment"}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &Error{Code: exitTimeout, Err: err}
 	}
@@ -106,8 +114,9 @@ func asError(err error) *Error {
 
 // noQuorum says what can be done without one.
 func noQuorum(err error) *Error {
-	return &Error{Code: exitUnhealthy, Err: err, Hint: "start the nodes that do not answer; meanwhile `leasehold tap TOPIC --local` and " +
-		"`leasehold dlq list GROUP --local` read what this node holds (docs/operations.md, Two of three nodes are gone)"}
+	return &Error{Code: exitUnhealthy, Err: err,
+		Hint: "start the nodes that do not answer; meanwhile `leasehold tap TOPIC --local` and " +
+			"`leasehold dlq list GROUP --local` read what this node holds (docs/operations.md, Two of three nodes are gone)"}
 }
 
 // plainError is an error's text as it is shown to an operator.

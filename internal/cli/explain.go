@@ -23,11 +23,14 @@ func (a *App) explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain TOPIC KEY|ID",
 		Short: "Show where a key or message is and what is blocking it",
-		Long: "For a key: its partition, and per group who owns that, how far it is, and what holds it up. For a message, by its id\n" +
-			"(topic/partition/sequence) or its sequence alone, also what each group has made of it: waiting and behind how many\n" +
+		Long: "For a key: its partition, and per group who owns that, how far it is, and what holds it up. For a message, " +
+			"by its id\n" +
+			"(topic/partition/sequence) or its sequence alone, also what each group has made of it: waiting and behind how " +
+			"many\n" +
 			"others, being handled, done, or a dead letter. A number is taken for a sequence; --key says that it is a key.",
-		Example: "  leasehold explain orders c-17\n  leasehold explain orders orders/3/1007\n  leasehold explain orders 1007 -o json\n  leasehold explain orders 1007 --key",
-		Args:    cobra.ExactArgs(2),
+		Example: "  leasehold explain orders c-17\n  leasehold explain orders orders/3/1007\n  leasehold explain orders " +
+			"1007 -o json\n  leasehold explain orders 1007 --key",
+		Args: cobra.ExactArgs(2),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			client, err := a.client(cmd)
 			if err != nil {
@@ -64,16 +67,19 @@ func (a *App) printExplanation(e *api.Explanation, format string) error {
 		fmt.Fprintln(a.Out, e.NotStored)
 	case e.Message != nil:
 		m := e.Message
-		_ = screen.Of(a.Out).Fit(fmt.Sprintf("message %s of key %s, stored %s, %s: %s", m.ID, partitioner.KeyName(e.Key), storedText(m.Time),
-			humanize.IBytes(uint64(len(m.Bytes()))), payloadText(m))) // The table tells whether writing works.
+		_ = screen.Of(a.Out).Fit(fmt.Sprintf("message %s of key %s, stored %s, %s: %s", m.ID, partitioner.KeyName(e.Key),
+			storedText(m.Time), humanize.IBytes(uint64(len(m.Bytes()))),
+			payloadText(m))) // The table tells whether writing works.
 	default:
-		fmt.Fprintf(a.Out, "key %s is in partition %d of topic %s%s\n", printable.Line(partitioner.KeyName(e.Key)), *e.Partition, e.Topic, keyStoredText(e.Stored))
+		fmt.Fprintf(a.Out, "key %s is in partition %d of topic %s%s\n", printable.Line(partitioner.KeyName(e.Key)),
+			*e.Partition, e.Topic, keyStoredText(e.Stored))
 	}
 	if len(e.Groups) == 0 && e.Partition != nil {
 		fmt.Fprintln(a.Out, "no group that a live node serves reads this topic")
 	}
 	err := section(a.Out, table.Row{
-		"group", "partition", "owner", screen.Wide("epoch"), "state", "done", "lag", "attempt", screen.Whole("error"), screen.Whole("message"),
+		"group", "partition", "owner", screen.Wide("epoch"), "state", "done", "lag", "attempt", screen.Whole("error"),
+		screen.Whole("message"),
 	}, explainedRows(e.Groups))
 	for _, g := range e.Groups {
 		for _, step := range groupSteps(api.Group{Name: g.Group, Partitions: []api.Partition{g.Partition}}) {
@@ -103,7 +109,8 @@ func explainedRows(groups []api.ExplainedGroup) []table.Row {
 	rows := make([]table.Row, 0, len(groups))
 	for _, g := range groups {
 		rows = append(rows, table.Row{
-			g.Group, g.Partition.Partition, cmp.Or(g.Owner, "nobody"), g.Epoch, laneCell(g.Partition), g.Done, lagCell(g.Lag), g.Attempt, whyStopped(g.Partition), g.Note,
+			g.Group, g.Partition.Partition, cmp.Or(g.Owner, "nobody"), g.Epoch, laneCell(g.Partition), g.Done, lagCell(g.Lag),
+			g.Attempt, whyStopped(g.Partition), g.Note,
 		})
 	}
 	return rows

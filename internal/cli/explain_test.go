@@ -14,10 +14,12 @@ func explained(done uint64, state string, attempt int) *fakeMessages {
 	f := ordersOf("a", "b", "a", "b", "a", "b", "a", "b")
 	parts := []api.Partition{{Partition: 0}, {Partition: 1}}
 	parts[f.stored[0].Partition] = api.Partition{
-		Partition: f.stored[0].Partition, Owner: "n2", Epoch: 7, Done: done, Lag: lag(3), State: state, Attempt: attempt, Error: "no database",
+		Partition: f.stored[0].Partition, Owner: "n2", Epoch: 7, Done: done, Lag: lag(3), State: state, Attempt: attempt,
+		Error:   "no database",
 		RetryAt: "2026-01-02T03:04:05Z",
 	}
-	f.status.Groups = []api.Group{{Name: "billing", Topic: "orders", Partitions: parts}, {Name: "other", Topic: "others", Partitions: parts}}
+	f.status.Groups = []api.Group{{Name: "billing", Topic: "orders", Partitions: parts},
+		{Name: "other", Topic: "others", Partitions: parts}}
 	return f
 }
 
@@ -49,8 +51,8 @@ func TestExplainFindsAMessageForEachGroup(t *testing.T) {
 		{"7", 1, "held", 0, api.PlaceWaiting, "waiting behind 2 messages"},
 	} {
 		e := explainJSON(t, agent(t, explained(c.done, c.state, c.attempt)), c.what)
-		if len(e.Groups) != 1 || e.Groups[0].Place != c.place || !strings.Contains(e.Groups[0].Note, c.note) || e.Key != "a" ||
-			e.Groups[0].Owner != "n2" || e.Groups[0].Epoch != 7 || e.Message == nil {
+		if len(e.Groups) != 1 || e.Groups[0].Place != c.place || !strings.Contains(e.Groups[0].Note, c.note) ||
+			e.Key != "a" || e.Groups[0].Owner != "n2" || e.Groups[0].Epoch != 7 || e.Message == nil {
 			t.Errorf("%s after %d, %s: got %+v", c.what, c.done, c.state, e)
 		}
 	}
@@ -86,8 +88,8 @@ func TestExplainTellsKeysSequencesAndIDsApart(t *testing.T) {
 		t.Errorf("an id that is not stored: %+v", e)
 	}
 	run(t, "explain", "orders", "orders/7/1", "--addr", addr).want(t, exitUsage, "partitions 0 to 1")
-	run(t, "explain", "orders", strings.Replace(f.stored[0].ID, "/"+f.stored[0].ID[7:8]+"/", "/"+f.stored[1].ID[7:8]+"/", 1), "--addr", addr).
-		want(t, exitNotFound, f.stored[0].ID)
+	moved := strings.Replace(f.stored[0].ID, "/"+f.stored[0].ID[7:8]+"/", "/"+f.stored[1].ID[7:8]+"/", 1)
+	run(t, "explain", "orders", moved, "--addr", addr).want(t, exitNotFound, f.stored[0].ID)
 	run(t, "explain", "orders", strings.Repeat("x", 600), "--addr", addr).want(t, exitUsage, "too long")
 	run(t, "explain", "nope", "a", "--addr", addr).want(t, exitNotFound, "nope")
 }
@@ -95,8 +97,8 @@ func TestExplainTellsKeysSequencesAndIDsApart(t *testing.T) {
 func TestExplainForPeople(t *testing.T) {
 	f := explained(1, "retrying", 2)
 	addr := agent(t, f)
-	run(t, "explain", "orders", "3", "--addr", addr).want(t, exitOK, "message "+f.stored[2].ID+" of key a, stored ", "for a",
-		"billing", "n2", "retrying", "no database", "after 2 failed calls")
+	run(t, "explain", "orders", "3", "--addr", addr).want(t, exitOK, "message "+f.stored[2].ID+" of key a, stored ",
+		"for a", "billing", "n2", "retrying", "no database", "after 2 failed calls")
 	run(t, "explain", "orders", "99", "--addr", addr).want(t, exitOK, "not stored yet")
 	f.status.Groups = nil
 	run(t, "explain", "orders", "a", "--addr", addr).want(t, exitOK, "key a is in partition", "no group")
@@ -107,7 +109,8 @@ func TestExplainAndTapSayForWhichGroupAMessageIs(t *testing.T) {
 	f.stored[0].Headers = map[string][]string{"Leasehold-Only-Group": {"audit"}}
 	f.stored[2].Headers = map[string][]string{"Leasehold-Only-Group": {"billing"}}
 	addr := agent(t, f)
-	if e := explainJSON(t, addr, "1"); e.Groups[0].Place != api.PlaceOtherGroup || !strings.Contains(e.Groups[0].Note, "group audit alone") {
+	if e := explainJSON(t, addr, "1"); e.Groups[0].Place != api.PlaceOtherGroup ||
+		!strings.Contains(e.Groups[0].Note, "group audit alone") {
 		t.Errorf("for another group: %+v", e.Groups[0])
 	}
 	if e := explainJSON(t, addr, "3"); e.Groups[0].Place != api.PlaceDone {
@@ -119,9 +122,11 @@ func TestExplainAndTapSayForWhichGroupAMessageIs(t *testing.T) {
 func TestExplainKnowsDeadLettersAndWhatWasNeverTheGroups(t *testing.T) {
 	f := explained(3, "held", 0)
 	p := f.stored[0].Partition
-	f.letters = []api.Letter{{Number: 41, Partition: p, Key: "a", Seq: 1, Reason: "rejected"}, {Number: 43, Partition: p, Key: "a", Seq: 3, Reason: "max_attempts"}}
+	f.letters = []api.Letter{{Number: 41, Partition: p, Key: "a", Seq: 1, Reason: "rejected"},
+		{Number: 43, Partition: p, Key: "a", Seq: 3, Reason: "max_attempts"}}
 	addr := agent(t, f)
-	if e := explainJSON(t, addr, "3"); e.Groups[0].Place != api.PlaceDeadLetter || !strings.Contains(e.Groups[0].Note, "dlq show billing 43") {
+	if e := explainJSON(t, addr, "3"); e.Groups[0].Place != api.PlaceDeadLetter ||
+		!strings.Contains(e.Groups[0].Note, "dlq show billing 43") {
 		t.Errorf("a dead letter: %+v", e.Groups[0])
 	}
 	f.letters = nil

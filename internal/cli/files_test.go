@@ -20,10 +20,12 @@ func TestFlagsNameRegularFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := agent(t, ordersOf("a"))
-	for path, says := range map[string]string{fifo: "is a pipe", "/dev/zero": "is a device", filepath.Dir(fifo): "is a directory"} {
+	for path, says := range map[string]string{fifo: "is a pipe", "/dev/zero": "is a device",
+		filepath.Dir(fifo): "is a directory"} {
 		for _, args := range [][]string{
 			{"status", "--config", path}, {"agent", "--config", path}, {"config", "validate", path},
-			{"status", "--addr", "127.0.0.1:1", "--token-file", path}, {"status", "--addr", "https://127.0.0.1:1", "--tls-ca", path},
+			{"status", "--addr", "127.0.0.1:1", "--token-file", path}, {"status", "--addr", "https://127.0.0.1:1", "--tls-ca",
+				path},
 			{"pub", "orders", "--addr", addr, "--key", "k", "x", "--nkey-file", path},
 			{"pub", "orders", "--addr", addr, "--key", "k", "x", "--user", "u", "--password-file", path},
 			{"dev", "--dir", t.TempDir(), "--topics", path},
@@ -50,8 +52,9 @@ func TestASignalEndsACommandThatReadsAPipe(t *testing.T) {
 		in   io.Reader
 		args []string
 	}{
-		"a pipe that nobody writes to": {strings.NewReader(""), []string{"pub", "orders", "--addr", addr, "--key-field", "k", "--file", fifo}},
-		"stdin that says nothing":      {silent, []string{"user", "hash"}},
+		"a pipe that nobody writes to": {strings.NewReader(""), []string{"pub", "orders", "--addr", addr, "--key-field", "k",
+			"--file", fifo}},
+		"stdin that says nothing": {silent, []string{"user", "hash"}},
 	} {
 		var errs bytes.Buffer
 		ctx, cancel := context.WithCancel(t.Context())

@@ -162,7 +162,8 @@ func isConfig(path string) bool {
 		return true
 	}
 	for line := range strings.Lines(string(text)) {
-		if line = strings.TrimSpace(line); line == "[node]" || strings.HasPrefix(line, "[node] ") || strings.HasPrefix(line, "node.name") {
+		if line = strings.TrimSpace(line); line == "[node]" || strings.HasPrefix(line, "[node] ") ||
+			strings.HasPrefix(line, "node.name") {
 			return true
 		}
 	}

@@ -18,7 +18,8 @@ func place(t *testing.T, dir, name string) {
 	s := healthy()
 	s.Cluster = name
 	writeFile(t, filepath.Join(dir, config.FileName), "[node]\nname = \"n1\"\ndata_dir = \"data\"\n"+
-		"[[topic]]\nname = \"t\"\npartitions = 1\n[[group]]\nname = \"of-"+name+"\"\ntopic = \"t\"\nhandler = { kind = \"log\" }\n")
+		"[[topic]]\nname = \"t\"\npartitions = 1\n[[group]]\nname = \"of-"+name+
+		"\"\ntopic = \"t\"\nhandler = { kind = \"log\" }\n")
 	link(t, agent(t, &fakeSource{status: s}), filepath.Join(dir, "data", config.SocketName))
 }
 
@@ -73,7 +74,8 @@ func TestErrorsSayWhichAgentWasAsked(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	run(t, "context", "add", "gone", "--addr", "/nonexistent.sock").want(t, exitOK)
-	for _, args := range [][]string{{"status"}, {"topic", "list"}, {"tap", "orders"}, {"dlq", "list", "g"}, {"pause", "g", "--reason", "x"}, {"explain", "orders", "1"}} {
+	for _, args := range [][]string{{"status"}, {"topic", "list"}, {"tap", "orders"}, {"dlq", "list", "g"},
+		{"pause", "g", "--reason", "x"}, {"explain", "orders", "1"}} {
 		run(t, append(args, "--context", "gone")...).want(t, exitUnreachable, "Agent: /nonexistent.sock (context gone)")
 		run(t, append(args, "--addr", "/nonexistent.sock")...).want(t, exitUnreachable, "Agent: /nonexistent.sock (--addr)")
 	}
@@ -96,7 +98,8 @@ func (r ran) lacks(t *testing.T, text string) {
 
 func TestAConfigOfAnotherProgramIsNotTakenForOurs(t *testing.T) {
 	for name, text := range map[string]string{
-		"hugo": "baseURL = 'https://example.org/'\n", "cargo": "[build]\njobs = 1\n", "empty": "", "yaml": "node:\n  name: n1\n",
+		"hugo": "baseURL = 'https://example.org/'\n", "cargo": "[build]\njobs = 1\n", "empty": "",
+		"yaml": "node:\n  name: n1\n",
 	} {
 		path := writeFile(t, filepath.Join(t.TempDir(), config.FileName), text)
 		if isConfig(path) {
@@ -105,7 +108,8 @@ func TestAConfigOfAnotherProgramIsNotTakenForOurs(t *testing.T) {
 	}
 	t.Chdir(t.TempDir())
 	writeFile(t, config.FileName, "[node]\nnmae = \"n1\"\n")
-	run(t, "status").want(t, exitUsage, "config.toml:2", `did you mean "name"`) // Ours and broken: no other agent is asked.
+	// Ours and broken: no other agent is asked.
+	run(t, "status").want(t, exitUsage, "config.toml:2", `did you mean "name"`)
 }
 
 func TestFilesOfOtherUsersDoNotChooseTheAgent(t *testing.T) {
@@ -143,10 +147,12 @@ func TestCommandsThatReadAConfigFindTheOneOfTheAgent(t *testing.T) {
 }
 
 func TestAddressesThatCannotBeOnesAreRefused(t *testing.T) {
-	for _, addr := range []string{"", "plant", ":8222", "::1", "unix:///run/leasehold.sock", "ftp://plant:21", "leasehold.sock", "http://", "plant:"} {
+	for _, addr := range []string{"", "plant", ":8222", "::1", "unix:///run/leasehold.sock", "ftp://plant:21",
+		"leasehold.sock", "http://", "plant:"} {
 		run(t, "status", "--addr", addr).want(t, exitUsage, "--addr", "must be host:port")
 	}
-	for _, addr := range []string{"plant:8222", "[::1]:8222", "https://plant", "http://plant:8222/", "./leasehold.sock", "/run/leasehold.sock"} {
+	for _, addr := range []string{"plant:8222", "[::1]:8222", "https://plant", "http://plant:8222/", "./leasehold.sock",
+		"/run/leasehold.sock"} {
 		if err := checkAddr("--addr", addr); err != nil {
 			t.Errorf("%s: %v", addr, err)
 		}

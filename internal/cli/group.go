@@ -22,7 +22,8 @@ func (a *App) groupListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List all groups and the live nodes that serve them",
-		Long: "\"idle\" is a group that no live node serves: it holds back its topic's messages until a node serves it again or\n" +
+		Long: "\"idle\" is a group that no live node serves: it holds back its topic's messages until a node serves it " +
+			"again or\n" +
 			"it is removed. \"done\" is the sequence up to which every partition has finished everything.",
 		Example: "  leasehold group list\n  leasehold group list -o json | jq '.groups[] | select(.state == \"idle\")'",
 		Args:    cobra.NoArgs,
@@ -49,11 +50,13 @@ func (a *App) printGroupList(l *api.GroupList, format string) error {
 	rows := make([]table.Row, 0, len(l.Groups))
 	for _, g := range l.Groups {
 		rows = append(rows, table.Row{
-			g.Name, g.Topic, groupCell(g.State), g.Partitions, countCell(g.Unowned, screen.Red), lagCell(g.Lag), g.Done, g.Start, lettersText(g), strings.Join(g.Nodes, ", "),
+			g.Name, g.Topic, groupCell(g.State), g.Partitions, countCell(g.Unowned, screen.Red), lagCell(g.Lag), g.Done, g.Start,
+			lettersText(g), strings.Join(g.Nodes, ", "),
 		})
 	}
 	return printTable(a.Out, table.Row{
-		"group", "topic", "state", "partitions", "unowned", "lag", screen.Wide("done"), screen.Wide("start"), "dead letters", "nodes",
+		"group", "topic", "state", "partitions", "unowned", "lag", screen.Wide("done"), screen.Wide("start"), "dead letters",
+		"nodes",
 	}, rows)
 }
 
@@ -73,8 +76,10 @@ func (a *App) groupRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Remove a group that no node serves",
-		Long: "Take the group out of every config and restart the nodes first: while a live node serves it, this is refused with\n" +
-			"exit code 11. From then on the group holds back no messages, so what it had not finished may be purged; its dead\n" +
+		Long: "Take the group out of every config and restart the nodes first: while a live node serves it, this is " +
+			"refused with\n" +
+			"exit code 11. From then on the group holds back no messages, so what it had not finished may be purged; its " +
+			"dead\n" +
 			"letters are deleted (`leasehold dlq export` saves them). Its name cannot be reused: a node whose config has it\n" +
 			"refuses to start. To start over, give the group a new name. Repeat the command to finish an interrupted removal.",
 		Example:           "  leasehold group remove audit --dry-run\n  leasehold group remove audit --yes",
@@ -99,10 +104,12 @@ func (a *App) runGroupRemove(cmd *cobra.Command, name string, f removeFlags) err
 		return refused(err, hint)
 	}
 	if f.format != formatJSON {
-		fmt.Fprintf(a.Out, "group %s of topic %s has finished everything up to sequence %d; up to %s after it may be lost to it\n",
+		fmt.Fprintf(a.Out, "group %s of topic %s has finished everything up to sequence %d; up to %s after it may be lost "+
+			"to it\n",
 			name, plan.Topic, plan.Done, count(int(plan.Unread), "message"))
 		if plan.DeadLetters > 0 {
-			_ = screen.Of(a.Out).Tell(fmt.Sprintf("its %s %s deleted; `leasehold dlq list %s` shows them", // The next line tells whether writing works.
+			// The next line tells whether writing works.
+			_ = screen.Of(a.Out).Tell(fmt.Sprintf("its %s %s deleted; `leasehold dlq list %s` shows them",
 				count(int(plan.DeadLetters), "dead letter"), plural.Verb(plan.DeadLetters, "is", "are"), name))
 		}
 	}

@@ -38,12 +38,17 @@ func (a *App) handlerTestCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test GROUP (--data TEXT | --message FILE | --seq N)",
 		Short: "Call a group's handler once and see how its answer is read",
-		Long: "Runs the group's handler from the config, in this process and not in the agent, calls it once, and shows how its answer\n" +
-			"is interpreted and what would follow. No position of the group moves. But the call is real: the handler has its usual\n" +
-			"effects. It runs as you, not as the agent's user. Its stderr is shown on stderr. Kind file writes to a temporary\n" +
-			"directory; kind nats cannot be tested, because its requests need the node's own connection. Exit code 0 if the answer\n" +
+		Long: "Runs the group's handler from the config, in this process and not in the agent, calls it once, and shows " +
+			"how its answer\n" +
+			"is interpreted and what would follow. No position of the group moves. But the call is real: the handler has its " +
+			"usual\n" +
+			"effects. It runs as you, not as the agent's user. Its stderr is shown on stderr. Kind file writes to a " +
+			"temporary\n" +
+			"directory; kind nats cannot be tested, because its requests need the node's own connection. Exit code 0 if the " +
+			"answer\n" +
 			"was ok, otherwise 1.",
-		Example: "  leasehold handler test billing --data '{\"total\": 12}' --key c-17\n  leasehold handler test billing --message order.json --attempt 8\n" +
+		Example: "  leasehold handler test billing --data '{\"total\": 12}' --key c-17\n  leasehold handler test billing " +
+			"--message order.json --attempt 8\n" +
 			"  leasehold handler test billing --seq 1007",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeConfigGroup,
@@ -102,8 +107,10 @@ func (a *App) runHandlerTest(cmd *cobra.Command, name string, f trialFlags) erro
 	}
 	r := trial.Result
 	report := trialReport{
-		V: api.Version, Group: name, Kind: group.Handler.Kind, Message: *stored, Epoch: f.epoch, Attempt: f.attempt, MaxAttempts: group.MaxAttempts,
-		Status: string(r.Status), Reason: r.Reason, AfterMS: r.After.Milliseconds(), Next: group.Policy().Follows(r, f.attempt),
+		V: api.Version, Group: name, Kind: group.Handler.Kind, Message: *stored, Epoch: f.epoch, Attempt: f.attempt,
+		MaxAttempts: group.MaxAttempts,
+		Status:      string(r.Status), Reason: r.Reason, AfterMS: r.After.Milliseconds(),
+		Next:    group.Policy().Follows(r, f.attempt),
 		ReadyMS: milliseconds(trial.Ready), TookMS: milliseconds(trial.Took),
 	}
 	if err := a.printTrial(report, f.format); err != nil {
@@ -123,11 +130,13 @@ func groupOf(c *config.Config, name string) (worker.Config, error) {
 			return g, nil
 		}
 	}
-	return worker.Config{}, failure(exitNotFound, "`leasehold config validate` checks the file", "there is no group %q in %s", name, c.Path())
+	return worker.Config{}, failure(exitNotFound, "`leasehold config validate` checks the file",
+		"there is no group %q in %s", name, c.Path())
 }
 
 // trialMessage is the message to call the handler with.
-func (a *App) trialMessage(cmd *cobra.Command, c *config.Config, group worker.Config, f trialFlags) (*api.Message, error) {
+func (a *App) trialMessage(cmd *cobra.Command, c *config.Config, group worker.Config,
+	f trialFlags) (*api.Message, error) {
 	if cmd.Flags().Changed("seq") {
 		client, err := a.client(cmd)
 		if err != nil {
@@ -187,11 +196,13 @@ func callOf(m *api.Message, group worker.Config, f trialFlags, node string) *han
 }
 
 // try builds the group's handler, calls it once and stops it.
-func (a *App) try(ctx context.Context, c *config.Config, group worker.Config, m *handler.Message) (handler.Trial, error) {
+func (a *App) try(ctx context.Context, c *config.Config, group worker.Config,
+	m *handler.Message) (handler.Trial, error) {
 	switch needs := group.Handler.Resources(); {
 	case needs.Service:
 		return handler.Trial{}, failure(exitUsage, "publish a message, and follow it with `leasehold explain`",
-			"group %q: a handler of kind %s cannot be tested so: its requests need the node's own connection", group.Name, group.Handler.Kind)
+			"group %q: a handler of kind %s cannot be tested so: its requests need the node's own connection", group.Name,
+			group.Handler.Kind)
 	case needs.Directory != "":
 		dir, err := os.MkdirTemp("", "leasehold-handler-test-*")
 		if err != nil {
@@ -202,7 +213,8 @@ func (a *App) try(ctx context.Context, c *config.Config, group worker.Config, m 
 		group.Handler = group.Handler.WithPaths(func(name string) string { return name }, func(string) string { return dir })
 	}
 	h, err := group.NewHandler(handler.Env{
-		App: "leasehold/" + version, Node: c.Node.Name, Group: group.Name, Topic: group.Topic, Logger: newLogger(c.Log, a.Err),
+		App: "leasehold/" + version, Node: c.Node.Name, Group: group.Name, Topic: group.Topic,
+		Logger: newLogger(c.Log, a.Err),
 	})
 	if err != nil {
 		return handler.Trial{}, &Error{Code: exitUsage, Err: err}
@@ -224,7 +236,8 @@ func (a *App) printTrial(r trialReport, format string) error {
 	}
 	payload := fmt.Sprintf("%s: %s", humanize.IBytes(uint64(len(m.Bytes()))), payloadText(&m))
 	for _, line := range [][2]string{
-		{"message", fmt.Sprintf("%s, key %s, attempt %d of %d, epoch %d", m.ID, printable.Line(partitioner.KeyName(m.Key)), r.Attempt, r.MaxAttempts, r.Epoch)},
+		{"message", fmt.Sprintf("%s, key %s, attempt %d of %d, epoch %d", m.ID, printable.Line(partitioner.KeyName(m.Key)),
+			r.Attempt, r.MaxAttempts, r.Epoch)},
 		{"payload", payload},
 		{"answer", answer},
 		{"next", r.Next},

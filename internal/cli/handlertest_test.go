@@ -19,7 +19,8 @@ const shellHandler = `
 while read -r line; do
 	id=$(printf '%s' "$line" | sed 's/.*"id":"\([^"]*\)".*/\1/')
 	case "$line" in
-	*'"type":"message"'*bad*) printf '{"type":"result","id":"%s","status":"retry","reason":"no","after_ms":2000}\n' "$id" ;;
+	*'"type":"message"'*bad*)
+		printf '{"type":"result","id":"%s","status":"retry","reason":"no","after_ms":2000}\n' "$id" ;;
 	*'"type":"message"'*) printf '{"type":"result","id":"%s","status":"ok"}\n' "$id" ;;
 	*) printf '{"type":"ack","id":"%s"}\n' "$id" ;;
 	esac
@@ -59,7 +60,8 @@ func TestHandlerTestShowsHowAnAnswerIsRead(t *testing.T) {
 	test := func(args ...string) ran {
 		return run(t, append([]string{"handler", "test", "billing", "--config", conf}, args...)...)
 	}
-	test("--data", "good", "--key", "a b").want(t, exitOK, "key a b, attempt 1 of 8", "4 B: good", "answer   ok", "the next one follows")
+	test("--data", "good", "--key", "a b").want(t, exitOK, "key a b, attempt 1 of 8", "4 B: good", "answer   ok",
+		"the next one follows")
 	if text, err := os.ReadFile(filepath.Join(dir, "ended")); err != nil || string(text) != "stopped\n" {
 		t.Errorf("the child was not stopped as it should be: %q, %v", text, err)
 	}
@@ -67,7 +69,8 @@ func TestHandlerTestShowsHowAnAnswerIsRead(t *testing.T) {
 	test("--data", "bad", "--attempt", "8").want(t, exitFailed, "attempt 8 of 8", "dead letter")
 	file := writeFile(t, filepath.Join(dir, "order.json"), `{"total":12}`)
 	test("--message", file).want(t, exitOK, `12 B: {"total":12}`)
-	runWith(t, "from stdin", "handler", "test", "billing", "--config", conf, "--message", "-").want(t, exitOK, "10 B: from stdin")
+	runWith(t, "from stdin", "handler", "test", "billing", "--config", conf, "--message", "-").
+		want(t, exitOK, "10 B: from stdin")
 }
 
 func TestHandlerTestTakesAStoredMessage(t *testing.T) {
@@ -83,7 +86,8 @@ func TestHandlerTestTakesAStoredMessage(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &report); err != nil {
 		t.Fatal(err)
 	}
-	if report.Message.ID != f.stored[1].ID || string(report.Message.Bytes()) != "for b" || report.Epoch != 9 || report.Status != "ok" || report.Kind != "subprocess" {
+	if report.Message.ID != f.stored[1].ID || string(report.Message.Bytes()) != "for b" || report.Epoch != 9 ||
+		report.Status != "ok" || report.Kind != "subprocess" {
 		t.Errorf("got %+v", report)
 	}
 	run(t, "handler", "test", "billing", "--config", conf, "--seq", "3").want(t, exitNotFound, "not stored yet")
@@ -91,7 +95,8 @@ func TestHandlerTestTakesAStoredMessage(t *testing.T) {
 
 func TestHandlerTestLeavesTheFilesOfAGroupAlone(t *testing.T) {
 	conf, dir := handlerConfig(t)
-	run(t, "handler", "test", "audit", "--config", conf, "--data", "x", "--subject", "plant.p1.sensor.s2").want(t, exitOK, "answer   ok")
+	run(t, "handler", "test", "audit", "--config", conf, "--data", "x", "--subject", "plant.p1.sensor.s2").
+		want(t, exitOK, "answer   ok")
 	if _, err := os.Stat(filepath.Join(dir, "out")); !os.IsNotExist(err) {
 		t.Errorf("the group's directory: %v", err)
 	}
@@ -120,7 +125,8 @@ func TestHandlerTestRefusesWhatCannotBeTried(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Groups[0].Handler = worker.HandlerConfig{Kind: "nats"}.WithDefaults()
-	if _, err := (&App{Err: io.Discard}).try(t.Context(), c, c.Groups[0], &handler.Message{}); err == nil || !strings.Contains(err.Error(), "kind nats") {
+	if _, err := (&App{Err: io.Discard}).try(t.Context(), c, c.Groups[0], &handler.Message{}); err == nil ||
+		!strings.Contains(err.Error(), "kind nats") {
 		t.Errorf("kind nats: %v", err)
 	}
 }

@@ -19,8 +19,8 @@ const leastNodes = 3
 // defaultClusterPort is what a node's address gets if it names none.
 const defaultClusterPort = "6222"
 
-// initSample shows what to add to a new config. It is all comment: a topic that exists keeps its name, its partitions and its
-// share of max_store, so none is made that nobody asked for.
+// initSample shows what to add to a new config. It is all comment: a topic that exists keeps its name, its partitions
+// and its share of max_store, so none is made that nobody asked for.
 const initSample = `
 # Add your topics and groups, the same on every node. A topic's partitions are fixed once it exists.
 # [[topic]]
@@ -83,7 +83,8 @@ func (a *App) initCommand() *cobra.Command {
 			"/etc/leasehold, and start the agents. With --single it writes OUT/config.toml of a single node, with its data\n" +
 			"next to it. Existing files are never overwritten.",
 		Example: "  leasehold init --single\n" +
-			"  leasehold init --cluster-name plant-7 --nodes n1=10.0.0.11,n2=10.0.0.12,n3=10.0.0.13 --topic orders:64 --out ./plant-7\n" +
+			"  leasehold init --cluster-name plant-7 --nodes n1=10.0.0.11,n2=10.0.0.12,n3=10.0.0.13 --topic orders:64 --out " +
+			"./plant-7\n" +
 			"  scp -r ./plant-7/n1/. root@10.0.0.11:/etc/leasehold/",
 		Args: cobra.NoArgs,
 		RunE: action(func(*cobra.Command, []string) error {
@@ -105,8 +106,10 @@ func (a *App) initCommand() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&cluster, "cluster-name", "", "name of the cluster (required without --single)")
-	cmd.Flags().StringVar(&nodes, "nodes", "", "nodes, name=host or name=host:port, separated by commas; at least three (required without --single)")
-	cmd.Flags().StringVar(&out, "out", "", "directory to write to (required without --single, where it is the current one)")
+	cmd.Flags().StringVar(&nodes, "nodes", "",
+		"nodes, name=host or name=host:port, separated by commas; at least three (required without --single)")
+	cmd.Flags().StringVar(&out, "out", "",
+		"directory to write to (required without --single, where it is the current one)")
 	cmd.Flags().BoolVar(&single, "single", false, "a single node, without a cluster")
 	cmd.Flags().StringArrayVar(&topics, "topic", nil, "topic to create, NAME or NAME:PARTITIONS; repeat it for more")
 	return cmd
@@ -114,7 +117,9 @@ func (a *App) initCommand() *cobra.Command {
 
 func parseNodes(list string) ([]siteNode, error) {
 	var nodes []siteNode
-	if parts := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(" ,;\t\n", r) }); strings.Count(list, "=") > strings.Count(list, ",")+1 {
+	if parts := strings.FieldsFunc(list, func(r rune) bool {
+		return strings.ContainsRune(" ,;\t\n", r)
+	}); strings.Count(list, "=") > strings.Count(list, ",")+1 {
 		return nil, usage("--nodes: separate nodes by commas: %s", strings.Join(parts, ","))
 	}
 	for _, entry := range strings.Split(list, ",") {
@@ -140,14 +145,16 @@ func parseNodes(list string) ([]siteNode, error) {
 
 func (a *App) runInit(s site, out string) error {
 	if err := s.check(out); err != nil {
-		return &Error{Code: exitUsage, Err: fmt.Errorf("the config would not be valid:\n%w", err), Hint: "fix --cluster-name, --nodes or --topic"}
+		return &Error{Code: exitUsage, Err: fmt.Errorf("the config would not be valid:\n%w", err),
+			Hint: "fix --cluster-name, --nodes or --topic"}
 	}
 	path, err := s.existing(out)
 	if err != nil {
 		return err
 	}
 	if path != "" {
-		return failure(exitFailed, "choose another --out, or remove it yourself", "%s exists already; nothing was written", path)
+		return failure(exitFailed, "choose another --out, or remove it yourself", "%s exists already; nothing was written",
+			path)
 	}
 	if err := s.write(out); err != nil {
 		return writeError("--out", err)
@@ -160,6 +167,7 @@ func (a *App) runInit(s site, out string) error {
 		host, _, _ := net.SplitHostPort(n.address) // As parseNodes joined it.
 		fmt.Fprintf(a.Out, "%s\tcopy to /etc/leasehold on %s\n", filepath.Join(out, n.name), host)
 	}
-	fmt.Fprintf(a.Out, "Anyone who has %s can join the cluster: keep it safe. Then, on every node: leasehold agent\n", secretFile)
+	fmt.Fprintf(a.Out, "Anyone who has %s can join the cluster: keep it safe. Then, on every node: leasehold agent\n",
+		secretFile)
 	return nil
 }

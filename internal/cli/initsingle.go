@@ -25,7 +25,8 @@ func (a *App) initSingle(cluster, nodes, out string, s site) error {
 func requireCluster(cluster, nodes, out string) error {
 	for _, f := range []struct{ name, value string }{{"--cluster-name", cluster}, {"--nodes", nodes}, {"--out", out}} {
 		if f.value == "" {
-			return failure(exitUsage, "give all of --cluster-name, --nodes and --out, or --single for a single node", "%s is missing", f.name)
+			return failure(exitUsage, "give all of --cluster-name, --nodes and --out, or --single for a single node",
+				"%s is missing", f.name)
 		}
 	}
 	return nil

@@ -5,13 +5,14 @@ import (
 	"leasehold/partitioner"
 )
 
-// keyForms says how keys are named, in the help of every --key. The node reads them (partitioner.KeysNamed), so that a name means
-// the same to every command.
+// keyForms says how keys are named, in the help of every --key. The node reads them (partitioner.KeysNamed), so that a
+// name means the same to every command.
 const keyForms = "as it was published or as lists show it; %=TOKEN names it exactly as it stands in the subject"
 
 // notPublished refuses the exact name of a key where a key is taken literally: it would become another one.
 func notPublished(name string) error {
-	return usage("--key %s: %%= names a key that exists; a new message's key is given literally and encoded for the subject, so leave %%= out", name)
+	return usage("--key %s: %%= names a key that exists; a new message's key is given literally and encoded for the "+
+		"subject, so leave %%= out", name)
 }
 
 // letterKeyNames are the names of the keys of letters that are listed together.

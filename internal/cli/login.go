@@ -30,7 +30,8 @@ type login struct {
 
 func (l *login) addFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&l.server, "server", "", "NATS address of a node, or several with commas (default: what the agent says)")
+	flags.StringVar(&l.server, "server", "",
+		"NATS address of a node, or several with commas (default: what the agent says)")
 	flags.StringVar(&l.user, "user", "", "user to log in as; with --password-file, or a terminal to ask at")
 	flags.StringVar(&l.passwordFile, "password-file", "", "file with the user's password in its first line")
 	flags.StringVar(&l.nkeyFile, "nkey-file", "", "file with the seed of an nkey, instead of a user and password")
@@ -105,7 +106,8 @@ func (l *login) password(ctx context.Context, a *App) (string, error) {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
 	if _, err := access.ParsePasswordHash(string(password)); err == nil {
-		return "", usage("--password-file %s holds the hash that the nodes need; here it must hold the password itself", l.passwordFile)
+		return "", usage("--password-file %s holds the hash that the nodes need; here it must hold the password itself",
+			l.passwordFile)
 	}
 	return string(password), nil
 }
@@ -122,7 +124,8 @@ func (a *App) connect(ctx context.Context, l login, info api.TopicInfo, trusted 
 		return nil, connectError(address, err)
 	}
 	if _, err := nc.TLSConnectionState(); err != nil && l.user != "" && !access.IsLoopback(nc.ConnectedAddr()) {
-		fmt.Fprintf(a.Err, "Warning: THE PASSWORD OF %s WAS SENT UNENCRYPTED to %s: the node has no TLS\n", l.user, nc.ConnectedAddr())
+		fmt.Fprintf(a.Err, "Warning: THE PASSWORD OF %s WAS SENT UNENCRYPTED to %s: the node has no TLS\n", l.user,
+			nc.ConnectedAddr())
 	}
 	return nc, nil
 }
@@ -133,11 +136,13 @@ func connectError(address string, err error) error {
 	code, hint := exitUnreachable, "look at `leasehold status`, or name another address with --server"
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
-		code, hint = exitNotAllowed, "log in with --user and --password-file, or --nkey-file, as a [[user]] of the nodes' config"
+		code, hint = exitNotAllowed,
+			"log in with --user and --password-file, or --nkey-file, as a [[user]] of the nodes' config"
 	case errors.As(err, &unknown):
 		code, hint = exitNotAllowed, "give the CA with --tls-ca; on a node, `leasehold tls ca` prints it"
 	case errors.As(err, &name):
-		code, hint = exitNotAllowed, "use an address that the certificate names, or add this one to server.tls names on the node"
+		code, hint = exitNotAllowed,
+			"use an address that the certificate names, or add this one to server.tls names on the node"
 	case strings.Contains(err.Error(), "secure connection not available"):
 		hint = "the node has no TLS: set server.tls there, or leave out --tls-ca"
 	}

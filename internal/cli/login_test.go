@@ -43,7 +43,8 @@ func TestUserNKeyKeepsTheSeedToItself(t *testing.T) {
 	if err != nil || len(secret) < 50 {
 		t.Fatalf("the seed has %d bytes, %v", len(secret), err)
 	}
-	if public := strings.TrimSpace(r.out); len(public) != 56 || public[0] != 'U' || strings.Contains(r.out+r.err, strings.TrimSpace(string(secret))) {
+	if public := strings.TrimSpace(r.out); len(public) != 56 || public[0] != 'U' ||
+		strings.Contains(r.out+r.err, strings.TrimSpace(string(secret))) {
 		t.Errorf("printed %q and %q", r.out, r.err)
 	}
 	run(t, "user", "nkey", "--seed-file", seed).want(t, exitFailed, "exists already")
@@ -54,7 +55,8 @@ func TestUserTokenMakesWhatATokenFileHolds(t *testing.T) {
 	r := run(t, "user", "token")
 	r.want(t, exitOK)
 	writeFile(t, filepath.Join(dir, "token"), r.out)
-	c, err := config.Load(writeFile(t, filepath.Join(dir, "c.toml"), "[node]\nname = \"n1\"\n[http]\nlisten = \"0.0.0.0:8222\"\ntoken_file = \"token\"\n"))
+	c, err := config.Load(writeFile(t, filepath.Join(dir, "c.toml"),
+		"[node]\nname = \"n1\"\n[http]\nlisten = \"0.0.0.0:8222\"\ntoken_file = \"token\"\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,8 +90,10 @@ func openBroker(t *testing.T) open {
 	t.Helper()
 	dir := t.TempDir()
 	o := open{
-		seed: filepath.Join(dir, "scanner.nk"), password: writeFile(t, filepath.Join(dir, "press.password"), "press-password\n"),
-		config: writeFile(t, filepath.Join(dir, "c.toml"), "[node]\nname = \"n1\"\n[server]\ntls = { mode = \"cluster-ca\" }\n[cluster]\nsecret_file = \"secret\"\n"),
+		seed: filepath.Join(dir, "scanner.nk"), password: writeFile(t, filepath.Join(dir, "press.password"),
+			"press-password\n"),
+		config: writeFile(t, filepath.Join(dir, "c.toml"),
+			"[node]\nname = \"n1\"\n[server]\ntls = { mode = \"cluster-ca\" }\n[cluster]\nsecret_file = \"secret\"\n"),
 	}
 	hash := runWith(t, "press-password", "user", "hash").out
 	nkey := strings.TrimSpace(run(t, "user", "nkey", "--seed-file", o.seed).out)
@@ -138,7 +142,8 @@ func makeTopic(t *testing.T, s *server.Server, name string) {
 		t.Fatal(err)
 	}
 	topic := partitioner.Topic{Name: name, Partitions: 4, MaxBytes: bytesize.MiB}.WithDefaults()
-	if _, err := stream.Ensure(t.Context(), js, topic, stream.Options{Replicas: 1, MaxPayload: 64 * bytesize.KiB}); err != nil {
+	if _, err := stream.Ensure(t.Context(), js, topic,
+		stream.Options{Replicas: 1, MaxPayload: 64 * bytesize.KiB}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -181,7 +186,8 @@ func TestPubOnTheNodeTrustsWhatItsAgentSays(t *testing.T) {
 	info := api.TopicInfo{Name: "orders", Partitions: 4, Subject: "orders.*", Key: []int{1}, DedupWindowMS: 120000,
 		Server: strings.Replace(o.addr, "127.0.0.1", "[::]", 1), CA: string(ca)}
 	addr := agent(t, &fakeSource{status: healthy(), topic: info})
-	run(t, "pub", "orders", "x", "--key", "a", "--addr", addr, "--user", "press", "--password-file", o.password).want(t, exitOK, "stored 1")
+	run(t, "pub", "orders", "x", "--key", "a", "--addr", addr, "--user", "press", "--password-file", o.password).
+		want(t, exitOK, "stored 1")
 }
 
 func TestTLSCAIsTheSameEverywhereAndTwoWhileTheSecretChanges(t *testing.T) {
@@ -211,7 +217,8 @@ func TestAnyAddressOfANodeIsReachedWhereItsAgentWas(t *testing.T) {
 	for _, c := range [][3]string{
 		{"127.0.0.1:4222", "/x/leasehold.sock", "127.0.0.1:4222"}, {"10.0.0.1:4222", "10.0.0.1:8222", "10.0.0.1:4222"},
 		{"[::]:4222", "/x/leasehold.sock", "127.0.0.1:4222"}, {"0.0.0.0:4222", "10.0.0.1:8222", "10.0.0.1:4222"},
-		{"0.0.0.0:4222", "https://node.example:8222", "node.example:4222"}, {"nats://127.0.0.1:4222", "x", "nats://127.0.0.1:4222"},
+		{"0.0.0.0:4222", "https://node.example:8222", "node.example:4222"},
+		{"nats://127.0.0.1:4222", "x", "nats://127.0.0.1:4222"},
 	} {
 		if got := reachable(c[0], c[1]); got != c[2] {
 			t.Errorf("%s asked at %s: %s, want %s", c[0], c[1], got, c[2])

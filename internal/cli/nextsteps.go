@@ -24,13 +24,16 @@ func nextSteps(s *api.Status) []string {
 func nodeSteps(s *api.Status, n api.Node) []string {
 	var steps []string
 	switch {
-	case n.State != api.NodeLive && !strings.Contains(strings.Join(s.Warnings, "\n"), "`leasehold node remove "+n.Name+"`"):
-		steps = append(steps, fmt.Sprintf("start node %s; if it does not come back: `leasehold node remove %s`", n.Name, n.Name))
+	case n.State != api.NodeLive && !strings.Contains(strings.Join(s.Warnings, "\n"), "`leasehold node remove "+n.Name+
+		"`"):
+		steps = append(steps, fmt.Sprintf("start node %s; if it does not come back: `leasehold node remove %s`", n.Name,
+			n.Name))
 	case n.State == api.NodeLive && !n.Ready && n.Name != s.Node:
 		steps = append(steps, fmt.Sprintf("ask node %s what it waits for: `leasehold status` there", n.Name))
 	}
 	if n.DiskShort {
-		steps = append(steps, fmt.Sprintf("free disk space on %s; publishing then resumes (`leasehold topic list` shows what is stored)", n.Name))
+		steps = append(steps, fmt.Sprintf("free disk space on %s; publishing then resumes (`leasehold topic list` shows "+
+			"what is stored)", n.Name))
 	}
 	return steps
 }
@@ -90,7 +93,8 @@ func partitionStep(g api.Group, state string, ps []api.Partition) string {
 	case "overdue":
 		return fmt.Sprintf("look at the handler on %s: its call did not return", owners(api.Group{Partitions: ps}))
 	case "unavailable", "retrying":
-		return fmt.Sprintf("fix the handler of group %s; it is retried automatically%s, or at once with %s", g.Name, retryText(ps[0]), resume)
+		return fmt.Sprintf("fix the handler of group %s; it is retried automatically%s, or at once with %s", g.Name,
+			retryText(ps[0]), resume)
 	}
 	return ""
 }

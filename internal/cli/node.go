@@ -21,7 +21,8 @@ func (a *App) nodeListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List nodes and voters, and what to do about those that are down",
-		Long: "One line per identity: a node that comes back with an empty disk has a new identity, and both are listed until the\n" +
+		Long: "One line per identity: a node that comes back with an empty disk has a new identity, and both are listed " +
+			"until the\n" +
 			"former one is removed. \"voter\" counts for the quorum; \"current\" is alive and has everything.",
 		Example: "  leasehold node list\n  leasehold node list -o json | jq '.nodes[] | select(.note != \"\")'",
 		Args:    cobra.NoArgs,
@@ -62,13 +63,15 @@ func (a *App) writeNodeList(l *api.NodeList, format string) error {
 		case n.Leader:
 			voter = "leader"
 		}
-		rows = append(rows, table.Row{n.Name, nodeCell(n.State), wantedCell(n.Ready), voter, current, n.Partitions, n.Boot, n.Server, n.Version, n.Address, n.ServerID})
+		rows = append(rows, table.Row{n.Name, nodeCell(n.State), wantedCell(n.Ready), voter, current, n.Partitions, n.Boot,
+			n.Server, n.Version, n.Address, n.ServerID})
 		if n.Note != "" {
 			notes = append(notes, strings.TrimSpace(n.Name+" "+n.Server)+": "+n.Note)
 		}
 	}
 	err := printTable(a.Out, table.Row{
-		"node", "state", "ready", "voter", "current", "partitions", screen.Wide("boot"), "server", screen.Wide("version"), "address", screen.Wide("server id"),
+		"node", "state", "ready", "voter", "current", "partitions", screen.Wide("boot"), "server", screen.Wide("version"),
+		"address", screen.Wide("server id"),
 	}, rows)
 	if l.Voters.Count > 0 {
 		fmt.Fprintf(a.Out, "\n%s\n", votersText(l.Voters))
@@ -88,9 +91,11 @@ func (a *App) nodeRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Remove a dead node from the cluster permanently",
-		Long: "For a node that does not come back, before its replacement starts. It stops counting for the quorum, its replicas\n" +
+		Long: "For a node that does not come back, before its replacement starts. It stops counting for the quorum, its " +
+			"replicas\n" +
 			"move to another node, and its data directory cannot join again. Refused, with exit code 11, while the node is\n" +
-			"alive or any other voter lags or is down. If the node came back with an empty disk, only its former identity is removed.",
+			"alive or any other voter lags or is down. If the node came back with an empty disk, only its former identity is " +
+			"removed.",
 		Example: "  leasehold node remove n2 --dry-run\n  leasehold node remove n2 --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {

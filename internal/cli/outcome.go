@@ -42,7 +42,8 @@ type follow struct {
 	passed func(ctx context.Context, todo []fate) (ready []fate, waiting []fate, err error)
 }
 
-// run waits until every message was handled or has failed, or the time is over. A node that does not answer is asked again.
+// run waits until every message was handled or has failed, or the time is over. A node that does not answer is asked
+// again.
 func (f follow) run(ctx context.Context, todo []fate) (outcome, error) {
 	out := outcome{Failed: []fate{}, Waiting: []fate{}}
 	tick := time.NewTicker(outcomeEvery)
@@ -62,7 +63,8 @@ func (f follow) run(ctx context.Context, todo []fate) (outcome, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return out, failure(exitInterrupted, "", "interrupted while waiting for the outcome; `leasehold dlq list %s` shows what failed again", f.group)
+			return out, failure(exitInterrupted, "",
+				"interrupted while waiting for the outcome; `leasehold dlq list %s` shows what failed again", f.group)
 		case <-tick.C:
 		}
 	}
@@ -80,7 +82,8 @@ func (f follow) poll(ctx context.Context, todo []fate) (round outcome, err error
 
 // judge tells a message that was handled from one that is a dead letter.
 func (f follow) judge(ctx context.Context, m fate, out *outcome) error {
-	page, err := f.client.DeadLetters(ctx, f.group, api.LetterFilter{Partition: &m.Partition, Key: exactName(m.Key), Seq: m.Seq})
+	page, err := f.client.DeadLetters(ctx, f.group, api.LetterFilter{Partition: &m.Partition, Key: exactName(m.Key),
+		Seq: m.Seq})
 	if err != nil {
 		return err
 	}
@@ -118,7 +121,8 @@ func requeuedPassed(client *api.Client, group string) func(context.Context, []fa
 }
 
 // releasedPassed sorts released messages by whether their partition is through with what was released.
-func releasedPassed(client *api.Client, group string, request uint64) func(context.Context, []fate) ([]fate, []fate, error) {
+func releasedPassed(client *api.Client, group string,
+	request uint64) func(context.Context, []fate) ([]fate, []fate, error) {
 	return func(ctx context.Context, todo []fate) (ready, waiting []fate, err error) {
 		asked, err := client.Asked(ctx, group, request, 0)
 		if err != nil {
@@ -190,7 +194,8 @@ func (a *App) printOutcome(group string, out outcome, format string) error {
 	}
 	switch {
 	case len(out.Waiting) > 0:
-		return failure(exitTimeout, "`leasehold status --partitions` shows where they stand; --wait waits longer", "%s %s not handled yet", count(len(out.Waiting), "message"), plural.Verb(len(out.Waiting), "is", "are"))
+		return failure(exitTimeout, "`leasehold status --partitions` shows where they stand; --wait waits longer",
+			"%s %s not handled yet", count(len(out.Waiting), "message"), plural.Verb(len(out.Waiting), "is", "are"))
 	case len(out.Failed) == 0:
 		return nil
 	}
@@ -198,7 +203,8 @@ func (a *App) printOutcome(group string, out outcome, format string) error {
 	if out.Handled == 0 {
 		code = exitFailed
 	}
-	return failure(code, "`leasehold dlq list "+group+"` shows the dead letters", "%s failed again", count(len(out.Failed), "message"))
+	return failure(code, "`leasehold dlq list "+group+"` shows the dead letters", "%s failed again",
+		count(len(out.Failed), "message"))
 }
 
 func (a *App) printFates(out outcome) {
@@ -214,6 +220,7 @@ func (a *App) printFates(out outcome) {
 		case m.Kind == string(partitioner.Parked):
 			what = "parked as " + what
 		}
-		fmt.Fprintf(a.Err, "message %d of key %s in partition %d: %s: %s\n", m.Seq, printable.Line(partitioner.KeyName(m.Key)), m.Partition, what, printable.Line(m.Error))
+		fmt.Fprintf(a.Err, "message %d of key %s in partition %d: %s: %s\n", m.Seq,
+			printable.Line(partitioner.KeyName(m.Key)), m.Partition, what, printable.Line(m.Error))
 	}
 }

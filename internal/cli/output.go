@@ -28,7 +28,8 @@ func addOutput(cmd *cobra.Command, format *string) {
 func addTable(cmd *cobra.Command, format *string) {
 	addFormats(cmd, format, "table, wide (all columns, full times) or json", formatTable, formatWide, formatJSON)
 	colour := cmd.Flags().String("color", "auto", "colours: auto (on a terminal, unless NO_COLOR is set), always or never")
-	_ = cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"},
+		cobra.ShellCompDirectiveNoFileComp))
 	check := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		out := screen.Of(cmd.OutOrStdout())

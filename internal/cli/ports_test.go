@@ -32,8 +32,9 @@ func runningNode(t *testing.T, name, own, other string, listen ...string) string
 	if err := os.Symlink(agent(t, &fakeSource{status: s}), filepath.Join(dir, "data", config.SocketName)); err != nil {
 		t.Fatal(err)
 	}
-	return writeFile(t, filepath.Join(dir, "c.toml"), fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = \"data\"\n[cluster]\nname = \"plant-7\"\n"+
-		"[server]\nlisten = %q\n[http]\nlisten = %q\n", own, other))
+	return writeFile(t, filepath.Join(dir, "c.toml"),
+		fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = \"data\"\n[cluster]\nname = \"plant-7\"\n"+
+			"[server]\nlisten = %q\n[http]\nlisten = %q\n", own, other))
 }
 
 func TestValidateKnowsThePortsOfItsOwnRunningNode(t *testing.T) {
@@ -43,12 +44,14 @@ func TestValidateKnowsThePortsOfItsOwnRunningNode(t *testing.T) {
 		want(t, exitOK, "✓ server.listen free: "+a+", held by this node's own agent", "✓ http.listen free: "+b)
 	self := fmt.Sprintf("%s is in use by cli.test (pid %d)", b, os.Getpid())
 	for name, file := range map[string]string{
-		"another program":  runningNode(t, "n1", a, b, a),
-		"another node":     runningNode(t, "n2", a, b, a, b),
-		"no list":          runningNode(t, "n1", a, b),
-		"no agent running": writeFile(t, filepath.Join(t.TempDir(), "c.toml"), fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = \"d\"\n[http]\nlisten = %q\n", b)),
+		"another program": runningNode(t, "n1", a, b, a),
+		"another node":    runningNode(t, "n2", a, b, a, b),
+		"no list":         runningNode(t, "n1", a, b),
+		"no agent running": writeFile(t, filepath.Join(t.TempDir(), "c.toml"),
+			fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = \"d\"\n[http]\nlisten = %q\n", b)),
 	} {
-		if r := run(t, "config", "validate", file); r.code != exitUsage || !strings.Contains(r.out, "✗ http.listen free: "+self) {
+		if r := run(t, "config", "validate", file); r.code != exitUsage ||
+			!strings.Contains(r.out, "✗ http.listen free: "+self) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}

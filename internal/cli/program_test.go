@@ -12,7 +12,8 @@ import (
 )
 
 func TestCommandsInHintsCanBePasted(t *testing.T) {
-	for program, want := range map[string]string{"bin/leasehold": "try `bin/leasehold status` or a leasehold\n", "": "try `leasehold status` or a leasehold\n"} {
+	for program, want := range map[string]string{"bin/leasehold": "try `bin/leasehold status` or a leasehold\n",
+		"": "try `leasehold status` or a leasehold\n"} {
 		var b bytes.Buffer
 		w := screen.New(&b)
 		w.SetProgram(program)
@@ -31,7 +32,8 @@ func TestCommandsOfTheAgentCanBePasted(t *testing.T) {
 	addr := agent(t, source)
 	call := func(args ...string) string {
 		var out, errs bytes.Buffer
-		(&App{Out: &out, Err: &errs, In: strings.NewReader(""), Program: "bin/leasehold"}).Main(t.Context(), append(args, "--addr", addr))
+		(&App{Out: &out, Err: &errs, In: strings.NewReader(""), Program: "bin/leasehold"}).Main(t.Context(),
+			append(args, "--addr", addr))
 		return out.String() + errs.String()
 	}
 	for _, c := range []struct {

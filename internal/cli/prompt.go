@@ -12,8 +12,9 @@ import (
 	"golang.org/x/term"
 )
 
-// ask shows a prompt and reads the answer at the terminal. At ^C it returns at once, with an error that ends the command with
-// exitInterrupted. The goroutine that reads is left then: nothing ends a read from a terminal, and the process is about to end.
+// ask shows a prompt and reads the answer at the terminal. At ^C it returns at once, with an error that ends the
+// command with exitInterrupted. The goroutine that reads is left then: nothing ends a read from a terminal, and the
+// process is about to end.
 func (a *App) ask(ctx context.Context, prompt string, read func() ([]byte, error)) ([]byte, error) {
 	type reply struct {
 		text []byte
@@ -36,7 +37,9 @@ func (a *App) ask(ctx context.Context, prompt string, read func() ([]byte, error
 
 // askYes asks whether to continue. Any answer but yes, also the end of the input, is a refusal.
 func (a *App) askYes(ctx context.Context, question string) error {
-	answer, err := a.ask(ctx, question+" Type yes: ", func() ([]byte, error) { return bufio.NewReader(a.In).ReadBytes('\n') })
+	answer, err := a.ask(ctx, question+" Type yes: ", func() ([]byte, error) {
+		return bufio.NewReader(a.In).ReadBytes('\n')
+	})
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}

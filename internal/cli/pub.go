@@ -40,18 +40,22 @@ func (a *App) pubCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pub TOPIC [BODY]",
 		Short: "Publish one message, or one per line of a file or stdin",
-		Long: "Publishes BODY under --key, or every line of --file or stdin under the key that --key-field finds in its JSON.\n" +
+		Long: "Publishes BODY under --key, or every line of --file or stdin under the key that --key-field finds in its " +
+			"JSON.\n" +
 			"Messages of one key are stored in the order of their lines. Every message is acknowledged by a majority of the\n" +
 			"nodes, retried with the same id until then, and counted: stored, duplicate (its id was stored before),\n" +
-			"refused, or unknown. After an unknown one nothing more is sent. Run the same command again; with --id-field, nothing\n" +
+			"refused, or unknown. After an unknown one nothing more is sent. Run the same command again; with --id-field, " +
+			"nothing\n" +
 			"is stored twice (within the topic's dedup_window).\n" +
 			"Lines are UTF-8; with --key-field or --id-field, each is one JSON value.\n" +
 			"Without a quorum it says so and waits until there is one, ^C, or --timeout.\n" +
-			"From another machine, --server names a node, and --user or --nkey-file one of its users; no agent is needed then.\n" +
+			"From another machine, --server names a node, and --user or --nkey-file one of its users; no agent is needed " +
+			"then.\n" +
 			"Exit codes: 0 all are stored, 12 some are, 1 none is, 6 --timeout expired.",
 		Example: "  leasehold pub orders --key c-17 '{\"item\": 4}'\n" +
 			"  leasehold pub orders --file orders.ndjson --key-field customer.id --id-field event_id\n" +
-			"  leasehold pub orders --key c-17 'hello' --server nats://10.0.0.11:4222 --nkey-file scanner.nk --tls-ca plant-7-ca.pem\n" +
+			"  leasehold pub orders --key c-17 'hello' --server nats://10.0.0.11:4222 --nkey-file scanner.nk --tls-ca " +
+			"plant-7-ca.pem\n" +
 			"  tail -f log.ndjson | leasehold pub events --key-field host --rate 500",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -67,7 +71,8 @@ func (a *App) pubCommand() *cobra.Command {
 	flags.StringVar(&f.file, "file", "", "file with one message per line; - is stdin")
 	flags.StringArrayVar(&f.headers, "header", nil, "header of every message, name=value; can be given several times")
 	numberVar(cmd, &f.rate, "rate", 0, 0, "maximum messages per second (0: no limit)")
-	flags.StringVar(&f.subject, "subject", "", "subject of the topic, if no agent can be asked and it is not TOPIC.*; its wildcard is the key")
+	flags.StringVar(&f.subject, "subject", "",
+		"subject of the topic, if no agent can be asked and it is not TOPIC.*; its wildcard is the key")
 	limitVar(cmd, &f.timeout, "timeout", 0, "give up after this long, with exit code 6 (default: wait)")
 	f.login.addFlags(cmd)
 	return cmd
@@ -98,7 +103,8 @@ func (a *App) runPub(cmd *cobra.Command, f pubFlags, args []string) error {
 	}
 	defer nc.Close()
 	tally, err := a.publishAll(cmd.Context(), nc, pubJob{
-		topic: topicOf(info), input: input, header: header, rate: f.rate, timeout: f.timeout, agent: a.agentOf(cmd, info), noQuorum: info.NoQuorum,
+		topic: topicOf(info), input: input, header: header, rate: f.rate, timeout: f.timeout, agent: a.agentOf(cmd, info),
+		noQuorum: info.NoQuorum,
 	})
 	if err != nil {
 		return err
@@ -158,7 +164,8 @@ func assumedTopic(name, subject string) (api.TopicInfo, error) {
 	if n := strings.Count(t.Subject, "*"); n != 1 {
 		return api.TopicInfo{}, usage("--subject %q has %d wildcards; here it must have one, the key", t.Subject, n)
 	}
-	return api.TopicInfo{Name: t.Name, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key, DedupWindowMS: t.DedupWindow.Milliseconds()}, nil
+	return api.TopicInfo{Name: t.Name, Partitions: t.Partitions, Subject: t.Subject, Key: t.Key,
+		DedupWindowMS: t.DedupWindow.Milliseconds()}, nil
 }
 
 func parseHeaders(list []string) (nats.Header, error) {
@@ -214,7 +221,7 @@ func (a *App) publishAll(ctx context.Context, nc *nats.Conn, job pubJob) (*pubTa
 	settle(ctx, publisher, watch)
 	endWatch()
 	group.Wait()
-	publisher.Close()
+	publisher.Close() //nolint:contextcheck // It has nothing to wait for but callbacks, which must not be left out.
 	bar.finish()
 	tally.stopped(ctx, err, job.timeout)
 	return tally, ignoreStop(ctx, err)

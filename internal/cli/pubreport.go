@@ -188,7 +188,8 @@ func (s pubSummary) err() error {
 }
 
 func printPub(w io.Writer, s pubSummary) {
-	fmt.Fprintf(w, "stored %s, duplicate %s, refused %s, unknown %s", comma(s.Stored), comma(s.Duplicate), comma(s.Refused), comma(s.Unknown))
+	fmt.Fprintf(w, "stored %s, duplicate %s, refused %s, unknown %s", comma(s.Stored), comma(s.Duplicate),
+		comma(s.Refused), comma(s.Unknown))
 	if s.NotSent > 0 {
 		fmt.Fprintf(w, ", not sent %s", comma(s.NotSent))
 	}
@@ -218,10 +219,12 @@ func warnPub(w io.Writer, s pubSummary) {
 		fmt.Fprintln(w)
 	}
 	if s.Duplicate*100 > s.Messages {
-		fmt.Fprintf(w, "Warning: %s of %s had an id that was stored before and were not stored again; if they are not repeats, the ids are not unique\n", comma(s.Duplicate), count(s.Messages, "message"))
+		fmt.Fprintf(w, "Warning: %s of %s had an id that was stored before and were not stored again; if they are not "+
+			"repeats, the ids are not unique\n", comma(s.Duplicate), count(s.Messages, "message"))
 	}
 	if s.Stopped != "" {
-		fmt.Fprintf(w, "Stopped: %s\nNext: run the same command again; with --id-field nothing is stored twice within the topic's dedup_window\n", s.Stopped)
+		fmt.Fprintf(w, "Stopped: %s\nNext: run the same command again; with --id-field nothing is stored twice within the "+
+			"topic's dedup_window\n", s.Stopped)
 	}
 }
 

@@ -107,7 +107,8 @@ func TestPubThatIsInterruptedWithoutAQuorumSaysThatNothingWasSent(t *testing.T) 
 		t.Errorf("exit code %d: %s", got, errs)
 	}
 	waitText(t, errs, "Stopped: interrupted")
-	run(t, "pub", "orders", "hello", "--key", "k", "--addr", addr, "--timeout", "1s").want(t, exitTimeout, "not sent 1", "within --timeout 1s")
+	run(t, "pub", "orders", "hello", "--key", "k", "--addr", addr, "--timeout", "1s").want(t, exitTimeout, "not sent 1",
+		"within --timeout 1s")
 }
 
 func TestPubToASubjectThatNobodyStoresSaysSoInPlainWords(t *testing.T) {
@@ -166,7 +167,8 @@ func TestAFollowedTopicThatLosesItsQuorumSaysSo(t *testing.T) {
 type noQuorumSource struct{ fakeMembers }
 
 func (noQuorumSource) Members(context.Context) (*api.NodeList, error) {
-	return &api.NodeList{NoQuorum: missing, Nodes: []api.Member{{Name: "n2", State: api.NodeUnreachable, Groups: []string{}}}, Warnings: []string{}}, nil
+	return &api.NodeList{NoQuorum: missing, Nodes: []api.Member{{Name: "n2", State: api.NodeUnreachable,
+		Groups: []string{}}}, Warnings: []string{}}, nil
 }
 
 func (noQuorumSource) GroupList(context.Context) (*api.GroupList, error) {
@@ -183,11 +185,13 @@ func TestNoQuorumHasItsCodeAndItsNextStep(t *testing.T) {
 	source.status.Quorum, source.status.NoQuorum, source.status.Stale = false, missing, "there is no quorum"
 	source.status.Nodes[0].State, source.status.Nodes[0].LastSeen = api.NodeUnreachable, "2026-11-29T13:05:07Z"
 	addr := agent(t, source)
-	run(t, "node", "list", "--addr", addr).want(t, exitUnhealthy, "unreachable", "unknown", "Error: "+missing, "Next: ", "--local")
+	run(t, "node", "list", "--addr", addr).want(t, exitUnhealthy, "unreachable", "unknown", "Error: "+missing, "Next: ",
+		"--local")
 	run(t, "group", "list", "--addr", addr).want(t, exitUnhealthy, "Error: "+missing, "Next: ", "--local")
 	run(t, "group", "list", "--addr", addr, "-o", "json").want(t, exitUnhealthy, `"error":"`+missing, `"code":10`)
 	run(t, "topic", "list", "--addr", addr).want(t, exitUnhealthy, "look at topic orders: no answer in time")
-	run(t, "status", "--addr", addr).want(t, exitUnhealthy, "NOT OK: "+missing, "warning: there is no quorum", "unreachable", "(LAST KNOWN)", "2026-11-29T13:05:07Z")
+	run(t, "status", "--addr", addr).want(t, exitUnhealthy, "NOT OK: "+missing, "warning: there is no quorum",
+		"unreachable", "(LAST KNOWN)", "2026-11-29T13:05:07Z")
 	run(t, "status", "--until-idle", "--timeout", "1s", "--addr", addr).want(t, exitTimeout, "not idle after 1s: "+missing)
 }
 
@@ -197,7 +201,8 @@ func TestTimeoutEndsAnyCommand(t *testing.T) {
 	for _, args := range [][]string{{"group", "list"}, {"node", "list"}, {"topic", "list"}, {"status"}} {
 		run(t, append(args, "--timeout", "200ms", "--addr", addr)...).want(t, exitTimeout, "within 200ms")
 	}
-	for _, args := range [][]string{{"group", "list"}, {"tap", "t"}, {"explain", "t", "k"}, {"pause", "g", "--reason", "x"}, {"dlq", "list", "g"}, {"pub", "t", "--key", "k", "x"}} {
+	for _, args := range [][]string{{"group", "list"}, {"tap", "t"}, {"explain", "t", "k"},
+		{"pause", "g", "--reason", "x"}, {"dlq", "list", "g"}, {"pub", "t", "--key", "k", "x"}} {
 		run(t, append(args, "--timeout", "0s", "--addr", addr)...).want(t, exitUsage, `--timeout: "0s" must be positive`)
 	}
 }
@@ -240,7 +245,8 @@ func TestTheTableOfExitCodesIsComplete(t *testing.T) {
 		}
 		got[code] = true
 	}
-	all := []int{exitOK, exitFailed, exitUsage, exitUnreachable, exitNotAllowed, exitNotFound, exitTimeout, exitUnhealthy, exitUnsafe, exitPartly}
+	all := []int{exitOK, exitFailed, exitUsage, exitUnreachable, exitNotAllowed, exitNotFound, exitTimeout, exitUnhealthy,
+		exitUnsafe, exitPartly}
 	for _, code := range all {
 		if !got[code] {
 			t.Errorf("exit code %d is not in the table", code)

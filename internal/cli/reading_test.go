@@ -25,7 +25,8 @@ func runOnTerminal(t *testing.T, width int, args ...string) ran {
 	return ran{code: code, out: read()}
 }
 
-// evil is what publishers and handlers may write: a title, red, a C1 control, an override of direction, and a forged line.
+// evil is what publishers and handlers may write: a title, red, a C1 control, an override of direction, and a forged
+// line.
 const evil = "x\x1b]0;title\a\x1b[31m\u009b2J\u202ed\r\nOK: cluster fine\n"
 
 // evilAgent answers with it wherever text of others can stand.
@@ -37,11 +38,14 @@ func evilAgent(t *testing.T) string {
 	s.Warnings = []string{evil}
 	s.Nodes = append(s.Nodes, api.Node{Name: "n2", State: evil, Version: evil, Address: evil})
 	s.Groups[0].Partitions = []api.Partition{
-		{Owner: "n1", State: "retrying", Error: evil, Lag: lag(1)}, {Partition: 1, Owner: "n1", State: "paused", Paused: evil, Lag: lag(1)},
+		{Owner: "n1", State: "retrying", Error: evil, Lag: lag(1)}, {Partition: 1, Owner: "n1", State: "paused", Paused: evil,
+			Lag: lag(1)},
 	}
 	f.letters = []api.Letter{{
-		Number: 1, Kind: "dead", Reason: "rejected", Error: evil, Key: "k%1B%5D0;X%07%0D%0AOK: cluster fine", ID: "orders/0/1", Subject: evil,
-		Headers: map[string][]string{"X" + evil: {evil}}, Payload: jsondata.New([]byte("x\x1b[2J\u009b\u202e\nNext: `rm -rf /`")), LeftOut: evil, FirstFailure: evil,
+		Number: 1, Kind: "dead", Reason: "rejected", Error: evil, Key: "k%1B%5D0;X%07%0D%0AOK: cluster fine",
+		ID: "orders/0/1", Subject: evil,
+		Headers: map[string][]string{"X" + evil: {evil}},
+		Payload: jsondata.New([]byte("x\x1b[2J\u009b\u202e\nNext: `rm -rf /`")), LeftOut: evil, FirstFailure: evil,
 	}}
 	return agent(t, f)
 }
@@ -49,15 +53,18 @@ func evilAgent(t *testing.T) string {
 func TestNoTextOfOthersSteersATerminalOrForgesALine(t *testing.T) {
 	addr := evilAgent(t)
 	for _, command := range []string{
-		"status", "status --partitions", "explain orders 1", "explain orders x", "dlq list billing", "dlq show billing 1", "dlq export billing",
-		"tap orders", "node list", "group list", "topic list", "dlq drop billing --all --dry-run", "dlq release billing --key k",
+		"status", "status --partitions", "explain orders 1", "explain orders x", "dlq list billing", "dlq show billing 1",
+		"dlq export billing",
+		"tap orders", "node list", "group list", "topic list", "dlq drop billing --all --dry-run",
+		"dlq release billing --key k",
 	} {
 		for _, format := range []string{"", "wide", "json"} {
 			args := append(strings.Fields(command), "--addr", addr, "--config", "/nonexistent")
 			if format != "" {
 				args = append(args, "-o", format)
 			}
-			for name, got := range map[string]string{"pipe": run(t, args...).out, "terminal": runOnTerminal(t, 80, args...).out} {
+			for name, got := range map[string]string{"pipe": run(t, args...).out,
+				"terminal": runOnTerminal(t, 80, args...).out} {
 				for _, ours := range []string{"\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[0m"} {
 					if name == "terminal" {
 						got = strings.ReplaceAll(got, ours, "")
@@ -69,18 +76,21 @@ func TestNoTextOfOthersSteersATerminalOrForgesALine(t *testing.T) {
 			}
 		}
 	}
-	if r := run(t, "dlq", "show", "billing", "1", "--addr", addr); strings.Contains(r.out, "\nNext: `rm") || !strings.Contains(r.out, "\n  Next: `rm") {
+	if r := run(t, "dlq", "show", "billing", "1", "--addr", addr); strings.Contains(r.out, "\nNext: `rm") ||
+		!strings.Contains(r.out, "\n  Next: `rm") {
 		t.Errorf("a payload forges a line: %q", r.out)
 	}
 	var list api.LetterList
-	if err := json.Unmarshal([]byte(run(t, "dlq", "list", "billing", "--addr", addr, "-o", "json").out), &list); err != nil || list.Letters[0].Error != evil {
+	printed := run(t, "dlq", "list", "billing", "--addr", addr, "-o", "json").out
+	if err := json.Unmarshal([]byte(printed), &list); err != nil || list.Letters[0].Error != evil {
 		t.Errorf("JSON lost the text: %v, %+v", err, list.Letters)
 	}
 }
 
 func TestErrorsDoNotSteerTheTerminal(t *testing.T) {
 	for _, args := range [][]string{
-		{"status" + evil}, {"status", "--" + evil}, {"status", "--addr", "/nonexistent" + evil}, {"dlq", "list", "billing", "--key", evil, "--addr", evilAgent(t)},
+		{"status" + evil}, {"status", "--" + evil}, {"status", "--addr", "/nonexistent" + evil},
+		{"dlq", "list", "billing", "--key", evil, "--addr", evilAgent(t)},
 		{"explain", "orders", "1", "--config", evil}, {"dlq", "show", "billing", evil},
 	} {
 		r := run(t, args...)
@@ -93,7 +103,8 @@ func TestErrorsDoNotSteerTheTerminal(t *testing.T) {
 func TestEachStateThatNeedsSomebodyShowsTheCommand(t *testing.T) {
 	partition := func(state, text string) func(*api.Status) {
 		return func(s *api.Status) {
-			s.Groups[0].Partitions = []api.Partition{{Owner: "n1", State: "held", Lag: lag(0)}, {Partition: 1, Owner: "n1", State: state, Error: text, RetryAt: "2026-01-02T03:04:05Z"},
+			s.Groups[0].Partitions = []api.Partition{{Owner: "n1", State: "held", Lag: lag(0)},
+				{Partition: 1, Owner: "n1", State: state, Error: text, RetryAt: "2026-01-02T03:04:05Z"},
 				{Partition: 2, Owner: "n2", State: state, Error: text}, {Partition: 4, Owner: "n2", State: state, Error: text}}
 		}
 	}
@@ -101,14 +112,19 @@ func TestEachStateThatNeedsSomebodyShowsTheCommand(t *testing.T) {
 		change func(*api.Status)
 		says   string
 	}{
-		"blocked":     {partition("blocked", "boom"), "Next: fix what the error says, then `leasehold resume billing --partition 1-2,4`"},
+		"blocked": {partition("blocked", "boom"),
+			"Next: fix what the error says, then `leasehold resume billing --partition 1-2,4`"},
 		"unavailable": {partition("unavailable", "503"), "or at once with `leasehold resume billing --partition 1-2,4`"},
 		"retrying":    {partition("retrying", "boom"), "it is retried automatically at "},
 		"overdue":     {partition("overdue", "no answer"), "Next: look at the handler on n1 1, n2 2"},
-		"dead":        {func(s *api.Status) { s.Nodes = append(s.Nodes, api.Node{Name: "n2", State: "buried"}) }, "`leasehold node remove n2`"},
-		"not ready":   {func(s *api.Status) { s.Nodes = append(s.Nodes, api.Node{Name: "n2", State: "live"}) }, "ask node n2 what it waits for"},
-		"disk":        {func(s *api.Status) { s.Nodes[0].DiskShort = true }, "free disk space on n1"},
-		"unowned":     {func(s *api.Status) { s.Groups[0].Unowned = 2 }, "`leasehold group list`"},
+		"dead": {func(s *api.Status) {
+			s.Nodes = append(s.Nodes, api.Node{Name: "n2", State: "buried"})
+		}, "`leasehold node remove n2`"},
+		"not ready": {func(s *api.Status) {
+			s.Nodes = append(s.Nodes, api.Node{Name: "n2", State: "live"})
+		}, "ask node n2 what it waits for"},
+		"disk":    {func(s *api.Status) { s.Nodes[0].DiskShort = true }, "free disk space on n1"},
+		"unowned": {func(s *api.Status) { s.Groups[0].Unowned = 2 }, "`leasehold group list`"},
 		"paused": {func(s *api.Status) {
 			s.Groups[0].Partitions[0].Paused = "lunch"
 		}, "Next: when the reason for the pause is gone: `leasehold resume billing --partition 0`"},
@@ -122,7 +138,8 @@ func TestEachStateThatNeedsSomebodyShowsTheCommand(t *testing.T) {
 		}
 	}
 	s := healthy()
-	s.Groups[0].Partitions[0].State, s.Groups[0].Partitions[0].Error = "blocked", "boom; `leasehold resume billing --partition 0` tries it again"
+	s.Groups[0].Partitions[0].State, s.Groups[0].Partitions[0].Error = "blocked",
+		"boom; `leasehold resume billing --partition 0` tries it again"
 	if r := run(t, "status", "--addr", agent(t, &fakeSource{status: s})); strings.Contains(r.out, "Next:") {
 		t.Errorf("what the error says is said again: %s", r.out)
 	}
@@ -131,12 +148,14 @@ func TestEachStateThatNeedsSomebodyShowsTheCommand(t *testing.T) {
 func TestTablesFitATerminalOf80Columns(t *testing.T) {
 	f := explained(1, "retrying", 2)
 	f.letters = someLetters(3)
-	f.letters[0].Error = "database constraint orders_total_positive violated: total is -7 in order 1007 of customer c-17, see the ledger"
+	f.letters[0].Error = "database constraint orders_total_positive violated: total is -7 in order 1007 of customer " +
+		"c-17, see the ledger"
 	f.letters[0].LastFailure = time.Now().Add(-3 * time.Minute).UTC().Format(time.RFC3339Nano)
 	f.status.Groups[0].Partitions[f.stored[0].Partition].Error = f.letters[0].Error
 	addr := agent(t, f)
 	for command, whole := range map[string]string{
-		"dlq list billing": "see the ledger", "explain orders 3": "after 2 failed calls", "node list": "down, still a voter", "status --partitions": "see the ledger",
+		"dlq list billing": "see the ledger", "explain orders 3": "after 2 failed calls", "node list": "down, still a voter",
+		"status --partitions": "see the ledger",
 	} {
 		r := runOnTerminal(t, 80, append(strings.Fields(command), "--addr", addr)...)
 		for _, line := range strings.Split(r.out, "\n") {
@@ -148,8 +167,10 @@ func TestTablesFitATerminalOf80Columns(t *testing.T) {
 			t.Errorf("%s: no %q in\n%s", command, whole, r.out)
 		}
 	}
-	runOnTerminal(t, 80, "dlq", "list", "billing", "--addr", addr).want(t, exitOK, "3 min ago", "leasehold dlq release billing --all")
-	run(t, "dlq", "list", "billing", "--addr", addr, "-o", "wide").want(t, exitOK, "REQUEUES", time.Now().Format("2006-01-02T"))
+	runOnTerminal(t, 80, "dlq", "list", "billing", "--addr", addr).want(t, exitOK, "3 min ago",
+		"leasehold dlq release billing --all")
+	run(t, "dlq", "list", "billing", "--addr", addr, "-o", "wide").want(t, exitOK, "REQUEUES",
+		time.Now().Format("2006-01-02T"))
 	run(t, "node", "list", "--addr", addr, "-o", "wide").want(t, exitOK, "SERVER ID")
 }
 
@@ -164,7 +185,8 @@ func TestWhatIsNotKnownIsNotShownAsANumber(t *testing.T) {
 
 func TestStatusOfOneGroup(t *testing.T) {
 	s := healthy()
-	s.Groups = append(s.Groups, api.Group{Name: "audit", Topic: "orders", Lag: lag(2), Partitions: []api.Partition{{Owner: "n1", State: "blocked", Error: "boom", Lag: lag(2)}}})
+	s.Groups = append(s.Groups, api.Group{Name: "audit", Topic: "orders", Lag: lag(2),
+		Partitions: []api.Partition{{Owner: "n1", State: "blocked", Error: "boom", Lag: lag(2)}}})
 	addr := agent(t, &fakeSource{status: s})
 	r := run(t, "status", "--group", "audit", "--addr", addr)
 	r.want(t, exitUnhealthy, "NOT OK: group audit: 1 partition blocked", "`leasehold resume audit --partition 0`", "EPOCH")
@@ -172,11 +194,15 @@ func TestStatusOfOneGroup(t *testing.T) {
 		t.Errorf("got %s", r.out)
 	}
 	var g api.Group
-	if err := json.Unmarshal([]byte(run(t, "status", "--group", "billing", "-o", "json", "--addr", addr).out), &g); err != nil || g.Name != "billing" {
+	printed := run(t, "status", "--group", "billing", "-o", "json", "--addr", addr).out
+	if err := json.Unmarshal([]byte(printed), &g); err != nil || g.Name != "billing" {
 		t.Errorf("%v, %+v", err, g)
 	}
-	run(t, "status", "--group", "billing", "--addr", addr).want(t, exitUnhealthy, "OK: group billing, every partition owned, lag: ") // audit is blocked.
-	run(t, "status", "--group", "nope", "--addr", addr).want(t, exitNotFound, `there is no group "nope"`, "leasehold group list")
+	// audit is blocked.
+	run(t, "status", "--group", "billing", "--addr", addr).want(t, exitUnhealthy,
+		"OK: group billing, every partition owned, lag: ")
+	run(t, "status", "--group", "nope", "--addr", addr).want(t, exitNotFound, `there is no group "nope"`,
+		"leasehold group list")
 }
 
 func TestColourIsChosen(t *testing.T) {
@@ -198,7 +224,8 @@ func TestWatchWrapsWhatIsLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := read()
-	if !strings.Contains(got, "long end") || !strings.Contains(got, "\033[31mNOT OK:\033[0m") || strings.ContainsAny(got, "\a\u009b") {
+	if !strings.Contains(got, "long end") || !strings.Contains(got, "\033[31mNOT OK:\033[0m") ||
+		strings.ContainsAny(got, "\a\u009b") {
 		t.Errorf("got %q", got)
 	}
 	for _, line := range strings.Split(got, "\n") {
@@ -208,7 +235,8 @@ func TestWatchWrapsWhatIsLong(t *testing.T) {
 	}
 	var piped bytes.Buffer
 	app.Out = &piped
-	if err := app.showLook(s, nil, statusFlags{format: formatJSON}, false); err != nil || strings.Contains(piped.String(), "\u009b") {
+	if err := app.showLook(s, nil, statusFlags{format: formatJSON}, false); err != nil ||
+		strings.Contains(piped.String(), "\u009b") {
 		t.Errorf("%v, %q", err, piped.String())
 	}
 }

@@ -25,8 +25,10 @@ type askFlags struct {
 
 func addAskFlags(cmd *cobra.Command, f *askFlags) {
 	addRemoveFlags(cmd, &f.removeFlags)
-	cmd.Flags().Var(word{&f.partitions}, "partition", "only these partitions, like 3 or 0-7,12 (default: all of the group's)")
-	lengthVar(cmd, &f.wait, "wait", 30*time.Second, "how long to wait until every partition has it, and has handled what is released; 0: do not wait")
+	cmd.Flags().Var(word{&f.partitions}, "partition",
+		"only these partitions, like 3 or 0-7,12 (default: all of the group's)")
+	lengthVar(cmd, &f.wait, "wait", 30*time.Second,
+		"how long to wait until every partition has it, and has handled what is released; 0: do not wait")
 }
 
 // parsePartitions reads a list like "0-7,12".
@@ -119,7 +121,8 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 		now, err := client.Asked(cmd.Context(), q.group, asked.ID, wait)
 		if err == nil {
 			last = now
-			last.Kind, last.Seq, last.Again, last.Skipped, last.Skips = asked.Kind, asked.Seq, asked.Again, asked.Skipped, asked.Skips
+			last.Kind, last.Seq, last.Again, last.Skipped, last.Skips = asked.Kind, asked.Seq, asked.Again, asked.Skipped,
+				asked.Skips
 			if len(now.Waiting) == 0 {
 				last.Partitions, last.Applied = asked.Partitions, asked.Partitions
 				break
@@ -129,8 +132,9 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 			if err != nil {
 				return err
 			}
-			return failure(exitTimeout, "", "request %d is pending on %s (%s): it is applied when the call in flight there finishes",
-				asked.ID, count(len(now.Waiting), "partition"), partitionList(now.Waiting))
+			return failure(exitTimeout, "",
+				"request %d is pending on %s (%s): it is applied when the call in flight there finishes", asked.ID,
+				count(len(now.Waiting), "partition"), partitionList(now.Waiting))
 		}
 		if tooSoon := err != nil || longest == 0 || time.Since(begun) < wait; tooSoon {
 			every.Sleep(cmd.Context(), retryPause)
@@ -139,8 +143,9 @@ func (a *App) awaitApplied(cmd *cobra.Command, client *api.Client, q asking, ask
 			longest = 0
 		}
 		if cmd.Context().Err() != nil {
-			return failure(exitInterrupted, "", "interrupted while waiting: request %d is recorded, and %s %s not applied it yet",
-				asked.ID, count(len(last.Waiting), "partition"), plural.Verb(len(last.Waiting), "has", "have"))
+			return failure(exitInterrupted, "",
+				"interrupted while waiting: request %d is recorded, and %s %s not applied it yet", asked.ID,
+				count(len(last.Waiting), "partition"), plural.Verb(len(last.Waiting), "has", "have"))
 		}
 	}
 	if asked.Changed != nil {
@@ -193,10 +198,12 @@ func (a *App) pauseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pause GROUP",
 		Short: "Pause a group or some of its partitions",
-		Long: "The call in flight is finished first. A pause is kept with the partition: it survives restarts and changes of owner, and\n" +
+		Long: "The call in flight is finished first. A pause is kept with the partition: it survives restarts and changes " +
+			"of owner, and\n" +
 			"status shows its reason. Messages wait; nothing is lost.",
-		Example: "  leasehold pause billing --reason 'database upgrade'\n  leasehold pause billing --partition 3 --reason 'odd order 1007'",
-		Args:    cobra.ExactArgs(1),
+		Example: "  leasehold pause billing --reason 'database upgrade'\n  leasehold pause billing --partition 3 --reason " +
+			"'odd order 1007'",
+		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if strings.TrimSpace(reason) == "" {
 				return usage("--reason is missing: say why, for the operator who finds the group paused")
@@ -220,7 +227,8 @@ func (a *App) resumeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume GROUP",
 		Short: "Resume paused or blocked partitions",
-		Long: "Ends a pause, whether a person or the handler asked for it. A partition that is blocked at a message, or stalled because the\n" +
+		Long: "Ends a pause, whether a person or the handler asked for it. A partition that is blocked at a message, or " +
+			"stalled because the\n" +
 			"handler is taken for broken, tries that message again with all its attempts.",
 		Example: "  leasehold resume billing\n  leasehold resume billing --partition 3",
 		Args:    cobra.ExactArgs(1),
@@ -242,7 +250,8 @@ func resumedText(verb, group string, p *api.Asked) string {
 	case p.Changed == nil: // A node of an earlier version does not say.
 		return verb + count(p.Partitions, "partition")
 	case *p.Changed == 0:
-		return fmt.Sprintf("nothing changed: of %s of group %s none is paused, blocked or waiting for its handler", count(p.Partitions, "partition"), group)
+		return fmt.Sprintf("nothing changed: of %s of group %s none is paused, blocked or waiting for its handler",
+			count(p.Partitions, "partition"), group)
 	}
 	return verb + count(*p.Changed, "partition")
 }
@@ -253,11 +262,14 @@ func (a *App) seekCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "seek GROUP --to WHERE",
 		Short: "Move a group's position: replay messages or skip some",
-		Long: "WHERE is earliest, latest, seq:N (the first message to handle), time:RFC3339, or a time back from now like -2h or -7d. Before it\n" +
-			"does anything it says how many messages would be handled again and how many skipped. Only messages that are still\n" +
+		Long: "WHERE is earliest, latest, seq:N (the first message to handle), time:RFC3339, or a time back from now like " +
+			"-2h or -7d. Before it\n" +
+			"does anything it says how many messages would be handled again and how many skipped. Only messages that are " +
+			"still\n" +
 			"stored can be handled again: those that the topic's `retain` keeps. The call in flight is finished first.",
-		Example: "  leasehold seek billing --to -2h --dry-run\n  leasehold seek billing --partition 3 --to seq:1008 --yes     skip message 1007",
-		Args:    cobra.ExactArgs(1),
+		Example: "  leasehold seek billing --to -2h --dry-run\n  leasehold seek billing --partition 3 --to seq:1008 --yes  " +
+			"   skip message 1007",
+		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if to == "" {
 				return usage("--to: say where to continue: %s", seekForms)
@@ -278,7 +290,8 @@ func (a *App) seekCommand() *cobra.Command {
 	}
 	addAskFlags(cmd, &f)
 	cmd.Flags().StringVar(&to, "to", "", "earliest, latest, seq:N, time:RFC3339, -2h or -7d")
-	_ = cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(positions, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
+	_ = cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(positions,
+		cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	return cmd
 }
 

@@ -32,7 +32,8 @@ func (a *App) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show cluster health: nodes, topics, groups, partitions",
-		Long: "The first line says OK or NOT OK and why; \"Next:\" says what to do. Exit code 10 if something needs attention: no quorum,\n" +
+		Long: "The first line says OK or NOT OK and why; \"Next:\" says what to do. Exit code 10 if something needs " +
+			"attention: no quorum,\n" +
 			"a node that is not live, short of disk space or with a damaged replica, or a partition without owner or progress.",
 		Example: "  leasehold status\n  leasehold status --partitions\n  leasehold status -o json | jq '.groups[].lag'\n" +
 			"  leasehold status --group billing\n  leasehold status --until-idle --timeout 5m\n  leasehold status --watch",
@@ -43,9 +44,11 @@ func (a *App) statusCommand() *cobra.Command {
 	}
 	addTable(cmd, &f.format)
 	cmd.Flags().BoolVar(&f.partitions, "partitions", false, "show every partition of every group")
-	cmd.Flags().Var(word{&f.group}, "group", "show only this group and its partitions; the exit code is still the cluster's")
+	cmd.Flags().Var(word{&f.group}, "group",
+		"show only this group and its partitions; the exit code is still the cluster's")
 	_ = cmd.RegisterFlagCompletionFunc("group", a.completeGroup)
-	cmd.Flags().BoolVar(&f.untilIdle, "until-idle", false, "wait until every group has processed everything and every partition has an owner")
+	cmd.Flags().BoolVar(&f.untilIdle, "until-idle", false,
+		"wait until every group has processed everything and every partition has an owner")
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "refresh every second until ^C; with -o json one document per line")
 	cmd.MarkFlagsMutuallyExclusive("watch", "until-idle")
 	limitVar(cmd, &f.timeout, "timeout", 2*time.Minute, "give up after this long, with exit code 6")
@@ -71,7 +74,8 @@ func (a *App) runStatus(cmd *cobra.Command, f statusFlags) error {
 		s, err = client.Status(ctx)
 	}
 	if err != nil && !f.untilIdle && timedOut(ctx) {
-		return failure(exitTimeout, "the agent runs and is overloaded or stuck; see its log", "no status within %s", f.timeout)
+		return failure(exitTimeout, "the agent runs and is overloaded or stuck; see its log", "no status within %s",
+			f.timeout)
 	}
 	if s != nil {
 		if err := a.printStatus(s, f); err != nil {
@@ -96,7 +100,8 @@ func (a *App) notYet(cmd *cobra.Command, client *api.Client, err error) error {
 	if len(reasons) == 0 {
 		return err
 	}
-	return failure(exitUnhealthy, "wait for it, or start what it waits for", "%w; it waits for: %s", err, strings.Join(reasons, "; "))
+	return failure(exitUnhealthy, "wait for it, or start what it waits for", "%w; it waits for: %s", err,
+		strings.Join(reasons, "; "))
 }
 
 func (a *App) printStatus(s *api.Status, f statusFlags) error {
@@ -121,7 +126,8 @@ func (a *App) printGroup(s *api.Status, f statusFlags) error {
 	w, one := screen.Of(a.Out), &api.Status{Groups: s.Groups[at : at+1]}
 	found := groupProblems(s.Groups[at])
 	if len(found) == 0 {
-		_ = w.Say(screen.Green, "OK:", fmt.Sprintf("group %s, every partition owned, lag: %s", f.group, lagText(s.Groups[at].Lag)))
+		_ = w.Say(screen.Green, "OK:", fmt.Sprintf("group %s, every partition owned, lag: %s", f.group,
+			lagText(s.Groups[at].Lag)))
 	}
 	for _, problem := range found {
 		_ = w.Say(screen.Red, "NOT OK:", problem) // The last table tells whether writing works.
@@ -167,7 +173,8 @@ func verdict(s *api.Status) string {
 	for i, g := range s.Groups {
 		lags[i] = g.Name + " " + lagText(g.Lag)
 	}
-	return fmt.Sprintf("OK: cluster %s, %s live, every partition owned, lag: %s", s.Cluster, count(len(s.Nodes), "node"), strings.Join(lags, ", "))
+	return fmt.Sprintf("OK: cluster %s, %s live, every partition owned, lag: %s", s.Cluster, count(len(s.Nodes), "node"),
+		strings.Join(lags, ", "))
 }
 
 // problems lists what makes a cluster unhealthy. A lag does not: it is work to be done.
@@ -249,15 +256,18 @@ func printNodes(w *screen.Writer, s *api.Status) error {
 		if n.Name == s.Leader && s.Quorum {
 			role = "leader"
 		}
-		rows = append(rows, table.Row{n.Name, nodeCell(n.State), wantedCell(n.Ready), role, n.Partitions, n.Boot, n.Version, n.Address, screen.Stamp(n.LastSeen)})
+		rows = append(rows, table.Row{n.Name, nodeCell(n.State), wantedCell(n.Ready), role, n.Partitions, n.Boot, n.Version,
+			n.Address, screen.Stamp(n.LastSeen)})
 	}
-	return section(w, table.Row{"node", "state", "ready", "role", lastKnown(s, "partitions"), screen.Wide("boot"), "version", "address", "last seen"}, rows)
+	return section(w, table.Row{"node", "state", "ready", "role", lastKnown(s, "partitions"), screen.Wide("boot"),
+		"version", "address", "last seen"}, rows)
 }
 
 func printTopics(w *screen.Writer, s *api.Status) error {
 	rows := make([]table.Row, 0, len(s.Topics))
 	for _, t := range s.Topics {
-		rows = append(rows, table.Row{t.Name, t.Partitions, screen.Number(humanize.Comma(int64(t.Messages))), screen.Number(humanize.IBytes(t.Bytes)), t.LastSeq})
+		rows = append(rows, table.Row{t.Name, t.Partitions, screen.Number(humanize.Comma(int64(t.Messages))),
+			screen.Number(humanize.IBytes(t.Bytes)), t.LastSeq})
 	}
 	return section(w, table.Row{"topic", "partitions", lastKnown(s, "messages"), "size", "last seq"}, rows)
 }
@@ -265,9 +275,11 @@ func printTopics(w *screen.Writer, s *api.Status) error {
 func printGroups(w *screen.Writer, s *api.Status) error {
 	rows := make([]table.Row, 0, len(s.Groups))
 	for _, g := range s.Groups {
-		rows = append(rows, table.Row{g.Name, g.Topic, lagCell(g.Lag), countCell(g.Unowned, screen.Red), countCell(g.DeadLetters, screen.Yellow), owners(g)})
+		rows = append(rows, table.Row{g.Name, g.Topic, lagCell(g.Lag), countCell(g.Unowned, screen.Red),
+			countCell(g.DeadLetters, screen.Yellow), owners(g)})
 	}
-	return section(w, table.Row{"group", "topic", "lag", "unowned", "dead letters", lastKnown(s, "partitions by node")}, rows)
+	return section(w, table.Row{"group", "topic", "lag", "unowned", "dead letters", lastKnown(s, "partitions by node")},
+		rows)
 }
 
 // lastKnown marks a column whose facts may not be true any more.
@@ -293,10 +305,12 @@ func printPartitions(w *screen.Writer, s *api.Status) (err error) {
 	for _, g := range s.Groups {
 		rows := make([]table.Row, 0, len(g.Partitions))
 		for _, p := range g.Partitions {
-			rows = append(rows, table.Row{g.Name, p.Partition, p.Owner, p.Boot, p.Epoch, laneCell(p), p.Done, lagCell(p.Lag), p.Attempt, screen.Stamp(p.RetryAt), whyStopped(p)})
+			rows = append(rows, table.Row{g.Name, p.Partition, p.Owner, p.Boot, p.Epoch, laneCell(p), p.Done, lagCell(p.Lag),
+				p.Attempt, screen.Stamp(p.RetryAt), whyStopped(p)})
 		}
 		err = errors.Join(err, section(w, table.Row{
-			"group", "partition", "owner", screen.Wide("boot"), "epoch", "state", "done", "lag", "attempt", screen.Wide("retry"), screen.Whole("error"),
+			"group", "partition", "owner", screen.Wide("boot"), "epoch", "state", "done", "lag", "attempt", screen.Wide("retry"),
+			screen.Whole("error"),
 		}, rows))
 	}
 	return err

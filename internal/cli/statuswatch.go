@@ -73,7 +73,8 @@ func (a *App) showLook(s *api.Status, err error, f statusFlags, terminal bool) e
 	return err
 }
 
-// redraw puts a text over the one before. What does not fit is left out: the terminal would scroll, and the top be lost.
+// redraw puts a text over the one before. What does not fit is left out: the terminal would scroll, and the top be
+// lost.
 func (a *App) redraw(text string) error {
 	out := screen.Of(a.Out)
 	width, height := out.Size()

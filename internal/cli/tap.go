@@ -33,12 +33,16 @@ func (a *App) tapCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tap TOPIC",
 		Short: "Look at a topic's messages without consuming them",
-		Long: "Shows stored messages, the last 10 unless a flag says where to start, one line per message. With -o json, each line is\n" +
-			"the whole message as a JSON object, as handlers get it. No group's position moves. ^C ends --follow with code 0.\n" +
-			"--local reads the replica on the disk of the node that is asked: it needs no quorum, and the newest messages may be\n" +
+		Long: "Shows stored messages, the last 10 unless a flag says where to start, one line per message. With -o json, " +
+			"each line is\n" +
+			"the whole message as a JSON object, as handlers get it. No group's position moves. ^C ends --follow with code " +
+			"0.\n" +
+			"--local reads the replica on the disk of the node that is asked: it needs no quorum, and the newest messages may " +
+			"be\n" +
 			"missing from it.",
 		Example: "  leasehold tap orders --follow\n  leasehold tap orders --key c-17 --last 3\n" +
-			"  leasehold tap orders --since 10m -o json | jq -r .data\n  leasehold tap orders --partition 3 --from-seq 1007 -o json\n" +
+			"  leasehold tap orders --since 10m -o json | jq -r .data\n  leasehold tap orders --partition 3 --from-seq 1007 " +
+			"-o json\n" +
 			"  leasehold tap orders --local --from-seq 1 -o json > orders.ndjson",
 		Args: cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -131,7 +135,8 @@ func (a *App) showTap(ctx context.Context, stream *api.MessageStream, show func(
 
 // warnLocal says what --local shows.
 func (a *App) warnLocal() {
-	fmt.Fprintln(a.Err, "Warning: this is the replica of one node, read without asking the others: the newest messages may be missing, and what it shows may have been removed since")
+	fmt.Fprintln(a.Err, "Warning: this is the replica of one node, read without asking the others: the newest messages "+
+		"may be missing, and what it shows may have been removed since")
 }
 
 func (a *App) showJSON(m *api.Message) error {

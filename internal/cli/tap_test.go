@@ -29,8 +29,10 @@ func ordersOf(keys ...string) *fakeMessages {
 	for i, key := range keys {
 		p := placeOf(f.topic, key)
 		f.stored = append(f.stored, api.Message{
-			ID: fmt.Sprintf("orders/%d/%d", p, i+1), Topic: "orders", Partition: p, Seq: uint64(i + 1), Key: key, Subject: "orders." + key,
-			Time: time.Now().UTC().Format(time.RFC3339Nano), Headers: map[string][]string{}, Payload: jsondata.New([]byte("for " + key)),
+			ID: fmt.Sprintf("orders/%d/%d", p, i+1), Topic: "orders", Partition: p, Seq: uint64(i + 1), Key: key,
+			Subject: "orders." + key,
+			Time:    time.Now().UTC().Format(time.RFC3339Nano), Headers: map[string][]string{},
+			Payload: jsondata.New([]byte("for " + key)),
 		})
 	}
 	return f

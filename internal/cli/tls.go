@@ -17,8 +17,10 @@ func (a *App) tlsCACommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "ca",
 		Short: "Print the CA certificate for clients of this cluster",
-		Long: "Prints the PEM of the CA that signs the nodes' certificates with tls = { mode = \"cluster-ca\" }. It is derived from the\n" +
-			"cluster's secret, the same on every node, and not secret itself. While the secret is being changed there are two;\n" +
+		Long: "Prints the PEM of the CA that signs the nodes' certificates with tls = { mode = \"cluster-ca\" }. It is " +
+			"derived from the\n" +
+			"cluster's secret, the same on every node, and not secret itself. While the secret is being changed there are " +
+			"two;\n" +
 			"give clients both before you swap the lines of the secret file.",
 		Example: "  leasehold tls ca > plant-7-ca.pem\n" +
 			"  leasehold pub orders --key c-17 'hello' --server nats://10.0.0.11:4222 --user press-4 --tls-ca plant-7-ca.pem",

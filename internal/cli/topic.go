@@ -13,7 +13,8 @@ import (
 )
 
 func (a *App) topicCommand() *cobra.Command {
-	return group("topic", "List topics, and remove one that no node has any more", a.topicListCommand(), a.topicRemoveCommand())
+	return group("topic", "List topics, and remove one that no node has any more", a.topicListCommand(),
+		a.topicRemoveCommand())
 }
 
 func (a *App) topicListCommand() *cobra.Command {
@@ -21,7 +22,8 @@ func (a *App) topicListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List all topics: size, replicas, groups",
-		Long: "\"unused\" is a topic that is in no live node's config: it keeps its share of max_store until a node has it again or\n" +
+		Long: "\"unused\" is a topic that is in no live node's config: it keeps its share of max_store until a node has it " +
+			"again or\n" +
 			"it is removed.",
 		Example: "  leasehold topic list\n  leasehold topic list -o json | jq '.topics[] | {name, last_seq}'",
 		Args:    cobra.NoArgs,
@@ -54,11 +56,13 @@ func (a *App) printTopicList(l *api.TopicList, format string) error {
 		if t.WantedBytes > 0 {
 			size += " (wants " + humanize.IBytes(uint64(t.WantedBytes)) + ")"
 		}
-		rows = append(rows, table.Row{t.Name, t.State, t.Partitions, t.Subject, screen.Number(humanize.Comma(int64(t.Messages))), size, t.FirstSeq, t.LastSeq,
-			strings.Join(t.Replicas, ", "), strings.Join(t.Groups, ", "), t.Error})
+		rows = append(rows, table.Row{t.Name, t.State, t.Partitions, t.Subject,
+			screen.Number(humanize.Comma(int64(t.Messages))), size, t.FirstSeq, t.LastSeq, strings.Join(t.Replicas, ", "),
+			strings.Join(t.Groups, ", "), t.Error})
 	}
 	err := printTable(a.Out, table.Row{
-		"topic", "state", "partitions", screen.Wide("subject"), "messages", "size", screen.Wide("first seq"), "last seq", screen.Wide("replicas"), "groups", screen.Whole("error"),
+		"topic", "state", "partitions", screen.Wide("subject"), "messages", "size", screen.Wide("first seq"), "last seq",
+		screen.Wide("replicas"), "groups", screen.Whole("error"),
 	}, rows)
 	if err == nil && l.Reserved > 0 {
 		fmt.Fprintf(a.Out, "\n%s of max_store %s are reserved, %s are free\n", humanize.IBytes(uint64(l.Reserved)),
@@ -72,9 +76,12 @@ func (a *App) topicRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Remove a topic that no node has any more, with all its messages",
-		Long: "First take the topic and its groups out of every config, restart the nodes, and remove the groups: while a node (also\n" +
-			"one that is down) has the topic, or it has a group left, this is refused with exit code 11. Its messages are deleted,\n" +
-			"and its share of max_store is free again. Its name cannot be reused: a node whose config has it refuses to start.\n" +
+		Long: "First take the topic and its groups out of every config, restart the nodes, and remove the groups: while a " +
+			"node (also\n" +
+			"one that is down) has the topic, or it has a group left, this is refused with exit code 11. Its messages are " +
+			"deleted,\n" +
+			"and its share of max_store is free again. Its name cannot be reused: a node whose config has it refuses to " +
+			"start.\n" +
 			"Repeat the command to finish an interrupted removal.",
 		Example:           "  leasehold topic remove events --dry-run\n  leasehold topic remove events --yes",
 		Args:              cobra.ExactArgs(1),

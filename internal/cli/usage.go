@@ -16,8 +16,8 @@ import (
 // connectionFlags say which agent to ask, in the order of their use.
 var connectionFlags = []string{"config", "addr", "context", "token-file", "tls-ca"}
 
-// ownConnection are the commands that ask no agent, or only the one of a config, with the flags that they use. A command
-// stands for those below it, too.
+// ownConnection are the commands that ask no agent, or only the one of a config, with the flags that they use. A
+// command stands for those below it, too.
 var ownConnection = map[string][]string{
 	"leasehold agent":               {"config"},
 	"leasehold completion":          nil,
@@ -33,8 +33,8 @@ var ownConnection = map[string][]string{
 	"leasehold version":             nil,
 }
 
-// completeTree adds to every command what all have: the flags of the connection, if it uses them, errors that say how to
-// call it, and its help.
+// completeTree adds to every command what all have: the flags of the connection, if it uses them, errors that say how
+// to call it, and its help.
 func (a *App) completeTree(root *cobra.Command) {
 	root.SetOut(a.Out) // Before the completion command is made: it keeps it.
 	root.SetErr(a.Err)
@@ -90,8 +90,8 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-// addConnection gives a command those flags of the connection that it uses and does not have already. A group of commands
-// takes all and shows none: with a misspelled command below it, they are not what is wrong.
+// addConnection gives a command those flags of the connection that it uses and does not have already. A group of
+// commands takes all and shows none: with a misspelled command below it, they are not what is wrong.
 func (a *App) addConnection(cmd *cobra.Command) {
 	names := connectionFlags
 	for at := cmd; at != nil && !isGroup(cmd); at = at.Parent() {
@@ -102,10 +102,16 @@ func (a *App) addConnection(cmd *cobra.Command) {
 	}
 	all := pflag.NewFlagSet("", pflag.ContinueOnError)
 	all.StringVar(&a.configPath, "config", defaultConfig, "config `file` of the node")
-	all.StringVar(&a.addr, "addr", os.Getenv(addrVariable), "agent to ask: host:port, https://host:port or the path of its socket (default: "+whereFound+"; environment: "+addrVariable+")")
-	all.StringVar(&a.contextName, "context", "", "saved agent to ask, see leasehold context (environment: "+contextVariable+")")
-	all.StringVar(&a.tokenFile, "token-file", os.Getenv(tokenVariable), "`file` with the token for an agent on another machine (environment: "+tokenVariable+")")
-	all.StringVar(&a.caFile, "tls-ca", os.Getenv(caVariable), "PEM `file` of the CA that the nodes' certificates must come from; `leasehold tls ca` prints it on a node (environment: "+caVariable+")")
+	all.StringVar(&a.addr, "addr", os.Getenv(addrVariable),
+		"agent to ask: host:port, https://host:port or the path of its socket (default: "+whereFound+"; environment: "+
+			addrVariable+")")
+	all.StringVar(&a.contextName, "context", "", "saved agent to ask, see leasehold context (environment: "+
+		contextVariable+")")
+	all.StringVar(&a.tokenFile, "token-file", os.Getenv(tokenVariable),
+		"`file` with the token for an agent on another machine (environment: "+tokenVariable+")")
+	all.StringVar(&a.caFile, "tls-ca", os.Getenv(caVariable),
+		"PEM `file` of the CA that the nodes' certificates must come from; `leasehold tls ca` prints it on a node "+
+			"(environment: "+caVariable+")")
 	for _, name := range names {
 		if f := all.Lookup(name); cmd.Flags().Lookup(name) == nil {
 			f.Hidden = isGroup(cmd)

@@ -40,14 +40,16 @@ func TestHelpShowsOnlyFlagsThatACommandUses(t *testing.T) {
 		}
 	}
 	for _, args := range []string{"status", "dlq list", "pub", "handler test", "topic list", "explain"} {
-		run(t, append(strings.Fields(args), "--help")...).want(t, exitOK, "Which agent:", "--addr", "--config", "--token-file", "--tls-ca")
+		run(t, append(strings.Fields(args), "--help")...).want(t, exitOK, "Which agent:", "--addr", "--config",
+			"--token-file", "--tls-ca")
 	}
 	for _, args := range []string{"dlq", "user", "version", "dev kill", "completion bash", "init"} {
 		if r := run(t, append(strings.Fields(args), "--help")...); strings.Contains(r.out, "--addr") || r.code != exitOK {
 			t.Errorf("%s: %d, %s", args, r.code, r.out)
 		}
 	}
-	if r := run(t, "group", "--help"); !strings.Contains(r.out, "leasehold group COMMAND") || strings.Contains(r.out, "leasehold group [flags]") {
+	if r := run(t, "group", "--help"); !strings.Contains(r.out, "leasehold group COMMAND") ||
+		strings.Contains(r.out, "leasehold group [flags]") {
 		t.Errorf("usage: %s", r.out)
 	}
 }
@@ -70,13 +72,15 @@ func TestSinceTakesTheSameEverywhere(t *testing.T) {
 
 func TestNodesWithoutCommasAreToldOfThem(t *testing.T) {
 	for _, nodes := range []string{"n1=a n2=b n3=c", "n1=a;n2=b;n3=c", "n1=a, n2=b n3=c", "n1=a\nn2=b\nn3=c"} {
-		run(t, "init", "--cluster-name", "x", "--out", "y", "--nodes", nodes).want(t, exitUsage, "separate nodes by commas: n1=a,n2=b,n3=c")
+		run(t, "init", "--cluster-name", "x", "--out", "y", "--nodes", nodes).want(t, exitUsage,
+			"separate nodes by commas: n1=a,n2=b,n3=c")
 	}
 }
 
 func TestHintsNameTheGroup(t *testing.T) {
 	_, addr := requestsAgent(t, 3)
-	run(t, "dlq", "show", "billing", "99", "--addr", addr).want(t, exitNotFound, "`leasehold dlq list billing` shows what there is")
+	run(t, "dlq", "show", "billing", "99", "--addr", addr).want(t, exitNotFound,
+		"`leasehold dlq list billing` shows what there is")
 	for _, args := range [][]string{{"dlq", "list", "nope"}, {"dlq", "export", "nope"}} {
 		r := run(t, append(args, "--addr", addr)...)
 		r.want(t, exitNotFound, "Next: `leasehold group list` shows the groups")
@@ -93,8 +97,10 @@ func TestAWrongTokenAndAWrongSchemeAreTold(t *testing.T) {
 	}))
 	defer guarded.Close()
 	file := writeFile(t, filepath.Join(t.TempDir(), "token"), "wrong")
-	run(t, "status", "--addr", guarded.URL).want(t, exitNotAllowed, "this needs the token", "give the token with --token-file")
-	run(t, "status", "--addr", guarded.URL, "--token-file", file).want(t, exitNotAllowed, "the token does not match", "that node's http.token_file")
+	run(t, "status", "--addr", guarded.URL).want(t, exitNotAllowed, "this needs the token",
+		"give the token with --token-file")
+	run(t, "status", "--addr", guarded.URL, "--token-file", file).want(t, exitNotAllowed, "the token does not match",
+		"that node's http.token_file")
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // It tells of each client without TLS.
 	secure.StartTLS()

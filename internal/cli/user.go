@@ -17,14 +17,16 @@ import (
 )
 
 func (a *App) userCommand() *cobra.Command {
-	return group("user", "Create passwords, keys and tokens", a.userHashCommand(), a.userNKeyCommand(), a.userTokenCommand())
+	return group("user", "Create passwords, keys and tokens", a.userHashCommand(), a.userNKeyCommand(),
+		a.userTokenCommand())
 }
 
 func (a *App) userHashCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "hash",
 		Short: "Hash a password for a user's password_file",
-		Long: "Asks for a password, or reads it from the first line of stdin, and prints its bcrypt hash, for the password_file of\n" +
+		Long: "Asks for a password, or reads it from the first line of stdin, and prints its bcrypt hash, for the " +
+			"password_file of\n" +
 			"a [[user]] on every node. The password itself stays with the client.",
 		Example: "  leasehold user hash > /etc/leasehold/press-4.hash\n" +
 			"  head -c 24 /dev/urandom | base64 | tee press-4.password | leasehold user hash > press-4.hash",
@@ -77,7 +79,8 @@ func (a *App) userNKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "nkey",
 		Short: "Create a key pair: the seed goes to a file, the public key is printed",
-		Long: "Writes the seed, which is secret, to a new file that only you can read, for the client, and prints the public key,\n" +
+		Long: "Writes the seed, which is secret, to a new file that only you can read, for the client, and prints the " +
+			"public key,\n" +
 			"for `nkey` of a [[user]] on every node. Nothing on the nodes is secret then, and checking a key is cheap.",
 		Example: "  leasehold user nkey --seed-file scanner.nk\n" +
 			"  leasehold pub orders --key c-17 'hello' --server nats://10.0.0.11:4222 --nkey-file scanner.nk",
@@ -95,7 +98,8 @@ func (a *App) userNKeyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.Err, "The seed is in %s: keep it with the client. In every node's config: nkey = %q\n", seedFile, public)
+			fmt.Fprintf(a.Err, "The seed is in %s: keep it with the client. In every node's config: nkey = %q\n", seedFile,
+				public)
 			_, err = fmt.Fprintln(a.Out, public)
 			return err
 		}),
@@ -112,20 +116,21 @@ func writeSeed(path string, pair nkeys.KeyPair) error {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return failure(exitFailed, "choose another --seed-file, or remove it yourself", "%s exists already; nothing was written", path)
+		return failure(exitFailed, "choose another --seed-file, or remove it yourself",
+			"%s exists already; nothing was written", path)
 	}
 	if err != nil {
 		return fmt.Errorf("write the seed: %w", err)
 	}
-	_, err = f.Write(append(seed, '\n'))
-	return errors.Join(err, f.Close())
+	return writeSynced(f, append(seed, '\n'))
 }
 
 func (a *App) userTokenCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "token",
 		Short: "Create a token for http.token_file",
-		Long: "Prints a random token, for http.token_file on a node and --token-file of the clients of its HTTP port. The token allows\n" +
+		Long: "Prints a random token, for http.token_file on a node and --token-file of the clients of its HTTP port. The " +
+			"token allows\n" +
 			"everything that the port offers.",
 		Example: "  (umask 077; leasehold user token > /etc/leasehold/http_token)\n" +
 			"  leasehold status --addr 10.0.0.11:8222 --token-file ./http_token",

@@ -29,8 +29,10 @@ func (a *App) validateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate [FILE]",
 		Short: "Check a config file and what it needs from this machine",
-		Long: "Checks the file as the agent would, then what it needs from this machine: ports are free or used by this node's own\n" +
-			"agent, the secret is readable, the data directory writable, handler commands exist. If the node's agent is running, sizes\n" +
+		Long: "Checks the file as the agent would, then what it needs from this machine: ports are free or used by this " +
+			"node's own\n" +
+			"agent, the secret is readable, the data directory writable, handler commands exist. If the node's agent is " +
+			"running, sizes\n" +
 			"are compared with the stored ones. Exit code 2 if anything is wrong; warnings do not count.",
 		Example: "  leasehold config validate\n  leasehold config validate ./n2/config.toml --offline",
 		Args:    cobra.MaximumNArgs(1),
@@ -64,7 +66,7 @@ func validate(ctx context.Context, path string, offline bool) (validation, error
 	}
 	v.Warnings = append(v.Warnings, c.Warnings()...)
 	if !offline {
-		v.Checks = knowOwnPorts(ctx, c, c.CheckEnvironment())
+		v.Checks = knowOwnPorts(ctx, c, c.CheckEnvironment(ctx))
 		v.Warnings = append(v.Warnings, storeWarnings(ctx, c)...)
 	}
 	v.OK = true

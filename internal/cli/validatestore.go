@@ -16,8 +16,8 @@ import (
 // storeTimeout is how long `config validate` waits for an agent that may not be there.
 const storeTimeout = 3 * time.Second
 
-// storeWarnings compares a config with what the agent of its data directory has stored. Without an agent there is nothing to
-// compare with.
+// storeWarnings compares a config with what the agent of its data directory has stored. Without an agent there is
+// nothing to compare with.
 func storeWarnings(ctx context.Context, c *config.Config) []string {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -79,17 +79,20 @@ func (s comparison) sizes() (out []string) {
 	limit := s.config.Server.MaxStore
 	free := limit - bytesize.Size(s.topics.Reserved)
 	if free < 0 {
-		out = append(out, fmt.Sprintf("server.max_store: the streams may take %s together, max_store is %s (%s): each keeps its size until you lower it",
+		out = append(out, fmt.Sprintf("server.max_store: the streams may take %s together, max_store is %s (%s): each "+
+			"keeps its size until you lower it",
 			bytesize.Size(s.topics.Reserved).Short(), limit.Short(), s.holders()))
 	}
 	for _, c := range s.claims() {
 		more := c.wanted - c.has
 		switch {
 		case c.removed:
-			out = append(out, fmt.Sprintf("%s: it was removed, and its name is used up: the agent will refuse to start; use another name", c.what))
+			out = append(out, fmt.Sprintf("%s: it was removed, and its name is used up: the agent will refuse to start; use "+
+				"another name", c.what))
 		case c.wanted == 0:
 		case c.wanted < c.holds:
-			out = append(out, fmt.Sprintf("%s: %s is less than the %s that it holds: publishes are refused until enough is handled and purged",
+			out = append(out, fmt.Sprintf("%s: %s is less than the %s that it holds: publishes are refused until enough is "+
+				"handled and purged",
 				c.what, c.wanted.Short(), c.holds.Short()))
 		case more > max(free, 0):
 			out = append(out, fmt.Sprintf("%s wants %s, %s of max_store %s is free (%s): it %s until there is room",
@@ -139,13 +142,15 @@ func (s comparison) leftOver() (out []string) {
 	for _, g := range s.groups.Groups {
 		kept := slices.ContainsFunc(s.config.Groups, func(c worker.Config) bool { return c.Name == g.Name })
 		if !kept && g.State != "removed" && only(g.Nodes) {
-			out = append(out, fmt.Sprintf("group %s will be in no live node's config and hold back the messages of topic %s: after the restart "+
+			out = append(out, fmt.Sprintf("group %s will be in no live node's config and hold back the messages of topic %s: "+
+				"after the restart "+
 				"`leasehold group remove %s`", g.Name, g.Topic, g.Name))
 		}
 	}
 	for _, t := range s.topics.Topics {
 		if _, kept := s.config.Topic(t.Name); !kept && t.State != "removed" && only(t.Nodes) {
-			out = append(out, fmt.Sprintf("topic %s will be in no live node's config and reserve %s of max_store: after the restart "+
+			out = append(out, fmt.Sprintf("topic %s will be in no live node's config and reserve %s of max_store: after the "+
+				"restart "+
 				"`leasehold topic remove %s`", t.Name, bytesize.Size(t.MaxBytes).Short(), t.Name))
 		}
 	}

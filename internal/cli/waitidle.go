@@ -65,7 +65,8 @@ func waitingText(waiting string) string {
 
 func idleTimeout(ctx context.Context, timeout time.Duration, waiting string) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return failure(exitTimeout, "`leasehold status --partitions` shows where it stands; --timeout waits longer", "not idle after %s: %s", timeout, waitingText(waiting))
+		return failure(exitTimeout, "`leasehold status --partitions` shows where it stands; --timeout waits longer",
+			"not idle after %s: %s", timeout, waitingText(waiting))
 	}
 	return failure(exitInterrupted, "", "interrupted while waiting: %s", waitingText(waiting))
 }

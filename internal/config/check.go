@@ -57,7 +57,9 @@ func (c *Config) checkCluster(f *faults) {
 		f.add("cluster.name", "cluster.name: a cluster needs a name, the same on every node")
 	}
 	if c.Cluster.SecretFile == "" {
-		f.add("cluster.secret_file", "cluster.secret_file: must name the file with the cluster's secret, the same on every node; `leasehold init` makes one")
+		f.add("cluster.secret_file",
+			"cluster.secret_file: must name the file with the cluster's secret, the same on every node; `leasehold init` "+
+				"makes one")
 	}
 	if a := c.Cluster.Advertise; a != "" && !validAddress(a) {
 		f.add("cluster.advertise", "cluster.advertise: %q is not a host:port that others can reach", a)
@@ -65,7 +67,8 @@ func (c *Config) checkCluster(f *faults) {
 		checkConnectable(f, "cluster.advertise", a)
 	}
 	if n := len(c.Cluster.Nodes); n < minNodes {
-		f.add("cluster.nodes", "cluster.nodes: %s %s too few for a cluster, it needs %d (with two, the loss of either stops both); "+
+		f.add("cluster.nodes", "cluster.nodes: %s %s too few for a cluster, it needs %d (with two, the loss of either "+
+			"stops both); "+
 			"for a node on its own leave nodes out", plural.Of(n, "node"), plural.Verb(n, "is", "are"), minNodes)
 	}
 	c.checkNodes(f)
@@ -75,7 +78,8 @@ func (c *Config) checkNodes(f *faults) {
 	names, addresses := map[string]bool{}, map[string]string{}
 	for i, p := range c.Peers() {
 		if !validname.OK(p.Name) || !validAddress(p.Address) {
-			f.add("cluster.nodes", "cluster.nodes: %q must be \"name=host:port\", like \"n1=10.0.0.11:6222\"", c.Cluster.Nodes[i])
+			f.add("cluster.nodes", "cluster.nodes: %q must be \"name=host:port\", like \"n1=10.0.0.11:6222\"",
+				c.Cluster.Nodes[i])
 			continue
 		}
 		checkConnectable(f, "cluster.nodes", p.Address)
@@ -88,7 +92,8 @@ func (c *Config) checkNodes(f *faults) {
 		names[p.Name], addresses[p.Address] = true, p.Name
 	}
 	if !names[c.Node.Name] && validname.OK(c.Node.Name) {
-		f.add("cluster.nodes", "cluster.nodes: this node, %q, is not in the list; every node is, the same list everywhere", c.Node.Name)
+		f.add("cluster.nodes", "cluster.nodes: this node, %q, is not in the list; every node is, the same list everywhere",
+			c.Node.Name)
 	}
 }
 
@@ -114,8 +119,10 @@ func (c *Config) checkTiming(f *faults) {
 		return
 	}
 	if t := c.Cluster.LeaseTiming(); t.Slack() <= raft.ElectionMax {
-		f.add("cluster.session_ttl", "cluster.session_ttl: session_ttl − margin − renew − renew/2 must be more than the longest election of timing %q (%s), "+
-			"but %s − %s − %s − %s is %s", raft.Name, raft.ElectionMax, t.TTL, t.Margin, t.Renew, t.WriteLimit, t.Slack())
+		f.add("cluster.session_ttl",
+			"cluster.session_ttl: session_ttl − margin − renew − renew/2 must be more than the longest election of timing %q "+
+				"(%s), "+"but %s − %s − %s − %s is %s", raft.Name, raft.ElectionMax, t.TTL, t.Margin, t.Renew, t.WriteLimit,
+			t.Slack())
 	}
 }
 
@@ -133,7 +140,8 @@ func (c *Config) checkPorts(f *faults) {
 }
 
 func (c *Config) checkLog(f *faults) {
-	if levels := []string{"trace", "debug", "info", "warn", "error"}; !slices.Contains(levels, c.Log.Level) || hclog.LevelFromString(c.Log.Level) == hclog.NoLevel {
+	if levels := []string{"trace", "debug", "info", "warn", "error"}; !slices.Contains(levels, c.Log.Level) ||
+		hclog.LevelFromString(c.Log.Level) == hclog.NoLevel {
 		f.add("log.level", "log.level: %q must be one of %s", c.Log.Level, strings.Join(levels, ", "))
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
@@ -158,7 +166,8 @@ func (c *Config) checkGroups(f *faults) {
 		}
 		seen[g.Name] = true
 		if _, ok := c.Topic(g.Topic); g.Topic != "" && !ok {
-			f.add(fielderr.Join(path, "topic"), "group %q: topic: there is no topic %q%s", g.Name, g.Topic, suggest(g.Topic, c.topicNames()))
+			f.add(fielderr.Join(path, "topic"), "group %q: topic: there is no topic %q%s", g.Name, g.Topic,
+				suggest(g.Topic, c.topicNames()))
 		}
 	}
 }

@@ -53,8 +53,9 @@ type HTTPSection struct {
 
 // ClusterSection is the [cluster] table. Without nodes the node stands alone, in single mode.
 type ClusterSection struct {
-	Name       string   `toml:"name"`
-	Nodes      []string `toml:"nodes"`       // "name=host:port" of every node including this one, the same list everywhere.
+	Name string `toml:"name"`
+	// "name=host:port" of every node including this one, the same list everywhere.
+	Nodes      []string `toml:"nodes"`
 	SecretFile string   `toml:"secret_file"` // As written; SecretPath says where it is.
 	Advertise  string   `toml:"advertise"`   // host:port at which the others reach this node, if not the one in nodes.
 
@@ -140,8 +141,8 @@ const FileName = "config.toml"
 // SocketName is the name of the agent's socket in the data directory.
 const SocketName = datadir.SocketFile
 
-// LeaseTiming returns the part of the lease protocol's config that is about time: a renewal may take half the time to the
-// next one.
+// LeaseTiming returns the part of the lease protocol's config that is about time: a renewal may take half the time to
+// the next one.
 func (c ClusterSection) LeaseTiming() lease.Config {
 	return lease.Config{TTL: c.SessionTTL, Renew: c.Renew, Margin: c.Margin, WriteLimit: c.Renew / 2}
 }

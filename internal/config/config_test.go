@@ -93,13 +93,15 @@ func TestSmallestConfigGetsEveryDefault(t *testing.T) {
 	if c.Mode() != datadir.Cluster || c.ClusterListen() != "10.0.0.11:6222" || len(c.Peers()) != 3 {
 		t.Errorf("mode %s, listens on %q, peers %v", c.Mode(), c.ClusterListen(), c.Peers())
 	}
-	if c.Cluster.SessionTTL != 5*time.Second || c.Cluster.Renew != time.Second || c.Cluster.Margin != time.Second || !c.Cluster.FastTakeover {
+	if c.Cluster.SessionTTL != 5*time.Second || c.Cluster.Renew != time.Second || c.Cluster.Margin != time.Second ||
+		!c.Cluster.FastTakeover {
 		t.Errorf("cluster: %+v", c.Cluster)
 	}
 	if topic := c.Topics[0]; topic.Subject != "orders.*" || topic.DedupWindow != 2*time.Minute {
 		t.Errorf("topic: %+v", topic)
 	}
-	if g := c.Groups[0]; g.Timeout != 30*time.Second || g.Backoff != lane.DefaultBackoff() || g.Handler.Config.(subprocess.Config).StartTimeout == 0 {
+	if g := c.Groups[0]; g.Timeout != 30*time.Second || g.Backoff != lane.DefaultBackoff() ||
+		g.Handler.Config.(subprocess.Config).StartTimeout == 0 {
 		t.Errorf("group: %+v", g)
 	}
 	if w := c.Warnings(); len(w) != 0 {
@@ -122,7 +124,8 @@ func TestExampleLoadsAndShowsTheDefaults(t *testing.T) {
 	}
 	d := DefaultConfig()
 	c.HTTP.TokenFile, c.Server.TLS.Names, c.HTTP.TLS.Names = "", nil, nil
-	if !reflect.DeepEqual(c.Server, d.Server) || !reflect.DeepEqual(c.HTTP, d.HTTP) || c.Log != d.Log || c.Node.DataDir != d.Node.DataDir {
+	if !reflect.DeepEqual(c.Server, d.Server) || !reflect.DeepEqual(c.HTTP, d.HTTP) || c.Log != d.Log ||
+		c.Node.DataDir != d.Node.DataDir {
 		t.Errorf("sections differ from their defaults: %+v", c)
 	}
 	bare := mustLoad(t, smallest)
@@ -271,7 +274,8 @@ func TestHandlerTablesTakeTheKeysOfTheirKindOnly(t *testing.T) {
 		`kind = "discard", coop = 1`:                             `unknown key "group.handler.coop"`,
 		`kind = "subprocess", command = ["x"], processes = true`: `group.handler.processes: wrong type`,
 	} {
-		faults := faultsOf(t, "[node]\nname = \"n1\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = \"a\"\nhandler = { "+handler+" }\n")
+		faults := faultsOf(t, "[node]\nname = \"n1\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[group]]\nname = "+
+			"\"g\"\ntopic = \"a\"\nhandler = { "+handler+" }\n")
 		if len(faults) != 1 || faults[0].Line != 9 || !strings.Contains(faults[0].Message, want) {
 			t.Errorf("%s: got %+v, want only %q", handler, faults, want)
 		}
@@ -279,11 +283,15 @@ func TestHandlerTablesTakeTheKeysOfTheirKindOnly(t *testing.T) {
 }
 
 func TestHandlerTableIsReadWithItsDefaults(t *testing.T) {
-	c := mustLoad(t, "[node]\nname = \"n1\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = \"a\"\n"+
-		`handler = { kind = "subprocess", command = ["python3", "x.py"], processes = 2, config = { a = { b = 1 }, c = [{ d = [{ e = 2 }] }] } }`)
+	c := mustLoad(t, "[node]\nname = \"n1\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = "+
+		"\"a\"\n"+
+		`handler = { kind = "subprocess", command = ["python3", "x.py"], processes = 2, `+
+		`config = { a = { b = 1 }, c = [{ d = [{ e = 2 }] }] } }`)
 	want := subprocess.Config{
-		Command: []string{"python3", "x.py"}, Processes: 2, StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second, Batch: 100,
-		Config: map[string]any{"a": map[string]any{"b": int64(1)}, "c": []any{map[string]any{"d": []any{map[string]any{"e": int64(2)}}}}},
+		Command: []string{"python3", "x.py"}, Processes: 2, StartTimeout: 10 * time.Second, StopTimeout: 5 * time.Second,
+		Batch: 100,
+		Config: map[string]any{"a": map[string]any{"b": int64(1)},
+			"c": []any{map[string]any{"d": []any{map[string]any{"e": int64(2)}}}}},
 	}
 	if got := c.Groups[0].Handler.Config; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -321,7 +329,8 @@ func TestBadBackoffTablesAreRefusedWithTheirLine(t *testing.T) {
 }
 
 func TestValuesInPlaceOfTablesAreRefused(t *testing.T) {
-	for _, text := range []string{"server.tls = \"cluster-ca\"", "http = 3", "log = \"debug\"", "log = [1]", "topic = [{}, 3]", "group = \"x\""} {
+	for _, text := range []string{"server.tls = \"cluster-ca\"", "http = 3", "log = \"debug\"", "log = [1]",
+		"topic = [{}, 3]", "group = \"x\""} {
 		key, _, _ := strings.Cut(text, " ")
 		wantFault(t, faultsOf(t, text+"\n[node]\nname = \"n1\"\n"), 1, key+": must be a")
 	}
@@ -372,19 +381,24 @@ func TestClustersThatCannotWorkAreRefused(t *testing.T) {
 		line     int
 		parts    []string
 	}{
-		"two nodes":        {`, "n3=10.0.0.13:6222"]`, `]`, 6, []string{"2 nodes are too few"}},
-		"one node":         {`, "n2=10.0.0.12:6222", "n3=10.0.0.13:6222"]`, `]`, 6, []string{"1 node is too few", "leave nodes out"}},
-		"not in the list":  {`name = "n1"`, `name = "n4"`, 6, []string{`"n4"`, "not in the list"}},
-		"same name twice":  {`"n3=`, `"n2=`, 6, []string{`two nodes "n2"`}},
-		"same address":     {`10.0.0.13`, `10.0.0.12`, 6, []string{"same address"}},
-		"no port":          {`10.0.0.13:6222`, `10.0.0.13`, 6, []string{"name=host:port"}},
-		"no secret":        {`secret_file = "cluster_secret"`, ``, 4, []string{"cluster.secret_file"}},
-		"no name":          {`name = "plant-7"`, ``, 4, []string{"cluster.name"}},
-		"slow election":    {`name = "plant-7"`, "name = \"plant-7\"\nsession_ttl = \"4s\"", 6, []string{"4s − 1s − 1s − 500ms is 1.5s", "(2s)"}},
-		"wan, lan session": {`name = "plant-7"`, "name = \"plant-7\"\ntiming = \"wan\"\nsession_ttl = \"15s\"", 7, []string{"(9s)"}},
-		"shared port":      {`"n1=10.0.0.11:6222"`, `"n1=127.0.0.1:4222"`, 6, []string{"server.listen"}},
-		"two groups":       {"[[topic]]", "[[group]]\nname = \"billing\"\ntopic = \"orders\"\nhandler = { kind = \"log\" }\n[[topic]]", 18, []string{"two groups"}},
-		"odd data dir":     {`name = "n1"`, "name = \"n1\"\ndata_dir = \"\"", 3, []string{"data_dir"}},
+		"two nodes": {`, "n3=10.0.0.13:6222"]`, `]`, 6, []string{"2 nodes are too few"}},
+		"one node": {`, "n2=10.0.0.12:6222", "n3=10.0.0.13:6222"]`, `]`, 6,
+			[]string{"1 node is too few", "leave nodes out"}},
+		"not in the list": {`name = "n1"`, `name = "n4"`, 6, []string{`"n4"`, "not in the list"}},
+		"same name twice": {`"n3=`, `"n2=`, 6, []string{`two nodes "n2"`}},
+		"same address":    {`10.0.0.13`, `10.0.0.12`, 6, []string{"same address"}},
+		"no port":         {`10.0.0.13:6222`, `10.0.0.13`, 6, []string{"name=host:port"}},
+		"no secret":       {`secret_file = "cluster_secret"`, ``, 4, []string{"cluster.secret_file"}},
+		"no name":         {`name = "plant-7"`, ``, 4, []string{"cluster.name"}},
+		"slow election": {`name = "plant-7"`, "name = \"plant-7\"\nsession_ttl = \"4s\"", 6,
+			[]string{"4s − 1s − 1s − 500ms is 1.5s", "(2s)"}},
+		"wan, lan session": {`name = "plant-7"`, "name = \"plant-7\"\ntiming = \"wan\"\nsession_ttl = \"15s\"", 7,
+			[]string{"(9s)"}},
+		"shared port": {`"n1=10.0.0.11:6222"`, `"n1=127.0.0.1:4222"`, 6, []string{"server.listen"}},
+		"two groups": {"[[topic]]",
+			"[[group]]\nname = \"billing\"\ntopic = \"orders\"\nhandler = { kind = \"log\" }\n[[topic]]", 18,
+			[]string{"two groups"}},
+		"odd data dir": {`name = "n1"`, "name = \"n1\"\ndata_dir = \"\"", 3, []string{"data_dir"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wantFault(t, faultsOf(t, strings.Replace(smallest, c.from, c.to, 1)), c.line, c.parts...)
@@ -420,7 +434,8 @@ func TestDefaultSizesDependOnMaxStoreAlone(t *testing.T) {
 			if c.DefaultMaxBytes() != want.topic || c.DefaultDLQMaxBytes() != want.dlq {
 				t.Errorf("%s with %d topics: %s and %s", want.store, i, c.DefaultMaxBytes(), c.DefaultDLQMaxBytes())
 			}
-			config += fmt.Sprintf("[[topic]]\nname = \"t%d\"\npartitions = 1\n[[group]]\nname = \"g%d\"\ntopic = \"t%d\"\nhandler = { kind = \"discard\" }\n", i, i, i)
+			config += fmt.Sprintf("[[topic]]\nname = \"t%d\"\npartitions = 1\n[[group]]\nname = \"g%d\"\ntopic = "+
+				"\"t%d\"\nhandler = { kind = \"discard\" }\n", i, i, i)
 		}
 	}
 }
@@ -452,9 +467,11 @@ func TestRetainIsStatedOnlyWhereItIsInTheFile(t *testing.T) {
 }
 
 func TestPathsStartAtTheConfigFile(t *testing.T) {
-	c := mustLoad(t, "[node]\nname = \"n1\"\ndata_dir = \"data\"\n[[topic]]\nname = \"a\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = \"a\"\nhandler = { kind = \"file\", path = \"out\" }\n")
+	c := mustLoad(t, "[node]\nname = \"n1\"\ndata_dir = \"data\"\n[[topic]]\nname = \"a\"\npartitions = "+
+		"1\n[[group]]\nname = \"g\"\ntopic = \"a\"\nhandler = { kind = \"file\", path = \"out\" }\n")
 	dir := filepath.Dir(c.Path())
-	if c.Node.DataDir != filepath.Join(dir, "data") || c.Groups[0].Handler.Resources().Directory != filepath.Join(dir, "out") {
+	out := c.Groups[0].Handler.Resources().Directory
+	if c.Node.DataDir != filepath.Join(dir, "data") || out != filepath.Join(dir, "out") {
 		t.Errorf("data in %s, handler in %s", c.Node.DataDir, c.Groups[0].Handler.Resources().Directory)
 	}
 }
@@ -484,7 +501,8 @@ func TestSecretsOfTheWrongShapeAreRefused(t *testing.T) {
 	if _, err := c.ReadSecrets(); err == nil || !strings.Contains(err.Error(), "leasehold init") {
 		t.Errorf("absent: %v", err)
 	}
-	for name, text := range map[string]string{"typed": "hunter2\n", "short": "abcd\n", "empty": "", "three": NewSecret() + NewSecret() + NewSecret(), "second": NewSecret() + "x\n"} {
+	for name, text := range map[string]string{"typed": "hunter2\n", "short": "abcd\n", "empty": "", "three": NewSecret() +
+		NewSecret() + NewSecret(), "second": NewSecret() + "x\n"} {
 		write(t, c.SecretPath(), text, 0o600)
 		if _, err := c.ReadSecrets(); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
@@ -504,7 +522,7 @@ func TestEnvironmentIsLookedAtApart(t *testing.T) {
 	c.Node.DataDir = t.TempDir()
 	c.Groups[0].Handler.Config = subprocess.Config{Command: []string{"no-such-program"}}
 	failed := map[string]bool{}
-	for _, check := range c.CheckEnvironment() {
+	for _, check := range c.CheckEnvironment(t.Context()) {
 		failed[check.Name] = !check.OK
 	}
 	if failed["data directory"] || !failed["secret"] || !failed[`group "billing": handler command`] {
@@ -517,8 +535,9 @@ func TestEnvironmentTellsOfANodeThatOthersCannotReach(t *testing.T) {
 	c := mustLoad(t, strings.ReplaceAll(smallest, "10.0.0.11:6222", "localhost:6222"))
 	for advertise, want := range map[string]bool{"": true, "192.0.2.1:6222": false} {
 		c.Cluster.Advertise = advertise
-		for _, check := range c.CheckEnvironment() {
-			if check.Name == "cluster address free" && check.OK && strings.Contains(check.Detail, "where no other machine can connect") != want {
+		for _, check := range c.CheckEnvironment(t.Context()) {
+			if check.Name == "cluster address free" && check.OK &&
+				strings.Contains(check.Detail, "where no other machine can connect") != want {
 				t.Errorf("advertise %q: %+v", advertise, check)
 			}
 		}
@@ -553,17 +572,19 @@ func TestHandlerFilesAreCheckedBeforeAnythingStarts(t *testing.T) {
 	c := mustLoad(t, webhook)
 	_, err := c.CheckHandlerFiles()
 	var e *Error
-	if !errors.As(err, &e) || len(e.Faults) != 2 || !containsAll(e.Error(), []string{`group "billing": handler.secret_files: open `, "handler.bearer_file"}) {
+	if !errors.As(err, &e) || len(e.Faults) != 2 || !containsAll(e.Error(),
+		[]string{`group "billing": handler.secret_files: open `, "handler.bearer_file"}) {
 		t.Errorf("absent: %v", err)
 	}
 	dir := filepath.Dir(c.Path())
 	write(t, filepath.Join(dir, "a.whsec"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 0o600)
 	write(t, filepath.Join(dir, "b.token"), "abc", 0o644)
 	warnings, err := c.CheckHandlerFiles()
-	if err != nil || len(warnings) != 1 || !containsAll(warnings[0], []string{`group "billing": handler.bearer_file`, "chmod 600"}) {
+	if err != nil || len(warnings) != 1 || !containsAll(warnings[0],
+		[]string{`group "billing": handler.bearer_file`, "chmod 600"}) {
 		t.Errorf("there: %v, %v", warnings, err)
 	}
-	for _, check := range c.CheckEnvironment() {
+	for _, check := range c.CheckEnvironment(t.Context()) {
 		if check.Name == `group "billing": handler files` && (!check.OK || !strings.HasPrefix(check.Detail, "warning: ")) {
 			t.Errorf("got %+v", check)
 		}
@@ -571,17 +592,21 @@ func TestHandlerFilesAreCheckedBeforeAnythingStarts(t *testing.T) {
 }
 
 func TestTokenOverPlainHTTPIsAWarning(t *testing.T) {
-	for url, want := range map[string]int{"https://x.lan/": 0, "http://127.0.0.1:8080/": 0, "http://localhost/": 0, "http://x.lan/": 1} {
+	for url, want := range map[string]int{"https://x.lan/": 0, "http://127.0.0.1:8080/": 0, "http://localhost/": 0,
+		"http://x.lan/": 1} {
 		c := mustLoad(t, strings.Replace(webhook, "https://billing.plant.lan/", url, 1))
-		if w := c.Warnings(); len(w) != want || want > 0 && !containsAll(w[0], []string{`group "billing"`, "bearer_file", "unencrypted"}) {
+		if w := c.Warnings(); len(w) != want || want > 0 && !containsAll(w[0],
+			[]string{`group "billing"`, "bearer_file", "unencrypted"}) {
 			t.Errorf("%s: %v", url, w)
 		}
 	}
 }
 
 func TestNATSGroupThatNobodyServesIsAWarning(t *testing.T) {
-	text := strings.Replace(smallest, `kind = "subprocess", command = ["python3", "/opt/orders/handler.py"]`, `kind = "nats"`, 1)
-	if w := mustLoad(t, text).Warnings(); len(w) != 1 || !containsAll(w[0], []string{`group "billing"`, `serve = ["billing"]`}) {
+	text := strings.Replace(smallest, `kind = "subprocess", command = ["python3", "/opt/orders/handler.py"]`,
+		`kind = "nats"`, 1)
+	if w := mustLoad(t, text).Warnings(); len(w) != 1 || !containsAll(w[0],
+		[]string{`group "billing"`, `serve = ["billing"]`}) {
 		t.Errorf("unserved: %v", w)
 	}
 	text += "[[user]]\nname = \"u\"\npassword_file = \"u.hash\"\nserve = [\"billing\"]\n"
@@ -612,13 +637,17 @@ func TestOtherFormatsAreNamed(t *testing.T) {
 }
 
 func TestATextWhereAListBelongsIsShownAsOne(t *testing.T) {
-	const start = "[node]\nname = \"n1\"\n[[topic]]\nname = \"t\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = \"t\"\n"
-	wantFault(t, faultsOf(t, start+`handler = { kind = "subprocess", command = "python3 x.py" }`), 9, `must be a list: write ["python3", "x.py"]`)
-	wantFault(t, faultsOf(t, "[node]\nname = \"n1\"\n[cluster]\nnodes = \"n1=a, n2=b\""), 4, `must be a list: write ["n1=a", "n2=b"]`)
+	const start = "[node]\nname = \"n1\"\n[[topic]]\nname = \"t\"\npartitions = 1\n[[group]]\nname = \"g\"\ntopic = " +
+		"\"t\"\n"
+	wantFault(t, faultsOf(t, start+`handler = { kind = "subprocess", command = "python3 x.py" }`), 9,
+		`must be a list: write ["python3", "x.py"]`)
+	wantFault(t, faultsOf(t, "[node]\nname = \"n1\"\n[cluster]\nnodes = \"n1=a, n2=b\""), 4,
+		`must be a list: write ["n1=a", "n2=b"]`)
 }
 
 func TestDurationsMayBeDaysAndWeeks(t *testing.T) {
-	c := mustLoad(t, smallest+"backoff = { initial = \"1s\", max = \"1d\" }\n[[topic]]\nname = \"t\"\npartitions = 4\nretain = \"2w\"\n")
+	c := mustLoad(t, smallest+
+		"backoff = { initial = \"1s\", max = \"1d\" }\n[[topic]]\nname = \"t\"\npartitions = 4\nretain = \"2w\"\n")
 	if got := c.Topics[1].Retain; got != 14*24*time.Hour {
 		t.Errorf("retain is %s", got)
 	}
@@ -650,7 +679,8 @@ func TestPathsAreWrittenOut(t *testing.T) {
 	for value, want := range map[string]string{
 		`"~/lh"`: "not expanded", `"~"`: "not expanded", `"~lh/data"`: "not expanded",
 		`"$HOME/lh"`: "variable", `"/srv/${SITE}/lh"`: "variable", `"$STATE_DIRECTORY"`: "variable",
-		`" /var/lib/lh"`: "blank", `"/var/lib/lh\n"`: "blank", `"C:\temp"`: "control character", `"file:///var/lib/lh"`: "URL",
+		`" /var/lib/lh"`: "blank", `"/var/lib/lh\n"`: "blank", `"C:\temp"`: "control character",
+		`"file:///var/lib/lh"`: "URL",
 	} {
 		wantFault(t, faultsOf(t, fmt.Sprintf(single, value)), 3, "node.data_dir", want)
 	}
@@ -698,8 +728,10 @@ password_file = "~/hash"
 publish = ["t"]
 `)
 	for line, keys := range map[int][]string{
-		4: {"server.tls.cert_file", "server.tls.key_file", "server.tls.ca_file"}, 6: {"http.token_file"}, 7: {"http.tls.cert_file", "http.tls.key_file"},
-		9: {"cluster.secret_file"}, 16: {"handler.path"}, 23: {"secret_files", "~/whsec"}, 24: {"bearer_file"}, 25: {"ca_file"}, 26: {"cert_file"}, 27: {"key_file"},
+		4: {"server.tls.cert_file", "server.tls.key_file", "server.tls.ca_file"}, 6: {"http.token_file"},
+		7: {"http.tls.cert_file", "http.tls.key_file"},
+		9: {"cluster.secret_file"}, 16: {"handler.path"}, 23: {"secret_files", "~/whsec"}, 24: {"bearer_file"},
+		25: {"ca_file"}, 26: {"cert_file"}, 27: {"key_file"},
 		31: {"handler.command", "~/bin/handler"}, 34: {"password_file"},
 	} {
 		for _, key := range keys {

@@ -166,7 +166,8 @@ func (d *decoder) duration(p toml.Primitive, field reflect.Value, path string) {
 	}
 	value, err := duration.Parse(text)
 	if err != nil || value < 0 {
-		d.faults.addUnread(path, "%s: %q is not a valid duration; write one like \"500ms\", \"30s\", \"2m\" or \"7d\"", display(path), text)
+		d.faults.addUnread(path, "%s: %q is not a valid duration; write one like \"500ms\", \"30s\", \"2m\" or \"7d\"",
+			display(path), text)
 		return
 	}
 	field.SetInt(int64(value))
@@ -225,8 +226,8 @@ func parse(text string, c *Config, f *faults) error {
 func syntaxError(file, text string, err error) error {
 	var parse toml.ParseError
 	if other := otherFormat(text); other != "" {
-		return &Error{File: file, Faults: []Fault{{Line: 1, Message: "this looks like " + other + ", and a config is TOML: [node], then name = \"n1\"; " +
-			"`leasehold init` writes one"}}}
+		return &Error{File: file, Faults: []Fault{{Line: 1, Message: "this looks like " + other +
+			", and a config is TOML: [node], then name = \"n1\"; " + "`leasehold init` writes one"}}}
 	}
 	if !errors.As(err, &parse) {
 		return &Error{File: file, Faults: []Fault{{Message: err.Error()}}}

@@ -23,11 +23,11 @@ type Check struct {
 	Taken string `json:"-"` // Address that another process listens at, if that is what is wrong.
 }
 
-// CheckEnvironment looks at what the config needs from this machine.
-func (c *Config) CheckEnvironment() []Check {
+// CheckEnvironment looks at what the config needs from this machine. ctx bounds the look-ups of names.
+func (c *Config) CheckEnvironment(ctx context.Context) []Check {
 	checks := []Check{c.checkDataDir()}
 	if c.Mode() == datadir.Cluster {
-		checks = append(checks, c.checkClusterAddress())
+		checks = append(checks, c.checkClusterAddress(ctx))
 	}
 	if c.Cluster.SecretFile != "" {
 		checks = append(checks, c.checkSecret())
@@ -78,12 +78,12 @@ func (c *Config) checkSecret() Check {
 }
 
 // checkClusterAddress looks whether the cluster's port is free, and whether others can reach it.
-func (c *Config) checkClusterAddress() Check {
+func (c *Config) checkClusterAddress(ctx context.Context) Check {
 	check := checkFree("cluster address free", c.ClusterListen())
 	if !check.OK || c.Cluster.Advertise != "" {
 		return check
 	}
-	if text := server.CheckRoutes(context.Background(), net.DefaultResolver, c.Node.Name, c.Peers()); text != "" {
+	if text := server.CheckRoutes(ctx, net.DefaultResolver, c.Node.Name, c.Peers()); text != "" {
 		return warned(check, []string{text})
 	}
 	return check

@@ -86,11 +86,13 @@ func (c *Config) handlerWarnings() (out []string) {
 		served := slices.ContainsFunc(c.Users, func(u access.UserConfig) bool { return slices.Contains(u.Serve, g.Name) })
 		needs := g.Handler.Resources()
 		if needs.Service && !served {
-			out = append(out, fmt.Sprintf("group %q: handler.kind: no [[user]] serves this group, so its requests cannot be answered; add one with serve = [%q]", g.Name, g.Name))
+			out = append(out, fmt.Sprintf("group %q: handler.kind: no [[user]] serves this group, so its requests cannot be "+
+				"answered; add one with serve = [%q]", g.Name, g.Name))
 		}
 		u, err := url.Parse(needs.SecretURL)
 		if err == nil && u.Scheme == "http" && !access.IsLoopback(net.JoinHostPort(u.Hostname(), "80")) {
-			out = append(out, fmt.Sprintf("group %q: handler.bearer_file: the token travels unencrypted to %s; use https://, or be sure of the network", g.Name, u.Host))
+			out = append(out, fmt.Sprintf("group %q: handler.bearer_file: the token travels unencrypted to %s; use https://, "+
+				"or be sure of the network", g.Name, u.Host))
 		}
 	}
 	return out

@@ -11,8 +11,8 @@ import (
 	"leasehold/internal/fielderr"
 )
 
-// checkPaths refuses paths that mean something else to a shell, or can only be slips: they would make a directory of that
-// name beside the config. It wants them as they stand in the file.
+// checkPaths refuses paths that mean something else to a shell, or can only be slips: they would make a directory of
+// that name beside the config. It wants them as they stand in the file.
 func (c *Config) checkPaths(f *faults) {
 	eachText(reflect.ValueOf(c).Elem(), "", func(path, value string) {
 		if fault := pathFault(value); fault != "" && isPath(path) {
@@ -22,7 +22,8 @@ func (c *Config) checkPaths(f *faults) {
 	for i, g := range c.Groups {
 		if command := g.Handler.Resources().Command; len(command) > 0 {
 			if fault := pathFault(command[0]); fault != "" {
-				f.addRead(fielderr.Join(fielderr.Element("group", i), "handler.command"), "group %q: handler.command: %q %s", g.Name, command[0], fault)
+				f.addRead(fielderr.Join(fielderr.Element("group", i), "handler.command"), "group %q: handler.command: %q %s",
+					g.Name, command[0], fault)
 			}
 		}
 	}

@@ -55,12 +55,14 @@ func (c *Config) ReadSecrets() (Secrets, error) {
 	}
 	text, err := smallfile.Read(s.Path, smallfile.Most)
 	if err != nil {
-		return s, c.secretFault("%s", fileFault(err, "put the cluster's secret there, the same on every node (`leasehold init` makes one)"))
+		return s, c.secretFault("%s",
+			fileFault(err, "put the cluster's secret there, the same on every node (`leasehold init` makes one)"))
 	}
 	for i, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
 		key, err := hex.DecodeString(strings.TrimSpace(line))
 		if err != nil || len(key) != secretBytes {
-			return s, c.secretFault("line %d of %s is not %d hexadecimal characters; `leasehold init` makes a secret, or: openssl rand -hex %d",
+			return s, c.secretFault("line %d of %s is not %d hexadecimal characters; `leasehold init` makes a secret, or: "+
+				"openssl rand -hex %d",
 				i+1, s.Path, 2*secretBytes, secretBytes)
 		}
 		s.Keys = append(s.Keys, key)
@@ -82,7 +84,8 @@ func modeWarnings(key, path string) []string {
 	if err != nil || info.Mode().Perm()&0o077 == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s: %s can be read by other users (mode %04o); run: chmod 600 %s", key, path, info.Mode().Perm(), path)}
+	return []string{fmt.Sprintf("%s: %s can be read by other users (mode %04o); run: chmod 600 %s",
+		key, path, info.Mode().Perm(), path)}
 }
 
 // NewSecret makes a secret in the form that a secret file holds.

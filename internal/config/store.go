@@ -5,8 +5,8 @@ import (
 	"leasehold/partitioner/stream"
 )
 
-// Parts of server.max_store that a new topic, and the dead letters of a new group, get where the config states no size. They
-// depend on nothing else in the file: a topic more or less changes no other.
+// Parts of server.max_store that a new topic, and the dead letters of a new group, get where the config states no size.
+// They depend on nothing else in the file: a topic more or less changes no other.
 const (
 	topicShare = 8
 	dlqShare   = 32
@@ -23,7 +23,8 @@ func (c *Config) DefaultDLQMaxBytes() bytesize.Size {
 	return max(min(c.Server.MaxStore/dlqShare, maxDLQ), stream.MinBytes)
 }
 
-// checkStore refuses sizes that contradict max_store. What else is stored is not known here: CheckStored compares with that.
+// checkStore refuses sizes that contradict max_store. What else is stored is not known here: CheckStored compares with
+// that.
 func (c *Config) checkStore(f *faults) {
 	if c.Server.MaxStore < minReserve { // Server's own check says so.
 		return
@@ -36,7 +37,8 @@ func (c *Config) checkStore(f *faults) {
 		sum += max(g.DLQMaxBytes, 0)
 	}
 	if sum+c.Reserve() > c.Server.MaxStore {
-		f.add("server.max_store", "server.max_store: the topics' max_bytes and the groups' dlq_max_bytes (%s together) and the reserve (%s) "+
-			"are more than max_store (%s); raise max_store or lower them", sum, c.Reserve(), c.Server.MaxStore)
+		f.add("server.max_store",
+			"server.max_store: the topics' max_bytes and the groups' dlq_max_bytes (%s together) and the reserve (%s) "+
+				"are more than max_store (%s); raise max_store or lower them", sum, c.Reserve(), c.Server.MaxStore)
 	}
 }

@@ -35,7 +35,8 @@ func (c *Config) checkUsers(f *faults) {
 func (c *Config) checkRights(f *faults, path string, u access.UserConfig) {
 	for _, name := range u.Publish {
 		if _, ok := c.Topic(name); !ok {
-			f.add(fielderr.Join(path, "publish"), "user %q: publish: there is no topic %q%s", u.Name, name, suggest(name, c.topicNames()))
+			f.add(fielderr.Join(path, "publish"), "user %q: publish: there is no topic %q%s", u.Name, name,
+				suggest(name, c.topicNames()))
 		}
 	}
 	var groups []string
@@ -58,7 +59,8 @@ func (c *Config) checkListeners(f *faults) {
 	f.addAll("http.tls", c.HTTP.TLS.Validate("http.tls"))
 	for key, t := range map[string]pki.TLSConfig{"server.tls.mode": c.Server.TLS, "http.tls.mode": c.HTTP.TLS} {
 		if t.UsesSecret() && c.Cluster.SecretFile == "" {
-			f.add(key, "%s: %q makes its certificates from the cluster's secret, and there is no cluster.secret_file", key, t.Mode)
+			f.add(key, "%s: %q makes its certificates from the cluster's secret, and there is no cluster.secret_file", key,
+				t.Mode)
 		}
 	}
 }
@@ -67,14 +69,16 @@ func (c *Config) checkListeners(f *faults) {
 // somebody else protects.
 func (c *Config) listenerWarnings() (out []string) {
 	if !access.IsLoopback(c.Server.Listen) && !c.Server.TLS.On() {
-		text := "server.listen: " + c.Server.Listen + " can be reached from other machines without TLS: messages travel unencrypted"
+		text := "server.listen: " + c.Server.Listen +
+			" can be reached from other machines without TLS: messages travel unencrypted"
 		if names := c.passwordUsers(); len(names) > 0 {
 			text += ", AND SO DO THE PASSWORDS of " + strings.Join(names, ", ")
 		}
 		out = append(out, text+"; set server.tls = { mode = \"cluster-ca\" }, or be sure of the network")
 	}
 	if !access.IsLoopback(c.HTTP.Listen) && !c.HTTP.TLS.On() {
-		out = append(out, "http.listen: "+c.HTTP.Listen+" can be reached from other machines without TLS: THE TOKEN TRAVELS UNENCRYPTED; "+
+		out = append(out, "http.listen: "+c.HTTP.Listen+
+			" can be reached from other machines without TLS: THE TOKEN TRAVELS UNENCRYPTED; "+
 			"set http.tls = { mode = \"cluster-ca\" }, or be sure of the network")
 	}
 	return out
@@ -155,7 +159,8 @@ func (c *Config) ReadToken() (Token, error) {
 	}
 	token := strings.TrimSpace(string(text))
 	if len(token) < minToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fault(fmt.Sprintf("%s must hold one line of at least %d letters and digits; `leasehold user token` makes one", c.HTTP.TokenFile, minToken))
+		return fault(fmt.Sprintf("%s must hold one line of at least %d letters and digits; `leasehold user token` makes one",
+			c.HTTP.TokenFile, minToken))
 	}
 	return Token{Text: token, Warnings: modeWarnings("http.token_file", c.HTTP.TokenFile)}, nil
 }

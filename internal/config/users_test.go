@@ -59,15 +59,22 @@ func TestUsersThatCannotWorkAreRefused(t *testing.T) {
 		line     int
 		parts    []string
 	}{
-		"unknown topic":   {`publish = ["orders"]`, `publish = ["order"]`, 21, []string{`user "press": publish: there is no topic "order"`, `did you mean "orders"`}},
-		"unknown group":   {`serve = ["billing"]`, `serve = ["biling"]`, 26, []string{`user "scanner": serve: there is no group "biling"`}},
-		"same name":       {`name = "scanner"`, `name = "press"`, 24, []string{"two users of this name"}},
-		"plain password":  {`password_file = "press.hash"`, `password = "secret"`, 20, []string{`unknown key "user.password"`}},
-		"both":            {`serve = ["billing"]`, "serve = [\"billing\"]\npublish = [\"orders\"]", 26, []string{"make two users"}},
-		"tls mode":        {"[[topic]]", "[server]\ntls = { mode = \"on\" }\n[[topic]]", 10, []string{"server.tls.mode"}},
-		"tls unknown key": {"[[topic]]", "[server]\ntls = { mod = \"off\" }\n[[topic]]", 10, []string{`unknown key "server.tls.mod"`}},
-		"open http":       {"[[topic]]", "[http]\nlisten = \"0.0.0.0:8222\"\n[[topic]]", 10, []string{"http.listen", "token_file"}},
-		"http tls":        {"[[topic]]", "[http]\ntls = { mode = \"files\", key_file = \"k\" }\n[[topic]]", 10, []string{"http.tls.cert_file"}},
+		"unknown topic": {`publish = ["orders"]`, `publish = ["order"]`, 21,
+			[]string{`user "press": publish: there is no topic "order"`, `did you mean "orders"`}},
+		"unknown group": {`serve = ["billing"]`, `serve = ["biling"]`, 26,
+			[]string{`user "scanner": serve: there is no group "biling"`}},
+		"same name": {`name = "scanner"`, `name = "press"`, 24, []string{"two users of this name"}},
+		"plain password": {`password_file = "press.hash"`, `password = "secret"`, 20,
+			[]string{`unknown key "user.password"`}},
+		"both": {`serve = ["billing"]`, "serve = [\"billing\"]\npublish = [\"orders\"]", 26,
+			[]string{"make two users"}},
+		"tls mode": {"[[topic]]", "[server]\ntls = { mode = \"on\" }\n[[topic]]", 10, []string{"server.tls.mode"}},
+		"tls unknown key": {"[[topic]]", "[server]\ntls = { mod = \"off\" }\n[[topic]]", 10,
+			[]string{`unknown key "server.tls.mod"`}},
+		"open http": {"[[topic]]", "[http]\nlisten = \"0.0.0.0:8222\"\n[[topic]]", 10,
+			[]string{"http.listen", "token_file"}},
+		"http tls": {"[[topic]]", "[http]\ntls = { mode = \"files\", key_file = \"k\" }\n[[topic]]", 10,
+			[]string{"http.tls.cert_file"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wantFault(t, faultsOf(t, strings.Replace(withUsers, c.from, c.to, 1)), c.line, c.parts...)
@@ -80,7 +87,9 @@ func TestUsersThatCannotWorkAreRefused(t *testing.T) {
 }
 
 func TestOpenListenersWithoutTLSAreLoudWarnings(t *testing.T) {
-	open := strings.Replace(withUsers, "[[topic]]", "[server]\nlisten = \"0.0.0.0:4222\"\nTLS\n[http]\nlisten = \"0.0.0.0:8222\"\ntoken_file = \"token\"\nTLS\n[[topic]]", 1)
+	open := strings.Replace(withUsers, "[[topic]]",
+		"[server]\nlisten = \"0.0.0.0:4222\"\nTLS\n[http]\nlisten = \"0.0.0.0:8222\"\ntoken_file = \"token\"\nTLS\n[[topic]]",
+		1)
 	text := strings.Join(mustLoad(t, strings.ReplaceAll(open, "TLS\n", "")).Warnings(), "\n")
 	for _, part := range []string{"server.listen", "PASSWORDS of press;", "http.listen", "THE TOKEN"} {
 		if !strings.Contains(text, part) {
@@ -97,7 +106,8 @@ func TestTokensThatAreGuessedAreRefused(t *testing.T) {
 	if _, err := c.ReadToken(); err == nil || !strings.Contains(err.Error(), "leasehold user token") {
 		t.Errorf("absent: %v", err)
 	}
-	for name, text := range map[string]string{"empty": "", "short": "hunter2", "two lines": NewSecret() + NewSecret(), "spaces": strings.Repeat("a b ", 20)} {
+	for name, text := range map[string]string{"empty": "", "short": "hunter2", "two lines": NewSecret() + NewSecret(),
+		"spaces": strings.Repeat("a b ", 20)} {
 		write(t, c.HTTP.TokenFile, text, 0o600)
 		if _, err := c.ReadToken(); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
@@ -113,9 +123,11 @@ func TestTokensThatAreGuessedAreRefused(t *testing.T) {
 }
 
 func TestEnvironmentChecksKeysAndPasswords(t *testing.T) {
-	c := mustLoad(t, strings.Replace(withUsers, "[[topic]]", "[server]\ntls = { mode = \"files\", cert_file = \"c.pem\", key_file = \"k.pem\" }\n[http]\ntoken_file = \"token\"\n[[topic]]", 1))
+	c := mustLoad(t, strings.Replace(withUsers, "[[topic]]",
+		"[server]\ntls = { mode = \"files\", cert_file = \"c.pem\", key_file = \"k.pem\" }\n[http]\ntoken_file = "+
+			"\"token\"\n[[topic]]", 1))
 	failed := map[string]bool{}
-	for _, check := range c.CheckEnvironment() {
+	for _, check := range c.CheckEnvironment(t.Context()) {
 		failed[check.Name] = !check.OK
 	}
 	for _, name := range []string{`user "press": password`, "http token", "server.tls files"} {

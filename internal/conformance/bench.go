@@ -72,8 +72,9 @@ func (b *bench) revive() (finding, bool) {
 	}
 	if err != nil {
 		b.drop()
-		return wrong("a child that does not start again keeps its partitions waiting; it is asked this after an earlier "+
-			"check ended its predecessor",
+		return wrong(
+			"a child that does not start again keeps its partitions waiting; it is asked this after an earlier check ended "+
+				"its predecessor",
 			"no new child gets ready: %s", b.describe(l, err)), false
 	}
 	return finding{}, true
@@ -213,7 +214,8 @@ func (b *bench) unanswered(l *life, err error, ended string) finding {
 	case errors.As(err, new(badAnswer)) && !l.answered(ack("1")): // Of init.
 		advice = `acknowledge init with its "token" as it is, and repeat it in every result; or leave it out`
 	case errors.As(err, new(badAnswer)):
-		advice = `answer {"type":"result","id":ID,"status":STATUS} with one of ok, retry, reject, unavailable, pause; all else counts as retry`
+		advice = `answer {"type":"result","id":ID,"status":STATUS} with one of ok, retry, reject, unavailable, pause; ` +
+			"all else counts as retry"
 	case errors.Is(err, errForeign):
 		advice = "copy the id of the line that you answer, and its kind: ack for control lines, result for messages"
 	case errors.Is(err, errSilent):
@@ -231,7 +233,9 @@ func (b *bench) silent(l *life) finding {
 	}
 	switch {
 	case l.unsigned() > 0:
-		return wrong(`repeat the "token" of init in every result line, or leave it out of the ack: without it a line is output`, "%s: it answered without the token that it had acknowledged", said)
+		return wrong(
+			`repeat the "token" of init in every result line, or leave it out of the ack: without it a line is output`,
+			"%s: it answered without the token that it had acknowledged", said)
 	case !l.complete():
 		return wrong("answer every init, assign, revoke and message line within its time; a child that does not is killed, "+
 			"and the message charged", "%s in time", said)

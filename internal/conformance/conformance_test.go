@@ -168,7 +168,8 @@ func (s *subject) results(r request) []string {
 func (s *subject) batch(r request) []string {
 	first, second, last := r.Messages[0].Seq, r.Messages[1].Seq, r.Messages[len(r.Messages)-1].Seq
 	partial := func(through, failed uint64, status string) []string {
-		return []string{fmt.Sprintf(`{"type":"result","id":%q,"status":"partial","ok_through":%d,"failed":{"seq":%d,"status":%q}}`, r.ID, through, failed, status)}
+		return []string{fmt.Sprintf(`{"type":"result","id":%q,"status":"partial","ok_through":%d,`+
+			`"failed":{"seq":%d,"status":%q}}`, r.ID, through, failed, status)}
 	}
 	switch {
 	case s.is("batches in part"):

@@ -78,7 +78,8 @@ func askMessage(b *bench) finding {
 // askToken wants answers that nothing else that the child prints can pass for.
 func askToken(b *bench) finding {
 	if !b.life.repeatsToken() {
-		return better(`repeat the "token" of init in the ack and in every result: then nothing else on stdout, a payload that is printed for example, can answer for a message`,
+		return better(`repeat the "token" of init in the ack and in every result: then nothing else on stdout, `+
+			"a payload that is printed for example, can answer for a message",
 			"answers without a token")
 	}
 	return right("repeats the token of init")
@@ -161,7 +162,8 @@ func askBatch(b *bench) finding {
 		err = a.judgePart(ms)
 	}
 	if err != nil {
-		const advice = `answer a batch once, by its id: ok, or partial with "ok_through" and the next message in "failed", or how the whole of it failed`
+		const advice = `answer a batch once, by its id: ok, or partial with "ok_through" and the next message in "failed", ` +
+			"or how the whole of it failed"
 		f := b.unanswered(b.life, err, advice)
 		if errors.As(err, new(badAnswer)) {
 			f.advice = advice

@@ -53,7 +53,7 @@ func (l *List) Err() error { return errors.Join(l.errs...) }
 
 // All lists the errors that were joined into err, however deeply. One that is not an *Error gets no key.
 func All(err error) []*Error {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // The tree of wrapped errors is walked here, one level at a time.
 	case nil:
 		return nil
 	case *Error:

@@ -65,7 +65,7 @@ func (g *Ingest) Run(ctx context.Context) error {
 	defer cancel()
 	for _, p := range g.publishers { // Not changed any more.
 		_ = p.Flush(flush) // What has no result by then gets one from Close.
-		p.Close()
+		p.Close()          //nolint:contextcheck // It has nothing to wait for but callbacks, which must not be left out.
 	}
 	if g.nc != nil {
 		g.nc.Close()

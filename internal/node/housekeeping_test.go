@@ -95,8 +95,8 @@ func TestGroupThatWasOnlyPartlyCreatedIsShownAndCanBeRemoved(t *testing.T) {
 		}
 	}
 	// A node that was only slow, and not dead.
-	if have, err := n.setup.defineGroup(ctx, registry.Group{Version: 1, Topic: "orders", Start: "earliest"},
-		"late"); err != nil || !have.Removed {
+	late := registry.Group{Version: 1, Topic: "orders", Start: "earliest"}
+	if have, err := n.setup.defineGroup(ctx, late, "late"); err != nil || !have.Removed {
 		t.Errorf("a late definition is %+v, %v", have, err)
 	}
 	if _, err := n.membership.RemoveGroup(ctx, "never", false); !errors.Is(err, api.ErrNotFound) {
@@ -107,7 +107,7 @@ func TestGroupThatWasOnlyPartlyCreatedIsShownAndCanBeRemoved(t *testing.T) {
 // janitorNode is as much of a node as its janitor needs: a topic of one partition, and a group that has finished 10.
 func janitorNode(t *testing.T, ctx context.Context) (*Node, *topic) {
 	t.Helper()
-	srv := servertest.Single(t)
+	srv := servertest.Single(t) //nolint:contextcheck // It ends with the test, after its clients.
 	nc, err := srv.Conn("test")
 	if err != nil {
 		t.Fatal(err)

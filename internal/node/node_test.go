@@ -59,8 +59,8 @@ func TestStatusCountsWhatClientsAreRefused(t *testing.T) {
 	}
 	servertest.Eventually(t, time.Minute, func() error {
 		s, err := api.NewClient(o.Config.SocketPath()).Status(context.Background())
-		if err == nil && !slices.Contains(s.Nodes[0].Refused, api.Refused{User: "anonymous", Reason: "header_not_allowed",
-			Count: 3}) {
+		want := api.Refused{User: "anonymous", Reason: "header_not_allowed", Count: 3}
+		if err == nil && !slices.Contains(s.Nodes[0].Refused, want) {
 			err = fmt.Errorf("refused: %+v", s.Nodes[0].Refused)
 		}
 		if err == nil && !slices.Equal(s.Listen, []string{o.Config.Server.Listen, o.HTTP}) {

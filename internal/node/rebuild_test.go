@@ -17,7 +17,8 @@ import (
 )
 
 // forgery is what a publisher can have had a broker write to any subject: a trace event.
-const forgery = `{"server":{"name":"n1-x","id":"NA"},"request":{"header":{"X":["a"]},"msgsize":21},"hops":0,"events":[{"type":"in"}]}`
+const forgery = `{"server":{"name":"n1-x","id":"NA"},"request":{"header":{"X":["a"]},"msgsize":21},` +
+	`"hops":0,"events":[{"type":"in"}]}`
 
 // forge writes over a definition. The node itself may write it at this moment: it confirms what it has started with.
 func (l oneRun) forge(t *testing.T, key string) {

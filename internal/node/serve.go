@@ -35,7 +35,7 @@ func (n *Node) serve(ctx context.Context) error {
 		return ignoreStop(ctx, err)
 	}
 	n.work = n.newWork()
-	if err := n.work.build(lock, starts); err != nil {
+	if err := n.work.build(lock, starts); err != nil { //nolint:contextcheck // Groups live in contexts of their own.
 		return err
 	}
 	if err := n.buildDriver(); err != nil {

@@ -165,15 +165,19 @@ func TestProbeOfATopicOnANodeOfItsOwn(t *testing.T) {
 }
 
 func TestProbeAnswersAreReadForWhatTheySay(t *testing.T) {
+	failed := func(code, errCode int, description string) string {
+		return fmt.Sprintf(`{"error":{"code":%d,"err_code":%d,"description":%q},"stream":"orders","seq":0}`, code, errCode,
+			description)
+	}
 	for answer, good := range map[string]bool{
-		`{"error":{"code":400,"err_code":10060,"description":"expected stream does not match"},"stream":"orders","seq":0}`: true,
-		`{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"orders","seq":0}`:      true,
-		`{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"orders","seq":0}`:         true,
-		`{"error":{"code":500,"err_code":10076,"description":"stream is offline"},"stream":"orders","seq":0}`:              false,
-		`{"stream":"orders","seq":7}`: false, // It was stored.
-		`{}`:                          false,
-		`-ERR`:                        false,
-		``:                            false,
+		failed(400, 10060, "expected stream does not match"): true,
+		failed(503, 10077, "maximum messages exceeded"):      true,
+		failed(503, 10077, "maximum bytes exceeded"):         true,
+		failed(500, 10076, "stream is offline"):              false,
+		`{"stream":"orders","seq":7}`:                        false, // It was stored.
+		`{}`:                                                 false,
+		`-ERR`:                                               false,
+		``:                                                   false,
 	} {
 		if err := probeVerdict([]byte(answer)); (err == nil) != good {
 			t.Errorf("%s: %v", answer, err)

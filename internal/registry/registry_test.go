@@ -193,8 +193,10 @@ func TestLostAnswersAreAskedForAgain(t *testing.T) {
 // What a broker itself may have been made to publish to a key: an acknowledgement, and a trace event.
 const (
 	pubAck     = `{"stream":"orders","seq":17,"domain":"","duplicate":true}`
-	traceEvent = `{"server":{"name":"n1-a","host":"10.0.0.1","id":"NA","ver":"2.15.2","jetstream":true,"seq":9,"time":"2026-01-01T00:00:00Z"},` +
-		`"request":{"header":{"X":["a"]},"msgsize":21},"hops":0,"events":[{"type":"in","ts":"2026-01-01T00:00:00Z","kind":0,"cid":5,"name":"x","acc":"LEASEHOLD","subj":"orders.a"}]}`
+	traceEvent = `{"server":{"name":"n1-a","host":"10.0.0.1","id":"NA","ver":"2.15.2","jetstream":true,"seq":9,` +
+		`"time":"2026-01-01T00:00:00Z"},` +
+		`"request":{"header":{"X":["a"]},"msgsize":21},"hops":0,"events":[{"type":"in",` +
+		`"ts":"2026-01-01T00:00:00Z","kind":0,"cid":5,"name":"x","acc":"LEASEHOLD","subj":"orders.a"}]}`
 )
 
 // A definition without its version is refused by everything that reads one, and left as it is.

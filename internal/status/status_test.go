@@ -58,15 +58,23 @@ func TestLagOfAReplicaThatIsBehindIsUnknown(t *testing.T) {
 }
 
 func TestWarningsOfDeadLettersCountThemAndNameTheCommand(t *testing.T) {
-	for want, g := range map[string]api.Group{
-		"group g: 1 dead letter waits for an operator: `leasehold dlq list g`":                                                 {Name: "g", DeadLetters: 1},
-		"group g: 1,200 dead letters wait for an operator: `leasehold dlq list g`":                                             {Name: "g", DeadLetters: 1200},
-		"group g: 1 parked key waits for `leasehold dlq release g --all`; list them with `leasehold dlq list g --kind parked`": {Name: "g", DeadLetters: 3, Partitions: []api.Partition{{Parked: 1}}},
-		"group g: 3 parked keys wait for `leasehold dlq release g --all`; list them with `leasehold dlq list g --kind parked`": {Name: "g", DeadLetters: 3, Partitions: []api.Partition{{Parked: 1}, {Parked: 2}}},
-		"": {Name: "g"},
+	for _, c := range []struct {
+		want string
+		g    api.Group
+	}{
+		{"group g: 1 dead letter waits for an operator: `leasehold dlq list g`", api.Group{Name: "g", DeadLetters: 1}},
+		{"group g: 1,200 dead letters wait for an operator: `leasehold dlq list g`",
+			api.Group{Name: "g", DeadLetters: 1200}},
+		{"group g: 1 parked key waits for `leasehold dlq release g --all`; " +
+			"list them with `leasehold dlq list g --kind parked`",
+			api.Group{Name: "g", DeadLetters: 3, Partitions: []api.Partition{{Parked: 1}}}},
+		{"group g: 3 parked keys wait for `leasehold dlq release g --all`; " +
+			"list them with `leasehold dlq list g --kind parked`",
+			api.Group{Name: "g", DeadLetters: 3, Partitions: []api.Partition{{Parked: 1}, {Parked: 2}}}},
+		{"", api.Group{Name: "g"}},
 	} {
-		if got := strings.Join(deadLetterWarnings([]api.Group{g}), "\n"); got != want {
-			t.Errorf("%q, want %q", got, want)
+		if got := strings.Join(deadLetterWarnings([]api.Group{c.g}), "\n"); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
 		}
 	}
 }

@@ -42,8 +42,8 @@ func build() (err error) {
 	if bin, err = os.MkdirTemp("", "leasehold-tutorial-*"); err != nil {
 		return err
 	}
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "leasehold"),
-		"leasehold").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", filepath.Join(bin, "leasehold"), "leasehold")
+	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)
 	}
 	return os.Chmod(bin, 0o755)

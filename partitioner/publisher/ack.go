@@ -73,8 +73,8 @@ func readAck(stream string, m *nats.Msg) ack {
 	case reply.Sequence == 0:
 		return ack{verdict: undecided, err: fmt.Errorf("%w: it came without a sequence", ErrNoAnswer)}
 	case reply.Stream != stream:
-		return ack{verdict: rejected, err: fmt.Errorf("%w: stream %q took it instead of %q", ErrNoTopic, reply.Stream,
-			stream)}
+		err := fmt.Errorf("%w: stream %q took it instead of %q", ErrNoTopic, reply.Stream, stream)
+		return ack{verdict: rejected, err: err}
 	}
 	return ack{verdict: acked, sequence: reply.Sequence, duplicate: reply.Duplicate}
 }

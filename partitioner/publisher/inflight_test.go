@@ -132,7 +132,8 @@ func TestRefusalAfterAnUnansweredAttemptIsUnknown(t *testing.T) {
 	n := 0
 	b.Answer("orders.*", func(m *nats.Msg) {
 		if n++; n > 1 {
-			_ = m.Respond([]byte(`{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"orders","seq":0}`))
+			_ = m.Respond([]byte(
+				`{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"orders","seq":0}`))
 		}
 	})
 	p := newPublisher(t, b.Connect(), orders(), Options{AckTimeout: 20 * time.Millisecond})
@@ -143,7 +144,8 @@ func TestRefusalAfterAnUnansweredAttemptIsUnknown(t *testing.T) {
 
 // A node that no longer leads the stream and has not noticed answers from its own limits, beside the one that leads.
 func TestALimitIsBelievedWhenItIsSaidTwice(t *testing.T) {
-	const full = `{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"orders","seq":0}`
+	const full = `{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},` +
+		`"stream":"orders","seq":0}`
 	cases := map[string]struct {
 		first, second []string // What answers the first attempt, and the next one.
 		want          Outcome

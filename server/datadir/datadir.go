@@ -279,8 +279,8 @@ func (d *Dir) HandlerLock(ctx context.Context) (*os.File, error) {
 		return nil, fmt.Errorf("open the handlers' lock: %w", err)
 	}
 	if err := waitFlock(ctx, f); err != nil {
-		return nil, errors.Join(fmt.Errorf("wait until the handlers of a former run have ended (they hold %s): %w",
-			f.Name(), err), f.Close())
+		err = fmt.Errorf("wait until the handlers of a former run have ended (they hold %s): %w", f.Name(), err)
+		return nil, errors.Join(err, f.Close())
 	}
 	d.handlers = f
 	return f, nil

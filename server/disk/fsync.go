@@ -98,7 +98,7 @@ func timeFsync(path string) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close() //nolint:errcheck // what matters was synced
+	defer f.Close()
 	block := make([]byte, fsyncBlock)
 	copy(block, time.Now().String())
 	begun := time.Now()

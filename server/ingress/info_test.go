@@ -41,8 +41,8 @@ func TestBeforeLoginLittleIsTold(t *testing.T) {
 	if told["version"] != "2.15.0" || told["server_id"] != "n1" || told["server_name"] != "n1" {
 		t.Error(line)
 	}
-	for version, want := range map[string]string{broker.VERSION: strings.Join(append(strings.SplitN(broker.VERSION, ".",
-		3)[:2], "0"), "."), "2": "2", "": ""} {
+	release := strings.Join(append(strings.SplitN(broker.VERSION, ".", 3)[:2], "0"), ".")
+	for version, want := range map[string]string{broker.VERSION: release, "2": "2", "": ""} {
 		if got := wire.Release(version); got != want {
 			t.Errorf("%s: %s", version, got)
 		}

@@ -48,7 +48,9 @@ func (c TLSConfig) On() bool { return c.Mode != tlsOff && c.Mode != "" }
 func (c TLSConfig) UsesSecret() bool { return c.Mode == tlsClusterCA }
 
 // dnsName is a host name as it may stand in a certificate.
-var dnsName = regexp.MustCompile(`^(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+var dnsName = regexp.MustCompile(`^(\*\.)?(` + dnsLabel + `\.)*` + dnsLabel + `$`)
+
+const dnsLabel = `[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?`
 
 // Validate returns every fault of the table, each a *fielderr.Error. table is the table's name in messages.
 func (c TLSConfig) Validate(table string) error {

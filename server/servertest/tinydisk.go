@@ -41,7 +41,7 @@ func (d *TinyDisk) Fill(t testing.TB, leave int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // in memory
+	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		t.Fatal(err)

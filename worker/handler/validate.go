@@ -36,14 +36,6 @@ func orList(names []string) string {
 	return strings.Join(quoted[:len(quoted)-1], ", ") + " or " + quoted[len(quoted)-1]
 }
 
-// setDefault gives *v the default d if it is zero.
-func setDefault[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
-}
-
 // ValidateBatch reports a batch size that no call can have.
 func ValidateBatch(fault FaultFunc, size int) {
 	if size < 1 || size > MaxBatch {

@@ -121,9 +121,9 @@ func TestHostileMessagesAreToldFromAnOutageOnlyByProof(t *testing.T) {
 		}
 		for p, l := range r.lanes {
 			st := l.Status()
-			if st.State != StateUnavailable || !strings.Contains(st.Error, fmt.Sprintf("leasehold resume billing --partition %d",
-				p)) || !strings.Contains(st.Error, fmt.Sprintf("leasehold seek billing --partition %d --to seq:%d", p,
-				st.Checkpoint+2)) {
+			resume := fmt.Sprintf("leasehold resume billing --partition %d", p)
+			seek := fmt.Sprintf("leasehold seek billing --partition %d --to seq:%d", p, st.Checkpoint+2)
+			if st.State != StateUnavailable || !strings.Contains(st.Error, resume) || !strings.Contains(st.Error, seek) {
 				t.Errorf("status %+v", st)
 			}
 		}

@@ -171,8 +171,8 @@ func TestLaneRetriesInPlaceWithBackoffWhileLaterMessagesWait(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		wantCalls(t, h, "1/1", "1/2", "1/3", "1/4", "2/1")
-		if want := []time.Duration{0, time.Second, 3 * time.Second, 63 * time.Second,
-			63 * time.Second}; !slices.Equal(at, want) {
+		want := []time.Duration{0, time.Second, 3 * time.Second, 63 * time.Second, 63 * time.Second}
+		if !slices.Equal(at, want) {
 			t.Errorf("calls at %v, want %v", at, want)
 		}
 		wantDone(t, s.Lane, 2, 0)

@@ -18,7 +18,8 @@ func audited(log hclog.Logger, next http.Handler) http.Handler {
 		}
 		seen := &statusWriter{ResponseWriter: w}
 		next.ServeHTTP(seen, r)
-		log.Info("change requested", "by", listen.CallerOf(r.Context()), "request", r.Method+" "+r.URL.RequestURI(), "status", cmp.Or(seen.code, http.StatusOK))
+		log.Info("change requested", "by", listen.CallerOf(r.Context()), "request", r.Method+" "+r.URL.RequestURI(), "status",
+			cmp.Or(seen.code, http.StatusOK))
 	})
 }
 

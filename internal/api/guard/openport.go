@@ -23,7 +23,8 @@ func Host(token string, next http.Handler) http.Handler {
 		}
 		w.Header().Set("Connection", "close")
 		_ = reply.JSON(w, http.StatusMisdirectedRequest, reply.Failure{ // A stranger's loss.
-			Error: fmt.Sprintf("the Host %q is not this machine's: without a token (http.token_file) ask for localhost or 127.0.0.1", r.Host)})
+			Error: fmt.Sprintf("the Host %q is not this machine's: without a token (http.token_file) ask for localhost or "+
+				"127.0.0.1", r.Host)})
 	})
 }
 

@@ -21,7 +21,8 @@ func ReadRest(next http.Handler) http.Handler {
 			return
 		}
 		control := http.NewResponseController(w)
-		_ = control.EnableFullDuplex() // Else the server closes the body with the answer. Where it cannot, nothing is left to read.
+		// Else the server closes the body with the answer. Where it cannot, nothing is left to read.
+		_ = control.EnableFullDuplex()
 		body := &notedBody{ReadCloser: r.Body}
 		noted := r.WithContext(r.Context()) // A copy: the server itself looks at the body that it made.
 		noted.Body = body

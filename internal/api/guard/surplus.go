@@ -16,6 +16,7 @@ func Surplus(next http.Handler) http.Handler {
 		}
 		w.Header().Set("Connection", "close")
 		reply.RetryLater(w, http.StatusServiceUnavailable)
-		_ = reply.JSON(w, http.StatusServiceUnavailable, reply.Failure{Error: "too many connections; close some, or try again in a moment"})
+		_ = reply.JSON(w, http.StatusServiceUnavailable,
+			reply.Failure{Error: "too many connections; close some, or try again in a moment"})
 	})
 }

@@ -29,12 +29,13 @@ func Token(token string, next http.Handler) http.Handler {
 			return
 		}
 		w.Header().Set("WWW-Authenticate", `Bearer realm="leasehold"`)
-		_ = reply.JSON(w, http.StatusUnauthorized, reply.Failure{Error: "this needs the token of http.token_file"}) // A stranger's loss.
+		// A stranger's loss.
+		_ = reply.JSON(w, http.StatusUnauthorized, reply.Failure{Error: "this needs the token of http.token_file"})
 	})
 }
 
-// CloseStrangers ends the port's connections behind an answer to a caller who has not shown the token, so that those who ask
-// only for health hold none.
+// CloseStrangers ends the port's connections behind an answer to a caller who has not shown the token, so that those
+// who ask only for health hold none.
 func CloseStrangers(token string, next http.Handler) http.Handler {
 	want := sha256.Sum256([]byte(token))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -59,14 +60,16 @@ func shows(r *http.Request, want [sha256.Size]byte) bool {
 }
 
 // Change lets through what changes the cluster: from the socket, or from who has shown the token. A port without a
-// token answers everybody on this machine, whose browsers and users may all look and must not change a thing. A handler has
-// the right to the socket by its user, and no business there: what it was made to run by a message must not seek or drop.
+// token answers everybody on this machine, whose browsers and users may all look and must not change a thing. A handler
+// has the right to the socket by its user, and no business there: what it was made to run by a message must not seek or
+// drop.
 func Change(token string, childrenChange bool, log hclog.Logger) func(http.HandlerFunc) http.Handler {
 	open := guardOpenPort(token, "changes are made through the agent's socket, or with a token (http.token_file)")
 	return func(next http.HandlerFunc) http.Handler {
 		return audited(log, open(func(w http.ResponseWriter, r *http.Request) {
 			if from, _ := listen.OriginOf(r.Context()); !childrenChange && from.Caller.IsHandler() {
-				_ = reply.JSON(w, http.StatusForbidden, reply.Failure{Error: "handlers may not make changes: run this outside of the agent's processes"})
+				_ = reply.JSON(w, http.StatusForbidden,
+					reply.Failure{Error: "handlers may not make changes: run this outside of the agent's processes"})
 				return
 			}
 			next(w, r)
@@ -79,10 +82,11 @@ func Private(token string) func(http.HandlerFunc) http.Handler {
 	return guardOpenPort(token, "messages go through the agent's socket, or need a token (http.token_file)")
 }
 
-const readOnlyRefusal = "this socket only shows state: messages and changes are for the agent's own user and root (sudo)"
+const readOnlyRefusal = "this socket only shows state: messages and changes are for the agent's own user and root " +
+	"(sudo)"
 
-// guardOpenPort refuses with a text what comes in on a port that asks nobody for a token, or on the socket that only shows
-// state.
+// guardOpenPort refuses with a text what comes in on a port that asks nobody for a token, or on the socket that only
+// shows state.
 func guardOpenPort(token, refusal string) func(http.HandlerFunc) http.Handler {
 	return func(next http.HandlerFunc) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -22,8 +22,8 @@ func newCaller(conn net.Conn) Caller {
 	return Caller{remote: conn.RemoteAddr().String()}
 }
 
-// String names the caller for a log or a record: the user and process at the socket, the address at the port. All who have
-// the token are one.
+// String names the caller for a log or a record: the user and process at the socket, the address at the port. All who
+// have the token are one.
 func (c Caller) String() string {
 	switch {
 	case c.remote != "":

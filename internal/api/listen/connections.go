@@ -29,9 +29,9 @@ func Limit() int {
 	return int(min(maxConnections, max(files.Cur/descriptorShare, 1)))
 }
 
-// Bounded is a listener that has a bounded number of connections. A new one beyond that takes the place of one that waits for a
-// request, first of those that never made one, the oldest first. If every connection is in a request, the new one is
-// surplus.
+// Bounded is a listener that has a bounded number of connections. A new one beyond that takes the place of one that
+// waits for a request, first of those that never made one, the oldest first. If every connection is in a request, the
+// new one is surplus.
 type Bounded struct {
 	net.Listener
 	most     int
@@ -147,7 +147,8 @@ func WithOrigin(ctx context.Context, conn net.Conn) context.Context {
 	if c == nil {
 		return ctx
 	}
-	return context.WithValue(ctx, originKey{}, Origin{Caller: newCaller(c.Conn), Client: clientOf(c.Conn), Surplus: c.surplus, ReadOnly: c.from.ReadOnly})
+	return context.WithValue(ctx, originKey{}, Origin{Caller: newCaller(c.Conn), Client: clientOf(c.Conn),
+		Surplus: c.surplus, ReadOnly: c.from.ReadOnly})
 }
 
 // OriginOf returns where the request of a context comes from; ok is false outside of one.

@@ -41,7 +41,8 @@ func TestAFloodOfConnectionsIsBounded(t *testing.T) {
 
 func TestClientsAreToldApart(t *testing.T) {
 	for remote, want := range map[string]string{
-		"10.0.0.1:9": "10.0.0.1", "[::ffff:10.0.0.1]:9": "10.0.0.1", "[2001:db8:1:2:3::4]:9": "2001:db8:1:2::/64", "[fe80::1%eth0]:9": "fe80::/64",
+		"10.0.0.1:9": "10.0.0.1", "[::ffff:10.0.0.1]:9": "10.0.0.1", "[2001:db8:1:2:3::4]:9": "2001:db8:1:2::/64",
+		"[fe80::1%eth0]:9": "fe80::/64",
 	} {
 		if got := clientOf(fakeRemote(remote)); got != want {
 			t.Errorf("%s: %q, want %q", remote, got, want)

@@ -15,7 +15,8 @@ func TestWhoHidesFromItsOwnUserIsAHandler(t *testing.T) {
 		want bool
 	}{
 		{nil, false}, {&unix.Ucred{Pid: int32(os.Getpid()), Uid: own}, false}, {&unix.Ucred{Pid: gone, Uid: 0}, false},
-		{&unix.Ucred{Pid: gone, Uid: own + 1}, false}, {&unix.Ucred{Pid: gone, Uid: own}, own != 0}, {&unix.Ucred{Pid: 1, Uid: 0}, false},
+		{&unix.Ucred{Pid: gone, Uid: own + 1}, false}, {&unix.Ucred{Pid: gone, Uid: own}, own != 0},
+		{&unix.Ucred{Pid: 1, Uid: 0}, false},
 	} {
 		if got := (Caller{cred: c.cred}).IsHandler(); got != c.want {
 			t.Errorf("%+v: %v", c.cred, got)
@@ -26,7 +27,8 @@ func TestWhoHidesFromItsOwnUserIsAHandler(t *testing.T) {
 func TestProcessesOfOneServiceBelongTogether(t *testing.T) {
 	const own = "/system.slice/leasehold.service"
 	for other, want := range map[string]bool{
-		own: true, own + "/child": true, own + "x": false, "/user.slice/user-0.slice/session-1.scope": false, "": false, "/": false,
+		own: true, own + "/child": true, own + "x": false, "/user.slice/user-0.slice/session-1.scope": false, "": false,
+		"/": false,
 	} {
 		if got := sameService(own, other); got != want {
 			t.Errorf("%q: %v", other, got)

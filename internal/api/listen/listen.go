@@ -29,7 +29,8 @@ func Check(address string, hasToken bool) error {
 		return fmt.Errorf("%q has no port between 0 and 65535: %d", address, n)
 	}
 	if ip, err := netip.ParseAddr(host); !hasToken && host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%q can be reached from other machines and there is no http.token_file to protect it: set one, or use \"127.0.0.1:%s\"", address, port)
+		return fmt.Errorf("%q can be reached from other machines and there is no http.token_file to protect it: set one, "+
+			"or use \"127.0.0.1:%s\"", address, port)
 	}
 	return nil
 }
@@ -118,7 +119,8 @@ func withShortPath(path string, f func(string) error) error {
 	if len(path) <= maxSocketPath {
 		return f(path)
 	}
-	dir, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0) // It may be a directory that cannot be listed.
+	// It may be a directory that cannot be listed.
+	dir, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}

@@ -27,12 +27,15 @@ func piped(show func(s *Writer)) string {
 	return b.String()
 }
 
-const longError = "database constraint orders_total_positive violated: total is -7 in order 1007 of customer c-17, see\x1b[2J `leasehold dlq show billing 12`"
+const longError = "database constraint orders_total_positive violated: total is -7 in order 1007 of customer c-17, " +
+	"see\x1b[2J `leasehold dlq show billing 12`"
 
 func letters(s *Writer) {
 	_ = s.Table([]any{"number", "kind", "reason", "message", "key", Wide("node"), "last failure", Whole("error")}, [][]any{
-		{12, Paint(Red, "dead"), "max_attempts", "orders/3/1007", "c-17", "n1", Stamp(time.Now().Add(-3 * time.Minute).Format(time.RFC3339Nano)), longError},
-		{7, Paint(Red, "dead"), "rejected", "orders/12/998", "a key that is much too long for a column\nOK: forged", "n1", Stamp(""), "no"},
+		{12, Paint(Red, "dead"), "max_attempts", "orders/3/1007", "c-17", "n1",
+			Stamp(time.Now().Add(-3 * time.Minute).Format(time.RFC3339Nano)), longError},
+		{7, Paint(Red, "dead"), "rejected", "orders/12/998", "a key that is much too long for a column\nOK: forged", "n1",
+			Stamp(""), "no"},
 	})
 }
 
@@ -49,7 +52,8 @@ func TestATableFitsTheTerminalAndKeepsWhatMattersWhole(t *testing.T) {
 			}
 		}
 		joined := strings.Join(strings.Fields(got), " ")
-		for _, part := range []string{"customer c-17, see\\u001b[2J `leasehold dlq show billing 12`", "\033[31mdead\033[0m", "3 min ago", "orders/3/1007"} {
+		for _, part := range []string{"customer c-17, see\\u001b[2J `leasehold dlq show billing 12`", "\033[31mdead\033[0m",
+			"3 min ago", "orders/3/1007"} {
 			if !strings.Contains(joined, part) && width != 60 {
 				t.Errorf("width %d: no %q in\n%s", width, part, got)
 			}
@@ -62,7 +66,8 @@ func TestATableFitsTheTerminalAndKeepsWhatMattersWhole(t *testing.T) {
 
 func TestAPipeGetsWholeRowsWithoutColours(t *testing.T) {
 	got := piped(letters)
-	want := "NUMBER  KIND  REASON        MESSAGE        KEY                                                  LAST FAILURE  ERROR\n"
+	want := "NUMBER  KIND  REASON        MESSAGE        KEY                                                  LAST " +
+		"FAILURE  ERROR\n"
 	if !strings.HasPrefix(got, want) || strings.Count(got, "\n") != 3 || strings.ContainsAny(got, "\x1b…") {
 		t.Errorf("got\n%s", got)
 	}
@@ -82,7 +87,8 @@ func TestNumbersAreAlignedAtTheRightHoweverTheyAreShown(t *testing.T) {
 
 func TestWideShowsEveryColumnAndFullTimes(t *testing.T) {
 	got := onTerminal(t, 80, func(s *Writer) { s.SetWide(); letters(s) })
-	if !strings.Contains(got, "NODE") || strings.Contains(got, "ago") || strings.Count(got, "\n") != 3 || strings.Contains(got, "…") {
+	if !strings.Contains(got, "NODE") || strings.Contains(got, "ago") || strings.Count(got, "\n") != 3 ||
+		strings.Contains(got, "…") {
 		t.Errorf("got\n%s", got)
 	}
 }
@@ -136,7 +142,8 @@ func TestARuneInTwoWritesStaysOne(t *testing.T) {
 }
 
 func TestACommandIsNotBroken(t *testing.T) {
-	got := wrap("group billing: partition 3 is blocked; fix it, then `leasehold resume billing --partition 3`, and look again", 60)
+	got := wrap("group billing: partition 3 is blocked; fix it, then `leasehold resume billing --partition 3`, and look "+
+		"again", 60)
 	want := "group billing: partition 3 is blocked; fix it, then|`leasehold resume billing --partition 3`, and look again"
 	if strings.Join(got, "|") != want {
 		t.Errorf("got %q", got)

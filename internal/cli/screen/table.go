@@ -10,8 +10,8 @@ import (
 	"leasehold/internal/printable"
 )
 
-// Whole is the title of a column that is never shortened. Where it does not fit beside the others, its text stands below
-// the row, wrapped.
+// Whole is the title of a column that is never shortened. Where it does not fit beside the others, its text stands
+// below the row, wrapped.
 type Whole string
 
 // Wide is the title of a column that only -o wide shows.
@@ -23,8 +23,8 @@ const gap = "  "
 // leastColumn is the width to which a column may be shortened.
 const leastColumn = 5
 
-// Table prints rows under titles, each of which is a string, a Whole or a Wide. A cell is text, a number, a Number, a Cell or a Stamp.
-// On a terminal the table fits; into a pipe, and with SetWide, nothing is cut.
+// Table prints rows under titles, each of which is a string, a Whole or a Wide. A cell is text, a number, a Number, a
+// Cell or a Stamp. On a terminal the table fits; into a pipe, and with SetWide, nothing is cut.
 func (s *Writer) Table(titles []any, rows [][]any) error {
 	columns := s.columns(titles, rows)
 	width, _ := s.Size()

@@ -24,7 +24,8 @@ type Writer struct {
 	wide bool      // Tables show all columns. Set before anything is written.
 	// paints is whether to use colours. Set before anything is written.
 	paints bool
-	// program is what commands in backquotes begin with instead of "leasehold"; empty: that. Set before anything is written.
+	// program is what commands in backquotes begin with instead of "leasehold"; empty: that. Set before anything is
+	// written.
 	program string
 
 	mu   sync.Mutex
@@ -171,8 +172,8 @@ func (s *Writer) Field(name, value string) error {
 	return err
 }
 
-// wrap breaks a line into lines of a width, the second and later of which are indented by two. A command in backquotes and
-// a word that is too long stay whole: an operator copies them. Width 0 breaks nothing.
+// wrap breaks a line into lines of a width, the second and later of which are indented by two. A command in backquotes
+// and a word that is too long stay whole: an operator copies them. Width 0 breaks nothing.
 func wrap(line string, width int) []string {
 	if width <= 0 {
 		return []string{line}

@@ -211,6 +211,7 @@ func countSyncs(trace []byte, took time.Duration) map[string]float64 {
 }
 
 func TestSyncsAreCountedByDirectory(t *testing.T) {
+	//nolint:lll // Lines as strace prints them.
 	trace := `101 fsync(9</d/jetstream/LEASEHOLD/streams/KV_leasehold/msgs/1.blk>) = 0
 102 fdatasync(12</d/jetstream/$SYS/_js_/S-R3F-x/msgs/4.blk> <unfinished ...>
 102 <... fdatasync resumed>) = 0

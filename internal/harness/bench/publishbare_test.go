@@ -114,9 +114,11 @@ cluster: { name: bare, listen: "127.0.0.1:%d", routes: [%s], %s }
 // Clients without credentials become local.
 var bareAccounts = fmt.Sprintf(`
 accounts: {
-  TOPICS: { jetstream: enabled, users: [{ user: topics, password: topics }], exports: [{ service: %[1]q, threshold: 30s }] }
+  TOPICS: { jetstream: enabled, users: [{ user: topics, password: topics }],
+    exports: [{ service: %[1]q, threshold: 30s }] }
   LOCAL: {
-    users: [{ user: local, password: local, permissions: { publish: { allow: [%[1]q] }, subscribe: { allow: ["_INBOX.>"] } } }]
+    users: [{ user: local, password: local,
+      permissions: { publish: { allow: [%[1]q] }, subscribe: { allow: ["_INBOX.>"] } } }]
     imports: [{ service: { account: TOPICS, subject: %[1]q } }]
   }
   SYS: {}

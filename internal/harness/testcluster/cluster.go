@@ -122,7 +122,8 @@ func (c *Cluster) CallLogHandler(o CallLogOptions) string {
 	if o.Processes == 0 {
 		o.Processes = 2
 	}
-	return fmt.Sprintf(`{ kind = "subprocess", command = [%q, "log"], processes = %d, config = { dir = %q, delay_ms = %d, retry_every = %d, deaf = %t } }`,
+	return fmt.Sprintf(`{ kind = "subprocess", command = [%q, "log"], processes = %d, `+
+		`config = { dir = %q, delay_ms = %d, retry_every = %d, deaf = %t } }`,
 		HandlerBinary(c.T), o.Processes, c.CallDir(), o.Delay.Milliseconds(), o.RetryEvery, o.Deaf)
 }
 

@@ -15,8 +15,8 @@ import (
 // Command runs a command of the leasehold binary against the node's socket.
 func (n *Node) Command(args ...string) (code int, output string) {
 	n.Cluster.T.Helper()
-	cmd := exec.Command(LeaseholdBinary(n.Cluster.T), append(args, "--addr",
-		filepath.Join(n.Host.DataDir, "leasehold.sock"))...)
+	args = append(args, "--addr", filepath.Join(n.Host.DataDir, "leasehold.sock"))
+	cmd := exec.Command(LeaseholdBinary(n.Cluster.T), args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
@@ -81,9 +81,11 @@ func (n *Node) Topic(name string) (api.TopicDetail, error) {
 func (n *Node) WaitNotReady(limit time.Duration, text string) {
 	n.Cluster.T.Helper()
 	Eventually(n.Cluster.T, limit, func() error {
-		err := n.Ready()
-		if err == nil || !strings.Contains(err.Error(), text) {
-			return fmt.Errorf("readiness of %s: %v, want %q", n.Name, err, text)
+		switch err := n.Ready(); {
+		case err == nil:
+			return fmt.Errorf("%s is ready, want %q", n.Name, text)
+		case !strings.Contains(err.Error(), text):
+			return fmt.Errorf("readiness of %s: %w, want %q", n.Name, err, text)
 		}
 		return nil
 	})

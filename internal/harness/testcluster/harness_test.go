@@ -59,9 +59,10 @@ func (c *conversation) hear(want string) {
 }
 
 func message(seq, attempt int) string {
-	return fmt.Sprintf(`{"type":"message","id":"orders/3/%d","topic":"orders","group":"calls","node":"n1","partition":3,"seq":%d,`+
-		`"epoch":41,"attempt":%d,"max_attempts":8,"key":"k7","subject":"orders.k7","idempotency_key":"m%d","timeout_ms":30000,`+
-		`"time":"2026-11-23T21:00:00Z","headers":{},"data":"x"}`, seq, seq, attempt, seq)
+	return fmt.Sprintf(`{"type":"message","id":"orders/3/%d","topic":"orders","group":"calls","node":"n1",`+
+		`"partition":3,"seq":%d,"epoch":41,"attempt":%d,"max_attempts":8,"key":"k7","subject":"orders.k7",`+
+		`"idempotency_key":"m%d","timeout_ms":30000,"time":"2026-11-23T21:00:00Z","headers":{},"data":"x"}`,
+		seq, seq, attempt, seq)
 }
 
 func TestCallLogSpeaksTheProtocolAndLogsCalls(t *testing.T) {
@@ -102,7 +103,8 @@ func TestCallLogKilledInACallLeavesItOpen(t *testing.T) {
 	c := New(t, Spec{})
 	c.CallLogHandler(CallLogOptions{})
 	h := talk(t)
-	h.say(fmt.Sprintf(`{"v":1,"type":"init","id":"0","node":"n1","group":"calls","topic":"orders","config":{"dir":%q,"delay_ms":60000}}`, c.CallDir()))
+	h.say(fmt.Sprintf(`{"v":1,"type":"init","id":"0","node":"n1","group":"calls","topic":"orders",`+
+		`"config":{"dir":%q,"delay_ms":60000}}`, c.CallDir()))
 	h.hear(`{"type":"ack","id":"0","wants":["parallel"]}`)
 	h.say(message(4, 1))
 	Eventually(t, 10*time.Second, func() error {

@@ -36,8 +36,8 @@ for line in sys.stdin:
         say = json.load(f)
     status = say.get(m["data"], "ok")
     with open(os.path.join(here, "calls"), "a") as f:
-        f.write(json.dumps({"key": m["key"], "data": m["data"], "seq": m["seq"], "epoch": m["epoch"], "attempt": m["attempt"],
-            "idem": m["idempotency_key"], "status": status}) + "\n")
+        f.write(json.dumps({"key": m["key"], "data": m["data"], "seq": m["seq"], "epoch": m["epoch"],
+            "attempt": m["attempt"], "idem": m["idempotency_key"], "status": status}) + "\n")
     print(json.dumps({"type": "result", "id": m["id"], "status": status, "reason": "as told"}), flush=True)
 `
 

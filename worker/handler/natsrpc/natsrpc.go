@@ -119,9 +119,8 @@ func serviceFault(answer *nats.Msg) (code int, r handler.Result) {
 	}
 	code, err := strconv.Atoi(coded)
 	if err != nil {
-		return 0, handler.Result{Status: handler.Retry,
-			Reason: header.Cut(fmt.Sprintf("service answered with error code %q: %s", header.Cut(coded, 64), text),
-				header.MaxReason)}
+		reason := fmt.Sprintf("service answered with error code %q: %s", header.Cut(coded, 64), text)
+		return 0, handler.Result{Status: handler.Retry, Reason: header.Cut(reason, header.MaxReason)}
 	}
 	return code, wire.StatusResult(code, header.OneLine(text), answer.Header)
 }

@@ -152,7 +152,7 @@ func (p *Process) live(started chan<- error) {
 	p.mu.Lock()
 	p.reaped = true
 	p.mu.Unlock()
-	p.Cmd.Wait() // Its error is the exit status, which ProcessState has too.
+	_ = p.Cmd.Wait() // Its error is the exit status, which ProcessState has too.
 	close(p.Exited)
 }
 
@@ -165,8 +165,8 @@ func (p *Process) Communicate(write, readOut, readErr func()) {
 	readers.Go(readErr)
 	<-p.Exited
 	until := time.Now().Add(drainTime)
-	p.Pipes.Stdout.SetReadDeadline(until) // An error means that it is closed: then nobody reads.
-	p.Pipes.Stderr.SetReadDeadline(until)
+	_ = p.Pipes.Stdout.SetReadDeadline(until) // An error means that it is closed: then nobody reads.
+	_ = p.Pipes.Stderr.SetReadDeadline(until)
 	readers.Wait()
 	p.Pipes.close()
 	writer.Wait()
@@ -177,7 +177,7 @@ func (p *Process) Signal(sig unix.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reaped {
-		unix.Kill(-p.Pid, sig) // An error means that it is gone.
+		_ = unix.Kill(-p.Pid, sig) // An error means that it is gone.
 	}
 }
 
@@ -194,7 +194,7 @@ func awaitExit(pid int) {
 // awaitGroupEnd kills what is left of a process group whose leader is a zombie, and blocks until it is gone.
 func awaitGroupEnd(pgid int) {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		unix.Kill(-pgid, unix.SIGKILL)
+		_ = unix.Kill(-pgid, unix.SIGKILL) // An error means that it is gone, which is looked at next.
 		if !groupAlive(pgid) {
 			return
 		}
@@ -237,6 +237,6 @@ func isDead(pid int) bool {
 
 // WriteInput writes the program's input and closes it. A program need not read its stdin.
 func (p *Process) WriteInput(data []byte) {
-	p.Pipes.Stdin.Write(data)
+	_, _ = p.Pipes.Stdin.Write(data)
 	p.Pipes.Stdin.Close()
 }

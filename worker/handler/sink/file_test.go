@@ -80,7 +80,8 @@ func TestFileLineHoldsTheWholeEnvelope(t *testing.T) {
 	}
 	lines := strings.Split(string(text), "\n")
 	before, after, _ := strings.Cut(lines[0], `"started":"`)
-	const want = `{"node":"n1","group":"billing","topic":"orders","partition":3,"seq":7,"epoch":5,"attempt":1,"key":"c-17","subject":"orders.c-17","published":"2023-11-14T22:13:27.000000005Z",`
+	const want = `{"node":"n1","group":"billing","topic":"orders","partition":3,"seq":7,"epoch":5,"attempt":1,` +
+		`"key":"c-17","subject":"orders.c-17","published":"2023-11-14T22:13:27.000000005Z",`
 	if before != want || !strings.HasSuffix(after, `","data":"payload"}`) {
 		t.Errorf("line is %s", lines[0])
 	}

@@ -214,7 +214,7 @@ func (c *child) ask(ctx context.Context, r *call) (failed handler.Result, ok boo
 	case <-r.done:
 	case <-r.turn.Live.Done():
 		if c.withdraw(r) {
-			return handler.ContextEnded(r.turn.Live), false
+			return handler.ContextEnded(r.turn.Live), false //nolint:contextcheck // Of the lane, as ctx is.
 		}
 	}
 	select {

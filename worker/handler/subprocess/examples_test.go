@@ -87,8 +87,8 @@ func checkFlights(t *testing.T, dir string, n int) (string, error) {
 	if err := os.WriteFile(rows, bytes.Join(lines[:n], nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(workertest.Need(t, "python3"), "../../../examples/flights/check.py", rows,
-		dir).CombinedOutput()
+	check := exec.Command(workertest.Need(t, "python3"), "../../../examples/flights/check.py", rows, dir)
+	out, err := check.CombinedOutput()
 	return string(out), err
 }
 

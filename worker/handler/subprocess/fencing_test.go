@@ -51,8 +51,9 @@ func TestFencingExampleAppliesReleasedMessages(t *testing.T) {
 
 func fencingTotals(t *testing.T, db string) string {
 	t.Helper()
-	out, err := exec.Command("python3", "-c", `import sqlite3, sys
-print(sqlite3.connect(sys.argv[1]).execute("SELECT key, messages, bytes FROM totals ORDER BY key").fetchall())`, db).CombinedOutput()
+	const program = `import sqlite3, sys
+print(sqlite3.connect(sys.argv[1]).execute("SELECT key, messages, bytes FROM totals ORDER BY key").fetchall())`
+	out, err := exec.Command("python3", "-c", program, db).CombinedOutput()
 	if err != nil {
 		t.Fatalf("read the store: %v: %s", err, out)
 	}

@@ -54,7 +54,7 @@ func (s *Handler) OwnsDeadline() bool { return true }
 // charged with an attempt, and the others are repeated at once. Handle returns after the child is dead if
 // that is how the call ends.
 func (s *Handler) Handle(ctx context.Context, m *handler.Message) handler.Result {
-	c, notReady := s.readyChild(handler.TurnOf(ctx).Live, m)
+	c, notReady := s.readyChild(handler.TurnOf(ctx).Live, m) //nolint:contextcheck // Of the lane, as ctx is.
 	if c == nil {
 		return notReady
 	}
@@ -71,7 +71,7 @@ func (s *Handler) BatchSize(partition int) int {
 
 // HandleBatch is Handle for a batch. If the child dies, it is unknown which of its messages is to blame.
 func (s *Handler) HandleBatch(ctx context.Context, ms []*handler.Message) handler.BatchResult {
-	c, notReady := s.readyChild(handler.TurnOf(ctx).Live, ms[0])
+	c, notReady := s.readyChild(handler.TurnOf(ctx).Live, ms[0]) //nolint:contextcheck // Of the lane, as ctx is.
 	switch {
 	case c == nil:
 		return handler.BatchResult{Result: notReady}

@@ -120,9 +120,13 @@ func TestSubprocessSpeaksProtocolVersion1(t *testing.T) {
 	workertest.WantStatus(t, s.handle(t, m), handler.OK, "")
 	s.Revoke(t.Context(), a, "rebalance")
 	s.stop()
-	want := `{"v":1,"type":"init","id":"0","token":"TOKEN","app":"leasehold/test","node":"n1","group":"billing","topic":"orders","max_batch":100,"config":{"dsn":"x"}}
+	want := `{"v":1,"type":"init","id":"0","token":"TOKEN","app":"leasehold/test","node":"n1",` +
+		`"group":"billing","topic":"orders","max_batch":100,"config":{"dsn":"x"}}
 {"type":"assign","id":"1","partition":3,"epoch":5,"next_seq":1007}
-{"type":"message","id":"orders/3/1007","topic":"orders","group":"billing","node":"n1","partition":3,"seq":1007,"epoch":5,"attempt":1,"max_attempts":8,"key":"c-17","subject":"orders.c-17","idempotency_key":"k","timeout_ms":20000,"time":"2023-11-14T22:13:20.000000005Z","traceparent":"00-ab","headers":{"A":["1","2"]},"data":"ok <&>"}
+{"type":"message","id":"orders/3/1007","topic":"orders","group":"billing","node":"n1",` +
+		`"partition":3,"seq":1007,"epoch":5,"attempt":1,"max_attempts":8,"key":"c-17","subject":"orders.c-17",` +
+		`"idempotency_key":"k","timeout_ms":20000,"time":"2023-11-14T22:13:20.000000005Z","traceparent":"00-ab",` +
+		`"headers":{"A":["1","2"]},"data":"ok <&>"}
 {"type":"revoke","id":"2","partition":3,"epoch":5,"reason":"rebalance"}
 {"type":"stop","id":"3"}
 `

@@ -13,8 +13,8 @@ import (
 // wantSane checks what holds for every result that comes from an answer.
 func wantSane(t *testing.T, r handler.Result) {
 	t.Helper()
-	if !slices.Contains([]handler.Status{handler.OK, handler.Retry, handler.Reject, handler.Unavailable, handler.Pause},
-		r.Status) {
+	known := []handler.Status{handler.OK, handler.Retry, handler.Reject, handler.Unavailable, handler.Pause}
+	if !slices.Contains(known, r.Status) {
 		t.Errorf("status %q", r.Status)
 	}
 	if len(r.Reason) > header.MaxReason || r.After < 0 || r.After > maxAfter {

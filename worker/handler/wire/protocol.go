@@ -205,8 +205,10 @@ func (o outcome) Result() handler.Result {
 	case handler.Retry, handler.Reject, handler.Unavailable, handler.Pause:
 		return handler.Result{Status: s, Reason: header.OneLine(o.Reason), After: milliseconds(o.AfterMS)}
 	}
-	return handler.Result{Status: handler.Retry, Reason: fmt.Sprintf("handler answered with unknown status %q",
-		header.Cut(o.Status, 64))}
+	return handler.Result{
+		Status: handler.Retry,
+		Reason: fmt.Sprintf("handler answered with unknown status %q", header.Cut(o.Status, 64)),
+	}
 }
 
 // milliseconds turns what a child wrote into a duration from 0 to maxAfter.

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open opens a terminal of a width; 0 is one that does not say. What was written to it is what read returns, which closes it.
+// Open opens a terminal of a width; 0 is one that does not say. What was written to it is what read returns, which
+// closes it.
 func Open(t *testing.T, width int) (terminal *os.File, read func() string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)

@@ -209,7 +209,7 @@ func (a *attack) idle(ctx context.Context, dialer int) {
 			c.Closed++
 		}
 		conn.Close()
-		rest(context.Background(), a.pace())
+		rest(context.WithoutCancel(ctx), a.pace())
 	}
 	a.mu.Lock()
 	a.report.Idle.add(c)

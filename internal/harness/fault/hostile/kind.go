@@ -169,8 +169,10 @@ func natsTalk(r *rand.Rand) []byte {
 // routeTalk is what only another broker says.
 func routeTalk(r *rand.Rand) []byte {
 	var b strings.Builder
-	b.WriteString(pick(r, "INFO {\"server_id\":\"NAAAA\",\"server_name\":\"n1\",\"version\":\"2.15.2\",\"cluster\":\"test\",\"headers\":true,\"jetstream\":true,\"gossip_mode\":1,\"connect_urls\":[\"10.0.0.1:4222\"],\"ip\":\"nats-route://10.0.0.1:6222/\"}\r\n",
-		"CONNECT {\"echo\":true,\"cluster\":\"test\",\"name\":\"n1\",\"verbose\":false,\"server\":\"n1\"}\r\n", ""))
+	const info = `INFO {"server_id":"NAAAA","server_name":"n1","version":"2.15.2","cluster":"test","headers":true,` +
+		`"jetstream":true,"gossip_mode":1,"connect_urls":["10.0.0.1:4222"],"ip":"nats-route://10.0.0.1:6222/"}` + "\r\n"
+	const connect = `CONNECT {"echo":true,"cluster":"test","name":"n1","verbose":false,"server":"n1"}` + "\r\n"
+	b.WriteString(pick(r, info, connect, ""))
 	for range r.IntN(20) {
 		b.WriteString(pick(r, "RS+ $G > \r\n", "RS+ $SYS $SYS.> \r\n", "RS- $G a\r\n", "A+ $SYS\r\n", "LS+ $G > q 1\r\n",
 			"RMSG $SYS $NRG.AE.x 3\r\nbad\r\n", "RMSG $G $KV.leasehold.session.n1 3\r\nbad\r\n",

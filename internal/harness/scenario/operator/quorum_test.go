@@ -21,7 +21,8 @@ import (
 const quorumLimit = 10 * time.Second
 
 // raw is what only a developer of the broker can read.
-var raw = regexp.MustCompile(`nats: |no responders|context deadline|API error|err_code=|temporarily unavailable|i/o timeout|JetStream|unexpected EOF|\$JS`)
+var raw = regexp.MustCompile(`nats: |no responders|context deadline|API error|err_code=|` +
+	`temporarily unavailable|i/o timeout|JetStream|unexpected EOF|\$JS`)
 
 // groupsOfQuorum are one group that works and one whose messages all become dead letters.
 func groupsOfQuorum() []testcluster.Group {
@@ -84,6 +85,7 @@ func call(n *testcluster.Node, method, path, body string) (*http.Response, strin
 func checkRoutes(n *testcluster.Node) {
 	t := n.Cluster.T
 	t.Helper()
+	const text = "no quorum: 1 of 3 nodes answers; n2, n3 do not answer since "
 	for _, r := range routesOfQuorum {
 		resp, body, err := call(n, r.method, r.path, r.body)
 		var f struct {
@@ -94,8 +96,7 @@ func checkRoutes(n *testcluster.Node) {
 		case err != nil:
 			t.Errorf("%s %s: %v", r.method, r.path, err)
 		case json.Unmarshal([]byte(body), &f) != nil, resp.StatusCode != http.StatusServiceUnavailable,
-			resp.Header.Get("Retry-After") == "", !f.NoQuorum, !strings.HasPrefix(f.Error,
-				"no quorum: 1 of 3 nodes answers; n2, n3 do not answer since "):
+			resp.Header.Get("Retry-After") == "", !f.NoQuorum, !strings.HasPrefix(f.Error, text):
 			t.Errorf("%s %s: %d, Retry-After %q: %s", r.method, r.path, resp.StatusCode, resp.Header.Get("Retry-After"), body)
 		}
 		if raw.MatchString(body) {

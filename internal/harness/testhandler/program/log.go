@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -67,7 +68,7 @@ func (l *logger) work(ctx context.Context) bool {
 		return true
 	case <-ctx.Done():
 	}
-	if context.Cause(ctx) == sdk.ErrNodeGone && !l.config.Deaf {
+	if errors.Is(context.Cause(ctx), sdk.ErrNodeGone) && !l.config.Deaf {
 		return false
 	}
 	<-delay.C

@@ -96,18 +96,29 @@ func (t *told) ordered(group string) string {
 // count, since its idempotency key is that of its first publishing.
 func (t *told) count(c *toldCall) int {
 	name := filepath.Join(t.dir, c.Group+"."+url.PathEscape(c.ID)+".count")
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err == nil {
-		defer f.Close()
-		if _, err = f.WriteString("x"); err == nil {
-			if info, err := f.Stat(); err == nil {
-				return int(info.Size()) - 1
-			}
-		}
+	n, err := appendByte(name)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "ERROR test handler: count:", err)
+		os.Exit(1)
 	}
-	fmt.Fprintln(os.Stderr, "ERROR test handler: count:", err)
-	os.Exit(1)
-	return 0
+	return n - 1
+}
+
+// appendByte makes a file one byte longer and returns its length.
+func appendByte(name string) (int, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if _, err := f.WriteString("x"); err != nil {
+		return 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return int(info.Size()), nil
 }
 
 // misbehave does what does not depend on the kind of handler, and returns the word that is left to answer.
