@@ -267,8 +267,8 @@ func TestPortAsksForTheTokenAndTheSocketDoesNot(t *testing.T) {
 		t.Errorf("right token: %v", err)
 	}
 	for _, wrong := range []string{"", "x", token + "0", token[1:]} {
-		if _, err := NewClientWith(s.Addr(), ClientOptions{Token: wrong}).Status(t.Context()); !errors.Is(err,
-			ErrNotAllowed) {
+		_, err := NewClientWith(s.Addr(), ClientOptions{Token: wrong}).Status(t.Context())
+		if !errors.Is(err, ErrNotAllowed) {
 			t.Errorf("token %q: %v", wrong, err)
 		}
 	}

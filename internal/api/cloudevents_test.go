@@ -111,8 +111,8 @@ func TestAnIdempotencyKeyMayBeQuoted(t *testing.T) {
 		{"Idempotency-Key": `""`}, {"Idempotency-Key": ""}, {"Idempotency-Key": "M\xfcller"}, {"Leasehold-Key": "M\xfcller"},
 		{"Leasehold-Key": "other"}} {
 		_, socket := serveMessages(t, &fakeMessages{}, "")
-		if resp, body := (post{query: "?key=k", body: "x", header: h}).send(t,
-			socket); resp.StatusCode != http.StatusBadRequest {
+		resp, body := post{query: "?key=k", body: "x", header: h}.send(t, socket)
+		if resp.StatusCode != http.StatusBadRequest {
 			t.Errorf("%q: got %s, %q", h, resp.Status, body.Error)
 		}
 	}
@@ -165,8 +165,8 @@ func TestEventsAreReadWholeOrRefused(t *testing.T) {
 	for _, behind := range []string{"]", "{}", ",", "[]", " x", "\x00"} {
 		f := &fakeMessages{}
 		_, socket := serveMessages(t, f, "")
-		if resp, body := (post{contentType: events, body: "[" + good + "]" + behind}).send(t,
-			socket); resp.StatusCode != http.StatusBadRequest || f.got != nil {
+		resp, body := post{contentType: events, body: "[" + good + "]" + behind}.send(t, socket)
+		if resp.StatusCode != http.StatusBadRequest || f.got != nil {
 			t.Errorf("%q behind the array: got %s, %q", behind, resp.Status, body.Error)
 		}
 	}

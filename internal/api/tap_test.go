@@ -174,8 +174,8 @@ func TestMessagesAreNotShownOnAnOpenPort(t *testing.T) {
 	addr, _ := serveMessages(t, &fakeMessages{}, "")
 	for _, path := range []string{"/tap", "/messages/1", "/count?partition=0&after=0&before=1"} {
 		var out any
-		if err := NewClient(addr).do(t.Context(), http.MethodGet, "/v1/topics/orders"+path,
-			&out); !errors.Is(err, ErrNotAllowed) {
+		err := NewClient(addr).do(t.Context(), http.MethodGet, "/v1/topics/orders"+path, &out)
+		if !errors.Is(err, ErrNotAllowed) {
 			t.Errorf("%s: got %v", path, err)
 		}
 	}

@@ -572,16 +572,16 @@ func TestHandlerFilesAreCheckedBeforeAnythingStarts(t *testing.T) {
 	c := mustLoad(t, webhook)
 	_, err := c.CheckHandlerFiles()
 	var e *Error
-	if !errors.As(err, &e) || len(e.Faults) != 2 || !containsAll(e.Error(),
-		[]string{`group "billing": handler.secret_files: open `, "handler.bearer_file"}) {
+	want := []string{`group "billing": handler.secret_files: open `, "handler.bearer_file"}
+	if !errors.As(err, &e) || len(e.Faults) != 2 || !containsAll(e.Error(), want) {
 		t.Errorf("absent: %v", err)
 	}
 	dir := filepath.Dir(c.Path())
 	write(t, filepath.Join(dir, "a.whsec"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 0o600)
 	write(t, filepath.Join(dir, "b.token"), "abc", 0o644)
 	warnings, err := c.CheckHandlerFiles()
-	if err != nil || len(warnings) != 1 || !containsAll(warnings[0],
-		[]string{`group "billing": handler.bearer_file`, "chmod 600"}) {
+	want = []string{`group "billing": handler.bearer_file`, "chmod 600"}
+	if err != nil || len(warnings) != 1 || !containsAll(warnings[0], want) {
 		t.Errorf("there: %v, %v", warnings, err)
 	}
 	for _, check := range c.CheckEnvironment(t.Context()) {
@@ -595,8 +595,8 @@ func TestTokenOverPlainHTTPIsAWarning(t *testing.T) {
 	for url, want := range map[string]int{"https://x.lan/": 0, "http://127.0.0.1:8080/": 0, "http://localhost/": 0,
 		"http://x.lan/": 1} {
 		c := mustLoad(t, strings.Replace(webhook, "https://billing.plant.lan/", url, 1))
-		if w := c.Warnings(); len(w) != want || want > 0 && !containsAll(w[0],
-			[]string{`group "billing"`, "bearer_file", "unencrypted"}) {
+		parts := []string{`group "billing"`, "bearer_file", "unencrypted"}
+		if w := c.Warnings(); len(w) != want || want > 0 && !containsAll(w[0], parts) {
 			t.Errorf("%s: %v", url, w)
 		}
 	}
@@ -605,8 +605,8 @@ func TestTokenOverPlainHTTPIsAWarning(t *testing.T) {
 func TestNATSGroupThatNobodyServesIsAWarning(t *testing.T) {
 	text := strings.Replace(smallest, `kind = "subprocess", command = ["python3", "/opt/orders/handler.py"]`,
 		`kind = "nats"`, 1)
-	if w := mustLoad(t, text).Warnings(); len(w) != 1 || !containsAll(w[0],
-		[]string{`group "billing"`, `serve = ["billing"]`}) {
+	parts := []string{`group "billing"`, `serve = ["billing"]`}
+	if w := mustLoad(t, text).Warnings(); len(w) != 1 || !containsAll(w[0], parts) {
 		t.Errorf("unserved: %v", w)
 	}
 	text += "[[user]]\nname = \"u\"\npassword_file = \"u.hash\"\nserve = [\"billing\"]\n"
