@@ -7,6 +7,7 @@ GOFLAGS_BUILD := -trimpath -ldflags "-X leasehold/internal/cli.version=$(VERSION
 LINTER := go tool -modfile=mk/tools.mod golangci-lint
 DIR   ?= .cluster
 SEEDS ?= 2000
+KILLS ?= 12
 ROWS ?=
 ATTACKS ?=
 SEED ?= 0
@@ -70,8 +71,9 @@ sim: ## simulate the lease protocol: SEEDS=2000
 	@mkdir -p bin && go test -count=1 -timeout 80m ./cluster/lease/sim -run 'TestNoTwoOwners|TestNothingMoves' -args -seeds $(SEEDS) -summary $(CURDIR)/bin/sim.txt; \
 	code=$$?; tail -n 1 bin/sim.txt; exit $$code
 
-faults: ## kill and stop real nodes under load, 12 kills, and judge the histories: a part of test-long
-	go test -count=1 -timeout 30m -v -run '^TestLong(KillLoop|Term|Damaged|KillAtEveryFailpoint)' ./internal/harness/scenario/{handover,storage,handler}
+faults: ## kill and stop real nodes under load, and judge the histories: KILLS=12 (test-long makes 4 kills)
+	go test -count=1 -timeout 30m -v -run '^TestLong(KillLoop|Term)' ./internal/harness/scenario/handover -args -kills $(KILLS)
+	go test -count=1 -timeout 30m -v -run '^TestLong(Damaged|KillAtEveryFailpoint)' ./internal/harness/scenario/{storage,handler}
 
 chaos: ## the fault matrix, CI's rows; others: ROWS='^kill' (a regular expression) SEED=7 ROUNDS=3 MINUTES=30 (no row starts later) ATTACKS='^flood' (of the row hostile) (root)
 	@internal/harness/matrix/need.sh && mkdir -p bin

@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	killsFlag = flag.Int("kills", 4, "how many kills TestLongKillLoop makes; 12 for make faults")
+	killsFlag = flag.Int("kills", 4, "how many kills TestLongKillLoop makes")
 	termsFlag = flag.Int("terms", 3, "how many clean stops TestLongTermLoop makes")
 
 	deepTermsFlag = flag.Int("deep-terms", 1, "how many clean stops TestLongTermHandsOverADeepBacklog makes")
