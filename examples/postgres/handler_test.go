@@ -96,7 +96,7 @@ func (o *owner) give(seq uint64) {
 	o.must(o.dialog.Message(o.message(seq)))
 }
 
-// giveReleased is give for a message of a parked key that a person has released.
+// giveReleased is give for a message of a parked key that an operator has released.
 func (o *owner) giveReleased(seq uint64) {
 	o.t.Helper()
 	m := o.message(seq)

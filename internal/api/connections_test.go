@@ -23,8 +23,8 @@ func dialPort(t *testing.T, addr string) net.Conn {
 	return conn
 }
 
-// TestIdleConnectionsMakeRoomForNewOnes: whoever only connects, on the port or the socket, keeps nobody out, and his
-// oldest connections end.
+// TestIdleConnectionsMakeRoomForNewOnes: a client that only connects, on the port or the socket, keeps no other client
+// out: its oldest connections are closed.
 func TestIdleConnectionsMakeRoomForNewOnes(t *testing.T) {
 	addr, socket := serveLimited(t, &fakeMessages{}, limits{connections: 4})
 	for name, dial := range map[string]func() (net.Conn, error){

@@ -59,7 +59,7 @@ type asking struct {
 	group string
 	ask   api.Ask
 	f     askFlags
-	// question is what a person is asked first, given what a dry run found; empty: nothing.
+	// question is what the operator is asked first, given what a dry run found; empty: nothing.
 	question func(plan *api.Asked) string
 	// plan says what would be done, and done what was.
 	plan func(*api.Asked) string
@@ -227,7 +227,7 @@ func (a *App) resumeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume GROUP",
 		Short: "Resume paused or blocked partitions",
-		Long: "Ends a pause, whether a person or the handler asked for it. A partition that is blocked at a message, or " +
+		Long: "Ends a pause, whether an operator or the handler asked for it. A partition that is blocked at a message, or " +
 			"stalled because the\n" +
 			"handler is taken for broken, tries that message again with all its attempts.",
 		Example: "  leasehold resume billing\n  leasehold resume billing --partition 3",

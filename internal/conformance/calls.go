@@ -129,7 +129,8 @@ func (c *caller) askHuge() finding {
 	r := c.call(c.huge())
 	f := c.lives(r, "take payloads up to max_payload, or refuse longer ones without falling over")
 	if f.verdict == Right && r.Status != handler.OK && r.Status != handler.Reject {
-		return better("say reject to what is too large for good: else it is tried again and again, and all behind it waits",
+		return better("reject messages that will always be too large: "+
+			"otherwise they are retried and block all messages behind them",
 			"%s", said(r))
 	}
 	return f

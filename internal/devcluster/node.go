@@ -14,7 +14,7 @@ import (
 )
 
 // Node is one node of a `dev` cluster: a directory that holds all of it. A node's process is known only by the pid
-// file there, so that every command sees the same, whoever started it.
+// file there, so that every command sees the same, whichever command started it.
 type Node struct {
 	Name string
 	Dir  string // Absolute.

@@ -1,7 +1,7 @@
 // Package fielderr describes what is wrong with a config, one error a key.
 //
 // A package that is configured by a table validates it without knowing where in a file the table stands. Its errors
-// hold the key's path below the table, so that whoever reads the file can find the line.
+// hold the key's path below the table, so that the reader of the file finds the line.
 package fielderr
 
 import (

@@ -24,7 +24,7 @@ var clockRows = []Row{
 		Round: func(w *World) { w.wallClock(w.Leader()) },
 	},
 	{
-		Name: "boot-clock", Expect: "its lanes are fenced at once; it renews and goes on", CI: true, Load: Backlogged,
+		Name: "boot-clock", Expect: "its lanes are fenced at once; it renews and continues", CI: true, Load: Backlogged,
 		Spec:  skewed,
 		Stall: 7 * time.Second, Gap: 5 * time.Second,
 		Round: func(w *World) { w.bootClock(w.Pick()) },

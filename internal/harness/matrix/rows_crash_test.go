@@ -36,7 +36,7 @@ var crashRows = []Row{
 		},
 	},
 	{
-		Name: "kill-two", Expect: "nothing is acknowledged by one of three, all goes on when one is back", CI: true,
+		Name: "kill-two", Expect: "nothing is acknowledged by one of three; processing resumes when one is back", CI: true,
 		Load:  Steady,
 		Stall: 20 * time.Second, Gap: 20 * time.Second,
 		Round: func(w *World) {

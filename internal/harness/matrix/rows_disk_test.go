@@ -22,7 +22,7 @@ var diskRows = []Row{
 		Round: func(w *World) { w.fill(diskFull, w.Pick()) },
 	},
 	{
-		Name: "disk-full-all", Expect: "nothing is acknowledged and lost; all goes on by itself once there is room",
+		Name: "disk-full-all", Expect: "no acknowledged message is lost; processing resumes once there is free space",
 		Load:  Steady,
 		Needs: []Need{Disks}, Stall: 60 * time.Second,
 		Round: func(w *World) { w.fill(diskFullAll, w.Nodes...) },

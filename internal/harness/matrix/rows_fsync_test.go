@@ -12,13 +12,13 @@ import (
 // fsyncRows make fsync slow, fail and lie.
 var fsyncRows = []Row{
 	{
-		Name: "fsync-eio-once", Expect: "nothing is lost; the node goes on or is started again", CI: true, Load: Steady,
+		Name: "fsync-eio-once", Expect: "nothing is lost; the node continues or restarts", CI: true, Load: Steady,
 		Rounds: 2,
 		Stall:  30 * time.Second, Gap: 30 * time.Second,
 		Round: func(w *World) { w.failSyncs(fsyncOnce, disk.Fault{Error: "EIO", Once: true}) },
 	},
 	{
-		Name: "fsync-eio", Expect: "the node is no use, nothing is lost; it goes on or is started again", CI: true,
+		Name: "fsync-eio", Expect: "the node is unusable, nothing is lost; it continues or restarts", CI: true,
 		Load:  Steady,
 		Stall: 30 * time.Second, Gap: 30 * time.Second,
 		Round: func(w *World) { w.failSyncs(fsyncFails, disk.Fault{Error: "EIO"}) },
