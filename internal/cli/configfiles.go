@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"leasehold/internal/config"
+	"leasehold/internal/smallfile"
 )
 
 // site is a cluster that config files are written for: a directory for each node, to be copied there as it is, or one
@@ -137,7 +138,7 @@ func storeFile(path, text string, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	return writeSynced(f, []byte(text))
+	return smallfile.WriteSynced(f, []byte(text))
 }
 
 // check finds faults before write replaces anything.

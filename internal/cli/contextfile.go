@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"leasehold/internal/smallfile"
 )
 
 // contextVariable is the environment's --context.
@@ -128,7 +130,7 @@ func replaceFile(path string, text []byte) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err = writeSynced(f, text); err == nil {
+	if err = smallfile.WriteSynced(f, text); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
@@ -136,15 +138,6 @@ func replaceFile(path string, text []byte) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
-}
-
-// writeSynced writes a new file's content to the disk and closes the file, in any case.
-func writeSynced(f *os.File, text []byte) error {
-	_, err := f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }
 
 func removeContext(name string) error {

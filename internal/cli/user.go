@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leasehold/internal/config"
+	"leasehold/internal/smallfile"
 	"leasehold/server/access"
 )
 
@@ -122,7 +123,7 @@ func writeSeed(path string, pair nkeys.KeyPair) error {
 	if err != nil {
 		return fmt.Errorf("write the seed: %w", err)
 	}
-	return writeSynced(f, append(seed, '\n'))
+	return smallfile.WriteSynced(f, append(seed, '\n'))
 }
 
 func (a *App) userTokenCommand() *cobra.Command {

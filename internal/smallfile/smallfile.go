@@ -1,6 +1,6 @@
-// Package smallfile reads the files that a config or a flag names: a config, a secret, a token, a certificate. Such a
-// file is a regular one and small. Anything else is refused at once: a pipe would hold up its reader, without a signal
-// ending that, and a device never ends.
+// Package smallfile reads and writes the files that a config or a flag names: a config, a secret, a token, a
+// certificate. A file that is read must be a regular one and small. Anything else is refused at once: a pipe would hold
+// up its reader, without a signal ending that, and a device never ends.
 package smallfile
 
 import (
@@ -86,4 +86,13 @@ func KeyPair(certFile, keyFile string) (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	return tls.X509KeyPair(cert, key)
+}
+
+// WriteSynced writes the content of a file to the disk, and closes the file in any case.
+func WriteSynced(f *os.File, content []byte) error {
+	_, err := f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }

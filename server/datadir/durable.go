@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"leasehold/internal/smallfile"
 )
 
 // writeDurably replaces a file so that after a power cut it holds either the old or the new content, never a mix:
@@ -26,11 +28,7 @@ func writeSynced(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
+	return smallfile.WriteSynced(f, content)
 }
 
 // syncDir makes the names in a directory durable.
